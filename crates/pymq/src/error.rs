@@ -1,0 +1,261 @@
+//! The one error type of the library: a kind to act on, the operation, the object it was about.
+//!
+//! Every failure, of every transport, arrives as an [`Error`]; programs decide by [`Error::kind`]
+//! and [`Error::is_retryable`], people read its one-line message. It never carries a payload or a
+//! password.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+use bytes::Bytes;
+
+/// The result of every fallible operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as far as a program can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The bus, queue or subscription was closed; nothing can be done with it any more.
+    Closed,
+    /// The deadline passed first. For a call: the function may still run, or have run.
+    Timeout,
+    /// Nobody exposes a function of that name.
+    NoSuchRemote,
+    /// The called function failed; [`Error::remote`] says how.
+    Remote,
+    /// The provider of a call in flight died or fell silent.
+    ProviderLost,
+    /// Bytes that are not what they should be: malformed, too deep, too large, of a wrong type.
+    Decode,
+    /// A value that cannot be written as JSON.
+    Encode,
+    /// The transport cannot do this.
+    Unsupported,
+    /// An address, name or option that cannot be used.
+    Config,
+    /// There is no connection to the server; nothing was done, trying again is safe.
+    Connection,
+    /// The connection was lost before the answer came: the operation may or may not have happened.
+    Ambiguous,
+    /// The lease of a delivery ran out; the item belongs to somebody else now.
+    LeaseLost,
+    /// The queue holds `maxsize` items.
+    Full,
+    /// The queue was shut down.
+    ShutDown,
+    /// The server refused; the message has its words.
+    Server,
+}
+
+impl ErrorKind {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Timeout => "timed out",
+            Self::NoSuchRemote => "no such remote",
+            Self::Remote => "remote function failed",
+            Self::ProviderLost => "provider lost",
+            Self::Decode => "cannot decode",
+            Self::Encode => "cannot encode",
+            Self::Unsupported => "unsupported",
+            Self::Config => "bad configuration",
+            Self::Connection => "not connected",
+            Self::Ambiguous => "outcome unknown",
+            Self::LeaseLost => "lease lost",
+            Self::Full => "queue full",
+            Self::ShutDown => "queue shut down",
+            Self::Server => "server error",
+        }
+    }
+}
+
+/// How a remote function failed, as its provider told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteError {
+    /// The error's type as its own side names it, e.g. `ValueError`.
+    pub type_name: String,
+    /// The error's arguments: a JSON array, most often of one message.
+    pub arguments: Bytes,
+    /// The provider that failed, where it is known (providers of the original are anonymous).
+    pub provider: Option<String>,
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.type_name, Arguments(&self.arguments))
+    }
+}
+
+/// Shows a JSON array as an argument list, cut where it grows long.
+struct Arguments<'a>(&'a [u8]);
+
+impl fmt::Display for Arguments<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 200;
+        let text = String::from_utf8_lossy(self.0);
+        let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+        match inner.char_indices().nth(SHOWN) {
+            Some((end, _)) => write!(f, "({}…)", &inner[..end]),
+            None => write!(f, "({inner})"),
+        }
+    }
+}
+
+/// A failure: what was being done, to what, and why it did not work.
+///
+/// One opaque type for the whole crate, because an operation on a bus composes several layers and a
+/// caller mostly wants to know one thing: can I try again, wait, or must I change something?
+///
+/// ```
+/// use pymq::ErrorKind;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let error = pymq::transport::connect("carrier-pigeon://loft").await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Config);
+/// assert!(!error.is_retryable());
+/// # }
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    operation: &'static str,
+    object: String,
+    message: Cow<'static, str>,
+    remote: Option<RemoteError>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// A failure of `operation` (a verb) on `object` (a name); `message` says why and how to mend it.
+    pub fn new(
+        kind: ErrorKind,
+        operation: &'static str,
+        object: impl Into<String>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            operation,
+            object: object.into(),
+            message: message.into(),
+            remote: None,
+            source: None,
+        }))
+    }
+
+    /// The same failure with the error that caused it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// A function that ran and failed.
+    pub fn from_remote(function: impl Into<String>, remote: RemoteError) -> Self {
+        let mut error = Self::new(ErrorKind::Remote, "call", function, remote.to_string());
+        error.0.remote = Some(remote);
+        error
+    }
+
+    pub(crate) fn closed(operation: &'static str, object: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Closed, operation, object, "the bus was closed; connect a new one")
+    }
+
+    pub(crate) fn decode(object: impl Into<String>, why: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Decode, "decode", object, why)
+    }
+
+    pub(crate) fn config(object: impl Into<String>, why: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Config, "connect", object, why)
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The verb that failed, e.g. `publish`.
+    pub fn operation(&self) -> &'static str {
+        self.0.operation
+    }
+
+    /// What it was done to: a topic, queue, function or address (passwords removed).
+    pub fn object(&self) -> &str {
+        &self.0.object
+    }
+
+    /// Why, without the kind, operation and object.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// How the remote function failed, for [`ErrorKind::Remote`].
+    pub fn remote(&self) -> Option<&RemoteError> {
+        self.0.remote.as_ref()
+    }
+
+    /// Whether the same operation may simply be tried again: nothing was done, and the reason is
+    /// one that passes.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Connection | ErrorKind::Full)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, operation, object, message, .. } = &*self.0;
+        write!(f, "{operation} {object:?}: {}: {message}", kind.words())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("operation", &self.0.operation)
+            .field("object", &self.0.object)
+            .field("message", &self.0.message)
+            .field("remote", &self.0.remote)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_operation_object_and_reason_on_one_line() {
+        let error = Error::new(ErrorKind::Full, "put", "jobs", "maxsize is 3; get items first");
+        assert_eq!(error.to_string(), "put \"jobs\": queue full: maxsize is 3; get items first");
+    }
+
+    #[test]
+    fn a_remote_failure_shows_type_and_arguments_and_cuts_long_ones() {
+        let remote = RemoteError {
+            type_name: "ValueError".into(),
+            arguments: Bytes::from(format!("[\"{}\"]", "x".repeat(1000))),
+            provider: None,
+        };
+        let error = Error::from_remote("f", remote);
+        assert!(error.to_string().contains("ValueError(\"xxx"));
+        assert!(error.to_string().len() < 300);
+    }
+
+    #[test]
+    fn only_failures_that_did_nothing_and_pass_by_themselves_are_retryable() {
+        let of = |kind| Error::new(kind, "put", "q", "why");
+        assert!(of(ErrorKind::Connection).is_retryable());
+        assert!(!of(ErrorKind::Ambiguous).is_retryable());
+        assert!(!of(ErrorKind::Remote).is_retryable());
+    }
+}

@@ -1,0 +1,315 @@
+//! Names: namespaces, the keys and channels made of them, and glob patterns by Redis's rules.
+//!
+//! The one invariant: users' names live under `__eventbus:<namespace>:`, as the original has it, and
+//! names of ours under `__pymq:<namespace>:`, where no user's pattern reaches. Transports see whole
+//! names only and never build one.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The longest name, in bytes, that a topic, queue or function may have.
+pub const LONGEST_NAME: usize = 64 * 1024;
+
+/// The name space that a bus lives in; programs see each other within one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Namespace {
+    users: String,
+    ours: String,
+}
+
+impl Namespace {
+    /// The namespace `name`; the original's default is `global`.
+    pub fn new(name: &str) -> Self {
+        Self { users: format!("__eventbus:{name}:"), ours: format!("__pymq:{name}:") }
+    }
+
+    /// The whole name of a user's topic, queue or function.
+    pub fn whole(&self, name: &str) -> String {
+        [&self.users, name].concat()
+    }
+
+    /// The whole pattern for a user's pattern; the namespace itself matches literally.
+    pub fn whole_pattern(&self, pattern: &str) -> String {
+        let mut whole = String::with_capacity(self.users.len() + pattern.len());
+        for character in self.users.chars() {
+            if matches!(character, '*' | '?' | '[' | '\\') {
+                whole.push('\\');
+            }
+            whole.push(character);
+        }
+        whole.push_str(pattern);
+        whole
+    }
+
+    /// The user's name again, from a whole one; `None` for names outside this namespace.
+    pub fn strip<'a>(&self, whole: &'a str) -> Option<&'a str> {
+        whole.strip_prefix(&self.users)
+    }
+
+    /// The marker topic that every provider of `function` subscribes to.
+    pub(crate) fn marker(&self, function: &str) -> String {
+        format!("{}marker:{function}", self.ours)
+    }
+
+    /// The topic of one provider of a function.
+    pub(crate) fn instance(&self, provider: Id) -> String {
+        format!("{}instance:{provider}", self.ours)
+    }
+
+    /// A caller's inbox.
+    pub(crate) fn inbox(&self, caller: Id) -> Address {
+        Address { name: format!("{}inbox:{caller}", self.ours), form: Form::Inbox }
+    }
+
+    /// The list on which a provider answers a caller of the original.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`] unless `name` is `__rpc_` and a hyphenated UUID: a request must not be
+    /// able to make anybody write elsewhere.
+    pub(crate) fn reply_list(&self, name: &str) -> Result<Address> {
+        let uuid = name.strip_prefix("__rpc_").filter(|rest| rest.len() == 36);
+        match uuid.map(Uuid::try_parse) {
+            Some(Ok(_)) => Ok(Address { name: self.whole(name), form: Form::List }),
+            _ => Err(Error::decode(
+                shortened(name),
+                "not a reply channel; expected \"__rpc_\" and a UUID",
+            )),
+        }
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self::new("global")
+    }
+}
+
+/// A random 128-bit identity of a caller, a provider or a call.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(Uuid);
+
+impl Id {
+    /// A new identity, never seen before.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// The identity that [`Display`](fmt::Display) wrote: 32 lower-case hexadecimal digits.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        (text.len() == 32).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.simple())
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Where an addressed message goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    name: String,
+    form: Form,
+}
+
+/// The two forms of a reply address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A live inbox: messages arrive while its owner is connected, and wait for a while otherwise.
+    Inbox,
+    /// The original's reply list: messages wait in it from the start.
+    List,
+}
+
+impl Address {
+    /// An address of a given form, for transports' own tests.
+    pub fn new(name: impl Into<String>, form: Form) -> Self {
+        Self { name: name.into(), form }
+    }
+
+    /// The whole name, to be used as it is.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Live inbox or list.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+}
+
+/// Refuses names that no transport can carry.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for an empty name and for one over [`LONGEST_NAME`].
+pub(crate) fn check(operation: &'static str, name: &str) -> Result<()> {
+    let why = match name.len() {
+        0 => "the name is empty; give it at least one character",
+        1..=LONGEST_NAME => return Ok(()),
+        _ => "the name is longer than 64 KiB; shorten it",
+    };
+    Err(Error::new(ErrorKind::Config, operation, shortened(name), why))
+}
+
+/// A name cut to what fits in a message.
+pub(crate) fn shortened(name: &str) -> String {
+    match name.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+/// Whether `text` matches the glob `pattern`, byte for byte as Redis decides it.
+///
+/// `*` any bytes, `?` one byte, `[abc]`, `[a-z]`, `[^abc]` one byte of (or not of) a set, `\x` the
+/// byte `x` itself. The rules, odd corners included, are those of `stringmatchlen` in Redis's
+/// `util.c`; a test compares the two on a live server.
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    // Where to resume when a byte fails to match: behind the last star, one byte further on.
+    // One resumption point suffices, since a later star can absorb whatever an earlier one could.
+    let (mut at, mut seen) = (0, 0);
+    let mut resume: Option<(usize, usize)> = None;
+    loop {
+        if at < pattern.len() && pattern[at] == b'*' {
+            at += 1;
+            resume = Some((at, seen));
+            continue;
+        }
+        if at == pattern.len() && seen == text.len() {
+            return true;
+        }
+        let step = match text.get(seen) {
+            Some(&byte) if at < pattern.len() => one(&pattern[at..], byte),
+            _ => None,
+        };
+        match (step, resume) {
+            (Some(length), _) => (at, seen) = (at + length, seen + 1),
+            (None, Some((star, from))) if from < text.len() => {
+                (at, seen) = (star, from + 1);
+                resume = Some((star, from + 1));
+            }
+            (None, _) => return false,
+        }
+    }
+}
+
+/// Matches one byte against the first element of `pattern`; says how long that element is.
+fn one(pattern: &[u8], byte: u8) -> Option<usize> {
+    match pattern {
+        [b'?', ..] => Some(1),
+        [b'\\', escaped, ..] => (*escaped == byte).then_some(2),
+        [b'[', set @ ..] => class(set, byte).map(|length| length + 1),
+        [literal, ..] => (*literal == byte).then_some(1),
+        [] => None,
+    }
+}
+
+/// Matches one byte against a set, given behind its `[`; a set that nothing closes ends with the
+/// pattern, as in Redis.
+fn class(set: &[u8], byte: u8) -> Option<usize> {
+    let negated = set.first() == Some(&b'^');
+    let mut at = usize::from(negated);
+    let mut found = false;
+    let length = loop {
+        match &set[at..] {
+            [] => break at,
+            [b'\\', escaped, ..] => {
+                found |= *escaped == byte;
+                at += 2;
+            }
+            [b']', ..] => break at + 1,
+            [low, b'-', high, ..] => {
+                found |= (*low.min(high)..=*low.max(high)).contains(&byte);
+                at += 3;
+            }
+            [member, ..] => {
+                found |= *member == byte;
+                at += 1;
+            }
+        }
+    };
+    (found != negated).then_some(length)
+}
+
+/// The part of a pattern before its first special byte: every match begins with it.
+pub(crate) fn literal_prefix(pattern: &str) -> &str {
+    let end = pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len());
+    &pattern[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn glob(pattern: &str, text: &str) -> bool {
+        matches(pattern.as_bytes(), text.as_bytes())
+    }
+
+    #[test]
+    fn globs_follow_the_rules_of_redis() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("shop.*", "shop.OrderPlaced", true),
+            ("shop.*", "shop", false),
+            ("*.*", "a.b", true),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXcYb", false),
+            ("h?llo", "hello", true),
+            ("h?llo", "hllo", false),
+            ("h[ae]llo", "hallo", true),
+            ("h[^e]llo", "hello", false),
+            ("h[a-c]llo", "hbllo", true),
+            ("h[c-a]llo", "hbllo", true),
+            ("\\*", "*", true),
+            ("\\*", "x", false),
+            ("a\\", "a\\", true),
+            ("[abc", "b", true),
+            ("**", "anything", true),
+        ] {
+            assert_eq!(glob(pattern, text), expected, "{pattern:?} against {text:?}");
+        }
+    }
+
+    #[test]
+    fn many_stars_do_not_take_exponential_time() {
+        assert!(!glob(&format!("{}b", "a*".repeat(40)), &"a".repeat(4000)));
+    }
+
+    #[test]
+    fn a_namespace_is_literal_in_patterns() {
+        let space = Namespace::new("a*[b]");
+        let pattern = space.whole_pattern("x?");
+        assert!(glob(&pattern, "__eventbus:a*[b]:xy"));
+        assert!(!glob(&pattern, "__eventbus:aZZ[b]:xy"));
+    }
+
+    #[test]
+    fn only_a_uuid_behind_the_prefix_is_a_reply_list() {
+        let space = Namespace::default();
+        assert!(space.reply_list("__rpc_6f1c8a34-6f5c-4a43-8f6c-0d0f1e2a3b4c").is_ok());
+        for forged in
+            ["work", "__rpc_", "__rpc_x", "../x", "__rpc_6f1c8a346f5c4a438f6c0d0f1e2a3b4c"]
+        {
+            assert!(space.reply_list(forged).is_err(), "{forged}");
+        }
+    }
+
+    #[test]
+    fn an_identity_survives_its_text() {
+        let id = Id::random();
+        assert_eq!(Id::parse(&id.to_string()), Some(id));
+        assert_eq!(Id::parse("no"), None);
+    }
+}

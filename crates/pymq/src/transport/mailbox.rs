@@ -1,0 +1,294 @@
+//! A mailbox: where a transport leaves what one reader will fetch.
+//!
+//! It is bounded by count and by bytes, and its writers never wait: when it is full the oldest
+//! messages go, and the reader is told how many. It has one reader and knows nothing of threads or
+//! runtimes, so that either side may be dropped anywhere.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+/// What a reader finds in its mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival<T> {
+    /// A message.
+    Message(T),
+    /// The reader was too slow: this many messages were thrown away here, since the last arrival.
+    Lagged(u64),
+    /// The connection was lost and is back; what was sent meanwhile did not arrive.
+    Gap,
+}
+
+/// How much a mailbox holds before the oldest messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes, as [`Weigh`] counts them.
+    pub bytes: usize,
+}
+
+impl Default for Limit {
+    /// 65,536 messages or 64 MiB: what Redis, too, allows a subscriber to lag (its default
+    /// `client-output-buffer-limit pubsub` is 32 MiB).
+    fn default() -> Self {
+        Self { messages: 65_536, bytes: 64 << 20 }
+    }
+}
+
+/// What a message weighs in a mailbox, in bytes.
+pub trait Weigh {
+    /// The weight; a constant share for the bookkeeping is not included.
+    fn weight(&self) -> usize;
+}
+
+impl Weigh for Bytes {
+    fn weight(&self) -> usize {
+        self.len()
+    }
+}
+
+/// An empty mailbox: the writers' end and the reader's end.
+pub fn mailbox<T: Weigh>(limit: Limit) -> (Sender<T>, Receiver<T>) {
+    let shared = Arc::new(Mutex::new(State {
+        queue: VecDeque::new(),
+        bytes: 0,
+        limit,
+        missed: 0,
+        gap: false,
+        closed: false,
+        reader: None,
+    }));
+    (Sender(Arc::clone(&shared)), Receiver(shared))
+}
+
+struct State<T> {
+    queue: VecDeque<T>,
+    bytes: usize,
+    limit: Limit,
+    missed: u64,
+    gap: bool,
+    closed: bool,
+    reader: Option<Waker>,
+}
+
+impl<T: Weigh> State<T> {
+    fn next(&mut self) -> Option<Arrival<T>> {
+        // Losses are older than whatever is still in the queue, so they are told first.
+        if self.missed > 0 {
+            return Some(Arrival::Lagged(std::mem::take(&mut self.missed)));
+        }
+        if std::mem::take(&mut self.gap) {
+            return Some(Arrival::Gap);
+        }
+        let message = self.queue.pop_front()?;
+        self.bytes -= message.weight();
+        Some(Arrival::Message(message))
+    }
+}
+
+type Shared<T> = Arc<Mutex<State<T>>>;
+
+/// A panic cannot leave the state half-changed (no user code runs under the lock), so a poisoned
+/// lock is as good as any.
+fn lock<T>(shared: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The writers' end of a mailbox.
+pub struct Sender<T>(Shared<T>);
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Weigh> Sender<T> {
+    /// Leaves a message; never waits. Throws the oldest away where the mailbox is full.
+    pub fn send(&self, message: T) {
+        self.change(|state| {
+            state.bytes += message.weight();
+            state.queue.push_back(message);
+            let Limit { messages, bytes } = state.limit;
+            while state.queue.len() > messages || (state.bytes > bytes && state.queue.len() > 1) {
+                let oldest = state.queue.pop_front().expect("a queue over its limit has a first");
+                state.bytes -= oldest.weight();
+                state.missed += 1;
+            }
+        });
+    }
+
+    /// Tells the reader that an unknown number of messages were lost on the way.
+    pub fn gap(&self) {
+        self.change(|state| state.gap = true);
+    }
+
+    /// Ends the mailbox; the reader still gets what is in it.
+    pub fn close(&self) {
+        self.change(|state| state.closed = true);
+    }
+
+    /// Whether two ends belong to one mailbox.
+    pub fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn change(&self, how: impl FnOnce(&mut State<T>)) {
+        let mut state = lock(&self.0);
+        if state.closed {
+            return;
+        }
+        how(&mut state);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("waiting", &lock(&self.0).queue.len()).finish()
+    }
+}
+
+/// The reader's end of a mailbox.
+pub struct Receiver<T>(Shared<T>);
+
+impl<T: Weigh> Receiver<T> {
+    /// The next arrival; `None` when the mailbox was closed and is empty. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<Arrival<T>> {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// [`recv`](Self::recv) for hand-written futures.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Arrival<T>>> {
+        let mut state = lock(&self.0);
+        match state.next() {
+            Some(arrival) => Poll::Ready(Some(arrival)),
+            None if state.closed => Poll::Ready(None),
+            None => {
+                state.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Moves what is there, `limit` arrivals at most, into `batch`; never waits.
+    pub fn drain(&mut self, batch: &mut Vec<Arrival<T>>, limit: usize) {
+        let mut state = lock(&self.0);
+        while batch.len() < limit {
+            match state.next() {
+                Some(arrival) => batch.push(arrival),
+                None => return,
+            }
+        }
+    }
+
+    /// Waits on the calling thread; the outer `None` says that the deadline passed.
+    pub fn recv_blocking(&mut self, deadline: Option<Instant>) -> Option<Option<Arrival<T>>> {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(arrival) = self.poll_recv(&mut context) {
+                return Some(arrival);
+            }
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => std::thread::park(),
+                Some(left) if left.is_zero() => return None,
+                Some(left) => std::thread::park_timeout(left),
+            }
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0);
+        state.closed = true;
+        // Dropped outside the lock: a payload's owner may run code of its own.
+        let (queue, reader) = (std::mem::take(&mut state.queue), state.reader.take());
+        drop(state);
+        drop((queue, reader));
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("waiting", &lock(&self.0).queue.len()).finish()
+    }
+}
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn small() -> (Sender<Bytes>, Receiver<Bytes>) {
+        mailbox(Limit { messages: 2, bytes: 1 << 20 })
+    }
+
+    fn all(receiver: &mut Receiver<Bytes>) -> Vec<Arrival<Bytes>> {
+        let mut batch = Vec::new();
+        receiver.drain(&mut batch, 100);
+        batch
+    }
+
+    #[test]
+    fn a_full_mailbox_loses_the_oldest_and_says_how_many() {
+        let (sender, mut receiver) = small();
+        for letter in ["a", "b", "c", "d"] {
+            sender.send(Bytes::from(letter));
+        }
+        let expected = [
+            Arrival::Lagged(2),
+            Arrival::Message(Bytes::from("c")),
+            Arrival::Message(Bytes::from("d")),
+        ];
+        assert_eq!(all(&mut receiver), expected);
+    }
+
+    #[test]
+    fn bytes_are_bounded_too_but_one_large_message_passes() {
+        let (sender, mut receiver) = mailbox(Limit { messages: 10, bytes: 3 });
+        sender.send(Bytes::from("aa"));
+        sender.send(Bytes::from("bbbbb"));
+        let expected = [Arrival::Lagged(1), Arrival::Message(Bytes::from("bbbbb"))];
+        assert_eq!(all(&mut receiver), expected);
+    }
+
+    #[test]
+    fn a_closed_mailbox_is_read_to_its_end() {
+        let (sender, mut receiver) = small();
+        sender.send(Bytes::from("last"));
+        sender.close();
+        sender.send(Bytes::from("too late"));
+        let last = receiver.recv_blocking(None);
+        assert_eq!(last, Some(Some(Arrival::Message(Bytes::from("last")))));
+        assert_eq!(receiver.recv_blocking(None), Some(None));
+    }
+
+    #[test]
+    fn a_waiting_thread_is_woken_and_a_deadline_ends_the_wait() {
+        let (sender, mut receiver) = small();
+        let deadline = Instant::now() + Duration::from_millis(5);
+        assert_eq!(receiver.recv_blocking(Some(deadline)), None);
+        let writer = std::thread::spawn(move || sender.gap());
+        assert_eq!(receiver.recv_blocking(None), Some(Some(Arrival::Gap)));
+        writer.join().expect("the writer does not panic");
+    }
+}

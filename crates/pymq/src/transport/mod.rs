@@ -1,0 +1,418 @@
+//! The contract between this crate and whoever moves its bytes.
+//!
+//! A [`Transport`] carries names and payloads and knows nothing of JSON, types or remote procedure
+//! calls; users talk to [`Bus`](crate::Bus), which is written on this contract alone. Users' verbs
+//! are put and get, drivers' verbs are push, claim and settle, so that a reader always knows on
+//! which side of the contract he stands.
+//!
+//! # Contract
+//! The three traits' sentences each have a function of the same name in `conformance` (feature of
+//! that name); a transport is right when it passes them all. Two rules hold for everything here:
+//!
+//! * **Dropping works anywhere**: a [`Subscription`], an [`Inbox`] and a future of an operation may
+//!   be dropped on any thread, with or without a runtime, and nothing is lost by it.
+//! * **Closed says closed**: after [`Transport::close`] every operation fails with
+//!   [`ErrorKind::Closed`](crate::ErrorKind::Closed) and everything that waits ends.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use futures_util::future::{Either, Ready, ready};
+use tokio::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::name::Address;
+
+mod mailbox;
+
+pub use mailbox::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
+
+/// The answer of an operation: ready at once, or a boxed future.
+///
+/// What is known without waiting (in memory, nearly everything) costs no allocation this way, and
+/// the contract stays object-safe.
+pub type Answer<'a, T> = Either<Ready<Result<T>>, BoxFuture<'a, Result<T>>>;
+
+/// An [`Answer`] that is there already.
+pub fn answer<'a, T>(result: Result<T>) -> Answer<'a, T> {
+    Either::Left(ready(result))
+}
+
+/// An [`Answer`] that takes time.
+pub fn pending<'a, T, F>(future: F) -> Answer<'a, T>
+where
+    F: Future<Output = Result<T>> + Send + 'a,
+{
+    Either::Right(Box::pin(future))
+}
+
+/// A driver for one broker or mechanism: events, addressed messages and queues.
+pub trait Transport: Events + Inboxes + Queues + fmt::Debug + Send + Sync + 'static {
+    /// What this transport can do beyond what every one must.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Ends everything: subscriptions and inboxes end, waiting operations fail with `Closed`, what
+    /// this connection holds leased goes back to its queue. Closing again does nothing.
+    fn close(&self) -> Answer<'_, ()>;
+}
+
+/// What a transport can do beyond what every one must; what is `false` is answered with
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), never ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// `publish` tells how many received; `count` and `publish_counted` work.
+    pub receiver_count: bool,
+    /// Other processes can be reached.
+    pub cross_process: bool,
+    /// Queue items outlive all processes that use the bus.
+    pub durable: bool,
+    /// Processes of the original may be on the bus.
+    pub originals: bool,
+}
+
+impl Capabilities {
+    /// Nothing beyond what every transport must do; set what is true.
+    pub const NONE: Self =
+        Self { receiver_count: false, cross_process: false, durable: false, originals: false };
+}
+
+/// Events: at-most-once, to everyone who listens.
+///
+/// One publisher's messages on one topic arrive in order. A subscriber that is slower than its
+/// mailbox is large is told how many messages it missed and goes on; publishers never wait for
+/// subscribers.
+pub trait Events {
+    /// Sends `payload` to every subscription whose filters match `topic`; says how many received it
+    /// where that can be known (connections or subscriptions, as the transport counts).
+    fn publish<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, Option<usize>>;
+
+    /// Listens to all `filters`, begun in one step: when it returns, the next publish is seen.
+    /// Dropping the subscription ends it; [`Subscription::end`] also waits until it is gone.
+    fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription>;
+
+    /// How many subscribers each topic has by exact name; patterns do not count.
+    fn count<'a>(&'a self, topics: &'a [String]) -> Answer<'a, Vec<usize>>;
+
+    /// Counts `topics` as [`count`](Self::count) does and publishes to the first of them, in one
+    /// step: who is counted receives, and who receives by exact name is counted.
+    fn publish_counted<'a>(
+        &'a self,
+        topics: &'a [String],
+        payload: Bytes,
+    ) -> Answer<'a, Vec<usize>>;
+}
+
+/// Addressed messages: to one reader, kept for a while when it is away.
+pub trait Inboxes {
+    /// Receives what is sent to `address`; one reader at a time has it.
+    fn open_inbox<'a>(&'a self, address: &'a Address) -> Answer<'a, Inbox>;
+
+    /// Sends to an inbox. If its reader is away, or the address is a list, the message is kept for
+    /// `ttl`. Says whether a reader received it at once.
+    fn send<'a>(&'a self, address: &'a Address, payload: Bytes, ttl: Duration) -> Answer<'a, bool>;
+}
+
+/// Queues: each item to one consumer, which holds it on a lease until it is settled.
+///
+/// First in, first out. An item whose consumer died, or let its lease run out, goes back to the
+/// head with one delivery more on its count; beyond [`QueueSpec::max_deliveries`] it goes to the
+/// queue's dead letters. Leases of a living process are prolonged by the transport itself, without
+/// any help of the consumer's threads.
+pub trait Queues {
+    /// Appends `items`, in order and all in one step; waits for space as `wait` says where the
+    /// queue is bounded (`Full` when there was none in time). Never repeated by itself: a
+    /// connection lost meanwhile is an `Ambiguous` error.
+    fn push<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        items: Vec<Bytes>,
+        wait: Wait,
+    ) -> Answer<'a, ()>;
+
+    /// Takes up to `limit` items on lease, waiting for the first one only; none in time is an empty
+    /// answer. A claim that is dropped while it waits loses nothing.
+    fn claim<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        limit: usize,
+        wait: Wait,
+    ) -> Answer<'a, Vec<Claimed>>;
+
+    /// Ends a lease; `LeaseLost` if it had run out, and then nothing is changed.
+    fn settle<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+    ) -> Answer<'a, ()>;
+
+    /// Ends a lease soon: with the next claim or within 10 ms, whichever comes first. For drops
+    /// and for confirmations that nobody waits for; works on any thread without a runtime.
+    fn settle_soon(&self, queue: &Arc<QueueSpec>, receipt: Receipt, how: Settlement);
+
+    /// Makes sure that the lease lasts at least `duration` from now, without its consumer's
+    /// process having to live that long.
+    fn extend<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        receipt: &'a Receipt,
+        duration: Duration,
+    ) -> Answer<'a, ()>;
+
+    /// How many items wait, are leased, and are dead letters; leases that ran out are returned
+    /// first.
+    fn stats<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, QueueStats>;
+
+    /// Up to `limit` items from the head, left where they are.
+    fn peek<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        from: Shelf,
+        limit: usize,
+    ) -> Answer<'a, Vec<Bytes>>;
+
+    /// Deletes what waits on a shelf, leases untouched; lifts a shutdown. Says how many.
+    fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize>;
+
+    /// Moves up to `limit` dead letters, oldest first, to the tail of the queue with their counts
+    /// reset; says how many.
+    fn redrive<'a>(&'a self, queue: &'a Arc<QueueSpec>, limit: usize) -> Answer<'a, usize>;
+
+    /// Shuts the queue down for everyone: puts fail with `ShutDown`, gets too once it is empty.
+    fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()>;
+}
+
+/// What a subscription listens to: whole names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Filter {
+    /// One topic by its exact name.
+    Topic(String),
+    /// Every topic that matches a glob pattern, see [`name::matches`](crate::name::matches).
+    Pattern(String),
+}
+
+/// An event as it came: where it was published, its bytes, and the pattern that caught it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The whole name of the topic.
+    pub topic: Arc<str>,
+    /// The bytes as they were published.
+    pub payload: Bytes,
+    /// The whole pattern that matched; `None` for an exact subscription.
+    pub pattern: Option<Arc<str>>,
+}
+
+impl Weigh for Message {
+    fn weight(&self) -> usize {
+        self.payload.len() + self.topic.len()
+    }
+}
+
+/// What ends when a subscription or an inbox does.
+///
+/// Dropping the box starts the end, on any thread; [`release`](Self::release) also waits for it.
+pub trait Guard: Send + Sync {
+    /// Ends it and waits until the broker knows.
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
+}
+
+/// A live subscription: read it as the [`Receiver`] it holds; drop it to end it.
+pub struct Subscription {
+    messages: Receiver<Message>,
+    guard: Option<Box<dyn Guard>>,
+}
+
+impl Subscription {
+    /// A subscription that reads `messages` until `guard` is let go.
+    pub fn new(messages: Receiver<Message>, guard: Box<dyn Guard>) -> Self {
+        Self { messages, guard: Some(guard) }
+    }
+
+    /// The mailbox.
+    pub fn messages(&mut self) -> &mut Receiver<Message> {
+        &mut self.messages
+    }
+
+    /// The next message or loss; `None` when the bus was closed.
+    pub async fn recv(&mut self) -> Option<Arrival<Message>> {
+        self.messages.recv().await
+    }
+
+    /// Unsubscribes and waits until the broker knows.
+    ///
+    /// # Errors
+    /// When the connection is lost meanwhile; the subscription is gone all the same.
+    pub async fn end(mut self) -> Result<()> {
+        match self.guard.take() {
+            Some(guard) => guard.release().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("messages", &self.messages).finish_non_exhaustive()
+    }
+}
+
+/// The reading end of an address; drop it to close it.
+pub struct Inbox {
+    messages: Receiver<Bytes>,
+    _guard: Box<dyn Guard>,
+}
+
+impl Inbox {
+    /// An inbox that reads `messages` until `guard` is let go.
+    pub fn new(messages: Receiver<Bytes>, guard: Box<dyn Guard>) -> Self {
+        Self { messages, _guard: guard }
+    }
+
+    /// The next message or loss; `None` when the bus was closed.
+    pub async fn recv(&mut self) -> Option<Arrival<Bytes>> {
+        self.messages.recv().await
+    }
+
+    /// Waits on the calling thread itself, until `deadline` if there is one.
+    ///
+    /// # Errors
+    /// `Timeout` when nothing came in time.
+    pub fn recv_blocking(
+        &mut self,
+        deadline: Option<std::time::Instant>,
+    ) -> Result<Option<Arrival<Bytes>>> {
+        self.messages.recv_blocking(deadline).ok_or_else(|| {
+            Error::new(crate::ErrorKind::Timeout, "receive", "inbox", "nothing came in time")
+        })
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("messages", &self.messages).finish_non_exhaustive()
+    }
+}
+
+/// A queue and how it is used; options are the consumer's own, the items are everybody's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// The whole name.
+    pub name: String,
+    /// How many items may wait; 0 is no bound. Exact among peers of this library.
+    pub maxsize: usize,
+    /// How long an item stays with a consumer of which nothing is heard.
+    pub lease: Duration,
+    /// After how many deliveries an item goes to the dead letters; 0 is never.
+    pub max_deliveries: u32,
+}
+
+impl QueueSpec {
+    /// The queue of that whole name: unbounded, leases of 30 s, five deliveries.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), maxsize: 0, lease: Duration::from_secs(30), max_deliveries: 5 }
+    }
+}
+
+/// How long an operation may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// Until a moment.
+    Until(Instant),
+    /// As long as it takes.
+    Forever,
+}
+
+impl Wait {
+    /// At most `timeout` from now; a length that no clock can hold is for ever.
+    pub fn at_most(timeout: Duration) -> Self {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => Self::Until(deadline),
+            None => Self::Forever,
+        }
+    }
+
+    /// What is left of it; `None` is without end.
+    pub fn left(self) -> Option<Duration> {
+        match self {
+            Self::No => Some(Duration::ZERO),
+            Self::Until(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+            Self::Forever => None,
+        }
+    }
+}
+
+/// An item on lease.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The bytes as they were put.
+    pub payload: Bytes,
+    /// How often it was handed out, this time included.
+    pub deliveries: u32,
+    /// What settles it.
+    pub receipt: Receipt,
+}
+
+/// Names one delivery of one item to the transport that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The bytes as the transport stores them.
+    pub stored: Bytes,
+    /// A number that means something to the transport.
+    pub number: u64,
+}
+
+/// How a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Done: the item is gone.
+    Ack,
+    /// Tried and given back: to the head, with one delivery more; to the dead letters beyond
+    /// [`QueueSpec::max_deliveries`].
+    Requeue,
+    /// Never handed to anybody: to the head as it was.
+    Return,
+    /// Hopeless: to the dead letters.
+    Reject,
+}
+
+/// The two places where a queue's unleased items lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shelf {
+    /// Items that wait for a consumer.
+    Waiting,
+    /// Items that were given up.
+    Dead,
+}
+
+/// How many items a queue has, by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Waiting for a consumer.
+    pub waiting: usize,
+    /// Held by consumers, not yet settled.
+    pub leased: usize,
+    /// Given up.
+    pub dead: usize,
+}
+
+/// Opens the transport that `url` names by its scheme.
+///
+/// # Errors
+/// `Config` for an unknown scheme or a malformed address, `Unsupported` for a transport that was
+/// not compiled in, and what the transport itself says.
+pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    match scheme {
+        Some(other) => Err(Error::config(
+            format!("{other}://"),
+            "unknown scheme; use memory:// or redis://host:port/db",
+        )),
+        None => Err(Error::config("address", "no scheme; use memory:// or redis://host:port/db")),
+    }
+}
