@@ -1,6 +1,8 @@
 //! PyMQ.
 pub mod error;
+mod json;
 pub mod name;
 pub mod transport;
+pub mod wire;
 
 pub use error::{Error, ErrorKind, RemoteError, Result};
