@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::name::Address;
 
 mod mailbox;
+pub mod memory;
 
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
 
@@ -409,6 +410,7 @@ pub struct QueueStats {
 pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
+        Some("memory") => Ok(Arc::new(memory::Memory::connect(url)?)),
         Some(other) => Err(Error::config(
             format!("{other}://"),
             "unknown scheme; use memory:// or redis://host:port/db",
