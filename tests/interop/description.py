@@ -8,14 +8,16 @@ for themselves; all else is an object with one leading key that names its type:
     {"dict": [[key, value], ...]}        {"tuple": [...]}           {"set": [... sorted]}
     {"named": class, "items": [...]}     {"exception": class, "args": [...]}
     {"object": class, "fields": {...}}   {"enum": class, "name": member}
-    {"class": class}                     {"other": class, "repr": text}
+    {"class": class}                     {"function": name}
+    {"other": class, "repr": text}
 
-``build`` goes the way back, for all but the last two, with the classes of ``shared_types``.
+``build`` goes the way back, for all but the last three, with the classes of ``shared_types``.
 """
 
 import builtins
 import enum
 import json
+import types
 from typing import Any
 
 import shared_types
@@ -24,7 +26,7 @@ _PLAIN_INTEGERS = 2**53
 
 
 def describe(value: Any) -> Any:
-    """Describe a value; dicts keep their order, sets and fields are sorted."""
+    """Describe a value; dicts and fields keep their order, sets are sorted."""
     kind = type(value)
     if value is None or kind in (bool, str):
         return value
@@ -76,12 +78,14 @@ def _describe_instance(value: Any) -> Any:
     kind = type(value)
     if isinstance(value, type):
         return {"class": class_name(value)}
+    if isinstance(value, types.FunctionType):
+        return {"function": f"{value.__module__}.{value.__qualname__}"}
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
         return {"named": class_name(kind), "items": [describe(item) for item in value]}
     if isinstance(value, BaseException):
         return {"exception": class_name(kind), "args": [describe(item) for item in value.args]}
     if type(getattr(value, "__dict__", None)) is dict and kind.__module__ == "shared_types":
-        fields = {name: describe(item) for name, item in sorted(vars(value).items())}
+        fields = {name: describe(item) for name, item in vars(value).items()}
         return {"object": class_name(kind), "fields": fields}
     return {"other": class_name(kind), "repr": repr(value)}
 

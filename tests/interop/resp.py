@@ -4,11 +4,14 @@ The rig looks at the server through this and through no client library, so that 
 client can never be on both sides of a comparison. It neither reconnects nor repeats.
 """
 
+import select
 import socket
 from types import TracebackType
-from typing import Union
+from typing import TypeAlias, TypeVar
 
-Reply = Union[bytes, int, list["Reply"], None]
+Reply: TypeAlias = bytes | int | list["Reply"] | None
+
+Itself = TypeVar("Itself", bound="Connection")
 
 HANG_GUARD = 60.0
 """Seconds after which a wait is taken for a hang."""
@@ -54,7 +57,7 @@ class Connection:
         self._stream.close()
         self._socket.close()
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self: Itself) -> Itself:
         return self
 
     def __exit__(
@@ -67,17 +70,24 @@ class Connection:
 
 
 class Capture(Connection):
-    """Reads what is published on one channel, exactly as it was sent.
+    """Reads what is published on channels that match a pattern, exactly as it was sent.
 
     For the original a capture is a receiver like any other: it counts in what PUBLISH returns.
     """
 
-    def __init__(self, port: int, channel: str) -> None:
+    def __init__(self, port: int, pattern: str) -> None:
         super().__init__(port)
-        self.command("SUBSCRIBE", channel)
+        self.command("PSUBSCRIBE", pattern)
 
-    def message(self) -> bytes:
-        """The next message; waits for it."""
+    def message(self) -> tuple[str, bytes]:
+        """The channel and the bytes of the next message; waits for it."""
         message = self.read()
-        assert isinstance(message, list) and isinstance(message[2], bytes), message
-        return message[2]
+        assert isinstance(message, list), message
+        _, _, channel, data = message
+        assert isinstance(channel, bytes), message
+        assert isinstance(data, bytes), message
+        return channel.decode(), data
+
+    def has_message(self) -> bool:
+        """Whether ``message`` would return at once; right while messages come one at a time."""
+        return bool(select.select([self._socket], [], [], 0)[0])

@@ -97,14 +97,15 @@ class Server:
     def command(self, *words: str | bytes | int) -> Reply:
         return self._connection.command(*words)
 
-    def capture(self, channel: str) -> Capture:
-        """Read what is published on a user's channel."""
-        return Capture(self.port, PREFIX + channel)
+    def capture(self, pattern: str = "*") -> Capture:
+        """Read what is published on users' channels that match."""
+        return Capture(self.port, PREFIX + pattern)
 
     def subscribers(self, channel: str) -> int:
         """How many connections are subscribed to exactly this channel of a user."""
         reply = self.command("PUBSUB", "NUMSUB", PREFIX + channel)
-        assert isinstance(reply, list) and isinstance(reply[1], int), reply
+        assert isinstance(reply, list), reply
+        assert isinstance(reply[1], int), reply
         return reply[1]
 
     def pattern_subscriptions(self) -> int:
@@ -133,7 +134,8 @@ class Pending:
         except FutureTimeout:
             raise self._peer.broken(f"gave no answer to {self._what}") from None
         if "error" in answer:
-            raise PeerFailed(*answer["error"], answer["bases"])
+            name, arguments = answer["error"]
+            raise PeerFailed(name, arguments, answer["bases"])
         return answer["value"]
 
 

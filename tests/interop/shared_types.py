@@ -107,6 +107,13 @@ class OutOfStock(Exception):
     pass
 
 
+def with_fields(instance: Any, **fields: Any) -> Any:
+    """Sets attributes where only an expression fits."""
+    for name, value in fields.items():
+        setattr(instance, name, value)
+    return instance
+
+
 def product(a: int, b: int) -> int:
     CALLS.append("product")
     return a * b
@@ -154,7 +161,7 @@ def make_list(length: int) -> List[int]:
 
 def make_readings(length: int) -> List[Reading]:
     CALLS.append("make_readings")
-    return [Reading("sensor%d" % number, float(number)) for number in range(length)]
+    return [Reading(f"sensor{number}", float(number)) for number in range(length)]
 
 
 def make_dict(key: str) -> Dict[str, int]:
@@ -165,6 +172,12 @@ def make_dict(key: str) -> Dict[str, int]:
 def make_tuple(a: int, b: str) -> tuple:  # type: ignore[type-arg]
     CALLS.append("make_tuple")
     return (a, b)
+
+
+def make(expression: str):  # type: ignore[no-untyped-def]
+    """Returns whatever value is wanted: decoding an argument could not yield it everywhere."""
+    CALLS.append("make")
+    return eval(expression)
 
 
 def who() -> str:
