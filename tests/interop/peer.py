@@ -123,11 +123,9 @@ def call(command: Command) -> Any:
     return describe((stub.rpc if command.get("rpc") else stub)(*positional, **keywords))
 
 
-def calls(command: Command) -> Any:
-    """The remotes that ran here since the last time this was asked."""
-    names = list(shared_types.CALLS)
-    del shared_types.CALLS[: len(names)]
-    return names
+def ran(command: Command) -> Any:
+    """The names of the remotes that have run in this process, oldest first."""
+    return list(shared_types.CALLS)
 
 
 def release(command: Command) -> None:
@@ -165,7 +163,7 @@ COMMANDS: dict[str, Callable[[Command], Any]] = {
         expose,
         unexpose,
         call,
-        calls,
+        ran,
         release,
         encode,
         decode,

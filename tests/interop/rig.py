@@ -108,6 +108,12 @@ class Server:
         assert isinstance(reply[1], int), reply
         return reply[1]
 
+    def blocked_clients(self) -> int:
+        """How many connections wait in a blocking command."""
+        reply = self.command("INFO", "clients")
+        assert isinstance(reply, bytes), reply
+        return int(reply.split(b"blocked_clients:")[1].split()[0])
+
     def pattern_subscriptions(self) -> int:
         """How many patterns all connections hold together; PUBSUB NUMPAT counts equal ones once."""
         reply = self.command("CLIENT", "LIST")
@@ -232,6 +238,10 @@ class Peer:
         kwargs = {key: describe(value) for key, value in options.pop("kwargs", {}).items()}
         described = [describe(value) for value in args]
         return self.begin("call", name=name, args=described, kwargs=kwargs, **options)
+
+    def kill(self) -> None:
+        """End the process at once, as a crash would."""
+        _end(self._process)
 
     def broken(self, what: str) -> AssertionError:
         """What to raise when the process is of no more use: what it wrote is in it."""
