@@ -152,14 +152,14 @@ class Peer:
         self.kind = kind
         self.name = name or kind
         self.ready: dict[str, Any] = {}
-        self._server = server
+        self.server = server
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._writing = threading.Lock()
         self._active: set[tuple[str, bool]] = set()
 
     def __enter__(self) -> "Peer":
-        command = [*KINDS[self.kind].command(), self._server.url, self.name]
+        command = [*KINDS[self.kind].command(), self.server.url, self.name]
         self._log = tempfile.TemporaryFile("w+", errors="replace")
         self._process = _start(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
@@ -254,8 +254,8 @@ class Peer:
 
         def count() -> int:
             if pattern:
-                return self._server.pattern_subscriptions()
-            return self._server.subscribers(channel)
+                return self.server.pattern_subscriptions()
+            return self.server.subscribers(channel)
 
         waits = not KINDS[self.kind].subscribes_at_once and (channel, pattern) not in self._active
         before = count() if waits else 0

@@ -195,3 +195,16 @@ REPLIES: dict[str, tuple[str, str]] = {
     **{f"made: {name}": ("make", repr([expression])) for name, expression in ITEMS.items()},
 }
 """Name: a remote of shared_types, and the arguments as they travel."""
+
+INTERPRETER_DEPENDENT = {
+    "enum",
+    "list of enums",
+    "made: enum",
+    "made: list of enums",
+    "list of sets",
+}
+"""Where the version of Python shows, 3.11 being what is kept.
+
+An enum's private attributes are written, and 3.10 has one fewer. 0.2.2 takes a tagged list of sets
+for one set and asks for its constructor's arguments, which 3.13 knows and others do not.
+"""
