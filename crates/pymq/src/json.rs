@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 
 /// How deep arrays and objects may nest.
-pub const DEEPEST: usize = 200;
+pub(crate) const DEEPEST: usize = 200;
 /// How many digits an integer may have; CPython's own default limit (`sys.int_info`).
-pub const MOST_DIGITS: usize = 4300;
+pub(crate) const MOST_DIGITS: usize = 4300;
 
 /// Why bytes are not JSON: a reason and the offset of the offending byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
