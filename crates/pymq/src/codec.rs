@@ -4,6 +4,8 @@
 //! is read, since here the receiver's type decides. It knows no envelopes: those are
 //! [`wire`](crate::wire)'s.
 
+mod exact;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,7 +34,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(object: &str, value: &T) -> Result<B
 /// A value as it travels inside an envelope, where nothing is tagged.
 pub(crate) fn encode_plain<T: Serialize + ?Sized>(object: &str, value: &T) -> Result<Bytes> {
     let refused = |why: String| Error::new(ErrorKind::Encode, "encode", object, why);
-    let text = serde_json::to_vec(value).map_err(|error| {
+    let text = exact::to_vec(value).map_err(|error| {
         refused("the value cannot be written as JSON".to_owned()).with_source(error)
     })?;
     if text.len() > LARGEST_MESSAGE {
@@ -199,6 +201,15 @@ mod tests {
             br#"{"__obj": null, "__type": "NoneType"}"#
         );
         assert!(read::<()>(r#"{"__obj": null, "__type": "NoneType"}"#).is_ok());
+    }
+
+    #[test]
+    fn nan_and_infinity_are_written_as_python_writes_them() {
+        let values = (f64::NAN, [f64::INFINITY], Some(f32::NEG_INFINITY), 1.5, 0.1f32, None::<f64>);
+        let text = encode("test", &values).expect("floats");
+        assert_eq!(&text[..], b"[NaN,[Infinity],-Infinity,1.5,0.1,null]");
+        let map: BTreeMap<_, _> = [("NaN", f64::NAN)].into();
+        assert_eq!(&encode("test", &map).expect("a map")[..], br#"{"NaN":NaN}"#);
     }
 
     #[test]

@@ -59,3 +59,8 @@ pub use name::Namespace;
 pub use queue::{ByteDelivery, ByteQueue, Delivery, Queue};
 pub use rpc::{Service, Stub};
 pub use topic::{Event, Events, PatternEvents, Topic};
+
+/// The README's blocks, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
