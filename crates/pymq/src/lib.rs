@@ -1,4 +1,6 @@
 //! PyMQ.
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
 pub mod name;
 pub mod transport;
