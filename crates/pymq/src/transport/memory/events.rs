@@ -223,10 +223,8 @@ impl State {
         let record = self.subscriptions.remove(&key)?;
         self.generation += 1;
         for topic in &record.topics {
-            if let Some(mailboxes) = self.topics.get_mut(topic) {
-                if remove(mailboxes, key.1) {
-                    self.topics.remove(topic);
-                }
+            if self.topics.get_mut(topic).is_some_and(|mailboxes| remove(mailboxes, key.1)) {
+                self.topics.remove(topic);
             }
         }
         for pattern in &record.patterns {
