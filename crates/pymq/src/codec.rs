@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::json;
-use crate::wire::{self, LARGEST_MESSAGE, LIST, OBJECT, TYPE};
+use crate::wire::{LARGEST_MESSAGE, tags};
 
 /// A value as it travels in an event or a queue item.
 ///
@@ -22,13 +22,9 @@ use crate::wire::{self, LARGEST_MESSAGE, LIST, OBJECT, TYPE};
 pub(crate) fn encode<T: Serialize + ?Sized>(object: &str, value: &T) -> Result<Bytes> {
     let text = encode_plain(object, value)?;
     if &text[..] == b"null" {
-        return Ok(Bytes::from_static(br#"{"__obj": null, "__type": "NoneType"}"#));
+        return Ok(Bytes::from_static(tags::NOTHING));
     }
-    if text.first() == Some(&b'{') && has_marker(&text) {
-        let escaped = [br#"{"__obj": "#, &text[..], br#", "__type": "dict"}"#].concat();
-        return Ok(Bytes::from(escaped));
-    }
-    Ok(text)
+    Ok(tags::escaped(&text).map_or(text, Bytes::from))
 }
 
 /// A value as it travels inside an envelope, where nothing is tagged.
@@ -73,7 +69,7 @@ pub(crate) fn decode<T: DeserializeOwned>(object: &str, text: &[u8]) -> Result<T
     let document =
         json::document(text).map_err(|malformed| Error::decode(object, malformed.message()))?;
     match document.first() {
-        Some(b'{') => match untagged(document) {
+        Some(b'{') => match tags::untagged(document) {
             Some(value) => decode_plain(object, &value),
             None => decode_plain(object, document),
         },
@@ -106,43 +102,6 @@ fn has_non_number(text: &[u8]) -> bool {
 fn short_type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     if name.contains('<') { name } else { name.rsplit("::").next().unwrap_or(name) }
-}
-
-fn has_marker(object: &[u8]) -> bool {
-    may_have_marker(object)
-        && json::members(object)
-            .is_some_and(|members| members.iter().any(|(key, _)| wire::is_marker(key)))
-}
-
-/// Whether a search for two underscores says that it is worth looking at the keys.
-fn may_have_marker(object: &[u8]) -> bool {
-    object.windows(3).any(|window| window == b"\"__" || window == b"\\u0")
-}
-
-/// The value inside its tags; `None` when there are none.
-fn untagged(document: &[u8]) -> Option<Vec<u8>> {
-    if !may_have_marker(document) {
-        return None;
-    }
-    let members = json::members(document)?;
-    if !members.iter().any(|(key, _)| wire::is_marker(key)) {
-        return None;
-    }
-    let get = |wanted: &str| members.iter().find(|(key, _)| key == wanted).map(|(_, raw)| *raw);
-    if let Some(value) = get(OBJECT).or_else(|| get(LIST)) {
-        return Some(value.to_vec());
-    }
-    let mut bare = vec![b'{'];
-    for (key, raw) in members.iter().filter(|(key, _)| key != TYPE && key != wire::TYPES) {
-        if bare.len() > 1 {
-            bare.push(b',');
-        }
-        wire::put_string(&mut bare, key);
-        bare.push(b':');
-        bare.extend_from_slice(raw);
-    }
-    bare.push(b'}');
-    Some(bare)
 }
 
 #[cfg(test)]

@@ -43,15 +43,17 @@
 //! contract with whoever moves the bytes ([`transport`]).
 
 mod bus;
-mod codec;
-mod error;
-mod json;
-pub mod name;
+mod topic;
 mod queue;
 pub mod rpc;
-mod topic;
-pub mod transport;
+mod codec;
 pub mod wire;
+mod json;
+pub mod name;
+mod error;
+pub mod transport;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
