@@ -27,6 +27,8 @@ use crate::error::{Error, Result};
 use crate::name::Address;
 
 mod mailbox;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
 
@@ -409,6 +411,15 @@ pub struct QueueStats {
 pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
+        #[cfg(feature = "redis")]
+        Some("redis" | "redis+unix") => Ok(Arc::new(redis::Redis::connect(url).await?)),
+        #[cfg(not(feature = "redis"))]
+        Some("redis" | "redis+unix") => Err(Error::new(
+            crate::ErrorKind::Unsupported,
+            "connect",
+            "redis://",
+            "not compiled in; enable the feature \"redis\"",
+        )),
         Some(other) => Err(Error::config(
             format!("{other}://"),
             "unknown scheme; use memory:// or redis://host:port/db",
