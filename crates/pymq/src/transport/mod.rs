@@ -28,6 +28,8 @@ use crate::name::Address;
 
 mod mailbox;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
 
@@ -411,6 +413,15 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
         Some("memory") => Ok(Arc::new(memory::Memory::connect(url)?)),
+        #[cfg(feature = "redis")]
+        Some("redis" | "redis+unix") => Ok(Arc::new(redis::Redis::connect(url).await?)),
+        #[cfg(not(feature = "redis"))]
+        Some("redis" | "redis+unix") => Err(Error::new(
+            crate::ErrorKind::Unsupported,
+            "connect",
+            "redis://",
+            "not compiled in; enable the feature \"redis\"",
+        )),
         Some(other) => Err(Error::config(
             format!("{other}://"),
             "unknown scheme; use memory:// or redis://host:port/db",
