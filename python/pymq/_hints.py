@@ -74,6 +74,11 @@ def of_class(cls: type, args: tuple[Any, ...] = ()) -> dict[str, Any]:
     return hints
 
 
+def of_attributes(cls: type) -> dict[str, Any]:
+    """The hints of a class's attributes alone, as the original reads them."""
+    return _resolved(cls)
+
+
 def of_callable(fn: Callable[..., Any]) -> dict[str, Any]:
     """The hints of a function's parameters, and of its result as `return`."""
     while hasattr(fn, "func") and not inspect.isfunction(fn):
