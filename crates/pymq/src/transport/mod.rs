@@ -58,7 +58,8 @@ pub trait Transport: Events + Inboxes + Queues + fmt::Debug + Send + Sync + 'sta
     fn capabilities(&self) -> Capabilities;
 
     /// Ends everything: subscriptions and inboxes end, waiting operations fail with `Closed`, what
-    /// this connection holds leased goes back to its queue. Closing again does nothing.
+    /// this connection holds leased goes back to its queue as if requeued. Closing again does
+    /// nothing.
     fn close(&self) -> Answer<'_, ()>;
 }
 
