@@ -298,6 +298,8 @@ class _Builder:
             return Plan.scalar(cls, tag, _models.exception_reader(cls))
         if typing.is_typeddict(cls):
             return self.typed_dict(cls)
+        if cls is types.SimpleNamespace:
+            return Plan.model(cls, tag, lambda values: types.SimpleNamespace(**values))
         if _types.is_named_tuple(cls):
             hints = _hints.of_class(cls, args)
             fields = [(name, hints.get(name, Any)) for name in cls._fields]  # type: ignore[attr-defined]
@@ -362,6 +364,4 @@ def _is_path(cls: type) -> bool:
 
 def _is_buildable(cls: type) -> bool:
     """The program's own classes are; of Python's own only data."""
-    if cls is types.SimpleNamespace or not _types.in_standard_library(cls):
-        return True
-    return dataclasses.is_dataclass(cls)
+    return dataclasses.is_dataclass(cls) or not _types.in_standard_library(cls)
