@@ -39,6 +39,8 @@ pub enum ErrorKind {
     Connection,
     /// The connection was lost before the answer came: the operation may or may not have happened.
     Ambiguous,
+    /// Events were missed, by a slow subscriber or while a connection was lost; the stream goes on.
+    Lagged,
     /// The lease of a delivery ran out; the item belongs to somebody else now.
     LeaseLost,
     /// The queue holds `maxsize` items.
@@ -63,6 +65,7 @@ impl ErrorKind {
             Self::Config => "bad configuration",
             Self::Connection => "not connected",
             Self::Ambiguous => "outcome unknown",
+            Self::Lagged => "lagged",
             Self::LeaseLost => "lease lost",
             Self::Full => "queue full",
             Self::ShutDown => "queue shut down",
@@ -109,9 +112,9 @@ impl fmt::Display for Arguments<'_> {
 /// caller mostly wants to know one thing: can I try again, wait, or must I change something?
 ///
 /// ```
-/// use pymq::ErrorKind;
+/// use pymq::{Bus, ErrorKind};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// let error = pymq::transport::connect("carrier-pigeon://loft").await.unwrap_err();
+/// let error = Bus::connect("carrier-pigeon://loft").await.unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Config);
 /// assert!(!error.is_retryable());
 /// # }

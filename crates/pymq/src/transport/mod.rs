@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::name::Address;
 
 mod mailbox;
+pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
 
@@ -411,6 +412,7 @@ pub struct QueueStats {
 pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
+        Some("memory") => Ok(Arc::new(memory::Memory::connect(url)?)),
         #[cfg(feature = "redis")]
         Some("redis" | "redis+unix") => Ok(Arc::new(redis::Redis::connect(url).await?)),
         #[cfg(not(feature = "redis"))]

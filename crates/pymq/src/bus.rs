@@ -1,0 +1,254 @@
+//! The bus: the handle that programs hold and clone.
+//!
+//! It ties a transport, a namespace and the runtime it was connected on together, and hands out
+//! topics, queues, stubs and services; what those do is in their own modules. It lives as long as
+//! any handle made from it, and holds no global state.
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+
+use crate::error::{Error, Result};
+use crate::name::Namespace;
+use crate::queue::{ByteQueue, Queue};
+use crate::rpc::{AllReplies, CallOptions, Caller, Provider, Reply, Service, Stub};
+use crate::topic::{Event, Events, PatternEvents, Topic};
+use crate::transport::{self, Capabilities, Filter, Subscription, Transport};
+use crate::wire::Arguments;
+
+/// A connection to everything: events, queues and remote procedure calls.
+///
+/// Cheap to clone; all clones are the same bus. Its tasks run on the runtime it was connected on,
+/// but its handles may be dropped anywhere.
+///
+/// ```
+/// use pymq::Bus;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+/// let bus = Bus::connect("memory://").await?;
+/// let jobs = bus.queue::<String>("jobs");
+/// jobs.put(&"sweep the floor".to_owned()).await?;
+/// assert_eq!(jobs.get().await?, "sweep the floor");
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Bus(Arc<Core>);
+
+struct Core {
+    transport: Arc<dyn Transport>,
+    namespace: Namespace,
+    runtime: Handle,
+    caller: Arc<Caller>,
+}
+
+impl Bus {
+    /// Connects to an address: `memory://`, `memory://NAME`, `redis://[user[:password]@]host[:port][/db]`.
+    ///
+    /// # Errors
+    /// `Config` for an address that cannot be used, `Connection` if the server cannot be reached.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::connect_in(url, Namespace::default()).await
+    }
+
+    /// Connects within a namespace of its own; programs see each other within one only.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_in(url: &str, namespace: Namespace) -> Result<Self> {
+        Ok(Self::over(transport::connect(url).await?, namespace))
+    }
+
+    /// A bus over any transport, a third party's too.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime: the tasks of the bus need one.
+    pub fn over(transport: Arc<dyn Transport>, namespace: Namespace) -> Self {
+        let runtime = Handle::current();
+        let caller = Caller::new(Arc::clone(&transport), namespace.clone(), runtime.clone());
+        Self(Arc::new(Core { transport, namespace, runtime, caller: Arc::new(caller) }))
+    }
+
+    /// Publishes an event on its type's topic; says how many received it, where that is known.
+    ///
+    /// At most once: who is not subscribed, away, or too slow does not get it. How many receive is
+    /// counted as the transport counts: subscriptions in memory, connections on Redis.
+    ///
+    /// # Errors
+    /// `Encode`, and those of the connection; after `Ambiguous` it may have been published.
+    pub async fn publish<E: Event>(&self, event: &E) -> Result<Option<usize>> {
+        self.topic::<E>(E::TOPIC).publish(event).await
+    }
+
+    /// Subscribes to a type's topic; the next event published is seen.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn subscribe<E: Event>(&self) -> Result<Events<E>> {
+        self.topic(E::TOPIC).subscribe().await
+    }
+
+    /// A topic by name, carrying values of type `T`.
+    pub fn topic<T>(&self, name: impl Into<String>) -> Topic<T> {
+        Topic::new(self.clone(), name.into())
+    }
+
+    /// Subscribes to all topics that match a glob pattern (`*`, `?`, `[a-z]`, `\`).
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn pattern<T: DeserializeOwned>(&self, pattern: &str) -> Result<PatternEvents<T>> {
+        PatternEvents::subscribe(self.clone(), pattern).await
+    }
+
+    /// A queue by name, carrying items of type `T`.
+    pub fn queue<T>(&self, name: &str) -> Queue<T> {
+        Queue::new(self.byte_queue(name))
+    }
+
+    /// Exposes a function under a name; dropping the [`Service`] unexposes it.
+    ///
+    /// `A` is a tuple for positional arguments, or a struct for keyword arguments. Calls run side
+    /// by side. An error of the handler reaches the caller as
+    /// [`ErrorKind::Remote`](crate::ErrorKind::Remote).
+    ///
+    /// ```
+    /// # use pymq::Bus;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// let bus = Bus::connect("memory://").await?;
+    /// let _service = bus
+    ///     .expose("product", |(a, b): (i64, i64)| async move {
+    ///         a.checked_mul(b).ok_or("too large")
+    ///     })
+    ///     .await?;
+    /// let product = bus.stub::<(i64, i64), i64>("product");
+    /// assert_eq!(product.call((2, 4)).await?, 8);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn expose<A, R, E, F>(
+        &self,
+        function: &str,
+        handler: impl Fn(A) -> F + Send + Sync + 'static,
+    ) -> Result<Service>
+    where
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize,
+        E: Display,
+        F: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        let provider = self.provide(function).await?;
+        Ok(Service::start(&self.0.runtime, provider, handler))
+    }
+
+    /// A remote function by name, to be called with `A` for an `R`.
+    pub fn stub<A: Serialize, R: DeserializeOwned>(&self, function: &str) -> Stub<A, R> {
+        Stub::new(Arc::clone(&self.0.caller), function)
+    }
+
+    /// Whether and how far this bus's transport goes beyond the contract.
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.transport.capabilities()
+    }
+
+    /// Ends everything: streams end, what waits fails with `Closed`, held items go back to their
+    /// queues. Closing again does nothing.
+    ///
+    /// # Errors
+    /// If the broker could not be told; the bus is closed all the same.
+    pub async fn close(&self) -> Result<()> {
+        self.0.transport.close().await
+    }
+
+    // What a layer above that has a codec of its own needs: bytes instead of types.
+
+    /// Publishes bytes that are an encoded value already.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn publish_bytes(&self, topic: &str, payload: Bytes) -> Result<Option<usize>> {
+        crate::name::check("publish", topic)?;
+        if payload.len() > crate::wire::LARGEST_MESSAGE {
+            let why = format!("{} bytes; at most 16 MiB travel in one message", payload.len());
+            return Err(Error::new(crate::ErrorKind::Encode, "publish", topic, why));
+        }
+        self.0.transport.publish(&self.0.namespace.whole(topic), payload).await
+    }
+
+    /// Subscribes to a topic, or to a pattern, and reads bytes; names in it are whole names.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub async fn subscribe_bytes(&self, filter: &Filter) -> Result<Subscription> {
+        let namespace = &self.0.namespace;
+        let whole = match filter {
+            Filter::Topic(topic) => {
+                crate::name::check("subscribe", topic)?;
+                Filter::Topic(namespace.whole(topic))
+            }
+            Filter::Pattern(pattern) => {
+                crate::name::check("subscribe", pattern)?;
+                Filter::Pattern(namespace.whole_pattern(pattern))
+            }
+        };
+        self.0.transport.subscribe(&[whole]).await
+    }
+
+    /// A queue of bytes.
+    pub fn byte_queue(&self, name: &str) -> ByteQueue {
+        ByteQueue::new(Arc::clone(&self.0.transport), name, self.0.namespace.whole(name))
+    }
+
+    /// Exposes a function whose calls are taken one by one from the [`Provider`].
+    ///
+    /// # Errors
+    /// As [`expose`](Self::expose).
+    pub async fn provide(&self, function: &str) -> Result<Provider> {
+        let Core { transport, namespace, runtime, .. } = &*self.0;
+        Provider::start(Arc::clone(transport), namespace.clone(), runtime.clone(), function).await
+    }
+
+    /// Calls one provider with encoded arguments; a function that fails is a reply.
+    ///
+    /// # Errors
+    /// As [`Stub::call`], without `Remote`.
+    pub async fn call_bytes(
+        &self,
+        function: &str,
+        arguments: Arguments,
+        options: CallOptions,
+    ) -> Result<Reply> {
+        self.0.caller.call(function, arguments, options).await
+    }
+
+    /// Calls every provider with encoded arguments.
+    ///
+    /// # Errors
+    /// As [`Stub::call_all`].
+    pub async fn call_all_bytes(
+        &self,
+        function: &str,
+        arguments: Arguments,
+        options: CallOptions,
+    ) -> Result<AllReplies> {
+        self.0.caller.call_all(function, arguments, options).await
+    }
+
+    /// The namespace it lives in.
+    pub fn namespace(&self) -> &Namespace {
+        &self.0.namespace
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus")
+            .field("transport", &self.0.transport)
+            .field("namespace", &self.0.namespace)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,159 @@
+//! Who provides which function, as far as one caller knows.
+//!
+//! The identities here are hints that save a question per call: a provider that turns out to be
+//! gone is struck off and the next one taken, so a stale entry costs time, never a wrong result.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::{Duration, Instant};
+
+use crate::name::{Id, Namespace};
+
+/// How long an answer to "who is there" is taken as fresh.
+const FRESH_FOR: Duration = Duration::from_secs(5);
+
+/// The providers that a caller has heard of.
+#[derive(Debug, Default)]
+pub(super) struct Directory(Mutex<HashMap<String, Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    providers: Vec<Known>,
+    asked: Instant,
+    turn: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    id: Id,
+    instance: Arc<str>,
+    open_calls: Arc<AtomicUsize>,
+}
+
+/// What the directory says of a function.
+#[derive(Debug)]
+pub(super) enum Lookup {
+    /// A provider, and whether it is time to ask again who is there.
+    Chosen { choice: Choice, stale: bool },
+    /// None is known at the moment.
+    Unknown {
+        /// Whether there ever was one.
+        known_before: bool,
+    },
+}
+
+impl Directory {
+    /// The provider with the fewest open calls of ours; among equals they take turns.
+    pub(super) fn choose(&self, function: &str) -> Lookup {
+        let mut functions = self.lock();
+        let Some(entry) = functions.get_mut(function) else {
+            return Lookup::Unknown { known_before: false };
+        };
+        let count = entry.providers.len();
+        if count == 0 {
+            return Lookup::Unknown { known_before: true };
+        }
+        entry.turn = (entry.turn + 1) % count;
+        let turn = entry.turn;
+        let chosen = (0..count)
+            .map(|offset| &entry.providers[(turn + offset) % count])
+            .min_by_key(|known| known.open_calls.load(Ordering::Relaxed))
+            .expect("there is at least one");
+        chosen.open_calls.fetch_add(1, Ordering::Relaxed);
+        let choice = Choice(chosen.clone());
+        let stale = entry.asked.elapsed() > FRESH_FOR;
+        if stale {
+            // Whoever sees it stale asks; the others go on with what is known.
+            entry.asked = Instant::now();
+        }
+        Lookup::Chosen { choice, stale }
+    }
+
+    /// Notes who answered just now.
+    pub(super) fn learn(&self, namespace: &Namespace, function: &str, ids: &[Id]) {
+        let mut functions = self.lock();
+        let entry = functions.entry(function.to_owned()).or_insert_with(|| Entry {
+            providers: Vec::new(),
+            asked: Instant::now(),
+            turn: 0,
+        });
+        entry.asked = Instant::now();
+        entry.providers.retain(|known| ids.contains(&known.id));
+        for id in ids {
+            if !entry.providers.iter().any(|known| known.id == *id) {
+                entry.providers.push(Known {
+                    id: *id,
+                    instance: namespace.instance(*id).into(),
+                    open_calls: Arc::default(),
+                });
+            }
+        }
+    }
+
+    /// Strikes a provider off.
+    pub(super) fn forget(&self, function: &str, id: Id) {
+        if let Some(entry) = self.lock().get_mut(function) {
+            entry.providers.retain(|known| known.id != id);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A provider chosen for one call; it counts as open until this is dropped.
+#[derive(Debug)]
+pub(super) struct Choice(Known);
+
+impl Choice {
+    pub(super) fn id(&self) -> Id {
+        self.0.id
+    }
+
+    /// The topic of that provider alone.
+    pub(super) fn instance(&self) -> &str {
+        &self.0.instance
+    }
+}
+
+impl Drop for Choice {
+    fn drop(&mut self) {
+        self.0.open_calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(directory: &Directory) -> Choice {
+        match directory.choose("f") {
+            Lookup::Chosen { choice, .. } => choice,
+            Lookup::Unknown { .. } => panic!("nobody is known"),
+        }
+    }
+
+    #[tokio::test]
+    async fn open_calls_spread_over_all_providers() {
+        let (directory, ids) = (Directory::default(), [Id::random(), Id::random(), Id::random()]);
+        directory.learn(&Namespace::default(), "f", &ids);
+        let open: Vec<_> = (0..6).map(|_| choose(&directory)).collect();
+        for id in ids {
+            assert_eq!(open.iter().filter(|choice| choice.id() == id).count(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_is_struck_off_is_not_chosen() {
+        let (directory, ids) = (Directory::default(), [Id::random(), Id::random()]);
+        directory.learn(&Namespace::default(), "f", &ids);
+        directory.forget("f", ids[0]);
+        assert_eq!(choose(&directory).id(), ids[1]);
+        directory.forget("f", ids[1]);
+        assert!(matches!(directory.choose("f"), Lookup::Unknown { known_before: true }));
+        assert!(matches!(directory.choose("g"), Lookup::Unknown { known_before: false }));
+    }
+}

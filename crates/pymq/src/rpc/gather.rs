@@ -1,0 +1,332 @@
+//! Calls to everyone: one request, an answer of each provider, the missing named.
+//!
+//! How many providers of ours must answer is counted in the step that publishes the request, so
+//! that foreign subscribers disturb nothing. Providers of the original cannot be told from foreign
+//! exact subscribers; they answer on a list of the call's own and are waited for as long as
+//! [`CallOptions`] says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::{Duration, Instant, sleep, sleep_until};
+
+use super::caller::{Caller, finished, no_such_remote};
+use super::pending::Waiting;
+use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
+use crate::error::{Error, Result};
+use crate::name::{self, Id};
+use crate::transport::{Arrival, Inbox};
+use crate::wire::{Arguments, Request, Response};
+
+/// The answers to a call to everyone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllReplies {
+    /// Who answered, in the order of arrival.
+    pub replies: Vec<Reply>,
+    /// Who should have answered and did not.
+    pub missing: Vec<Missing>,
+}
+
+/// A provider that did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Who it was, if it had been heard of.
+    pub provider: Option<Id>,
+    /// Whether it died; otherwise it only took too long.
+    pub lost: bool,
+}
+
+impl Caller {
+    /// Calls every provider of `function`; returns as soon as all that are alive have answered.
+    ///
+    /// # Errors
+    /// `NoSuchRemote`, or that of a connection; functions that fail are replies, providers that do
+    /// not answer are named as missing.
+    pub(crate) async fn call_all(
+        self: &Arc<Self>,
+        function: &str,
+        arguments: Arguments,
+        options: CallOptions,
+    ) -> Result<AllReplies> {
+        name::check("call", function)?;
+        self.open().await?;
+        let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let request = self.request(function, arguments, deadline);
+        let mut gathering = self.publish_to_all(&request).await?;
+        let originals_until = match (deadline, gathering.ours) {
+            (Some(deadline), _) => Some(deadline),
+            (None, 0) => None,
+            (None, _) => Some(Instant::now() + options.legacy_grace),
+        };
+        while !gathering.complete(originals_until) {
+            let over = gathering.advance(self, deadline, originals_until).await?;
+            if over {
+                break;
+            }
+        }
+        Ok(gathering.conclude(self))
+    }
+
+    /// The first answer to a request that only providers of the original can serve.
+    pub(super) async fn first_answer(self: &Arc<Self>, request: Request) -> Result<Reply> {
+        let mut gathering = self.publish_to_all(&request).await?;
+        loop {
+            gathering.advance(self, None, None).await?;
+            if let Some(reply) = gathering.replies.pop() {
+                return Ok(reply);
+            }
+        }
+    }
+
+    async fn publish_to_all(&self, request: &Request) -> Result<Gathering> {
+        let function = request.function.as_str();
+        let call = request.ours.map_or_else(Id::random, |ours| ours.call);
+        let (topic, marker) = (self.namespace.whole(function), self.namespace.marker(function));
+        let topics = [topic, marker.clone()];
+        let started = Instant::now();
+        let bytes = request.encode();
+        loop {
+            let waiting = self.pending.open(call);
+            let counts = self.transport.publish_counted(&topics, bytes.clone()).await?;
+            let [exact, ours] = counts[..] else { return Err(no_such_remote(function)) };
+            let originals = self.transport.capabilities().originals;
+            let others = if originals { exact.saturating_sub(ours) } else { 0 };
+            if ours + others == 0 {
+                if !self.after_gap() || started.elapsed() >= RETURN_WITHIN {
+                    return Err(no_such_remote(function));
+                }
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            let list = if others > 0 {
+                let address = self.namespace.reply_list(&request.reply_list)?;
+                Some(self.transport.open_inbox(&address).await?)
+            } else {
+                None
+            };
+            return Ok(Gathering::new(marker, bytes, waiting, list, ours, others));
+        }
+    }
+}
+
+/// A call to everyone under way.
+struct Gathering {
+    marker: String,
+    request: Bytes,
+    waiting: Waiting,
+    list: Option<Inbox>,
+    /// How many providers of ours, and how many others, the request reached.
+    ours: usize,
+    others: usize,
+    known: BTreeMap<Id, Heard>,
+    from_originals: usize,
+    replies: Vec<Reply>,
+    missing: Vec<Missing>,
+    ask_again: Instant,
+    started: Instant,
+    unnamed_gone_since: Option<Instant>,
+}
+
+/// What is known of one provider.
+struct Heard {
+    last: Instant,
+    gone_since: Option<Instant>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    Answered,
+    Lost,
+}
+
+enum Event {
+    Ours(Option<Arrival<Response>>),
+    Original(Option<Arrival<Bytes>>),
+    Tick,
+}
+
+impl Gathering {
+    fn new(
+        marker: String,
+        request: Bytes,
+        waiting: Waiting,
+        list: Option<Inbox>,
+        ours: usize,
+        others: usize,
+    ) -> Self {
+        let started = Instant::now();
+        Self {
+            marker,
+            request,
+            waiting,
+            list,
+            ours,
+            others,
+            known: BTreeMap::new(),
+            from_originals: 0,
+            replies: Vec::new(),
+            missing: Vec::new(),
+            ask_again: started + ASK_AGAIN_EVERY,
+            started,
+            unnamed_gone_since: None,
+        }
+    }
+
+    fn complete(&self, originals_until: Option<Instant>) -> bool {
+        let settled = self.known.values().filter(|heard| heard.state != State::Running).count();
+        let unnamed_lost = self.missing.iter().filter(|missing| missing.provider.is_none()).count();
+        let ours = settled + unnamed_lost >= self.ours;
+        let originals_over = originals_until.is_some_and(|until| Instant::now() >= until);
+        ours && (self.from_originals >= self.others || originals_over)
+    }
+
+    /// Waits for the next thing to happen; says whether the deadline passed.
+    async fn advance(
+        &mut self,
+        caller: &Caller,
+        deadline: Option<Instant>,
+        originals_until: Option<Instant>,
+    ) -> Result<bool> {
+        let now = Instant::now();
+        let tick = [deadline, originals_until.filter(|until| *until > now)]
+            .into_iter()
+            .flatten()
+            .fold(self.ask_again, Instant::min);
+        // All three are cancel-safe: two mailboxes and a timer.
+        let event = tokio::select! {
+            biased;
+            arrival = self.waiting.recv() => Event::Ours(arrival),
+            arrival = receive(&mut self.list) => Event::Original(arrival),
+            () = sleep_until(tick) => Event::Tick,
+        };
+        match event {
+            Event::Ours(Some(Arrival::Message(response))) => self.hear(response),
+            Event::Ours(Some(_)) => self.ask(caller).await?,
+            Event::Original(Some(Arrival::Message(text))) => self.hear_original(&text),
+            Event::Original(Some(_)) => {}
+            Event::Ours(None) | Event::Original(None) => {
+                return Err(Error::closed("call", self.marker.as_str()));
+            }
+            Event::Tick => {
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Ok(true);
+                }
+                if Instant::now() >= self.ask_again {
+                    self.ask(caller).await?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn hear(&mut self, response: Response) {
+        let Some(ours) = response.ours else { return };
+        let heard = self.known.entry(ours.provider).or_insert(Heard {
+            last: Instant::now(),
+            gone_since: None,
+            state: State::Running,
+        });
+        heard.last = Instant::now();
+        heard.gone_since = None;
+        let answered = heard.state == State::Answered;
+        if let Some(reply) = finished(response).filter(|_| !answered) {
+            heard.state = State::Answered;
+            self.replies.push(reply);
+        }
+    }
+
+    fn hear_original(&mut self, text: &Bytes) {
+        match Response::decode(text) {
+            Ok(response) => {
+                self.from_originals += 1;
+                self.replies.push(Reply { outcome: response.outcome, provider: None });
+            }
+            Err(error) => tracing::warn!(%error, "malformed response dropped"),
+        }
+    }
+
+    /// Asks all of ours again, under the same identity, and strikes off who is gone.
+    async fn ask(&mut self, caller: &Caller) -> Result<()> {
+        self.ask_again = Instant::now() + ASK_AGAIN_EVERY;
+        if self.ours == 0 {
+            return Ok(());
+        }
+        caller.transport.publish(&self.marker, self.request.clone()).await?;
+        let running: Vec<Id> = self.ids(State::Running);
+        let answered = self.ids(State::Answered);
+        let topics: Vec<String> = std::iter::once(self.marker.clone())
+            .chain(running.iter().chain(&answered).map(|id| caller.namespace.instance(*id)))
+            .collect();
+        let counts = caller.transport.count(&topics).await?;
+        if caller.after_gap() {
+            return Ok(());
+        }
+        for (id, count) in running.iter().zip(&counts[1..]) {
+            self.judge(*id, *count > 0);
+        }
+        let named = counts[1..].iter().filter(|count| **count > 0).count();
+        self.judge_unnamed(counts[0].saturating_sub(named));
+        Ok(())
+    }
+
+    fn ids(&self, state: State) -> Vec<Id> {
+        let with_state = self.known.iter().filter(|(_, heard)| heard.state == state);
+        with_state.map(|(id, _)| *id).collect()
+    }
+
+    fn judge(&mut self, id: Id, present: bool) {
+        let heard = self.known.get_mut(&id).expect("it was taken from the table");
+        heard.gone_since = (!present).then(|| heard.gone_since.unwrap_or_else(Instant::now));
+        let gone = heard.gone_since.is_some_and(|since| since.elapsed() >= GONE_AFTER);
+        if gone || heard.last.elapsed() >= LOST_AFTER {
+            heard.state = State::Lost;
+            self.missing.push(Missing { provider: Some(id), lost: true });
+        }
+    }
+
+    /// Strikes off providers that were counted but never heard of, when too few are left for them.
+    fn judge_unnamed(&mut self, present: usize) {
+        let given_up = self.missing.iter().filter(|missing| missing.provider.is_none()).count();
+        let unnamed = self.ours.saturating_sub(self.known.len() + given_up);
+        let silent = self.started.elapsed() >= LOST_AFTER;
+        let lost = if silent { unnamed } else { unnamed.saturating_sub(present) };
+        if lost == 0 {
+            self.unnamed_gone_since = None;
+        } else if silent
+            || self.unnamed_gone_since.get_or_insert_with(Instant::now).elapsed() >= GONE_AFTER
+        {
+            self.missing.extend((0..lost).map(|_| Missing { provider: None, lost: true }));
+        }
+    }
+
+    /// Names who is missing, and tells them that nobody waits any more.
+    fn conclude(mut self, caller: &Caller) -> AllReplies {
+        let late = self.ids(State::Running);
+        let unnamed_lost = self.missing.iter().filter(|missing| missing.provider.is_none()).count();
+        let unnamed = self.ours.saturating_sub(self.known.len() + unnamed_lost);
+        // Beside providers of ours, a silent subscriber is more likely a foreign one than a provider.
+        let originals = match self.ours {
+            0 => self.others.saturating_sub(self.from_originals),
+            _ => 0,
+        };
+        if !late.is_empty() || unnamed > 0 {
+            caller.cancel(self.marker.clone(), self.waiting.call());
+        }
+        let named = late.into_iter().map(Some);
+        let nameless = std::iter::repeat_n(None, unnamed + originals);
+        let missing = named.chain(nameless).map(|provider| Missing { provider, lost: false });
+        self.missing.extend(missing);
+        AllReplies { replies: self.replies, missing: self.missing }
+    }
+}
+
+/// The next arrival on a list, if there is one to read.
+async fn receive(list: &mut Option<Inbox>) -> Option<Arrival<Bytes>> {
+    match list {
+        Some(list) => list.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,184 @@
+//! What a provider knows of the calls it was given: those that run, and replies it still keeps.
+//!
+//! Each identity runs once: a request that comes again meets its running call, or the kept reply.
+//! Replies are kept for a minute, and no more than 16 MiB of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{ACK_AFTER, BEAT_EVERY, REPLIES_KEPT};
+use crate::name::Id;
+use crate::wire::ResponseKind;
+
+const KEPT_BYTES: usize = 16 << 20;
+
+/// Whether the caller still waits; shared by a call and its provider.
+#[derive(Debug, Default)]
+pub(super) struct Cancellation {
+    cancelled: AtomicBool,
+    notify: Notify,
+}
+
+impl Cancellation {
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn cancelled(&self) {
+        let notified = self.notify.notified();
+        if !self.is_cancelled() {
+            notified.await;
+        }
+    }
+}
+
+/// The calls of one provider.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    running: HashMap<Id, Running>,
+    kept: HashMap<Id, Bytes>,
+    oldest: VecDeque<(Instant, Id, usize)>,
+    kept_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Running {
+    inbox: Id,
+    /// When to say next that it is alive, and how.
+    due: Instant,
+    next: ResponseKind,
+    received: Instant,
+    cancellation: Arc<Cancellation>,
+}
+
+/// What a request turns out to be.
+pub(super) enum Seen {
+    /// New: it is to be run.
+    New(Arc<Cancellation>),
+    /// It is running.
+    Running,
+    /// It ran; this was the reply.
+    Done(Bytes),
+}
+
+impl InFlight {
+    pub(super) fn see(&mut self, call: Id, inbox: Id) -> Seen {
+        if let Some(reply) = self.kept.get(&call) {
+            return Seen::Done(reply.clone());
+        }
+        if self.running.contains_key(&call) {
+            return Seen::Running;
+        }
+        let now = Instant::now();
+        let cancellation = Arc::<Cancellation>::default();
+        self.running.insert(
+            call,
+            Running {
+                inbox,
+                due: now + ACK_AFTER,
+                next: ResponseKind::Ack,
+                received: now,
+                cancellation: Arc::clone(&cancellation),
+            },
+        );
+        Seen::New(cancellation)
+    }
+
+    /// Notes that a call is over, and keeps its reply.
+    pub(super) fn finish(&mut self, call: Id, reply: Bytes) {
+        self.running.remove(&call);
+        let now = Instant::now();
+        self.kept_bytes += reply.len();
+        self.oldest.push_back((now, call, reply.len()));
+        self.kept.insert(call, reply);
+        while let Some((since, oldest, size)) = self.oldest.front().copied() {
+            if now - since < REPLIES_KEPT && self.kept_bytes <= KEPT_BYTES {
+                break;
+            }
+            self.oldest.pop_front();
+            self.kept.remove(&oldest);
+            self.kept_bytes -= size;
+        }
+    }
+
+    /// Cancels a call; what it still answers goes nowhere.
+    pub(super) fn cancel(&self, call: Id) {
+        if let Some(running) = self.running.get(&call) {
+            running.cancellation.cancel();
+        }
+    }
+
+    /// Which callers are to be told now that their calls are alive.
+    pub(super) fn due(&mut self) -> Vec<(Id, Id, ResponseKind)> {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for (call, running) in self.running.iter_mut().filter(|(_, running)| running.due <= now) {
+            due.push((*call, running.inbox, running.next));
+            running.next = ResponseKind::Beat;
+            let first_beat = running.received + BEAT_EVERY;
+            running.due = if first_beat > now { first_beat } else { now + BEAT_EVERY };
+        }
+        due
+    }
+
+    /// When [`due`](Self::due) has something to say next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.running.values().map(|running| running.due).min()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_identity_runs_once_and_its_reply_is_kept() {
+        let (mut calls, call, inbox) = (InFlight::default(), Id::random(), Id::random());
+        assert!(matches!(calls.see(call, inbox), Seen::New(_)));
+        assert!(matches!(calls.see(call, inbox), Seen::Running));
+        calls.finish(call, Bytes::from_static(b"reply"));
+        assert!(matches!(calls.see(call, inbox), Seen::Done(reply) if reply == "reply"));
+        assert!(calls.is_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_call_is_acknowledged_once_and_then_beats() {
+        let (mut calls, call, inbox) = (InFlight::default(), Id::random(), Id::random());
+        calls.see(call, inbox);
+        assert!(calls.due().is_empty());
+        tokio::time::advance(ACK_AFTER).await;
+        assert_eq!(calls.due(), [(call, inbox, ResponseKind::Ack)]);
+        assert!(calls.due().is_empty());
+        tokio::time::advance(BEAT_EVERY - ACK_AFTER).await;
+        assert_eq!(calls.due(), [(call, inbox, ResponseKind::Beat)]);
+        tokio::time::advance(BEAT_EVERY).await;
+        assert_eq!(calls.due(), [(call, inbox, ResponseKind::Beat)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kept_replies_are_bounded_by_time_and_size() {
+        let mut calls = InFlight::default();
+        let (old, large) = (Id::random(), Id::random());
+        calls.finish(old, Bytes::from_static(b"old"));
+        tokio::time::advance(REPLIES_KEPT).await;
+        calls.finish(large, Bytes::from(vec![0; KEPT_BYTES]));
+        assert!(matches!(calls.see(old, Id::random()), Seen::New(_)));
+        assert!(matches!(calls.see(large, Id::random()), Seen::Done(_)));
+        calls.finish(Id::random(), Bytes::from_static(b"one more"));
+        assert!(matches!(calls.see(large, Id::random()), Seen::New(_)));
+    }
+}

@@ -1,0 +1,75 @@
+//! Remote procedure calls, written on the transport contract alone.
+//!
+//! A provider subscribes in one step to the function's topic (where callers of the original
+//! publish), to a marker that only providers of ours have, and to a topic of its own. A caller asks
+//! on the marker who is there, picks the provider with its fewest open calls and publishes the
+//! request to that one; with [`call_all`](crate::Stub::call_all) it publishes to all and counts, in
+//! the same step, who must answer. Replies go to the caller's one inbox. Nothing is registered
+//! anywhere: what the broker knows of live subscriptions is the register.
+//!
+//! Every call ends: with a result, with the function's error, at its deadline, or because its
+//! provider died ([`ProviderLost`](crate::ErrorKind::ProviderLost)). A request is repeated under
+//! the same identity when nothing is heard, and a provider runs each identity once.
+
+use std::time::Duration;
+
+mod caller;
+mod directory;
+mod gather;
+mod in_flight;
+mod pending;
+mod provider;
+mod service;
+mod stub;
+
+pub(crate) use caller::Caller;
+pub use gather::{AllReplies, Missing};
+pub use provider::{Call, Provider};
+pub use service::Service;
+pub use stub::{Stub, StubReply};
+
+use crate::name::Id;
+use crate::wire::Outcome;
+
+/// What one provider answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The result or the failure, still as bytes.
+    pub outcome: Outcome,
+    /// Who answered; providers of the original are anonymous.
+    pub provider: Option<Id>,
+}
+
+/// How a call waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallOptions {
+    /// How long the whole call may take; `None` waits as long as a provider is alive.
+    pub timeout: Option<Duration>,
+    /// How long a call to all without a timeout waits for providers of the original once there are
+    /// providers of ours beside them; they cannot be told from foreign subscribers.
+    pub legacy_grace: Duration,
+}
+
+impl Default for CallOptions {
+    /// No timeout, 5 s for providers of the original.
+    fn default() -> Self {
+        Self { timeout: None, legacy_grace: Duration::from_secs(5) }
+    }
+}
+
+/// A provider that has no result by then says that the request has arrived.
+const ACK_AFTER: Duration = Duration::from_millis(300);
+/// A provider says at this interval that a call is still running.
+const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// A caller that hears nothing asks again at this interval.
+const ASK_AGAIN_EVERY: Duration = Duration::from_secs(1);
+/// Silence of three beats, and a little, means that the provider is lost.
+const LOST_AFTER: Duration = Duration::from_millis(6500);
+/// A provider that nobody can reach for this long is lost; shorter is a reconnect.
+const GONE_AFTER: Duration = Duration::from_secs(2);
+/// After a gap of the caller's own connection, known providers get this long to come back.
+const RETURN_WITHIN: Duration = Duration::from_secs(3);
+/// How long providers keep replies for callers that ask again, and brokers for those away.
+const REPLIES_KEPT: Duration = Duration::from_secs(60);
+/// How long the original keeps reply lists (its `rpc_channel_expire`).
+const REPLY_LIST_KEPT: Duration = Duration::from_secs(300);

@@ -1,0 +1,79 @@
+//! The calls that wait for an answer, by identity.
+//!
+//! A response reaches the call of its identity or nobody: an unknown one is dropped, so no answer
+//! ever completes another call.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::name::Id;
+use crate::transport::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
+use crate::wire::Response;
+
+impl Weigh for Response {
+    fn weight(&self) -> usize {
+        self.outcome.value.len()
+    }
+}
+
+/// All calls of one bus that are open.
+#[derive(Debug, Default)]
+pub(super) struct Pending(Mutex<HashMap<Id, Sender<Response>>>);
+
+impl Pending {
+    /// Expects responses to `call` until the answer is dropped.
+    pub(super) fn open(self: &Arc<Self>, call: Id) -> Waiting {
+        let (sender, responses) = mailbox(Limit::default());
+        self.lock().insert(call, sender);
+        Waiting { call, responses, pending: Arc::clone(self) }
+    }
+
+    /// Hands a response to its call.
+    pub(super) fn route(&self, response: Response) {
+        let Some(call) = response.ours.map(|ours| ours.call) else { return };
+        let waiting = self.lock().get(&call).cloned();
+        match waiting {
+            Some(sender) => sender.send(response),
+            None => tracing::debug!(%call, "response to a call that is over"),
+        }
+    }
+
+    /// Tells every call that responses may have been lost.
+    pub(super) fn gap(&self) {
+        self.lock().values().for_each(Sender::gap);
+    }
+
+    /// Ends every call: no response will come any more.
+    pub(super) fn close(&self) {
+        self.lock().values().for_each(Sender::close);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Id, Sender<Response>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One call's responses.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    call: Id,
+    responses: Receiver<Response>,
+    pending: Arc<Pending>,
+}
+
+impl Waiting {
+    pub(super) fn call(&self) -> Id {
+        self.call
+    }
+
+    /// The next response or gap; `None` when the bus was closed. Cancel-safe.
+    pub(super) async fn recv(&mut self) -> Option<Arrival<Response>> {
+        self.responses.recv().await
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.pending.lock().remove(&self.call);
+    }
+}

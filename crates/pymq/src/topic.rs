@@ -1,0 +1,214 @@
+//! Typed publish/subscribe: topics, and the streams of events that come from them.
+//!
+//! Delivery is at most once, and a loss is never silent: a stream yields
+//! [`Lagged`](crate::ErrorKind::Lagged) where events were missed and goes on. An event that cannot
+//! be decoded is an error of its own, not the end of the stream.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::bus::Bus;
+use crate::codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::{Arrival, Filter, Message, Subscription};
+
+/// A type of events, and the topic they travel on.
+///
+/// ```
+/// use pymq::{Bus, Event};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct OrderPlaced { id: u64 }
+///
+/// impl Event for OrderPlaced {
+///     const TOPIC: &'static str = "shop.OrderPlaced";
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+/// let bus = Bus::connect("memory://").await?;
+/// let mut placed = bus.subscribe::<OrderPlaced>().await?;
+/// bus.publish(&OrderPlaced { id: 1 }).await?;
+/// assert_eq!(placed.recv().await.expect("the bus is open")?.id, 1);
+/// # Ok(()) }
+/// ```
+///
+/// A Python class `shop.OrderPlaced` with an attribute `id` is the same event.
+pub trait Event: Serialize + DeserializeOwned {
+    /// The topic's name; for a Python class, its module and name.
+    const TOPIC: &'static str;
+}
+
+/// A topic, carrying values of type `T`.
+#[derive(Clone)]
+pub struct Topic<T> {
+    bus: Bus,
+    name: String,
+    values: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Topic<T> {
+    pub(crate) fn new(bus: Bus, name: String) -> Self {
+        Self { bus, name, values: PhantomData }
+    }
+
+    /// Its name, without the namespace.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Publishes a value; says how many received it, where that is known.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub async fn publish(&self, value: &T) -> Result<Option<usize>>
+    where
+        T: Serialize,
+    {
+        let payload = codec::encode(&self.name, value)?;
+        self.bus.publish_bytes(&self.name, payload).await
+    }
+
+    /// Subscribes; the next value published is seen.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn subscribe(&self) -> Result<Events<T>>
+    where
+        T: DeserializeOwned,
+    {
+        let filter = Filter::Topic(self.name.clone());
+        let inner = TypedSubscription::begin(self.bus.clone(), filter).await?;
+        Ok(Events { inner, values: PhantomData })
+    }
+}
+
+impl<T> fmt::Debug for Topic<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Topic").field(&self.name).finish()
+    }
+}
+
+/// The events of one topic, in order; dropping it unsubscribes, on any thread.
+pub struct Events<T> {
+    inner: TypedSubscription,
+    values: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Events<T> {
+    /// The next event, or what was missed; `None` when the bus was closed. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<Result<T>> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    /// Unsubscribes and waits until the broker knows.
+    ///
+    /// # Errors
+    /// If the connection is lost meanwhile; it is unsubscribed all the same.
+    pub async fn unsubscribe(self) -> Result<()> {
+        self.inner.subscription.end().await
+    }
+}
+
+impl<T: DeserializeOwned> Stream for Events<T> {
+    type Item = Result<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
+        let next = ready!(self.inner.poll_next(context));
+        Poll::Ready(next.map(|message| {
+            message.and_then(|(topic, message)| codec::decode(&topic, &message.payload))
+        }))
+    }
+}
+
+impl<T> fmt::Debug for Events<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Events").field(&self.inner.subscription).finish()
+    }
+}
+
+/// The events of all topics that match a pattern, each with its topic; dropping it unsubscribes.
+pub struct PatternEvents<T> {
+    inner: TypedSubscription,
+    values: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> PatternEvents<T> {
+    pub(crate) async fn subscribe(bus: Bus, pattern: &str) -> Result<Self> {
+        let inner = TypedSubscription::begin(bus, Filter::Pattern(pattern.to_owned())).await?;
+        Ok(Self { inner, values: PhantomData })
+    }
+
+    /// The next topic and event, or what was missed; `None` when the bus was closed. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<Result<(String, T)>> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    /// Unsubscribes and waits until the broker knows.
+    ///
+    /// # Errors
+    /// If the connection is lost meanwhile; it is unsubscribed all the same.
+    pub async fn unsubscribe(self) -> Result<()> {
+        self.inner.subscription.end().await
+    }
+}
+
+impl<T: DeserializeOwned> Stream for PatternEvents<T> {
+    type Item = Result<(String, T)>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(self.inner.poll_next(context));
+        Poll::Ready(next.map(|message| {
+            let (topic, message) = message?;
+            let value = codec::decode(&topic, &message.payload)?;
+            Ok((topic, value))
+        }))
+    }
+}
+
+impl<T> fmt::Debug for PatternEvents<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PatternEvents").field(&self.inner.subscription).finish()
+    }
+}
+
+/// What both streams are made of; it keeps the bus alive.
+struct TypedSubscription {
+    subscription: Subscription,
+    filter: String,
+    bus: Bus,
+}
+
+impl TypedSubscription {
+    async fn begin(bus: Bus, filter: Filter) -> Result<Self> {
+        let subscription = bus.subscribe_bytes(&filter).await?;
+        let (Filter::Topic(filter) | Filter::Pattern(filter)) = filter;
+        Ok(Self { subscription, filter, bus })
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(String, Message)>>> {
+        let arrival = ready!(self.subscription.messages().poll_recv(context));
+        Poll::Ready(arrival.map(|arrival| match arrival {
+            Arrival::Message(message) => {
+                let topic = self.bus.namespace().strip(&message.topic).unwrap_or(&message.topic);
+                Ok((topic.to_owned(), message))
+            }
+            Arrival::Lagged(missed) => Err(self.missed(format!(
+                "{missed} events were missed: this subscriber is slower than they come"
+            ))),
+            Arrival::Gap => Err(self.missed(
+                "the connection was lost and is back; events in between were missed".to_owned(),
+            )),
+        }))
+    }
+
+    fn missed(&self, why: String) -> Error {
+        tracing::warn!(filter = self.filter, why, "events missed");
+        Error::new(ErrorKind::Lagged, "receive", self.filter.as_str(), why)
+    }
+}

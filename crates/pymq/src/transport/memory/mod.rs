@@ -1,0 +1,153 @@
+//! The memory transport: a broker inside this process, for tests, examples and single programs.
+//!
+//! Its invariant: nothing is known here that could not cross a wire, payloads are bytes and a
+//! connection reaches another one through the broker only, so that a green test in memory means
+//! something elsewhere. It survives nothing and reaches no other process.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::{Answer, Capabilities, Transport, answer};
+use crate::error::{Error, Result};
+use crate::name::shortened;
+
+mod events;
+mod inboxes;
+mod queues;
+mod shelves;
+
+/// The brokers that have a name, for as long as anybody is connected to them.
+static NAMED: Mutex<Option<HashMap<String, Weak<Broker>>>> = Mutex::new(None);
+
+/// One connection to a broker of this process.
+///
+/// Its operations are done when they return, without waiting, except those that wait for an item
+/// or for space. Dropping it closes it.
+pub struct Memory {
+    broker: Arc<Broker>,
+    id: ConnectionId,
+    closed: AtomicBool,
+}
+
+/// Names a connection to its broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct ConnectionId(u64);
+
+#[derive(Default)]
+struct Broker {
+    connections: AtomicU64,
+    events: events::Listeners,
+    inboxes: inboxes::Addresses,
+    queues: shelves::Store,
+}
+
+impl Memory {
+    /// Connects to a broker of this process: `memory://` is a new one, nobody else's;
+    /// `memory://NAME` is shared by all connections of that name and ends with the last of them.
+    ///
+    /// # Errors
+    /// `Config` for another scheme, and for a path or options, which mean nothing here.
+    pub fn connect(url: &str) -> Result<Self> {
+        let name = url.strip_prefix("memory://").ok_or_else(|| {
+            Error::config(shortened(url), "not a memory address; use memory:// or memory://NAME")
+        })?;
+        if name.contains(['/', '?', '#']) {
+            let why = "a memory address is memory:// or memory://NAME, without path and options";
+            return Err(Error::config(shortened(url), why));
+        }
+        let broker = if name.is_empty() { Arc::default() } else { named(name) };
+        let id = ConnectionId(broker.connections.fetch_add(1, Ordering::Relaxed));
+        Ok(Self { broker, id, closed: AtomicBool::new(false) })
+    }
+
+    /// Fails once this connection is closed. [`end`](Self::end) sets the flag before it takes any
+    /// of the broker's locks: what is begun under a lock after this check, it finds and ends.
+    fn check_open(&self, operation: &'static str, object: &str) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed(operation, shortened(object)));
+        }
+        Ok(())
+    }
+
+    fn end(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.broker.events.leave(self.id);
+            self.broker.inboxes.leave(self.id);
+            self.broker.queues.leave(self.id);
+        }
+    }
+}
+
+fn named(name: &str) -> Arc<Broker> {
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    let named = named.get_or_insert_default();
+    if let Some(broker) = named.get(name).and_then(Weak::upgrade) {
+        return broker;
+    }
+    named.retain(|_, broker| broker.strong_count() > 0);
+    let broker = Arc::default();
+    named.insert(name.to_owned(), Arc::downgrade(&broker));
+    broker
+}
+
+impl Transport for Memory {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { receiver_count: true, ..Capabilities::NONE }
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        self.end();
+        answer(Ok(()))
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("id", &self.id).field("closed", &self.closed).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn same(one: &Memory, other: &Memory) -> bool {
+        Arc::ptr_eq(&one.broker, &other.broker)
+    }
+
+    #[test]
+    fn a_name_is_shared_and_no_name_is_private() {
+        let connect = |url| Memory::connect(url).expect("a memory address");
+        assert!(same(&connect("memory://a shared name"), &connect("memory://a shared name")));
+        assert!(!same(&connect("memory://one"), &connect("memory://other")));
+        assert!(!same(&connect("memory://"), &connect("memory://")));
+    }
+
+    #[test]
+    fn a_broker_ends_with_its_last_connection() {
+        let first = Memory::connect("memory://ends").expect("a memory address");
+        let broker = Arc::downgrade(&first.broker);
+        let second = Memory::connect("memory://ends").expect("a memory address");
+        drop(first);
+        assert!(broker.upgrade().is_some());
+        drop(second);
+        assert!(broker.upgrade().is_none());
+    }
+
+    #[test]
+    fn what_means_nothing_in_an_address_is_refused() {
+        for url in ["redis://host", "memory:", "memory://a/b", "memory://a?b=c", "memory://#"] {
+            let error = Memory::connect(url).expect_err(url);
+            assert_eq!(error.kind(), ErrorKind::Config, "{url}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The queue operations of a connection, and how they wait.
+//!
+//! Whoever waits stands in the queue's line, where items and space are dealt out in order; its
+//! place is given up when its future is dropped, and what had been dealt to it goes back to the
+//! head uncounted. A lease ends with its connection only: who lives in this process lives as long
+//! as the broker does, so no lease runs out on a clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::Memory;
+use super::shelves::{Aftermath, Bell, Claim, Push, Queue, Ticket, full};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::shortened;
+use crate::transport::{
+    Answer, Claimed, QueueSpec, QueueStats, Queues, Receipt, Settlement, Shelf, Wait, answer,
+    pending,
+};
+
+impl Queues for Memory {
+    fn push<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        items: Vec<Bytes>,
+        wait: Wait,
+    ) -> Answer<'a, ()> {
+        match self.push_or_line_up(queue, items, wait) {
+            Ok(None) => answer(Ok(())),
+            Ok(Some(place)) => pending(place.wait_for_space(wait)),
+            Err(error) => answer(Err(error)),
+        }
+    }
+
+    /// Never ready before it is polled: an answer that holds items, dropped unseen as `select!`
+    /// drops the branches it did not come to, would leave them leased for ever.
+    fn claim<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        limit: usize,
+        wait: Wait,
+    ) -> Answer<'a, Vec<Claimed>> {
+        pending(async move {
+            match self.claim_or_line_up(queue, limit, wait)? {
+                Ok(claimed) => Ok(claimed),
+                Err(place) => place.wait_for_items(wait).await,
+            }
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+    ) -> Answer<'a, ()> {
+        answer(self.change("settle", queue, |found, after| {
+            let settled = found.is_some_and(|found| found.settle(receipt.number, how, after));
+            if settled { Ok(()) } else { Err(lost("settle", queue)) }
+        }))
+    }
+
+    fn settle_soon(&self, queue: &Arc<QueueSpec>, receipt: Receipt, how: Settlement) {
+        // At once is soon enough, and nobody waits to hear that the lease was lost or the bus
+        // closed: in both cases the item is somebody else's by now.
+        drop(self.settle(queue, receipt, how));
+    }
+
+    fn extend<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        receipt: &'a Receipt,
+        _duration: Duration,
+    ) -> Answer<'a, ()> {
+        answer(self.change("extend", queue, |found, _| {
+            let held = found.is_some_and(|found| found.holds(receipt.number));
+            if held { Ok(()) } else { Err(lost("extend", queue)) }
+        }))
+    }
+
+    fn stats<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, QueueStats> {
+        answer(self.change("count", queue, |found, _| {
+            Ok(found.map_or(QueueStats::default(), |found| found.stats()))
+        }))
+    }
+
+    fn peek<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        from: Shelf,
+        limit: usize,
+    ) -> Answer<'a, Vec<Bytes>> {
+        answer(self.change("peek", queue, |found, _| {
+            Ok(found.map_or(Vec::new(), |found| found.peek(from, limit)))
+        }))
+    }
+
+    fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize> {
+        answer(self.change("purge", queue, |found, after| {
+            Ok(found.map_or(0, |found| found.purge(shelf, after)))
+        }))
+    }
+
+    fn redrive<'a>(&'a self, queue: &'a Arc<QueueSpec>, limit: usize) -> Answer<'a, usize> {
+        answer(self.change("redrive", queue, |found, after| {
+            Ok(found.map_or(0, |found| found.redrive(limit, after)))
+        }))
+    }
+
+    fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
+        answer(self.broker.queues.with(|state, after| {
+            self.check_open("shut down", &queue.name)?;
+            state.queue(&queue.name).shut_down(&queue.name, after);
+            Ok(())
+        }))
+    }
+}
+
+fn lost(operation: &'static str, queue: &QueueSpec) -> Error {
+    let why = "the lease had ended; the item was settled, or is somebody else's now";
+    Error::new(ErrorKind::LeaseLost, operation, shortened(&queue.name), why)
+}
+
+impl Memory {
+    /// Does `work` on a queue that exists, or on none.
+    fn change<T>(
+        &self,
+        operation: &'static str,
+        queue: &QueueSpec,
+        work: impl FnOnce(Option<&mut Queue>, &mut Aftermath) -> Result<T>,
+    ) -> Result<T> {
+        self.broker.queues.with(|state, after| {
+            self.check_open(operation, &queue.name)?;
+            work(state.existing(&queue.name), after)
+        })
+    }
+
+    /// Pushes, or takes a place in the line of those who wait for space.
+    fn push_or_line_up<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        items: Vec<Bytes>,
+        wait: Wait,
+    ) -> Result<Option<Place<'a>>> {
+        self.broker.queues.with(|state, after| {
+            self.check_open("push", &queue.name)?;
+            let found = state.queue(&queue.name);
+            match found.push(queue, items, wait, after)? {
+                Push::Done => Ok(None),
+                Push::Wait(items) => Ok(Some(Place::take(self, queue, |bell| {
+                    found.wait_for_space(self.id, queue.maxsize, items, bell)
+                }))),
+            }
+        })
+    }
+
+    /// Takes items, or a place in the line of those who wait for some.
+    fn claim_or_line_up<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        limit: usize,
+        wait: Wait,
+    ) -> Result<Result<Vec<Claimed>, Place<'a>>> {
+        self.broker.queues.with(|state, after| {
+            self.check_open("claim", &queue.name)?;
+            let found = state.queue(&queue.name);
+            match found.claim(self.id, queue, limit, after)? {
+                Claim::Taken(claimed) => Ok(Ok(claimed)),
+                Claim::Empty if wait == Wait::No => Ok(Ok(Vec::new())),
+                Claim::Empty => Ok(Err(Place::take(self, queue, |bell| {
+                    found.wait_for_items(self.id, limit, bell)
+                }))),
+            }
+        })
+    }
+}
+
+/// A place in the line of those who wait at a queue; dropping it gives it up.
+struct Place<'a> {
+    memory: &'a Memory,
+    queue: &'a QueueSpec,
+    ticket: Ticket,
+    bell: oneshot::Receiver<Result<()>>,
+}
+
+impl<'a> Place<'a> {
+    fn take(
+        memory: &'a Memory,
+        queue: &'a QueueSpec,
+        line_up: impl FnOnce(Bell) -> Ticket,
+    ) -> Self {
+        let (ring, bell) = oneshot::channel();
+        Self { memory, queue, ticket: line_up(ring), bell }
+    }
+
+    async fn wait_for_items(mut self, wait: Wait) -> Result<Vec<Claimed>> {
+        if let Some(rung) = self.rung(wait).await {
+            rung?;
+        }
+        // Even when the time was up first: what was dealt out by now is ours.
+        let Self { memory, queue, ticket, .. } = &self;
+        memory.change("claim", queue, |found, _| {
+            let dealt = found.map(|found| found.collect(memory.id, queue, *ticket));
+            Ok(dealt.unwrap_or_default())
+        })
+    }
+
+    async fn wait_for_space(mut self, wait: Wait) -> Result<()> {
+        if let Some(rung) = self.rung(wait).await {
+            return rung;
+        }
+        let Self { memory, queue, ticket, .. } = &self;
+        let waited = memory.change("push", queue, |found, after| {
+            Ok(found.is_some_and(|found| found.give_up(*ticket, after)))
+        })?;
+        if waited {
+            return Err(full(queue));
+        }
+        // Not in the line any more: its turn came in this very moment, and the bell is about to ring.
+        self.rung(Wait::Forever).await.unwrap_or(Ok(()))
+    }
+
+    /// What was rung; `None` when the time was up first.
+    async fn rung(&mut self, wait: Wait) -> Option<Result<()>> {
+        let rung = match wait {
+            Wait::No => self.bell.try_recv().ok(),
+            Wait::Until(deadline) => {
+                tokio::time::timeout_at(deadline, &mut self.bell).await.ok()?.ok()
+            }
+            Wait::Forever => (&mut self.bell).await.ok(),
+        };
+        // A bell that is thrown away unrung belongs to a queue that nobody can ring for again.
+        Some(rung.unwrap_or_else(|| Err(Error::closed("wait", shortened(&self.queue.name)))))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.memory.broker.queues.with(|state, after| {
+            if let Some(found) = state.existing(&self.queue.name) {
+                found.give_up(self.ticket, after);
+            }
+        });
+    }
+}

@@ -1,0 +1,524 @@
+//! The envelopes: what requests, replies and our own control messages look like as bytes.
+//!
+//! Every field name on the wire is known here, and in `tags` below it, and nowhere else. Requests and replies are the
+//! original's (`pymq` 0.2.2 to 0.7.0 on PyPI), whose peers ignore the fifth element and every
+//! top-level key they do not know; control messages travel on channels of ours only. Values inside
+//! are spans of JSON that this module never looks into.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::error::{Error, RemoteError, Result};
+use crate::json;
+use crate::name::Id;
+use tags::{OBJECT, TYPE, TYPES};
+
+pub(crate) mod tags;
+
+/// The largest message that is taken from the wire or put on it: 16 MiB.
+pub const LARGEST_MESSAGE: usize = 16 << 20;
+
+const REQUEST_TYPE: &str = "pymq.core.RpcRequest";
+const RESPONSE_TYPE: &str = "pymq.core.RpcResponse";
+
+/// The arguments of a call, as spans of JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arguments {
+    /// A JSON array.
+    pub positional: Bytes,
+    /// A JSON object.
+    pub keywords: Bytes,
+    /// The tree of types that the shapes have lost: a node whose children `"0"` and `"1"` are
+    /// those of the two above.
+    pub types: Option<Bytes>,
+}
+
+impl Arguments {
+    /// No arguments at all.
+    pub fn none() -> Self {
+        Self::positional(Bytes::from_static(b"[]"))
+    }
+
+    /// A JSON array of positional arguments.
+    pub fn positional(positional: Bytes) -> Self {
+        Self { positional, keywords: Bytes::from_static(b"{}"), types: None }
+    }
+}
+
+/// A request to run a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub function: String,
+    /// The list on which a caller of the original waits: `__rpc_<uuid>`.
+    pub reply_list: String,
+    pub arguments: Arguments,
+    /// What only peers of ours send.
+    pub ours: Option<RequestExtension>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestExtension {
+    pub call: Id,
+    pub inbox: Id,
+    /// How long the caller still waits; a length, so that clocks need not agree.
+    pub left: Option<Duration>,
+}
+
+/// What a provider says of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Response {
+    pub function: String,
+    pub outcome: Outcome,
+    pub ours: Option<ResponseExtension>,
+}
+
+/// How a call ended: a span of JSON with its type, or an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The result, or the array of the error's arguments.
+    pub value: Bytes,
+    /// The name of the result's type, or of the error's.
+    pub type_name: String,
+    /// The types that the value's shape has lost.
+    pub types: Option<Bytes>,
+    /// Whether the function failed.
+    pub failed: bool,
+}
+
+impl Outcome {
+    /// A failure with one message.
+    pub fn failure(type_name: &str, message: &str) -> Self {
+        Self {
+            value: Bytes::from(Value::from(vec![message]).to_string()),
+            type_name: type_name.to_owned(),
+            types: None,
+            failed: true,
+        }
+    }
+
+    /// The failure as an error, from `provider` where it is known.
+    pub fn remote_error(&self, provider: Option<String>) -> RemoteError {
+        RemoteError { type_name: self.type_name.clone(), arguments: self.value.clone(), provider }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ResponseExtension {
+    pub call: Id,
+    pub provider: Id,
+    pub kind: ResponseKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResponseKind {
+    /// The call ended; the outcome is the response's.
+    Result,
+    /// The request has arrived.
+    Ack,
+    /// The function is still running.
+    Beat,
+    /// This provider is there: the answer to [`Control::Who`].
+    Here,
+}
+
+impl ResponseKind {
+    const ALL: [(Self, &'static str); 4] =
+        [(Self::Result, "result"), (Self::Ack, "ack"), (Self::Beat, "beat"), (Self::Here, "here")];
+
+    fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("result", |(_, word)| word)
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == word).map(|(kind, _)| *kind)
+    }
+}
+
+/// A message between peers of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Asks all providers of a function to say that they are there.
+    Who { call: Id, inbox: Id },
+    /// The caller does not wait any more.
+    Cancel { call: Id },
+}
+
+/// What may arrive at a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ToProvider {
+    Request(Request),
+    Control(Control),
+}
+
+impl Request {
+    pub(crate) fn encode(&self) -> Bytes {
+        let Arguments { positional, keywords, types } = &self.arguments;
+        let mut text = Vec::with_capacity(256 + positional.len() + keywords.len());
+        text.push(b'{');
+        if let Some(types) = types {
+            // The arguments' tree has them as children 0 and 1; in the tuple they are 2 and 3.
+            put_key(&mut text, TYPES);
+            put_moved_types(&mut text, types, &[("0", "2"), ("1", "3")]);
+            text.extend_from_slice(b", ");
+        }
+        put_key(&mut text, OBJECT);
+        text.push(b'[');
+        put_string(&mut text, &self.function);
+        text.extend_from_slice(b", ");
+        put_string(&mut text, &self.reply_list);
+        text.extend_from_slice(b", ");
+        text.extend_from_slice(positional);
+        text.extend_from_slice(b", ");
+        text.extend_from_slice(keywords);
+        if let Some(RequestExtension { call, inbox, left }) = &self.ours {
+            let mut extension = format!(r#", {{"id": "{call}", "inbox": "{inbox}""#);
+            if let Some(left) = left {
+                let _ = write!(extension, r#", "left": {}"#, left.as_millis());
+            }
+            extension.push('}');
+            text.extend_from_slice(extension.as_bytes());
+        }
+        finish(text, REQUEST_TYPE)
+    }
+}
+
+impl Response {
+    pub(crate) fn encode(&self) -> Bytes {
+        let Outcome { value, type_name, types, failed } = &self.outcome;
+        let mut text = Vec::with_capacity(256 + value.len());
+        text.push(b'{');
+        if let Some(types) = types {
+            put_key(&mut text, TYPES);
+            text.extend_from_slice(br#"{"1": "#);
+            text.extend_from_slice(types);
+            text.extend_from_slice(b"}, ");
+        }
+        put_key(&mut text, OBJECT);
+        text.push(b'[');
+        put_string(&mut text, &self.function);
+        text.extend_from_slice(b", ");
+        text.extend_from_slice(value);
+        text.extend_from_slice(b", ");
+        put_string(&mut text, type_name);
+        text.extend_from_slice(if *failed { b", true" } else { b", false" });
+        if let Some(ResponseExtension { call, provider, kind }) = &self.ours {
+            let extension = format!(
+                r#", {{"id": "{call}", "provider": "{provider}", "kind": "{}"}}"#,
+                kind.word()
+            );
+            text.extend_from_slice(extension.as_bytes());
+        }
+        finish(text, RESPONSE_TYPE)
+    }
+
+    /// # Errors
+    /// `Decode` for anything but a response of the original's shape.
+    pub(crate) fn decode(text: &Bytes) -> Result<Self> {
+        let envelope = Envelope::open(text, "response")?;
+        envelope.expect(RESPONSE_TYPE)?;
+        let [function, value, type_name, failed, rest @ ..] = envelope.tuple.as_slice() else {
+            return Err(Error::decode("response", "expected four elements"));
+        };
+        Ok(Self {
+            function: field(function, "response", "the function's name")?,
+            outcome: Outcome {
+                value: text.slice_ref(value),
+                type_name: field(type_name, "response", "the result's type")?,
+                types: envelope.types.and_then(|types| child(types, "1")).map(Bytes::from),
+                failed: *failed == b"true",
+            },
+            ours: rest.first().and_then(|extension| ResponseExtension::decode(extension)),
+        })
+    }
+}
+
+impl ResponseExtension {
+    fn decode(text: &[u8]) -> Option<Self> {
+        let members = json::members(text)?;
+        let get = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw);
+        Some(Self {
+            call: Id::parse(&json::string(get("id")?)?)?,
+            provider: Id::parse(&json::string(get("provider")?)?)?,
+            kind: ResponseKind::of(&json::string(get("kind")?)?)?,
+        })
+    }
+}
+
+impl RequestExtension {
+    /// `Ok(None)` where there is none; a malformed one is an error, since answering its sender as
+    /// if he were a caller of the original would leave him waiting.
+    fn decode(text: Option<&&[u8]>) -> Result<Option<Self>> {
+        let Some(members) = text.and_then(|text| json::members(text)) else { return Ok(None) };
+        let get = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw);
+        let id = |key: &str| get(key).and_then(json::string).and_then(|text| Id::parse(&text));
+        match (id("id"), id("inbox")) {
+            (Some(call), Some(inbox)) => {
+                let left = get("left").and_then(milliseconds);
+                Ok(Some(Self { call, inbox, left }))
+            }
+            _ => Err(Error::decode("request", "the fifth element names no call and inbox")),
+        }
+    }
+}
+
+impl Control {
+    pub(crate) fn encode(self) -> Bytes {
+        Bytes::from(match self {
+            Self::Who { call, inbox } => {
+                format!(r#"{{"kind": "who", "id": "{call}", "inbox": "{inbox}"}}"#)
+            }
+            Self::Cancel { call } => format!(r#"{{"kind": "cancel", "id": "{call}"}}"#),
+        })
+    }
+}
+
+impl ToProvider {
+    /// # Errors
+    /// `Decode` for anything but a request of the original's shape or a control message of ours.
+    pub(crate) fn decode(text: &Bytes) -> Result<Self> {
+        let document = checked(text, "request")?;
+        let members = json::members(document)
+            .ok_or_else(|| Error::decode("request", "expected an object"))?;
+        let get = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw);
+        let Some(kind) = get("kind").and_then(json::string) else {
+            return Request::decode(text).map(Self::Request);
+        };
+        let id = |key: &str| {
+            get(key)
+                .and_then(json::string)
+                .and_then(|text| Id::parse(&text))
+                .ok_or_else(|| Error::decode("control message", "an identity is missing"))
+        };
+        match &*kind {
+            "who" => Ok(Self::Control(Control::Who { call: id("id")?, inbox: id("inbox")? })),
+            "cancel" => Ok(Self::Control(Control::Cancel { call: id("id")? })),
+            _ => Err(Error::decode("control message", "unknown kind")),
+        }
+    }
+}
+
+impl Request {
+    fn decode(text: &Bytes) -> Result<Self> {
+        let envelope = Envelope::open(text, "request")?;
+        envelope.expect(REQUEST_TYPE)?;
+        let [function, reply_list, positional, keywords, rest @ ..] = envelope.tuple.as_slice()
+        else {
+            return Err(Error::decode("request", "expected four elements"));
+        };
+        let types = envelope.types.and_then(|types| {
+            let mut moved = Vec::new();
+            put_moved_types(&mut moved, types, &[("2", "0"), ("3", "1")]);
+            (moved != b"{}").then(|| Bytes::from(moved))
+        });
+        Ok(Self {
+            function: field(function, "request", "the function's name")?,
+            reply_list: field(reply_list, "request", "the reply channel")?,
+            arguments: Arguments {
+                positional: container(text, positional, b'[', b"[]", "the arguments")?,
+                keywords: container(text, keywords, b'{', b"{}", "the keyword arguments")?,
+                types,
+            },
+            ours: RequestExtension::decode(rest.first())?,
+        })
+    }
+}
+
+/// The parts of a tagged tuple.
+struct Envelope<'a> {
+    what: &'static str,
+    tag: Option<&'a [u8]>,
+    types: Option<&'a [u8]>,
+    tuple: Vec<&'a [u8]>,
+}
+
+impl<'a> Envelope<'a> {
+    fn open(text: &'a Bytes, what: &'static str) -> Result<Self> {
+        let document = checked(text, what)?;
+        let members =
+            json::members(document).ok_or_else(|| Error::decode(what, "expected an object"))?;
+        let get = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw);
+        let tuple = get(OBJECT)
+            .and_then(json::elements)
+            .ok_or_else(|| Error::decode(what, "expected an array under \"__obj\""))?;
+        Ok(Self { what, tag: get(TYPE), types: get(TYPES), tuple })
+    }
+
+    fn expect(&self, tag: &'static str) -> Result<()> {
+        match self.tag.and_then(json::string) {
+            Some(found) if found == tag => Ok(()),
+            _ => Err(Error::decode(self.what, format!("expected \"__type\": \"{tag}\""))),
+        }
+    }
+}
+
+/// Checks size and grammar once, before anything is taken out.
+fn checked<'a>(text: &'a Bytes, what: &'static str) -> Result<&'a [u8]> {
+    if text.len() > LARGEST_MESSAGE {
+        return Err(Error::decode(what, "larger than 16 MiB"));
+    }
+    json::document(text).map_err(|malformed| Error::decode(what, malformed.message()))
+}
+
+fn field(raw: &[u8], what: &'static str, name: &str) -> Result<String> {
+    json::string(raw)
+        .map(std::borrow::Cow::into_owned)
+        .ok_or_else(|| Error::decode(what, format!("{name} is not a string")))
+}
+
+/// An array or object of the tuple; the original writes `null` for one that is missing.
+fn container(
+    text: &Bytes,
+    raw: &[u8],
+    open: u8,
+    empty: &'static [u8],
+    name: &str,
+) -> Result<Bytes> {
+    match raw.first() {
+        Some(first) if *first == open => Ok(text.slice_ref(raw)),
+        _ if raw == b"null" => Ok(Bytes::from_static(empty)),
+        _ => Err(Error::decode("request", format!("{name} have the wrong shape"))),
+    }
+}
+
+fn milliseconds(raw: &[u8]) -> Option<Duration> {
+    let number: u64 = std::str::from_utf8(raw).ok()?.parse().ok()?;
+    Some(Duration::from_millis(number))
+}
+
+/// The child `key` of a node of types, an object whose entry `*` stands for all children without
+/// one of their own (the Python codec documents the tree; envelopes only move its branches).
+fn child(node: &[u8], key: &str) -> Option<Vec<u8>> {
+    let children = json::members(node)?;
+    let named = |wanted: &str| children.iter().find(|(name, _)| name == wanted);
+    named(key).or_else(|| named("*")).map(|(_, raw)| raw.to_vec())
+}
+
+/// Writes a node whose children are some of `types`', under other keys.
+fn put_moved_types(text: &mut Vec<u8>, types: &[u8], moves: &[(&str, &str)]) {
+    text.push(b'{');
+    let mut first = true;
+    for (from, to) in moves {
+        if let Some(node) = child(types, from) {
+            if !std::mem::take(&mut first) {
+                text.extend_from_slice(b", ");
+            }
+            put_key(text, to);
+            text.extend_from_slice(&node);
+        }
+    }
+    text.push(b'}');
+}
+
+fn put_key(text: &mut Vec<u8>, key: &str) {
+    put_string(text, key);
+    text.extend_from_slice(b": ");
+}
+
+fn put_string(text: &mut Vec<u8>, string: &str) {
+    serde_json::to_writer(text, string).expect("a string is written to memory");
+}
+
+/// Closes the tuple and the object around it.
+fn finish(mut text: Vec<u8>, tag: &str) -> Bytes {
+    text.extend_from_slice(b"], ");
+    put_key(&mut text, TYPE);
+    put_string(&mut text, tag);
+    text.push(b'}');
+    Bytes::from(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request {
+            function: "add \"é\"".into(),
+            reply_list: "__rpc_6f1c8a34-6f5c-4a43-8f6c-0d0f1e2a3b4c".into(),
+            arguments: Arguments {
+                positional: Bytes::from_static(b"[1, NaN, [2]]"),
+                keywords: Bytes::from_static(br#"{"b": "\ud800"}"#),
+                types: Some(Bytes::from_static(br#"{"0": {"2": "tuple"}}"#)),
+            },
+            ours: Some(RequestExtension {
+                call: Id::random(),
+                inbox: Id::random(),
+                left: Some(Duration::from_millis(1500)),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_request_survives_the_wire() {
+        let request = request();
+        let decoded = ToProvider::decode(&request.encode()).expect("our own request");
+        assert_eq!(decoded, ToProvider::Request(request));
+    }
+
+    #[test]
+    fn a_response_survives_the_wire() {
+        let response = Response {
+            function: "f".into(),
+            outcome: Outcome {
+                value: Bytes::from_static(b"[[1], 2]"),
+                type_name: "list".into(),
+                types: Some(Bytes::from_static(br#"{"0": "tuple"}"#)),
+                failed: false,
+            },
+            ours: Some(ResponseExtension {
+                call: Id::random(),
+                provider: Id::random(),
+                kind: ResponseKind::Beat,
+            }),
+        };
+        assert_eq!(Response::decode(&response.encode()).expect("our own response"), response);
+    }
+
+    #[test]
+    fn control_messages_survive_the_wire() {
+        let (call, inbox) = (Id::random(), Id::random());
+        for control in [Control::Who { call, inbox }, Control::Cancel { call }] {
+            let decoded = ToProvider::decode(&control.encode()).expect("our own message");
+            assert_eq!(decoded, ToProvider::Control(control));
+        }
+    }
+
+    #[test]
+    fn the_originals_request_is_read() {
+        let text = Bytes::from_static(
+            br#"{"__obj": ["add", "__rpc_x", [1, 2], {}], "__type": "pymq.core.RpcRequest"}"#,
+        );
+        let ToProvider::Request(request) = ToProvider::decode(&text).expect("a request") else {
+            panic!("not a request");
+        };
+        assert_eq!(request.function, "add");
+        assert_eq!(request.arguments, Arguments::positional(Bytes::from_static(b"[1, 2]")));
+        assert_eq!(request.ours, None);
+    }
+
+    #[test]
+    fn malformed_requests_are_refused_with_a_reason() {
+        for text in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            "nonsense",
+            r#"{"__obj": 1}"#,
+            r#"{"kind": "who"}"#,
+            r#"{"kind": "explode", "id": "x"}"#,
+            r#"{"__obj": ["f", "r", [], {}], "__type": "subprocess.Popen"}"#,
+            r#"{"__obj": ["f", "r", []], "__type": "pymq.core.RpcRequest"}"#,
+            r#"{"__obj": ["f", "r", {}, {}], "__type": "pymq.core.RpcRequest"}"#,
+            r#"{"__obj": ["f", "r", [], []], "__type": "pymq.core.RpcRequest"}"#,
+            r#"{"__obj": [1, "r", [], {}], "__type": "pymq.core.RpcRequest"}"#,
+            r#"{"__obj": ["f", "r", [], {}, {"id": 3}], "__type": "pymq.core.RpcRequest"}"#,
+        ] {
+            let error = ToProvider::decode(&Bytes::from(text)).expect_err(text);
+            assert_eq!(error.kind(), crate::ErrorKind::Decode, "{text}");
+        }
+    }
+}

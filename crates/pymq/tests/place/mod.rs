@@ -1,0 +1,86 @@
+//! Where a user's journey runs: one bus in memory, and one on a redis-server of its own.
+//!
+//! The one invariant: a journey is written once and runs everywhere, under a hang guard of a
+//! minute. It knows nothing of what the journeys do.
+#![allow(
+    dead_code,
+    missing_debug_implementations,
+    unreachable_pub,
+    reason = "each test binary uses its own part of this module"
+)]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use pymq::Bus;
+
+#[path = "../server/mod.rs"]
+pub mod server;
+
+/// A broker that a test connects to as often as it wants.
+pub enum Place {
+    /// A named broker of this process.
+    Memory(String),
+    /// A server of the test's own.
+    #[cfg(feature = "redis")]
+    Redis(server::RedisServer),
+}
+
+impl Place {
+    pub fn memory() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        Self::Memory(format!("memory://place{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    #[cfg(feature = "redis")]
+    pub fn redis() -> Self {
+        Self::Redis(server::RedisServer::start())
+    }
+
+    /// A new connection.
+    pub async fn bus(&self) -> Bus {
+        let url = match self {
+            Self::Memory(url) => url.clone(),
+            #[cfg(feature = "redis")]
+            Self::Redis(server) => server.url(),
+        };
+        Bus::connect(&url).await.expect("the broker is there")
+    }
+
+    /// Several connections.
+    pub async fn buses<const N: usize>(&self) -> [Bus; N] {
+        let mut buses = Vec::new();
+        for _ in 0..N {
+            buses.push(self.bus().await);
+        }
+        buses.try_into().expect("as many as asked for")
+    }
+}
+
+/// Fails a journey that hangs.
+pub async fn guarded(journey: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(60), journey).await.expect("the journey hangs");
+}
+
+/// Runs each journey, an `async fn(&Place)`, in memory and over Redis.
+#[macro_export]
+macro_rules! everywhere {
+    ($($journey:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $journey() {
+                let place = $crate::place::Place::memory();
+                $crate::place::guarded(super::$journey(&place)).await;
+            })*
+        }
+
+        #[cfg(feature = "redis")]
+        mod redis {
+            $(#[tokio::test]
+            async fn $journey() {
+                let place = $crate::place::Place::redis();
+                $crate::place::guarded(super::$journey(&place)).await;
+            })*
+        }
+    };
+}

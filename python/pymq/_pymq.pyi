@@ -1,0 +1,363 @@
+"""The native core: bytes, names and waiting. Values are `_codec.py`'s, callbacks `_dispatch.py`'s.
+
+Every wait releases the GIL and answers signals on the main thread within 50 ms. Timeouts are
+seconds; `None` waits without end. Errors are the classes of `pymq.exceptions`.
+"""
+
+from collections.abc import Callable, Sequence
+from inspect import Signature
+from typing import Any, Final, final
+
+__version__: Final[str]
+
+@final
+class Bus:
+    """A connection with an I/O thread of its own; ends with `close`, or with its last handle."""
+
+    @staticmethod
+    def connect(url: str, namespace: str = "global") -> Bus: ...
+    def publish(self, topic: str, payload: bytes) -> int | None: ...
+    def subscribe(self, name: str, pattern: bool) -> Subscription: ...
+    def provide(self, function: str) -> Provider: ...
+    def queue(
+        self, name: str, maxsize: int = 0, lease: float = 30.0, max_deliveries: int = 5
+    ) -> Queue: ...
+    def call(
+        self,
+        function: str,
+        args: bytes,
+        kwargs: bytes,
+        types: bytes | None,
+        timeout: float | None,
+    ) -> Reply: ...
+    def call_all(
+        self,
+        function: str,
+        args: bytes,
+        kwargs: bytes,
+        types: bytes | None,
+        timeout: float | None,
+        legacy_grace: float = 5.0,
+    ) -> tuple[list[Reply], list[Missing]]: ...
+    def close(self, timeout: float = 10.0) -> None: ...
+    def abandon(self) -> None:
+        """In a forked child: lets go of everything without touching the parent's sockets."""
+    @property
+    def capabilities(self) -> dict[str, bool]: ...
+
+@final
+class Subscription:
+    """A live subscription, to be attached to an `Intake`; `end` waits until the broker knows."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pattern(self) -> bool: ...
+    def end(self) -> None: ...
+
+@final
+class Provider:
+    """An exposed function, to be attached to an `Intake`."""
+
+    @property
+    def function(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    def end(self) -> None: ...
+
+@final
+class Call:
+    """One request; dropped unanswered it is answered with an error."""
+
+    @property
+    def args(self) -> bytes: ...
+    @property
+    def kwargs(self) -> bytes: ...
+    @property
+    def types(self) -> bytes | None: ...
+    @property
+    def cancelled(self) -> bool: ...
+    def answer(
+        self, value: bytes, type_name: str, types: bytes | None = None, failed: bool = False
+    ) -> None: ...
+
+@final
+class Reply:
+    """What one provider answered."""
+
+    @property
+    def value(self) -> bytes: ...
+    @property
+    def type_name(self) -> str: ...
+    @property
+    def types(self) -> bytes | None: ...
+    @property
+    def failed(self) -> bool: ...
+    @property
+    def provider(self) -> str | None: ...
+
+@final
+class Missing:
+    """A provider that did not answer."""
+
+    @property
+    def provider(self) -> str | None: ...
+    @property
+    def lost(self) -> bool: ...
+
+@final
+class Intake:
+    """Where a dispatching thread pulls batches from: several sources, in the order of arrival."""
+
+    def __new__(cls) -> Intake: ...
+    def attach(self, source: Subscription | Provider) -> int:
+        """Begins to read a source (which stays attached until it ends); its number in batches."""
+    def detach(self, number: int) -> None: ...
+    def recv(
+        self, limit: int = 256, timeout: float | None = None
+    ) -> list[tuple[int, str | None, Any]]:
+        """Waits for arrivals, then takes all there are, up to `limit`.
+
+        Each is (source, topic, payload) for an event, (source, None, Call) for a request,
+        (source, "", n) for n events missed (-1: unknown, a connection was lost), and
+        (source, None, None) when the source has ended. An empty batch: timeout, or `close`.
+        """
+    def close(self) -> None:
+        """Wakes whoever waits; from then on `recv` gives what is left and then empty batches."""
+    @property
+    def closed(self) -> bool: ...
+    def fileno(self) -> int:
+        """An event descriptor, readable while there is something to take; for event loops."""
+
+@final
+class Queue:
+    """A queue of bytes with this handle's options."""
+
+    @property
+    def name(self) -> str: ...
+    def put(self, items: Sequence[bytes], block: bool, timeout: float | None) -> None: ...
+    def claim(self, limit: int, block: bool, timeout: float | None) -> list[Delivery]: ...
+    def stats(self) -> tuple[int, int, int]:
+        """Waiting, leased, dead."""
+    def join(self, timeout: float | None = None) -> bool: ...
+    def peek(self, dead: bool, limit: int) -> list[bytes]: ...
+    def purge(self, dead: bool) -> int: ...
+    def redrive(self, limit: int) -> int: ...
+    def shut_down(self) -> None: ...
+
+@final
+class Delivery:
+    """A leased item; dropped unsettled it goes back to its queue, counted."""
+
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def deliveries(self) -> int: ...
+    def ack(self) -> None: ...
+    def ack_soon(self) -> None: ...
+    def requeue(self) -> None: ...
+    def give_back(self) -> None:
+        """To the head, uncounted: it was never handed to anybody. Does not wait."""
+    def reject(self) -> None: ...
+    def extend(self, seconds: float) -> None: ...
+
+@final
+class Completions:
+    """Results of asynchronous operations, pulled by an event loop when `fileno` is readable.
+
+    Each `begin_*` starts an operation under a token of the caller's choice; `drain` gives
+    (token, error or None, result) of those that have ended.
+    """
+
+    def __new__(cls) -> Completions: ...
+    def fileno(self) -> int: ...
+    def drain(self) -> list[tuple[int, BaseException | None, Any]]: ...
+    def cancel(self, token: int) -> None:
+        """Ends an operation; a claimed item on its way goes back to the queue, uncounted."""
+    def close(self) -> None: ...
+    def begin_publish(self, token: int, bus: Bus, topic: str, payload: bytes) -> None: ...
+    def begin_subscribe(self, token: int, bus: Bus, name: str, pattern: bool) -> None: ...
+    def begin_provide(self, token: int, bus: Bus, function: str) -> None: ...
+    def begin_end(self, token: int, source: Subscription | Provider) -> None: ...
+    def begin_call(
+        self,
+        token: int,
+        bus: Bus,
+        function: str,
+        args: bytes,
+        kwargs: bytes,
+        types: bytes | None,
+        timeout: float | None,
+    ) -> None: ...
+    def begin_call_all(
+        self,
+        token: int,
+        bus: Bus,
+        function: str,
+        args: bytes,
+        kwargs: bytes,
+        types: bytes | None,
+        timeout: float | None,
+        legacy_grace: float = 5.0,
+    ) -> None: ...
+    def begin_put(
+        self, token: int, queue: Queue, items: Sequence[bytes], block: bool, timeout: float | None
+    ) -> None: ...
+    def begin_claim(
+        self, token: int, queue: Queue, limit: int, block: bool, timeout: float | None
+    ) -> None: ...
+    def begin_settle(self, token: int, delivery: Delivery, how: str) -> None:
+        """`how`: "ack", "requeue" or "reject"."""
+    def begin_stats(self, token: int, queue: Queue) -> None: ...
+    def begin_join(self, token: int, queue: Queue) -> None: ...
+    def begin_connect(self, token: int, url: str, namespace: str = "global") -> None: ...
+    def begin_close(self, token: int, bus: Bus) -> None: ...
+
+# ---- codec: values to bytes and back
+
+class Plan:
+    """How one type hint is built from JSON. `pymq._plans.plan_for` makes them."""
+
+    @staticmethod
+    def any() -> Plan: ...
+    @staticmethod
+    def primitive(class_: type, /) -> Plan: ...
+    @staticmethod
+    def scalar(
+        class_: type,
+        tag: str,
+        make: Callable[[Any], Any],
+        rebuild: Callable[[Any], Any] | None = None,
+        /,
+    ) -> Plan: ...
+    @staticmethod
+    def array(
+        class_: type | None,
+        tag: str | None,
+        each: Plan,
+        make: Callable[[list[Any]], Any] | None = None,
+        /,
+    ) -> Plan: ...
+    @staticmethod
+    def fixed_tuple(class_: type, fixed: list[Plan], /) -> Plan: ...
+    @staticmethod
+    def mapping(
+        class_: type | None,
+        tag: str | None,
+        key: Plan,
+        value: Plan,
+        make: Callable[[dict[Any, Any]], Any] | None = None,
+        /,
+    ) -> Plan: ...
+    @staticmethod
+    def union(plans: list[Plan], /) -> Plan: ...
+    @staticmethod
+    def literal(values: list[Any], /) -> Plan: ...
+    @staticmethod
+    def named_tuple(
+        class_: type, tag: str, fields: list[tuple[str, Plan]], defaults: dict[str, Any], /
+    ) -> Plan: ...
+    @staticmethod
+    def typed_dict(fields: list[tuple[str, Plan]], required: list[str], /) -> Plan: ...
+    @staticmethod
+    def object(
+        class_: type,
+        tag: str,
+        fields: list[tuple[str, Plan]],
+        parameters: list[tuple[str, str, bool, bool]] | None,
+        /,
+        *,
+        direct: bool,
+        slots: list[str],
+        has_dict: bool,
+        frozen: bool,
+    ) -> Plan: ...
+    @staticmethod
+    def model(class_: type, tag: str, make: Callable[[Any], Any], /) -> Plan: ...
+    @staticmethod
+    def refused(reason: str, /) -> Plan: ...
+    @staticmethod
+    def later() -> Plan: ...
+    def fill(self, plan: Plan, /) -> None: ...
+
+class CallPlan:
+    """The parameters of a function with their plans. `pymq._plans.call_plan` makes them."""
+
+    def __new__(
+        cls,
+        name: str,
+        signature: Signature,
+        parameters: list[tuple[str, Plan, bool]],
+        /,
+        *,
+        positional_only: int,
+        positional: int,
+        rest: Plan | None,
+        keywords: Plan | None,
+        returns: Plan | None,
+    ) -> CallPlan: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def returns(self) -> Plan | None: ...
+    @property
+    def signature(self) -> Signature: ...
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raises `TypeError` if the function cannot be called like this."""
+
+class Encoding:
+    """How values of one class are written. `pymq._types.encoding_for` makes them."""
+
+    def __new__(
+        cls,
+        shape: str,
+        tag: str | None,
+        root: str,
+        /,
+        *,
+        call: Callable[[Any], str] | None = None,
+        dicts: list[str] = ...,
+        slots: list[str] = ...,
+    ) -> Encoding: ...
+
+class CodecCore:
+    """Encodes and decodes values. `pymq._codec.Codec` is what the package uses."""
+
+    def __new__(
+        cls,
+        *,
+        encoding: Callable[[type], Encoding],
+        resolve: Callable[[str], Plan | None],
+        unknown: Callable[[str], None],
+        loads: Callable[[bytes, int], Any],
+        dumps: Callable[[str], bytes],
+        strict: bool,
+        max_bytes: int,
+        max_depth: int,
+    ) -> CodecCore: ...
+    def encode(self, value: Any, what: str = "event") -> bytes:
+        """An event or a queue item as JSON; raises `EncodeError`, which calls it `what`."""
+
+    def decode(self, data: bytes, plan: Plan | None = None, what: str = "event") -> Any:
+        """An event or a queue item from JSON; raises `DecodeError`."""
+
+    def encode_call(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bytes, bytes, bytes | None]:
+        """Args as a JSON array, kwargs as a JSON object, and their types tree (`0`, `1`)."""
+
+    def decode_call(
+        self, args: bytes, kwargs: bytes, types: bytes | None, plan: CallPlan
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A call's arguments; raises `TypeError` for a wrong call, else `DecodeError`."""
+
+    def encode_result(self, value: Any) -> tuple[bytes, str, bytes | None]:
+        """A result, or an exception's arguments: its JSON, `result_type` and its types tree."""
+
+    def decode_result(
+        self, result: bytes, result_type: str, types: bytes | None = None, plan: Plan | None = None
+    ) -> Any:
+        """A result from its parts; `plan` is that of the return hint."""
+
+def forget_tags() -> None:
+    """Makes all codecs look tags up again, after a class was declared."""

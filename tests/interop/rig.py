@@ -1,0 +1,370 @@
+"""A Redis server of one's own and peers on it, each a process that speaks the lines of peer.py.
+
+Whatever a ``with`` has started is ended when it is left, and at exit at the latest. A wait of the
+rig ends after ``HANG_GUARD`` with what the process last wrote; it never measures how long anything
+took. What a kind of peer is stands in ``KINDS``: a new one is one line there.
+"""
+
+import atexit
+import contextlib
+import functools
+import itertools
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from description import describe
+from resp import HANG_GUARD, Capture, Connection, Reply
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFIX = "__eventbus:global:"
+PROGRAM = str(Path(__file__).with_name("peer.py"))
+
+_STARTED: set["subprocess.Popen[Any]"] = set()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a peer is started, and what may be expected of it.
+
+    ``command`` gives the arguments to which the rig adds the server's address and the peer's name.
+    ``subscribes_at_once`` says that a subscription is active when ``subscribe`` has returned. The
+    original only sends the command by then, so the rig asks the server before it goes on; where a
+    peer promises more, the rig does not wait, and so puts the promise to the test.
+    """
+
+    command: Callable[[], list[str]]
+    subscribes_at_once: bool = False
+
+
+@functools.cache
+def original(version: str) -> str:
+    """The python of an environment with this version of the original."""
+    return _script("original-env", version)
+
+
+KINDS: Mapping[str, Kind] = {
+    "0.2.2": Kind(lambda: [original("0.2.2"), PROGRAM]),
+    "0.7.0": Kind(lambda: [original("0.7.0"), PROGRAM]),
+}
+
+
+class PeerFailed(Exception):
+    """A command raised in the peer: the class, its bases and its described arguments."""
+
+    def __init__(self, name: str, arguments: list[Any], bases: list[str]) -> None:
+        super().__init__(name, arguments)
+        self.name = name
+        self.arguments = arguments
+        self.bases = bases
+
+
+class Server:
+    """A redis-server on a free port, without persistence, in a folder that goes with it."""
+
+    def __enter__(self) -> "Server":
+        with contextlib.ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pymq-rig-")))
+            self.port, process = _start_redis(self.folder)
+            stack.callback(_end, process)
+            self._connection = stack.enter_context(Connection(self.port))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def command(self, *words: str | bytes | int) -> Reply:
+        return self._connection.command(*words)
+
+    def capture(self, pattern: str = "*") -> Capture:
+        """Read what is published on users' channels that match."""
+        return Capture(self.port, PREFIX + pattern)
+
+    def subscribers(self, channel: str) -> int:
+        """How many connections are subscribed to exactly this channel of a user."""
+        reply = self.command("PUBSUB", "NUMSUB", PREFIX + channel)
+        assert isinstance(reply, list), reply
+        assert isinstance(reply[1], int), reply
+        return reply[1]
+
+    def blocked_clients(self) -> int:
+        """How many connections wait in a blocking command."""
+        reply = self.command("INFO", "clients")
+        assert isinstance(reply, bytes), reply
+        return int(reply.split(b"blocked_clients:")[1].split()[0])
+
+    def pattern_subscriptions(self) -> int:
+        """How many patterns all connections hold together; PUBSUB NUMPAT counts equal ones once."""
+        reply = self.command("CLIENT", "LIST")
+        assert isinstance(reply, bytes), reply
+        words = reply.decode().split()
+        return sum(int(word[len("psub=") :]) for word in words if word.startswith("psub="))
+
+
+class Pending:
+    """The answer to a command that the peer is still busy with."""
+
+    def __init__(self, peer: "Peer", what: str, future: "Future[dict[str, Any]]") -> None:
+        self._peer = peer
+        self._what = what
+        self._future = future
+
+    def done(self) -> bool:
+        return self._future.done()
+
+    def result(self) -> Any:
+        """Wait for the answer; an error of the peer's is raised as ``PeerFailed``."""
+        try:
+            answer = self._future.result(HANG_GUARD)
+        except FutureTimeout:
+            raise self._peer.broken(f"gave no answer to {self._what}") from None
+        if "error" in answer:
+            name, arguments = answer["error"]
+            raise PeerFailed(name, arguments, answer["bases"])
+        return answer["value"]
+
+
+class Peer:
+    """A process on the bus. Values go in as objects and come out as descriptions."""
+
+    def __init__(self, server: Server, kind: str, name: str | None = None) -> None:
+        self.kind = kind
+        self.name = name or kind
+        self.ready: dict[str, Any] = {}
+        self.server = server
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, Future[dict[str, Any]]] = {}
+        self._writing = threading.Lock()
+        self._active: set[tuple[str, bool]] = set()
+
+    def __enter__(self) -> "Peer":
+        command = [*KINDS[self.kind].command(), self.server.url, self.name]
+        self._log = tempfile.TemporaryFile("w+", errors="replace")
+        self._process = _start(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+        ready = self._waiting[0] = Future()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            self.ready = Pending(self, "its start", ready).result()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._leave()
+        finally:
+            self._end()
+
+    def begin(self, do: str, **fields: Any) -> Pending:
+        """Send a command and do not wait for its answer."""
+        number = next(self._numbers)
+        future = self._waiting[number] = Future()
+        try:
+            self._write({"id": number, "do": do, **fields})
+        except OSError:
+            raise self.broken(f"could not be told to {do}") from None
+        return Pending(self, do, future)
+
+    def do(self, do: str, **fields: Any) -> Any:
+        return self.begin(do, **fields).result()
+
+    def subscribe(
+        self,
+        channel: str | None = None,
+        *,
+        type: str | None = None,
+        pattern: bool = False,
+        name: str = "",
+    ) -> None:
+        """Subscribe a callback, with a hint or without; active on the server afterwards."""
+        with self._becoming_active(channel or type or "", pattern):
+            fields = {"channel": channel, "type": type, "pattern": pattern}
+            self.do("subscribe", subscription=name or channel or type, **fields)
+
+    def expose(self, name: str, channel: str | None = None) -> None:
+        """Expose a function of shared_types; active on the server afterwards."""
+        with self._becoming_active(channel or f"shared_types.{name}", False):
+            self.do("expose", name=name, channel=channel)
+
+    def publish(self, value: Any, channel: str | None = None) -> Any:
+        return self.do("publish", value=describe(value), channel=channel)
+
+    def received(self, count: int = 0) -> list[Any]:
+        """Wait for so many events, and take the values of all that there are."""
+        return [event["value"] for event in self.do("received", count=count)]
+
+    def put(self, queue: str, value: Any) -> None:
+        self.do("put", queue=queue, value=describe(value))
+
+    def get(self, queue: str, timeout: float | None = None) -> Any:
+        return self.do("get", queue=queue, timeout=timeout)
+
+    def call(self, name: str, *args: Any, **options: Any) -> Any:
+        return self.begin_call(name, *args, **options).result()
+
+    def begin_call(self, name: str, *args: Any, **options: Any) -> Pending:
+        """Options: ``kwargs``, ``timeout`` in seconds, ``multi``, ``rpc``."""
+        kwargs = {key: describe(value) for key, value in options.pop("kwargs", {}).items()}
+        described = [describe(value) for value in args]
+        return self.begin("call", name=name, args=described, kwargs=kwargs, **options)
+
+    def kill(self) -> None:
+        """End the process at once, as a crash would."""
+        _end(self._process)
+
+    def broken(self, what: str) -> AssertionError:
+        """What to raise when the process is of no more use: what it wrote is in it."""
+        self._log.seek(0)
+        return AssertionError(f"peer {self.name} {what}; it wrote:\n{self._log.read()[-8000:]}")
+
+    @contextlib.contextmanager
+    def _becoming_active(self, channel: str, pattern: bool) -> Any:
+        """Waits until the server shows one subscription more, where the peer has not had it yet."""
+
+        def count() -> int:
+            if pattern:
+                return self.server.pattern_subscriptions()
+            return self.server.subscribers(channel)
+
+        waits = not KINDS[self.kind].subscribes_at_once and (channel, pattern) not in self._active
+        before = count() if waits else 0
+        yield
+        self._active.add((channel, pattern))
+        if waits:
+            wait_until(lambda: count() > before, f"{self.name} is subscribed to {channel}")
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            answer = json.loads(line)
+            if "ready" in answer:
+                answer = {"id": 0, "value": answer["ready"]}
+            self._waiting.pop(answer["id"]).set_result(answer)
+        while self._waiting:
+            self._waiting.popitem()[1].set_exception(self.broken("ended"))
+
+    def _write(self, command: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with self._writing:
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+
+    def _leave(self) -> None:
+        """Ask the process to end in good order, and see that it does."""
+        with contextlib.suppress(OSError):
+            self._write({"id": 0, "do": "exit"})
+        try:
+            code = self._process.wait(HANG_GUARD)
+        except subprocess.TimeoutExpired:
+            raise self.broken("did not exit") from None
+        if code != 0:
+            raise self.broken(f"exited with {code}")
+
+    def _end(self) -> None:
+        _end(self._process)
+        self._reader.join()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(OSError):
+                stream and stream.close()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Poll for something that only the server can tell."""
+    deadline = time.monotonic() + HANG_GUARD
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain until {what}")
+        time.sleep(0.005)
+
+
+def _script(name: str, *arguments: str) -> str:
+    """The line that a script prints; what it says on stderr stays visible."""
+    command = [str(ROOT / "scripts" / name), *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+@functools.cache
+def _redis_server() -> str:
+    return _script("find-redis-server")
+
+
+def _start_redis(folder: Path) -> tuple[int, "subprocess.Popen[Any]"]:
+    """A free port may be taken by somebody else before the server binds it: then another one."""
+    for _ in range(10):
+        port = _free_port()
+        command = [_redis_server(), "--bind", "127.0.0.1", "--port", str(port)]
+        command += ["--unixsocket", str(folder / "redis.sock"), "--dir", str(folder)]
+        command += ["--save", "", "--appendonly", "no"]
+        with open(folder / "redis.log", "w") as log:
+            process = _start(command, stdout=log, stderr=log)
+        if _answers(process, port):
+            return port, process
+        _end(process)
+    raise AssertionError(f"no redis-server started: {(folder / 'redis.log').read_text()}")
+
+
+def _answers(process: "subprocess.Popen[Any]", port: int) -> bool:
+    deadline = time.monotonic() + HANG_GUARD
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), Connection(port) as connection:
+            # A stranger's server on the same port would answer too: ours says its process id.
+            info = connection.command("INFO", "server")
+            return isinstance(info, bytes) and b"process_id:%d\r" % process.pid in info
+        time.sleep(0.005)
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(command: list[str], **options: Any) -> "subprocess.Popen[Any]":
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
+    environment.pop("PYTHONPATH", None)
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, **options)
+    _STARTED.add(process)
+    return process
+
+
+def _end(process: "subprocess.Popen[Any]") -> None:
+    process.kill()
+    process.wait()
+    _STARTED.discard(process)
+
+
+@atexit.register
+def _end_all() -> None:
+    for process in list(_STARTED):
+        _end(process)
