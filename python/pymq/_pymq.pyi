@@ -2,6 +2,8 @@ from collections.abc import Callable
 from inspect import Signature
 from typing import Any
 
+from typing_extensions import Self
+
 # ---- codec: values to bytes and back
 
 class Plan:
@@ -123,7 +125,7 @@ class CodecCore:
         strict: bool,
         max_bytes: int,
         max_depth: int,
-    ) -> CodecCore: ...
+    ) -> Self: ...
     def encode(self, value: Any, what: str = "event") -> bytes:
         """An event or a queue item as JSON; raises `EncodeError`, which calls it `what`."""
 
