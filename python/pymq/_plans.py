@@ -341,9 +341,7 @@ class _Builder:
         has_dict = _types.has_dict(cls)
         overridden = cls.__setattr__ is not object.__setattr__
         made = dataclasses.is_dataclass(cls) or _types.is_attrs(cls)
-        direct = (
-            has_dict and not slots and not overridden and not any(_types.data_descriptors(cls))
-        )
+        direct = has_dict and not slots and not overridden and not any(_types.data_descriptors(cls))
         return Plan.object(
             cls,
             tag,

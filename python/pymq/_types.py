@@ -144,9 +144,7 @@ def _read_decimal(value: Any) -> decimal.Decimal:
 TEXT_TYPES: dict[type, TextType] = {
     entry.cls: entry
     for entry in (
-        _text(
-            datetime.datetime, "datetime.datetime", datetime.datetime.isoformat, _read_datetime
-        ),
+        _text(datetime.datetime, "datetime.datetime", datetime.datetime.isoformat, _read_datetime),
         _text(datetime.date, "datetime.date", datetime.date.isoformat, datetime.date.fromisoformat),
         _text(datetime.time, "datetime.time", datetime.time.isoformat, _read_time),
         _text(datetime.timedelta, "datetime.timedelta", _write_timedelta, _read_timedelta),
