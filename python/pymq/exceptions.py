@@ -1,13 +1,12 @@
-"""Every exception of the package, under one root.
+"""What can go wrong: the original's exceptions, and those of this library under one base.
 
-The names of the original stay: code that catches `RpcException` catches what replaces it here, and
-what is of a kind that Python has a name for is that as well (`TimeoutError`, `ConnectionError`).
+An exception that an old program catches is raised for everything that is its kind: all failures of
+calls are a `RpcException`, and who catches `PymqError` misses nothing of ours.
 """
 
 from __future__ import annotations
 
 import queue
-import sys
 
 __all__ = [
     "CallTimeoutError",
@@ -30,50 +29,42 @@ __all__ = [
 
 
 class PymqError(Exception):
-    """Root of all exceptions that the package raises by itself."""
-
-
-class EncodeError(PymqError, TypeError):
-    """A value cannot be sent; the message names its place in the value and its type."""
-
-
-class DecodeError(PymqError, ValueError):
-    """A message cannot be read, or not as what the receiver asks for."""
+    """The base of all exceptions of this package, but for `queue.Full` and `queue.Empty`."""
 
 
 class RpcException(PymqError):
-    """Root of what goes wrong in remote calls."""
+    """A remote procedure call that did not give a result."""
 
 
 class RemoteInvocationError(RpcException):
-    """The remote function raised: the arguments are the exception's type name and its own."""
+    """The remote function failed; the arguments are its error's type name and its arguments."""
 
     #: The provider's id where it is known; those of the original are anonymous.
     provider: str | None = None
 
 
-class CallTimeoutError(RemoteInvocationError, TimeoutError):
-    """No answer came in time; the function may still run, or have run."""
+class NoSuchRemoteError(RpcException):
+    """Nobody exposes a function of that name."""
 
 
 class ProviderLostError(RemoteInvocationError):
-    """The provider died or fell silent while it was busy with the call."""
+    """The provider died, or fell silent, while it ran the call."""
 
 
-class NoSuchRemoteError(RpcException):
-    """Nobody exposes a function of this name."""
+class CallTimeoutError(RemoteInvocationError, TimeoutError):
+    """The call took longer than its timeout; the function may still run, or have run."""
 
 
 class ClosedError(PymqError):
-    """The bus was closed, or belongs to the process that this one was forked from."""
+    """The bus was closed, or belongs to another process; connect a new one."""
 
 
 class ConnectionLostError(PymqError, ConnectionError):
-    """There is no connection to the server; nothing was done, and trying again is safe."""
+    """There is no connection to the server; nothing was done, trying again is safe."""
 
 
 class OutcomeUnknownError(ConnectionLostError):
-    """The connection was lost before the answer came: it may have been done, or not."""
+    """The connection was lost before the answer came: it may or may not have been done."""
 
 
 class LeaseLostError(PymqError):
@@ -81,7 +72,7 @@ class LeaseLostError(PymqError):
 
 
 class UnsupportedError(PymqError, NotImplementedError):
-    """This transport cannot do it."""
+    """The transport of this bus cannot do that."""
 
 
 class ConfigError(PymqError, ValueError):
@@ -92,9 +83,20 @@ class ServerError(PymqError):
     """The server refused; the message has its words."""
 
 
-if sys.version_info >= (3, 13):
-    ShutDown = queue.ShutDown
+class DecodeError(PymqError, ValueError):
+    """Bytes that are not what they should be: malformed, too deep, too large, of a wrong type."""
+
+
+class EncodeError(PymqError, TypeError):
+    """A value that cannot be sent; the message names the field's path and its type."""
+
+
+if hasattr(queue, "ShutDown"):
+
+    class ShutDown(PymqError, queue.ShutDown):
+        """The queue was shut down for everyone; purge it to use it again."""
+
 else:
 
-    class ShutDown(PymqError):
-        """The queue was shut down: `queue.ShutDown` where Python has it."""
+    class ShutDown(PymqError):  # type: ignore[no-redef]
+        """The queue was shut down for everyone; purge it to use it again."""

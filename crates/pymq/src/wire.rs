@@ -200,9 +200,9 @@ impl Response {
         text.push(b'{');
         if let Some(types) = types {
             put_key(&mut text, TYPES);
-            text.extend_from_slice(br#"[null, {"1": "#);
+            text.extend_from_slice(br#"{"1": "#);
             text.extend_from_slice(types);
-            text.extend_from_slice(b"}], ");
+            text.extend_from_slice(b"}, ");
         }
         put_key(&mut text, OBJECT);
         text.push(b'[');
@@ -319,7 +319,7 @@ impl Request {
         let types = envelope.types.and_then(|types| {
             let mut moved = Vec::new();
             put_moved_types(&mut moved, types, &[("2", "0"), ("3", "1")]);
-            (moved != b"[null, {}]").then(|| Bytes::from(moved))
+            (moved != b"{}").then(|| Bytes::from(moved))
         });
         Ok(Self {
             function: field(function, "request", "the function's name")?,
@@ -396,16 +396,17 @@ fn milliseconds(raw: &[u8]) -> Option<Duration> {
     Some(Duration::from_millis(number))
 }
 
-/// The child `key` of a node of types: `[tag or null, {key: node, …}]`.
+/// The child `key` of a node of types, an object whose entry `*` stands for all children without
+/// one of their own (the Python codec documents the tree; envelopes only move its branches).
 fn child(node: &[u8], key: &str) -> Option<Vec<u8>> {
-    let parts = json::elements(node)?;
-    let children = json::members(parts.get(1)?)?;
-    children.iter().find(|(name, _)| name == key).map(|(_, raw)| raw.to_vec())
+    let children = json::members(node)?;
+    let named = |wanted: &str| children.iter().find(|(name, _)| name == wanted);
+    named(key).or_else(|| named("*")).map(|(_, raw)| raw.to_vec())
 }
 
 /// Writes a node whose children are some of `types`', under other keys.
 fn put_moved_types(text: &mut Vec<u8>, types: &[u8], moves: &[(&str, &str)]) {
-    text.extend_from_slice(b"[null, {");
+    text.push(b'{');
     let mut first = true;
     for (from, to) in moves {
         if let Some(node) = child(types, from) {
@@ -416,7 +417,7 @@ fn put_moved_types(text: &mut Vec<u8>, types: &[u8], moves: &[(&str, &str)]) {
             text.extend_from_slice(&node);
         }
     }
-    text.extend_from_slice(b"}]");
+    text.push(b'}');
 }
 
 fn put_key(text: &mut Vec<u8>, key: &str) {
@@ -448,7 +449,7 @@ mod tests {
             arguments: Arguments {
                 positional: Bytes::from_static(b"[1, NaN, [2]]"),
                 keywords: Bytes::from_static(br#"{"b": "\ud800"}"#),
-                types: Some(Bytes::from_static(br#"[null, {"0": [null, {"2": "tuple"}]}]"#)),
+                types: Some(Bytes::from_static(br#"{"0": {"2": "tuple"}}"#)),
             },
             ours: Some(RequestExtension {
                 call: Id::random(),
@@ -472,7 +473,7 @@ mod tests {
             outcome: Outcome {
                 value: Bytes::from_static(b"[[1], 2]"),
                 type_name: "list".into(),
-                types: Some(Bytes::from_static(br#"[null, {"0": "tuple"}]"#)),
+                types: Some(Bytes::from_static(br#"{"0": "tuple"}"#)),
                 failed: false,
             },
             ours: Some(ResponseExtension {

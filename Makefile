@@ -1,0 +1,50 @@
+# What people and CI run. Everything is set up on the way; nothing outside this folder is changed,
+# except that `scripts/find-redis-server` installs a redis-server where there is none and it can.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+REDIS_SERVER = $(shell scripts/find-redis-server)
+
+.PHONY: demo test lint bench torture docs goldens clean setup wheel test-rust test-python
+
+## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
+demo: wheel
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo
+
+## Every test, Rust and Python.
+test: test-rust test-python
+
+test-rust: $(VENV)/ready
+	REDIS_SERVER="$$(scripts/find-redis-server)" cargo test --quiet --all-features
+
+test-python: wheel
+	REDIS_SERVER="$$(scripts/find-redis-server)" cargo build --quiet --examples
+	REDIS_SERVER="$$(scripts/find-redis-server)" $(BIN)/python -m pytest
+
+## What must be clean before a change lands.
+lint: wheel
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest pymq._pymq
+
+## The table of speed: this library, the raw limit and the original, in one run.
+bench: wheel
+	REDIS_SERVER="$$(scripts/find-redis-server)" PATH="$(CURDIR)/$(BIN):$$PATH" scripts/bench
+
+## The extension, built and installed into the virtual environment.
+wheel: $(VENV)/ready
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --quiet --release
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: requirements-dev.txt scripts/make-environment
+	scripts/make-environment "$(PYTHON)" $(VENV)
+	touch $@
+
+clean:
+	rm -rf $(VENV) .scratch target
