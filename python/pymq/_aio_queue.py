@@ -10,11 +10,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pymq import _pymq
+from pymq._handle import Handle, check_timeout
 from pymq._pymq import Completions
-from pymq._queue import NativeQueue, check_timeout
+from pymq._queue import NativeQueue
 from pymq._reactor import run
 from pymq.core import Empty
 from pymq.exceptions import DecodeError, LeaseLostError, ShutDown
@@ -80,24 +81,22 @@ class AsyncDelivery(Generic[T]):
 class AsyncQueue(Generic[T]):
     """A handle on a queue, for tasks; see `pymq.queue` for its options."""
 
-    def __init__(self, queue: NativeQueue[T]) -> None:
-        #: The same handle, for threads.
-        self.queue = queue
-        queue.owned_by(asyncio.current_task)
+    def __init__(self, handle: Handle[T]) -> None:
+        self._handle = handle
 
     @property
     def name(self) -> str:
         """The queue's name on the bus."""
-        return self.queue.name
+        return self._handle.name
 
     @property
     def maxsize(self) -> int:
         """How many items may wait at a time; 0 is no bound. May be assigned."""
-        return self.queue.maxsize
+        return self._handle.maxsize
 
     @maxsize.setter
     def maxsize(self, maxsize: int) -> None:
-        self.queue.maxsize = maxsize
+        self._handle.bound(maxsize)
 
     async def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
         """Append an item, waiting for space; raises as `pymq.Queue.put` does."""
@@ -112,19 +111,16 @@ class AsyncQueue(Generic[T]):
     ) -> None:
         """Append several items, in order and all in one step."""
         check_timeout(block, timeout)
-        payloads = self.queue.encoded(items)
+        payloads = self._handle.encoded(items)
         if payloads:
-            await run(Completions.begin_put, self.queue.native, payloads, block, timeout)
+            await run(Completions.begin_put, self._handle.native, payloads, block, timeout)
 
     async def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the first item, waiting for one; raises as `pymq.Queue.get` does.
 
         Cancelled, it loses nothing.
         """
-        delivery = await self._claim_one(block, timeout)
-        item = self.queue.decoded(delivery)
-        self.queue.hand_out(delivery)
-        return item
+        return self._handle.taken(await self._claim_one(block, timeout))
 
     async def get_nowait(self) -> T:
         """Take the first item if there is one now, else raise `Empty`."""
@@ -136,14 +132,14 @@ class AsyncQueue(Generic[T]):
         """Take up to `limit` items in one round trip, waiting for the first one only."""
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
-        return self.queue.hand_out_many(await self._claim(limit, block, timeout))
+        return self._handle.taken_many(await self._claim(limit, block, timeout))
 
     async def get_delivery(
         self, block: bool = True, timeout: float | None = None
     ) -> AsyncDelivery[T]:
         """Take the first item on a lease, whatever the handle's `ack` says."""
         delivery = await self._claim_one(block, timeout)
-        return AsyncDelivery(self.queue.decoded(delivery), delivery)
+        return AsyncDelivery(self._handle.decoded(delivery), delivery)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """Serve items, waiting for each, until the queue is shut down.
@@ -154,7 +150,7 @@ class AsyncQueue(Generic[T]):
             try:
                 delivery = await self.get_delivery()
             except DecodeError as error:
-                logger.error("queue %r: an item went to the dead letters: %s", self.name, error)
+                self._handle.report(error)
                 continue
             except ShutDown:
                 return
@@ -168,29 +164,27 @@ class AsyncQueue(Generic[T]):
     async def _claim_one(self, block: bool, timeout: float | None) -> _pymq.Delivery:
         return (await self._claim(1, block, timeout))[0]
 
-    async def _claim(
-        self, limit: int, block: bool, timeout: float | None
-    ) -> list[_pymq.Delivery]:
+    async def _claim(self, limit: int, block: bool, timeout: float | None) -> list[_pymq.Delivery]:
         check_timeout(block, timeout)
-        ready = self.queue.take_ready(limit)
-        if ready:
-            return ready
+        ahead = self._handle.take_ahead(limit)
+        if ahead:
+            return ahead
         claimed: list[_pymq.Delivery] = await run(
             Completions.begin_claim,
-            self.queue.native,
-            max(limit, self.queue.prefetch),
+            self._handle.native,
+            max(limit, self._handle.prefetch),
             block,
             timeout,
             undo=_give_back,
         )
         if not claimed:
             raise Empty
-        return self.queue.keep_ready(claimed, limit)
+        return self._handle.keep_ahead(claimed, limit)
 
     async def qsize(self) -> int:
         """How many items wait, with those that this handle has fetched ahead."""
-        waiting, _, _ = await run(Completions.begin_stats, self.queue.native)
-        return int(waiting) + self.queue.ready
+        waiting, _, _ = await run(Completions.begin_stats, self._handle.native)
+        return int(waiting) + len(self._handle.ahead)
 
     async def empty(self) -> bool:
         """Whether no item waits."""
@@ -202,25 +196,25 @@ class AsyncQueue(Generic[T]):
 
     async def task_done(self) -> None:
         """Confirm the oldest item that this task took and has open, else the handle's oldest."""
-        delivery = self.queue.take_open()
+        delivery = self._handle.done()
         if delivery is not None:
             await run(Completions.begin_settle, delivery, "ack")
 
     async def join(self) -> None:
         """Wait until no item waits and none is leased, on any machine."""
-        await run(Completions.begin_join, self.queue.native)
+        await run(Completions.begin_join, self._handle.native)
 
     async def shutdown(self, immediate: bool = False) -> None:
         """End the queue for everybody, see `pymq.Queue.shutdown`."""
-        await asyncio.to_thread(self.queue.shutdown, immediate)
+        await asyncio.to_thread(NativeQueue(self._handle).shutdown, immediate)
 
     async def purge(self) -> int:
         """Delete the items that wait, and lift a shutdown; says how many there were."""
-        return await asyncio.to_thread(self.queue.purge)
+        return await asyncio.to_thread(NativeQueue(self._handle).purge)
 
     async def close(self) -> None:
         """Requeue what this handle holds open. It may be used again."""
-        await asyncio.to_thread(self.queue.close)
+        await asyncio.to_thread(NativeQueue(self._handle).close)
 
 
 def _give_back(deliveries: list[_pymq.Delivery]) -> None:

@@ -31,8 +31,9 @@ from pymq import _pymq
 from pymq._callbacks import Listener, Skeleton, describe, event_channel, remote_name
 from pymq._codec import Codec
 from pymq._dispatch import ExecutorLane, Lane, Loops, Route
+from pymq._handle import Handle
 from pymq._queue import NativeQueue
-from pymq._stub import NativeStub
+from pymq._stub import NativeStub, Signature
 from pymq._types import fullname
 from pymq.core import EventBus, StubMethod, Topic, WrapperTopic
 from pymq.exceptions import ClosedError, PymqError, RemoteInvocationError
@@ -202,18 +203,21 @@ class NativeEventBus(EventBus):
         `prefetch` how many items one round trip fetches; `type` the items' type, where tags are
         not enough.
         """
-        self._check_open()
         return NativeQueue(
-            self._native,
-            self._codec,
-            name,
-            maxsize=maxsize,
-            ack=ack,
-            lease=lease,
-            max_deliveries=max_deliveries,
-            prefetch=prefetch,
-            type=type,
+            self._handle(
+                name,
+                maxsize=maxsize,
+                ack=ack,
+                lease=lease,
+                max_deliveries=max_deliveries,
+                prefetch=prefetch,
+                type=type,
+            )
         )
+
+    def _handle(self, name: str, **options: Any) -> Handle[Any]:
+        self._check_open()
+        return Handle(self._native, self._codec, name, **options)
 
     # ---- remote calls
 
@@ -236,13 +240,20 @@ class NativeEventBus(EventBus):
 
         `timeout` is for a whole call, in seconds. With `multi` all who provide it are called.
         """
+        return self._stub(fn, timeout, multi)
+
+    def _stub(
+        self, fn: Callable[..., Any] | str, timeout: float | None, multi: bool
+    ) -> NativeStub[..., Any]:
         if not callable(fn) and not isinstance(fn, str):
             raise TypeError(f"cannot create stub for fn type {type(fn)}")
         if timeout is not None and timeout < 0:
             raise ValueError(f"timeout is a length in seconds, not {timeout}")
         channel = fn if isinstance(fn, str) else remote_name(fn)
+        signature = None if isinstance(fn, str) else Signature(fn)
+        self._check_open()
         return NativeStub(
-            self._native, self._codec, fn, channel, timeout, multi, self._legacy_grace
+            self._native, self._codec, channel, signature, timeout, multi, self._legacy_grace
         )
 
     def expose(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from pymq._codec import CallPlan, Codec, call_plan
 from pymq._dispatch import wait_in_turn
@@ -35,6 +35,9 @@ class Response(RpcResponse):
     provider: str | None = None
     #: What it is raised as, if it is an error.
     kind: type[RemoteInvocationError] = RemoteInvocationError
+
+    def __repr__(self) -> str:
+        return f"Rpc{super().__repr__()}"
 
 
 class Signature:
@@ -67,21 +70,12 @@ class Signature:
         return str(self._plan.signature)
 
 
-class Encoded:
-    """A call's arguments as bytes, or why they cannot be."""
+class Encoded(NamedTuple):
+    """A call's arguments as bytes."""
 
-    __slots__ = ("args", "kwargs", "types")
-
-    def __init__(
-        self,
-        codec: Codec,
-        signature: Signature | None,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        if kwargs and signature is not None:
-            args = signature.bind(args, kwargs)
-        self.args, self.kwargs, self.types = codec.encode_call(args, kwargs)
+    args: bytes
+    kwargs: bytes
+    types: bytes | None
 
 
 class NativeStub(StubMethod[P, R]):
@@ -91,17 +85,17 @@ class NativeStub(StubMethod[P, R]):
         self,
         bus: Bus,
         codec: Codec,
-        fn: Callable[..., Any] | str,
         channel: str,
+        signature: Signature | None,
         timeout: float | None,
         multi: bool,
         legacy_grace: float,
     ) -> None:
-        self._bus = bus
+        self.bus = bus
+        self.channel = channel
+        self.legacy_grace = legacy_grace
         self._codec = codec
-        self._channel = channel
-        self._signature = Signature(fn) if callable(fn) else None
-        self._legacy_grace = legacy_grace
+        self._signature = signature
         #: How long a whole call may take, in seconds; `None` waits as long as a provider lives.
         self.timeout = timeout
         #: Whether all providers are called.
@@ -125,52 +119,63 @@ class NativeStub(StubMethod[P, R]):
 
         Raises `NoSuchRemoteError` if nobody provides the function.
         """
-        encoded = Encoded(self._codec, self._signature, args, dict(kwargs))
-        if not self.multi:
-            try:
-                return self._response(wait_in_turn(self._call, encoded))
-            except CallTimeoutError:
-                return self._timed_out(None)
-            except ProviderLostError as error:
-                return self._lost(getattr(error, "provider", None))
-        replies, missing = wait_in_turn(self._call_all, encoded)
-        return self._responses(replies, missing)
+        encoded = self.encoded(args, dict(kwargs))
+        if self.multi:
+            return self.responses(*wait_in_turn(self._call_all, encoded))
+        try:
+            return self.response(wait_in_turn(self._call, encoded))
+        except (CallTimeoutError, ProviderLostError) as error:
+            return self.unanswered(error)
+
+    def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
+        """The arguments as they travel; those of a known signature must fit it."""
+        if kwargs and self._signature is not None:
+            args = self._signature.bind(args, kwargs)
+        return Encoded(*self._codec.encode_call(args, kwargs))
 
     def _call(self, encoded: Encoded) -> Reply:
-        return self._bus.call(
-            self._channel, encoded.args, encoded.kwargs, encoded.types, self.timeout
+        return self.bus.call(
+            self.channel, encoded.args, encoded.kwargs, encoded.types, self.timeout
         )
 
     def _call_all(self, encoded: Encoded) -> tuple[list[Reply], list[Missing]]:
-        return self._bus.call_all(
-            self._channel,
+        return self.bus.call_all(
+            self.channel,
             encoded.args,
             encoded.kwargs,
             encoded.types,
             self.timeout,
-            self._legacy_grace,
+            self.legacy_grace,
         )
 
-    def _responses(self, replies: list[Reply], missing: list[Missing]) -> list[RpcResponse]:
+    def responses(self, replies: list[Reply], missing: list[Missing]) -> list[Response]:
+        """All that was answered, then what was not."""
         absent = [
             self._lost(one.provider) if one.lost else self._timed_out(one.provider)
             for one in missing
         ]
         return [self._one_of_many(reply) for reply in replies] + absent
 
+    def unanswered(self, error: CallTimeoutError | ProviderLostError) -> Response:
+        """A call to one that got no answer."""
+        if isinstance(error, ProviderLostError):
+            return self._lost(error.provider)
+        return self._timed_out(error.provider)
+
     def _one_of_many(self, reply: Reply) -> Response:
         """One unreadable answer does not hide the others."""
         try:
-            return self._response(reply)
+            return self.response(reply)
         except DecodeError as error:
             return self._error(RemoteInvocationError, "DecodeError", str(error), reply.provider)
 
-    def _response(self, reply: Reply) -> Response:
+    def response(self, reply: Reply) -> Response:
+        """An answer with its result built, or its error's arguments as a tuple."""
         plan = None if reply.failed or self._signature is None else self._signature.returns
         value = self._codec.decode_result(reply.value, reply.type_name, reply.types, plan)
         if reply.failed:
             value = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-        response = Response(self._channel, value, reply.type_name, reply.failed)
+        response = Response(self.channel, value, reply.type_name, reply.failed)
         response.provider = reply.provider
         return response
 
@@ -186,13 +191,13 @@ class NativeStub(StubMethod[P, R]):
     def _error(
         self, kind: type[RemoteInvocationError], name: str, why: str, provider: str | None
     ) -> Response:
-        response = Response(self._channel, (why,), name, True)
+        response = Response(self.channel, (why,), name, True)
         response.kind = kind
         response.provider = provider
         return response
 
     def __repr__(self) -> str:
-        return f"{self._channel}{self._signature or '()'}"
+        return f"{self.channel}{self._signature or '()'}"
 
 
 def result_of(answer: Response | list[Response]) -> Any:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 from pymq import core
 from pymq._aio_queue import AsyncDelivery, AsyncQueue
@@ -19,7 +19,7 @@ from pymq._aio_topic import AsyncTopic, Events
 from pymq._bus import NativeEventBus
 from pymq._pymq import Completions
 from pymq._reactor import run
-from pymq._stub import Encoded, NativeStub, result_of
+from pymq._stub import NativeStub, result_of
 from pymq._types import fullname
 from pymq.exceptions import (
     CallTimeoutError,
@@ -131,9 +131,30 @@ class AsyncEventBus:
         """The topic of that name, or a pattern of names."""
         return AsyncTopic(self, name, pattern)
 
-    def queue(self, name: str, *args: Any, **options: Any) -> AsyncQueue[Any]:
-        """A handle on the queue of that name; options as for `pymq.queue`."""
-        return AsyncQueue(NativeEventBus.queue(self.bus, name, *args, **options))
+    def queue(
+        self,
+        name: str,
+        maxsize: int = 0,
+        ack: Literal["auto", "manual"] = "auto",
+        *,
+        lease: float = 30.0,
+        max_deliveries: int = 5,
+        prefetch: int = 1,
+        type: Any = None,
+    ) -> AsyncQueue[Any]:
+        """A handle on the queue of that name; options as for `NativeEventBus.queue`."""
+        return AsyncQueue(
+            self.bus._handle(
+                name,
+                maxsize=maxsize,
+                ack=ack,
+                lease=lease,
+                max_deliveries=max_deliveries,
+                prefetch=prefetch,
+                type=type,
+                owner=asyncio.current_task,
+            )
+        )
 
     def stub(
         self, fn: Callable[P, R] | str, timeout: float | None = None, multi: bool = False
@@ -231,7 +252,9 @@ def connect(url: str | None = None, **options: Any) -> _Connecting:
 
 
 def _default() -> AsyncEventBus:
-    bus = core.default_bus("aio")
+    bus = core.default_bus()
+    if bus is None:
+        raise ValueError("Bus not set yet")
     if not isinstance(bus, NativeEventBus):
         raise UnsupportedError(f"pymq.aio does not work on a {type(bus).__name__}")
     return AsyncEventBus(bus)
@@ -251,7 +274,7 @@ async def shutdown() -> None:
 
 async def publish(event: Any, channel: str | None = None) -> int | None:
     """Publish an event; before `init` this is only an error in the log."""
-    if not core.has_default_bus():
+    if core.default_bus() is None:
         return core.publish(event, channel)
     return await _default().publish(event, channel)
 
@@ -260,7 +283,7 @@ async def subscribe(
     callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
 ) -> None:
     """Call back for each event, from `init` on; an `async def` callback runs on this loop."""
-    if not core.has_default_bus():
+    if core.default_bus() is None:
         return core.subscribe(callback, channel, pattern)
     return await _default().subscribe(callback, channel, pattern)
 
@@ -269,7 +292,7 @@ async def unsubscribe(
     callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
 ) -> None:
     """Take back a `subscribe` with the same arguments."""
-    if not core.has_default_bus():
+    if core.default_bus() is None:
         return core.unsubscribe(callback, channel, pattern)
     return await _default().unsubscribe(callback, channel, pattern)
 
@@ -293,7 +316,7 @@ def stub(
 
 async def expose(fn: Callable[..., Any], channel: str | None = None, **options: Any) -> None:
     """Let others call a function, from `init` on; an `async def` one runs on this loop."""
-    if not core.has_default_bus():
+    if core.default_bus() is None:
         return core.expose(fn, channel, **options)
     return await _default().expose(fn, channel, **options)
 

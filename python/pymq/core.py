@@ -12,7 +12,17 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, Full
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+)
 
 from pymq.exceptions import RemoteInvocationError, UnsupportedError
 
@@ -457,6 +467,11 @@ def queue(name: str, *args: Any, **options: Any) -> Queue[Any]:
     return _default.bound("queue").queue(name, *args, **options)
 
 
+def default_bus() -> EventBus | None:
+    """The default bus, if there is one."""
+    return _default.bus
+
+
 def topic(name: str, pattern: bool = False) -> Topic:
     """The topic of that name, or a pattern of names; usable before `init`."""
     bus = _default.bus
@@ -527,3 +542,11 @@ def _decorate(verb: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str
         return fn
 
     return decorator
+
+
+def _after_fork_in_child() -> None:
+    # Whoever held it is not in this process.
+    _default.lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -91,9 +91,8 @@ class RedisEventBus(NativeEventBus):
 
     def queue(self, name: str, *args: Any, **options: Any) -> RedisQueue:
         """A handle on the queue of that name, see `NativeEventBus.queue`."""
-        self._check_open()
-        names = ("maxsize", "ack")
-        return RedisQueue(self, name, **dict(zip(names, args, strict=False)), **options)
+        given = dict(zip(("maxsize", "ack"), args, strict=False))
+        return RedisQueue(self, name, **given, **options)
 
 
 class RedisQueue(NativeQueue[Any]):
@@ -108,7 +107,7 @@ class RedisQueue(NativeQueue[Any]):
         if not isinstance(bus, RedisEventBus):
             namespace, on_bus = _split(key or name)
             bus = RedisEventBus(namespace, rds=rds)
-        super().__init__(bus._native, bus._codec, on_bus, **options)
+        super().__init__(bus._handle(on_bus, **options))
         self._shown = name
 
     @property
