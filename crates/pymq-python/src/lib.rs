@@ -24,9 +24,10 @@ mod wait;
 #[pymodule(gil_used = true)]
 mod _pymq {
     #[pymodule_export]
-    use crate::bus::Bus;
-    #[pymodule_export]
     use crate::codec::{CallPlan, CodecCore, Encoding, Plan, forget_tags};
+
+    #[pymodule_export]
+    use crate::bus::Bus;
     #[pymodule_export]
     use crate::completions::Completions;
     #[pymodule_export]

@@ -21,7 +21,9 @@ mod shelves;
 /// The brokers that have a name, for as long as anybody is connected to them.
 ///
 /// By process: a forked child would find its parent's, with locks that nobody will open again.
-static NAMED: Mutex<Option<HashMap<(u32, String), Weak<Broker>>>> = Mutex::new(None);
+static NAMED: Mutex<Option<Named>> = Mutex::new(None);
+
+type Named = HashMap<(u32, String), Weak<Broker>>;
 
 /// One connection to a broker of this process.
 ///
