@@ -7,24 +7,16 @@ pymq::conformance_suite!(memory, Url::new("memory://conformance"));
 #[cfg(feature = "redis")]
 mod server;
 
+/// A server of the test's own, so that tests may run at once and none outlives its test.
 #[cfg(feature = "redis")]
-mod over_redis {
-    use std::sync::Arc;
+struct Redis(server::RedisServer);
 
-    use pymq::conformance::Broker;
-    use pymq::transport::{Transport, connect};
-
-    use super::server::RedisServer;
-
-    /// A server for each rule, so that rules may look at all that it holds.
-    pub(super) struct Server(pub RedisServer);
-
-    impl Broker for Server {
-        async fn connect(&self) -> pymq::Result<Arc<dyn Transport>> {
-            connect(&self.0.url()).await
-        }
+#[cfg(feature = "redis")]
+impl pymq::conformance::Broker for Redis {
+    async fn connect(&self) -> pymq::Result<std::sync::Arc<dyn pymq::transport::Transport>> {
+        pymq::transport::connect(&self.0.url()).await
     }
 }
 
 #[cfg(feature = "redis")]
-pymq::conformance_suite!(redis, super::over_redis::Server(super::server::RedisServer::start()));
+pymq::conformance_suite!(redis, Redis(server::RedisServer::start()));

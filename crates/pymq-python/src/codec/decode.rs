@@ -178,7 +178,7 @@ impl<'py> Decoder<'_, 'py> {
         {
             return self.tagged(value, Wanted { plan: member, ..wanted }, tag, node);
         }
-        match self.choose(wanted.plan, class)? {
+        match self.choose(wanted.plan, class, wanted.chosen)? {
             Choice::Hint => self.shape(value, wanted, node),
             Choice::Tag(plan) => {
                 let plan = plan.get().actual();
@@ -197,8 +197,9 @@ impl<'py> Decoder<'_, 'py> {
             .find(|member| member.tag.as_deref() == Some(class))
     }
 
-    /// Hint or tag? The hint wins, except over its own known subclasses.
-    fn choose(self, hint: &Plan, class: &str) -> Result<Choice> {
+    /// Hint or tag? The hint wins, except over its own known subclasses; what a field of a class
+    /// that only a tag chose says about collections counts less than what was sent.
+    fn choose(self, hint: &Plan, class: &str, chosen: Chosen) -> Result<Choice> {
         if matches!(hint.kind, Kind::Literal(_) | Kind::TypedDict { .. } | Kind::Refused(_)) {
             return Ok(Choice::Hint);
         }
@@ -220,7 +221,9 @@ impl<'py> Decoder<'_, 'py> {
             }
             (Kind::Array { .. }, Kind::Array { .. })
             | (Kind::Mapping { .. }, Kind::Mapping { .. })
-                if hint.class.is_none() || self.is_subclass(plan, hint) =>
+                if hint.class.is_none()
+                    || chosen == Chosen::ByTag
+                    || self.is_subclass(plan, hint) =>
             {
                 Choice::Container(tagged)
             }
