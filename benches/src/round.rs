@@ -77,7 +77,8 @@ impl Work {
         let mut work = Self { name, unit, sides: BTreeMap::new() };
         for _ in 0..pace.rounds {
             // Each begins a round in its turn, since some leave the caches or the server warmer.
-            sides.rotate_left(sides.len().min(1));
+            let one = sides.len().min(1);
+            sides.rotate_left(one);
             for side in &mut sides {
                 let figure = (side.measure)(pace.span)?;
                 work.sides.entry(side.name).or_default().push(figure);
