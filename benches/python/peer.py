@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 
-import pymq
 import sample
 import worker
+
+import pymq
 from pymq.json import DeepDictEncoder
 from pymq.provider.redis import RedisConfig
 
