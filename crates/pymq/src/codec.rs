@@ -4,13 +4,15 @@
 //! is read, since here the receiver's type decides. It knows no envelopes: those are
 //! [`wire`](crate::wire)'s.
 
+mod exact;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::json;
-use crate::wire::{self, LARGEST_MESSAGE, LIST, OBJECT, TYPE};
+use crate::wire::{LARGEST_MESSAGE, tags};
 
 /// A value as it travels in an event or a queue item.
 ///
@@ -20,19 +22,15 @@ use crate::wire::{self, LARGEST_MESSAGE, LIST, OBJECT, TYPE};
 pub(crate) fn encode<T: Serialize + ?Sized>(object: &str, value: &T) -> Result<Bytes> {
     let text = encode_plain(object, value)?;
     if &text[..] == b"null" {
-        return Ok(Bytes::from_static(br#"{"__obj": null, "__type": "NoneType"}"#));
+        return Ok(Bytes::from_static(tags::NOTHING));
     }
-    if text.first() == Some(&b'{') && has_marker(&text) {
-        let escaped = [br#"{"__obj": "#, &text[..], br#", "__type": "dict"}"#].concat();
-        return Ok(Bytes::from(escaped));
-    }
-    Ok(text)
+    Ok(tags::escaped(&text).map_or(text, Bytes::from))
 }
 
 /// A value as it travels inside an envelope, where nothing is tagged.
 pub(crate) fn encode_plain<T: Serialize + ?Sized>(object: &str, value: &T) -> Result<Bytes> {
     let refused = |why: String| Error::new(ErrorKind::Encode, "encode", object, why);
-    let text = serde_json::to_vec(value).map_err(|error| {
+    let text = exact::to_vec(value).map_err(|error| {
         refused("the value cannot be written as JSON".to_owned()).with_source(error)
     })?;
     if text.len() > LARGEST_MESSAGE {
@@ -71,7 +69,7 @@ pub(crate) fn decode<T: DeserializeOwned>(object: &str, text: &[u8]) -> Result<T
     let document =
         json::document(text).map_err(|malformed| Error::decode(object, malformed.message()))?;
     match document.first() {
-        Some(b'{') => match untagged(document) {
+        Some(b'{') => match tags::untagged(document) {
             Some(value) => decode_plain(object, &value),
             None => decode_plain(object, document),
         },
@@ -104,43 +102,6 @@ fn has_non_number(text: &[u8]) -> bool {
 fn short_type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     if name.contains('<') { name } else { name.rsplit("::").next().unwrap_or(name) }
-}
-
-fn has_marker(object: &[u8]) -> bool {
-    may_have_marker(object)
-        && json::members(object)
-            .is_some_and(|members| members.iter().any(|(key, _)| wire::is_marker(key)))
-}
-
-/// Whether a search for two underscores says that it is worth looking at the keys.
-fn may_have_marker(object: &[u8]) -> bool {
-    object.windows(3).any(|window| window == b"\"__" || window == b"\\u0")
-}
-
-/// The value inside its tags; `None` when there are none.
-fn untagged(document: &[u8]) -> Option<Vec<u8>> {
-    if !may_have_marker(document) {
-        return None;
-    }
-    let members = json::members(document)?;
-    if !members.iter().any(|(key, _)| wire::is_marker(key)) {
-        return None;
-    }
-    let get = |wanted: &str| members.iter().find(|(key, _)| key == wanted).map(|(_, raw)| *raw);
-    if let Some(value) = get(OBJECT).or_else(|| get(LIST)) {
-        return Some(value.to_vec());
-    }
-    let mut bare = vec![b'{'];
-    for (key, raw) in members.iter().filter(|(key, _)| key != TYPE && key != wire::TYPES) {
-        if bare.len() > 1 {
-            bare.push(b',');
-        }
-        wire::put_string(&mut bare, key);
-        bare.push(b':');
-        bare.extend_from_slice(raw);
-    }
-    bare.push(b'}');
-    Some(bare)
 }
 
 #[cfg(test)]
@@ -199,6 +160,15 @@ mod tests {
             br#"{"__obj": null, "__type": "NoneType"}"#
         );
         assert!(read::<()>(r#"{"__obj": null, "__type": "NoneType"}"#).is_ok());
+    }
+
+    #[test]
+    fn nan_and_infinity_are_written_as_python_writes_them() {
+        let values = (f64::NAN, [f64::INFINITY], Some(f32::NEG_INFINITY), 1.5, 0.1f32, None::<f64>);
+        let text = encode("test", &values).expect("floats");
+        assert_eq!(&text[..], b"[NaN,[Infinity],-Infinity,1.5,0.1,null]");
+        let map: BTreeMap<_, _> = [("NaN", f64::NAN)].into();
+        assert_eq!(&encode("test", &map).expect("a map")[..], br#"{"NaN":NaN}"#);
     }
 
     #[test]

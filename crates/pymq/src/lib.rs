@@ -43,15 +43,17 @@
 //! contract with whoever moves the bytes ([`transport`]).
 
 mod bus;
-mod codec;
-mod error;
-mod json;
-pub mod name;
+mod topic;
 mod queue;
 pub mod rpc;
-mod topic;
-pub mod transport;
+mod codec;
 pub mod wire;
+mod json;
+pub mod name;
+mod error;
+pub mod transport;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
@@ -59,3 +61,8 @@ pub use name::Namespace;
 pub use queue::{ByteDelivery, ByteQueue, Delivery, Queue};
 pub use rpc::{Service, Stub};
 pub use topic::{Event, Events, PatternEvents, Topic};
+
+/// The README's blocks, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

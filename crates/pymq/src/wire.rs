@@ -1,6 +1,6 @@
 //! The envelopes: what requests, replies and our own control messages look like as bytes.
 //!
-//! Every field name on the wire is known here and nowhere else. Requests and replies are the
+//! Every field name on the wire is known here, and in `tags` below it, and nowhere else. Requests and replies are the
 //! original's (`pymq` 0.2.2 to 0.7.0 on PyPI), whose peers ignore the fifth element and every
 //! top-level key they do not know; control messages travel on channels of ours only. Values inside
 //! are spans of JSON that this module never looks into.
@@ -14,23 +14,15 @@ use serde_json::Value;
 use crate::error::{Error, RemoteError, Result};
 use crate::json;
 use crate::name::Id;
+use tags::{OBJECT, TYPE, TYPES};
+
+pub(crate) mod tags;
 
 /// The largest message that is taken from the wire or put on it: 16 MiB.
 pub const LARGEST_MESSAGE: usize = 16 << 20;
 
-/// Top-level keys that mean something to a decoder; a user's own key of that name is escaped.
-pub(crate) const TYPE: &str = "__type";
-pub(crate) const TYPES: &str = "__types";
-pub(crate) const OBJECT: &str = "__obj";
-pub(crate) const LIST: &str = "__list";
-
 const REQUEST_TYPE: &str = "pymq.core.RpcRequest";
 const RESPONSE_TYPE: &str = "pymq.core.RpcResponse";
-
-/// Whether a top-level key means something to a decoder.
-pub(crate) fn is_marker(key: &str) -> bool {
-    matches!(key, TYPE | TYPES | OBJECT | LIST)
-}
 
 /// The arguments of a call, as spans of JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -425,7 +417,7 @@ fn put_key(text: &mut Vec<u8>, key: &str) {
     text.extend_from_slice(b": ");
 }
 
-pub(crate) fn put_string(text: &mut Vec<u8>, string: &str) {
+fn put_string(text: &mut Vec<u8>, string: &str) {
     serde_json::to_writer(text, string).expect("a string is written to memory");
 }
 

@@ -69,12 +69,11 @@ fn the_redis_client_crate_is_named_in_one_file() {
 }
 
 #[test]
-fn field_names_of_the_wire_are_in_one_file() {
-    let wire = Path::new("src/wire.rs");
+fn field_names_of_the_wire_are_in_one_place() {
     for (path, text) in sources(&root().join("crates/pymq/src")) {
         for field in ["\"__type\"", "\"__obj\"", "\"__list\"", "\"__types\"", "pymq.core.Rpc"] {
             assert!(
-                !code(&text).contains(field) || path.ends_with(wire),
+                !code(&text).contains(field) || path.to_string_lossy().contains("src/wire"),
                 "{} names {field}",
                 path.display()
             );

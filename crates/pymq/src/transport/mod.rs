@@ -28,6 +28,8 @@ use crate::name::Address;
 
 mod mailbox;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
 
@@ -56,7 +58,8 @@ pub trait Transport: Events + Inboxes + Queues + fmt::Debug + Send + Sync + 'sta
     fn capabilities(&self) -> Capabilities;
 
     /// Ends everything: subscriptions and inboxes end, waiting operations fail with `Closed`, what
-    /// this connection holds leased goes back to its queue. Closing again does nothing.
+    /// this connection holds leased goes back to its queue as if requeued. Closing again does
+    /// nothing.
     fn close(&self) -> Answer<'_, ()>;
 }
 
@@ -411,6 +414,15 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
         Some("memory") => Ok(Arc::new(memory::Memory::connect(url)?)),
+        #[cfg(feature = "redis")]
+        Some("redis" | "redis+unix") => Ok(Arc::new(redis::Redis::connect(url).await?)),
+        #[cfg(not(feature = "redis"))]
+        Some("redis" | "redis+unix") => Err(Error::new(
+            crate::ErrorKind::Unsupported,
+            "connect",
+            "redis://",
+            "not compiled in; enable the feature \"redis\"",
+        )),
         Some(other) => Err(Error::config(
             format!("{other}://"),
             "unknown scheme; use memory:// or redis://host:port/db",

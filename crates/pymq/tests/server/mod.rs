@@ -112,12 +112,16 @@ impl RedisServer {
 
     /// Starts the process; `false` when it ended at once, i.e. the port was taken.
     fn spawn(&mut self) -> bool {
+        let log = self.folder.join(format!("{}.log", self.port));
+        let _ = std::fs::remove_file(&log);
         let binary = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
         let process = Command::new(&binary)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
             .arg("--dir")
             .arg(&self.folder)
+            .arg("--logfile")
+            .arg(&log)
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -127,9 +131,10 @@ impl RedisServer {
         let process = self.process.insert(process);
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                // Somebody answers; it is ours if ours is still alive a moment after binding.
-                return matches!(process.try_wait(), Ok(None));
+            // Its own log says so; that somebody answers on the port does not: it may be another.
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            if log.contains("Ready to accept connections") {
+                return true;
             }
             if !matches!(process.try_wait(), Ok(None)) {
                 self.process = None;

@@ -245,3 +245,98 @@ impl Drop for Place<'_> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::FutureExt;
+
+    use super::*;
+
+    fn memory() -> Memory {
+        Memory::connect("memory://").expect("a memory address")
+    }
+
+    fn queue(maxsize: usize) -> Arc<QueueSpec> {
+        Arc::new(QueueSpec { maxsize, ..QueueSpec::new("queue") })
+    }
+
+    fn waits<T>(future: &mut Answer<'_, T>) -> bool {
+        future.now_or_never().is_none()
+    }
+
+    fn done<T>(future: Answer<'_, T>) -> Result<T> {
+        future.now_or_never().expect("it need not wait")
+    }
+
+    fn payloads(claimed: Vec<Claimed>) -> Vec<Bytes> {
+        claimed.into_iter().map(|item| item.payload).collect()
+    }
+
+    #[test]
+    fn items_are_dealt_in_the_order_in_which_claims_came() {
+        let (memory, queue) = (memory(), queue(0));
+        let mut first = memory.claim(&queue, 2, Wait::Forever);
+        let mut gone = memory.claim(&queue, 2, Wait::Forever);
+        let mut last = memory.claim(&queue, 2, Wait::Forever);
+        assert!(waits(&mut first) && waits(&mut gone) && waits(&mut last));
+        drop(gone);
+        let items = ["a", "b", "c"].map(Bytes::from).to_vec();
+        done(memory.push(&queue, items, Wait::No)).expect("there is space");
+        assert_eq!(payloads(done(last).expect("an item came")), ["c"]);
+        assert_eq!(payloads(done(first).expect("items came")), ["a", "b"]);
+    }
+
+    #[test]
+    fn who_waits_for_space_is_not_overtaken_by_who_could_wait_too() {
+        let (memory, queue) = (memory(), queue(2));
+        let push = |items: &[&'static str], wait| {
+            memory.push(&queue, items.iter().copied().map(Bytes::from).collect(), wait)
+        };
+        done(push(&["a"], Wait::No)).expect("there is space");
+        let mut large = push(&["b", "c"], Wait::Forever);
+        let mut small = push(&["d"], Wait::Forever);
+        assert!(waits(&mut large) && waits(&mut small));
+        let claim =
+            || payloads(done(memory.claim(&queue, 1, Wait::No)).expect("an open connection"));
+        assert_eq!(claim(), ["a"]);
+        done(large).expect("its turn came");
+        assert!(waits(&mut small));
+        assert_eq!(claim(), ["b"]);
+        done(small).expect("its turn came");
+        assert_eq!((claim(), claim()), (vec!["c".into()], vec!["d".into()]));
+    }
+
+    #[test]
+    fn who_gives_up_lets_the_next_in_line_pass() {
+        let (memory, queue) = (memory(), queue(2));
+        let push = |count| memory.push(&queue, vec![Bytes::new(); count], Wait::Forever);
+        done(push(1)).expect("there is space");
+        let (mut large, mut small) = (push(2), push(1));
+        assert!(waits(&mut large) && waits(&mut small));
+        drop(large);
+        done(small).expect("its turn came");
+    }
+
+    #[test]
+    fn a_push_that_could_never_fit_is_refused_at_once() {
+        let (memory, queue) = (memory(), queue(2));
+        let refused = done(memory.push(&queue, vec![Bytes::new(); 3], Wait::Forever));
+        let error = refused.expect_err("three items do not fit into two places");
+        assert_eq!(error.kind(), ErrorKind::Config);
+    }
+
+    #[test]
+    fn items_dealt_to_a_closed_connection_go_back_uncounted() {
+        let one = Memory::connect("memory://dealt").expect("a memory address");
+        let other = Memory::connect("memory://dealt").expect("a memory address");
+        let queue = queue(0);
+        let mut claim = one.claim(&queue, 1, Wait::Forever);
+        assert!(waits(&mut claim));
+        done(other.push(&queue, vec![Bytes::from("a")], Wait::No)).expect("there is space");
+        one.end();
+        let error = done(claim).expect_err("its connection is closed");
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        let claimed = done(other.claim(&queue, 1, Wait::No)).expect("an open connection");
+        assert_eq!(claimed[0].deliveries, 1);
+    }
+}

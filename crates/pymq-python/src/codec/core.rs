@@ -1,0 +1,207 @@
+//! The codec as Python sees it.
+//!
+//! What it has learnt about classes and tags it keeps by class and by tag; everything else is a
+//! pure function of its arguments. Safe to use from several threads.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+
+use super::call::{self, CallPlan};
+use super::decode::Decoder;
+use super::encoding::Encoding;
+use super::fault::Result;
+use super::message;
+use super::parse::Limits;
+use super::plan::Plan;
+
+/// Counts declarations of classes, process-wide: a codec forgets its tags when it has changed.
+static DECLARATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Tells all codecs that a tag may now mean another class.
+#[pyfunction]
+pub(crate) fn forget_tags() {
+    DECLARATIONS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Encodes and decodes values; `pymq._codec.Codec` is its public face.
+#[pyclass(frozen, subclass, module = "pymq._pymq")]
+#[derive(Debug)]
+pub struct CodecCore {
+    pub(super) limits: Limits,
+    pub(super) strict: bool,
+    hooks: Hooks,
+    /// The class is kept with its encoding, so its address is not used again.
+    encodings: Mutex<HashMap<usize, (Py<PyType>, Arc<Py<Encoding>>)>>,
+    tags: Mutex<(u64, HashMap<String, Py<Plan>>)>,
+}
+
+/// What the codec asks Python, each thing once.
+#[derive(Debug)]
+struct Hooks {
+    /// `(class) -> Encoding`
+    encoding: Py<PyAny>,
+    /// `(tag) -> Plan | None`
+    resolve: Py<PyAny>,
+    /// `(tag) -> None`, called for each value with an unknown tag.
+    unknown: Py<PyAny>,
+    /// `(bytes, digits) -> value`, Python's own parser.
+    loads: Py<PyAny>,
+    /// `(str) -> bytes`, for strings that are not UTF-8.
+    dumps: Py<PyAny>,
+}
+
+#[pymethods]
+impl CodecCore {
+    #[new]
+    #[pyo3(signature = (*, encoding, resolve, unknown, loads, dumps, strict, max_bytes, max_depth))]
+    #[expect(clippy::too_many_arguments, reason = "all named, and called in one place")]
+    fn new(
+        encoding: Py<PyAny>,
+        resolve: Py<PyAny>,
+        unknown: Py<PyAny>,
+        loads: Py<PyAny>,
+        dumps: Py<PyAny>,
+        strict: bool,
+        max_bytes: usize,
+        max_depth: usize,
+    ) -> Self {
+        Self {
+            limits: Limits { bytes: max_bytes, depth: max_depth },
+            strict,
+            hooks: Hooks { encoding, resolve, unknown, loads, dumps },
+            encodings: Mutex::new(HashMap::new()),
+            tags: Mutex::new((0, HashMap::new())),
+        }
+    }
+
+    /// Encodes an event or a queue item; `what` names it in errors.
+    #[pyo3(signature = (value, what="event"))]
+    fn encode<'py>(&self, value: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, PyBytes>> {
+        message::encode(self, value).map_err(|fault| fault.into_encode_error(value.py(), what))
+    }
+
+    /// Decodes an event or a queue item, into what the plan says if there is one.
+    #[pyo3(signature = (data, plan=None, what="event"))]
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        data: &[u8],
+        plan: Option<&Bound<'py, Plan>>,
+        what: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Decoder { codec: self, py }
+            .message(data, plan.map(Bound::get))
+            .map_err(|fault| fault.into_decode_error(py, what))
+    }
+
+    /// Encodes a call's arguments: the args as an array, the kwargs as an object, and their types
+    /// tree, whose root has the children `0` (args) and `1` (kwargs).
+    fn encode_call<'py>(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: &Bound<'py, PyDict>,
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>)> {
+        call::encode(self, args, kwargs)
+    }
+
+    /// Decodes and binds a call's arguments; `TypeError` for a wrong call.
+    #[pyo3(signature = (args, kwargs, types, plan))]
+    fn decode_call<'py>(
+        &self,
+        py: Python<'py>,
+        args: &[u8],
+        kwargs: &[u8],
+        types: Option<&[u8]>,
+        plan: &Bound<'py, CallPlan>,
+    ) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+        call::decode(Decoder { codec: self, py }, args, kwargs, types, plan.get())
+    }
+
+    /// Encodes a call's result: its JSON, `result_type`, and its types tree.
+    fn encode_result<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyBytes>, String, Option<Bound<'py, PyBytes>>)> {
+        call::encode_result(self, value)
+            .map_err(|fault| fault.into_encode_error(value.py(), "result"))
+    }
+
+    /// Decodes a call's result: `result_type` decides, the plan of the return hint helps.
+    #[pyo3(signature = (result, result_type, types=None, plan=None))]
+    fn decode_result<'py>(
+        &self,
+        py: Python<'py>,
+        result: &[u8],
+        result_type: &str,
+        types: Option<&[u8]>,
+        plan: Option<&Bound<'py, Plan>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Decoder { codec: self, py }
+            .result(result, result_type, types, plan.map(Bound::get))
+            .map_err(|fault| fault.into_decode_error(py, "result"))
+    }
+}
+
+impl CodecCore {
+    /// The encoding of a value's class; `class` is the class's address.
+    pub(super) fn encoding(
+        &self,
+        class: usize,
+        value: &Bound<'_, PyAny>,
+    ) -> Result<Arc<Py<Encoding>>> {
+        if let Some((_, encoding)) = lock(&self.encodings).get(&class) {
+            return Ok(Arc::clone(encoding));
+        }
+        // The lock is not held while Python runs.
+        let encoding = self.hooks.encoding.bind(value.py()).call1((value.get_type(),))?;
+        let encoding = Arc::new(encoding.cast_into::<Encoding>().map_err(PyErr::from)?.unbind());
+        let entry = (value.get_type().unbind(), Arc::clone(&encoding));
+        lock(&self.encodings).insert(class, entry);
+        Ok(encoding)
+    }
+
+    /// The plan of a tag's class, if the tag is known and trusted.
+    pub(super) fn resolve(&self, py: Python<'_>, tag: &str) -> Result<Option<Py<Plan>>> {
+        let now = DECLARATIONS.load(Ordering::Relaxed);
+        {
+            let mut tags = lock(&self.tags);
+            if tags.0 != now {
+                *tags = (now, HashMap::new());
+            }
+            if let Some(plan) = tags.1.get(tag) {
+                return Ok(Some(plan.clone_ref(py)));
+            }
+        }
+        let plan = self.hooks.resolve.bind(py).call1((tag,))?;
+        if plan.is_none() {
+            // Not kept: the class may be imported later.
+            return Ok(None);
+        }
+        let plan = plan.cast_into::<Plan>().map_err(PyErr::from)?.unbind();
+        lock(&self.tags).1.insert(tag.to_owned(), plan.clone_ref(py));
+        Ok(Some(plan))
+    }
+
+    pub(super) fn unknown(&self, py: Python<'_>, tag: &str) -> Result<()> {
+        self.hooks.unknown.bind(py).call1((tag,))?;
+        Ok(())
+    }
+
+    pub(super) fn loads(&self) -> &Py<PyAny> {
+        &self.hooks.loads
+    }
+
+    /// A string with lone surrogates as JSON.
+    pub(super) fn surrogates(&self, text: &Bound<'_, PyString>) -> Result<Vec<u8>> {
+        Ok(self.hooks.dumps.bind(text.py()).call1((text,))?.extract()?)
+    }
+}
+
+/// The maps stay whole whatever panics, as each change is one call.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

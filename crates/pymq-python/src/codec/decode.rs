@@ -1,0 +1,692 @@
+//! Plain trees to typed values: hints first, then tags.
+//!
+//! The tree is the decoder's own and changed in place, so a part about which neither a hint nor a
+//! tag says anything is not even visited. What only a tag chose is built without running any code
+//! of its class, and so is everything below it.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
+
+use super::core::CodecCore;
+use super::fault::{Fault, Result, Step, type_name};
+use super::keys::KeyTypes;
+use super::node::Node;
+use super::parse::parse;
+use super::plan::{Collection, Fields, Kind, Plan, Primitive};
+
+/// Who chose the class that is being built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chosen {
+    ByHint,
+    ByTag,
+}
+
+/// The plan that a tag leaves standing.
+enum Choice {
+    Hint,
+    Tag(Py<Plan>),
+    /// The hint's elements in the tag's collection.
+    Container(Py<Plan>),
+}
+
+/// What a place asks for, beside the value and the node.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    plan: &'a Plan,
+    chosen: Chosen,
+    keys: Option<&'a KeyTypes<'a>>,
+    container: Option<&'a Plan>,
+}
+
+/// One message being read.
+#[derive(Clone, Copy)]
+pub(super) struct Decoder<'c, 'py> {
+    pub(super) codec: &'c CodecCore,
+    pub(super) py: Python<'py>,
+}
+
+pub(super) static ANY: Plan = Plan { kind: Kind::Any, tag: None, class: None };
+
+impl<'py> Decoder<'_, 'py> {
+    /// Decodes a whole message.
+    pub(super) fn message(self, data: &[u8], plan: Option<&Plan>) -> Result<Bound<'py, PyAny>> {
+        let (value, node) = self.unwrapped(self.parsed(data)?)?;
+        self.convert(value, plan.unwrap_or(&ANY), &node, Chosen::ByHint)
+    }
+
+    /// Decodes a call's result: the tag decides, and the hint where the tag says nothing better.
+    pub(super) fn result(
+        self,
+        data: &[u8],
+        tag: &str,
+        types: Option<&[u8]>,
+        plan: Option<&Plan>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let mut node = self.tree(types)?;
+        let own = node.own.get_or_insert_with(|| PyString::new(self.py, tag)).clone();
+        let class = KeyTypes::split(own.to_str()?).0.to_owned();
+        if let Some(plan) = plan.map(|plan| plan.actual())
+            && self.helps(plan, &class)?
+        {
+            let hinted = match self.codec.resolve(self.py, &class)? {
+                Some(_) => node.clone(),
+                None => node.without_own(),
+            };
+            match self.convert(self.parsed(data)?, plan, &hinted, Chosen::ByHint) {
+                Err(fault) if fault.is_refusal() => {}
+                result => return result,
+            }
+        }
+        self.convert(self.parsed(data)?, &ANY, &node, Chosen::ByTag)
+    }
+
+    /// May a return hint shape a result of this tag, which the original would not look at?
+    fn helps(self, plan: &Plan, class: &str) -> Result<bool> {
+        if plan.tag.as_deref() == Some(class) {
+            return Ok(true);
+        }
+        let builds_class =
+            matches!(plan.kind, Kind::Object { .. } | Kind::NamedTuple(_) | Kind::Model { .. });
+        let Some(tagged) = self.codec.resolve(self.py, class)? else { return Ok(builds_class) };
+        Ok(match &plan.kind {
+            Kind::Any | Kind::Primitive(_) | Kind::Refused(_) => false,
+            Kind::Union(_) | Kind::Literal(_) | Kind::TypedDict { .. } => true,
+            _ if class == "dict" && builds_class => true,
+            Kind::Array { .. } => matches!(tagged.get().kind, Kind::Array { .. }),
+            Kind::Mapping { .. } => matches!(tagged.get().kind, Kind::Mapping { .. }),
+            _ => self.is_subclass(tagged.get(), plan),
+        })
+    }
+
+    pub(super) fn parsed(self, data: &[u8]) -> Result<Bound<'py, PyAny>> {
+        parse(self.py, data, &self.codec.limits, self.codec.loads())
+    }
+
+    pub(super) fn tree(self, types: Option<&[u8]>) -> Result<Node<'py>> {
+        types.map_or_else(|| Ok(Node::default()), |types| Node::read(&self.parsed(types)?))
+    }
+
+    /// Takes the wire's own keys off a top-level value.
+    fn unwrapped(self, value: Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, Node<'py>)> {
+        let Ok(dict) = value.cast_exact::<PyDict>() else { return Ok((value, Node::default())) };
+        let tag = dict.get_item(intern!(self.py, "__type"))?;
+        let mut node = Node::default();
+        if tag.is_some() {
+            dict.del_item(intern!(self.py, "__type"))?;
+            if let Some(types) = dict.get_item(intern!(self.py, "__types"))? {
+                dict.del_item(intern!(self.py, "__types"))?;
+                node = Node::read(&types)?;
+            }
+        }
+        let tag = match tag.map(|tag| tag.cast_into_exact::<PyString>()) {
+            Some(Ok(tag)) => Some(tag),
+            Some(Err(_)) => {
+                self.unknown("a tag that is no string")?;
+                None
+            }
+            None => None,
+        };
+        if let Some(object) = dict.get_item(intern!(self.py, "__obj"))? {
+            node.own = node.own.or(tag);
+            return Ok((object, node));
+        }
+        if let Some(list) = dict.get_item(intern!(self.py, "__list"))? {
+            node.each = node.each.or_else(|| tag.map(Bound::into_any));
+            return Ok((list, node));
+        }
+        node.own = node.own.or(tag);
+        Ok((value, node))
+    }
+
+    // ---- one value
+
+    /// Builds what `plan` and `node` make of `value`.
+    pub(super) fn convert(
+        self,
+        value: Bound<'py, PyAny>,
+        plan: &Plan,
+        node: &Node<'py>,
+        chosen: Chosen,
+    ) -> Result<Bound<'py, PyAny>> {
+        if value.is_none() {
+            return Ok(value);
+        }
+        let plan = plan.actual();
+        let wanted = Wanted { plan, chosen, keys: None, container: None };
+        match &node.own {
+            None if plan.is_any() && node.has_no_children() => Ok(value),
+            None => self.shape(value, wanted, node),
+            Some(tag) => self.tagged(value, wanted, &tag.to_string_lossy(), node),
+        }
+    }
+
+    fn tagged(
+        self,
+        value: Bound<'py, PyAny>,
+        wanted: Wanted<'_>,
+        tag: &str,
+        node: &Node<'py>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let (class, keys) = KeyTypes::split(tag);
+        let wanted = Wanted { keys: keys.as_ref(), ..wanted };
+        if wanted.plan.tag.as_deref() == Some(class) {
+            return self.shape(value, wanted, node);
+        }
+        if let Kind::Union(members) = &wanted.plan.kind
+            && let Some(member) = self.member_of_class(members, class)
+        {
+            return self.tagged(value, Wanted { plan: member, ..wanted }, tag, node);
+        }
+        match self.choose(wanted.plan, class, wanted.chosen)? {
+            Choice::Hint => self.shape(value, wanted, node),
+            Choice::Tag(plan) => {
+                let plan = plan.get().actual();
+                self.shape(value, Wanted { plan, chosen: Chosen::ByTag, ..wanted }, node)
+            }
+            Choice::Container(plan) => {
+                self.shape(value, Wanted { container: Some(plan.get()), ..wanted }, node)
+            }
+        }
+    }
+
+    fn member_of_class<'a>(self, members: &'a [Py<Plan>], class: &str) -> Option<&'a Plan> {
+        members
+            .iter()
+            .map(|member| member.get().actual())
+            .find(|member| member.tag.as_deref() == Some(class))
+    }
+
+    /// Hint or tag? The hint wins, except over its own known subclasses; what a field of a class
+    /// that only a tag chose says about collections counts less than what was sent.
+    fn choose(self, hint: &Plan, class: &str, chosen: Chosen) -> Result<Choice> {
+        if matches!(hint.kind, Kind::Literal(_) | Kind::TypedDict { .. } | Kind::Refused(_)) {
+            return Ok(Choice::Hint);
+        }
+        let Some(tagged) = self.codec.resolve(self.py, class)? else {
+            if hint.is_any() {
+                self.unknown(class)?;
+            }
+            return Ok(Choice::Hint);
+        };
+        let plan = tagged.get().actual();
+        Ok(match (&hint.kind, &plan.kind) {
+            (Kind::Any, _) => Choice::Tag(tagged),
+            (Kind::Union(members), _) => {
+                let fits = |member: &Py<Plan>| {
+                    let member = member.get().actual();
+                    member.is_any() || self.is_subclass(plan, member)
+                };
+                if members.iter().any(fits) { Choice::Tag(tagged) } else { Choice::Hint }
+            }
+            (Kind::Array { .. }, Kind::Array { .. })
+            | (Kind::Mapping { .. }, Kind::Mapping { .. })
+                if hint.class.is_none()
+                    || chosen == Chosen::ByTag
+                    || self.is_subclass(plan, hint) =>
+            {
+                Choice::Container(tagged)
+            }
+            _ if self.is_subclass(plan, hint) => Choice::Tag(tagged),
+            _ if self.is_subclass(hint, plan) => Choice::Hint,
+            (
+                Kind::Object { .. } | Kind::NamedTuple(_) | Kind::Model { .. },
+                Kind::Object { .. }
+                | Kind::NamedTuple(_)
+                | Kind::Model { .. }
+                | Kind::Scalar { .. },
+            ) => {
+                let wanted = hint.name(self.py);
+                return Err(Fault::new(format!("expected {wanted}, got the unrelated {class}")));
+            }
+            _ => Choice::Hint,
+        })
+    }
+
+    /// By inheritance alone: no class is asked for its opinion.
+    fn is_subclass(self, plan: &Plan, of: &Plan) -> bool {
+        let (Some(class), Some(of)) = (&plan.class, &of.class) else { return false };
+        class.bind(self.py).mro().iter().any(|base| base.is(of))
+    }
+
+    fn unknown(self, tag: &str) -> Result<()> {
+        if self.codec.strict {
+            return Err(Fault::new(format!(
+                "unknown type {tag:?}; import its module, or pass the class to pymq.register"
+            )));
+        }
+        self.codec.unknown(self.py, tag)
+    }
+
+    fn shape(
+        self,
+        value: Bound<'py, PyAny>,
+        wanted: Wanted<'_>,
+        node: &Node<'py>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let Wanted { plan, chosen, .. } = wanted;
+        match &plan.kind {
+            Kind::Any => self.plain(value, wanted, node),
+            Kind::Primitive(primitive) => self.primitive(value, plan, *primitive),
+            Kind::Scalar { make, rebuild } => {
+                let make = rebuild.as_ref().filter(|_| chosen == Chosen::ByTag).unwrap_or(make);
+                self.scalar(value, plan, make)
+            }
+            Kind::Array { into, each, fixed } => {
+                let list = expect_list(&value, plan, self.py)?;
+                let each = each.as_ref().map(|each| each.get().actual());
+                self.elements(list, each, fixed, node, chosen)?;
+                let into = match wanted.container.map(|container| &container.kind) {
+                    Some(Kind::Array { into, .. }) => into,
+                    _ => into,
+                };
+                self.collect(list, into)
+            }
+            Kind::Mapping { key, value: each, make } => {
+                let make = match wanted.container.map(|container| &container.kind) {
+                    Some(Kind::Mapping { make, .. }) => make,
+                    _ => make,
+                };
+                let dict = self.mapping(value, (key.get(), each.get()), wanted, node)?;
+                match make {
+                    Some(make) => self.made(plan, make, dict.into_any()),
+                    None => Ok(dict.into_any()),
+                }
+            }
+            Kind::Union(members) => self.union(value, plan, members, node, chosen),
+            Kind::Literal(values) => self.literal(value, plan, values),
+            Kind::NamedTuple(fields) => self.named_tuple(value, plan, fields, node, chosen),
+            Kind::TypedDict { fields, required } => {
+                self.typed_dict(value, plan, fields, required, node, chosen)
+            }
+            Kind::Object { fields, build } => self.object(value, plan, fields, build, node, chosen),
+            Kind::Model { make } => {
+                let fields = self.plain(value, Wanted { plan: &ANY, ..wanted }, node)?;
+                self.made(plan, make, fields)
+            }
+            Kind::Refused(reason) => Err(Fault::new(reason.clone())),
+            Kind::Later(_) => Err(Fault::new("the plan of this type is not complete yet")),
+        }
+    }
+
+    // ---- plain data and scalars
+
+    /// No hint: only the tags below count.
+    fn plain(
+        self,
+        value: Bound<'py, PyAny>,
+        wanted: Wanted<'_>,
+        node: &Node<'py>,
+    ) -> Result<Bound<'py, PyAny>> {
+        if wanted.keys.is_some() {
+            return Ok(self.mapping(value, (&ANY, &ANY), wanted, node)?.into_any());
+        }
+        if node.has_no_children() {
+            return Ok(value);
+        }
+        if let Ok(list) = value.cast_exact::<PyList>() {
+            self.elements(list, Some(&ANY), &[], node, wanted.chosen)?;
+        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+            self.tagged_entries(dict, node)?;
+        }
+        Ok(value)
+    }
+
+    fn tagged_entries(self, dict: &Bound<'py, PyDict>, node: &Node<'py>) -> Result<()> {
+        if node.each.is_some() {
+            return self.entries(dict, &ANY, node, Chosen::ByTag);
+        }
+        for (key, child) in node.named()? {
+            if let Some(value) = dict.get_item(&key)? {
+                let value = self
+                    .convert(value, &ANY, &child, Chosen::ByTag)
+                    .map_err(|fault| fault.at(key_step(&key)))?;
+                dict.set_item(&key, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn primitive(
+        self,
+        value: Bound<'py, PyAny>,
+        plan: &Plan,
+        primitive: Primitive,
+    ) -> Result<Bound<'py, PyAny>> {
+        let exact = match primitive {
+            Primitive::Str => value.is_exact_instance_of::<PyString>(),
+            Primitive::Int => value.is_exact_instance_of::<PyInt>(),
+            Primitive::Float => value.is_exact_instance_of::<PyFloat>(),
+            Primitive::Bool => value.is_exact_instance_of::<PyBool>(),
+        };
+        if exact {
+            return Ok(value);
+        }
+        if !is_scalar(&value) {
+            return Err(unexpected(self.py, plan, &value));
+        }
+        let class = plan.class.as_ref().expect("a primitive's plan has its class");
+        self.made(plan, class.as_any(), value)
+    }
+
+    fn scalar(
+        self,
+        value: Bound<'py, PyAny>,
+        plan: &Plan,
+        make: &Py<PyAny>,
+    ) -> Result<Bound<'py, PyAny>> {
+        match &plan.class {
+            Some(class) if value.get_type().is(class) => Ok(value),
+            _ => self.made(plan, make, value),
+        }
+    }
+
+    /// Calls what builds a value; what it raises is the value's fault.
+    pub(super) fn made(
+        self,
+        plan: &Plan,
+        make: &Py<PyAny>,
+        value: Bound<'py, PyAny>,
+    ) -> Result<Bound<'py, PyAny>> {
+        make.bind(self.py).call1((value,)).map_err(|error| {
+            Fault::caused(self.py, |text| format!("no {}: {text}", plan.name(self.py)), error)
+        })
+    }
+
+    fn literal(
+        self,
+        value: Bound<'py, PyAny>,
+        plan: &Plan,
+        values: &[Py<PyAny>],
+    ) -> Result<Bound<'py, PyAny>> {
+        for literal in values {
+            let literal = literal.bind(self.py);
+            let inner = literal.getattr_opt(intern!(self.py, "_value_"))?;
+            let inner = inner.as_ref().unwrap_or(literal);
+            if inner.get_type().is(value.get_type()) && inner.eq(&value)? {
+                return Ok(literal.clone());
+            }
+        }
+        Err(unexpected(self.py, plan, &value))
+    }
+
+    // ---- collections
+
+    fn elements(
+        self,
+        list: &Bound<'py, PyList>,
+        each: Option<&Plan>,
+        fixed: &[Py<Plan>],
+        node: &Node<'py>,
+        chosen: Chosen,
+    ) -> Result<()> {
+        if each.is_none() && list.len() != fixed.len() {
+            let (wanted, got) = (fixed.len(), list.len());
+            return Err(Fault::new(format!("expected {wanted} elements, got {got}")));
+        }
+        if each.is_some_and(Plan::is_any) && node.has_no_children() {
+            return Ok(());
+        }
+        let shared = if node.named_count() == 0 { Some(node.index(self.py, 0)?) } else { None };
+        for index in 0..list.len() {
+            let element = list.get_item(index)?;
+            let plan = each.unwrap_or_else(|| fixed[index].get());
+            let own;
+            let child = match &shared {
+                Some(child) => child,
+                None => {
+                    own = node.index(self.py, index)?;
+                    &own
+                }
+            };
+            let converted = self
+                .convert(element.clone(), plan, child, chosen)
+                .map_err(|fault| fault.at(Step::Index(index)))?;
+            if !converted.is(&element) {
+                list.set_item(index, converted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Converts a dict's values in place.
+    fn entries(
+        self,
+        dict: &Bound<'py, PyDict>,
+        plan: &Plan,
+        node: &Node<'py>,
+        chosen: Chosen,
+    ) -> Result<()> {
+        if plan.is_any() && node.has_no_children() {
+            return Ok(());
+        }
+        for (key, value) in dict.iter() {
+            let name = key.cast::<PyString>().map_err(PyErr::from)?;
+            let child = node.name(name)?;
+            let converted = self
+                .convert(value.clone(), plan, &child, chosen)
+                .map_err(|fault| fault.at(key_step(name)))?;
+            if !converted.is(&value) {
+                dict.set_item(&key, converted)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mapping(
+        self,
+        value: Bound<'py, PyAny>,
+        plans: (&Plan, &Plan),
+        wanted: Wanted<'_>,
+        node: &Node<'py>,
+    ) -> Result<Bound<'py, PyDict>> {
+        let (key_plan, value_plan) = (plans.0.actual(), plans.1.actual());
+        if let Some(KeyTypes::Pairs) = wanted.keys {
+            return self.pairs(&value, (key_plan, value_plan), wanted, node);
+        }
+        let Ok(dict) = value.cast_into_exact::<PyDict>() else {
+            return Err(Fault::new("expected an object with keys and values"));
+        };
+        let text_keys =
+            key_plan.is_any() || matches!(key_plan.kind, Kind::Primitive(Primitive::Str));
+        if wanted.keys.is_none() && text_keys {
+            self.entries(&dict, value_plan, node, wanted.chosen)?;
+            return Ok(dict);
+        }
+        let built = PyDict::new(self.py);
+        for (index, (key, value)) in dict.iter().enumerate() {
+            let name = key.cast_into::<PyString>().map_err(PyErr::from)?;
+            let child = node.name(&name)?;
+            let step = |fault: Fault| fault.at(key_step(&name));
+            let key_node = match wanted.keys {
+                Some(keys) => Node::tagged(self.py, keys.at(index)?),
+                None => Node::default(),
+            };
+            let key = self.key(&name, key_plan, &key_node, wanted.chosen).map_err(step)?;
+            let value = self.convert(value, value_plan, &child, wanted.chosen).map_err(step)?;
+            self.insert(&built, key, value)?;
+        }
+        Ok(built)
+    }
+
+    /// A key is text on the wire, where `null` and `true` are words.
+    fn key(
+        self,
+        text: &Bound<'py, PyString>,
+        plan: &Plan,
+        node: &Node<'py>,
+        chosen: Chosen,
+    ) -> Result<Bound<'py, PyAny>> {
+        let tag = node.own.as_ref().map(|tag| tag.to_string_lossy().into_owned());
+        let value = match (tag.as_deref(), text.to_str()) {
+            (Some("NoneType"), _) => self.py.None().into_bound(self.py),
+            (Some("bool"), Ok(word)) => PyBool::new(self.py, word == "true").to_owned().into_any(),
+            _ => return self.convert(text.clone().into_any(), plan, node, chosen),
+        };
+        self.convert(value, plan, &Node::default(), chosen)
+    }
+
+    fn pairs(
+        self,
+        value: &Bound<'py, PyAny>,
+        (key_plan, value_plan): (&Plan, &Plan),
+        wanted: Wanted<'_>,
+        node: &Node<'py>,
+    ) -> Result<Bound<'py, PyDict>> {
+        let malformed = || Fault::new("expected an array of pairs");
+        let list = value.cast_exact::<PyList>().map_err(|_| malformed())?;
+        let built = PyDict::new(self.py);
+        for (index, pair) in list.iter().enumerate() {
+            let step = |fault: Fault| fault.at(Step::Index(index));
+            let pair = pair.cast_into_exact::<PyList>().map_err(|_| step(malformed()))?;
+            if pair.len() != 2 {
+                return Err(step(malformed()));
+            }
+            let child = node.index(self.py, index)?;
+            let (key, value) = (pair.get_item(0)?, pair.get_item(1)?);
+            let key = self
+                .convert(key, key_plan, &child.index(self.py, 0)?, wanted.chosen)
+                .map_err(step)?;
+            let value = self
+                .convert(value, value_plan, &child.index(self.py, 1)?, wanted.chosen)
+                .map_err(step)?;
+            self.insert(&built, key, value)?;
+        }
+        Ok(built)
+    }
+
+    fn insert(
+        self,
+        dict: &Bound<'py, PyDict>,
+        key: Bound<'py, PyAny>,
+        value: Bound<'py, PyAny>,
+    ) -> Result<()> {
+        dict.set_item(key, value)
+            .map_err(|error| Fault::caused(self.py, |text| format!("not a key: {text}"), error))
+    }
+
+    // ---- alternatives
+
+    fn union(
+        self,
+        value: Bound<'py, PyAny>,
+        plan: &Plan,
+        members: &[Py<Plan>],
+        node: &Node<'py>,
+        chosen: Chosen,
+    ) -> Result<Bound<'py, PyAny>> {
+        let members: Vec<&Plan> = members.iter().map(|member| member.get().actual()).collect();
+        if members.iter().any(|member| self.is_exactly(&value, member)) {
+            return Ok(value);
+        }
+        // A class that knows all the keys goes before one that does not, and coercion goes last.
+        for rank in 0..3 {
+            for member in members.iter().filter(|member| self.rank(&value, member) == rank) {
+                match self.convert(copied(&value)?, member, &node.without_own(), chosen) {
+                    Err(fault) if fault.is_refusal() => {}
+                    result => return result,
+                }
+            }
+        }
+        Err(unexpected(self.py, plan, &value))
+    }
+
+    fn is_exactly(self, value: &Bound<'py, PyAny>, member: &Plan) -> bool {
+        matches!(member.kind, Kind::Primitive(_))
+            && member.class.as_ref().is_some_and(|class| value.get_type().is(class))
+    }
+
+    fn rank(self, value: &Bound<'py, PyAny>, member: &Plan) -> u8 {
+        match &member.kind {
+            Kind::Primitive(_) => 2,
+            Kind::Object { fields, .. } | Kind::TypedDict { fields, .. } => {
+                let Ok(dict) = value.cast_exact::<PyDict>() else { return 1 };
+                let known = |key: &Bound<'py, PyAny>| {
+                    fields.list.iter().any(|(name, _)| key.eq(name).unwrap_or(false))
+                };
+                u8::from(!dict.keys().iter().all(|key| known(&key)))
+            }
+            _ => 0,
+        }
+    }
+
+    fn typed_dict(
+        self,
+        value: Bound<'py, PyAny>,
+        plan: &Plan,
+        fields: &Fields,
+        required: &[Py<PyString>],
+        node: &Node<'py>,
+        chosen: Chosen,
+    ) -> Result<Bound<'py, PyAny>> {
+        let dict = value.cast_exact::<PyDict>().map_err(|_| unexpected(self.py, plan, &value))?;
+        for name in required {
+            if !dict.contains(name)? {
+                return Err(Fault::new(format!("the key {name} is missing")));
+            }
+        }
+        self.fields(dict, fields, node, chosen)?;
+        Ok(value)
+    }
+}
+
+fn is_scalar(value: &Bound<'_, PyAny>) -> bool {
+    !value.is_exact_instance_of::<PyList>() && !value.is_exact_instance_of::<PyDict>()
+}
+
+fn expect_list<'a, 'py>(
+    value: &'a Bound<'py, PyAny>,
+    plan: &Plan,
+    py: Python<'py>,
+) -> Result<&'a Bound<'py, PyList>> {
+    value.cast_exact::<PyList>().map_err(|_| unexpected(py, plan, value))
+}
+
+pub(super) fn unexpected(py: Python<'_>, plan: &Plan, value: &Bound<'_, PyAny>) -> Fault {
+    Fault::new(format!("expected {}, got {}", plan.name(py), type_name(value)))
+}
+
+fn key_step(name: &Bound<'_, PyString>) -> Step {
+    Step::Key(name.to_string_lossy().into_owned())
+}
+
+/// A reading that fails may have changed its tree.
+fn copied<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
+    if let Ok(list) = value.cast_exact::<PyList>() {
+        let copies = list.iter().map(|element| copied(&element)).collect::<Result<Vec<_>>>()?;
+        return Ok(PyList::new(value.py(), copies)?.into_any());
+    }
+    if let Ok(dict) = value.cast_exact::<PyDict>() {
+        let copy = PyDict::new(value.py());
+        for (key, value) in dict.iter() {
+            copy.set_item(key, copied(&value)?)?;
+        }
+        return Ok(copy.into_any());
+    }
+    Ok(value.clone())
+}
+
+impl<'py> Decoder<'_, 'py> {
+    fn collect(self, list: &Bound<'py, PyList>, into: &Collection) -> Result<Bound<'py, PyAny>> {
+        let unhashable =
+            |error| Fault::caused(self.py, |text| format!("an element of a set: {text}"), error);
+        Ok(match into {
+            Collection::List => list.clone().into_any(),
+            Collection::Tuple => list.to_tuple().into_any(),
+            Collection::Set => {
+                pyo3::types::PySet::new(self.py, list.iter()).map_err(unhashable)?.into_any()
+            }
+            Collection::FrozenSet => {
+                pyo3::types::PyFrozenSet::new(self.py, list.iter()).map_err(unhashable)?.into_any()
+            }
+            Collection::Made(make) => make
+                .bind(self.py)
+                .call1((list,))
+                .map_err(|error| Fault::caused(self.py, str::to_owned, error))?,
+        })
+    }
+
+    pub(super) fn class(self, plan: &Plan) -> Bound<'py, PyType> {
+        plan.class.as_ref().expect("a class's plan has its class").bind(self.py).clone()
+    }
+}

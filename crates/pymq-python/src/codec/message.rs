@@ -1,0 +1,177 @@
+//! The top level of a message: which of the original's shapes a value takes there.
+//!
+//! Tags stand here and nowhere else. `__types` is written first and only if there is one.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+
+use super::core::CodecCore;
+use super::encode::{Encoder, RESERVED};
+use super::encoding::{Encoding, Shape};
+use super::fault::{Fault, Result};
+
+/// Around the value that an encoder holds.
+enum Around {
+    /// The value alone.
+    Nothing,
+    /// `{"__obj": value, "__type": tag}`
+    Object(Vec<u8>),
+    /// `{"__list": value, "__type": tag}`
+    List(Vec<u8>),
+    /// `{…fields, "__type": tag}`
+    Fields(Vec<u8>),
+}
+
+/// Encodes an event or a queue item.
+pub(super) fn encode<'py>(
+    codec: &CodecCore,
+    value: &Bound<'py, PyAny>,
+) -> Result<Bound<'py, PyBytes>> {
+    let mut encoder = Encoder::new(codec, value.py(), 0);
+    let around = write(&mut encoder, value).map_err(|fault| encoder.explain(fault))?;
+    finish(&encoder, &around)
+}
+
+fn write<'py>(encoder: &mut Encoder<'_, 'py>, value: &Bound<'py, PyAny>) -> Result<Around> {
+    if encoder.primitive(value)? {
+        return Ok(if value.is_none() {
+            Around::Object(b"\"NoneType\"".to_vec())
+        } else {
+            Around::Nothing
+        });
+    }
+    if let Ok(dict) = value.cast_exact::<PyDict>() {
+        let has_node = encoder.dict(dict, None)?;
+        let wrapped = has_node || holds_reserved(dict)?;
+        return Ok(if wrapped { Around::Object(b"\"dict\"".to_vec()) } else { Around::Nothing });
+    }
+    if let Ok(list) = value.cast_exact::<PyList>() {
+        return write_list(encoder, list);
+    }
+    if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+        encoder.tuple(tuple, None)?;
+        return Ok(Around::Object(b"\"tuple\"".to_vec()));
+    }
+    let encoding = encoder.encoding(value)?;
+    write_encoded(encoder, value, encoding.get())
+}
+
+fn write_encoded<'py>(
+    encoder: &mut Encoder<'_, 'py>,
+    value: &Bound<'py, PyAny>,
+    encoding: &Encoding,
+) -> Result<Around> {
+    let root = encoding.root.json.clone();
+    // The tree's root speaks only where `__type` is but what comes nearest.
+    let own = encoding.tag.as_ref().filter(|tag| tag.name != encoding.root.name);
+    let own = own.map(|tag| tag.json.as_slice());
+    let start = encoder.out.len();
+    encoder.shaped(value, encoding, own)?;
+    Ok(match encoding.shape {
+        Shape::Object { .. } if encoder.clashes => Around::Object(root),
+        Shape::Object { .. } if encoding.tag.is_some() => Around::Fields(root),
+        // A class without a name to look up is sent as its attributes.
+        Shape::Object { .. } if encoder.types.is_empty() => Around::Nothing,
+        Shape::Name(_) => Around::Nothing,
+        // An enum's value is a string or an array here: old decoders must not compute with it.
+        Shape::Member if encoder.out[start] != b'"' => {
+            encoder.out.insert(start, b'[');
+            encoder.out.push(b']');
+            Around::Object(root)
+        }
+        _ => Around::Object(root),
+    })
+}
+
+/// A list of one class goes under `__list`; lists of plain values, lists, dicts and of several
+/// classes go as they are, which all old decoders read.
+fn write_list<'py>(encoder: &mut Encoder<'_, 'py>, list: &Bound<'py, PyList>) -> Result<Around> {
+    let has_node = encoder.list(list, None)?;
+    let plain = if has_node { Around::Object(b"\"list\"".to_vec()) } else { Around::Nothing };
+    let Some(root) = common_root(encoder, list)? else { return Ok(plain) };
+    let said_by_root = [b"{\"*\":".as_slice(), &root, b"}"].concat();
+    if encoder.types == said_by_root {
+        encoder.types.clear();
+    }
+    Ok(Around::List(root))
+}
+
+fn common_root<'py>(
+    encoder: &mut Encoder<'_, 'py>,
+    list: &Bound<'py, PyList>,
+) -> Result<Option<Vec<u8>>> {
+    let Ok(first) = list.get_item(0) else { return Ok(None) };
+    let class = first.get_type();
+    let root = if first.cast_exact::<PyTuple>().is_ok() {
+        b"\"tuple\"".to_vec()
+    } else if is_plain(&first) {
+        return Ok(None);
+    } else {
+        let encoding = encoder.encoding(&first)?;
+        let encoding = encoding.get();
+        match encoding.shape {
+            Shape::Object { .. } if encoding.tag.is_none() => return Ok(None),
+            Shape::Text | Shape::Integer | Shape::Float | Shape::Name(_) => return Ok(None),
+            Shape::Dict | Shape::List => return Ok(None),
+            _ => encoding.root.json.clone(),
+        }
+    };
+    let alike = list.iter().all(|element| element.is_none() || element.get_type().is(&class));
+    Ok(alike.then_some(root))
+}
+
+fn is_plain(value: &Bound<'_, PyAny>) -> bool {
+    value.is_none()
+        || value.cast_exact::<PyString>().is_ok()
+        || value.cast_exact::<PyList>().is_ok()
+        || value.cast_exact::<PyDict>().is_ok()
+        || value.is_exact_instance_of::<pyo3::types::PyInt>()
+        || value.is_exact_instance_of::<pyo3::types::PyFloat>()
+        || value.is_exact_instance_of::<pyo3::types::PyBool>()
+}
+
+fn holds_reserved(dict: &Bound<'_, PyDict>) -> Result<bool> {
+    let py = dict.py();
+    debug_assert_eq!(RESERVED.len(), 4);
+    Ok(dict.contains(intern!(py, "__type"))?
+        || dict.contains(intern!(py, "__obj"))?
+        || dict.contains(intern!(py, "__list"))?
+        || dict.contains(intern!(py, "__types"))?)
+}
+
+fn finish<'py>(encoder: &Encoder<'_, 'py>, around: &Around) -> Result<Bound<'py, PyBytes>> {
+    let limits = &encoder.codec.limits;
+    let wrapped = usize::from(matches!(around, Around::Object(_) | Around::List(_)));
+    if encoder.deepest + wrapped > limits.depth {
+        return Err(Fault::new(limits.too_deep()));
+    }
+    let body = encoder.out.as_slice();
+    let types = encoder.types.as_slice();
+    let (head, body, key, tag): (&[u8], _, &[u8], _) = match around {
+        Around::Nothing => (b"", body, b"", &[][..]),
+        Around::Object(tag) => (b"\"__obj\":", body, b",\"__type\":", tag.as_slice()),
+        Around::List(tag) => (b"\"__list\":", body, b",\"__type\":", tag.as_slice()),
+        Around::Fields(tag) => {
+            let fields = &body[1..body.len() - 1];
+            let key: &[u8] = if fields.is_empty() { b"\"__type\":" } else { b",\"__type\":" };
+            (b"", fields, key, tag.as_slice())
+        }
+    };
+    let parts: &[&[u8]] = match (around, types.is_empty()) {
+        (Around::Nothing, _) => &[body],
+        (_, true) => &[b"{", head, body, key, tag, b"}"],
+        (_, false) => &[b"{\"__types\":", types, b",", head, body, key, tag, b"}"],
+    };
+    let size = parts.iter().map(|part| part.len()).sum();
+    limits.check_size(size)?;
+    Ok(PyBytes::new_with(encoder.py, size, |buffer| {
+        let mut rest = buffer;
+        for part in parts {
+            let (here, behind) = rest.split_at_mut(part.len());
+            here.copy_from_slice(part);
+            rest = behind;
+        }
+        Ok(())
+    })?)
+}

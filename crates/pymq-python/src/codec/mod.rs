@@ -1,0 +1,24 @@
+//! Python values to JSON and back, driven by plans.
+//!
+//! Reflection happens once per class, in Python (`pymq._types` for writing, `pymq._plans` for
+//! reading); what it finds is run here per message. Tags are looked up, never imported. Envelopes,
+//! names and transports are none of its business.
+
+mod call;
+mod core;
+mod decode;
+mod encode;
+mod encoding;
+mod fault;
+mod keys;
+mod message;
+mod node;
+mod object;
+mod parse;
+mod plan;
+mod scalar;
+
+pub(crate) use call::CallPlan;
+pub(crate) use core::{CodecCore, forget_tags};
+pub(crate) use encoding::Encoding;
+pub(crate) use plan::Plan;

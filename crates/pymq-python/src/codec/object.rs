@@ -1,0 +1,297 @@
+//! Objects and named tuples from their fields.
+//!
+//! What a hint chose goes through its constructor, as the original does; what only a tag chose is
+//! rebuilt as `copy` does it, and no code of the class runs. Dunder names are never set.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+
+use super::decode::{ANY, Chosen, Decoder, unexpected};
+use super::encode::is_dunder;
+use super::fault::{Fault, Result, Step};
+use super::node::Node;
+use super::plan::{Build, Fields, Plan};
+
+static OBJECT_NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static OBJECT_SETATTR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static TUPLE_NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+fn builtin<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    class: &str,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let load = || -> PyResult<Py<PyAny>> {
+        Ok(py.import("builtins")?.getattr(class)?.getattr(name)?.unbind())
+    };
+    Ok(cell.get_or_try_init(py, load)?.bind(py).clone())
+}
+
+impl<'py> Decoder<'_, 'py> {
+    pub(super) fn object(
+        self,
+        value: Bound<'py, PyAny>,
+        plan: &Plan,
+        fields: &Fields,
+        build: &Build,
+        node: &Node<'py>,
+        chosen: Chosen,
+    ) -> Result<Bound<'py, PyAny>> {
+        let constructed = chosen == Chosen::ByHint && build.parameters.is_some();
+        let attributes = if let Ok(dict) = value.cast_exact::<PyDict>() {
+            dict.clone()
+        } else if let Ok(list) = value.cast_exact::<PyList>() {
+            self.by_position(list, plan, fields)?
+        } else if value.get_type().is(self.class(plan)) {
+            return Ok(value);
+        } else if constructed {
+            return self.made(plan, self.class(plan).as_any().as_unbound(), value);
+        } else {
+            return Err(unexpected(self.py, plan, &value));
+        };
+        self.fields(&attributes, fields, node, chosen)?;
+        self.without_dunders(&attributes, plan)?;
+        if constructed {
+            self.construct(plan, build, &attributes)
+        } else {
+            self.rebuild(plan, build, attributes)
+        }
+    }
+
+    fn by_position(
+        self,
+        list: &Bound<'py, PyList>,
+        plan: &Plan,
+        fields: &Fields,
+    ) -> Result<Bound<'py, PyDict>> {
+        if list.len() > fields.list.len() {
+            return Err(unexpected(self.py, plan, list.as_any()));
+        }
+        let attributes = PyDict::new(self.py);
+        for ((name, _), value) in fields.list.iter().zip(list.iter()) {
+            attributes.set_item(name, value)?;
+        }
+        Ok(attributes)
+    }
+
+    /// Converts fields in place: the hinted ones, and those that a tag speaks of.
+    pub(super) fn fields(
+        self,
+        attributes: &Bound<'py, PyDict>,
+        fields: &Fields,
+        node: &Node<'py>,
+        chosen: Chosen,
+    ) -> Result<()> {
+        let silent = node.has_no_children();
+        let mut spoken_of = 0;
+        for (name, plan) in &fields.list {
+            let plan = plan.get().actual();
+            if silent && plan.is_any() {
+                continue;
+            }
+            let name = name.bind(self.py);
+            spoken_of += usize::from(!silent && node.names(name)?);
+            let child = if silent { Node::default() } else { node.name(name)? };
+            self.field(attributes, name, plan, &child, chosen)?;
+        }
+        if spoken_of < node.named_count() {
+            let known = |key: &Bound<'py, PyString>| {
+                fields.list.iter().any(|(name, _)| key.as_any().eq(name).unwrap_or(false))
+            };
+            for (name, child) in node.named()? {
+                if !known(&name) {
+                    self.field(attributes, &name, &ANY, &child, Chosen::ByTag)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn field(
+        self,
+        attributes: &Bound<'py, PyDict>,
+        name: &Bound<'py, PyString>,
+        plan: &Plan,
+        node: &Node<'py>,
+        chosen: Chosen,
+    ) -> Result<()> {
+        let Some(value) = attributes.get_item(name)? else { return Ok(()) };
+        let converted = self
+            .convert(value.clone(), plan, node, chosen)
+            .map_err(|fault| fault.at(Step::Field(name.to_string_lossy().into_owned())))?;
+        if !converted.is(&value) {
+            attributes.set_item(name, converted)?;
+        }
+        Ok(())
+    }
+
+    fn without_dunders(self, attributes: &Bound<'py, PyDict>, plan: &Plan) -> Result<()> {
+        let dunders: Vec<_> = attributes
+            .keys()
+            .iter()
+            .filter(|key| key.cast::<PyString>().is_ok_and(is_dunder))
+            .collect();
+        for name in dunders {
+            if self.codec.strict {
+                let class = plan.name(self.py);
+                return Err(Fault::new(format!("{class} cannot be sent an attribute {name}")));
+            }
+            attributes.del_item(name)?;
+        }
+        Ok(())
+    }
+
+    // ---- through the constructor
+
+    fn construct(
+        self,
+        plan: &Plan,
+        build: &Build,
+        attributes: &Bound<'py, PyDict>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let class = self.class(plan);
+        let mut given = 0;
+        for parameter in build.parameters.iter().flatten() {
+            if attributes.contains(&parameter.field)? {
+                given += 1;
+            } else if parameter.required {
+                let (class, field) = (plan.name(self.py), &parameter.field);
+                return Err(Fault::new(format!("{class} needs a field {field}, which is missing")));
+            }
+        }
+        let raised = |error: PyErr| {
+            Fault::caused(self.py, |text| format!("no {}: {text}", plan.name(self.py)), error)
+        };
+        if given == attributes.len() && build.by_name {
+            return class.call((), Some(attributes)).map_err(raised);
+        }
+        let (args, kwargs) = (PyList::empty(self.py), PyDict::new(self.py));
+        for parameter in build.parameters.iter().flatten() {
+            let Some(value) = attributes.get_item(&parameter.field)? else { continue };
+            attributes.del_item(&parameter.field)?;
+            if parameter.positional {
+                args.append(value)?;
+            } else {
+                kwargs.set_item(&parameter.name, value)?;
+            }
+        }
+        let object = class.call(args.to_tuple(), Some(&kwargs)).map_err(raised)?;
+        self.assign(&object, build, attributes)?;
+        Ok(object)
+    }
+
+    /// Sets what the constructor did not take.
+    fn assign(
+        self,
+        object: &Bound<'py, PyAny>,
+        build: &Build,
+        attributes: &Bound<'py, PyDict>,
+    ) -> Result<()> {
+        if build.direct {
+            let own = object.getattr(intern!(self.py, "__dict__"))?;
+            own.cast::<PyDict>().map_err(PyErr::from)?.update(attributes.as_mapping())?;
+            return Ok(());
+        }
+        for (name, value) in attributes.iter() {
+            let name = name.cast_into::<PyString>().map_err(PyErr::from)?;
+            let set = if build.frozen {
+                let setattr = builtin(self.py, &OBJECT_SETATTR, "object", "__setattr__")?;
+                setattr.call1((object, &name, value)).map(drop)
+            } else {
+                object.setattr(&name, value)
+            };
+            set.map_err(|error| {
+                Fault::caused(self.py, |text| format!("cannot be set: {text}"), error)
+                    .at(Step::Field(name.to_string_lossy().into_owned()))
+            })?;
+        }
+        Ok(())
+    }
+
+    // ---- without it
+
+    fn rebuild(
+        self,
+        plan: &Plan,
+        build: &Build,
+        attributes: Bound<'py, PyDict>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let new = builtin(self.py, &OBJECT_NEW, "object", "__new__")?;
+        let setattr = builtin(self.py, &OBJECT_SETATTR, "object", "__setattr__")?;
+        let object = new.call1((self.class(plan),)).map_err(|error| {
+            Fault::caused(self.py, |text| format!("no {}: {text}", plan.name(self.py)), error)
+        })?;
+        for name in &build.slots {
+            if let Some(value) = attributes.get_item(name)? {
+                attributes.del_item(name)?;
+                setattr.call1((&object, name, value))?;
+            }
+        }
+        if build.has_dict {
+            setattr.call1((&object, intern!(self.py, "__dict__"), attributes))?;
+        } else if self.codec.strict && !attributes.is_empty() {
+            let (class, name) = (plan.name(self.py), attributes.keys().get_item(0)?);
+            return Err(Fault::new(format!("{class} has no attribute {name}")));
+        }
+        Ok(object)
+    }
+
+    // ---- named tuples
+
+    /// Elements beyond the fields are ignored, as the original does.
+    pub(super) fn named_tuple(
+        self,
+        value: Bound<'py, PyAny>,
+        plan: &Plan,
+        fields: &Fields,
+        node: &Node<'py>,
+        chosen: Chosen,
+    ) -> Result<Bound<'py, PyAny>> {
+        let mut elements = Vec::with_capacity(fields.list.len());
+        for (index, (name, field)) in fields.list.iter().enumerate() {
+            let name = name.bind(self.py);
+            let (element, child) = if let Ok(list) = value.cast_exact::<PyList>() {
+                let child = if node.has_no_children() {
+                    Node::default()
+                } else {
+                    node.index(self.py, index)?
+                };
+                (list.get_item(index).ok(), child)
+            } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+                (dict.get_item(name)?, node.name(name)?)
+            } else if value.get_type().is(self.class(plan)) {
+                return Ok(value);
+            } else {
+                return Err(unexpected(self.py, plan, &value));
+            };
+            let step = |fault: Fault| fault.at(Step::Field(name.to_string_lossy().into_owned()));
+            elements.push(match element {
+                Some(element) => {
+                    self.convert(element, field.get(), &child, chosen).map_err(step)?
+                }
+                None => self.default(plan, fields, name)?,
+            });
+        }
+        let new = builtin(self.py, &TUPLE_NEW, "tuple", "__new__")?;
+        Ok(new.call1((self.class(plan), PyTuple::new(self.py, elements)?))?)
+    }
+
+    fn default(
+        self,
+        plan: &Plan,
+        fields: &Fields,
+        name: &Bound<'py, PyString>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let default = match &fields.defaults {
+            Some(defaults) => defaults.bind(self.py).get_item(name)?,
+            None => None,
+        };
+        default.ok_or_else(|| {
+            let class = plan.name(self.py);
+            Fault::new(format!("{class} needs a field {name}, which is missing"))
+        })
+    }
+}

@@ -1,0 +1,327 @@
+//! How one type hint is built from JSON: what Python found out about the hint, once.
+//!
+//! `pymq._plans` builds these; the decoder runs them for each message. A plan never changes, except
+//! that a `later` plan, which recursive classes need, is filled in once.
+
+use std::sync::OnceLock;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyType};
+
+/// A primitive that other primitives are coerced to, as the original does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Primitive {
+    Str,
+    Int,
+    Float,
+    Bool,
+}
+
+/// The collection that an array's elements end up in.
+#[derive(Debug)]
+pub(super) enum Collection {
+    List,
+    Tuple,
+    Set,
+    FrozenSet,
+    /// Whatever this makes of a list.
+    Made(Py<PyAny>),
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    Any,
+    Primitive(Primitive),
+    /// Subclasses of primitives, `datetime` and its like, enum members: `make` builds one.
+    /// `rebuild` is `make` without running code of the class, where that differs.
+    Scalar {
+        make: Py<PyAny>,
+        rebuild: Option<Py<PyAny>>,
+    },
+    /// `fixed` plans one by one, or `each` for all elements.
+    Array {
+        into: Collection,
+        each: Option<Py<Plan>>,
+        fixed: Vec<Py<Plan>>,
+    },
+    Mapping {
+        key: Py<Plan>,
+        value: Py<Plan>,
+        make: Option<Py<PyAny>>,
+    },
+    Union(Vec<Py<Plan>>),
+    Literal(Vec<Py<PyAny>>),
+    NamedTuple(Fields),
+    TypedDict {
+        fields: Fields,
+        required: Vec<Py<PyString>>,
+    },
+    Object {
+        fields: Fields,
+        build: Build,
+    },
+    /// pydantic and msgspec: `make` validates a dict.
+    Model {
+        make: Py<PyAny>,
+    },
+    Refused(String),
+    Later(OnceLock<Py<Plan>>),
+}
+
+/// Fields in order, and what to build them with.
+#[derive(Debug)]
+pub(super) struct Fields {
+    pub(super) list: Vec<(Py<PyString>, Py<Plan>)>,
+    /// For a named tuple.
+    pub(super) defaults: Option<Py<PyDict>>,
+}
+
+/// How objects of a class come into being.
+#[derive(Debug)]
+pub(super) struct Build {
+    /// The constructor's parameters; none if objects are built without it even under a hint.
+    pub(super) parameters: Option<Vec<Parameter>>,
+    /// Every argument is named as its attribute.
+    pub(super) by_name: bool,
+    /// Assignment does nothing but put the attribute into `__dict__`.
+    pub(super) direct: bool,
+    pub(super) slots: Vec<Py<PyString>>,
+    pub(super) has_dict: bool,
+    /// Assignment is overridden to refuse (a frozen dataclass), so go around it.
+    pub(super) frozen: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Parameter {
+    /// The attribute that the argument is found under.
+    pub(super) field: Py<PyString>,
+    /// The argument's name, which attrs makes from the field's.
+    pub(super) name: Py<PyString>,
+    pub(super) required: bool,
+    pub(super) positional: bool,
+}
+
+/// How one type hint is built from JSON.
+#[pyclass(frozen, module = "pymq._pymq")]
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) kind: Kind,
+    /// The tag of exactly this class.
+    pub(super) tag: Option<String>,
+    pub(super) class: Option<Py<PyType>>,
+}
+
+impl Plan {
+    fn bare(kind: Kind) -> Self {
+        Self { kind, tag: None, class: None }
+    }
+
+    /// The plan itself, where a `later` one has been filled in.
+    pub(super) fn actual(&self) -> &Self {
+        let mut plan = self;
+        while let Kind::Later(cell) = &plan.kind {
+            match cell.get() {
+                Some(target) => plan = target.get(),
+                None => return plan,
+            }
+        }
+        plan
+    }
+
+    pub(super) fn is_any(&self) -> bool {
+        matches!(self.kind, Kind::Any)
+    }
+
+    /// What a value is called in messages.
+    pub(super) fn name(&self, py: Python<'_>) -> String {
+        if let Some(tag) = &self.tag {
+            return tag.clone();
+        }
+        if let Some(class) = &self.class {
+            return class
+                .bind(py)
+                .name()
+                .map_or_else(|_| "a class".into(), |name| name.to_string());
+        }
+        match &self.kind {
+            Kind::Literal(values) => format!("one of {}", listed(py, values)),
+            Kind::Union(plans) => {
+                let names: Vec<_> = plans.iter().map(|plan| plan.get().actual().name(py)).collect();
+                names.join(" | ")
+            }
+            _ => "a value of the hinted type".to_owned(),
+        }
+    }
+}
+
+fn listed(py: Python<'_>, values: &[Py<PyAny>]) -> String {
+    let texts: Vec<String> = values
+        .iter()
+        .map(|value| value.bind(py).repr().map_or_else(|_| "?".into(), |text| text.to_string()))
+        .collect();
+    texts.join(", ")
+}
+
+type FieldList = Vec<(Py<PyString>, Py<Plan>)>;
+
+#[pymethods]
+impl Plan {
+    /// Takes what the message says.
+    #[staticmethod]
+    fn any() -> Self {
+        Self::bare(Kind::Any)
+    }
+
+    /// `str`, `int`, `float` or `bool`, coerced as the original does.
+    #[staticmethod]
+    fn primitive(class: Bound<'_, PyType>) -> PyResult<Self> {
+        let name = class.name()?.to_string();
+        let kind = match name.as_str() {
+            "str" => Primitive::Str,
+            "int" => Primitive::Int,
+            "float" => Primitive::Float,
+            "bool" => Primitive::Bool,
+            _ => return Err(PyValueError::new_err(format!("{name} is no JSON primitive"))),
+        };
+        Ok(Self { kind: Kind::Primitive(kind), tag: Some(name), class: Some(class.unbind()) })
+    }
+
+    /// `make(value)` builds an object of `class` from plain data; `rebuild(value)` does so where
+    /// only a tag chose the class.
+    #[staticmethod]
+    #[pyo3(signature = (class, tag, make, rebuild=None))]
+    fn scalar(class: Py<PyType>, tag: String, make: Py<PyAny>, rebuild: Option<Py<PyAny>>) -> Self {
+        Self { kind: Kind::Scalar { make, rebuild }, tag: Some(tag), class: Some(class) }
+    }
+
+    /// An array whose elements all follow `each`. `class` is None for an abstract collection,
+    /// which a tag may make a tuple or a set; `make` turns a list into another class.
+    #[staticmethod]
+    #[pyo3(signature = (class, tag, each, make=None))]
+    fn array(
+        class: Option<Bound<'_, PyType>>,
+        tag: Option<String>,
+        each: Py<Plan>,
+        make: Option<Py<PyAny>>,
+    ) -> Self {
+        let into = match (make, tag.as_deref()) {
+            (Some(make), _) => Collection::Made(make),
+            (None, Some("tuple")) => Collection::Tuple,
+            (None, Some("set")) => Collection::Set,
+            (None, Some("frozenset")) => Collection::FrozenSet,
+            (None, _) => Collection::List,
+        };
+        let kind = Kind::Array { into, each: Some(each), fixed: Vec::new() };
+        Self { kind, tag, class: class.map(Bound::unbind) }
+    }
+
+    /// A tuple whose elements follow these plans one by one.
+    #[staticmethod]
+    fn fixed_tuple(class: Py<PyType>, fixed: Vec<Py<Plan>>) -> Self {
+        let kind = Kind::Array { into: Collection::Tuple, each: None, fixed };
+        Self { kind, tag: Some("tuple".to_owned()), class: Some(class) }
+    }
+
+    /// A dict; `make` turns it into another class.
+    #[staticmethod]
+    #[pyo3(signature = (class, tag, key, value, make=None))]
+    fn mapping(
+        class: Option<Py<PyType>>,
+        tag: Option<String>,
+        key: Py<Plan>,
+        value: Py<Plan>,
+        make: Option<Py<PyAny>>,
+    ) -> Self {
+        Self { kind: Kind::Mapping { key, value, make }, tag, class }
+    }
+
+    /// The first of these plans that fits.
+    #[staticmethod]
+    fn union(plans: Vec<Py<Plan>>) -> Self {
+        Self::bare(Kind::Union(plans))
+    }
+
+    /// One of these values.
+    #[staticmethod]
+    fn literal(values: Vec<Py<PyAny>>) -> Self {
+        Self::bare(Kind::Literal(values))
+    }
+
+    /// A tuple with names.
+    #[staticmethod]
+    fn named_tuple(
+        class: Py<PyType>,
+        tag: String,
+        fields: FieldList,
+        defaults: Py<PyDict>,
+    ) -> Self {
+        let fields = Fields { list: fields, defaults: Some(defaults) };
+        Self { kind: Kind::NamedTuple(fields), tag: Some(tag), class: Some(class) }
+    }
+
+    /// A dict with known keys.
+    #[staticmethod]
+    fn typed_dict(fields: FieldList, required: Vec<Py<PyString>>) -> Self {
+        let fields = Fields { list: fields, defaults: None };
+        Self::bare(Kind::TypedDict { fields, required })
+    }
+
+    /// An object with attributes. `parameters` are the constructor's as (attribute, argument name,
+    /// required, positional); None builds without the constructor.
+    #[staticmethod]
+    #[pyo3(signature = (class, tag, fields, parameters, *, direct, slots, has_dict, frozen))]
+    #[expect(clippy::too_many_arguments, reason = "mirrors the struct; named in Python")]
+    fn object(
+        class: Py<PyType>,
+        tag: String,
+        fields: FieldList,
+        parameters: Option<Vec<(Py<PyString>, Py<PyString>, bool, bool)>>,
+        direct: bool,
+        slots: Vec<Py<PyString>>,
+        has_dict: bool,
+        frozen: bool,
+    ) -> Self {
+        let parameters = parameters.map(|parameters| {
+            let build = |(field, name, required, positional)| Parameter {
+                field,
+                name,
+                required,
+                positional,
+            };
+            parameters.into_iter().map(build).collect::<Vec<_>>()
+        });
+        let by_name = parameters.iter().flatten().all(|parameter: &Parameter| {
+            !parameter.positional && parameter.field.is(&parameter.name)
+        });
+        let build = Build { parameters, by_name, direct, slots, has_dict, frozen };
+        let fields = Fields { list: fields, defaults: None };
+        Self { kind: Kind::Object { fields, build }, tag: Some(tag), class: Some(class) }
+    }
+
+    /// An object that `make` validates and builds from a dict of its fields.
+    #[staticmethod]
+    fn model(class: Py<PyType>, tag: String, make: Py<PyAny>) -> Self {
+        Self { kind: Kind::Model { make }, tag: Some(tag), class: Some(class) }
+    }
+
+    /// A hint that no message may build.
+    #[staticmethod]
+    fn refused(reason: String) -> Self {
+        Self::bare(Kind::Refused(reason))
+    }
+
+    /// A plan that `fill` completes: for classes that refer to themselves.
+    #[staticmethod]
+    fn later() -> Self {
+        Self::bare(Kind::Later(OnceLock::new()))
+    }
+
+    /// Completes a `later` plan, once.
+    fn fill(&self, plan: Py<Plan>) -> PyResult<()> {
+        let Kind::Later(cell) = &self.kind else {
+            return Err(PyRuntimeError::new_err("only a later plan can be filled"));
+        };
+        cell.set(plan).map_err(|_| PyRuntimeError::new_err("the plan is already filled"))
+    }
+}

@@ -1,0 +1,203 @@
+//! Text and numbers as JSON, byte for byte what Python's own `json` takes them for.
+//!
+//! Everything here appends to a buffer and cannot fail. It knows no Python objects.
+
+use std::io::Write as _;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// Writes `text` in quotes.
+pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    let (words, rest) = bytes.as_chunks::<8>();
+    let clean = words.iter().all(|word| !word_needs_escape(u64::from_le_bytes(*word)))
+        && rest.iter().all(|byte| !needs_escape(*byte));
+    if clean {
+        out.extend_from_slice(bytes);
+    } else {
+        escaped(out, bytes);
+    }
+    out.push(b'"');
+}
+
+/// Eight bytes at once. It may say yes too often (a borrow runs into the next byte), never too
+/// seldom; the slow path then finds nothing and writes the same.
+fn word_needs_escape(word: u64) -> bool {
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    let quote = word ^ (ONES * u64::from(b'"'));
+    let quote = quote.wrapping_sub(ONES) & !quote;
+    let backslash = word ^ (ONES * u64::from(b'\\'));
+    let backslash = backslash.wrapping_sub(ONES) & !backslash;
+    (control | quote | backslash) & HIGH != 0
+}
+
+fn needs_escape(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+#[cold]
+fn escaped(out: &mut Vec<u8>, bytes: &[u8]) {
+    for byte in bytes {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x00..=0x1f => {
+                write!(out, "\\u{byte:04x}").expect("writing to a Vec does not fail");
+            }
+            _ => out.push(*byte),
+        }
+    }
+}
+
+/// Writes an integer.
+pub(super) fn integer(out: &mut Vec<u8>, number: i64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).expect("a remainder of ten is one digit");
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes a float as `float.__repr__` does, and `NaN` and `Infinity` as Python's `json` does.
+pub(super) fn float(out: &mut Vec<u8>, number: f64) {
+    if number.is_nan() {
+        return out.extend_from_slice(b"NaN");
+    }
+    if number.is_infinite() {
+        let text: &[u8] = if number > 0.0 { b"Infinity" } else { b"-Infinity" };
+        return out.extend_from_slice(text);
+    }
+    let mut buffer = [0_u8; 32];
+    let (digits, exponent) = shortest(number.abs(), &mut buffer);
+    if number.is_sign_negative() {
+        out.push(b'-');
+    }
+    match exponent {
+        -4..=-1 => {
+            out.extend_from_slice(b"0.");
+            out.extend(std::iter::repeat_n(b'0', exponent.unsigned_abs() as usize - 1));
+            out.extend_from_slice(digits);
+        }
+        0..=15 => {
+            let whole = exponent.unsigned_abs() as usize + 1;
+            if digits.len() <= whole {
+                out.extend_from_slice(digits);
+                out.extend(std::iter::repeat_n(b'0', whole - digits.len()));
+                out.extend_from_slice(b".0");
+            } else {
+                out.extend_from_slice(&digits[..whole]);
+                out.push(b'.');
+                out.extend_from_slice(&digits[whole..]);
+            }
+        }
+        _ => {
+            out.push(digits[0]);
+            if digits.len() > 1 {
+                out.push(b'.');
+                out.extend_from_slice(&digits[1..]);
+            }
+            write!(out, "e{exponent:+03}").expect("writing to a Vec does not fail");
+        }
+    }
+}
+
+/// The shortest digits that read back as `number`, and the exponent of the first of them.
+fn shortest(number: f64, buffer: &mut [u8; 32]) -> (&[u8], i32) {
+    let mut rest = &mut buffer[..];
+    write!(rest, "{number:e}").expect("17 digits and an exponent fit into 32 bytes");
+    let written = 32 - rest.len();
+    let mark = buffer[..written]
+        .iter()
+        .position(|byte| *byte == b'e')
+        .expect("the exponent form has an e");
+    let exponent = std::str::from_utf8(&buffer[mark + 1..written])
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .expect("the exponent is a small integer");
+    if mark > 1 {
+        // "1.25" to "125": the point stands second.
+        buffer.copy_within(2..mark, 1);
+        (&buffer[..mark - 1], exponent)
+    } else {
+        (&buffer[..mark], exponent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn floats_look_as_python_writes_them() {
+        for (number, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (-2.5, "-2.5"),
+            (0.1, "0.1"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (123_456.789, "123456.789"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e300, "1.5e+300"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (f64::INFINITY, "Infinity"),
+            (f64::NEG_INFINITY, "-Infinity"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(written(|out| float(out, number)), text);
+        }
+    }
+
+    #[test]
+    fn integers_reach_both_ends() {
+        for number in [0, 7, -1, 10, i64::MAX, i64::MIN] {
+            assert_eq!(written(|out| integer(out, number)), number.to_string());
+        }
+    }
+
+    #[test]
+    fn strings_are_escaped_wherever_the_odd_byte_stands() {
+        for at in 0..20 {
+            for odd in ['"', '\\', '\n', '\u{1}', '\u{1f}'] {
+                let mut text = "x".repeat(20);
+                text.insert(at, odd);
+                let json = written(|out| string(out, &text));
+                let read: String = read_back(&json);
+                assert_eq!(read, text);
+            }
+        }
+        assert_eq!(written(|out| string(out, "Grüße 🎉 \u{7f}")), "\"Grüße 🎉 \u{7f}\"");
+    }
+
+    fn read_back(json: &str) -> String {
+        match jiter::JsonValue::parse(json.as_bytes(), false) {
+            Ok(jiter::JsonValue::Str(text)) => text.into_owned(),
+            other => panic!("not a string: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The Redis transport: events over pub/sub, queues over lists and leases, replies to inboxes.
+//!
+//! What the original's processes see on the server (lists, channels, bytes) is exactly theirs; side
+//! keys live where they do not look. Sockets: one for commands; one for subscriptions, from the
+//! first on; one for each queue on which somebody waits. Everything is done by tasks of the runtime
+//! that [`Redis::connect`] ran on, and they end with the [`Redis`]. This module knows no JSON and
+//! no remote procedure calls.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use self::client::{Command, Fault, Reply, Wire};
+use self::link::{Dialer, Link, Pool, Purpose, Stage};
+pub use self::options::{RedisEndpoint, RedisOptions};
+use self::pubsub::{Name, PubSub, Target};
+use self::queue::Consumers;
+use super::{
+    Answer, Capabilities, Claimed, Events, Filter, Inbox, Inboxes, Limit, QueueSpec, QueueStats,
+    Queues, Receipt, Settlement, Shelf, Subscription, Transport, Wait, answer, mailbox, pending,
+};
+use crate::error::Result;
+use crate::name::Address;
+
+mod client;
+mod inbox;
+mod link;
+mod options;
+mod pubsub;
+mod queue;
+
+/// How long a waiting command may take to come back once it was told to.
+const UNBLOCKING: Duration = Duration::from_secs(6);
+
+/// A connection to a Redis (6.2 or later) or Valkey server.
+///
+/// It heals by itself: after a lost connection it reconnects for ever, subscriptions and waiting
+/// claims resume, subscribers are told of the gap. An operation waits for a lost connection for
+/// [`RedisOptions::reconnect_wait`], then fails with `Connection`; one that was under way fails
+/// with `Ambiguous`, unless doing it twice is doing it once.
+pub struct Redis {
+    core: Arc<Core>,
+}
+
+impl Redis {
+    /// Connects to `redis://[user[:password]@]host[:port][/database]` or
+    /// `redis+unix:///path?db=0`. Needs a tokio runtime, whose tasks do the work from then on.
+    ///
+    /// # Errors
+    /// `Config` for a malformed address and where the server refuses us, `Connection` where there
+    /// is none.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::with_options(RedisOptions::from_url(url)?).await
+    }
+
+    /// Connects as [`connect`](Self::connect) does, with more to say.
+    ///
+    /// # Errors
+    /// As of [`connect`](Self::connect).
+    pub async fn with_options(options: RedisOptions) -> Result<Self> {
+        let runtime = Handle::current();
+        let patience = options.reconnect_wait;
+        let dialer = Arc::new(Dialer::new(options));
+        let first = dialer.dial_once("commands").await?;
+        let (stage, watched) = watch::channel(Stage::Open);
+        let core = Core {
+            commands: Link::start(Arc::clone(&dialer), first, watched.clone(), &runtime),
+            pubsub: PubSub::start(Arc::clone(&dialer), patience, watched, &runtime),
+            pool: Pool::new(dialer),
+            consumers: Consumers::default(),
+            identity: Uuid::new_v4().simple().to_string(),
+            runtime,
+            stage,
+        };
+        Ok(Self { core: Arc::new(core) })
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").field("stage", &*self.core.stage.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // The tasks see it and end themselves; what is leased goes back if the runtime lives on.
+        let core = Arc::clone(&self.core);
+        if core.begin_closing() {
+            self.core.runtime.spawn(async move { core.finish_closing().await });
+        }
+    }
+}
+
+/// What all parts of the transport share.
+struct Core {
+    commands: Link,
+    pubsub: PubSub,
+    pool: Pool,
+    consumers: Consumers,
+    /// Who we are, in the names of leases.
+    identity: String,
+    runtime: Handle,
+    stage: watch::Sender<Stage>,
+}
+
+impl Core {
+    /// Fails when the transport was closed.
+    fn check(&self, purpose: &Purpose<'_>) -> Result<()> {
+        match *self.stage.borrow() {
+            Stage::Open => Ok(()),
+            Stage::Closing | Stage::Closed => Err(purpose.closed()),
+        }
+    }
+
+    /// Returns when the transport begins to close.
+    async fn closing(&self) {
+        let mut stage = self.stage.subscribe();
+        // An error is impossible: we hold the sender.
+        let _ = stage.wait_for(|stage| *stage > Stage::Open).await;
+    }
+
+    /// Whether the caller is the one who closes.
+    fn begin_closing(&self) -> bool {
+        self.stage.send_if_modified(|stage| {
+            let open = *stage == Stage::Open;
+            *stage = (*stage).max(Stage::Closing);
+            open
+        })
+    }
+
+    /// Gives back what is leased, then ends the connections.
+    async fn finish_closing(&self) {
+        self.consumers.finish().await;
+        self.stage.send_replace(Stage::Closed);
+        self.pool.clear();
+    }
+
+    /// Ends a waiting command and reads its answer, so that an item that it took is not lost.
+    async fn unblock<T, F>(&self, wire: &Wire, mut answer: Pin<&mut F>) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let until = Instant::now() + UNBLOCKING;
+        let pause = Duration::from_millis(20);
+        while Instant::now() < until {
+            self.unblock_once(wire).await;
+            // Ours may have overtaken the command: they run on different sockets.
+            if let Ok(outcome) = timeout(pause, &mut answer).await {
+                return outcome;
+            }
+            sleep(pause).await;
+        }
+        wire.cut();
+        answer.await
+    }
+
+    /// Tells the server to end what a connection waits for; where that is forbidden, its slice ends
+    /// by itself.
+    async fn unblock_once(&self, wire: &Wire) {
+        let Some(id) = wire.id() else { return };
+        let purpose = Purpose::question("unblock", "connection");
+        let command = Command::new("CLIENT").arg("UNBLOCK").number(id);
+        if let Err(error) = self.commands.run(purpose, &command).await {
+            tracing::debug!(%error, "cannot unblock; waiting for the slice to end");
+        }
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("stage", &*self.stage.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Transport for Redis {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { receiver_count: true, cross_process: true, durable: true, originals: true }
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        pending(async {
+            if self.core.begin_closing() {
+                // In a task of its own: it is finished even if nobody waits for it.
+                let core = Arc::clone(&self.core);
+                // An error says that the runtime is shutting down, and everything with it.
+                let _ = self.core.runtime.spawn(async move { core.finish_closing().await }).await;
+            } else {
+                let mut stage = self.core.stage.subscribe();
+                // An error is impossible: we hold the sender.
+                let _ = stage.wait_for(|stage| *stage == Stage::Closed).await;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Events for Redis {
+    fn publish<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, Option<usize>> {
+        let purpose = Purpose::change("publish", topic);
+        if let Err(error) = self.core.check(&purpose) {
+            return answer(Err(error));
+        }
+        pending(async move {
+            let command = publish_command(topic, &payload);
+            let reply = self.core.commands.run(purpose, &command).await?;
+            Ok(reply.number().and_then(|receivers| usize::try_from(receivers).ok()))
+        })
+    }
+
+    fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription> {
+        pending(async move {
+            let shown = filters.first().map_or("nothing", |filter| match filter {
+                Filter::Topic(name) | Filter::Pattern(name) => name,
+            });
+            let purpose = Purpose::change("subscribe", shown);
+            self.core.check(&purpose)?;
+            let names = filters.iter().map(|filter| match filter {
+                Filter::Topic(topic) => Name::Topic(topic.as_str().into()),
+                Filter::Pattern(pattern) => Name::Pattern(pattern.as_str().into()),
+            });
+            let (sender, receiver) = mailbox(Limit::default());
+            let target = Target::Events(sender);
+            let membership = self.core.pubsub.join(purpose, names.collect(), target).await?;
+            Ok(Subscription::new(receiver, Box::new(membership)))
+        })
+    }
+
+    fn count<'a>(&'a self, topics: &'a [String]) -> Answer<'a, Vec<usize>> {
+        pending(async move {
+            let purpose = Purpose::question("count", first(topics));
+            self.core.check(&purpose)?;
+            let reply = self.core.commands.run(purpose, &count_command(topics)).await?;
+            Ok(counts(reply))
+        })
+    }
+
+    fn publish_counted<'a>(
+        &'a self,
+        topics: &'a [String],
+        payload: Bytes,
+    ) -> Answer<'a, Vec<usize>> {
+        pending(async move {
+            let purpose = Purpose::change("publish", first(topics));
+            self.core.check(&purpose)?;
+            let commands = vec![count_command(topics), publish_command(first(topics), &payload)];
+            let replies = self.core.commands.transaction(purpose, commands).await?;
+            Ok(replies.into_iter().next().map(counts).unwrap_or_default())
+        })
+    }
+}
+
+impl Inboxes for Redis {
+    fn open_inbox<'a>(&'a self, address: &'a Address) -> Answer<'a, Inbox> {
+        pending(inbox::open(&self.core, address))
+    }
+
+    fn send<'a>(&'a self, address: &'a Address, payload: Bytes, ttl: Duration) -> Answer<'a, bool> {
+        pending(inbox::send(&self.core, address, payload, ttl))
+    }
+}
+
+impl Queues for Redis {
+    fn push<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        items: Vec<Bytes>,
+        wait: Wait,
+    ) -> Answer<'a, ()> {
+        pending(queue::push(&self.core, queue, items, wait))
+    }
+
+    fn claim<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        limit: usize,
+        wait: Wait,
+    ) -> Answer<'a, Vec<Claimed>> {
+        pending(queue::claim(&self.core, queue, limit, wait))
+    }
+
+    fn settle<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+    ) -> Answer<'a, ()> {
+        pending(queue::settle(&self.core, queue, receipt, how))
+    }
+
+    fn settle_soon(&self, queue: &Arc<QueueSpec>, receipt: Receipt, how: Settlement) {
+        queue::settle_soon(&self.core, queue, receipt, how);
+    }
+
+    fn extend<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        receipt: &'a Receipt,
+        duration: Duration,
+    ) -> Answer<'a, ()> {
+        pending(queue::extend(&self.core, queue, receipt, duration))
+    }
+
+    fn stats<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, QueueStats> {
+        pending(queue::stats(&self.core, queue))
+    }
+
+    fn peek<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        from: Shelf,
+        limit: usize,
+    ) -> Answer<'a, Vec<Bytes>> {
+        pending(queue::peek(&self.core, queue, from, limit))
+    }
+
+    fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize> {
+        pending(queue::purge(&self.core, queue, shelf))
+    }
+
+    fn redrive<'a>(&'a self, queue: &'a Arc<QueueSpec>, limit: usize) -> Answer<'a, usize> {
+        pending(queue::redrive(&self.core, queue, limit))
+    }
+
+    fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
+        pending(queue::shut_down(&self.core, queue))
+    }
+}
+
+fn publish_command(topic: &str, payload: &Bytes) -> Command {
+    Command::with_room("PUBLISH", topic.len() + payload.len()).arg(topic).arg(payload)
+}
+
+fn count_command(topics: &[String]) -> Command {
+    Command::new("PUBSUB").arg("NUMSUB").args(topics)
+}
+
+/// The numbers of `PUBSUB NUMSUB`, which answers name, number, name, number.
+fn counts(reply: Reply) -> Vec<usize> {
+    let numbers = reply.items().into_iter().skip(1).step_by(2);
+    numbers.map(|reply| reply.number().unwrap_or_default() as usize).collect()
+}
+
+fn first(topics: &[String]) -> &str {
+    topics.first().map_or("", String::as_str)
+}

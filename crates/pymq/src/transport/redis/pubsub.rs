@@ -1,0 +1,539 @@
+//! Subscriptions: one socket, one SUBSCRIBE for each name, however many listen to it here.
+//!
+//! The one invariant: a single task changes what is subscribed, in the order it was asked, so that
+//! the routing table and the server agree whenever it rests. Messages are routed by the socket's
+//! own task, straight into mailboxes; what they mean is not known here.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use super::client::{Command, Fault, Push, Pushes, Reply, Subscribing, Wire};
+use super::link::{Dialer, Purpose, Stage};
+use crate::error::{ErrorKind, Result};
+use crate::transport::{Guard, Message, Sender};
+
+/// How many names go into one SUBSCRIBE after a reconnect.
+const CHUNK: usize = 1000;
+
+/// What is subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Name {
+    Topic(Arc<str>),
+    Pattern(Arc<str>),
+}
+
+/// Where messages go.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// A subscription.
+    Events(Sender<Message>),
+    /// An inbox; what was kept for it is read when the server listens again.
+    Inbox(Sender<Bytes>),
+    /// Somebody to wake, whatever the message says.
+    Hint(Arc<Notify>),
+}
+
+impl Target {
+    fn gap(&self) {
+        match self {
+            Self::Events(mailbox) => mailbox.gap(),
+            Self::Inbox(mailbox) => mailbox.gap(),
+            Self::Hint(notify) => notify.notify_one(),
+        }
+    }
+
+    fn close(&self) {
+        match self {
+            Self::Events(mailbox) => mailbox.close(),
+            Self::Inbox(mailbox) => mailbox.close(),
+            Self::Hint(notify) => notify.notify_one(),
+        }
+    }
+}
+
+/// The asking side.
+pub(super) struct PubSub {
+    control: mpsc::UnboundedSender<Request>,
+    next: AtomicU64,
+    patience: Duration,
+}
+
+impl PubSub {
+    /// Starts the task; it connects when the first name is asked for.
+    pub(super) fn start(
+        dialer: Arc<Dialer>,
+        patience: Duration,
+        stage: watch::Receiver<Stage>,
+        runtime: &Handle,
+    ) -> Self {
+        // Unbounded, because drops on any thread must be able to send without waiting; at most two
+        // requests lie in it for each subscription of the program.
+        let (control, requests) = mpsc::unbounded_channel();
+        let table = Arc::default();
+        let waiting = Vec::new();
+        runtime.spawn(Conductor { dialer, table, requests, waiting, stage }.run());
+        Self { control, next: AtomicU64::new(0), patience }
+    }
+
+    /// Listens to all names; returns when the server has confirmed each.
+    pub(super) async fn join(
+        &self,
+        purpose: Purpose<'_>,
+        names: Vec<Name>,
+        target: Target,
+    ) -> Result<Membership> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (done, confirmed) = oneshot::channel();
+        // Made before anything is sent: dropped while we wait, it takes the request back.
+        let membership = Membership { control: self.control.clone(), id, names: names.clone() };
+        if self.control.send(Request::Join { id, names, target, done }).is_err() {
+            return Err(purpose.closed());
+        }
+        match timeout(self.patience, confirmed).await {
+            Ok(Ok(Ok(()))) => Ok(membership),
+            Ok(Ok(Err(words))) => Err(purpose.refused(&words)),
+            Ok(Err(_)) => Err(purpose.closed()),
+            Err(_) => {
+                let why = format!("not confirmed within {:?}", self.patience);
+                Err(purpose.error(ErrorKind::Connection, why))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for PubSub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PubSub").finish_non_exhaustive()
+    }
+}
+
+/// Being subscribed; dropping it ends that.
+pub(super) struct Membership {
+    control: mpsc::UnboundedSender<Request>,
+    id: u64,
+    names: Vec<Name>,
+}
+
+impl Membership {
+    fn leave(&mut self, done: Option<oneshot::Sender<()>>) {
+        let names = std::mem::take(&mut self.names);
+        if !names.is_empty() {
+            // Refused only when the task has ended, and every subscription with it.
+            let _ = self.control.send(Request::Leave { id: self.id, names, done });
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.leave(None);
+    }
+}
+
+impl Guard for Membership {
+    fn release(mut self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        let (done, left) = oneshot::channel();
+        self.leave(Some(done));
+        Box::pin(async move {
+            // An error says that the task has ended: then the socket is gone too.
+            let _ = left.await;
+            Ok(())
+        })
+    }
+}
+
+enum Request {
+    Join { id: u64, names: Vec<Name>, target: Target, done: oneshot::Sender<Result<(), String>> },
+    Leave { id: u64, names: Vec<Name>, done: Option<oneshot::Sender<()>> },
+}
+
+struct Route {
+    id: u64,
+    target: Target,
+    /// Whether it was ever confirmed: only who listened can have missed something.
+    live: bool,
+}
+
+struct Entry {
+    routes: Vec<Route>,
+    /// What the socket's task sends to; replaced, not changed, while it may be sending.
+    targets: Arc<Vec<Target>>,
+    /// The last topic that a pattern caught, to be used again.
+    topic: Option<Arc<str>>,
+}
+
+impl Entry {
+    fn refresh(&mut self) {
+        self.targets = Arc::new(self.routes.iter().map(|route| route.target.clone()).collect());
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    topics: HashMap<Arc<str>, Entry>,
+    patterns: HashMap<Arc<str>, Entry>,
+}
+
+impl Table {
+    fn entries(&mut self, name: &Name) -> (&mut HashMap<Arc<str>, Entry>, Arc<str>) {
+        match name {
+            Name::Topic(topic) => (&mut self.topics, Arc::clone(topic)),
+            Name::Pattern(pattern) => (&mut self.patterns, Arc::clone(pattern)),
+        }
+    }
+
+    /// Adds a route; says whether the name is new here.
+    fn add(&mut self, name: &Name, id: u64, target: &Target) -> bool {
+        let (entries, key) = self.entries(name);
+        let mut new = false;
+        let entry = entries.entry(key).or_insert_with(|| {
+            new = true;
+            Entry { routes: Vec::new(), targets: Arc::default(), topic: None }
+        });
+        if entry.routes.iter().all(|route| route.id != id) {
+            entry.routes.push(Route { id, target: target.clone(), live: false });
+            Arc::make_mut(&mut entry.targets).push(target.clone());
+        }
+        new
+    }
+
+    /// Removes a route; says whether the name is of no use any more.
+    fn remove(&mut self, name: &Name, id: u64) -> bool {
+        let (entries, key) = self.entries(name);
+        let Some(entry) = entries.get_mut(&key) else { return false };
+        entry.routes.retain(|route| route.id != id);
+        entry.refresh();
+        let unused = entry.routes.is_empty();
+        if unused {
+            entries.remove(&key);
+        }
+        unused
+    }
+
+    fn set_live(&mut self, names: &[Name], id: u64) {
+        for name in names {
+            let (entries, key) = self.entries(name);
+            let routes = entries.get_mut(&key).map(|entry| &mut entry.routes);
+            for route in routes.into_iter().flatten().filter(|route| route.id == id) {
+                route.live = true;
+            }
+        }
+    }
+
+    fn routes(&mut self) -> impl Iterator<Item = &mut Route> {
+        let entries = self.topics.values_mut().chain(self.patterns.values_mut());
+        entries.flat_map(|entry| &mut entry.routes)
+    }
+}
+
+/// A panic cannot leave the table half-changed, so a poisoned lock is as good as any.
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Routes one push; runs in the socket's task.
+fn deliver(table: &Mutex<Table>, push: Push<'_>) {
+    match push {
+        Push::Message { topic, payload } => {
+            // A name that is not UTF-8 cannot have been subscribed to.
+            let Ok(topic) = std::str::from_utf8(topic) else { return };
+            let found = lock(table)
+                .topics
+                .get_key_value(topic)
+                .map(|(topic, entry)| (Arc::clone(topic), Arc::clone(&entry.targets)));
+            if let Some((topic, targets)) = found {
+                send(&targets, &topic, &payload, None);
+            }
+        }
+        Push::PatternMessage { pattern, topic, payload } => {
+            let Ok(pattern) = std::str::from_utf8(pattern) else { return };
+            let topic = String::from_utf8_lossy(topic);
+            let found = {
+                let mut table = lock(table);
+                let key = table.patterns.get_key_value(pattern).map(|(key, _)| Arc::clone(key));
+                key.zip(table.patterns.get_mut(pattern)).map(|(pattern, entry)| {
+                    let known = entry.topic.take().filter(|known| **known == *topic);
+                    let topic = known.unwrap_or_else(|| Arc::from(&*topic));
+                    entry.topic = Some(Arc::clone(&topic));
+                    (pattern, topic, Arc::clone(&entry.targets))
+                })
+            };
+            if let Some((pattern, topic, targets)) = found {
+                send(&targets, &topic, &payload, Some(&pattern));
+            }
+        }
+    }
+}
+
+fn send(targets: &[Target], topic: &Arc<str>, payload: &Bytes, pattern: Option<&Arc<str>>) {
+    for target in targets {
+        match target {
+            Target::Events(mailbox) => mailbox.send(Message {
+                topic: Arc::clone(topic),
+                payload: payload.clone(),
+                pattern: pattern.cloned(),
+            }),
+            Target::Inbox(mailbox) => mailbox.send(payload.clone()),
+            Target::Hint(notify) => notify.notify_one(),
+        }
+    }
+}
+
+/// A join that waits for the server.
+struct Joining {
+    id: u64,
+    names: Vec<Name>,
+    done: oneshot::Sender<Result<(), String>>,
+}
+
+/// The task that alone changes subscriptions.
+struct Conductor {
+    dialer: Arc<Dialer>,
+    table: Arc<Mutex<Table>>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    waiting: Vec<Joining>,
+    stage: watch::Receiver<Stage>,
+}
+
+impl Conductor {
+    async fn run(mut self) {
+        let mut stage = self.stage.clone();
+        tokio::select! {
+            () = self.serve() => {}
+            // An error says that the transport is gone, which is the same news.
+            _ = stage.wait_for(|stage| *stage > Stage::Open) => {}
+        }
+        for route in lock(&self.table).routes() {
+            route.target.close();
+        }
+    }
+
+    async fn serve(&mut self) {
+        let Some(first) = self.requests.recv().await else { return };
+        self.note(first);
+        let mut again = false;
+        loop {
+            let Some(wire) = self.connect().await else { return };
+            if self.restore(&wire, again).await.is_ok() {
+                if again {
+                    tracing::info!("subscriptions are back, after a gap");
+                }
+                again = true;
+                if !self.conduct(&wire).await {
+                    return;
+                }
+                tracing::warn!("lost the connection for subscriptions");
+            }
+            wire.cut();
+        }
+    }
+
+    /// A new connection; what is asked meanwhile is noted.
+    async fn connect(&mut self) -> Option<Wire> {
+        let dialer = Arc::clone(&self.dialer);
+        let table = Arc::clone(&self.table);
+        let pushes: Pushes = Arc::new(move |push| deliver(&table, push));
+        let mut dial = std::pin::pin!(dialer.dial("subscriptions", Some(pushes)));
+        loop {
+            tokio::select! {
+                wire = &mut dial => return Some(wire),
+                request = self.requests.recv() => self.note(request?),
+            }
+        }
+    }
+
+    /// Does what is asked until the connection ends; `false` when nobody can ask any more.
+    async fn conduct(&mut self, wire: &Wire) -> bool {
+        loop {
+            let request = tokio::select! {
+                () = wire.ended() => return true,
+                request = self.requests.recv() => request,
+            };
+            let outcome = match request {
+                None => return false,
+                Some(Request::Join { id, names, target, done }) => {
+                    self.join(wire, Joining { id, names, done }, &target).await
+                }
+                Some(Request::Leave { id, names, done }) => {
+                    let outcome = self.leave(wire, id, &names).await;
+                    drop(done);
+                    outcome
+                }
+            };
+            if let Err(Fault::Lost(_)) = outcome {
+                return true;
+            }
+        }
+    }
+
+    /// Changes the table only: there is no server to tell.
+    fn note(&mut self, request: Request) {
+        match request {
+            Request::Join { id, names, target, done } => {
+                let mut table = lock(&self.table);
+                for name in &names {
+                    table.add(name, id, &target);
+                }
+                drop(table);
+                self.waiting.push(Joining { id, names, done });
+            }
+            Request::Leave { id, names, .. } => {
+                self.waiting.retain(|joining| joining.id != id);
+                let mut table = lock(&self.table);
+                for name in &names {
+                    table.remove(name, id);
+                }
+            }
+        }
+    }
+
+    async fn join(&mut self, wire: &Wire, joining: Joining, target: &Target) -> Result<(), Fault> {
+        let id = joining.id;
+        let mut new = joining.names.clone();
+        {
+            // In the table first: the server may publish in the moment it confirms.
+            let mut table = lock(&self.table);
+            new.retain(|name| table.add(name, id, target));
+        }
+        let mut outcome = subscribe(wire, &new).await;
+        if let (Ok(()), Target::Inbox(mailbox), [Name::Topic(name)]) =
+            (&outcome, target, &*joining.names)
+        {
+            outcome = fetch_kept(wire, name, mailbox).await;
+        }
+        match outcome {
+            Ok(()) => {
+                lock(&self.table).set_live(&joining.names, id);
+                // Whoever asked may have gone; then its membership says so too.
+                let _ = joining.done.send(Ok(()));
+                Ok(())
+            }
+            Err(Fault::Lost(why)) => {
+                self.waiting.push(joining);
+                Err(Fault::Lost(why))
+            }
+            Err(Fault::Refused(words)) => {
+                let outcome = self.leave(wire, id, &joining.names).await;
+                let _ = joining.done.send(Err(words));
+                outcome
+            }
+        }
+    }
+
+    async fn leave(&mut self, wire: &Wire, id: u64, names: &[Name]) -> Result<(), Fault> {
+        self.waiting.retain(|joining| joining.id != id);
+        let mut unused = names.to_vec();
+        {
+            let mut table = lock(&self.table);
+            unused.retain(|name| table.remove(name, id));
+        }
+        let (topics, patterns) = split(&unused);
+        wire.subscribing(Subscribing::NoMore, &topics).await?;
+        wire.subscribing(Subscribing::NoMorePatterns, &patterns).await
+    }
+
+    /// Subscribes to everything on a new connection, then tells of the gap.
+    async fn restore(&mut self, wire: &Wire, again: bool) -> Result<(), Fault> {
+        let names: Vec<Name> = {
+            let table = lock(&self.table);
+            let topics = table.topics.keys().map(|topic| Name::Topic(Arc::clone(topic)));
+            let patterns = table.patterns.keys().map(|glob| Name::Pattern(Arc::clone(glob)));
+            topics.chain(patterns).collect()
+        };
+        let mut refused: HashMap<Name, String> = HashMap::new();
+        for chunk in names.chunks(CHUNK) {
+            match subscribe(wire, chunk).await {
+                Ok(()) => {}
+                Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
+                // One of them is forbidden by now; the others should not suffer.
+                Err(Fault::Refused(_)) => one_by_one(wire, chunk, &mut refused).await?,
+            }
+        }
+        let mut inboxes = Vec::new();
+        for (name, entry) in &lock(&self.table).topics {
+            for route in &entry.routes {
+                if let Target::Inbox(mailbox) = &route.target {
+                    inboxes.push((Arc::clone(name), mailbox.clone()));
+                }
+            }
+        }
+        if again {
+            lock(&self.table)
+                .routes()
+                .filter(|route| route.live)
+                .for_each(|route| route.target.gap());
+        }
+        for (name, mailbox) in inboxes {
+            fetch_kept(wire, &name, &mailbox).await?;
+        }
+        for joining in std::mem::take(&mut self.waiting) {
+            let words = joining.names.iter().find_map(|name| refused.get(name));
+            let outcome = words.cloned().map_or(Ok(()), Err);
+            lock(&self.table).set_live(&joining.names, joining.id);
+            // Whoever asked may have gone; then its membership says so too.
+            let _ = joining.done.send(outcome);
+        }
+        Ok(())
+    }
+}
+
+fn split(names: &[Name]) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+    let (mut topics, mut patterns) = (Vec::new(), Vec::new());
+    for name in names {
+        match name {
+            Name::Topic(topic) => topics.push(Arc::clone(topic)),
+            Name::Pattern(pattern) => patterns.push(Arc::clone(pattern)),
+        }
+    }
+    (topics, patterns)
+}
+
+/// All exact names in one command: the server begins with them in one step.
+async fn subscribe(wire: &Wire, names: &[Name]) -> Result<(), Fault> {
+    let (topics, patterns) = split(names);
+    wire.subscribing(Subscribing::To, &topics).await?;
+    wire.subscribing(Subscribing::ToPatterns, &patterns).await
+}
+
+async fn one_by_one(
+    wire: &Wire,
+    names: &[Name],
+    refused: &mut HashMap<Name, String>,
+) -> Result<(), Fault> {
+    for name in names {
+        match subscribe(wire, std::slice::from_ref(name)).await {
+            Ok(()) => {}
+            Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
+            Err(Fault::Refused(words)) => {
+                tracing::warn!(?name, words, "the server refuses a subscription it had accepted");
+                refused.insert(name.clone(), words);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads what was kept for an inbox while nobody listened, oldest first.
+async fn fetch_kept(wire: &Wire, name: &str, mailbox: &Sender<Bytes>) -> Result<(), Fault> {
+    let commands = [
+        Command::new("MULTI"),
+        Command::new("LRANGE").arg(name).arg("0").arg("-1"),
+        Command::new("DEL").arg(name),
+        Command::new("EXEC"),
+    ];
+    let replies = wire.pipeline(&commands).await?;
+    let answers = replies.into_iter().next_back().map(Reply::items).unwrap_or_default();
+    let kept = answers.into_iter().next().map(Reply::items).unwrap_or_default();
+    for message in kept.into_iter().rev().filter_map(Reply::bytes) {
+        mailbox.send(message);
+    }
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! Queues: the original's lists, with leases beside them.
+//!
+//! The one invariant: an item is at any moment in exactly one list: waiting, held by one epoch, or
+//! dead. Moves between them are single commands or scripts, so that whoever dies wherever leaves
+//! nothing in between. What is claimed here and by whom is the consumer's to know.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use self::consumer::{Consumer, Settling};
+use self::keys::Keys;
+use super::Core;
+use super::client::{Command, Reply};
+use super::link::{Purpose, jitter};
+use super::pubsub::{Name, Target};
+use crate::error::{ErrorKind, Result};
+use crate::transport::{Claimed, QueueSpec, QueueStats, Receipt, Settlement, Shelf, Wait};
+
+mod claimer;
+mod consumer;
+mod keeper;
+mod keys;
+mod scripts;
+
+/// The consumers of this process, one for each queue that is in use.
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    running: Mutex<HashMap<String, Arc<Consumer>>>,
+    epochs: AtomicU64,
+}
+
+impl Consumers {
+    /// A number that no epoch of this process has yet.
+    fn next_epoch(&self) -> u64 {
+        self.epochs.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn find(&self, queue: &str) -> Option<Arc<Consumer>> {
+        self.lock().get(queue).cloned()
+    }
+
+    fn forget(&self, consumer: &Arc<Consumer>) {
+        let mut running = self.lock();
+        let list = &consumer.keys.list;
+        if running.get(list).is_some_and(|other| Arc::ptr_eq(other, consumer)) {
+            running.remove(list);
+        }
+    }
+
+    /// Ends all of them; returns when what they held is given back, or cannot be.
+    pub(super) async fn finish(&self) {
+        let running: Vec<_> = self.lock().values().cloned().collect();
+        for consumer in &running {
+            consumer.close();
+        }
+        for consumer in running {
+            consumer.finished().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Consumer>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The running consumer of a queue, started if there is none.
+fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
+    let mut running = core.consumers.lock();
+    if let Some(consumer) = running.get(&spec.name).filter(|consumer| consumer.is_open()) {
+        return Arc::clone(consumer);
+    }
+    let keys = Keys::new(core, &spec.name);
+    let consumer = Arc::new(Consumer::new(keys, core.consumers.next_epoch(), spec));
+    running.insert(spec.name.clone(), Arc::clone(&consumer));
+    drop(running);
+    core.runtime.spawn(claimer::run(Arc::clone(core), Arc::clone(&consumer)));
+    core.runtime.spawn(keeper::run(Arc::clone(core), Arc::clone(&consumer)));
+    consumer
+}
+
+pub(super) async fn push(
+    core: &Core,
+    spec: &QueueSpec,
+    items: Vec<Bytes>,
+    wait: Wait,
+) -> Result<()> {
+    let purpose = Purpose::change("put", &spec.name);
+    core.check(&purpose)?;
+    if items.is_empty() {
+        return Ok(());
+    }
+    let keys = Keys::new(core, &spec.name);
+    if spec.maxsize == 0 {
+        return push_unbounded(core, &purpose, &keys, &items).await;
+    }
+    tokio::select! {
+        result = push_bounded(core, &purpose, &keys, &items, spec.maxsize, wait) => result,
+        () = core.closing() => Err(purpose.closed()),
+    }
+}
+
+/// A plain LPUSH, as the original's. Whether the queue is shut down is asked in the same write;
+/// in that rare case the items are taken back, unless a consumer was faster: then they were put.
+async fn push_unbounded(
+    core: &Core,
+    purpose: &Purpose<'_>,
+    keys: &Keys,
+    items: &[Bytes],
+) -> Result<()> {
+    let room = keys.list.len() + items.iter().map(Bytes::len).sum::<usize>();
+    let put = Command::with_room("LPUSH", room).arg(&keys.list).args(items);
+    let ask = Command::new("EXISTS").arg(&keys.shut);
+    let mut replies = core.commands.pipeline(*purpose, &[put, ask]).await?.into_iter();
+    purpose.check(replies.next())?;
+    if purpose.check(replies.next())?.number() != Some(1) {
+        return Ok(());
+    }
+    let arguments: Vec<&[u8]> = items.iter().map(|item| &**item).collect();
+    let found =
+        core.commands.script(*purpose, &scripts::WITHDRAW, &[&keys.list], &arguments).await?;
+    if found.number() > Some(0) { Err(shut_down_error(purpose)) } else { Ok(()) }
+}
+
+/// A script that checks the length, tried again until there is space: consumers of bounded queues
+/// give a hint, and a poll makes up for those who do not.
+async fn push_bounded(
+    core: &Core,
+    purpose: &Purpose<'_>,
+    keys: &Keys,
+    items: &[Bytes],
+    maxsize: usize,
+    wait: Wait,
+) -> Result<()> {
+    let most = maxsize.to_string();
+    let mut arguments: Vec<&[u8]> = vec![most.as_bytes()];
+    arguments.extend(items.iter().map(|item| &**item));
+    let space = Arc::new(Notify::new());
+    let mut membership = None;
+    loop {
+        let reply = core
+            .commands
+            .script(*purpose, &scripts::PUT, &[&keys.list, &keys.shut], &arguments)
+            .await?;
+        match reply.number() {
+            Some(-2) => return Err(shut_down_error(purpose)),
+            Some(-1) => {}
+            _ => return Ok(()),
+        }
+        let left = wait.left();
+        if left == Some(Duration::ZERO) || items.len() > maxsize {
+            let why = format!("it holds {maxsize} items at most; get some, or wait longer");
+            return Err(purpose.error(ErrorKind::Full, why));
+        }
+        if membership.is_none() {
+            let name = Name::Topic(keys.hint.as_str().into());
+            let target = Target::Hint(Arc::clone(&space));
+            // Without it, the poll alone has to do.
+            membership = core.pubsub.join(*purpose, vec![name], target).await.ok();
+            continue;
+        }
+        let poll = jitter(Duration::from_millis(50), Duration::from_millis(250));
+        tokio::select! {
+            () = space.notified() => {}
+            () = sleep(left.map_or(poll, |left| left.min(poll))) => {}
+        }
+    }
+}
+
+fn shut_down_error(purpose: &Purpose<'_>) -> crate::Error {
+    purpose.error(ErrorKind::ShutDown, "it was shut down; purge it to use it again")
+}
+
+pub(super) async fn claim(
+    core: &Arc<Core>,
+    spec: &QueueSpec,
+    limit: usize,
+    wait: Wait,
+) -> Result<Vec<Claimed>> {
+    let purpose = Purpose::change("get", &spec.name);
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    loop {
+        core.check(&purpose)?;
+        let consumer = consumer(core, spec);
+        let ticket = match wait {
+            Wait::No => claimer::try_claim(core, &consumer, spec, limit),
+            _ => consumer.enqueue(spec, limit, wait),
+        };
+        // None: it retired just now, for want of use; the next one will do.
+        if let Some(mut ticket) = ticket {
+            return ticket.wait(wait).await.unwrap_or_else(|| Err(purpose.closed()));
+        }
+    }
+}
+
+pub(super) async fn settle(
+    core: &Arc<Core>,
+    spec: &QueueSpec,
+    receipt: Receipt,
+    how: Settlement,
+) -> Result<()> {
+    let purpose = Purpose::change("settle", &spec.name);
+    core.check(&purpose)?;
+    let (settling, settled) = Settling::awaited(receipt, how, spec);
+    consumer(core, spec).settle(settling, Duration::ZERO);
+    settled.await.unwrap_or_else(|_| Err(purpose.closed()))
+}
+
+pub(super) fn settle_soon(core: &Arc<Core>, spec: &QueueSpec, receipt: Receipt, how: Settlement) {
+    // Closed, everything that is held goes back anyhow.
+    if core.check(&Purpose::change("settle", &spec.name)).is_ok() {
+        let settling = Settling::silent(receipt, how, spec);
+        consumer(core, spec).settle(settling, Duration::from_millis(10));
+    }
+}
+
+pub(super) async fn extend(
+    core: &Arc<Core>,
+    spec: &QueueSpec,
+    receipt: &Receipt,
+    duration: Duration,
+) -> Result<()> {
+    let purpose = Purpose::question("extend", &spec.name);
+    core.check(&purpose)?;
+    let consumer = consumer(core, spec);
+    // Noted first, so that no heartbeat can shorten it again.
+    consumer.note_extension(receipt.number, Instant::now().checked_add(duration));
+    let keys = &consumer.keys;
+    let (held, lease) = (keys.held(receipt.number), keys.lease(receipt.number));
+    let milliseconds = duration.as_millis().min(i64::MAX as u128 / 2).to_string();
+    let arguments: [&[u8]; 2] = [&receipt.stored, milliseconds.as_bytes()];
+    let reply =
+        core.commands.script(purpose, &scripts::EXTEND, &[&held, &lease], &arguments).await?;
+    if reply.number() == Some(1) { Ok(()) } else { Err(lease_lost(&purpose)) }
+}
+
+fn lease_lost(purpose: &Purpose<'_>) -> crate::Error {
+    let why = "the lease ran out and the item was given to somebody else; use a longer one";
+    purpose.error(ErrorKind::LeaseLost, why)
+}
+
+pub(super) async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
+    let purpose = Purpose::question("count", &spec.name);
+    core.check(&purpose)?;
+    if let Some(consumer) = core.consumers.find(&spec.name) {
+        // Confirmations that only wait for company should not count as leased.
+        claimer::flush(core, &consumer).await;
+    }
+    let keys = Keys::new(core, &spec.name);
+    keeper::reap(core, &keys, spec.max_deliveries).await?;
+    let names = [keys.epochs.as_str(), &keys.list, &keys.dead];
+    let arguments = [keys.helds.as_bytes()];
+    let reply = core.commands.script(purpose, &scripts::STATS, &names, &arguments).await?;
+    let mut counts = reply.items().into_iter().map(|reply| reply.number().unwrap_or_default());
+    let mut count = || counts.next().unwrap_or_default() as usize;
+    Ok(QueueStats { waiting: count(), leased: count(), dead: count() })
+}
+
+pub(super) async fn peek(
+    core: &Core,
+    spec: &QueueSpec,
+    from: Shelf,
+    limit: usize,
+) -> Result<Vec<Bytes>> {
+    let purpose = Purpose::question("peek", &spec.name);
+    core.check(&purpose)?;
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    let keys = Keys::new(core, &spec.name);
+    let first = i64::try_from(limit).map_or(i64::MIN, |limit| -limit).to_string();
+    let command = Command::new("LRANGE").arg(keys.shelf(from)).arg(first).arg("-1");
+    let items = core.commands.run(purpose, &command).await?.items();
+    Ok(items.into_iter().rev().filter_map(Reply::bytes).map(|item| unmarked(&item).0).collect())
+}
+
+pub(super) async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
+    let purpose = Purpose::change("purge", &spec.name);
+    core.check(&purpose)?;
+    let keys = Keys::new(core, &spec.name);
+    let key = keys.shelf(shelf);
+    let mut commands = vec![Command::new("LLEN").arg(key), Command::new("UNLINK").arg(key)];
+    if shelf == Shelf::Waiting {
+        commands.push(Command::new("DEL").arg(&keys.shut));
+        commands.push(Command::new("PUBLISH").arg(&keys.hint).arg("purge"));
+    }
+    let replies = core.commands.transaction(purpose, commands).await?;
+    if let Some(consumer) = core.consumers.find(&spec.name) {
+        consumer.poke();
+    }
+    Ok(replies.first().and_then(Reply::number).unwrap_or_default() as usize)
+}
+
+pub(super) async fn redrive(core: &Core, spec: &QueueSpec, limit: usize) -> Result<usize> {
+    let purpose = Purpose::change("redrive", &spec.name);
+    core.check(&purpose)?;
+    let keys = Keys::new(core, &spec.name);
+    let mut moved = 0;
+    // In portions: a script keeps everybody else waiting.
+    while moved < limit {
+        let portion = (limit - moved).min(1000);
+        let arguments = portion.to_string();
+        let names = [keys.dead.as_str(), &keys.list];
+        let arguments = [arguments.as_bytes()];
+        let reply = core.commands.script(purpose, &scripts::REDRIVE, &names, &arguments).await?;
+        let count = reply.number().unwrap_or_default() as usize;
+        moved += count;
+        if count < portion {
+            break;
+        }
+    }
+    Ok(moved)
+}
+
+pub(super) async fn shut_down(core: &Core, spec: &QueueSpec) -> Result<()> {
+    let purpose = Purpose::question("shut down", &spec.name);
+    core.check(&purpose)?;
+    let keys = Keys::new(core, &spec.name);
+    let arguments = [keys.hint.as_bytes()];
+    core.commands.script(purpose, &scripts::SHUT_DOWN, &[&keys.shut], &arguments).await?;
+    if let Some(consumer) = core.consumers.find(&spec.name) {
+        consumer.poke();
+    }
+    Ok(())
+}
+
+impl Keys {
+    fn shelf(&self, shelf: Shelf) -> &str {
+        match shelf {
+            Shelf::Waiting => &self.list,
+            Shelf::Dead => &self.dead,
+        }
+    }
+}
+
+/// An item without its marks, and how many there were: one space for each delivery before.
+fn unmarked(stored: &Bytes) -> (Bytes, u32) {
+    let marks = stored.iter().take_while(|&&byte| byte == b' ').count();
+    (stored.slice(marks..), u32::try_from(marks).unwrap_or(u32::MAX))
+}
