@@ -34,6 +34,7 @@ impl Failure {
             Some("NoSuchRemoteError" | "RemoteInvocationError") => {
                 json!(["pymq.exceptions.RpcException"])
             }
+            Some("EncodeError") => json!(["TypeError"]),
             _ => json!([]),
         };
         json!({"error": [class, arguments], "bases": bases})
@@ -52,6 +53,7 @@ fn class_of(kind: ErrorKind) -> &'static str {
         ErrorKind::Remote | ErrorKind::Timeout => "pymq.exceptions.RemoteInvocationError",
         ErrorKind::ProviderLost => "pymq.exceptions.ProviderLostError",
         ErrorKind::Decode => "pymq.exceptions.DecodeError",
+        ErrorKind::Encode => "pymq.exceptions.EncodeError",
         _ => "pymq.Error",
     }
 }

@@ -24,10 +24,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from pymq.provider.redis import RedisConfig
+
 import pymq
 import shared_types
 from description import build, class_name, describe
-from pymq.provider.redis import RedisConfig
 
 Command = dict[str, Any]
 
@@ -117,7 +118,7 @@ def task_done(command: Command) -> None:
 
 
 def work(command: Command) -> None:
-    """Works until the process ends: each item is noted, with its deliveries, before it is settled."""
+    """Works until the process ends: each item is noted, with its deliveries, then settled."""
     jobs, done = queue(command), pymq.queue(command["done"])
     while True:
         job = jobs.get_delivery()

@@ -11,8 +11,8 @@ import functools
 import itertools
 import json
 import os
-import socket
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
