@@ -50,9 +50,7 @@ class Event:
     note: str
     meta: Dict[str, Any]  # noqa: UP006
 
-    def __init__(
-        self, id, name, source, score, parent, active, tags, points, user, note, meta
-    ):
+    def __init__(self, id, name, source, score, parent, active, tags, points, user, note, meta):
         self.id = id
         self.name = name
         self.source = source

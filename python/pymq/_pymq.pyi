@@ -213,6 +213,8 @@ class Completions:
     def begin_connect(self, token: int, url: str, namespace: str = "global") -> None: ...
     def begin_close(self, token: int, bus: Bus) -> None: ...
 
+from typing_extensions import Self
+
 # ---- codec: values to bytes and back
 
 class Plan:
@@ -334,7 +336,7 @@ class CodecCore:
         strict: bool,
         max_bytes: int,
         max_depth: int,
-    ) -> CodecCore: ...
+    ) -> Self: ...
     def encode(self, value: Any, what: str = "event") -> bytes:
         """An event or a queue item as JSON; raises `EncodeError`, which calls it `what`."""
 

@@ -15,7 +15,9 @@ def sent(plan, *args, **kwargs):
     return codec.decode_call(*codec.encode_call(args, kwargs), plan)
 
 
-def order(order: c.Order, point: c.Point = c.Point(0, 0), *rest: int, note: str = "", **more: c.User):
+def order(
+    order: c.Order, point: c.Point = c.Point(0, 0), *rest: int, note: str = "", **more: c.User
+):
     """Has a parameter of each kind."""
 
 

@@ -142,9 +142,7 @@ def test_rich_values_come_back_from_calls(one, other):
 
     def fn(*args, **kwargs): ...
 
-    args, kwargs = codec.decode_call(
-        *codec.encode_call((one, other), {"k": other}), call_plan(fn)
-    )
+    args, kwargs = codec.decode_call(*codec.encode_call((one, other), {"k": other}), call_plan(fn))
     assert typed_equal([*args, kwargs], [one, other, {"k": other}])
     assert typed_equal(codec.decode_result(*codec.encode_result(one)), one)
 
