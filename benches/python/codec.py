@@ -130,7 +130,8 @@ def ours_and_msgspec() -> dict[str, dict[str, float]]:
     theirs = encoder.encode(struct)
     untagged = theirs
     decoded = codec.decode(ours, plan)
-    assert decoded.points == value.points and vars(decoded.user) == vars(value.user)
+    assert decoded.points == value.points
+    assert vars(decoded.user) == vars(value.user)
     assert type(codec.decode(ours)) is Event
     print(f"event: {len(theirs)} bytes from msgspec, {len(ours)} from pymq with its types")
     return {

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from inspect import Signature
 from typing import Any, Final, final
 
+from typing_extensions import Self
+
 __version__: Final[str]
 
 @final
@@ -212,8 +214,6 @@ class Completions:
     def begin_join(self, token: int, queue: Queue) -> None: ...
     def begin_connect(self, token: int, url: str, namespace: str = "global") -> None: ...
     def begin_close(self, token: int, bus: Bus) -> None: ...
-
-from typing_extensions import Self
 
 # ---- codec: values to bytes and back
 
