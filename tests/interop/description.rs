@@ -153,9 +153,13 @@ impl<'de> Visitor<'de> for Describer {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
+        let mut items: Vec<(Value, Value)> = Vec::new();
         while let Some((Described(key), Described(item))) = map.next_entry()? {
-            items.push(json!([key, item]));
+            // Of equal keys the last one counts, as in every reader of JSON.
+            match items.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, earlier)) => *earlier = item,
+                None => items.push((key, item)),
+            }
         }
         Ok(json!({"dict": items}))
     }
