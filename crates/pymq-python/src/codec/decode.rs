@@ -111,8 +111,9 @@ impl<'py> Decoder<'_, 'py> {
     fn unwrapped(self, value: Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, Node<'py>)> {
         let Ok(dict) = value.cast_exact::<PyDict>() else { return Ok((value, Node::default())) };
         let tag = dict.get_item(intern!(self.py, "__type"))?;
+        let was_tagged = tag.is_some();
         let mut node = Node::default();
-        if tag.is_some() {
+        if was_tagged {
             dict.del_item(intern!(self.py, "__type"))?;
             if let Some(types) = dict.get_item(intern!(self.py, "__types"))? {
                 dict.del_item(intern!(self.py, "__types"))?;
@@ -131,7 +132,8 @@ impl<'py> Decoder<'_, 'py> {
             node.own = node.own.or(tag);
             return Ok((object, node));
         }
-        if let Some(list) = dict.get_item(intern!(self.py, "__list"))? {
+        // No peer writes this one without a tag: alone it is a user's own key.
+        if was_tagged && let Some(list) = dict.get_item(intern!(self.py, "__list"))? {
             node.each = node.each.or_else(|| tag.map(Bound::into_any));
             return Ok((list, node));
         }
