@@ -50,9 +50,7 @@ class Event:
     note: str
     meta: Dict[str, Any]  # noqa: UP006
 
-    def __init__(
-        self, id, name, source, score, parent, active, tags, points, user, note, meta
-    ):
+    def __init__(self, id, name, source, score, parent, active, tags, points, user, note, meta):
         self.id = id
         self.name = name
         self.source = source
@@ -132,7 +130,8 @@ def ours_and_msgspec() -> dict[str, dict[str, float]]:
     theirs = encoder.encode(struct)
     untagged = theirs
     decoded = codec.decode(ours, plan)
-    assert decoded.points == value.points and vars(decoded.user) == vars(value.user)
+    assert decoded.points == value.points
+    assert vars(decoded.user) == vars(value.user)
     assert type(codec.decode(ours)) is Event
     print(f"event: {len(theirs)} bytes from msgspec, {len(ours)} from pymq with its types")
     return {

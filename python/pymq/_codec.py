@@ -9,11 +9,15 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+from typing import TYPE_CHECKING
 
 from pymq import _plans, _types
 from pymq._plans import call_plan, plan_for, register
 from pymq._pymq import CallPlan, CodecCore, Plan
 from pymq.exceptions import DecodeError, EncodeError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "CallPlan",
@@ -48,7 +52,7 @@ class Codec(CodecCore):
         strict: bool = False,
         max_bytes: int = MAX_BYTES,
         max_depth: int = MAX_DEPTH,
-    ) -> Codec:
+    ) -> Self:
         if trust not in ("loaded", "declared"):
             raise ValueError(f"trust is 'loaded' or 'declared', not {trust!r}")
         if not 1 <= max_depth <= MAX_DEPTH:

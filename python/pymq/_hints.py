@@ -14,10 +14,9 @@ import typing
 from collections.abc import Callable, Hashable, Sized
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
-try:
-    from typing import NotRequired, Required
-except ImportError:  # Python 3.10
-    NotRequired = Required = None  # type: ignore[assignment]
+# Python 3.10 has neither.
+NotRequired: Any = getattr(typing, "NotRequired", None)
+Required: Any = getattr(typing, "Required", None)
 
 #: Hints that say nothing about how to build a value.
 OPEN: tuple[Any, ...] = (

@@ -24,7 +24,7 @@ def constructor(cls: type) -> list[Parameter] | None:
     """The constructor's parameters; None where no message can ever provide them all."""
     if _has_init_only_parameter(cls):
         return None
-    if cls.__init__ is object.__init__ and cls.__new__ is object.__new__:  # type: ignore[misc]
+    if not _types.overrides(cls, "__init__") and not _types.overrides(cls, "__new__"):
         return []
     try:
         signature = inspect.signature(cls)
@@ -55,26 +55,20 @@ def _has_init_only_parameter(cls: type) -> bool:
     )
 
 
-def rebuilder(cls: type) -> Reader:
+def rebuilder(cls: Any) -> Reader:
     """For subclasses of `str`, `int`, `float`, `tuple`, `list` and `dict`."""
+    base: Any
     for base in (str, int, float, tuple):
         if issubclass(cls, base):
-            return lambda value: base.__new__(cls, value)  # type: ignore[call-overload]
-    if issubclass(cls, list):
+            return lambda value: base.__new__(cls, value)
+    base, fill = (list, list.extend) if issubclass(cls, list) else (dict, dict.update)
 
-        def rebuilt_list(value: list[Any]) -> Any:
-            built = list.__new__(cls)
-            list.extend(built, value)
-            return built
-
-        return rebuilt_list
-
-    def rebuilt_dict(value: dict[Any, Any]) -> Any:
-        built = dict.__new__(cls)
-        dict.update(built, value)
+    def rebuilt(value: Any) -> Any:
+        built = base.__new__(cls)
+        fill(built, value)
         return built
 
-    return rebuilt_dict
+    return rebuilt
 
 
 def enum_reader(cls: type) -> Reader:
@@ -122,7 +116,7 @@ def exception_reader(cls: type) -> Reader:
     return read
 
 
-def text_subclass_reader(cls: type, text: _types.TextType) -> Reader:
+def text_subclass_reader(cls: Any, text: _types.TextType) -> Reader:
     """For a program's own subclass of `datetime`, `Decimal` and their like."""
     if issubclass(cls, datetime.timedelta):
 

@@ -321,7 +321,9 @@ class _Builder:
         return self.object(cls, tag, args)
 
     def text(self, cls: type, text: _types.TextType) -> Plan:
-        if cls is text.cls or issubclass(type(text.cls()) if _is_path(cls) else text.cls, cls):
+        if cls is text.cls or issubclass(
+            type(text.cls()) if _types.is_path(cls) else text.cls, cls
+        ):
             return Plan.scalar(text.cls, text.tag, text.read)
         return Plan.scalar(cls, _types.fullname(cls), _models.text_subclass_reader(cls, text))
 
@@ -341,11 +343,9 @@ class _Builder:
         hints = _hints.of_class(cls, args)
         slots = _types.slots_of(cls)
         has_dict = _types.has_dict(cls)
-        overridden = cls.__setattr__ is not object.__setattr__
+        overridden = _types.overrides(cls, "__setattr__")
         made = dataclasses.is_dataclass(cls) or _types.is_attrs(cls)
-        direct = (
-            has_dict and not slots and not overridden and not any(_types.data_descriptors(cls))
-        )
+        direct = has_dict and not slots and not overridden and not any(_types.data_descriptors(cls))
         return Plan.object(
             cls,
             tag,
@@ -356,10 +356,6 @@ class _Builder:
             has_dict=has_dict,
             frozen=made and overridden,
         )
-
-
-def _is_path(cls: type) -> bool:
-    return issubclass(cls, _types.pathlib.PurePath)
 
 
 def _is_buildable(cls: type) -> bool:

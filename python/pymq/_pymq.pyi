@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from inspect import Signature
 from typing import Any, Final, final
 
+from typing_extensions import Self
+
 __version__: Final[str]
 
 @final
@@ -334,7 +336,7 @@ class CodecCore:
         strict: bool,
         max_bytes: int,
         max_depth: int,
-    ) -> CodecCore: ...
+    ) -> Self: ...
     def encode(self, value: Any, what: str = "event") -> bytes:
         """An event or a queue item as JSON; raises `EncodeError`, which calls it `what`."""
 

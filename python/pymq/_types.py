@@ -144,9 +144,7 @@ def _read_decimal(value: Any) -> decimal.Decimal:
 TEXT_TYPES: dict[type, TextType] = {
     entry.cls: entry
     for entry in (
-        _text(
-            datetime.datetime, "datetime.datetime", datetime.datetime.isoformat, _read_datetime
-        ),
+        _text(datetime.datetime, "datetime.datetime", datetime.datetime.isoformat, _read_datetime),
         _text(datetime.date, "datetime.date", datetime.date.isoformat, datetime.date.fromisoformat),
         _text(datetime.time, "datetime.time", datetime.time.isoformat, _read_time),
         _text(datetime.timedelta, "datetime.timedelta", _write_timedelta, _read_timedelta),
@@ -231,6 +229,16 @@ def is_data(cls: type) -> bool:
 
 
 _PLAIN_BASES = (object, str, int, float, list, dict)
+
+
+def overrides(cls: type, name: str) -> bool:
+    """Does the class have a special method other than that of `object`?"""
+    return getattr(cls, name) is not getattr(object, name)
+
+
+def is_path(cls: type) -> bool:
+    """A path, pure or not."""
+    return issubclass(cls, pathlib.PurePath)
 
 
 def _defines(cls: type, name: str) -> bool:

@@ -1,37 +1,102 @@
-"""Every exception of the package, under one root.
+"""What can go wrong: the original's exceptions, and those of this library under one base.
 
-The names of the original stay: code that catches `RpcException` catches what replaces it here.
+An exception that an old program catches is raised for everything that is its kind: all failures of
+calls are a `RpcException`, and who catches `PymqError` misses nothing of ours.
 """
 
+from __future__ import annotations
+
+import queue
+
 __all__ = [
+    "CallTimeoutError",
+    "ClosedError",
+    "ConfigError",
+    "ConnectionLostError",
     "DecodeError",
     "EncodeError",
+    "LeaseLostError",
     "NoSuchRemoteError",
+    "OutcomeUnknownError",
+    "ProviderLostError",
     "PymqError",
     "RemoteInvocationError",
     "RpcException",
+    "ServerError",
+    "ShutDown",
+    "UnsupportedError",
 ]
 
 
 class PymqError(Exception):
-    """Root of all exceptions that the package raises by itself."""
-
-
-class EncodeError(PymqError, TypeError):
-    """A value cannot be sent; the message names its place in the value and its type."""
-
-
-class DecodeError(PymqError, ValueError):
-    """A message cannot be read, or not as what the receiver asks for."""
+    """The base of all exceptions of this package, but for `queue.Full` and `queue.Empty`."""
 
 
 class RpcException(PymqError):
-    """Root of what goes wrong in remote calls."""
+    """A remote procedure call that did not give a result."""
 
 
 class RemoteInvocationError(RpcException):
-    """The remote function raised: the arguments are the exception's type name and its own."""
+    """The remote function failed; the arguments are its error's type name and its arguments."""
+
+    #: The provider's id where it is known; those of the original are anonymous.
+    provider: str | None = None
 
 
 class NoSuchRemoteError(RpcException):
-    """Nobody exposes a function of this name."""
+    """Nobody exposes a function of that name."""
+
+
+class ProviderLostError(RemoteInvocationError):
+    """The provider died, or fell silent, while it ran the call."""
+
+
+class CallTimeoutError(RemoteInvocationError, TimeoutError):
+    """The call took longer than its timeout; the function may still run, or have run."""
+
+
+class ClosedError(PymqError):
+    """The bus was closed, or belongs to another process; connect a new one."""
+
+
+class ConnectionLostError(PymqError, ConnectionError):
+    """There is no connection to the server; nothing was done, trying again is safe."""
+
+
+class OutcomeUnknownError(ConnectionLostError):
+    """The connection was lost before the answer came: it may or may not have been done."""
+
+
+class LeaseLostError(PymqError):
+    """The lease of a delivery ran out; the item belongs to somebody else now."""
+
+
+class UnsupportedError(PymqError, NotImplementedError):
+    """The transport of this bus cannot do that."""
+
+
+class ConfigError(PymqError, ValueError):
+    """An address, a name or an option that cannot be used."""
+
+
+class ServerError(PymqError):
+    """The server refused; the message has its words."""
+
+
+class DecodeError(PymqError, ValueError):
+    """Bytes that are not what they should be: malformed, too deep, too large, of a wrong type."""
+
+
+class EncodeError(PymqError, TypeError):
+    """A value that cannot be sent; the message names the field's path and its type."""
+
+
+if hasattr(queue, "ShutDown"):
+
+    class ShutDown(PymqError, queue.ShutDown):
+        """The queue was shut down for everyone; purge it to use it again."""
+
+else:
+
+    class ShutDown(PymqError):  # type: ignore[no-redef]
+        """The queue was shut down for everyone; purge it to use it again."""

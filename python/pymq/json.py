@@ -53,11 +53,11 @@ class DeepDictDecoder(json.JSONDecoder):
     #: The class to build, whatever the message says.
     target_class: Any = None
 
-    def decode(self, s: str, _w: Callable[..., Any] = json.decoder.WHITESPACE.match) -> Any:
+    def decode(self, s: str, _w: Callable[..., Any] | None = None) -> Any:
         if type(self)._load_class is DeepDictDecoder._load_class:
             plan = None if self.target_class is None else plan_for(self.target_class)
             return _codec.decode(s.encode("utf-8", "surrogatepass"), plan, "value")
-        return self._decode_as_told(super().decode(s, _w))
+        return self._decode_as_told(super().decode(s, **({} if _w is None else {"_w": _w})))
 
     @classmethod
     def for_type(cls, target_class: Any) -> Callable[..., DeepDictDecoder]:

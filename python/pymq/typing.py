@@ -35,16 +35,16 @@ def is_generic(cls: Any) -> bool:
 
 def load_class(classname: str) -> Any:
     """The class of this full name among builtins and loaded modules, or None: never imports."""
-    module_name, _, rest = classname.partition(".")
-    if not rest:
+    if "." not in classname:
         found = vars(builtins).get(classname)
         return found if isinstance(found, type) else None
     module, path = _loaded_module(classname)
-    found = module and object.__getattribute__(module, "__dict__")
+    # Not `getattr`: a module's own may import.
+    names = {} if module is None else object.__getattribute__(module, "__dict__")
+    found = None
     for name in path:
-        if isinstance(found, type):
-            found = found.__dict__
-        found = found.get(name) if hasattr(found, "get") else None
+        found = names.get(name)
+        names = vars(found) if isinstance(found, type) else {}
     return found if isinstance(found, type) else None
 
 

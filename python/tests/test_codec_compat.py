@@ -100,7 +100,16 @@ def test_load_class_finds_loaded_classes_and_imports_nothing():
     assert load_class("codec_classes.User") is c.User
     assert load_class("json.JSONDecoder") is json.JSONDecoder
     before = set(sys.modules)
-    for name in ("this", "antigravity.X", "nowhere.X", "eval", "os.system", "codec_classes", "", "."):
+    for name in (
+        "this",
+        "antigravity.X",
+        "nowhere.X",
+        "eval",
+        "os.system",
+        "codec_classes",
+        "",
+        ".",
+    ):
         assert load_class(name) is None
     assert set(sys.modules) == before
 

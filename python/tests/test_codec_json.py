@@ -69,7 +69,8 @@ def test_floats_are_written_as_python_writes_them(number):
 
 FRAGMENTS = st.sampled_from(
     [*'{}[],:"\\ \n\t\r-+.0123456789eEu/', "null", "true", "false", "NaN", "Infinity", "1e400",
-     "\\ud800", "\\udc00", "\\u0000", '"a"', "0.1", "1E5", "-0", "ä", "\ufeff", "\x00", "\x7f", "9" * 25]
+     "\\ud800", "\\udc00", "\\u0000", '"a"', "0.1", "1E5", "-0", "ä", "\ufeff", "\x00", "\x7f",
+     "9" * 25]
 )  # fmt: skip
 
 
@@ -142,9 +143,7 @@ def test_rich_values_come_back_from_calls(one, other):
 
     def fn(*args, **kwargs): ...
 
-    args, kwargs = codec.decode_call(
-        *codec.encode_call((one, other), {"k": other}), call_plan(fn)
-    )
+    args, kwargs = codec.decode_call(*codec.encode_call((one, other), {"k": other}), call_plan(fn))
     assert typed_equal([*args, kwargs], [one, other, {"k": other}])
     assert typed_equal(codec.decode_result(*codec.encode_result(one)), one)
 

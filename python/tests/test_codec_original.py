@@ -39,7 +39,7 @@ for line in sys.stdin:
         print(json.dumps(["loud", repr(error)]))
     else:
         right = eval(expected)
-        same = got == right or vars(got) == vars(right) if hasattr(got, "__dict__") else got == right
+        same = got == right or hasattr(got, "__dict__") and vars(got) == vars(right)
         print(json.dumps(["right" if same else "wrong", repr(got)]))
 """
 
@@ -219,5 +219,7 @@ def test_what_the_original_writes_is_read_right(original):
             assert original.version == "0.2.2", row
             continue
         expected = LOSES.get(row, eval(row))
+        if original.version == "0.2.2" and row in ("[(1, 2)]", "[c.Point(1, 2), c.Point(3, 4)]"):
+            expected = [list(element) for element in expected]
         assert (row, codec.decode(text.encode())) == (row, expected)
         assert codec.decode(text.encode(), plan_for(type(eval(row)))) == eval(row) or row in LOSES

@@ -131,7 +131,9 @@ def test_an_unknown_tag_is_warned_of_once(caplog):
     assert "'nowhere.X'" in caplog.text
 
 
-@pytest.mark.parametrize("tag", [123, None, [], {}, "", "x" * 2**20, "a..b", "\0", "a.b\n", "a b.C"])
+@pytest.mark.parametrize(
+    "tag", [123, None, [], {}, "", "x" * 2**20, "a..b", "\0", "a.b\n", "a b.C"]
+)
 def test_an_impossible_tag_is_an_unknown_one(tag):
     data = json.dumps({"__type": tag, "a": 1}).encode()
     assert everywhere(data) == {"a": 1}

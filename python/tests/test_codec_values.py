@@ -1,5 +1,8 @@
 """Every kind of value comes back as it was sent, with a hint and without."""
 
+# The generics of `typing` are what is tested here.
+# ruff: noqa: UP006, UP007, UP035, UP045
+
 from __future__ import annotations
 
 import collections
@@ -225,9 +228,7 @@ class TestEveryValue:
 
         from pymq._codec import call_plan
 
-        args, kwargs = codec.decode_call(
-            *codec.encode_call((value,), {"k": value}), call_plan(fn)
-        )
+        args, kwargs = codec.decode_call(*codec.encode_call((value,), {"k": value}), call_plan(fn))
         self.same(args[0], value)
         self.same(kwargs["k"], value)
         self.same(codec.decode_result(*codec.encode_result(value)), value)
@@ -282,7 +283,11 @@ HINTS = [
     (b"[1,1]", FrozenSet[int], frozenset({1})),
     (b"[1,1]", set, {1}),
     (b'{"1":[1,2]}', Dict[int, c.Point], {1: c.Point(1, 2)}),
-    (b'{"title":1,"poster":[1,2],"more":0}', Movie, {"title": "1", "poster": c.Point(1, 2), "more": 0}),
+    (
+        b'{"title":1,"poster":[1,2],"more":0}',
+        Movie,
+        {"title": "1", "poster": c.Point(1, 2), "more": 0},
+    ),
     (b"[1,2]", Optional[c.Point], c.Point(1, 2)),
     (b"[1,2]", Union[str, c.Point, None], c.Point(1, 2)),
     (b'"a"', Union[int, str], "a"),
@@ -301,8 +306,11 @@ HINTS = [
     (b'"AP8="', bytes, b"\x00\xff"),
     (b'"x"', pathlib.Path, pathlib.Path("x")),
     (b'{"a":1,"b":[1]}', Any, {"a": 1, "b": [1]}),
-    (b'{"id":"1","user":{"id":2,"email":"e"},"points":[[1,2]]}', c.Event,
-     c.Event(1, c.User(2, "e"), [c.Point(1, 2)])),
+    (
+        b'{"id":"1","user":{"id":2,"email":"e"},"points":[[1,2]]}',
+        c.Event,
+        c.Event(1, c.User(2, "e"), [c.Point(1, 2)]),
+    ),
     (b'"abc"', Custom, "ABC"),
     (b'["a"]', ValueError, None),
 ]
@@ -327,7 +335,7 @@ def test_a_generic_class_hints_its_fields_by_its_argument():
 
 def test_hints_may_be_unions_of_the_new_syntax():
     assert codec.decode(b"[1,2]", plan_for(int | c.Point | None)) == c.Point(1, 2)
-    assert codec.decode(b'[[1,2]]', plan_for(list[c.Point])) == [c.Point(1, 2)]
+    assert codec.decode(b"[[1,2]]", plan_for(list[c.Point])) == [c.Point(1, 2)]
 
 
 def test_a_field_declared_as_the_base_comes_back_as_the_derived_class():
@@ -428,7 +436,7 @@ def test_what_cannot_be_encoded_names_its_path_and_type():
 
     lines = [Line(), Line()]
     lines[1].lock = threading.Lock()
-    with pytest.raises(EncodeError, match=r"^event\.orders\[1\]\.lock: cannot encode threading.Lock"):
+    with pytest.raises(EncodeError, match=r"^event\.orders\[1\]\.lock: cannot encode threading\.L"):
         codec.encode(c.bare(orders=lines))
     with pytest.raises(TypeError, match=r'^args\[0\]\["k"\]: cannot encode'):
         codec.encode_call(({"k": threading.Lock()},), {})

@@ -1,11 +1,53 @@
 //! The Python edge: the whole native API on one screen.
+//!
+//! It converts, waits without the GIL, and converts. No thread of ours ever attaches to Python, and
+//! nothing here calls a Python function of the user's: Python threads come in and pull.
+
 use pyo3::prelude::*;
 
+mod bell;
+mod bus;
 mod codec;
+mod completions;
+mod error;
+mod intake;
+mod operation;
+mod process;
+mod provider;
+mod queue;
+mod runtime;
+mod source;
+mod subscription;
+mod wait;
 
 /// Native core of the Python package `pymq`.
 #[pymodule(gil_used = true)]
 mod _pymq {
     #[pymodule_export]
     use crate::codec::{CallPlan, CodecCore, Encoding, Plan, forget_tags};
+
+    #[pymodule_export]
+    use crate::bus::Bus;
+    #[pymodule_export]
+    use crate::completions::Completions;
+    #[pymodule_export]
+    use crate::intake::Intake;
+    #[pymodule_export]
+    use crate::provider::Call;
+    #[pymodule_export]
+    use crate::provider::Missing;
+    #[pymodule_export]
+    use crate::provider::Provider;
+    #[pymodule_export]
+    use crate::provider::Reply;
+    #[pymodule_export]
+    use crate::queue::Delivery;
+    #[pymodule_export]
+    use crate::queue::Queue;
+    #[pymodule_export]
+    use crate::subscription::Subscription;
+
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "a Python module's name for it")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
 }

@@ -475,14 +475,23 @@ impl ByteDelivery {
         self.settle_soon(Settlement::Ack);
     }
 
-    /// As [`Delivery::extend`].
+    /// Gives the item back to the head of its queue, uncounted: it was never handed to anybody. Does
+    /// not wait, works on any thread.
+    pub fn give_back(mut self) {
+        self.settle_soon(Settlement::Return);
+    }
+
+    /// As [`Delivery::extend`]; the future does not hold the delivery, which may be settled meanwhile.
     ///
     /// # Errors
     /// As [`Delivery::ack`].
-    pub async fn extend(&self, duration: Duration) -> Result<()> {
-        match &self.receipt {
-            Some(receipt) => self.queue.transport.extend(&self.queue.spec, receipt, duration).await,
-            None => Ok(()),
+    pub fn extend(&self, duration: Duration) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (queue, receipt) = (self.queue.clone(), self.receipt.clone());
+        async move {
+            match &receipt {
+                Some(receipt) => queue.transport.extend(&queue.spec, receipt, duration).await,
+                None => Ok(()),
+            }
         }
     }
 

@@ -18,7 +18,10 @@ use super::plan::Plan;
 /// Levels of an envelope around arguments and results.
 const ENVELOPE: usize = 2;
 
-type Parts<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>);
+pub(super) type CallParts<'py> =
+    (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>);
+
+pub(super) type ResultParts<'py> = (Bound<'py, PyBytes>, String, Option<Bound<'py, PyBytes>>);
 
 /// The parameters of a function, with plans for their hints.
 #[pyclass(frozen, module = "pymq._pymq")]
@@ -129,7 +132,7 @@ pub(super) fn encode<'py>(
     codec: &CodecCore,
     args: &Bound<'py, PyTuple>,
     kwargs: &Bound<'py, PyDict>,
-) -> PyResult<Parts<'py>> {
+) -> PyResult<CallParts<'py>> {
     let py = args.py();
     let mut encoder = Encoder::new(codec, py, ENVELOPE);
     let mut tree = Branch::named(&encoder.types);
@@ -244,8 +247,6 @@ pub(super) fn encode_result<'py>(
     let types = has_tree.then(|| PyBytes::new(py, &encoder.types));
     Ok((PyBytes::new(py, &encoder.out), result_type, types))
 }
-
-pub(super) type ResultParts<'py> = (Bound<'py, PyBytes>, String, Option<Bound<'py, PyBytes>>);
 
 /// An exception must reach the caller, whatever its arguments are: as their texts then.
 fn raised<'py>(

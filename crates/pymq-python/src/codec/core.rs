@@ -35,9 +35,11 @@ pub struct CodecCore {
     pub(super) strict: bool,
     hooks: Hooks,
     /// The class is kept with its encoding, so its address is not used again.
-    encodings: Mutex<HashMap<usize, (Py<PyType>, Arc<Py<Encoding>>)>>,
+    encodings: Mutex<HashMap<usize, Known>>,
     tags: Mutex<(u64, HashMap<String, Py<Plan>>)>,
 }
+
+type Known = (Py<PyType>, Arc<Py<Encoding>>);
 
 /// What the codec asks Python, each thing once.
 #[derive(Debug)]
@@ -104,7 +106,7 @@ impl CodecCore {
         &self,
         args: &Bound<'py, PyTuple>,
         kwargs: &Bound<'py, PyDict>,
-    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>)> {
+    ) -> PyResult<call::CallParts<'py>> {
         call::encode(self, args, kwargs)
     }
 
@@ -122,10 +124,7 @@ impl CodecCore {
     }
 
     /// Encodes a call's result: its JSON, `result_type`, and its types tree.
-    fn encode_result<'py>(
-        &self,
-        value: &Bound<'py, PyAny>,
-    ) -> PyResult<(Bound<'py, PyBytes>, String, Option<Bound<'py, PyBytes>>)> {
+    fn encode_result<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<call::ResultParts<'py>> {
         call::encode_result(self, value)
             .map_err(|fault| fault.into_encode_error(value.py(), "result"))
     }

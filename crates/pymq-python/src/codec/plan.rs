@@ -163,6 +163,7 @@ fn listed(py: Python<'_>, values: &[Py<PyAny>]) -> String {
     texts.join(", ")
 }
 
+type ParameterTuple = (Py<PyString>, Py<PyString>, bool, bool);
 type FieldList = Vec<(Py<PyString>, Py<Plan>)>;
 
 #[pymethods]
@@ -276,7 +277,7 @@ impl Plan {
         class: Py<PyType>,
         tag: String,
         fields: FieldList,
-        parameters: Option<Vec<(Py<PyString>, Py<PyString>, bool, bool)>>,
+        parameters: Option<Vec<ParameterTuple>>,
         direct: bool,
         slots: Vec<Py<PyString>>,
         has_dict: bool,

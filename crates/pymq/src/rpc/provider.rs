@@ -5,6 +5,7 @@
 //! provider is dead. It runs nothing: whoever holds the [`Provider`] does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -16,7 +17,7 @@ use super::{REPLIES_KEPT, REPLY_LIST_KEPT};
 use crate::error::Result;
 use crate::name::{self, Address, Id, Namespace};
 use crate::transport::{
-    Arrival, Filter, Limit, Receiver, Sender, Subscription, Transport, Weigh, mailbox,
+    Arrival, Filter, Limit, Receiver, Sender, Stamp, Subscription, Transport, Weigh, mailbox,
 };
 use crate::wire::{
     Arguments, Control, Outcome, Request, Response, ResponseExtension, ResponseKind, ToProvider,
@@ -91,19 +92,24 @@ impl Provider {
     /// error.
     pub async fn recv(&mut self) -> Option<Call> {
         loop {
-            match self.calls.recv().await? {
-                Arrival::Message(call) if call.is_due() => return Some(call),
-                Arrival::Message(_) | Arrival::Gap => {}
-                Arrival::Lagged(missed) => {
-                    let function = &self.desk.function;
-                    tracing::warn!(
-                        function,
-                        missed,
-                        "calls refused: more than 65,536 were waiting"
-                    );
-                }
+            let arrival = self.calls.recv().await?;
+            if let Some(call) = self.due(arrival) {
+                return Some(call);
             }
         }
+    }
+
+    /// As [`Receiver::poll_oldest`].
+    pub fn poll_oldest(&mut self, context: &mut Context<'_>) -> Poll<Option<Stamp>> {
+        self.calls.poll_oldest(context)
+    }
+
+    /// Moves the calls that came before `before`, out of `limit` arrivals at most, to the end of
+    /// `batch`; never waits.
+    pub fn drain(&mut self, before: Stamp, limit: usize, batch: &mut Vec<Call>) {
+        let mut arrivals = Vec::new();
+        self.calls.drain(before, limit, &mut arrivals);
+        batch.extend(arrivals.into_iter().filter_map(|arrival| self.due(arrival)));
     }
 
     /// Ends it and waits until the broker knows; calls that run may still be answered.
@@ -111,11 +117,32 @@ impl Provider {
     /// # Errors
     /// Does not fail today; a lost connection ends it as well.
     pub async fn end(self) -> Result<()> {
+        self.retire().await;
+        Ok(())
+    }
+
+    /// Begins to end it; the future returns when the broker knows. Calls that came before can still
+    /// be taken, and then there are no more.
+    pub fn retire(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut ended = self.desk.ended.subscribe();
         self.desk.end.notify_one();
-        // The sender lives in the desk, which `self` holds.
-        let _ = ended.wait_for(|ended| *ended).await;
-        Ok(())
+        async move {
+            // An error says that the provider is gone altogether.
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
+    }
+
+    /// A call that somebody still waits for.
+    fn due(&self, arrival: Arrival<Call>) -> Option<Call> {
+        match arrival {
+            Arrival::Message(call) => call.is_due().then_some(call),
+            Arrival::Gap => None,
+            Arrival::Lagged(missed) => {
+                let function = &self.desk.function;
+                tracing::warn!(function, missed, "calls refused: more than 65,536 were waiting");
+                None
+            }
+        }
     }
 }
 
@@ -132,6 +159,7 @@ impl Drop for Provider {
 
 /// Reads everything that arrives for a provider until it ends.
 async fn attend(desk: Arc<Desk>, mut subscription: Subscription) {
+    let ending = Ending(&desk);
     loop {
         let due = desk.lock().next_due();
         // All cancel-safe: a mailbox, a notification, a timer.
@@ -149,9 +177,18 @@ async fn attend(desk: Arc<Desk>, mut subscription: Subscription) {
     if let Err(error) = subscription.end().await {
         tracing::debug!(function = desk.function, %error, "could not unsubscribe a provider");
     }
-    desk.calls.close();
-    desk.ended.send_replace(true);
+    drop(ending);
     desk.finish_running().await;
+}
+
+/// Tells whoever takes the calls that there are no more, even if the task ends with its runtime.
+struct Ending<'a>(&'a Desk);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.calls.close();
+        self.0.ended.send_replace(true);
+    }
 }
 
 impl Desk {

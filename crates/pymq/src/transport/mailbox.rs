@@ -2,10 +2,12 @@
 //!
 //! It is bounded by count and by bytes, and its writers never wait: when it is full the oldest
 //! messages go, and the reader is told how many. It has one reader and knows nothing of threads or
-//! runtimes, so that either side may be dropped anywhere.
+//! runtimes, so that either side may be dropped anywhere. Every message bears a [`Stamp`], by which
+//! a reader of several mailboxes keeps to the order of arrival.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
@@ -21,6 +23,23 @@ pub enum Arrival<T> {
     Lagged(u64),
     /// The connection was lost and is back; what was sent meanwhile did not arrive.
     Gap,
+}
+
+/// The place of a message in the order of arrival, over all mailboxes of this process.
+///
+/// A message that was left after [`Sender::send`] of another one had returned has the larger stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    /// Later than every message.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    fn now() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Relaxed: the additions to one counter have one order, and it keeps to what happened before.
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// How much a mailbox holds before the oldest messages go.
@@ -60,6 +79,7 @@ pub fn mailbox<T: Weigh>(limit: Limit) -> (Sender<T>, Receiver<T>) {
         limit,
         missed: 0,
         gap: false,
+        lost_at: Stamp::NEVER,
         closed: false,
         reader: None,
     }));
@@ -67,11 +87,13 @@ pub fn mailbox<T: Weigh>(limit: Limit) -> (Sender<T>, Receiver<T>) {
 }
 
 struct State<T> {
-    queue: VecDeque<T>,
+    queue: VecDeque<(Stamp, T)>,
     bytes: usize,
     limit: Limit,
     missed: u64,
     gap: bool,
+    /// When the last loss happened, in the order of arrival.
+    lost_at: Stamp,
     closed: bool,
     reader: Option<Waker>,
 }
@@ -85,9 +107,16 @@ impl<T: Weigh> State<T> {
         if std::mem::take(&mut self.gap) {
             return Some(Arrival::Gap);
         }
-        let message = self.queue.pop_front()?;
+        let (_, message) = self.queue.pop_front()?;
         self.bytes -= message.weight();
         Some(Arrival::Message(message))
+    }
+
+    /// The stamp of what [`next`](Self::next) would give.
+    fn oldest(&self) -> Option<Stamp> {
+        let lost = (self.missed > 0 || self.gap).then_some(self.lost_at);
+        let first = self.queue.front().map(|(stamp, _)| *stamp);
+        lost.into_iter().chain(first).min()
     }
 }
 
@@ -113,19 +142,25 @@ impl<T: Weigh> Sender<T> {
     pub fn send(&self, message: T) {
         self.change(|state| {
             state.bytes += message.weight();
-            state.queue.push_back(message);
+            // Under the lock, so that the stamps within a mailbox rise.
+            state.queue.push_back((Stamp::now(), message));
             let Limit { messages, bytes } = state.limit;
             while state.queue.len() > messages || (state.bytes > bytes && state.queue.len() > 1) {
-                let oldest = state.queue.pop_front().expect("a queue over its limit has a first");
+                let (_, oldest) =
+                    state.queue.pop_front().expect("a queue over its limit has a first");
                 state.bytes -= oldest.weight();
                 state.missed += 1;
+                state.lost_at = Stamp::now();
             }
         });
     }
 
     /// Tells the reader that an unknown number of messages were lost on the way.
     pub fn gap(&self) {
-        self.change(|state| state.gap = true);
+        self.change(|state| {
+            state.gap = true;
+            state.lost_at = Stamp::now();
+        });
     }
 
     /// Ends the mailbox; the reader still gets what is in it.
@@ -180,14 +215,40 @@ impl<T: Weigh> Receiver<T> {
         }
     }
 
-    /// Moves what is there, `limit` arrivals at most, into `batch`; never waits.
-    pub fn drain(&mut self, batch: &mut Vec<Arrival<T>>, limit: usize) {
+    /// The stamp of the next arrival, which stays where it is; `None` when the mailbox was closed
+    /// and is empty. While nothing is there, the waker is kept for the next arrival.
+    pub fn poll_oldest(&mut self, context: &mut Context<'_>) -> Poll<Option<Stamp>> {
         let mut state = lock(&self.0);
-        while batch.len() < limit {
-            match state.next() {
-                Some(arrival) => batch.push(arrival),
-                None => return,
+        match state.oldest() {
+            Some(stamp) => Poll::Ready(Some(stamp)),
+            None if state.closed => Poll::Ready(None),
+            None => {
+                state.reader = Some(context.waker().clone());
+                Poll::Pending
             }
+        }
+    }
+
+    /// Moves what is there and was left before `before`, `limit` arrivals at most, to the end of
+    /// `batch`; never waits.
+    pub fn drain(&mut self, before: Stamp, limit: usize, batch: &mut Vec<Arrival<T>>) {
+        let mut state = lock(&self.0);
+        for _ in 0..limit {
+            if state.oldest().is_none_or(|oldest| oldest >= before) {
+                return;
+            }
+            batch.extend(state.next());
+        }
+    }
+
+    /// Ends the mailbox from this side: nothing more is accepted, what is in it can still be read.
+    pub fn close(&mut self) {
+        let mut state = lock(&self.0);
+        state.closed = true;
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
         }
     }
 
@@ -244,8 +305,12 @@ mod tests {
 
     fn all(receiver: &mut Receiver<Bytes>) -> Vec<Arrival<Bytes>> {
         let mut batch = Vec::new();
-        receiver.drain(&mut batch, 100);
+        receiver.drain(Stamp::NEVER, 100, &mut batch);
         batch
+    }
+
+    fn oldest(receiver: &mut Receiver<Bytes>) -> Poll<Option<Stamp>> {
+        receiver.poll_oldest(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
@@ -290,5 +355,41 @@ mod tests {
         let writer = std::thread::spawn(move || sender.gap());
         assert_eq!(receiver.recv_blocking(None), Some(Some(Arrival::Gap)));
         writer.join().expect("the writer does not panic");
+    }
+
+    #[test]
+    fn two_mailboxes_are_read_in_the_order_of_arrival() {
+        let ((one, mut first), (two, mut second)) = (small(), small());
+        for (sender, letter) in [(&one, "a"), (&two, "b"), (&one, "c")] {
+            sender.send(Bytes::from(letter));
+        }
+        let Poll::Ready(Some(border)) = oldest(&mut second) else { panic!("b waits") };
+        let mut batch = Vec::new();
+        first.drain(border, 100, &mut batch);
+        assert_eq!(batch, [Arrival::Message(Bytes::from("a"))]);
+        assert!(oldest(&mut first) > oldest(&mut second));
+    }
+
+    #[test]
+    fn a_loss_has_its_place_in_the_order_too() {
+        let (sender, mut receiver) = small();
+        sender.gap();
+        let Poll::Ready(Some(gap)) = oldest(&mut receiver) else { panic!("a gap waits") };
+        sender.send(Bytes::from("a"));
+        assert_eq!(oldest(&mut receiver), Poll::Ready(Some(gap)));
+        let mut batch = Vec::new();
+        receiver.drain(Stamp::NEVER, 1, &mut batch);
+        assert_eq!(batch, [Arrival::Gap]);
+        assert!(oldest(&mut receiver) > Poll::Ready(Some(gap)));
+    }
+
+    #[test]
+    fn a_reader_that_closes_still_reads_what_is_there() {
+        let (sender, mut receiver) = small();
+        sender.send(Bytes::from("last"));
+        receiver.close();
+        sender.send(Bytes::from("too late"));
+        assert_eq!(all(&mut receiver), [Arrival::Message(Bytes::from("last"))]);
+        assert_eq!(oldest(&mut receiver), Poll::Ready(None));
     }
 }

@@ -31,7 +31,7 @@ pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
 
-pub use mailbox::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
+pub use mailbox::{Arrival, Limit, Receiver, Sender, Stamp, Weigh, mailbox};
 
 /// The answer of an operation: ready at once, or a boxed future.
 ///
@@ -227,13 +227,13 @@ pub trait Guard: Send + Sync {
 /// A live subscription: read it as the [`Receiver`] it holds; drop it to end it.
 pub struct Subscription {
     messages: Receiver<Message>,
-    guard: Option<Box<dyn Guard>>,
+    guard: Box<dyn Guard>,
 }
 
 impl Subscription {
     /// A subscription that reads `messages` until `guard` is let go.
     pub fn new(messages: Receiver<Message>, guard: Box<dyn Guard>) -> Self {
-        Self { messages, guard: Some(guard) }
+        Self { messages, guard }
     }
 
     /// The mailbox.
@@ -250,11 +250,14 @@ impl Subscription {
     ///
     /// # Errors
     /// When the connection is lost meanwhile; the subscription is gone all the same.
-    pub async fn end(mut self) -> Result<()> {
-        match self.guard.take() {
-            Some(guard) => guard.release().await,
-            None => Ok(()),
-        }
+    pub async fn end(self) -> Result<()> {
+        self.guard.release().await
+    }
+
+    /// The mailbox, and what ends the subscription, for a reader that outlives its end: when the
+    /// guard was released, [`Receiver::close`] leaves what had arrived.
+    pub fn split(self) -> (Receiver<Message>, Box<dyn Guard>) {
+        (self.messages, self.guard)
     }
 }
 

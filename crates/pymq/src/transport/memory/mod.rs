@@ -19,7 +19,12 @@ mod queues;
 mod shelves;
 
 /// The brokers that have a name, for as long as anybody is connected to them.
-static NAMED: Mutex<Option<HashMap<String, Weak<Broker>>>> = Mutex::new(None);
+///
+/// By process: a forked child would find its parent's, with locks that nobody will open again.
+static NAMED: Mutex<Option<Named>> = Mutex::new(None);
+
+/// Brokers by process and name.
+type Named = HashMap<(u32, String), Weak<Broker>>;
 
 /// One connection to a broker of this process.
 ///
@@ -83,12 +88,13 @@ impl Memory {
 fn named(name: &str) -> Arc<Broker> {
     let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
     let named = named.get_or_insert_default();
-    if let Some(broker) = named.get(name).and_then(Weak::upgrade) {
+    let key = (std::process::id(), name.to_owned());
+    if let Some(broker) = named.get(&key).and_then(Weak::upgrade) {
         return broker;
     }
     named.retain(|_, broker| broker.strong_count() > 0);
     let broker = Arc::default();
-    named.insert(name.to_owned(), Arc::downgrade(&broker));
+    named.insert(key, Arc::downgrade(&broker));
     broker
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::Core;
 use super::client::{Command, Fault, Reply, Wire};
 use super::link::{Purpose, Script, jitter};
-use super::pubsub::{Name, Target};
+use super::routes::{Name, Target};
 use crate::error::Result;
 use crate::name::{Address, Form};
 use crate::transport::{Guard, Inbox, Limit, Sender, mailbox};

@@ -20,8 +20,9 @@ use uuid::Uuid;
 use self::client::{Command, Fault, Reply, Wire};
 use self::link::{Dialer, Link, Pool, Purpose, Stage};
 pub use self::options::{RedisEndpoint, RedisOptions};
-use self::pubsub::{Name, PubSub, Target};
+use self::pubsub::PubSub;
 use self::queue::Consumers;
+use self::routes::{Name, Target};
 use super::{
     Answer, Capabilities, Claimed, Events, Filter, Inbox, Inboxes, Limit, QueueSpec, QueueStats,
     Queues, Receipt, Settlement, Shelf, Subscription, Transport, Wait, answer, mailbox, pending,
@@ -35,6 +36,7 @@ mod link;
 mod options;
 mod pubsub;
 mod queue;
+mod routes;
 
 /// How long a waiting command may take to come back once it was told to.
 const UNBLOCKING: Duration = Duration::from_secs(6);

@@ -102,7 +102,7 @@ pub(super) fn without_password(url: &str) -> String {
         _ => url.to_owned(),
     };
     if let Some(query) = query {
-        let words: Vec<_> = query.split('&').map(|word| if_harmless(word)).collect();
+        let words: Vec<_> = query.split('&').map(if_harmless).collect();
         shown = format!("{shown}?{}", words.join("&"));
     }
     shown

@@ -2,62 +2,27 @@
 //!
 //! The one invariant: a single task changes what is subscribed, in the order it was asked, so that
 //! the routing table and the server agree whenever it rests. Messages are routed by the socket's
-//! own task, straight into mailboxes; what they mean is not known here.
+//! own task, straight into mailboxes, see `routes`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::client::{Command, Fault, Push, Pushes, Reply, Subscribing, Wire};
+use super::client::{Command, Fault, Pushes, Reply, Subscribing, Wire};
 use super::link::{Dialer, Purpose, Stage};
+use super::routes::{Name, Table, Target, deliver, lock};
 use crate::error::{ErrorKind, Result};
-use crate::transport::{Guard, Message, Sender};
+use crate::transport::{Guard, Sender};
 
 /// How many names go into one SUBSCRIBE after a reconnect.
 const CHUNK: usize = 1000;
-
-/// What is subscribed to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Name {
-    Topic(Arc<str>),
-    Pattern(Arc<str>),
-}
-
-/// Where messages go.
-#[derive(Clone)]
-pub(super) enum Target {
-    /// A subscription.
-    Events(Sender<Message>),
-    /// An inbox; what was kept for it is read when the server listens again.
-    Inbox(Sender<Bytes>),
-    /// Somebody to wake, whatever the message says.
-    Hint(Arc<Notify>),
-}
-
-impl Target {
-    fn gap(&self) {
-        match self {
-            Self::Events(mailbox) => mailbox.gap(),
-            Self::Inbox(mailbox) => mailbox.gap(),
-            Self::Hint(notify) => notify.notify_one(),
-        }
-    }
-
-    fn close(&self) {
-        match self {
-            Self::Events(mailbox) => mailbox.close(),
-            Self::Inbox(mailbox) => mailbox.close(),
-            Self::Hint(notify) => notify.notify_one(),
-        }
-    }
-}
 
 /// The asking side.
 pub(super) struct PubSub {
@@ -153,138 +118,6 @@ impl Guard for Membership {
 enum Request {
     Join { id: u64, names: Vec<Name>, target: Target, done: oneshot::Sender<Result<(), String>> },
     Leave { id: u64, names: Vec<Name>, done: Option<oneshot::Sender<()>> },
-}
-
-struct Route {
-    id: u64,
-    target: Target,
-    /// Whether it was ever confirmed: only who listened can have missed something.
-    live: bool,
-}
-
-struct Entry {
-    routes: Vec<Route>,
-    /// What the socket's task sends to; replaced, not changed, while it may be sending.
-    targets: Arc<Vec<Target>>,
-    /// The last topic that a pattern caught, to be used again.
-    topic: Option<Arc<str>>,
-}
-
-impl Entry {
-    fn refresh(&mut self) {
-        self.targets = Arc::new(self.routes.iter().map(|route| route.target.clone()).collect());
-    }
-}
-
-#[derive(Default)]
-struct Table {
-    topics: HashMap<Arc<str>, Entry>,
-    patterns: HashMap<Arc<str>, Entry>,
-}
-
-impl Table {
-    fn entries(&mut self, name: &Name) -> (&mut HashMap<Arc<str>, Entry>, Arc<str>) {
-        match name {
-            Name::Topic(topic) => (&mut self.topics, Arc::clone(topic)),
-            Name::Pattern(pattern) => (&mut self.patterns, Arc::clone(pattern)),
-        }
-    }
-
-    /// Adds a route; says whether the name is new here.
-    fn add(&mut self, name: &Name, id: u64, target: &Target) -> bool {
-        let (entries, key) = self.entries(name);
-        let mut new = false;
-        let entry = entries.entry(key).or_insert_with(|| {
-            new = true;
-            Entry { routes: Vec::new(), targets: Arc::default(), topic: None }
-        });
-        if entry.routes.iter().all(|route| route.id != id) {
-            entry.routes.push(Route { id, target: target.clone(), live: false });
-            Arc::make_mut(&mut entry.targets).push(target.clone());
-        }
-        new
-    }
-
-    /// Removes a route; says whether the name is of no use any more.
-    fn remove(&mut self, name: &Name, id: u64) -> bool {
-        let (entries, key) = self.entries(name);
-        let Some(entry) = entries.get_mut(&key) else { return false };
-        entry.routes.retain(|route| route.id != id);
-        entry.refresh();
-        let unused = entry.routes.is_empty();
-        if unused {
-            entries.remove(&key);
-        }
-        unused
-    }
-
-    fn set_live(&mut self, names: &[Name], id: u64) {
-        for name in names {
-            let (entries, key) = self.entries(name);
-            let routes = entries.get_mut(&key).map(|entry| &mut entry.routes);
-            for route in routes.into_iter().flatten().filter(|route| route.id == id) {
-                route.live = true;
-            }
-        }
-    }
-
-    fn routes(&mut self) -> impl Iterator<Item = &mut Route> {
-        let entries = self.topics.values_mut().chain(self.patterns.values_mut());
-        entries.flat_map(|entry| &mut entry.routes)
-    }
-}
-
-/// A panic cannot leave the table half-changed, so a poisoned lock is as good as any.
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Routes one push; runs in the socket's task.
-fn deliver(table: &Mutex<Table>, push: Push<'_>) {
-    match push {
-        Push::Message { topic, payload } => {
-            // A name that is not UTF-8 cannot have been subscribed to.
-            let Ok(topic) = std::str::from_utf8(topic) else { return };
-            let found = lock(table)
-                .topics
-                .get_key_value(topic)
-                .map(|(topic, entry)| (Arc::clone(topic), Arc::clone(&entry.targets)));
-            if let Some((topic, targets)) = found {
-                send(&targets, &topic, &payload, None);
-            }
-        }
-        Push::PatternMessage { pattern, topic, payload } => {
-            let Ok(pattern) = std::str::from_utf8(pattern) else { return };
-            let topic = String::from_utf8_lossy(topic);
-            let found = {
-                let mut table = lock(table);
-                let key = table.patterns.get_key_value(pattern).map(|(key, _)| Arc::clone(key));
-                key.zip(table.patterns.get_mut(pattern)).map(|(pattern, entry)| {
-                    let known = entry.topic.take().filter(|known| **known == *topic);
-                    let topic = known.unwrap_or_else(|| Arc::from(&*topic));
-                    entry.topic = Some(Arc::clone(&topic));
-                    (pattern, topic, Arc::clone(&entry.targets))
-                })
-            };
-            if let Some((pattern, topic, targets)) = found {
-                send(&targets, &topic, &payload, Some(&pattern));
-            }
-        }
-    }
-}
-
-fn send(targets: &[Target], topic: &Arc<str>, payload: &Bytes, pattern: Option<&Arc<str>>) {
-    for target in targets {
-        match target {
-            Target::Events(mailbox) => mailbox.send(Message {
-                topic: Arc::clone(topic),
-                payload: payload.clone(),
-                pattern: pattern.cloned(),
-            }),
-            Target::Inbox(mailbox) => mailbox.send(payload.clone()),
-            Target::Hint(notify) => notify.notify_one(),
-        }
-    }
 }
 
 /// A join that waits for the server.

@@ -15,12 +15,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::super::Core;
 use super::super::client::{Command, Fault, Reply, Wire};
 use super::super::link::{Purpose, jitter};
-use super::super::pubsub::{Name, Target};
-use super::consumer::{Consumer, Order, Settling, Step, Ticket};
+use super::super::routes::{Name, Target};
+use super::consumer::{Consumer, Order, Step};
 use super::keys::Keys;
+use super::settlement::{Settling, confirm, settle_all, settle_alone, take_reply};
+use super::ticket::Ticket;
 use super::{keeper, scripts, shut_down_error};
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{Claimed, QueueSpec, Settlement};
+use crate::transport::{Claimed, QueueSpec};
 
 /// The wait at the server before the consumer listens for hints: only who is idle pays for them.
 const FIRST_SLICE: Duration = Duration::from_secs(1);
@@ -54,100 +56,6 @@ pub(super) fn try_claim(
         consumer.answer(reply, answer);
     });
     Some(ticket)
-}
-
-/// Sends the settlements that only wait for company.
-pub(super) async fn flush(core: &Core, consumer: &Consumer) {
-    let batch = consumer.lock().take_settlements();
-    settle_all(core, consumer, batch).await;
-}
-
-/// Sends settlements in one write.
-async fn settle_all(core: &Core, consumer: &Consumer, batch: Vec<Settling>) {
-    if !batch.is_empty() {
-        let _moving = consumer.moving.read().await;
-        settle_alone(core, consumer, batch).await;
-    }
-}
-
-/// The same where the caller sees to it that nothing is reconciled meanwhile.
-async fn settle_alone(core: &Core, consumer: &Consumer, batch: Vec<Settling>) {
-    let keys = &consumer.keys;
-    let purpose = Purpose::change("settle", &keys.list);
-    let commands: Vec<_> = batch.iter().map(|settling| command(keys, settling)).collect();
-    match core.commands.pipeline(purpose, &commands).await {
-        Ok(replies) => {
-            for (settling, reply) in batch.into_iter().zip(replies) {
-                take_reply(core, consumer, settling, reply).await;
-            }
-        }
-        Err(error) if error.kind() == ErrorKind::Ambiguous => consumer.unsettled(batch),
-        Err(error) => {
-            let (awaited, silent): (Vec<_>, Vec<_>) =
-                batch.into_iter().partition(Settling::is_awaited);
-            for settling in awaited {
-                let copy =
-                    Error::new(error.kind(), "settle", &*keys.list, error.message().to_owned());
-                settling.answer(&keys.list, Err(copy));
-            }
-            consumer.lock().keep(silent, Instant::now() + Duration::from_secs(1));
-            consumer.changed.notify_one();
-        }
-    }
-}
-
-async fn take_reply(core: &Core, consumer: &Consumer, settling: Settling, reply: Reply) {
-    match reply {
-        Reply::Refused(words) if words.contains("NOSCRIPT") => {
-            teach(core, consumer, settling).await
-        }
-        Reply::Refused(words) => {
-            let purpose = Purpose::change("settle", &consumer.keys.list);
-            settling.answer(&consumer.keys.list, Err(purpose.refused(&words)));
-        }
-        reply => consumer.settled(settling, reply.number() > Some(0)),
-    }
-}
-
-/// Settles with the script's text, for a server that does not know it yet.
-async fn teach(core: &Core, consumer: &Consumer, settling: Settling) {
-    let list = &consumer.keys.list;
-    let (names, arguments) = arguments(&consumer.keys, &settling);
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let arguments: Vec<&[u8]> = arguments.iter().map(|argument| &**argument).collect();
-    let purpose = Purpose::change("settle", list);
-    match core.commands.script(purpose, &scripts::SETTLE, &names, &arguments).await {
-        Ok(reply) => consumer.settled(settling, reply.number() > Some(0)),
-        Err(error) if error.kind() == ErrorKind::Ambiguous => consumer.unsettled(vec![settling]),
-        Err(error) => settling.answer(list, Err(error)),
-    }
-}
-
-fn command(keys: &Keys, settling: &Settling) -> Command {
-    if settling.how == Settlement::Ack {
-        return confirm(keys, settling);
-    }
-    let (names, arguments) = arguments(keys, settling);
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let arguments: Vec<&[u8]> = arguments.iter().map(|argument| &**argument).collect();
-    scripts::SETTLE.call(&names, &arguments)
-}
-
-/// From the tail, where the oldest is, which is most often the one.
-fn confirm(keys: &Keys, settling: &Settling) -> Command {
-    let receipt = &settling.receipt;
-    Command::new("LREM").arg(keys.held(receipt.number)).arg("-1").arg(&receipt.stored)
-}
-
-fn arguments(keys: &Keys, settling: &Settling) -> ([String; 3], [Bytes; 3]) {
-    let how = match settling.how {
-        Settlement::Return => "return",
-        Settlement::Reject => "reject",
-        Settlement::Ack | Settlement::Requeue => "requeue",
-    };
-    let names = [keys.held(settling.receipt.number), keys.list.clone(), keys.dead.clone()];
-    let most = Bytes::from(settling.max_deliveries.to_string());
-    (names, [settling.receipt.stored.clone(), Bytes::from_static(how.as_bytes()), most])
 }
 
 async fn claim_now(core: &Core, consumer: &Consumer, limit: usize) -> Result<Vec<Claimed>> {

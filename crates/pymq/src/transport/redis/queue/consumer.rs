@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, RwLock, oneshot, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::super::inbox::SLICE;
 use super::super::link::{Purpose, Stage};
 use super::keys::Keys;
+use super::settlement::Settling;
+use super::ticket::{Answer, Place, Ticket};
 use super::{lease_lost, shut_down_error, unmarked};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::transport::{Claimed, QueueSpec, Receipt, Settlement, Wait};
 
 /// The most items that one round asks for.
 const BATCH: usize = 128;
-
-type Answer = Result<Vec<Claimed>>;
 
 /// One queue's consumer; all local getters share it.
 #[derive(Debug)]
@@ -71,51 +71,6 @@ struct Waiter {
     limit: usize,
     wait: Wait,
     reply: oneshot::Sender<Answer>,
-}
-
-/// The end of a lease that has still to be told.
-#[derive(Debug)]
-pub(super) struct Settling {
-    pub(super) receipt: Receipt,
-    pub(super) how: Settlement,
-    pub(super) max_deliveries: u32,
-    reply: Option<oneshot::Sender<Result<()>>>,
-}
-
-impl Settling {
-    /// One that somebody waits for.
-    pub(super) fn awaited(
-        receipt: Receipt,
-        how: Settlement,
-        spec: &QueueSpec,
-    ) -> (Self, oneshot::Receiver<Result<()>>) {
-        let (reply, settled) = oneshot::channel();
-        let max_deliveries = spec.max_deliveries;
-        (Self { receipt, how, max_deliveries, reply: Some(reply) }, settled)
-    }
-
-    /// One that nobody waits for.
-    pub(super) fn silent(receipt: Receipt, how: Settlement, spec: &QueueSpec) -> Self {
-        Self { receipt, how, max_deliveries: spec.max_deliveries, reply: None }
-    }
-
-    /// An item that nobody got.
-    fn unclaimed(receipt: Receipt) -> Self {
-        Self { receipt, how: Settlement::Return, max_deliveries: 0, reply: None }
-    }
-
-    pub(super) fn is_awaited(&self) -> bool {
-        self.reply.is_some()
-    }
-
-    pub(super) fn answer(self, list: &str, result: Result<()>) {
-        match (self.reply, result) {
-            // Whoever asked may have stopped waiting.
-            (Some(reply), result) => drop(reply.send(result)),
-            (None, Err(error)) => tracing::warn!(queue = list, %error, "an item was not settled"),
-            (None, Ok(())) => {}
-        }
-    }
 }
 
 /// What the claimer should do next.
@@ -385,13 +340,19 @@ impl State {
     }
 
     /// Returns items that nobody got, newest first, so that the oldest is at the head again.
-    fn give_back(&mut self, items: Vec<Claimed>) {
+    pub(super) fn give_back(&mut self, items: Vec<Claimed>) {
         if items.is_empty() {
             return;
         }
         let receipts = items.into_iter().rev().map(|item| item.receipt);
         self.settlements.extend(receipts.map(Settling::unclaimed));
         self.flush_at = Some(Instant::now());
+    }
+
+    /// Notes that somebody left the line; says whether nobody is in it any more.
+    pub(super) fn count_gone(&mut self) -> bool {
+        self.gone += usize::from(!self.waiters.is_empty());
+        self.nobody_waits()
     }
 
     fn nobody_waits(&self) -> bool {
@@ -563,64 +524,5 @@ impl State {
             }
         }
         (done, unknown)
-    }
-}
-
-/// A place in the line, or apart from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    InLine,
-    Apart,
-    /// The answer was taken.
-    Served,
-}
-
-/// What a getter holds while it waits; dropping it gives back what it may have got.
-pub(super) struct Ticket {
-    consumer: Arc<Consumer>,
-    answer: oneshot::Receiver<Answer>,
-    place: Place,
-}
-
-impl Ticket {
-    /// The answer; `None` when the consumer ended without one.
-    pub(super) async fn wait(&mut self, wait: Wait) -> Option<Answer> {
-        let answer = match wait {
-            Wait::No | Wait::Forever => (&mut self.answer).await,
-            Wait::Until(deadline) => match timeout_at(deadline, &mut self.answer).await {
-                Ok(answer) => answer,
-                Err(_) => return Some(self.leave().unwrap_or_else(|| Ok(Vec::new()))),
-            },
-        };
-        self.place = Place::Served;
-        answer.ok()
-    }
-
-    /// Leaves the line; what had come in the last moment is the answer.
-    fn leave(&mut self) -> Option<Answer> {
-        let place = std::mem::replace(&mut self.place, Place::Served);
-        if place == Place::Served {
-            return None;
-        }
-        // Under the lock, as answers are given: an answer is either seen here or not given.
-        let mut state = self.consumer.lock();
-        self.answer.close();
-        let answer = self.answer.try_recv().ok();
-        if answer.is_none() && place == Place::InLine && !state.waiters.is_empty() {
-            state.gone += 1;
-            if state.nobody_waits() {
-                self.consumer.changed.notify_one();
-            }
-        }
-        answer
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if let Some(Ok(items)) = self.leave() {
-            self.consumer.lock().give_back(items);
-            self.consumer.changed.notify_one();
-        }
     }
 }

@@ -174,23 +174,27 @@ pub(super) async fn reconcile(core: &Core, consumer: &Consumer) -> Result<()> {
 /// Gives back what is held and ends the epoch.
 pub(super) async fn leave(core: &Core, consumer: &Consumer) -> Result<()> {
     let keys = &consumer.keys;
-    let (epoch, registered, ghost) = {
+    let (epoch, registered, ghost, most) = {
         let state = consumer.lock();
-        (state.epoch, state.registered, state.look_again_at.or(state.reconcile_at).is_some())
+        let ghost = state.look_again_at.or(state.reconcile_at).is_some();
+        (state.epoch, state.registered, ghost, state.max_deliveries)
     };
     if !registered {
         return Ok(());
     }
-    let names = [keys.epochs.as_str(), &keys.lease(epoch), &keys.held(epoch), &keys.list];
-    let (name, portion) = (keys.epoch(epoch), PORTION.to_string());
-    let ghost: &[u8] = if ghost { b"1" } else { b"0" };
-    let arguments = [name.as_bytes(), portion.as_bytes(), ghost];
+    let names = [&keys.epochs, &keys.lease(epoch), &keys.held(epoch), &keys.list, &keys.dead];
+    let ghost = u32::from(ghost).to_string();
+    let words = [keys.epoch(epoch), most.to_string(), PORTION.to_string(), ghost];
+    let arguments = words.each_ref().map(|word| word.as_bytes());
     // Repeated, it goes on where it had come to.
     let purpose = Purpose::question("close", &keys.list);
-    while core.commands.script(purpose, &scripts::CLOSE, &names, &arguments).await?.number()
-        == Some(1)
-    {}
-    Ok(())
+    loop {
+        let names = names.map(String::as_str);
+        let reply = core.commands.script(purpose, &scripts::CLOSE, &names, &arguments).await?;
+        if reply.number() != Some(1) {
+            return Ok(());
+        }
+    }
 }
 
 fn milliseconds(duration: Duration) -> String {

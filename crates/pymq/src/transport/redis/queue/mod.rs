@@ -13,12 +13,13 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use self::consumer::{Consumer, Settling};
+use self::consumer::Consumer;
 use self::keys::Keys;
+use self::settlement::Settling;
 use super::Core;
 use super::client::{Command, Reply};
 use super::link::{Purpose, jitter};
-use super::pubsub::{Name, Target};
+use super::routes::{Name, Target};
 use crate::error::{ErrorKind, Result};
 use crate::transport::{Claimed, QueueSpec, QueueStats, Receipt, Settlement, Shelf, Wait};
 
@@ -27,6 +28,8 @@ mod consumer;
 mod keeper;
 mod keys;
 mod scripts;
+mod settlement;
+mod ticket;
 
 /// The consumers of this process, one for each queue that is in use.
 #[derive(Debug, Default)]
@@ -251,7 +254,7 @@ pub(super) async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     core.check(&purpose)?;
     if let Some(consumer) = core.consumers.find(&spec.name) {
         // Confirmations that only wait for company should not count as leased.
-        claimer::flush(core, &consumer).await;
+        settlement::flush(core, &consumer).await;
     }
     let keys = Keys::new(core, &spec.name);
     keeper::reap(core, &keys, spec.max_deliveries).await?;

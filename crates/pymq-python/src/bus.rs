@@ -1,0 +1,280 @@
+//! The bus as Python holds it: a connection with an I/O thread of its own.
+//!
+//! Everything made from it keeps it alive; the thread ends at [`close`](Bus::close) or with the last
+//! of them. Each operation is described once, for threads that wait and for event loops alike.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pymq::Namespace;
+use pymq::rpc::CallOptions;
+use pymq::transport::Filter;
+use pymq::wire::Arguments;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::error::bad_value;
+use crate::operation::Operation;
+use crate::process::Native;
+use crate::provider::{Missing, Provider, Reply};
+use crate::queue::Queue;
+use crate::runtime::{Order, Runtime};
+use crate::subscription::Subscription;
+use crate::wait;
+
+/// How long the last words to the broker may take when a bus was dropped unclosed.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the thread may take to end when its bus was closed.
+const THREAD_ENDS_WITHIN: Duration = Duration::from_secs(1);
+
+/// A bus and its thread, shared by everything made from it.
+pub(crate) struct Core {
+    runtime: Arc<Runtime>,
+    bus: pymq::Bus,
+}
+
+impl Core {
+    pub(crate) fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    pub(crate) fn bus(&self) -> &pymq::Bus {
+        &self.bus
+    }
+
+    /// Orders the end of everything; `then` is run when it has come, last of all on the thread.
+    pub(crate) fn order_end(&self, within: Duration, then: impl FnOnce() + Send + 'static) {
+        let now = Instant::now();
+        let until = now.checked_add(within).unwrap_or(now + Duration::from_secs(86_400));
+        self.runtime.order(Order { bus: self.bus.clone(), until, then: Box::new(then) });
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.order_end(FAREWELL, || {});
+    }
+}
+
+/// A connection with an I/O thread of its own; ends with `close`, or with its last handle.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Bus {
+    core: Native<Arc<Core>>,
+}
+
+/// What the calls of all kinds are made with.
+pub(crate) type Encoded<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>);
+
+/// Every provider's answer, and who did not give one.
+pub(crate) type Answers = (Vec<Reply>, Vec<Missing>);
+
+impl Bus {
+    pub(crate) fn core(&self) -> PyResult<&Arc<Core>> {
+        self.core.get()
+    }
+
+    pub(crate) fn connecting(url: String, namespace: &str) -> PyResult<Operation<Self>> {
+        let runtime = Arc::new(Runtime::start()?);
+        let (theirs, namespace) = (Arc::clone(&runtime), Namespace::new(namespace));
+        Ok(Operation::new(&runtime, async move {
+            let bus = pymq::Bus::connect_in(&url, namespace).await?;
+            let core = Arc::new(Core { runtime: theirs, bus });
+            Ok(Self { core: Native::new(core) })
+        }))
+    }
+
+    pub(crate) fn publishing(
+        &self,
+        topic: String,
+        payload: &[u8],
+    ) -> PyResult<Operation<Option<usize>>> {
+        let payload = Bytes::copy_from_slice(payload);
+        self.operation(|core| async move { core.bus.publish_bytes(&topic, payload).await })
+    }
+
+    pub(crate) fn subscribing(
+        &self,
+        name: String,
+        pattern: bool,
+    ) -> PyResult<Operation<Subscription>> {
+        let filter = if pattern { Filter::Pattern(name) } else { Filter::Topic(name) };
+        self.operation(|core| async move {
+            let subscription = core.bus.subscribe_bytes(&filter).await?;
+            Ok(Subscription::new(core, filter, subscription))
+        })
+    }
+
+    pub(crate) fn providing(&self, function: String) -> PyResult<Operation<Provider>> {
+        self.operation(|core| async move {
+            let provider = core.bus.provide(&function).await?;
+            Ok(Provider::new(core, provider))
+        })
+    }
+
+    pub(crate) fn calling(
+        &self,
+        function: String,
+        encoded: Encoded<'_>,
+        timeout: Option<f64>,
+    ) -> PyResult<Operation<Reply>> {
+        let options = CallOptions { timeout: wait::timeout(timeout)?, ..CallOptions::default() };
+        let arguments = arguments(encoded);
+        self.operation(|core| async move {
+            core.bus.call_bytes(&function, arguments, options).await.map(Reply::from)
+        })
+    }
+
+    pub(crate) fn calling_all(
+        &self,
+        function: String,
+        encoded: Encoded<'_>,
+        timeout: Option<f64>,
+        legacy_grace: f64,
+    ) -> PyResult<Operation<Answers>> {
+        let legacy_grace = wait::timeout(Some(legacy_grace))?
+            .ok_or_else(|| bad_value("'legacy_grace' is too long; use a timeout"))?;
+        let options = CallOptions { timeout: wait::timeout(timeout)?, legacy_grace };
+        let arguments = arguments(encoded);
+        self.operation(|core| async move {
+            let all = core.bus.call_all_bytes(&function, arguments, options).await?;
+            let replies = all.replies.into_iter().map(Reply::from).collect();
+            Ok((replies, all.missing.into_iter().map(Missing::from).collect()))
+        })
+    }
+
+    fn operation<T, F>(&self, work: impl FnOnce(Arc<Core>) -> F) -> PyResult<Operation<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = pymq::Result<T>> + Send + 'static,
+    {
+        let core = self.core()?;
+        Ok(Operation::new(&core.runtime, work(Arc::clone(core))))
+    }
+}
+
+fn arguments((positional, keywords, types): Encoded<'_>) -> Arguments {
+    Arguments {
+        positional: Bytes::copy_from_slice(positional),
+        keywords: Bytes::copy_from_slice(keywords),
+        types: types.map(Bytes::copy_from_slice),
+    }
+}
+
+#[pymethods]
+impl Bus {
+    /// Connects to an address.
+    #[staticmethod]
+    #[pyo3(signature = (url, namespace="global"))]
+    fn connect(py: Python<'_>, url: String, namespace: &str) -> PyResult<Self> {
+        Self::connecting(url, namespace)?.wait(py)
+    }
+
+    /// Publishes; says how many received it, where that is known.
+    fn publish(&self, py: Python<'_>, topic: String, payload: &[u8]) -> PyResult<Option<usize>> {
+        self.publishing(topic, payload)?.wait(py)
+    }
+
+    /// Subscribes to a topic or a pattern; the next event published is seen.
+    fn subscribe(&self, py: Python<'_>, name: String, pattern: bool) -> PyResult<Subscription> {
+        self.subscribing(name, pattern)?.wait(py)
+    }
+
+    /// Exposes a function.
+    fn provide(&self, py: Python<'_>, function: String) -> PyResult<Provider> {
+        self.providing(function)?.wait(py)
+    }
+
+    /// A queue with options of this handle's own; `lease` in seconds.
+    #[pyo3(signature = (name, maxsize=0, lease=30.0, max_deliveries=5))]
+    fn queue(&self, name: &str, maxsize: i64, lease: f64, max_deliveries: u32) -> PyResult<Queue> {
+        Queue::new(self.core()?, name, maxsize, lease, max_deliveries)
+    }
+
+    /// Calls one provider; a function that fails is a reply.
+    #[pyo3(signature = (function, args, kwargs, types, timeout))]
+    fn call(
+        &self,
+        py: Python<'_>,
+        function: String,
+        args: &[u8],
+        kwargs: &[u8],
+        types: Option<&[u8]>,
+        timeout: Option<f64>,
+    ) -> PyResult<Reply> {
+        self.calling(function, (args, kwargs, types), timeout)?.wait(py)
+    }
+
+    /// Calls every provider; returns when all that are alive have answered, or at the timeout.
+    #[pyo3(signature = (function, args, kwargs, types, timeout, legacy_grace=5.0))]
+    #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
+    fn call_all(
+        &self,
+        py: Python<'_>,
+        function: String,
+        args: &[u8],
+        kwargs: &[u8],
+        types: Option<&[u8]>,
+        timeout: Option<f64>,
+        legacy_grace: f64,
+    ) -> PyResult<Answers> {
+        self.calling_all(function, (args, kwargs, types), timeout, legacy_grace)?.wait(py)
+    }
+
+    /// Ends everything, within `timeout` seconds and the moment that its thread needs to end.
+    /// Closing again does nothing.
+    #[pyo3(signature = (timeout=10.0))]
+    fn close(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
+        let core = self.core()?;
+        let within = wait::timeout(Some(timeout))?.unwrap_or(Duration::MAX);
+        let (ended, end) = channel::<()>();
+        core.order_end(within, move || drop(ended));
+        let deadline = wait::deadline(within.checked_add(THREAD_ENDS_WITHIN));
+        // `then` is dropped, not called, should the thread die: that ends the wait as well.
+        let end = std::sync::Mutex::new(end);
+        let over = wait::in_slices(py, deadline, |until| {
+            let end = end.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let left = until
+                .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+            matches!(end.recv_timeout(left), Err(RecvTimeoutError::Disconnected)).then_some(())
+        })?;
+        if over.is_some() {
+            py.detach(|| core.runtime.join());
+        }
+        Ok(())
+    }
+
+    /// In a forked child: lets go of the parent's bus, whose sockets and threads stay untouched.
+    /// What was made from it is an error to use, and safe to drop.
+    fn abandon(&self) -> PyResult<()> {
+        if self.core.is_foreign() {
+            return Ok(());
+        }
+        Err(bad_value("only a forked child abandons a bus; close this one"))
+    }
+
+    /// Whether and how far the transport goes beyond the contract.
+    #[getter]
+    fn capabilities<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let capabilities = self.core()?.bus.capabilities();
+        let all = PyDict::new(py);
+        all.set_item("receiver_count", capabilities.receiver_count)?;
+        all.set_item("cross_process", capabilities.cross_process)?;
+        all.set_item("durable", capabilities.durable)?;
+        all.set_item("originals", capabilities.originals)?;
+        Ok(all)
+    }
+}
+
+impl Bus {
+    /// Closes it and reports the end to `then`, on the thread that ends.
+    pub(crate) fn close_then(
+        &self,
+        within: Duration,
+        then: impl FnOnce() + Send + 'static,
+    ) -> PyResult<()> {
+        self.core()?.order_end(within, then);
+        Ok(())
+    }
+}

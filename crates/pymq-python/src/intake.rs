@@ -1,0 +1,369 @@
+//! Where a dispatching thread pulls batches from: several sources, in the order of arrival.
+//!
+//! A source that something arrives for says so once, and is put in its place among those that have
+//! something; nobody ever looks at all of them. What is taken is what bears the oldest stamps, so
+//! that one message after another, sent by one program over several sources, stays in that order.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::os::fd::RawFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+use pymq::transport::Stamp;
+use pyo3::IntoPyObjectExt as _;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use crate::bell::Bell;
+use crate::error::bad_value;
+use crate::process::Native;
+use crate::provider::{Call, Provider};
+use crate::source::{Item, Source};
+use crate::subscription::Subscription;
+use crate::wait;
+
+/// Where a dispatching thread pulls batches from: several sources, in the order of arrival.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Intake {
+    inner: Native<Inner>,
+}
+
+/// What can be attached.
+#[derive(FromPyObject)]
+pub(crate) enum Attachable<'py> {
+    Subscription(PyRef<'py, Subscription>),
+    Provider(PyRef<'py, Provider>),
+}
+
+impl Attachable<'_> {
+    pub(crate) fn source(&self) -> PyResult<&Arc<Source>> {
+        match self {
+            Self::Subscription(subscription) => subscription.source(),
+            Self::Provider(provider) => provider.source(),
+        }
+    }
+}
+
+#[pymethods]
+impl Intake {
+    #[new]
+    fn new() -> Self {
+        Self { inner: Native::new(Inner::default()) }
+    }
+
+    /// Begins to read a source (which stays attached until it ends); its number in batches.
+    fn attach(&self, source: Attachable<'_>) -> PyResult<u64> {
+        Ok(self.inner.get()?.attach(Arc::clone(source.source()?)))
+    }
+
+    /// Stops reading a source; what it had not given yet is gone, unless it is attached elsewhere.
+    fn detach(&self, number: u64) -> PyResult<()> {
+        let detached = self.inner.get()?.lock().attached.remove(&number);
+        drop(detached);
+        Ok(())
+    }
+
+    /// Waits for arrivals, then takes all there are, up to `limit`.
+    #[pyo3(signature = (limit=256, timeout=None))]
+    fn recv<'py>(
+        &self,
+        py: Python<'py>,
+        limit: usize,
+        timeout: Option<f64>,
+    ) -> PyResult<Vec<Entry<'py>>> {
+        if limit == 0 {
+            return Err(bad_value("'limit' must be at least 1"));
+        }
+        let inner = self.inner.get()?;
+        let deadline = wait::deadline(wait::timeout(timeout)?);
+        // What is there is taken without letting go of the GIL: nothing here waits for it.
+        let mut taken = inner.take(limit);
+        let in_vain = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if taken.is_empty() && !in_vain {
+            let waited = wait::in_slices(py, deadline, |until| inner.wait(limit, until))?;
+            taken = waited.unwrap_or_default();
+        }
+        let mut topics = Topics::default();
+        taken.into_iter().map(|taken| taken.into_entry(py, &mut topics)).collect()
+    }
+
+    /// Wakes whoever waits; from then on `recv` gives what is left and then empty batches.
+    fn close(&self) -> PyResult<()> {
+        self.inner.get()?.door.close();
+        Ok(())
+    }
+
+    #[getter]
+    fn closed(&self) -> PyResult<bool> {
+        Ok(self.inner.get()?.door.lock().closed)
+    }
+
+    /// A descriptor, readable while there is something to take; for event loops.
+    fn fileno(&self) -> PyResult<RawFd> {
+        Ok(self.inner.get()?.door.bell()?.fileno())
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    state: Mutex<State>,
+    door: Arc<Door>,
+}
+
+#[derive(Default)]
+struct State {
+    attached: HashMap<u64, Attached>,
+    last: u64,
+    /// Those that have something, by the stamp of the oldest.
+    full: BinaryHeap<Reverse<(Stamp, u64)>>,
+    /// Those that have ended and were not told of yet.
+    ended: VecDeque<u64>,
+}
+
+struct Attached {
+    source: Arc<Source>,
+    waker: Waker,
+}
+
+/// One thing taken, and from where.
+struct Taken {
+    number: u64,
+    source: Arc<Source>,
+    /// `None`: it has ended.
+    item: Option<Item>,
+}
+
+impl Inner {
+    fn attach(&self, source: Arc<Source>) -> u64 {
+        let mut state = self.lock();
+        state.last += 1;
+        let number = state.last;
+        let waker = Waker::from(Arc::new(Knock { number, door: Arc::clone(&self.door) }));
+        state.attached.insert(number, Attached { source, waker });
+        drop(state);
+        self.door.knock(number);
+        number
+    }
+
+    /// Takes what is there; never waits.
+    fn take(&self, limit: usize) -> Vec<Taken> {
+        let mut state = self.lock();
+        for number in std::mem::take(&mut self.door.lock().knocked) {
+            state.enlist(number);
+        }
+        let taken = state.take(limit);
+        let left = !state.full.is_empty() || !state.ended.is_empty();
+        self.door.leave(left);
+        taken
+    }
+
+    /// Takes what is there as soon as there is something, or nothing once it is closed; `None` when
+    /// the time is up.
+    fn wait(&self, limit: usize, until: Option<Instant>) -> Option<Vec<Taken>> {
+        loop {
+            let closed = self.door.wait(until)?;
+            let taken = self.take(limit);
+            if closed || !taken.is_empty() {
+                return Some(taken);
+            }
+        }
+    }
+
+    /// No code of others runs under the lock, so a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Puts a source in its place among those that have something, or has it knock when it does.
+    fn enlist(&mut self, number: u64) {
+        let Some(attached) = self.attached.get(&number) else { return };
+        match attached.source.poll_oldest(&mut Context::from_waker(&attached.waker)) {
+            Poll::Ready(Some(stamp)) => self.full.push(Reverse((stamp, number))),
+            Poll::Ready(None) => self.ended.push_back(number),
+            Poll::Pending => {}
+        }
+    }
+
+    fn take(&mut self, limit: usize) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && let Some(Reverse((_, number))) = self.full.pop()
+        {
+            let Some(attached) = self.attached.get(&number) else { continue };
+            let source = Arc::clone(&attached.source);
+            // All of this source that is older than the oldest of the others.
+            let border = self.full.peek().map_or(Stamp::NEVER, |Reverse((stamp, _))| *stamp);
+            let items = source.drain(border, limit - taken.len());
+            taken.extend(items.into_iter().map(|item| {
+                let source = Arc::clone(&source);
+                Taken { number, source, item: Some(item) }
+            }));
+            self.enlist(number);
+        }
+        while taken.len() < limit
+            && let Some(number) = self.ended.pop_front()
+        {
+            let Some(Attached { source, .. }) = self.attached.remove(&number) else { continue };
+            taken.push(Taken { number, source, item: None });
+        }
+        taken
+    }
+}
+
+/// Where sources say that they have something, and where readers wait for one to say so.
+#[derive(Default)]
+struct Door {
+    state: Mutex<AtDoor>,
+    opened: Condvar,
+    bell: OnceLock<Bell>,
+}
+
+#[derive(Default)]
+struct AtDoor {
+    knocked: Vec<u64>,
+    /// Whether the last one who took something left something.
+    left: bool,
+    closed: bool,
+    ringing: bool,
+}
+
+impl AtDoor {
+    fn is_open(&self) -> bool {
+        self.closed || self.left || !self.knocked.is_empty()
+    }
+}
+
+impl Door {
+    fn knock(&self, number: u64) {
+        let mut state = self.lock();
+        state.knocked.push(number);
+        self.open(state);
+    }
+
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        self.ring(&mut state);
+        drop(state);
+        self.opened.notify_all();
+    }
+
+    /// Notes whether something was left for the next one.
+    fn leave(&self, left: bool) {
+        let mut state = self.lock();
+        state.left = left;
+        if state.is_open() {
+            return self.open(state);
+        }
+        if std::mem::take(&mut state.ringing) {
+            self.bell.get().into_iter().for_each(Bell::hush);
+        }
+    }
+
+    fn open(&self, mut state: MutexGuard<'_, AtDoor>) {
+        self.ring(&mut state);
+        drop(state);
+        self.opened.notify_one();
+    }
+
+    fn ring(&self, state: &mut AtDoor) {
+        if let Some(bell) = self.bell.get()
+            && !std::mem::replace(&mut state.ringing, true)
+        {
+            bell.ring();
+        }
+    }
+
+    /// Waits until there may be something; says whether it is closed. `None` when the time is up.
+    fn wait(&self, until: Option<Instant>) -> Option<bool> {
+        let mut state = self.lock();
+        while !state.is_open() {
+            let waited = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => self.opened.wait(state),
+                Some(left) if left.is_zero() => return None,
+                Some(left) => self
+                    .opened
+                    .wait_timeout(state, left)
+                    .map(|(state, _)| state)
+                    .map_err(|poisoned| PoisonError::new(poisoned.into_inner().0)),
+            };
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        Some(state.closed)
+    }
+
+    /// The descriptor, made when it is asked for first.
+    fn bell(&self) -> PyResult<&Bell> {
+        if let Some(bell) = self.bell.get() {
+            return Ok(bell);
+        }
+        let made = Bell::new()?;
+        let mut state = self.lock();
+        let bell = self.bell.get_or_init(|| made);
+        if state.is_open() {
+            self.ring(&mut state);
+        }
+        Ok(bell)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, AtDoor> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A source's waker. It knows the door only, so that a mailbox which keeps it keeps no source.
+struct Knock {
+    number: u64,
+    door: Arc<Door>,
+}
+
+impl Wake for Knock {
+    fn wake(self: Arc<Self>) {
+        self.door.knock(self.number);
+    }
+}
+
+/// What Python sees of one arrival: source, topic, payload.
+type Entry<'py> = (u64, Option<Bound<'py, PyString>>, Bound<'py, PyAny>);
+
+impl Taken {
+    fn into_entry<'py>(self, py: Python<'py>, topics: &mut Topics<'py>) -> PyResult<Entry<'py>> {
+        let Self { number, source, item } = self;
+        Ok(match item {
+            Some(Item::Event(message)) => {
+                let topic = topics.name(py, &message.topic, &source);
+                (number, Some(topic), PyBytes::new(py, &message.payload).into_any())
+            }
+            Some(Item::Missed(missed)) => {
+                let missed = missed.map_or(-1, |missed| i64::try_from(missed).unwrap_or(i64::MAX));
+                (number, Some(PyString::new(py, "")), missed.into_bound_py_any(py)?)
+            }
+            Some(Item::Request(call)) => {
+                let call = Call::new(Arc::clone(source.core()), call);
+                (number, None, call.into_bound_py_any(py)?)
+            }
+            None => (number, None, py.None().into_bound(py)),
+        })
+    }
+}
+
+/// Makes a topic's name once for all its events that follow each other.
+#[derive(Default)]
+struct Topics<'py>(Option<(Arc<str>, Bound<'py, PyString>)>);
+
+impl<'py> Topics<'py> {
+    fn name(&mut self, py: Python<'py>, whole: &Arc<str>, source: &Source) -> Bound<'py, PyString> {
+        if let Some((last, name)) = &self.0
+            && Arc::ptr_eq(last, whole)
+        {
+            return name.clone();
+        }
+        let name = PyString::new(py, source.namespace().strip(whole).unwrap_or(whole));
+        self.0 = Some((Arc::clone(whole), name.clone()));
+        name
+    }
+}

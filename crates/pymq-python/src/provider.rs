@@ -1,0 +1,187 @@
+//! The two ends of a call: what a provider is asked, and what a caller is answered.
+//!
+//! Arguments and results are bytes here; whoever dispatches runs the function.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use pymq::rpc;
+use pymq::wire::Outcome;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::bus::Core;
+use crate::error::bad_value;
+use crate::process::Native;
+use crate::source::Source;
+
+/// An exposed function, to be attached to an `Intake`.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Provider {
+    source: Native<Arc<Source>>,
+    function: String,
+    id: String,
+}
+
+impl Provider {
+    pub(crate) fn new(core: Arc<Core>, provider: rpc::Provider) -> Self {
+        let (function, id) = (provider.function().to_owned(), provider.id().to_string());
+        Self { source: Native::new(Source::calls(core, provider)), function, id }
+    }
+
+    pub(crate) fn source(&self) -> PyResult<&Arc<Source>> {
+        self.source.get()
+    }
+}
+
+#[pymethods]
+impl Provider {
+    #[getter]
+    fn function(&self) -> &str {
+        &self.function
+    }
+
+    #[getter]
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Unexposes the function; requests that have arrived can still be taken from its intake.
+    fn end(&self, py: Python<'_>) -> PyResult<()> {
+        self.source()?.end().wait(py)
+    }
+}
+
+/// One request; dropped unanswered it is answered with an error.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Call {
+    native: Native<Request>,
+}
+
+struct Request {
+    /// Gone once it is answered.
+    call: Mutex<Option<rpc::Call>>,
+    arguments: pymq::wire::Arguments,
+    /// A call that runs keeps its bus.
+    _core: Arc<Core>,
+}
+
+impl Call {
+    pub(crate) fn new(core: Arc<Core>, call: rpc::Call) -> Self {
+        let arguments = call.arguments().clone();
+        let request = Request { call: Mutex::new(Some(call)), arguments, _core: core };
+        Self { native: Native::new(request) }
+    }
+}
+
+#[pymethods]
+impl Call {
+    #[getter]
+    fn args<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.native.get()?.arguments.positional))
+    }
+
+    #[getter]
+    fn kwargs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.native.get()?.arguments.keywords))
+    }
+
+    #[getter]
+    fn types<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        Ok(optional(py, self.native.get()?.arguments.types.as_ref()))
+    }
+
+    /// Whether the caller has stopped waiting.
+    #[getter]
+    fn cancelled(&self) -> PyResult<bool> {
+        let call = self.native.get()?.call.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(call.as_ref().is_some_and(rpc::Call::is_cancelled))
+    }
+
+    /// Sends the result, or the arguments of the error if it failed; does not wait.
+    #[pyo3(signature = (value, type_name, types=None, failed=false))]
+    fn answer(
+        &self,
+        value: &[u8],
+        type_name: String,
+        types: Option<&[u8]>,
+        failed: bool,
+    ) -> PyResult<()> {
+        let call = self.native.get()?.call.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let call = call.ok_or_else(|| bad_value("this call was answered already"))?;
+        call.answer(Outcome {
+            value: Bytes::copy_from_slice(value),
+            type_name,
+            types: types.map(Bytes::copy_from_slice),
+            failed,
+        });
+        Ok(())
+    }
+}
+
+/// What one provider answered.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Reply(rpc::Reply);
+
+impl From<rpc::Reply> for Reply {
+    fn from(reply: rpc::Reply) -> Self {
+        Self(reply)
+    }
+}
+
+#[pymethods]
+impl Reply {
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.outcome.value)
+    }
+
+    #[getter]
+    fn type_name(&self) -> &str {
+        &self.0.outcome.type_name
+    }
+
+    #[getter]
+    fn types<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        optional(py, self.0.outcome.types.as_ref())
+    }
+
+    /// Whether the function failed; then `value` holds its error's arguments.
+    #[getter]
+    fn failed(&self) -> bool {
+        self.0.outcome.failed
+    }
+
+    #[getter]
+    fn provider(&self) -> Option<String> {
+        self.0.provider.map(|id| id.to_string())
+    }
+}
+
+/// A provider that did not answer.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Missing(rpc::Missing);
+
+impl From<rpc::Missing> for Missing {
+    fn from(missing: rpc::Missing) -> Self {
+        Self(missing)
+    }
+}
+
+#[pymethods]
+impl Missing {
+    #[getter]
+    fn provider(&self) -> Option<String> {
+        self.0.provider.map(|id| id.to_string())
+    }
+
+    /// Whether it died; otherwise it only took too long.
+    #[getter]
+    fn lost(&self) -> bool {
+        self.0.lost
+    }
+}
+
+fn optional<'py>(py: Python<'py>, bytes: Option<&Bytes>) -> Option<Bound<'py, PyBytes>> {
+    bytes.map(|bytes| PyBytes::new(py, bytes))
+}

@@ -1,0 +1,50 @@
+//! The handle of a subscription.
+//!
+//! It reads nothing itself: an [`Intake`](crate::intake::Intake) that it is attached to does.
+
+use std::sync::Arc;
+
+use pymq::transport::{self, Filter};
+use pyo3::prelude::*;
+
+use crate::bus::Core;
+use crate::process::Native;
+use crate::source::Source;
+
+/// A live subscription, to be attached to an `Intake`; `end` waits until the broker knows.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Subscription {
+    source: Native<Arc<Source>>,
+    name: String,
+    pattern: bool,
+}
+
+impl Subscription {
+    pub(crate) fn new(core: Arc<Core>, filter: Filter, begun: transport::Subscription) -> Self {
+        let pattern = matches!(filter, Filter::Pattern(_));
+        let (Filter::Topic(name) | Filter::Pattern(name)) = filter;
+        Self { source: Native::new(Source::events(core, begun)), name, pattern }
+    }
+
+    pub(crate) fn source(&self) -> PyResult<&Arc<Source>> {
+        self.source.get()
+    }
+}
+
+#[pymethods]
+impl Subscription {
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[getter]
+    fn pattern(&self) -> bool {
+        self.pattern
+    }
+
+    /// Unsubscribes; what has arrived can still be taken from its intake.
+    fn end(&self, py: Python<'_>) -> PyResult<()> {
+        self.source()?.end().wait(py)
+    }
+}

@@ -1,0 +1,468 @@
+//! Faults: servers that die, stop and forget, connections that are killed or cut mid-reply.
+#![cfg(feature = "redis")]
+
+mod server;
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pymq::ErrorKind;
+use pymq::name::{Address, Form};
+use pymq::transport::redis::{Redis, RedisOptions};
+use pymq::transport::{
+    Arrival, Claimed, Events, Filter, Inboxes, QueueSpec, Queues, Settlement, Subscription,
+    Transport, Wait,
+};
+use server::{Raw, RedisServer};
+
+const GUARD: Duration = Duration::from_secs(60);
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn text(bytes: &Bytes) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+async fn connect(server: &RedisServer) -> Arc<Redis> {
+    Arc::new(Redis::connect(&server.url()).await.expect("the server is there"))
+}
+
+fn queue(name: &str, lease: Duration) -> Arc<QueueSpec> {
+    Arc::new(QueueSpec { lease, ..QueueSpec::new(name) })
+}
+
+async fn get(redis: &Redis, queue: &Arc<QueueSpec>) -> Claimed {
+    let claimed = redis.claim(queue, 1, Wait::at_most(GUARD)).await.expect("claimed");
+    claimed.into_iter().next().expect("an item in time")
+}
+
+async fn arrival(subscription: &mut Subscription) -> Arrival<String> {
+    let arrival = tokio::time::timeout(GUARD, subscription.recv()).await.expect("in time");
+    match arrival.expect("the subscription is open") {
+        Arrival::Message(message) => Arrival::Message(text(&message.payload)),
+        Arrival::Lagged(missed) => Arrival::Lagged(missed),
+        Arrival::Gap => Arrival::Gap,
+    }
+}
+
+/// Publishes until it works: meanwhile the connection is on its way back.
+async fn publish(redis: &Redis, topic: &str, payload: &str) {
+    let guard = Instant::now() + GUARD;
+    while let Err(error) = redis.publish(topic, bytes(payload)).await {
+        assert!(Instant::now() < guard, "{error}");
+    }
+}
+
+/// Waits until a condition holds that nothing announces.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let guard = Instant::now() + GUARD;
+    while !holds() {
+        assert!(Instant::now() < guard, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn blocked(raw: &mut Raw) -> usize {
+    let text = raw.run(&["INFO", "clients"]).text();
+    let line = text.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+    line.expect("INFO counts blocked clients").trim().parse().expect("a number")
+}
+
+fn subscribers(raw: &mut Raw, topic: &str) -> bool {
+    let server::Answer::List(answer) = raw.run(&["PUBSUB", "NUMSUB", topic]) else {
+        panic!("NUMSUB answers a list")
+    };
+    answer[1].number() > 0
+}
+
+/// Kills our connections of one kind; says how many there were.
+fn kill(raw: &mut Raw, role: &str) -> usize {
+    let clients = raw.run(&["CLIENT", "LIST"]).text();
+    let ids =
+        clients.lines().filter(|line| line.contains(&format!("name=pymq-{role}"))).map(|line| {
+            let id = line.split(' ').next().and_then(|word| word.strip_prefix("id="));
+            id.expect("CLIENT LIST begins with the id").to_owned()
+        });
+    ids.map(|id| raw.run(&["CLIENT", "KILL", "ID", &id]).number() as usize).sum()
+}
+
+#[tokio::test]
+async fn everything_resumes_after_the_server_was_killed_and_started_again() {
+    let mut server = RedisServer::start();
+    let redis = connect(&server).await;
+    let filters = [Filter::Topic("t".to_owned()), Filter::Pattern("p*".to_owned())];
+    let mut subscription = redis.subscribe(&filters).await.expect("subscribed");
+    let address = Address::new("inbox", Form::Inbox);
+    let mut inbox = redis.open_inbox(&address).await.expect("opened");
+    let jobs = queue("q", Duration::from_secs(30));
+    let waiting = tokio::spawn({
+        let (redis, jobs) = (Arc::clone(&redis), Arc::clone(&jobs));
+        async move {
+            let item = get(&redis, &jobs).await;
+            redis.settle(&jobs, item.receipt, Settlement::Ack).await.expect("acknowledged");
+            text(&item.payload)
+        }
+    });
+    let mut raw = server.raw();
+    until("it waits", || blocked(&mut raw) == 1).await;
+    for round in 0..3 {
+        server.restart();
+        publish(&redis, "t", "maybe too early").await;
+        while arrival(&mut subscription).await != Arrival::Gap {}
+        let sent = format!("after {round}");
+        publish(&redis, "t", &sent).await;
+        while arrival(&mut subscription).await != Arrival::Message(sent.clone()) {}
+        publish(&redis, "p1", &sent).await;
+        assert_eq!(arrival(&mut subscription).await, Arrival::Message(sent));
+    }
+    let gap = tokio::time::timeout(GUARD, inbox.recv()).await.expect("in time");
+    assert_eq!(gap, Some(Arrival::Gap));
+    redis.send(&address, bytes("reply"), GUARD).await.expect("sent");
+    let reply = tokio::time::timeout(GUARD, inbox.recv()).await.expect("in time");
+    assert_eq!(reply, Some(Arrival::Message(bytes("reply"))));
+    server.raw().run(&["LPUSH", "q", "job"]);
+    assert_eq!(waiting.await.expect("no panic"), "job");
+}
+
+#[tokio::test]
+async fn a_killed_connection_of_any_kind_is_replaced_and_nothing_is_lost() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let topic = [Filter::Topic("t".to_owned())];
+    let mut subscription = redis.subscribe(&topic).await.expect("subscribed");
+    let jobs = queue("q", Duration::from_secs(30));
+    for round in 0..20 {
+        let waiting = tokio::spawn({
+            let (redis, jobs) = (Arc::clone(&redis), Arc::clone(&jobs));
+            async move { get(&redis, &jobs).await }
+        });
+        until("it waits", || blocked(&mut raw) == 1).await;
+        assert_eq!(kill(&mut raw, "commands"), 1);
+        assert_eq!(kill(&mut raw, "waiting"), 1);
+        assert_eq!(kill(&mut raw, "subscriptions"), 1);
+        raw.run(&["LPUSH", "q", &round.to_string()]);
+        let item = waiting.await.expect("no panic");
+        assert_eq!((text(&item.payload), item.deliveries), (round.to_string(), 1));
+        redis.settle(&jobs, item.receipt, Settlement::Ack).await.expect("acknowledged");
+        assert_eq!(arrival(&mut subscription).await, Arrival::Gap);
+        publish(&redis, "t", "x").await;
+        assert_eq!(arrival(&mut subscription).await, Arrival::Message("x".to_owned()));
+    }
+    let stats = redis.stats(&jobs).await.expect("counted");
+    assert_eq!((stats.waiting, stats.leased, stats.dead), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_killed_connections_loses_and_doubles_no_item() {
+    const ITEMS: usize = 2000;
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let jobs = queue("q", Duration::from_secs(30));
+    let done = Arc::new(AtomicUsize::new(0));
+    let mut workers = Vec::new();
+    for number in 0..8 {
+        let (redis, jobs, done) = (Arc::clone(&redis), Arc::clone(&jobs), Arc::clone(&done));
+        workers.push(tokio::spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let wait = match number % 4 {
+                    0 => Wait::No,
+                    _ => Wait::at_most(Duration::from_millis(100)),
+                };
+                // A lost connection is an error for who does not wait; nothing is lost by it.
+                let claimed = redis.claim(&jobs, 1 + number % 3, wait).await.unwrap_or_default();
+                for item in claimed {
+                    mine.push(text(&item.payload));
+                    if number % 2 == 0 {
+                        redis.settle_soon(&jobs, item.receipt, Settlement::Ack);
+                    } else {
+                        let how = Settlement::Ack;
+                        redis.settle(&jobs, item.receipt, how).await.expect("acknowledged");
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                if done.load(Ordering::Relaxed) >= ITEMS {
+                    return mine;
+                }
+            }
+        }));
+    }
+    let mut raw = server.raw();
+    let mut kills = 0;
+    for number in 0..ITEMS {
+        raw.run(&["LPUSH", "q", &number.to_string()]);
+        if number % 20 == 0 {
+            kills += kill(&mut raw, if number % 40 == 0 { "waiting" } else { "commands" });
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for worker in workers {
+        let mine = tokio::time::timeout(GUARD, worker).await.expect("in time").expect("no panic");
+        mine.into_iter().for_each(|item| *counts.entry(item).or_default() += 1);
+    }
+    assert!(kills > 40, "only {kills} connections were killed");
+    assert_eq!(counts.len(), ITEMS);
+    assert!(counts.values().all(|&count| count == 1), "some came twice");
+    until("all are confirmed", || raw.run(&["KEYS", "__pymq:{q}:held:*"]).texts().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_claim_whose_reply_was_cut_is_delivered_all_the_same() {
+    let server = RedisServer::start();
+    let proxy = CuttingProxy::start(server.port());
+    let mut raw = server.raw();
+    let url = format!("redis://127.0.0.1:{}/0", proxy.port);
+    let redis = Arc::new(Redis::connect(&url).await.expect("connected"));
+    let jobs = queue("q", Duration::from_secs(30));
+    for round in 0..20 {
+        let waiting = tokio::spawn({
+            let (redis, jobs) = (Arc::clone(&redis), Arc::clone(&jobs));
+            async move { get(&redis, &jobs).await }
+        });
+        until("it waits", || blocked(&mut raw) == 1).await;
+        proxy.cut_after(round);
+        raw.run(&["LPUSH", "q", "job"]);
+        let item = waiting.await.expect("no panic");
+        assert_eq!((text(&item.payload).as_str(), item.deliveries), ("job", 1));
+        redis.settle(&jobs, item.receipt, Settlement::Ack).await.expect("acknowledged");
+        let stats = redis.stats(&jobs).await.expect("counted");
+        assert_eq!((stats.waiting, stats.leased, stats.dead), (0, 0, 0));
+    }
+    assert_eq!(proxy.cuts(), 20);
+}
+
+#[tokio::test]
+async fn a_stopped_server_is_noticed_and_used_again_when_it_goes_on() {
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let topic = [Filter::Topic("t".to_owned())];
+    let mut subscription = redis.subscribe(&topic).await.expect("subscribed");
+    server.pause();
+    let error = redis.publish("t", bytes("x")).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
+    assert!(!error.is_retryable());
+    server.resume();
+    while arrival(&mut subscription).await != Arrival::Gap {}
+    publish(&redis, "t", "after").await;
+    while arrival(&mut subscription).await != Arrival::Message("after".to_owned()) {}
+}
+
+#[tokio::test]
+async fn a_short_stall_is_no_reason_to_reconnect() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let topic = [Filter::Topic("t".to_owned())];
+    let mut subscription = redis.subscribe(&topic).await.expect("subscribed");
+    raw.write(&[b"DEBUG", b"SLEEP", b"6"]);
+    redis.publish("t", bytes("late")).await.expect("published");
+    assert_eq!(arrival(&mut subscription).await, Arrival::Message("late".to_owned()));
+}
+
+#[tokio::test]
+async fn without_a_server_operations_fail_as_not_sent_after_their_patience() {
+    let mut server = RedisServer::start();
+    let mut options = RedisOptions::from_url(&server.url()).expect("an address");
+    options.reconnect_wait = Duration::from_millis(100);
+    let redis = Redis::with_options(options).await.expect("connected");
+    let jobs = queue("q", Duration::from_secs(30));
+    server.kill();
+    // The first may still be sent into the dying connection: then nobody knows.
+    let _ = redis.publish("t", bytes("x")).await;
+    let publish = redis.publish("t", bytes("x")).await.map(|_| ());
+    let push = redis.push(&jobs, vec![bytes("x")], Wait::No).await;
+    let claim = redis.claim(&jobs, 1, Wait::No).await.map(|_| ());
+    let subscribe = redis.subscribe(&[Filter::Topic("t".to_owned())]).await.map(|_| ());
+    for outcome in [publish, push, claim, subscribe] {
+        let error = outcome.expect_err("nobody is there");
+        assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+    }
+    let none = redis.claim(&jobs, 1, Wait::at_most(Duration::from_millis(50))).await;
+    assert!(none.expect("an empty answer in time").is_empty());
+    redis.close().await.expect("closed without a server too");
+}
+
+#[tokio::test]
+async fn subscribing_while_the_server_is_away_waits_until_it_is_back() {
+    let mut server = RedisServer::start();
+    let redis = connect(&server).await;
+    let _other = redis.subscribe(&[Filter::Topic("other".to_owned())]).await.expect("subscribed");
+    server.kill();
+    let subscribing = tokio::spawn({
+        let redis = Arc::clone(&redis);
+        async move { redis.subscribe(&[Filter::Topic("t".to_owned())]).await }
+    });
+    tokio::task::yield_now().await;
+    server.restart();
+    let mut subscription = subscribing.await.expect("no panic").expect("subscribed");
+    assert!(subscribers(&mut server.raw(), "t"));
+    publish(&redis, "t", "x").await;
+    assert_eq!(arrival(&mut subscription).await, Arrival::Message("x".to_owned()));
+}
+
+#[tokio::test]
+async fn a_put_that_was_under_way_is_ambiguous_and_never_done_twice() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let jobs = queue("q", Duration::from_secs(30));
+    raw.run(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let putting = tokio::spawn({
+        let (redis, jobs) = (Arc::clone(&redis), Arc::clone(&jobs));
+        async move { redis.push(&jobs, vec![bytes("x")], Wait::No).await }
+    });
+    until("it is held up", || blocked(&mut raw) == 1).await;
+    assert_eq!(kill(&mut raw, "commands"), 1);
+    let error = putting.await.expect("no panic").expect_err("no answer came");
+    assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
+    raw.run(&["CLIENT", "UNPAUSE"]);
+    redis.push(&jobs, vec![bytes("y")], Wait::No).await.expect("put");
+    let items = raw.run(&["LRANGE", "q", "0", "-1"]).texts();
+    assert!(items.iter().filter(|item| *item == "x").count() <= 1, "{items:?}");
+}
+
+#[test]
+fn a_consumer_that_slept_longer_than_its_lease_loses_it_and_goes_on() {
+    let server = RedisServer::start();
+    let jobs = queue("q", Duration::from_millis(300));
+    let sleeper = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let sleeper = sleeper.expect("a runtime");
+    let (redis, item) = sleeper.block_on(async {
+        let redis = connect(&server).await;
+        redis.push(&jobs, vec![bytes("x"), bytes("y")], Wait::No).await.expect("put");
+        let item = get(&redis, &jobs).await;
+        (redis, item)
+    });
+    // Outside block_on nothing of that runtime runs: the process sleeps, as far as Redis sees.
+    let awake = tokio::runtime::Runtime::new().expect("a runtime");
+    let (other, again) = awake.block_on(async {
+        let other = connect(&server).await;
+        let y = get(&other, &jobs).await;
+        assert_eq!(text(&y.payload), "y");
+        let again = get(&other, &jobs).await;
+        (other, again)
+    });
+    assert_eq!((text(&again.payload).as_str(), again.deliveries), ("x", 2));
+    sleeper.block_on(async {
+        let late = redis.settle(&jobs, item.receipt, Settlement::Ack).await;
+        assert_eq!(late.expect_err("it is another's").kind(), ErrorKind::LeaseLost);
+        redis.push(&jobs, vec![bytes("z")], Wait::No).await.expect("put");
+        let z = get(&redis, &jobs).await;
+        redis.settle(&jobs, z.receipt, Settlement::Ack).await.expect("a new epoch holds it");
+    });
+    awake.block_on(async {
+        other.settle(&jobs, again.receipt, Settlement::Ack).await.expect("its own");
+    });
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_everything_is_used_as_a_new_one() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let jobs = queue("q", Duration::from_millis(300));
+    redis.push(&jobs, vec![bytes("x")], Wait::No).await.expect("put");
+    let item = get(&redis, &jobs).await;
+    raw.run(&["FLUSHALL"]);
+    let late = redis.settle(&jobs, item.receipt, Settlement::Ack).await;
+    assert_eq!(late.expect_err("it is gone").kind(), ErrorKind::LeaseLost);
+    let guard = Instant::now() + GUARD;
+    loop {
+        redis.push(&jobs, vec![bytes("y")], Wait::No).await.expect("put");
+        let item = get(&redis, &jobs).await;
+        assert_eq!(text(&item.payload), "y");
+        redis.settle(&jobs, item.receipt, Settlement::Ack).await.expect("acknowledged");
+        // From its next heartbeat on it is known again, and would be reaped if it died.
+        if raw.run(&["ZCARD", "__pymq:{q}:epochs"]).number() > 0 {
+            break;
+        }
+        assert!(Instant::now() < guard, "it never registered again");
+    }
+}
+
+/// A proxy that lets everything pass, until it is told to cut a reply to a waiting connection.
+struct CuttingProxy {
+    port: u16,
+    /// One more than the bytes that the next reply may have; 0 lets replies pass.
+    allowance: Arc<AtomicUsize>,
+    cuts: Arc<AtomicUsize>,
+}
+
+impl CuttingProxy {
+    fn start(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
+        let port = listener.local_addr().expect("bound").port();
+        let (allowance, cuts) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (shared, counted) = (Arc::clone(&allowance), Arc::clone(&cuts));
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { return };
+                Self::join(client, server, &shared, &counted);
+            }
+        });
+        Self { port, allowance, cuts }
+    }
+
+    /// Cuts the next reply to a connection that waits, behind that many bytes.
+    fn cut_after(&self, bytes: usize) {
+        self.allowance.store(bytes + 1, Ordering::SeqCst);
+    }
+
+    fn cuts(&self) -> usize {
+        self.cuts.load(Ordering::SeqCst)
+    }
+
+    fn join(
+        client: TcpStream,
+        server: TcpStream,
+        allowance: &Arc<AtomicUsize>,
+        cuts: &Arc<AtomicUsize>,
+    ) {
+        let waits = Arc::new(AtomicUsize::new(0));
+        let (mut from, mut to) =
+            (client.try_clone().expect("cloned"), server.try_clone().expect("cloned"));
+        let seen = Arc::clone(&waits);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 65536];
+            while let Ok(length @ 1..) = from.read(&mut buffer) {
+                if buffer[..length].windows(12).any(|word| word == b"pymq-waiting") {
+                    seen.store(1, Ordering::SeqCst);
+                }
+                if to.write_all(&buffer[..length]).is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown(Shutdown::Both);
+        });
+        let (mut from, mut to) = (server, client);
+        let (allowance, cuts) = (Arc::clone(allowance), Arc::clone(cuts));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 65536];
+            while let Ok(length @ 1..) = from.read(&mut buffer) {
+                let allowed = match waits.load(Ordering::SeqCst) {
+                    0 => 0,
+                    _ => allowance.swap(0, Ordering::SeqCst),
+                };
+                if allowed > 0 {
+                    let _ = to.write_all(&buffer[..length.min(allowed - 1)]);
+                    cuts.fetch_add(1, Ordering::SeqCst);
+                    let _ = from.shutdown(Shutdown::Both);
+                    break;
+                }
+                if to.write_all(&buffer[..length]).is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown(Shutdown::Both);
+        });
+    }
+}
