@@ -37,8 +37,10 @@ async fn main() -> Result<()> {
     println!("queue    {:?}, delivery {}", job.item(), job.deliveries());
     job.ack().await?;
 
-    let _service = bus
-        .expose("product", |(a, b): (i64, i64)| async move { a.checked_mul(b).ok_or("too large") })
+    let _service =
+        bus.expose_fn("product", |(a, b): (i64, i64)| async move {
+            a.checked_mul(b).ok_or("too large")
+        })
         .await?;
     let product = bus.stub::<(i64, i64), i64>("product");
     println!("call     product(2, 4) = {}", product.call((2, 4)).await?);

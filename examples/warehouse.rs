@@ -38,7 +38,7 @@ async fn main() -> Result<()> {
     let jobs = bus.queue::<OrderPlaced>("warehouse.jobs");
     let weigh = bus.stub::<(String,), f64>("shop.weigh");
     let _stock = bus
-        .expose("warehouse.stock", |(item,): (String,)| async move {
+        .expose_fn("warehouse.stock", |(item,): (String,)| async move {
             match item.as_str() {
                 "tea" => Ok(12),
                 "cake" => Ok(3),

@@ -30,7 +30,7 @@
 //! job.ack().await?;
 //!
 //! // Calls: one provider executes, or all answer.
-//! let _service = bus.expose("product", |(a, b): (i64, i64)| async move {
+//! let _service = bus.expose_fn("product", |(a, b): (i64, i64)| async move {
 //!     Ok::<_, String>(a * b)
 //! }).await?;
 //! assert_eq!(bus.stub::<_, i64>("product").call((2, 4)).await?, 8);
@@ -59,8 +59,12 @@ pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
 pub use name::Namespace;
 pub use queue::{ByteDelivery, ByteQueue, Delivery, Queue};
-pub use rpc::{Service, Stub};
+pub use rpc::{Remote, Service, Stub};
 pub use topic::{Event, Events, PatternEvents, Topic};
+
+/// The derive beside the trait of its name, so that `use pymq::Event` brings both.
+#[cfg(feature = "macros")]
+pub use pymq_macros::{Event, remote, service};
 
 /// The README's blocks, run as tests.
 #[cfg(doctest)]
