@@ -4,8 +4,6 @@
 //! the whole message is read again by way of a tree. Where it gets to the end, the value is the
 //! one that the tree would have given.
 
-use std::sync::Arc;
-
 use jiter::{Jiter, JiterError, NumberAny, NumberInt, Peek, cached_py_string};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
@@ -92,26 +90,28 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
 
     fn top_object(&mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
         let Some(tag) = tail_tag(self.data) else { return self.untagged_object(plan) };
-        let tree = self.tree()?;
-        let said = Node::tagged(tag);
-        let own = tree.own.as_ref().or(said.own.as_ref());
-        if self.first_key_is("__obj")? {
+        let before = self.jiter.clone();
+        let mut tree = None;
+        let mut first = self.jiter.known_object()?;
+        if first == Some("__types") {
             let peek = self.jiter.peek()?;
-            let value = self.value(peek, plan, own, &tree, Chosen::ByHint)?;
-            if self.jiter.next_key()? != Some("__type")
-                || self.jiter.next_str()? != tag
-                || self.jiter.next_key()?.is_some()
-            {
-                return Err(Stop::Unclear);
-            }
-            return Ok(value);
+            let start = self.jiter.current_index();
+            self.jiter.known_skip(peek)?;
+            tree = Some(self.decoder.tree(Some(self.jiter.slice_to_current(start)))?);
+            first = self.jiter.next_key()?;
         }
-        let (Some(Own { class, keys: None }), Kind::Any | Kind::Object { .. }) = (own, &plan.kind)
-        else {
-            return Err(Stop::Unclear);
+        let node = tree.as_deref().unwrap_or(Node::silent());
+        if first == Some("__obj") {
+            return self.wrapped_value(plan, tag, node);
+        }
+        self.jiter = before;
+        let class = match &node.own {
+            None => tag,
+            Some(Own { class, keys: None }) => class,
+            Some(_) => return Err(Stop::Unclear),
         };
         let resolved;
-        let (plan, chosen) = if plan.tag.as_ref() == Some(class) {
+        let (plan, chosen) = if plan.tag.as_deref() == Some(class) {
             (plan, Chosen::ByHint)
         } else if plan.is_any() {
             let found = self.decoder.codec.resolve(self.py, class)?;
@@ -121,9 +121,29 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             return Err(Stop::Unclear);
         };
         let Kind::Object { fields, build } = &plan.kind else { return Err(Stop::Unclear) };
-        self.restart()?;
-        let place = Place { plan, node: &tree, chosen, root: Some(tag), is_root: true };
+        let place = Place { plan, node, chosen, root: Some(tag), is_root: true };
         self.object(place, fields, build)
+    }
+
+    /// What stands under `__obj`; the message must end as expected.
+    fn wrapped_value(&mut self, plan: &Plan, tag: &str, node: &Node) -> Read<Bound<'py, PyAny>> {
+        let said;
+        let own = match &node.own {
+            Some(own) => Some(own),
+            None => {
+                said = Node::tagged(tag);
+                said.own.as_ref()
+            }
+        };
+        let peek = self.jiter.peek()?;
+        let value = self.value(peek, plan, own, node, Chosen::ByHint)?;
+        if self.jiter.next_key()? != Some("__type")
+            || self.jiter.next_str()? != tag
+            || self.jiter.next_key()?.is_some()
+        {
+            return Err(Stop::Unclear);
+        }
+        Ok(value)
     }
 
     fn untagged_object(&mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
@@ -145,36 +165,6 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             }
             _ => Err(Stop::Unclear),
         }
-    }
-
-    fn restart(&mut self) -> Read<()> {
-        self.jiter = Jiter::new(self.data).with_allow_inf_nan();
-        self.jiter.peek()?;
-        Ok(())
-    }
-
-    /// The types tree, which stands first if there is one; afterwards the object begins anew.
-    fn tree(&mut self) -> Read<Arc<Node>> {
-        let types = if self.jiter.known_object()? == Some("__types") {
-            let peek = self.jiter.peek()?;
-            let start = self.jiter.current_index();
-            self.jiter.known_skip(peek)?;
-            Some(self.jiter.slice_to_current(start))
-        } else {
-            None
-        };
-        self.restart()?;
-        Ok(self.decoder.tree(types)?)
-    }
-
-    /// Is this the first key behind the types? Leaves the reader behind it.
-    fn first_key_is(&mut self, wanted: &str) -> Read<bool> {
-        let mut key = self.jiter.known_object()?;
-        if key == Some("__types") {
-            self.jiter.next_skip()?;
-            key = self.jiter.next_key()?;
-        }
-        Ok(key == Some(wanted))
     }
 
     // ---- one value
