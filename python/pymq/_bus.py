@@ -222,12 +222,12 @@ class NativeEventBus(EventBus):
     # ---- remote calls
 
     @overload
-    def stub(
+    def stub(  # type: ignore[overload-overlap]
         self, fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
     ) -> StubMethod[P, R]: ...
     @overload
-    def stub(
-        self, fn: Callable[P, R], timeout: float | None = None, *, multi: Literal[True]
+    def stub(  # type: ignore[overload-overlap]
+        self, fn: Callable[P, R], timeout: float | None = ..., *, multi: Literal[True]
     ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
     @overload
     def stub(
@@ -243,8 +243,8 @@ class NativeEventBus(EventBus):
         return self._stub(fn, timeout, multi)
 
     def _stub(
-        self, fn: Callable[..., Any] | str, timeout: float | None, multi: bool
-    ) -> NativeStub[..., Any]:
+        self, fn: Callable[P, Any] | str, timeout: float | None, multi: bool
+    ) -> NativeStub[P, Any]:
         if not callable(fn) and not isinstance(fn, str):
             raise TypeError(f"cannot create stub for fn type {type(fn)}")
         if timeout is not None and timeout < 0:

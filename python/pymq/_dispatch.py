@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import wait as wait_for_futures
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
@@ -28,12 +29,10 @@ T = TypeVar("T")
 class Route(Protocol):
     """What becomes of the arrivals of one source."""
 
-    @property
-    def label(self) -> str:
-        """Channel and callback, for the log."""
-        ...
+    #: Channel and callback, for the log.
+    label: str
 
-    def __call__(self, topic: str | None, arrival: Any) -> None:
+    def __call__(self, topic: str | None, arrival: Any, /) -> None:
         """Handles one event or one call."""
         ...
 
@@ -323,11 +322,10 @@ class Loops:
             _absence.set(absence)
             return await coroutine
 
-        home = loop if loop is not None and not loop.is_closed() else self._own_loop()
+        home = loop if loop is not None and loop.is_running() else self._own_loop()
         try:
-            return asyncio.run_coroutine_threadsafe(with_turn(), home).result()
+            return _result(asyncio.run_coroutine_threadsafe(with_turn(), home), home)
         finally:
-            coroutine.close()
             if absence is not None:
                 absence.end()
 
@@ -350,6 +348,18 @@ class Loops:
                 )
                 self._thread.start()
             return self._own
+
+
+def _result(future: Future[T], home: asyncio.AbstractEventLoop) -> T:
+    """Waits for a coroutine; not for ever, should its loop have ended without a word."""
+    while True:
+        try:
+            return future.result(timeout=1.0)
+        except FutureTimeout:
+            if future.done():
+                raise
+            if home.is_closed():
+                raise RuntimeError("its event loop was closed before it ended") from None
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -90,7 +90,7 @@ class NativeQueue(Queue[T]):
         """The queue's name on the bus."""
         return self._handle.name
 
-    @property  # type: ignore[override]
+    @property
     def maxsize(self) -> int:
         """How many items may wait at a time; 0 is no bound. May be assigned."""
         return self._handle.maxsize

@@ -264,7 +264,7 @@ async def init(
     factory: Callable[[], core.EventBus] | str | None = None, start_bus: bool = True
 ) -> core.EventBus:
     """Make the default bus, as `pymq.init` does."""
-    return await asyncio.to_thread(core.init, factory, start_bus)  # type: ignore[arg-type]
+    return await asyncio.to_thread(core.init, factory, start_bus)
 
 
 async def shutdown() -> None:

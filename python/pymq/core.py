@@ -486,12 +486,12 @@ class _Later:
 
 
 @overload
-def stub(
+def stub(  # type: ignore[overload-overlap]
     fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
 ) -> StubMethod[P, R]: ...
 @overload
-def stub(
-    fn: Callable[P, R], timeout: float | None = None, *, multi: Literal[True]
+def stub(  # type: ignore[overload-overlap]
+    fn: Callable[P, R], timeout: float | None = ..., *, multi: Literal[True]
 ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
 @overload
 def stub(

@@ -7,6 +7,7 @@ calls are a `RpcException`, and who catches `PymqError` misses nothing of ours.
 from __future__ import annotations
 
 import queue
+import sys
 
 __all__ = [
     "CallTimeoutError",
@@ -91,12 +92,12 @@ class EncodeError(PymqError, TypeError):
     """A value that cannot be sent; the message names the field's path and its type."""
 
 
-if hasattr(queue, "ShutDown"):
+if sys.version_info >= (3, 13):
 
     class ShutDown(PymqError, queue.ShutDown):
         """The queue was shut down for everyone; purge it to use it again."""
 
 else:
 
-    class ShutDown(PymqError):  # type: ignore[no-redef]
+    class ShutDown(PymqError):
         """The queue was shut down for everyone; purge it to use it again."""

@@ -23,7 +23,7 @@ def arrives(value: Any, sender: str, receiver: str) -> Description:
 
 
 def plain(description: Description) -> Description:
-    """As plain data: objects are dicts, and all that is in a row is a list."""
+    """As plain data: objects are dicts, keys are text, and all that is in a row is a list."""
     if isinstance(description, list):
         return [plain(item) for item in description]
     if not isinstance(description, dict):
@@ -32,7 +32,7 @@ def plain(description: Description) -> Description:
     if kind == "object":
         return {"dict": [[name, plain(item)] for name, item in description["fields"].items()]}
     if kind == "dict":
-        return {"dict": [[plain(key), plain(item)] for key, item in content]}
+        return {"dict": [[str(key), plain(item)] for key, item in content]}
     if kind in ("tuple", "set", "frozenset"):
         return [plain(item) for item in content]
     if kind in ("named", "exception"):

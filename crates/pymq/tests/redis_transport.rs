@@ -340,6 +340,25 @@ async fn options_name_user_database_and_client() {
 }
 
 #[tokio::test]
+async fn a_unix_socket_serves_as_well() {
+    let socket = std::env::temp_dir().join(format!("pymq-{}.sock", std::process::id()));
+    let path = socket.to_str().expect("a path that is text");
+    let _server = RedisServer::start_with(&["--unixsocket", path]);
+    let redis = Redis::connect(&format!("redis+unix://{path}?db=1")).await.expect("connected");
+    let mut subscription = redis.subscribe(&[topic("t")]).await.expect("subscribed");
+    redis.publish("t", bytes("x")).await.expect("published");
+    assert_eq!(next(&mut subscription).await.1, "x");
+}
+
+#[tokio::test]
+async fn tls_is_refused_by_name() {
+    let error = pymq::transport::connect("rediss://:secret@127.0.0.1:1").await;
+    let error = error.expect_err("there is no TLS yet");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(!error.to_string().contains("secret"));
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_a_connection_error() {
     let mut server = RedisServer::start();
     server.kill();

@@ -14,8 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, Value,
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind as CrateErrorKind,
+    IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
+    Value,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -24,7 +25,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::options::{RedisEndpoint, RedisOptions, without_password};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How often an idle or busy wire is asked whether it still lives.
 const PULSE: Duration = Duration::from_secs(5);
@@ -69,6 +70,25 @@ impl Command {
     pub(super) fn number(mut self, number: impl TryInto<i64>) -> Self {
         self.0.arg(number.try_into().unwrap_or(i64::MAX));
         self
+    }
+}
+
+/// Several commands that go in one write.
+pub(super) struct Batch(redis::Pipeline);
+
+impl FromIterator<Command> for Batch {
+    fn from_iter<T: IntoIterator<Item = Command>>(commands: T) -> Self {
+        let mut batch = Self(redis::Pipeline::new());
+        batch.extend(commands);
+        batch
+    }
+}
+
+impl Extend<Command> for Batch {
+    fn extend<T: IntoIterator<Item = Command>>(&mut self, commands: T) {
+        for command in commands {
+            self.0.add_command(command.0);
+        }
     }
 }
 
@@ -141,7 +161,7 @@ impl Fault {
     fn new(error: &RedisError) -> Self {
         match error.kind() {
             // The crate's other kinds are words of the server, or of its own about options.
-            ErrorKind::Io | ErrorKind::Parse => Self::Lost(error.to_string()),
+            CrateErrorKind::Io | CrateErrorKind::Parse => Self::Lost(error.to_string()),
             _ => Self::Refused(error.to_string()),
         }
     }
@@ -292,13 +312,9 @@ impl Wire {
     }
 
     /// Does several commands in one write; a refused one is a [`Reply::Refused`] in its place.
-    pub(super) async fn pipeline(&self, commands: &[Command]) -> Result<Vec<Reply>, Fault> {
-        let mut pipeline = redis::Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command.0.clone());
-        }
+    pub(super) async fn pipeline(&self, batch: &Batch) -> Result<Vec<Reply>, Fault> {
         let mut connection = self.0.connection.clone();
-        match connection.send_packed_commands(&pipeline, 0, commands.len()).await {
+        match connection.send_packed_commands(&batch.0, 0, batch.0.len()).await {
             Ok(values) => Ok(values.into_iter().map(Reply::new).collect()),
             Err(error) => Err(Fault::new(&error)),
         }
@@ -467,12 +483,16 @@ pub(super) fn read_url(url: &str) -> Result<RedisOptions> {
         let how = "use redis://user:password@host:port/database or redis+unix:///path?db=0";
         Error::config(without_password(url), format!("{why}; {how}"))
     };
+    if url.starts_with("rediss:") {
+        let why = "TLS is not supported yet; use redis://, or a tunnel";
+        return Err(Error::new(ErrorKind::Unsupported, "connect", without_password(url), why));
+    }
     let info: ConnectionInfo =
         url.into_connection_info().map_err(|error| bad(error.to_string()))?;
     let endpoint = match info.addr() {
         ConnectionAddr::Tcp(host, port) => RedisEndpoint::Tcp(host.clone(), *port),
         ConnectionAddr::Unix(path) => RedisEndpoint::Unix(path.clone()),
-        _ => return Err(bad("TLS is not supported yet".to_owned())),
+        _ => return Err(bad("neither a host nor a path".to_owned())),
     };
     let settings = info.redis_settings();
     let mut options = RedisOptions::new(endpoint);
