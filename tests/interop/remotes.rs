@@ -175,7 +175,7 @@ impl Place<'_> {
             remotes.ran.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
             function(Arc::clone(&remotes), arguments)
         };
-        bus.expose(channel, handler).await
+        bus.expose_fn(channel, handler).await
     }
 }
 

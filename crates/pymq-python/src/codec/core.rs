@@ -15,6 +15,7 @@ use super::decode::Decoder;
 use super::encoding::Encoding;
 use super::fault::Result;
 use super::message;
+use super::node::Node;
 use super::parse::Limits;
 use super::plan::Plan;
 
@@ -37,7 +38,13 @@ pub struct CodecCore {
     /// The class is kept with its encoding, so its address is not used again.
     encodings: Mutex<HashMap<usize, Known>>,
     tags: Mutex<(u64, HashMap<String, Py<Plan>>)>,
+    /// Messages of one kind have the same tree, so it is read once.
+    trees: Mutex<HashMap<Box<[u8]>, Arc<Node>>>,
 }
+
+/// Trees that are kept, and the size of the largest.
+const MOST_TREES: usize = 256;
+const LARGEST_TREE: usize = 4096;
 
 type Known = (Py<PyType>, Arc<Py<Encoding>>);
 
@@ -77,6 +84,7 @@ impl CodecCore {
             hooks: Hooks { encoding, resolve, unknown, loads, dumps },
             encodings: Mutex::new(HashMap::new()),
             tags: Mutex::new((0, HashMap::new())),
+            trees: Mutex::new(HashMap::new()),
         }
     }
 
@@ -183,6 +191,22 @@ impl CodecCore {
         let plan = plan.cast_into::<Plan>().map_err(PyErr::from)?.unbind();
         lock(&self.tags).1.insert(tag.to_owned(), plan.clone_ref(py));
         Ok(Some(plan))
+    }
+
+    /// A types tree that has been read before.
+    pub(super) fn tree(&self, types: &[u8]) -> Option<Arc<Node>> {
+        lock(&self.trees).get(types).map(Arc::clone)
+    }
+
+    pub(super) fn keep_tree(&self, types: &[u8], node: &Arc<Node>) {
+        if types.len() > LARGEST_TREE {
+            return;
+        }
+        let mut trees = lock(&self.trees);
+        if trees.len() >= MOST_TREES {
+            trees.clear();
+        }
+        trees.insert(types.into(), Arc::clone(node));
     }
 
     pub(super) fn unknown(&self, py: Python<'_>, tag: &str) -> Result<()> {

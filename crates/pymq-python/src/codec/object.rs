@@ -11,8 +11,8 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use super::decode::{ANY, Chosen, Decoder, unexpected};
 use super::encode::is_dunder;
 use super::fault::{Fault, Result, Step};
-use super::node::Node;
-use super::plan::{Build, Fields, Plan};
+use super::node::{Node, python_name};
+use super::plan::{Build, Fields, Passed, Plan};
 
 static OBJECT_NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static OBJECT_SETATTR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -37,7 +37,7 @@ impl<'py> Decoder<'_, 'py> {
         plan: &Plan,
         fields: &Fields,
         build: &Build,
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
         let constructed = chosen == Chosen::ByHint && build.parameters.is_some();
@@ -82,29 +82,22 @@ impl<'py> Decoder<'_, 'py> {
         self,
         attributes: &Bound<'py, PyDict>,
         fields: &Fields,
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<()> {
         let silent = node.has_no_children();
-        let mut spoken_of = 0;
         for (name, plan) in &fields.list {
             let plan = plan.get().actual();
             if silent && plan.is_any() {
                 continue;
             }
             let name = name.bind(self.py);
-            spoken_of += usize::from(!silent && node.names(name)?);
-            let child = if silent { Node::default() } else { node.name(name)? };
-            self.field(attributes, name, plan, &child, chosen)?;
+            self.field(attributes, name, plan, node.key(name)?, chosen)?;
         }
-        if spoken_of < node.named_count() {
-            let known = |key: &Bound<'py, PyString>| {
-                fields.list.iter().any(|(name, _)| key.as_any().eq(name).unwrap_or(false))
-            };
-            for (name, child) in node.named()? {
-                if !known(&name) {
-                    self.field(attributes, &name, &ANY, &child, Chosen::ByTag)?;
-                }
+        for (name, child) in node.named() {
+            let name = python_name(self.py, name)?;
+            if !fields.list.iter().any(|(field, _)| name.as_any().eq(field).unwrap_or(false)) {
+                self.field(attributes, &name, &ANY, child, Chosen::ByTag)?;
             }
         }
         Ok(())
@@ -115,7 +108,7 @@ impl<'py> Decoder<'_, 'py> {
         attributes: &Bound<'py, PyDict>,
         name: &Bound<'py, PyString>,
         plan: &Plan,
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<()> {
         let Some(value) = attributes.get_item(name)? else { return Ok(()) };
@@ -146,7 +139,7 @@ impl<'py> Decoder<'_, 'py> {
 
     // ---- through the constructor
 
-    fn construct(
+    pub(super) fn construct(
         self,
         plan: &Plan,
         build: &Build,
@@ -172,7 +165,7 @@ impl<'py> Decoder<'_, 'py> {
         for parameter in build.parameters.iter().flatten() {
             let Some(value) = attributes.get_item(&parameter.field)? else { continue };
             attributes.del_item(&parameter.field)?;
-            if parameter.positional {
+            if parameter.passed == Passed::ByPosition {
                 args.append(value)?;
             } else {
                 kwargs.set_item(&parameter.name, value)?;
@@ -181,6 +174,17 @@ impl<'py> Decoder<'_, 'py> {
         let object = class.call(args.to_tuple(), Some(&kwargs)).map_err(raised)?;
         self.assign(&object, build, attributes)?;
         Ok(object)
+    }
+
+    /// Calls the constructor with arguments by position.
+    pub(super) fn call(
+        self,
+        plan: &Plan,
+        arguments: Bound<'py, PyTuple>,
+    ) -> Result<Bound<'py, PyAny>> {
+        self.class(plan).call1(arguments).map_err(|error| {
+            Fault::caused(self.py, |text| format!("no {}: {text}", plan.name(self.py)), error)
+        })
     }
 
     /// Sets what the constructor did not take.
@@ -213,7 +217,7 @@ impl<'py> Decoder<'_, 'py> {
 
     // ---- without it
 
-    fn rebuild(
+    pub(super) fn rebuild(
         self,
         plan: &Plan,
         build: &Build,
@@ -247,21 +251,16 @@ impl<'py> Decoder<'_, 'py> {
         value: Bound<'py, PyAny>,
         plan: &Plan,
         fields: &Fields,
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
         let mut elements = Vec::with_capacity(fields.list.len());
         for (index, (name, field)) in fields.list.iter().enumerate() {
             let name = name.bind(self.py);
             let (element, child) = if let Ok(list) = value.cast_exact::<PyList>() {
-                let child = if node.has_no_children() {
-                    Node::default()
-                } else {
-                    node.index(self.py, index)?
-                };
-                (list.get_item(index).ok(), child)
+                (list.get_item(index).ok(), node.index(index))
             } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-                (dict.get_item(name)?, node.name(name)?)
+                (dict.get_item(name)?, node.key(name)?)
             } else if value.get_type().is(self.class(plan)) {
                 return Ok(value);
             } else {
@@ -269,17 +268,23 @@ impl<'py> Decoder<'_, 'py> {
             };
             let step = |fault: Fault| fault.at(Step::Field(name.to_string_lossy().into_owned()));
             elements.push(match element {
-                Some(element) => {
-                    self.convert(element, field.get(), &child, chosen).map_err(step)?
-                }
+                Some(element) => self.convert(element, field.get(), child, chosen).map_err(step)?,
                 None => self.default(plan, fields, name)?,
             });
         }
+        self.new_named_tuple(plan, elements)
+    }
+
+    pub(super) fn new_named_tuple(
+        self,
+        plan: &Plan,
+        elements: Vec<Bound<'py, PyAny>>,
+    ) -> Result<Bound<'py, PyAny>> {
         let new = builtin(self.py, &TUPLE_NEW, "tuple", "__new__")?;
         Ok(new.call1((self.class(plan), PyTuple::new(self.py, elements)?))?)
     }
 
-    fn default(
+    pub(super) fn default(
         self,
         plan: &Plan,
         fields: &Fields,
