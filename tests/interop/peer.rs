@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pymq::rpc::StubReply;
-use pymq::transport::{Arrival, Filter};
 use pymq::{Bus, Delivery, ErrorKind, Queue, Service, Stub};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -118,7 +117,6 @@ impl Peer {
                 self.remotes.release();
                 Ok(Value::Null)
             }
-            "encode" => encode(value_of(command)?).await,
             "decode" => decode(text("hex"), command["type"].as_str()).await,
             unknown => Err(Failure::Command(format!("a Rust peer knows no command {unknown:?}"))),
         }
@@ -285,19 +283,6 @@ fn value_of(command: &Value) -> Result<Described, Failure> {
 
 fn seconds(value: &Value) -> Option<Duration> {
     value.as_f64().map(Duration::from_secs_f64)
-}
-
-/// The bytes that a value travels as, taken from a bus in memory.
-async fn encode(value: Described) -> Result<Value, Failure> {
-    let bus = Bus::connect("memory://").await?;
-    let mut bytes = bus.subscribe_bytes(&Filter::Topic("encoded".to_owned())).await?;
-    bus.topic("encoded").publish(&value).await?;
-    match bytes.recv().await {
-        Some(Arrival::Message(message)) => {
-            Ok(message.payload.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
-        }
-        other => Err(Failure::Command(format!("a bus in memory gave {other:?}"))),
-    }
 }
 
 /// What bytes are, read from a bus in memory into the type that `hint` names.

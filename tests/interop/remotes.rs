@@ -53,11 +53,6 @@ struct Product {
 }
 
 #[derive(Deserialize)]
-struct Echo {
-    value: Described,
-}
-
-#[derive(Deserialize)]
 struct JoinWords {
     first: String,
     #[serde(default = "world")]
@@ -105,7 +100,7 @@ impl Remotes {
         let to = Place { remotes: Arc::clone(self), bus, name, channel };
         match name {
             "product" => to.prompt(|_, Product { a, b }| Ok::<_, String>(a * b)).await,
-            "echo" => to.prompt(|_, Echo { value }| Ok::<_, String>(value)).await,
+            "echo" => to.prompt(|_, (value,): (Described,)| Ok::<_, String>(value)).await,
             "join_words" => {
                 to.prompt(|_, JoinWords { first, second }| joined(&first, &second)).await
             }
