@@ -89,9 +89,7 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     pymq.shutdown()
     left = [
-        thread
-        for thread in set(threading.enumerate()) - before
-        if thread.name.startswith("pymq-")
+        thread for thread in set(threading.enumerate()) - before if thread.name.startswith("pymq-")
     ]
     for thread in left:
         thread.join(HANG_GUARD)
