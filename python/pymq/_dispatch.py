@@ -83,12 +83,17 @@ class Lane:
     def wait(self, deadline: float) -> bool:
         """Waits for the threads to end; says whether they have, but for the one that asks."""
         here = threading.current_thread()
+        ended: set[threading.Thread] = set()
         with self._changed:
             while self._threads - {here}:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
+                ended |= self._threads - {here}
                 self._changed.wait(left)
+        for thread in ended:
+            # They have left the set, and have nothing more to do.
+            thread.join()
         return True
 
     def discard(self) -> None:
