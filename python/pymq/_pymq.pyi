@@ -266,7 +266,7 @@ class Plan:
         class_: type,
         tag: str,
         fields: list[tuple[str, Plan]],
-        parameters: list[tuple[str, str, bool, bool]] | None,
+        parameters: list[tuple[str, str, bool, str]] | None,
         /,
         *,
         direct: bool,

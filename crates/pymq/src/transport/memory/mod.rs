@@ -23,6 +23,7 @@ mod shelves;
 /// By process: a forked child would find its parent's, with locks that nobody will open again.
 static NAMED: Mutex<Option<Named>> = Mutex::new(None);
 
+/// Brokers by process and name.
 type Named = HashMap<(u32, String), Weak<Broker>>;
 
 /// One connection to a broker of this process.
