@@ -71,11 +71,6 @@ class Lane:
             self._routes.pop(number, None)
         self._intake.detach(number)
 
-    def handled(self) -> bool:
-        """Whether nothing waits here and nothing runs."""
-        with self._changed:
-            return not self._arrivals and self._idle == len(self._threads)
-
     def close(self) -> None:
         """Nothing more comes in; what is there is still handled."""
         self._intake.close()
@@ -188,10 +183,6 @@ class ExecutorLane(Lane):
         super().__init__(name)
         self._executor = executor
         self._running: set[Future[None]] = set()
-
-    def handled(self) -> bool:
-        """Whether nothing waits here and nothing runs."""
-        return super().handled() and not self._running
 
     def wait(self, deadline: float) -> bool:
         """Waits for the thread and for what the executor runs, and shuts the executor down."""
