@@ -21,7 +21,7 @@ from pymq.provider.simple import SimpleEventBus
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "interop"))
 
-from rig import Server  # noqa: E402
+from rig import Server
 
 #: Nothing here takes as long; it ends a test that hangs.
 HANG_GUARD = 60.0

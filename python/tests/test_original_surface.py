@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+from conftest import Box, wait_until
 
 import pymq
-from conftest import Box, wait_until
 from pymq.provider.simple import SimpleEventBus
 
 Factory = Callable[[], pymq.EventBus]
@@ -202,8 +202,8 @@ def test_what_is_taken_back_before_init_is_not_bound(factory: Factory) -> None:
     pymq.unsubscribe(callback, "news")
     pymq.init(factory)
     assert pymq.publish("hello", "news") == 0
+    pymq.shutdown()
     with pytest.raises(ValueError, match="not in list"):
-        pymq.shutdown()
         pymq.unsubscribe(callback, "news")
 
 
