@@ -8,11 +8,13 @@ business: a route makes a call out of an arrival.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import wait as wait_for_futures
@@ -261,6 +263,14 @@ class _Here(threading.local):
 _here = _Here()
 
 
+def _after_fork_in_child() -> None:
+    # The child runs no lane, though it may have been forked inside of one's callback.
+    _here.lane = None
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 def wait_in_turn(operation: Callable[..., T], *args: Any) -> T:
     """Runs an operation that waits; from inside a callback, others have their turn meanwhile."""
     lane = _here.lane
@@ -375,9 +385,24 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
+_declared_on: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
+    "pymq_declared_on", default=None
+)
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that the caller runs on, if it does."""
+    """The loop that the caller runs on, or stands for."""
     try:
-        return asyncio.get_running_loop()
+        return _declared_on.get() or asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+@contextlib.contextmanager
+def as_declared_on(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    """What is registered in here was declared on that loop."""
+    token = _declared_on.set(loop)
+    try:
+        yield
+    finally:
+        _declared_on.reset(token)

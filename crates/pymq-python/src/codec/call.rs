@@ -233,7 +233,6 @@ pub(super) fn encode_result<'py>(
         ("tuple".to_owned(), encoder.tuple(tuple, None))
     } else {
         let encoding = encoder.encoding(value)?;
-        let encoding = encoding.get();
         let own = encoding.tag.as_ref().filter(|tag| tag.name != encoding.root.name);
         let own = own.map(|tag| tag.json.as_slice());
         let written = encoder.shaped(value, encoding, own);

@@ -84,7 +84,6 @@ fn encoded_key<'py>(
     key: &Bound<'py, PyAny>,
 ) -> Result<Option<TextKey>> {
     let encoding = encoder.encoding(key)?;
-    let encoding = encoding.get();
     let has_text = match &encoding.shape {
         Shape::Text | Shape::Integer | Shape::Float | Shape::Made(_) => true,
         Shape::Member => {

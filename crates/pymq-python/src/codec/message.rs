@@ -54,7 +54,7 @@ fn write<'py>(encoder: &mut Encoder<'_, 'py>, value: &Bound<'py, PyAny>) -> Resu
         return Ok(Around::Object(b"\"tuple\"".to_vec()));
     }
     let encoding = encoder.encoding(value)?;
-    write_encoded(encoder, value, encoding.get())
+    write_encoded(encoder, value, encoding)
 }
 
 fn write_encoded<'py>(
@@ -109,7 +109,6 @@ fn common_root<'py>(
         return Ok(None);
     } else {
         let encoding = encoder.encoding(&first)?;
-        let encoding = encoding.get();
         match encoding.shape {
             Shape::Object { .. } if encoding.tag.is_none() => return Ok(None),
             Shape::Text | Shape::Integer | Shape::Float | Shape::Name(_) => return Ok(None),

@@ -43,6 +43,8 @@ pub(super) struct Branch {
     open: bool,
     plain: bool,
     each: Option<(usize, usize)>,
+    /// The class whose tag is the shared node, if that is nothing but a tag.
+    pub(super) leaf_class: Option<usize>,
 }
 
 /// Where a child's node begins, between `begin` and `end`.
@@ -54,7 +56,14 @@ pub(super) struct Mark {
 impl Branch {
     /// For an object's fields, each of which has its own entry.
     pub(super) fn named(types: &[u8]) -> Self {
-        Self { base: types.len(), shares: false, open: false, plain: false, each: None }
+        Self {
+            base: types.len(),
+            shares: false,
+            open: false,
+            plain: false,
+            each: None,
+            leaf_class: None,
+        }
     }
 
     /// For a collection, where equal nodes of the children are written once.
@@ -82,23 +91,27 @@ impl Branch {
     }
 
     /// Keeps what was written since `begin` if it `is_node`, and only if it says something new.
+    /// Says whether it is the shared node now, and a mere tag.
     pub(super) fn end(
         &mut self,
         types: &mut Vec<u8>,
         key: ChildKey<'_>,
         mark: Mark,
         is_node: bool,
-    ) {
+    ) -> bool {
         if !is_node {
             types.truncate(mark.before);
-            return self.plain(types, key);
+            self.plain(types, key);
+            return false;
         }
-        if self.may_share() {
+        let shared = self.may_share();
+        if shared {
             self.each = Some((mark.start, types.len()));
         } else if self.each.is_some_and(|(from, to)| types[from..to] == types[mark.start..]) {
             types.truncate(mark.before);
         }
         self.open = true;
+        shared && types[mark.start] == b'"'
     }
 
     /// Closes the node; `own` is the container's tag as JSON. Says whether there is a node.
@@ -152,8 +165,13 @@ fn write_key(types: &mut Vec<u8>, separator: u8, key: ChildKey<'_>) {
 pub(super) struct Node {
     pub(super) own: Option<Own>,
     each: Option<Box<Node>>,
-    children: HashMap<Name, Node>,
+    children: Vec<(Name, Node)>,
+    /// Where a child stands, if there are too many to look through.
+    places: HashMap<Name, usize>,
 }
+
+/// As many children are found faster by looking at each.
+const FEW: usize = 12;
 
 /// The tag of a place: its class, and what it says about a dict's keys.
 #[derive(Debug)]
@@ -205,8 +223,12 @@ impl Node {
                 if name.first() == Some(&ESCAPE) {
                     name.remove(0);
                 }
-                read.children.insert(name, Self::read(&value)?);
+                read.children.push((name, Self::read(&value)?));
             }
+        }
+        if read.children.len() > FEW {
+            let names = read.children.iter().map(|(name, _)| name.clone());
+            read.places = names.zip(0..).collect();
         }
         Ok(read)
     }
@@ -232,8 +254,15 @@ impl Node {
     }
 
     pub(super) fn name(&self, name: &[u8]) -> &Self {
-        let own = if self.children.is_empty() { None } else { self.children.get(name) };
-        own.or(self.each.as_deref()).unwrap_or(&SILENT)
+        let place = if self.places.is_empty() {
+            self.children.iter().position(|(child, _)| child == name)
+        } else {
+            self.places.get(name).copied()
+        };
+        match place {
+            Some(place) => &self.children[place].1,
+            None => self.each.as_deref().unwrap_or(&SILENT),
+        }
     }
 
     /// The node of the child that a Python string names.
