@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HANG_GUARD, TRANSPORTS, Server
 
 import pymq
+from conftest import HANG_GUARD, TRANSPORTS, Server
 
 Connect = Callable[..., pymq.NativeEventBus]
 
