@@ -4,9 +4,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-REDIS_SERVER = $(shell scripts/find-redis-server)
+WHEELS := target/wheels
 
-.PHONY: demo test lint bench torture docs goldens clean setup wheel test-rust test-python
+.PHONY: demo test lint bench clean setup wheel test-rust test-python
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
@@ -19,7 +19,8 @@ test-rust: $(VENV)/ready
 	REDIS_SERVER="$$(scripts/find-redis-server)" cargo test --quiet --all-features
 
 test-python: wheel
-	REDIS_SERVER="$$(scripts/find-redis-server)" cargo build --quiet --examples
+	cargo build --quiet --examples
+	REDIS_SERVER="$$(scripts/find-redis-server)" scripts/test-interpreters "$$(ls -t $(WHEELS)/*.whl | head -n 1)" $(BIN)/python
 	REDIS_SERVER="$$(scripts/find-redis-server)" $(BIN)/python -m pytest
 
 ## What must be clean before a change lands.
@@ -30,19 +31,22 @@ lint: wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest pymq._pymq
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pymq._pymq
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
 
 ## The table of speed: this library, the raw limit and the original, in one run.
 bench: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PATH="$(CURDIR)/$(BIN):$$PATH" scripts/bench
 
-## The extension, built and installed into the virtual environment.
+## The package, built and installed into the virtual environment.
 wheel: $(VENV)/ready
-	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --quiet --release
+	$(BIN)/maturin build --quiet --release --out $(WHEELS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+		"$$(ls -t $(WHEELS)/*.whl | head -n 1)"
 
 setup: $(VENV)/ready
 
-$(VENV)/ready: requirements-dev.txt scripts/make-environment
+$(VENV)/ready: requirements-dev.txt requirements-test.txt scripts/make-environment
 	scripts/make-environment "$(PYTHON)" $(VENV)
 	touch $@
 

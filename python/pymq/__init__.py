@@ -1,0 +1,114 @@
+"""Publish/subscribe, queues and remote calls between programs, over Redis or in memory.
+
+One default bus is behind the functions here (`init`, `publish`, `queue`, `stub`, …); `connect`
+gives others. The names, arguments and wire are those of the original `pymq` 0.2.2 to 0.7.0.
+"""
+
+from __future__ import annotations
+
+import atexit as _atexit
+
+from pymq import exceptions, provider
+from pymq._bus import NativeEventBus, connect
+from pymq._bus import close_all as _close_all
+from pymq._callbacks import RunningCall, current_call
+from pymq._codec import register
+from pymq._neighbour import warn_of_original as _warn_of_original
+from pymq._pymq import __version__
+from pymq._queue import Delivery
+from pymq.core import (
+    Empty,
+    EventBus,
+    Full,
+    Queue,
+    RpcRequest,
+    RpcResponse,
+    StubMethod,
+    Topic,
+    expose,
+    init,
+    publish,
+    queue,
+    remote,
+    shutdown,
+    stub,
+    subscribe,
+    subscriber,
+    topic,
+    unexpose,
+    unsubscribe,
+)
+from pymq.exceptions import (
+    CallTimeoutError,
+    ClosedError,
+    ConfigError,
+    ConnectionLostError,
+    DecodeError,
+    EncodeError,
+    LeaseLostError,
+    NoSuchRemoteError,
+    OutcomeUnknownError,
+    ProviderLostError,
+    PymqError,
+    RemoteInvocationError,
+    RpcException,
+    ServerError,
+    ShutDown,
+    UnsupportedError,
+)
+
+#: The package's name, as the original has it.
+name = "pymq"
+
+__all__ = [
+    "CallTimeoutError",
+    "ClosedError",
+    "ConfigError",
+    "ConnectionLostError",
+    "DecodeError",
+    "Delivery",
+    "Empty",
+    "EncodeError",
+    "EventBus",
+    "Full",
+    "LeaseLostError",
+    "NativeEventBus",
+    "NoSuchRemoteError",
+    "OutcomeUnknownError",
+    "ProviderLostError",
+    "PymqError",
+    "Queue",
+    "RemoteInvocationError",
+    "RpcException",
+    "RpcRequest",
+    "RpcResponse",
+    "RunningCall",
+    "ServerError",
+    "ShutDown",
+    "StubMethod",
+    "Topic",
+    "UnsupportedError",
+    "__version__",
+    "connect",
+    "current_call",
+    "exceptions",
+    "expose",
+    "init",
+    "name",
+    "provider",
+    "publish",
+    "queue",
+    "register",
+    "remote",
+    "shutdown",
+    "stub",
+    "subscribe",
+    "subscriber",
+    "topic",
+    "unexpose",
+    "unsubscribe",
+]
+
+_atexit.register(_close_all)
+_atexit.register(shutdown)
+_warn_of_original()

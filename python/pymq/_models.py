@@ -16,8 +16,14 @@ from typing import Any
 from pymq import _types
 
 Reader = Callable[[Any], Any]
-#: Attribute, argument name, required, positional.
-Parameter = tuple[str, str, bool, bool]
+#: Attribute, argument name, required, and how it is passed: by "position", "name" or "either".
+Parameter = tuple[str, str, bool, str]
+
+_PASSED: dict[Any, str] = {
+    inspect.Parameter.POSITIONAL_ONLY: "position",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "either",
+    inspect.Parameter.KEYWORD_ONLY: "name",
+}
 
 
 def constructor(cls: type) -> list[Parameter] | None:
@@ -35,11 +41,10 @@ def constructor(cls: type) -> list[Parameter] | None:
         fields = {field.alias: field.name for field in cls.__attrs_attrs__}  # type: ignore[attr-defined]
     parameters = []
     for name, parameter in signature.parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        required = parameter.default is parameter.empty
-        positional = parameter.kind is parameter.POSITIONAL_ONLY
-        parameters.append((fields.get(name, name), name, required, positional))
+        passed = _PASSED.get(parameter.kind)
+        if passed is not None:
+            required = parameter.default is parameter.empty
+            parameters.append((fields.get(name, name), name, required, passed))
     return parameters
 
 

@@ -346,11 +346,14 @@ class _Builder:
         overridden = _types.overrides(cls, "__setattr__")
         made = dataclasses.is_dataclass(cls) or _types.is_attrs(cls)
         direct = has_dict and not slots and not overridden and not any(_types.data_descriptors(cls))
+        parameters = _models.constructor(cls)
+        for attribute, *_ in parameters or ():
+            hints.setdefault(attribute, Any)
         return Plan.object(
             cls,
             tag,
             self.parts(hints.items()),
-            _models.constructor(cls),
+            parameters,
             direct=direct,
             slots=slots,
             has_dict=has_dict,

@@ -4,7 +4,10 @@ An exception that an old program catches is raised for everything that is its ki
 calls are a `RpcException`, and who catches `PymqError` misses nothing of ours.
 """
 
+from __future__ import annotations
+
 import queue
+import sys
 
 __all__ = [
     "CallTimeoutError",
@@ -30,12 +33,15 @@ class PymqError(Exception):
     """The base of all exceptions of this package, but for `queue.Full` and `queue.Empty`."""
 
 
-class RpcException(PymqError):  # noqa: N818 - the original's name
+class RpcException(PymqError):
     """A remote procedure call that did not give a result."""
 
 
 class RemoteInvocationError(RpcException):
     """The remote function failed; the arguments are its error's type name and its arguments."""
+
+    #: The provider's id where it is known; those of the original are anonymous.
+    provider: str | None = None
 
 
 class NoSuchRemoteError(RpcException):
@@ -93,12 +99,12 @@ class EncodeError(PymqError, TypeError):
     """A value that cannot be sent; the message names the field's path and its type."""
 
 
-if hasattr(queue, "ShutDown"):
+if sys.version_info >= (3, 13):
 
-    class ShutDown(PymqError, queue.ShutDown):  # noqa: N818 - the name in `queue`
+    class ShutDown(PymqError, queue.ShutDown):
         """The queue was shut down for everyone; purge it to use it again."""
 
 else:
 
-    class ShutDown(PymqError):  # type: ignore[no-redef]  # noqa: N818 - the name in `queue`
+    class ShutDown(PymqError):
         """The queue was shut down for everyone; purge it to use it again."""

@@ -35,8 +35,7 @@ def is_generic(cls: Any) -> bool:
 
 def load_class(classname: str) -> Any:
     """The class of this full name among builtins and loaded modules, or None: never imports."""
-    module_name, _, rest = classname.partition(".")
-    if not rest:
+    if "." not in classname:
         found = vars(builtins).get(classname)
         return found if isinstance(found, type) else None
     module, path = _loaded_module(classname)

@@ -1,4 +1,4 @@
-"""Classes that both sides of the codec's tests import; it runs in the original's environments too."""
+"""Classes that both sides of the codec's tests import, in the original's environments too."""
 
 import dataclasses
 import enum

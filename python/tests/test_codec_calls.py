@@ -10,14 +10,14 @@ from pymq._codec import Codec, DecodeError, call_plan, plan_for
 
 codec = Codec()
 
+ORIGIN = c.Point(0, 0)
+
 
 def sent(plan, *args, **kwargs):
     return codec.decode_call(*codec.encode_call(args, kwargs), plan)
 
 
-def order(
-    order: c.Order, point: c.Point = c.Point(0, 0), *rest: int, note: str = "", **more: c.User
-):
+def order(order: c.Order, point: c.Point = ORIGIN, *rest: int, note: str = "", **more: c.User):
     """Has a parameter of each kind."""
 
 
@@ -186,7 +186,7 @@ def test_arguments_leave_room_for_the_envelope():
     value = []
     for _ in range(196):
         value = [value]
-    args, kwargs, types = codec.encode_call((value,), {})
+    args, kwargs, _ = codec.encode_call((value,), {})
     codec.decode(b'{"__obj":["f","r",' + args + b"," + kwargs + b'],"__type":"tuple"}')
     with pytest.raises(TypeError, match="nested deeper than 200 levels"):
         codec.encode_call(([value],), {})

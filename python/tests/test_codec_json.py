@@ -69,7 +69,8 @@ def test_floats_are_written_as_python_writes_them(number):
 
 FRAGMENTS = st.sampled_from(
     [*'{}[],:"\\ \n\t\r-+.0123456789eEu/', "null", "true", "false", "NaN", "Infinity", "1e400",
-     "\\ud800", "\\udc00", "\\u0000", '"a"', "0.1", "1E5", "-0", "ä", "\ufeff", "\x00", "\x7f", "9" * 25]
+     "\\ud800", "\\udc00", "\\u0000", '"a"', "0.1", "1E5", "-0", "ä", "\ufeff", "\x00", "\x7f",
+     "9" * 25]
 )  # fmt: skip
 
 

@@ -220,6 +220,7 @@ def test_what_the_original_writes_is_read_right(original):
             continue
         expected = LOSES.get(row, eval(row))
         if original.version == "0.2.2" and row in ("[(1, 2)]", "[c.Point(1, 2), c.Point(3, 4)]"):
-            expected = [list(element) for element in expected]
+            assert codec.decode(text.encode()) == [list(element) for element in expected]
+            continue
         assert (row, codec.decode(text.encode())) == (row, expected)
         assert codec.decode(text.encode(), plan_for(type(eval(row)))) == eval(row) or row in LOSES

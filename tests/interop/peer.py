@@ -1,7 +1,8 @@
-"""One process on the bus, driven by JSON lines, written for the original's public API only.
+"""One process on the bus, driven by JSON lines, written for the original's public API.
 
 It runs unchanged on every package that calls itself ``pymq``, so what differs between two runs is
-the package. A peer in another language speaks the same lines:
+the package; options of a queue, ``task_done`` and ``work`` are for packages that have them. A peer
+in another language speaks the same lines:
 
     -> {"id": 1, "do": "call", "name": "shared_types.product", "args": [2, 4]}
     <- {"id": 1, "value": 8}    or    <- {"id": 1, "error": [class, [args]], "bases": [...]}
@@ -18,6 +19,7 @@ import logging
 import platform
 import sys
 import threading
+import time
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +54,7 @@ class Events:
 
 
 EVENTS = Events()
+QUEUES: dict[str, Any] = {}
 CALLBACKS: dict[str, Callable[[Any], None]] = {}
 OUTPUT = threading.Lock()
 
@@ -92,12 +95,36 @@ def received(command: Command) -> Any:
     return EVENTS.drain(command.get("count", 0), command.get("timeout", 60))
 
 
+def queue(command: Command) -> Any:
+    """A handle; one with options is kept, since what it has handed out is settled through it."""
+    name, options = command["queue"], command.get("options")
+    if not options:
+        return pymq.queue(name)
+    if name not in QUEUES:
+        QUEUES[name] = pymq.queue(name, **options)
+    return QUEUES[name]
+
+
 def put(command: Command) -> None:
     pymq.queue(command["queue"]).put(value_of(command), block=False)
 
 
 def get(command: Command) -> Any:
-    return describe(pymq.queue(command["queue"]).get(timeout=command.get("timeout")))
+    return describe(queue(command).get(timeout=command.get("timeout")))
+
+
+def task_done(command: Command) -> None:
+    QUEUES[command["queue"]].task_done()
+
+
+def work(command: Command) -> None:
+    """Works until the process ends: each item is noted, with its deliveries, then settled."""
+    jobs, done = queue(command), pymq.queue(command["done"])
+    while True:
+        job = jobs.get_delivery()
+        time.sleep(command.get("pause", 0))
+        done.put([job.item, job.deliveries])
+        job.ack()
 
 
 def get_nowait(command: Command) -> Any:
@@ -117,7 +144,10 @@ def unexpose(command: Command) -> None:
 
 
 def call(command: Command) -> Any:
-    stub = pymq.stub(command["name"], command.get("timeout"), command.get("multi", False))
+    name = command["name"]
+    if command.get("known"):
+        name = getattr(shared_types, name.removeprefix("shared_types."))
+    stub = pymq.stub(name, command.get("timeout"), command.get("multi", False))
     positional = [build(argument) for argument in command.get("args", [])]
     keywords = {name: build(argument) for name, argument in command.get("kwargs", {}).items()}
     return describe((stub.rpc if command.get("rpc") else stub)(*positional, **keywords))
@@ -126,6 +156,11 @@ def call(command: Command) -> Any:
 def ran(command: Command) -> Any:
     """The names of the remotes that have run in this process, oldest first."""
     return list(shared_types.CALLS)
+
+
+def modules(command: Command) -> Any:
+    """The names of the modules that are loaded."""
+    return sorted(sys.modules)
 
 
 def release(command: Command) -> None:
@@ -159,11 +194,14 @@ COMMANDS: dict[str, Callable[[Command], Any]] = {
         put,
         get,
         get_nowait,
+        task_done,
+        work,
         qsize,
         expose,
         unexpose,
         call,
         ran,
+        modules,
         release,
         encode,
         decode,

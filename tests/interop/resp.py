@@ -70,20 +70,20 @@ class Connection:
 
 
 class Capture(Connection):
-    """Reads what is published on channels that match a pattern, exactly as it was sent.
+    """Reads what is published on channels that match a pattern, or on one, exactly as it was sent.
 
     For the original a capture is a receiver like any other: it counts in what PUBLISH returns.
     """
 
-    def __init__(self, port: int, pattern: str) -> None:
+    def __init__(self, port: int, pattern: str, command: str = "PSUBSCRIBE") -> None:
         super().__init__(port)
-        self.command("PSUBSCRIBE", pattern)
+        self.command(command, pattern)
 
     def message(self) -> tuple[str, bytes]:
         """The channel and the bytes of the next message; waits for it."""
         message = self.read()
         assert isinstance(message, list), message
-        _, _, channel, data = message
+        *_, channel, data = message
         assert isinstance(channel, bytes), message
         assert isinstance(data, bytes), message
         return channel.decode(), data

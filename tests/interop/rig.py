@@ -11,12 +11,14 @@ import functools
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -54,10 +56,24 @@ def original(version: str) -> str:
     return _script("original-env", version)
 
 
+@functools.cache
+def rust_peer() -> str:
+    """The program of peer.rs; it is built before the tests run, since pytest is no build tool."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    path = (ROOT / target / "debug/examples/interop_peer").resolve()
+    if not path.exists():
+        raise AssertionError(f"{path} is missing; run `cargo build --examples` first")
+    return str(path)
+
+
 KINDS: Mapping[str, Kind] = {
     "0.2.2": Kind(lambda: [original("0.2.2"), PROGRAM]),
     "0.7.0": Kind(lambda: [original("0.7.0"), PROGRAM]),
+    "rust": Kind(lambda: [rust_peer()], subscribes_at_once=True),
+    "python": Kind(lambda: [sys.executable, PROGRAM], subscribes_at_once=True),
 }
+OLD = ("0.2.2", "0.7.0")
+NEW = ("rust", "python")
 
 
 class PeerFailed(Exception):
@@ -76,8 +92,8 @@ class Server:
     def __enter__(self) -> "Server":
         with contextlib.ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pymq-rig-")))
-            self.port, process = _start_redis(self.folder)
-            stack.callback(_end, process)
+            self.port, self._process = _start_redis(self.folder)
+            stack.callback(lambda: _end(self._process))
             self._connection = stack.enter_context(Connection(self.port))
             self._stack = stack.pop_all()
         return self
@@ -96,6 +112,40 @@ class Server:
 
     def command(self, *words: str | bytes | int) -> Reply:
         return self._connection.command(*words)
+
+    def kill(self) -> None:
+        """End the server at once, with all that it knew."""
+        self._connection.close()
+        _end(self._process)
+
+    def start_again(self) -> None:
+        """Start a killed server where it was, empty."""
+        process = _start_redis_on(self.port, self.folder)
+        assert process is not None, f"port {self.port} was taken by somebody else"
+        self._process = process
+        self._connection = self._stack.enter_context(Connection(self.port))
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the server hang, its sockets open, for as long as the block runs."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def cut(self) -> int:
+        """Cut every connection but the rig's own; says how many there were."""
+        killed = 0
+        for kind in ("normal", "pubsub"):
+            reply = self.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+            assert isinstance(reply, int), reply
+            killed += reply
+        return killed
+
+    def listen(self, channel: str) -> Capture:
+        """Subscribe to exactly one channel of users, as a provider of the original does."""
+        return Capture(self.port, PREFIX + channel, command="SUBSCRIBE")
 
     def capture(self, pattern: str = "*") -> Capture:
         """Read what is published on users' channels that match."""
@@ -157,6 +207,7 @@ class Peer:
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._writing = threading.Lock()
         self._active: set[tuple[str, bool]] = set()
+        self._killed = False
 
     def __enter__(self) -> "Peer":
         command = [*KINDS[self.kind].command(), self.server.url, self.name]
@@ -181,7 +232,7 @@ class Peer:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None:
+            if kind is None and not self._killed:
                 self._leave()
         finally:
             self._end()
@@ -208,7 +259,7 @@ class Peer:
         name: str = "",
     ) -> None:
         """Subscribe a callback, with a hint or without; active on the server afterwards."""
-        with self._becoming_active(channel or type or "", pattern):
+        with self._becoming_active(channel or f"shared_types.{type}", pattern):
             fields = {"channel": channel, "type": type, "pattern": pattern}
             self.do("subscribe", subscription=name or channel or type, **fields)
 
@@ -227,20 +278,26 @@ class Peer:
     def put(self, queue: str, value: Any) -> None:
         self.do("put", queue=queue, value=describe(value))
 
-    def get(self, queue: str, timeout: float | None = None) -> Any:
-        return self.do("get", queue=queue, timeout=timeout)
+    def get(self, queue: str, timeout: float | None = None, **options: Any) -> Any:
+        """Options of the queue are for peers of ours."""
+        return self.do("get", queue=queue, timeout=timeout, options=options)
 
     def call(self, name: str, *args: Any, **options: Any) -> Any:
         return self.begin_call(name, *args, **options).result()
 
     def begin_call(self, name: str, *args: Any, **options: Any) -> Pending:
-        """Options: ``kwargs``, ``timeout`` in seconds, ``multi``, ``rpc``."""
+        """Options: ``kwargs``, ``timeout`` in seconds, ``multi``, ``rpc``, ``known`` signature."""
         kwargs = {key: describe(value) for key, value in options.pop("kwargs", {}).items()}
         described = [describe(value) for value in args]
         return self.begin("call", name=name, args=described, kwargs=kwargs, **options)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         """End the process at once, as a crash would."""
+        self._killed = True
         _end(self._process)
 
     def broken(self, what: str) -> AssertionError:
@@ -322,15 +379,22 @@ def _start_redis(folder: Path) -> tuple[int, "subprocess.Popen[Any]"]:
     """A free port may be taken by somebody else before the server binds it: then another one."""
     for _ in range(10):
         port = _free_port()
-        command = [_redis_server(), "--bind", "127.0.0.1", "--port", str(port)]
-        command += ["--unixsocket", str(folder / "redis.sock"), "--dir", str(folder)]
-        command += ["--save", "", "--appendonly", "no"]
-        with open(folder / "redis.log", "w") as log:
-            process = _start(command, stdout=log, stderr=log)
-        if _answers(process, port):
+        process = _start_redis_on(port, folder)
+        if process is not None:
             return port, process
-        _end(process)
     raise AssertionError(f"no redis-server started: {(folder / 'redis.log').read_text()}")
+
+
+def _start_redis_on(port: int, folder: Path) -> "subprocess.Popen[Any] | None":
+    command = [_redis_server(), "--bind", "127.0.0.1", "--port", str(port)]
+    command += ["--unixsocket", str(folder / "redis.sock"), "--dir", str(folder)]
+    command += ["--save", "", "--appendonly", "no"]
+    with open(folder / "redis.log", "a") as log:
+        process = _start(command, stdout=log, stderr=log)
+    if _answers(process, port):
+        return process
+    _end(process)
+    return None
 
 
 def _answers(process: "subprocess.Popen[Any]", port: int) -> bool:

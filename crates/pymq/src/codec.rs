@@ -154,6 +154,13 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_no_peer_writes_without_a_tag_are_a_users_own() {
+        for honest in [json!({"__list": [1]}), json!({"__types": {}, "x": 1})] {
+            assert_eq!(read::<Value>(&honest.to_string()).expect("a map"), honest);
+        }
+    }
+
+    #[test]
     fn nothing_is_tagged_as_the_original_tags_it() {
         assert_eq!(
             &encode("t", &()).expect("unit")[..],

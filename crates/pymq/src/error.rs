@@ -29,7 +29,7 @@ pub enum ErrorKind {
     ProviderLost,
     /// Bytes that are not what they should be: malformed, too deep, too large, of a wrong type.
     Decode,
-    /// A value that cannot be written as JSON.
+    /// A value that cannot be written as JSON, or arguments that whoever serves cannot be given.
     Encode,
     /// The transport cannot do this.
     Unsupported,

@@ -108,6 +108,33 @@ async fn a_claim_takes_up_to_its_limit_and_waits_for_the_first_only() {
 }
 
 #[tokio::test]
+async fn a_deadline_that_is_past_already_still_asks_once() {
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let queue = queue("q");
+    put(&redis, &queue, &["x"]).await;
+    let taken = redis.claim(&queue, 1, Wait::at_most(Duration::ZERO)).await.expect("claimed");
+    assert_eq!(text(&taken[0].payload), "x");
+}
+
+#[tokio::test]
+async fn who_waits_for_ever_is_served_after_thousands_gave_up_behind() {
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let queue = queue("q");
+    let patient = tokio::spawn({
+        let (redis, queue) = (Arc::clone(&redis), Arc::clone(&queue));
+        async move { text(&get(&redis, &queue).await.payload) }
+    });
+    let brief = (0..3000).map(|_| redis.claim(&queue, 1, Wait::at_most(Duration::from_millis(1))));
+    for claimed in futures_util::future::join_all(brief).await {
+        assert!(claimed.expect("claimed").is_empty());
+    }
+    put(&redis, &queue, &["x"]).await;
+    assert_eq!(patient.await.expect("no panic"), "x");
+}
+
+#[tokio::test]
 async fn the_originals_producers_and_consumers_take_part() {
     let server = RedisServer::start();
     let mut raw = server.raw();

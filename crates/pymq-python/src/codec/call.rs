@@ -138,14 +138,14 @@ pub(super) fn encode<'py>(
     let mut tree = Branch::named(&encoder.types);
     let mut part = |encoder: &mut Encoder<'_, 'py>, index: usize, root: &str| {
         let key = ChildKey::Index(index);
-        let mark = tree.begin(&mut encoder.types, key);
+        let start = encoder.types.len();
         let written = match index {
             0 => encoder.tuple(args, None),
             _ => encoder.dict(kwargs, None),
         };
         let is_node =
             written.map_err(|fault| encoder.explain(fault).into_encode_error(py, root))?;
-        tree.end(&mut encoder.types, key, mark, is_node);
+        tree.end(&mut encoder.types, key, start, is_node);
         Ok::<_, PyErr>(std::mem::take(&mut encoder.out))
     };
     let (args, kwargs) = (part(&mut encoder, 0, "args")?, part(&mut encoder, 1, "kwargs")?);
@@ -172,19 +172,19 @@ pub(super) fn decode<'py>(
     let list = or_empty(decoder, args, "an array", PyList::empty(py)).map_err(at("args"))?;
     let dict = or_empty(decoder, kwargs, "an object", PyDict::new(py)).map_err(at("kwargs"))?;
     plan.bind(&list.to_tuple(), &dict)?;
-    let node = tree.index(py, 0).map_err(at("types"))?;
+    let node = tree.index(0);
     for index in 0..list.len() {
         let (name, plan) = plan.position(index);
-        let child = node.index(py, index).map_err(at("types"))?;
-        let value = argument(decoder, list.get_item(index)?, plan, &child, name)?;
+        let child = node.index(index);
+        let value = argument(decoder, list.get_item(index)?, plan, child, name)?;
         list.set_item(index, value)?;
     }
-    let node = tree.index(py, 1).map_err(at("types"))?;
+    let node = tree.index(1);
     for (key, value) in dict.iter() {
         let name = key.cast::<PyString>()?;
-        let child = node.name(name).map_err(at("types"))?;
+        let child = node.key(name).map_err(at("types"))?;
         let text = name.to_string_lossy();
-        let value = argument(decoder, value, plan.keyword(&text), &child, &text)?;
+        let value = argument(decoder, value, plan.keyword(&text), child, &text)?;
         dict.set_item(&key, value)?;
     }
     Ok((list.to_tuple(), dict))
@@ -194,7 +194,7 @@ fn argument<'py>(
     decoder: Decoder<'_, 'py>,
     value: Bound<'py, PyAny>,
     plan: &Plan,
-    node: &Node<'py>,
+    node: &Node,
     name: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
     decoder
@@ -233,7 +233,6 @@ pub(super) fn encode_result<'py>(
         ("tuple".to_owned(), encoder.tuple(tuple, None))
     } else {
         let encoding = encoder.encoding(value)?;
-        let encoding = encoding.get();
         let own = encoding.tag.as_ref().filter(|tag| tag.name != encoding.root.name);
         let own = own.map(|tag| tag.json.as_slice());
         let written = encoder.shaped(value, encoding, own);

@@ -4,6 +4,8 @@
 //! tag says anything is not even visited. What only a tag chose is built without running any code
 //! of its class, and so is everything below it.
 
+use std::sync::Arc;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
@@ -11,9 +13,10 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 use super::core::CodecCore;
 use super::fault::{Fault, Result, Step, type_name};
 use super::keys::KeyTypes;
-use super::node::Node;
+use super::node::{Node, Own, python_name};
 use super::parse::parse;
 use super::plan::{Collection, Fields, Kind, Plan, Primitive};
+use super::stream::{Stop, Stream};
 
 /// Who chose the class that is being built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +38,7 @@ enum Choice {
 struct Wanted<'a> {
     plan: &'a Plan,
     chosen: Chosen,
-    keys: Option<&'a KeyTypes<'a>>,
+    keys: Option<&'a KeyTypes>,
     container: Option<&'a Plan>,
 }
 
@@ -51,8 +54,15 @@ pub(super) static ANY: Plan = Plan { kind: Kind::Any, tag: None, class: None };
 impl<'py> Decoder<'_, 'py> {
     /// Decodes a whole message.
     pub(super) fn message(self, data: &[u8], plan: Option<&Plan>) -> Result<Bound<'py, PyAny>> {
-        let (value, node) = self.unwrapped(self.parsed(data)?)?;
-        self.convert(value, plan.unwrap_or(&ANY), &node, Chosen::ByHint)
+        self.codec.limits.check_size(data.len())?;
+        match Stream::new(self, data).message(plan.unwrap_or(&ANY).actual()) {
+            Ok(value) => return Ok(value),
+            Err(Stop::Fault(fault)) => return Err(fault),
+            Err(Stop::Unclear) => {}
+        }
+        let (value, own, node) = self.unwrapped(self.parsed(data)?)?;
+        let own = node.own.as_ref().or(own.as_ref());
+        self.convert_as(value, plan.unwrap_or(&ANY), own, &node, Chosen::ByHint)
     }
 
     /// Decodes a call's result: the tag decides, and the hint where the tag says nothing better.
@@ -63,22 +73,21 @@ impl<'py> Decoder<'_, 'py> {
         types: Option<&[u8]>,
         plan: Option<&Plan>,
     ) -> Result<Bound<'py, PyAny>> {
-        let mut node = self.tree(types)?;
-        let own = node.own.get_or_insert_with(|| PyString::new(self.py, tag)).clone();
-        let class = KeyTypes::split(own.to_str()?).0.to_owned();
-        if let Some(plan) = plan.map(|plan| plan.actual())
-            && self.helps(plan, &class)?
+        let node = self.tree(types)?;
+        let tag = Node::tagged(tag);
+        let own = node.own.as_ref().or(tag.own.as_ref());
+        let class = own.map_or("", |own| own.class.as_str());
+        if let Some(plan) = plan.map(Plan::actual)
+            && self.helps(plan, class)?
         {
-            let hinted = match self.codec.resolve(self.py, &class)? {
-                Some(_) => node.clone(),
-                None => node.without_own(),
-            };
-            match self.convert(self.parsed(data)?, plan, &hinted, Chosen::ByHint) {
+            let known = self.codec.resolve(self.py, class)?.is_some();
+            let hinted = own.filter(|_| known);
+            match self.convert_as(self.parsed(data)?, plan, hinted, &node, Chosen::ByHint) {
                 Err(fault) if fault.is_refusal() => {}
                 result => return result,
             }
         }
-        self.convert(self.parsed(data)?, &ANY, &node, Chosen::ByTag)
+        self.convert_as(self.parsed(data)?, &ANY, own, &node, Chosen::ByTag)
     }
 
     /// May a return hint shape a result of this tag, which the original would not look at?
@@ -103,16 +112,24 @@ impl<'py> Decoder<'_, 'py> {
         parse(self.py, data, &self.codec.limits, self.codec.loads())
     }
 
-    pub(super) fn tree(self, types: Option<&[u8]>) -> Result<Node<'py>> {
-        types.map_or_else(|| Ok(Node::default()), |types| Node::read(&self.parsed(types)?))
+    pub(super) fn tree(self, types: Option<&[u8]>) -> Result<Arc<Node>> {
+        let Some(types) = types else { return Ok(Arc::new(Node::default())) };
+        if let Some(node) = self.codec.tree(types) {
+            return Ok(node);
+        }
+        let node = Arc::new(Node::read(&self.parsed(types)?)?);
+        self.codec.keep_tree(types, &node);
+        Ok(node)
     }
 
     /// Takes the wire's own keys off a top-level value.
-    fn unwrapped(self, value: Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, Node<'py>)> {
-        let Ok(dict) = value.cast_exact::<PyDict>() else { return Ok((value, Node::default())) };
+    fn unwrapped(self, value: Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, Option<Own>, Node)> {
+        let plain = |value| Ok((value, None, Node::default()));
+        let Ok(dict) = value.cast_exact::<PyDict>() else { return plain(value) };
         let tag = dict.get_item(intern!(self.py, "__type"))?;
+        let was_tagged = tag.is_some();
         let mut node = Node::default();
-        if tag.is_some() {
+        if was_tagged {
             dict.del_item(intern!(self.py, "__type"))?;
             if let Some(types) = dict.get_item(intern!(self.py, "__types"))? {
                 dict.del_item(intern!(self.py, "__types"))?;
@@ -120,23 +137,26 @@ impl<'py> Decoder<'_, 'py> {
             }
         }
         let tag = match tag.map(|tag| tag.cast_into_exact::<PyString>()) {
-            Some(Ok(tag)) => Some(tag),
+            Some(Ok(tag)) => Some(tag.to_string_lossy().into_owned()),
             Some(Err(_)) => {
                 self.unknown("a tag that is no string")?;
                 None
             }
             None => None,
         };
+        let own = tag.as_deref().and_then(|tag| Node::tagged(tag).own);
         if let Some(object) = dict.get_item(intern!(self.py, "__obj"))? {
-            node.own = node.own.or(tag);
-            return Ok((object, node));
+            return Ok((object, own, node));
         }
-        if let Some(list) = dict.get_item(intern!(self.py, "__list"))? {
-            node.each = node.each.or_else(|| tag.map(Bound::into_any));
-            return Ok((list, node));
+        // No peer writes this one without a tag: alone it is a user's own key.
+        if was_tagged && let Some(list) = dict.get_item(intern!(self.py, "__list"))? {
+            let node = match tag {
+                Some(tag) if !node.has_each() => Node::of_each(&tag),
+                _ => node,
+            };
+            return Ok((list, None, node));
         }
-        node.own = node.own.or(tag);
-        Ok((value, node))
+        Ok((value, own, node))
     }
 
     // ---- one value
@@ -146,7 +166,19 @@ impl<'py> Decoder<'_, 'py> {
         self,
         value: Bound<'py, PyAny>,
         plan: &Plan,
-        node: &Node<'py>,
+        node: &Node,
+        chosen: Chosen,
+    ) -> Result<Bound<'py, PyAny>> {
+        self.convert_as(value, plan, node.own.as_ref(), node, chosen)
+    }
+
+    /// The same with another tag than the node's own.
+    pub(super) fn convert_as(
+        self,
+        value: Bound<'py, PyAny>,
+        plan: &Plan,
+        own: Option<&Own>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
         if value.is_none() {
@@ -154,10 +186,10 @@ impl<'py> Decoder<'_, 'py> {
         }
         let plan = plan.actual();
         let wanted = Wanted { plan, chosen, keys: None, container: None };
-        match &node.own {
+        match own {
             None if plan.is_any() && node.has_no_children() => Ok(value),
             None => self.shape(value, wanted, node),
-            Some(tag) => self.tagged(value, wanted, &tag.to_string_lossy(), node),
+            Some(own) => self.tagged(value, wanted, own, node),
         }
     }
 
@@ -165,18 +197,18 @@ impl<'py> Decoder<'_, 'py> {
         self,
         value: Bound<'py, PyAny>,
         wanted: Wanted<'_>,
-        tag: &str,
-        node: &Node<'py>,
+        own: &Own,
+        node: &Node,
     ) -> Result<Bound<'py, PyAny>> {
-        let (class, keys) = KeyTypes::split(tag);
-        let wanted = Wanted { keys: keys.as_ref(), ..wanted };
+        let class = own.class.as_str();
+        let wanted = Wanted { keys: own.keys.as_ref(), ..wanted };
         if wanted.plan.tag.as_deref() == Some(class) {
             return self.shape(value, wanted, node);
         }
         if let Kind::Union(members) = &wanted.plan.kind
             && let Some(member) = self.member_of_class(members, class)
         {
-            return self.tagged(value, Wanted { plan: member, ..wanted }, tag, node);
+            return self.tagged(value, Wanted { plan: member, ..wanted }, own, node);
         }
         match self.choose(wanted.plan, class, wanted.chosen)? {
             Choice::Hint => self.shape(value, wanted, node),
@@ -262,7 +294,7 @@ impl<'py> Decoder<'_, 'py> {
         self,
         value: Bound<'py, PyAny>,
         wanted: Wanted<'_>,
-        node: &Node<'py>,
+        node: &Node,
     ) -> Result<Bound<'py, PyAny>> {
         let Wanted { plan, chosen, .. } = wanted;
         match &plan.kind {
@@ -316,7 +348,7 @@ impl<'py> Decoder<'_, 'py> {
         self,
         value: Bound<'py, PyAny>,
         wanted: Wanted<'_>,
-        node: &Node<'py>,
+        node: &Node,
     ) -> Result<Bound<'py, PyAny>> {
         if wanted.keys.is_some() {
             return Ok(self.mapping(value, (&ANY, &ANY), wanted, node)?.into_any());
@@ -332,14 +364,15 @@ impl<'py> Decoder<'_, 'py> {
         Ok(value)
     }
 
-    fn tagged_entries(self, dict: &Bound<'py, PyDict>, node: &Node<'py>) -> Result<()> {
-        if node.each.is_some() {
+    fn tagged_entries(self, dict: &Bound<'py, PyDict>, node: &Node) -> Result<()> {
+        if node.has_each() {
             return self.entries(dict, &ANY, node, Chosen::ByTag);
         }
-        for (key, child) in node.named()? {
+        for (key, child) in node.named() {
+            let key = python_name(self.py, key)?;
             if let Some(value) = dict.get_item(&key)? {
                 let value = self
-                    .convert(value, &ANY, &child, Chosen::ByTag)
+                    .convert(value, &ANY, child, Chosen::ByTag)
                     .map_err(|fault| fault.at(key_step(&key)))?;
                 dict.set_item(&key, value)?;
             }
@@ -369,7 +402,7 @@ impl<'py> Decoder<'_, 'py> {
         self.made(plan, class.as_any(), value)
     }
 
-    fn scalar(
+    pub(super) fn scalar(
         self,
         value: Bound<'py, PyAny>,
         plan: &Plan,
@@ -417,7 +450,7 @@ impl<'py> Decoder<'_, 'py> {
         list: &Bound<'py, PyList>,
         each: Option<&Plan>,
         fixed: &[Py<Plan>],
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<()> {
         if each.is_none() && list.len() != fixed.len() {
@@ -427,18 +460,10 @@ impl<'py> Decoder<'_, 'py> {
         if each.is_some_and(Plan::is_any) && node.has_no_children() {
             return Ok(());
         }
-        let shared = if node.named_count() == 0 { Some(node.index(self.py, 0)?) } else { None };
-        for index in 0..list.len() {
-            let element = list.get_item(index)?;
+        let shared = node.is_shared().then(|| node.index(0));
+        for (index, element) in list.iter().enumerate() {
             let plan = each.unwrap_or_else(|| fixed[index].get());
-            let own;
-            let child = match &shared {
-                Some(child) => child,
-                None => {
-                    own = node.index(self.py, index)?;
-                    &own
-                }
-            };
+            let child = shared.unwrap_or_else(|| node.index(index));
             let converted = self
                 .convert(element.clone(), plan, child, chosen)
                 .map_err(|fault| fault.at(Step::Index(index)))?;
@@ -454,7 +479,7 @@ impl<'py> Decoder<'_, 'py> {
         self,
         dict: &Bound<'py, PyDict>,
         plan: &Plan,
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<()> {
         if plan.is_any() && node.has_no_children() {
@@ -462,9 +487,9 @@ impl<'py> Decoder<'_, 'py> {
         }
         for (key, value) in dict.iter() {
             let name = key.cast::<PyString>().map_err(PyErr::from)?;
-            let child = node.name(name)?;
+            let child = node.key(name)?;
             let converted = self
-                .convert(value.clone(), plan, &child, chosen)
+                .convert(value.clone(), plan, child, chosen)
                 .map_err(|fault| fault.at(key_step(name)))?;
             if !converted.is(&value) {
                 dict.set_item(&key, converted)?;
@@ -478,7 +503,7 @@ impl<'py> Decoder<'_, 'py> {
         value: Bound<'py, PyAny>,
         plans: (&Plan, &Plan),
         wanted: Wanted<'_>,
-        node: &Node<'py>,
+        node: &Node,
     ) -> Result<Bound<'py, PyDict>> {
         let (key_plan, value_plan) = (plans.0.actual(), plans.1.actual());
         if let Some(KeyTypes::Pairs) = wanted.keys {
@@ -496,14 +521,11 @@ impl<'py> Decoder<'_, 'py> {
         let built = PyDict::new(self.py);
         for (index, (key, value)) in dict.iter().enumerate() {
             let name = key.cast_into::<PyString>().map_err(PyErr::from)?;
-            let child = node.name(&name)?;
+            let child = node.key(&name)?;
             let step = |fault: Fault| fault.at(key_step(&name));
-            let key_node = match wanted.keys {
-                Some(keys) => Node::tagged(self.py, keys.at(index)?),
-                None => Node::default(),
-            };
-            let key = self.key(&name, key_plan, &key_node, wanted.chosen).map_err(step)?;
-            let value = self.convert(value, value_plan, &child, wanted.chosen).map_err(step)?;
+            let tag = wanted.keys.map(|keys| keys.at(index)).transpose()?;
+            let key = self.key(&name, key_plan, tag, wanted.chosen).map_err(step)?;
+            let value = self.convert(value, value_plan, child, wanted.chosen).map_err(step)?;
             self.insert(&built, key, value)?;
         }
         Ok(built)
@@ -514,16 +536,18 @@ impl<'py> Decoder<'_, 'py> {
         self,
         text: &Bound<'py, PyString>,
         plan: &Plan,
-        node: &Node<'py>,
+        tag: Option<&str>,
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
-        let tag = node.own.as_ref().map(|tag| tag.to_string_lossy().into_owned());
-        let value = match (tag.as_deref(), text.to_str()) {
+        let value = match (tag, text.to_str()) {
             (Some("NoneType"), _) => self.py.None().into_bound(self.py),
             (Some("bool"), Ok(word)) => PyBool::new(self.py, word == "true").to_owned().into_any(),
-            _ => return self.convert(text.clone().into_any(), plan, node, chosen),
+            (Some(tag), _) => {
+                return self.convert(text.clone().into_any(), plan, &Node::tagged(tag), chosen);
+            }
+            (None, _) => text.clone().into_any(),
         };
-        self.convert(value, plan, &Node::default(), chosen)
+        self.convert(value, plan, Node::silent(), chosen)
     }
 
     fn pairs(
@@ -531,7 +555,7 @@ impl<'py> Decoder<'_, 'py> {
         value: &Bound<'py, PyAny>,
         (key_plan, value_plan): (&Plan, &Plan),
         wanted: Wanted<'_>,
-        node: &Node<'py>,
+        node: &Node,
     ) -> Result<Bound<'py, PyDict>> {
         let malformed = || Fault::new("expected an array of pairs");
         let list = value.cast_exact::<PyList>().map_err(|_| malformed())?;
@@ -542,14 +566,11 @@ impl<'py> Decoder<'_, 'py> {
             if pair.len() != 2 {
                 return Err(step(malformed()));
             }
-            let child = node.index(self.py, index)?;
+            let child = node.index(index);
             let (key, value) = (pair.get_item(0)?, pair.get_item(1)?);
-            let key = self
-                .convert(key, key_plan, &child.index(self.py, 0)?, wanted.chosen)
-                .map_err(step)?;
-            let value = self
-                .convert(value, value_plan, &child.index(self.py, 1)?, wanted.chosen)
-                .map_err(step)?;
+            let key = self.convert(key, key_plan, child.index(0), wanted.chosen).map_err(step)?;
+            let value =
+                self.convert(value, value_plan, child.index(1), wanted.chosen).map_err(step)?;
             self.insert(&built, key, value)?;
         }
         Ok(built)
@@ -572,7 +593,7 @@ impl<'py> Decoder<'_, 'py> {
         value: Bound<'py, PyAny>,
         plan: &Plan,
         members: &[Py<Plan>],
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
         let members: Vec<&Plan> = members.iter().map(|member| member.get().actual()).collect();
@@ -582,7 +603,7 @@ impl<'py> Decoder<'_, 'py> {
         // A class that knows all the keys goes before one that does not, and coercion goes last.
         for rank in 0..3 {
             for member in members.iter().filter(|member| self.rank(&value, member) == rank) {
-                match self.convert(copied(&value)?, member, &node.without_own(), chosen) {
+                match self.convert_as(copied(&value)?, member, None, node, chosen) {
                     Err(fault) if fault.is_refusal() => {}
                     result => return result,
                 }
@@ -616,7 +637,7 @@ impl<'py> Decoder<'_, 'py> {
         plan: &Plan,
         fields: &Fields,
         required: &[Py<PyString>],
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
         let dict = value.cast_exact::<PyDict>().map_err(|_| unexpected(self.py, plan, &value))?;
@@ -667,7 +688,11 @@ fn copied<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
 }
 
 impl<'py> Decoder<'_, 'py> {
-    fn collect(self, list: &Bound<'py, PyList>, into: &Collection) -> Result<Bound<'py, PyAny>> {
+    pub(super) fn collect(
+        self,
+        list: &Bound<'py, PyList>,
+        into: &Collection,
+    ) -> Result<Bound<'py, PyAny>> {
         let unhashable =
             |error| Fault::caused(self.py, |text| format!("an element of a set: {text}"), error);
         Ok(match into {

@@ -84,7 +84,6 @@ fn encoded_key<'py>(
     key: &Bound<'py, PyAny>,
 ) -> Result<Option<TextKey>> {
     let encoding = encoder.encoding(key)?;
-    let encoding = encoding.get();
     let has_text = match &encoding.shape {
         Shape::Text | Shape::Integer | Shape::Float | Shape::Made(_) => true,
         Shape::Member => {
@@ -163,9 +162,9 @@ fn pairs<'py>(
             encoder.out.push(b',');
         }
         let at = ChildKey::Index(index);
-        let mark = branch.begin(&mut encoder.types, at);
+        let start = encoder.types.len();
         let is_node = pair(encoder, &key, &value).map_err(|fault| fault.at(Step::Index(index)))?;
-        branch.end(&mut encoder.types, at, mark, is_node);
+        branch.end(&mut encoder.types, at, start, is_node);
         index += 1;
     }
     encoder.out.push(b']');
@@ -194,32 +193,33 @@ fn pair<'py>(
 }
 
 /// What a tag says about a dict's keys.
-pub(super) enum KeyTypes<'a> {
+#[derive(Debug)]
+pub(super) enum KeyTypes {
     Pairs,
-    Each(&'a str),
-    Listed(Vec<&'a str>),
+    Each(String),
+    Listed(Vec<String>),
 }
 
-impl<'a> KeyTypes<'a> {
+impl KeyTypes {
     /// Parts `class:keys`.
-    pub(super) fn split(tag: &'a str) -> (&'a str, Option<Self>) {
+    pub(super) fn split(tag: &str) -> (&str, Option<Self>) {
         match tag.split_once(':') {
             None => (tag, None),
             Some((class, PAIRS)) => (class, Some(Self::Pairs)),
             Some((class, keys)) if keys.contains(',') => {
-                (class, Some(Self::Listed(keys.split(',').collect())))
+                (class, Some(Self::Listed(keys.split(',').map(str::to_owned).collect())))
             }
-            Some((class, each)) => (class, Some(Self::Each(each))),
+            Some((class, each)) => (class, Some(Self::Each(each.to_owned()))),
         }
     }
 
-    pub(super) fn at(&self, index: usize) -> Result<&'a str> {
+    pub(super) fn at(&self, index: usize) -> Result<&str> {
         match self {
             Self::Pairs => Ok("str"),
             Self::Each(tag) => Ok(tag),
             Self::Listed(tags) => tags
                 .get(index)
-                .copied()
+                .map(String::as_str)
                 .ok_or_else(|| Fault::new("malformed type tree: more keys than key types")),
         }
     }

@@ -17,6 +17,7 @@ mod object;
 mod parse;
 mod plan;
 mod scalar;
+mod stream;
 
 pub(crate) use call::CallPlan;
 pub(crate) use core::{CodecCore, forget_tags};

@@ -6,19 +6,23 @@
 //! starts with `/`, is written with one more `/` in front, so nobody's data can forge a tag.
 //! A node never goes deeper than the value that it describes.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use super::fault::{Fault, Result};
+use super::keys::KeyTypes;
 use super::scalar;
 
 const OWN: &str = "=";
 const EACH: &str = "*";
-const ESCAPE: char = '/';
+const ESCAPE: u8 = b'/';
 
 fn is_reserved(key: &str) -> bool {
-    key == OWN || key == EACH || key.starts_with(ESCAPE)
+    key == OWN || key == EACH || key.as_bytes().first() == Some(&ESCAPE)
 }
 
 // ---- writing
@@ -39,18 +43,21 @@ pub(super) struct Branch {
     open: bool,
     plain: bool,
     each: Option<(usize, usize)>,
-}
-
-/// Where a child's node begins, between `begin` and `end`.
-pub(super) struct Mark {
-    before: usize,
-    start: usize,
+    /// The class whose tag is the shared node, if that is nothing but a tag.
+    pub(super) leaf_class: Option<usize>,
 }
 
 impl Branch {
     /// For an object's fields, each of which has its own entry.
     pub(super) fn named(types: &[u8]) -> Self {
-        Self { base: types.len(), shares: false, open: false, plain: false, each: None }
+        Self {
+            base: types.len(),
+            shares: false,
+            open: false,
+            plain: false,
+            each: None,
+            leaf_class: None,
+        }
     }
 
     /// For a collection, where equal nodes of the children are written once.
@@ -67,34 +74,38 @@ impl Branch {
         }
     }
 
-    pub(super) fn begin(&self, types: &mut Vec<u8>, key: ChildKey<'_>) -> Mark {
-        let before = types.len();
-        if self.may_share() {
-            types.extend_from_slice(b"{\"*\":");
-        } else {
-            write_key(types, if self.open { b',' } else { b'{' }, key);
-        }
-        Mark { before, start: types.len() }
-    }
-
-    /// Keeps what was written since `begin` if it `is_node`, and only if it says something new.
+    /// Puts a child's node, which was written from `start` on, under its key, if there is one and
+    /// it says something new. Says whether it is the shared node now, and a mere tag.
     pub(super) fn end(
         &mut self,
         types: &mut Vec<u8>,
         key: ChildKey<'_>,
-        mark: Mark,
+        start: usize,
         is_node: bool,
-    ) {
+    ) -> bool {
         if !is_node {
-            types.truncate(mark.before);
-            return self.plain(types, key);
+            self.plain(types, key);
+            return false;
         }
-        if self.may_share() {
-            self.each = Some((mark.start, types.len()));
-        } else if self.each.is_some_and(|(from, to)| types[from..to] == types[mark.start..]) {
-            types.truncate(mark.before);
+        if self.each.is_some_and(|(from, to)| types[from..to] == types[start..]) {
+            types.truncate(start);
+            return false;
         }
+        let shared = self.shares && !self.open && !self.plain;
+        let end = types.len();
+        if shared {
+            types.extend_from_slice(b"{\"*\":");
+        } else {
+            write_key(types, if self.open { b',' } else { b'{' }, key);
+        }
+        // The key belongs in front. Most children have no node, so it is not written beforehand.
+        let prefix = types.len() - end;
+        types[start..].rotate_right(prefix);
         self.open = true;
+        if shared {
+            self.each = Some((start + prefix, types.len()));
+        }
+        shared && types[start + prefix] == b'"'
     }
 
     /// Closes the node; `own` is the container's tag as JSON. Says whether there is a node.
@@ -114,10 +125,6 @@ impl Branch {
         }
         true
     }
-
-    fn may_share(&self) -> bool {
-        self.shares && !self.open && !self.plain
-    }
 }
 
 fn write_key(types: &mut Vec<u8>, separator: u8, key: ChildKey<'_>) {
@@ -129,7 +136,7 @@ fn write_key(types: &mut Vec<u8>, separator: u8, key: ChildKey<'_>) {
             types.push(b'"');
         }
         ChildKey::Name(name) if is_reserved(name) => {
-            scalar::string(types, &format!("{ESCAPE}{name}"));
+            scalar::string(types, &format!("/{name}"));
         }
         ChildKey::Name(name) => scalar::string(types, name),
         ChildKey::Json(name) if name.starts_with(b"\"/") => {
@@ -143,110 +150,139 @@ fn write_key(types: &mut Vec<u8>, separator: u8, key: ChildKey<'_>) {
 
 // ---- reading
 
-/// A node as parsed.
-#[derive(Clone, Default)]
-pub(super) struct Node<'py> {
-    pub(super) own: Option<Bound<'py, PyString>>,
-    pub(super) each: Option<Bound<'py, PyAny>>,
-    children: Option<Bound<'py, PyDict>>,
-    reserved: usize,
+/// A node as read.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    pub(super) own: Option<Own>,
+    each: Option<Box<Node>>,
+    children: Vec<(Name, Node)>,
+    /// Where a child stands, if there are too many to look through.
+    places: HashMap<Name, usize>,
 }
 
-impl<'py> Node<'py> {
-    /// A place of which only the tag is known.
-    pub(super) fn tagged(py: Python<'py>, tag: &str) -> Self {
-        Self { own: Some(PyString::new(py, tag)), ..Self::default() }
+/// As many children are found faster by looking at each.
+const FEW: usize = 12;
+
+/// The tag of a place: its class, and what it says about a dict's keys.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) class: String,
+    pub(super) keys: Option<KeyTypes>,
+}
+
+/// A child's name in UTF-8, in which lone surrogates pass.
+type Name = Vec<u8>;
+
+static SILENT: LazyLock<Node> = LazyLock::new(Node::default);
+
+impl Node {
+    /// The node of a place that nothing is said about.
+    pub(super) fn silent() -> &'static Self {
+        &SILENT
     }
 
-    pub(super) fn read(node: &Bound<'py, PyAny>) -> Result<Self> {
+    /// A place of which only the tag is known.
+    pub(super) fn tagged(tag: &str) -> Self {
+        let (class, keys) = KeyTypes::split(tag);
+        Self { own: Some(Own { class: class.to_owned(), keys }), ..Self::default() }
+    }
+
+    /// A list whose elements are all of one tag.
+    pub(super) fn of_each(tag: &str) -> Self {
+        Self { each: Some(Box::new(Self::tagged(tag))), ..Self::default() }
+    }
+
+    pub(super) fn read(node: &Bound<'_, PyAny>) -> Result<Self> {
         if let Ok(tag) = node.cast_exact::<PyString>() {
-            return Ok(Self { own: Some(tag.clone()), ..Self::default() });
+            return Ok(Self::tagged(&tag.to_string_lossy()));
         }
         let Ok(tree) = node.cast_exact::<PyDict>() else {
             return Err(Fault::new("malformed type tree: a node is a string or an object"));
         };
-        let py = node.py();
-        let own = match tree.get_item(intern!(py, "="))? {
-            None => None,
-            Some(tag) => Some(
-                tag.cast_into_exact::<PyString>()
-                    .map_err(|_| Fault::new("malformed type tree: a tag is a string"))?,
-            ),
-        };
-        let each = tree.get_item(intern!(py, "*"))?;
-        let reserved = usize::from(own.is_some()) + usize::from(each.is_some());
-        let children = (tree.len() > reserved).then(|| tree.clone());
-        Ok(Self { own, each, children, reserved })
+        let mut read = Self::default();
+        for (key, value) in tree.iter() {
+            let mut name = name_of(key.cast::<PyString>().map_err(PyErr::from)?)?;
+            if name == OWN.as_bytes() {
+                let tag = value
+                    .cast_exact::<PyString>()
+                    .map_err(|_| Fault::new("malformed type tree: a tag is a string"))?;
+                read.own = Self::tagged(&tag.to_string_lossy()).own;
+            } else if name == EACH.as_bytes() {
+                read.each = Some(Box::new(Self::read(&value)?));
+            } else {
+                if name.first() == Some(&ESCAPE) {
+                    name.remove(0);
+                }
+                read.children.push((name, Self::read(&value)?));
+            }
+        }
+        if read.children.len() > FEW {
+            let names = read.children.iter().map(|(name, _)| name.clone());
+            read.places = names.zip(0..).collect();
+        }
+        Ok(read)
     }
 
     pub(super) fn has_no_children(&self) -> bool {
-        self.each.is_none() && self.children.is_none()
+        self.each.is_none() && self.children.is_empty()
     }
 
-    pub(super) fn without_own(&self) -> Self {
-        Self { own: None, ..self.clone() }
+    /// No child has an entry of its own.
+    pub(super) fn is_shared(&self) -> bool {
+        self.children.is_empty()
     }
 
-    pub(super) fn index(&self, py: Python<'py>, index: usize) -> Result<Self> {
-        let entry = match &self.children {
-            None => None,
-            Some(children) => children.get_item(PyString::new(py, &index.to_string()))?,
-        };
-        self.entry_or_each(entry)
+    pub(super) fn has_each(&self) -> bool {
+        self.each.is_some()
     }
 
-    pub(super) fn name(&self, name: &Bound<'py, PyString>) -> Result<Self> {
-        let Some(children) = &self.children else { return self.entry_or_each(None) };
-        let entry = children.get_item(Self::key(name)?)?;
-        self.entry_or_each(entry)
-    }
-
-    /// How many children have an entry of their own.
-    pub(super) fn named_count(&self) -> usize {
-        self.children.as_ref().map_or(0, |children| children.len() - self.reserved)
-    }
-
-    /// Is there an entry for this child itself?
-    pub(super) fn names(&self, name: &Bound<'py, PyString>) -> Result<bool> {
-        match &self.children {
-            None => Ok(false),
-            Some(children) => Ok(children.contains(Self::key(name)?)?),
+    pub(super) fn index(&self, index: usize) -> &Self {
+        if self.children.is_empty() {
+            return self.each.as_deref().unwrap_or(&SILENT);
         }
+        self.name(index.to_string().as_bytes())
+    }
+
+    pub(super) fn name(&self, name: &[u8]) -> &Self {
+        let place = if self.places.is_empty() {
+            self.children.iter().position(|(child, _)| child == name)
+        } else {
+            self.places.get(name).copied()
+        };
+        match place {
+            Some(place) => &self.children[place].1,
+            None => self.each.as_deref().unwrap_or(&SILENT),
+        }
+    }
+
+    /// The node of the child that a Python string names.
+    pub(super) fn key(&self, name: &Bound<'_, PyString>) -> Result<&Self> {
+        if self.children.is_empty() {
+            return Ok(self.each.as_deref().unwrap_or(&SILENT));
+        }
+        Ok(self.name(&name_of(name)?))
     }
 
     /// The children that have an entry of their own.
-    pub(super) fn named(&self) -> Result<Vec<(Bound<'py, PyString>, Self)>> {
-        let Some(children) = &self.children else { return Ok(Vec::new()) };
-        let mut named = Vec::with_capacity(children.len());
-        for (key, node) in children.iter() {
-            let Ok(key) = key.cast_into::<PyString>() else { continue };
-            let text = key.to_string_lossy();
-            if text == OWN || text == EACH {
-                continue;
-            }
-            let name = if text.starts_with(ESCAPE) {
-                key.call_method1(intern!(key.py(), "removeprefix"), ("/",))?
-                    .cast_into::<PyString>()
-                    .expect("str.removeprefix gives a str")
-            } else {
-                key.clone()
-            };
-            named.push((name, Self::read(&node)?));
-        }
-        Ok(named)
+    pub(super) fn named(&self) -> impl Iterator<Item = (&[u8], &Self)> {
+        self.children.iter().map(|(name, node)| (name.as_slice(), node))
     }
+}
 
-    fn key(name: &Bound<'py, PyString>) -> Result<Bound<'py, PyAny>> {
-        if is_reserved(&name.to_string_lossy()) {
-            return Ok(PyString::new(name.py(), "/").add(name)?);
-        }
-        Ok(name.clone().into_any())
+fn name_of(name: &Bound<'_, PyString>) -> Result<Name> {
+    if let Ok(text) = name.to_str() {
+        return Ok(text.as_bytes().to_vec());
     }
+    let encode = intern!(name.py(), "encode");
+    Ok(name.call_method1(encode, ("utf-8", "surrogatepass"))?.extract()?)
+}
 
-    fn entry_or_each(&self, entry: Option<Bound<'py, PyAny>>) -> Result<Self> {
-        match entry.as_ref().or(self.each.as_ref()) {
-            Some(node) => Self::read(node),
-            None => Ok(Self::default()),
-        }
+/// The Python string of a child's name.
+pub(super) fn python_name<'py>(py: Python<'py>, name: &[u8]) -> Result<Bound<'py, PyString>> {
+    if let Ok(text) = std::str::from_utf8(name) {
+        return Ok(PyString::new(py, text));
     }
+    let decoded =
+        PyBytes::new(py, name).call_method1(intern!(py, "decode"), ("utf-8", "surrogatepass"))?;
+    Ok(decoded.cast_into::<PyString>().map_err(PyErr::from)?)
 }

@@ -3,20 +3,19 @@
 //! What a hint chose goes through its constructor, as the original does; what only a tag chose is
 //! rebuilt as `copy` does it, and no code of the class runs. Dunder names are never set.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::{ffi, intern};
 
 use super::decode::{ANY, Chosen, Decoder, unexpected};
 use super::encode::is_dunder;
 use super::fault::{Fault, Result, Step};
-use super::node::Node;
-use super::plan::{Build, Fields, Plan};
+use super::node::{Node, python_name};
+use super::plan::{Build, Fields, Passed, Plan};
 
 static OBJECT_NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static OBJECT_SETATTR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static TUPLE_NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 fn builtin<'py>(
     py: Python<'py>,
@@ -37,7 +36,7 @@ impl<'py> Decoder<'_, 'py> {
         plan: &Plan,
         fields: &Fields,
         build: &Build,
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
         let constructed = chosen == Chosen::ByHint && build.parameters.is_some();
@@ -82,29 +81,22 @@ impl<'py> Decoder<'_, 'py> {
         self,
         attributes: &Bound<'py, PyDict>,
         fields: &Fields,
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<()> {
         let silent = node.has_no_children();
-        let mut spoken_of = 0;
         for (name, plan) in &fields.list {
             let plan = plan.get().actual();
             if silent && plan.is_any() {
                 continue;
             }
             let name = name.bind(self.py);
-            spoken_of += usize::from(!silent && node.names(name)?);
-            let child = if silent { Node::default() } else { node.name(name)? };
-            self.field(attributes, name, plan, &child, chosen)?;
+            self.field(attributes, name, plan, node.key(name)?, chosen)?;
         }
-        if spoken_of < node.named_count() {
-            let known = |key: &Bound<'py, PyString>| {
-                fields.list.iter().any(|(name, _)| key.as_any().eq(name).unwrap_or(false))
-            };
-            for (name, child) in node.named()? {
-                if !known(&name) {
-                    self.field(attributes, &name, &ANY, &child, Chosen::ByTag)?;
-                }
+        for (name, child) in node.named() {
+            let name = python_name(self.py, name)?;
+            if !fields.list.iter().any(|(field, _)| name.as_any().eq(field).unwrap_or(false)) {
+                self.field(attributes, &name, &ANY, child, Chosen::ByTag)?;
             }
         }
         Ok(())
@@ -115,7 +107,7 @@ impl<'py> Decoder<'_, 'py> {
         attributes: &Bound<'py, PyDict>,
         name: &Bound<'py, PyString>,
         plan: &Plan,
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<()> {
         let Some(value) = attributes.get_item(name)? else { return Ok(()) };
@@ -146,7 +138,7 @@ impl<'py> Decoder<'_, 'py> {
 
     // ---- through the constructor
 
-    fn construct(
+    pub(super) fn construct(
         self,
         plan: &Plan,
         build: &Build,
@@ -172,7 +164,7 @@ impl<'py> Decoder<'_, 'py> {
         for parameter in build.parameters.iter().flatten() {
             let Some(value) = attributes.get_item(&parameter.field)? else { continue };
             attributes.del_item(&parameter.field)?;
-            if parameter.positional {
+            if parameter.passed == Passed::ByPosition {
                 args.append(value)?;
             } else {
                 kwargs.set_item(&parameter.name, value)?;
@@ -181,6 +173,17 @@ impl<'py> Decoder<'_, 'py> {
         let object = class.call(args.to_tuple(), Some(&kwargs)).map_err(raised)?;
         self.assign(&object, build, attributes)?;
         Ok(object)
+    }
+
+    /// Calls the constructor with arguments by position.
+    pub(super) fn call(
+        self,
+        plan: &Plan,
+        arguments: Bound<'py, PyTuple>,
+    ) -> Result<Bound<'py, PyAny>> {
+        self.class(plan).call1(arguments).map_err(|error| {
+            Fault::caused(self.py, |text| format!("no {}: {text}", plan.name(self.py)), error)
+        })
     }
 
     /// Sets what the constructor did not take.
@@ -213,7 +216,7 @@ impl<'py> Decoder<'_, 'py> {
 
     // ---- without it
 
-    fn rebuild(
+    pub(super) fn rebuild(
         self,
         plan: &Plan,
         build: &Build,
@@ -247,21 +250,16 @@ impl<'py> Decoder<'_, 'py> {
         value: Bound<'py, PyAny>,
         plan: &Plan,
         fields: &Fields,
-        node: &Node<'py>,
+        node: &Node,
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
         let mut elements = Vec::with_capacity(fields.list.len());
         for (index, (name, field)) in fields.list.iter().enumerate() {
             let name = name.bind(self.py);
             let (element, child) = if let Ok(list) = value.cast_exact::<PyList>() {
-                let child = if node.has_no_children() {
-                    Node::default()
-                } else {
-                    node.index(self.py, index)?
-                };
-                (list.get_item(index).ok(), child)
+                (list.get_item(index).ok(), node.index(index))
             } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-                (dict.get_item(name)?, node.name(name)?)
+                (dict.get_item(name)?, node.key(name)?)
             } else if value.get_type().is(self.class(plan)) {
                 return Ok(value);
             } else {
@@ -269,17 +267,38 @@ impl<'py> Decoder<'_, 'py> {
             };
             let step = |fault: Fault| fault.at(Step::Field(name.to_string_lossy().into_owned()));
             elements.push(match element {
-                Some(element) => {
-                    self.convert(element, field.get(), &child, chosen).map_err(step)?
-                }
+                Some(element) => self.convert(element, field.get(), child, chosen).map_err(step)?,
                 None => self.default(plan, fields, name)?,
             });
         }
-        let new = builtin(self.py, &TUPLE_NEW, "tuple", "__new__")?;
-        Ok(new.call1((self.class(plan), PyTuple::new(self.py, elements)?))?)
+        self.new_named_tuple(plan, elements.into_iter())
     }
 
-    fn default(
+    /// As `tuple.__new__` makes it: no code of the class runs.
+    #[allow(unsafe_code)]
+    pub(super) fn new_named_tuple(
+        self,
+        plan: &Plan,
+        elements: impl ExactSizeIterator<Item = Bound<'py, PyAny>>,
+    ) -> Result<Bound<'py, PyAny>> {
+        let class = self.class(plan);
+        let len = ffi::Py_ssize_t::try_from(elements.len()).expect("a length fits into isize");
+        // SAFETY: the plan's class is a subclass of tuple made by a class statement, so its objects
+        // are allocated generically, with `len` empty places, each of which is filled here before
+        // anything else sees the object. Through `tuple.__new__` it takes three times as long.
+        unsafe {
+            let made = ffi::PyType_GenericAlloc(class.as_type_ptr(), len);
+            let made = Bound::from_owned_ptr_or_err(self.py, made)?;
+            for (index, element) in (0..len).zip(elements) {
+                if ffi::PyTuple_SetItem(made.as_ptr(), index, element.into_ptr()) != 0 {
+                    return Err(PyErr::fetch(self.py).into());
+                }
+            }
+            Ok(made)
+        }
+    }
+
+    pub(super) fn default(
         self,
         plan: &Plan,
         fields: &Fields,

@@ -34,6 +34,15 @@ impl Limits {
         )))
     }
 
+    pub(super) fn check(&self, data: &[u8]) -> Result<()> {
+        self.check_size(data.len())?;
+        // Each level takes an opening and a closing byte.
+        if data.len() > 2 * self.depth && depth(data) > self.depth {
+            return Err(Fault::new(self.too_deep()));
+        }
+        Ok(())
+    }
+
     pub(super) fn too_deep(&self) -> String {
         format!("nested deeper than {} levels", self.depth)
     }
@@ -46,11 +55,7 @@ pub(super) fn parse<'py>(
     limits: &Limits,
     slow: &Py<PyAny>,
 ) -> Result<Bound<'py, PyAny>> {
-    limits.check_size(data.len())?;
-    // Each level takes an opening and a closing byte.
-    if data.len() > 2 * limits.depth && depth(data) > limits.depth {
-        return Err(Fault::new(limits.too_deep()));
-    }
+    limits.check(data)?;
     let fast = PythonParse {
         allow_inf_nan: true,
         cache_mode: StringCacheMode::Keys,

@@ -73,8 +73,26 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Fields {
     pub(super) list: Vec<(Py<PyString>, Py<Plan>)>,
+    names: Vec<String>,
     /// For a named tuple.
     pub(super) defaults: Option<Py<PyDict>>,
+}
+
+impl Fields {
+    fn new(list: FieldList, defaults: Option<Py<PyDict>>, py: Python<'_>) -> Self {
+        let names =
+            list.iter().map(|(name, _)| name.bind(py).to_string_lossy().into_owned()).collect();
+        Self { list, names, defaults }
+    }
+
+    /// The field of this name; most messages have them in the order of the class, so it is first
+    /// looked for at `next`.
+    pub(super) fn position(&self, name: &str, next: usize) -> Option<usize> {
+        match self.names.get(next) {
+            Some(expected) if expected == name => Some(next),
+            _ => self.names.iter().position(|field| field == name),
+        }
+    }
 }
 
 /// How objects of a class come into being.
@@ -84,6 +102,8 @@ pub(super) struct Build {
     pub(super) parameters: Option<Vec<Parameter>>,
     /// Every argument is named as its attribute.
     pub(super) by_name: bool,
+    /// The fields that are the arguments in order, if all may be passed by position.
+    pub(super) order: Option<Vec<usize>>,
     /// Assignment does nothing but put the attribute into `__dict__`.
     pub(super) direct: bool,
     pub(super) slots: Vec<Py<PyString>>,
@@ -99,7 +119,15 @@ pub(super) struct Parameter {
     /// The argument's name, which attrs makes from the field's.
     pub(super) name: Py<PyString>,
     pub(super) required: bool,
-    pub(super) positional: bool,
+    pub(super) passed: Passed,
+}
+
+/// How an argument may be passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passed {
+    ByPosition,
+    ByName,
+    Either,
 }
 
 /// How one type hint is built from JSON.
@@ -163,7 +191,26 @@ fn listed(py: Python<'_>, values: &[Py<PyAny>]) -> String {
     texts.join(", ")
 }
 
-type ParameterTuple = (Py<PyString>, Py<PyString>, bool, bool);
+impl Parameter {
+    fn new((field, name, required, passed): ParameterTuple) -> Self {
+        let passed = match passed.as_str() {
+            "position" => Passed::ByPosition,
+            "name" => Passed::ByName,
+            _ => Passed::Either,
+        };
+        Self { field, name, required, passed }
+    }
+}
+
+fn order(py: Python<'_>, parameters: &[Parameter], fields: &Fields) -> Option<Vec<usize>> {
+    let place = |parameter: &Parameter| match parameter.passed {
+        Passed::ByName => None,
+        _ => fields.position(&parameter.field.bind(py).to_string_lossy(), 0),
+    };
+    parameters.iter().map(place).collect()
+}
+
+type ParameterTuple = (Py<PyString>, Py<PyString>, bool, String);
 type FieldList = Vec<(Py<PyString>, Py<Plan>)>;
 
 #[pymethods]
@@ -252,28 +299,30 @@ impl Plan {
     /// A tuple with names.
     #[staticmethod]
     fn named_tuple(
+        py: Python<'_>,
         class: Py<PyType>,
         tag: String,
         fields: FieldList,
         defaults: Py<PyDict>,
     ) -> Self {
-        let fields = Fields { list: fields, defaults: Some(defaults) };
+        let fields = Fields::new(fields, Some(defaults), py);
         Self { kind: Kind::NamedTuple(fields), tag: Some(tag), class: Some(class) }
     }
 
     /// A dict with known keys.
     #[staticmethod]
-    fn typed_dict(fields: FieldList, required: Vec<Py<PyString>>) -> Self {
-        let fields = Fields { list: fields, defaults: None };
+    fn typed_dict(py: Python<'_>, fields: FieldList, required: Vec<Py<PyString>>) -> Self {
+        let fields = Fields::new(fields, None, py);
         Self::bare(Kind::TypedDict { fields, required })
     }
 
     /// An object with attributes. `parameters` are the constructor's as (attribute, argument name,
-    /// required, positional); None builds without the constructor.
+    /// required, `position`, `name` or `either`); None builds without the constructor.
     #[staticmethod]
     #[pyo3(signature = (class, tag, fields, parameters, *, direct, slots, has_dict, frozen))]
     #[expect(clippy::too_many_arguments, reason = "mirrors the struct; named in Python")]
     fn object(
+        py: Python<'_>,
         class: Py<PyType>,
         tag: String,
         fields: FieldList,
@@ -283,20 +332,14 @@ impl Plan {
         has_dict: bool,
         frozen: bool,
     ) -> Self {
-        let parameters = parameters.map(|parameters| {
-            let build = |(field, name, required, positional)| Parameter {
-                field,
-                name,
-                required,
-                positional,
-            };
-            parameters.into_iter().map(build).collect::<Vec<_>>()
+        let fields = Fields::new(fields, None, py);
+        let parameters: Option<Vec<Parameter>> =
+            parameters.map(|parameters| parameters.into_iter().map(Parameter::new).collect());
+        let by_name = parameters.iter().flatten().all(|parameter| {
+            parameter.passed != Passed::ByPosition && parameter.field.is(&parameter.name)
         });
-        let by_name = parameters.iter().flatten().all(|parameter: &Parameter| {
-            !parameter.positional && parameter.field.is(&parameter.name)
-        });
-        let build = Build { parameters, by_name, direct, slots, has_dict, frozen };
-        let fields = Fields { list: fields, defaults: None };
+        let order = parameters.as_deref().and_then(|parameters| order(py, parameters, &fields));
+        let build = Build { parameters, by_name, order, direct, slots, has_dict, frozen };
         Self { kind: Kind::Object { fields, build }, tag: Some(tag), class: Some(class) }
     }
 

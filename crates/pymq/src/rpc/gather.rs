@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use super::caller::{CancelOnDrop, Caller, finished, no_such_remote};
 use super::pending::Waiting;
 use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::name::{self, Id};
 use crate::transport::{Arrival, Inbox};
 use crate::wire::{Arguments, Request, Response};
@@ -82,6 +82,24 @@ impl Caller {
         }
     }
 
+    /// Providers of the original drop keyword arguments and run without them, so none may get any.
+    async fn refuse_keywords(&self, request: &Request, topics: &[String]) -> Result<()> {
+        let has_keywords = &request.arguments.keywords[..] != b"{}";
+        if !has_keywords || !self.transport.capabilities().originals {
+            return Ok(());
+        }
+        match self.transport.count(topics).await?[..] {
+            [exact, ours] if exact > ours => Err(Error::new(
+                ErrorKind::Encode,
+                "call",
+                request.function.as_str(),
+                "keyword arguments are lost on providers of the original, and one may be there; \
+                 pass the arguments by position",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     async fn publish_to_all(&self, request: &Request) -> Result<Gathering> {
         let function = request.function.as_str();
         let call = request.ours.map_or_else(Id::random, |ours| ours.call);
@@ -89,6 +107,7 @@ impl Caller {
         let topics = [topic, marker.clone()];
         let started = Instant::now();
         let bytes = request.encode();
+        self.refuse_keywords(request, &topics).await?;
         loop {
             let waiting = self.pending.open(call);
             let counts = self.transport.publish_counted(&topics, bytes.clone()).await?;

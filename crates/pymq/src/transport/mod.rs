@@ -418,9 +418,9 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
     match scheme {
         Some("memory") => Ok(Arc::new(memory::Memory::connect(url)?)),
         #[cfg(feature = "redis")]
-        Some("redis" | "redis+unix") => Ok(Arc::new(redis::Redis::connect(url).await?)),
+        Some("redis" | "rediss" | "redis+unix") => Ok(Arc::new(redis::Redis::connect(url).await?)),
         #[cfg(not(feature = "redis"))]
-        Some("redis" | "redis+unix") => Err(Error::new(
+        Some("redis" | "rediss" | "redis+unix") => Err(Error::new(
             crate::ErrorKind::Unsupported,
             "connect",
             "redis://",

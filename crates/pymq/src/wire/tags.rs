@@ -24,7 +24,12 @@ pub(crate) fn escaped(text: &[u8]) -> Option<Vec<u8>> {
 pub(crate) fn untagged(document: &[u8]) -> Option<Vec<u8>> {
     let members = markers(document).filter(|members| !members.is_empty())?;
     let get = |wanted: &str| members.iter().find(|(key, _)| key == wanted).map(|(_, raw)| *raw);
-    if let Some(value) = get(OBJECT).or_else(|| get(LIST)) {
+    if let Some(value) = get(OBJECT) {
+        return Some(value.to_vec());
+    }
+    // No peer writes the other two without a tag: alone they are a user's own keys.
+    get(TYPE)?;
+    if let Some(value) = get(LIST) {
         return Some(value.to_vec());
     }
     let mut bare = vec![b'{'];

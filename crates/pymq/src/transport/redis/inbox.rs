@@ -120,6 +120,7 @@ struct ListReader {
 impl ListReader {
     async fn run(self, end: oneshot::Receiver<()>) {
         let core = Arc::clone(&self.core);
+        let _reading = core.readers.read().await;
         let mut ended = std::pin::pin!(async {
             tokio::select! {
                 _ = end => {}

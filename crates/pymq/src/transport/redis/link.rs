@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::client::{Command, Fault, Pushes, Reply, Wire, digest};
+use super::client::{Batch, Command, Fault, Pushes, Reply, Wire, digest};
 use super::options::RedisOptions;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -269,15 +269,11 @@ impl Link {
     }
 
     /// Does several commands in one write; each answer or refusal is in its place.
-    pub(super) async fn pipeline(
-        &self,
-        purpose: Purpose<'_>,
-        commands: &[Command],
-    ) -> Result<Vec<Reply>> {
+    pub(super) async fn pipeline(&self, purpose: Purpose<'_>, batch: &Batch) -> Result<Vec<Reply>> {
         let mut sent = 0;
         loop {
             let wire = self.wire(&purpose).await?;
-            match wire.pipeline(commands).await {
+            match wire.pipeline(batch).await {
                 Ok(replies) => return Ok(replies),
                 Err(Fault::Refused(words)) => return Err(purpose.refused(&words)),
                 Err(Fault::Lost(why)) => self.after_loss(&purpose, &wire, &mut sent, &why).await?,
@@ -291,10 +287,9 @@ impl Link {
         purpose: Purpose<'_>,
         commands: Vec<Command>,
     ) -> Result<Vec<Reply>> {
-        let mut all = vec![Command::new("MULTI")];
-        all.extend(commands);
-        all.push(Command::new("EXEC"));
-        let mut replies = self.pipeline(purpose, &all).await?;
+        let begin = std::iter::once(Command::new("MULTI"));
+        let batch = begin.chain(commands).chain([Command::new("EXEC")]).collect();
+        let mut replies = self.pipeline(purpose, &batch).await?;
         let outcome = replies.pop();
         // A command that was refused while queueing says why; EXEC then only says that it was.
         for reply in replies {

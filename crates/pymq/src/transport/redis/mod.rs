@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
@@ -77,6 +77,7 @@ impl Redis {
             pubsub: PubSub::start(Arc::clone(&dialer), patience, watched, &runtime),
             pool: Pool::new(dialer),
             consumers: Consumers::default(),
+            readers: RwLock::default(),
             identity: Uuid::new_v4().simple().to_string(),
             runtime,
             stage,
@@ -107,6 +108,8 @@ struct Core {
     pubsub: PubSub,
     pool: Pool,
     consumers: Consumers,
+    /// Held shared by each reader of a list inbox while it lives.
+    readers: RwLock<()>,
     /// Who we are, in the names of leases.
     identity: String,
     runtime: Handle,
@@ -141,6 +144,8 @@ impl Core {
     /// Gives back what is leased, then ends the connections.
     async fn finish_closing(&self) {
         self.consumers.finish().await;
+        // Readers of lists give back what they had just taken.
+        let _ = timeout(UNBLOCKING, self.readers.write()).await;
         self.stage.send_replace(Stage::Closed);
         self.pool.clear();
     }

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::client::{Command, Fault, Pushes, Reply, Subscribing, Wire};
+use super::client::{Batch, Command, Fault, Pushes, Reply, Subscribing, Wire};
 use super::link::{Dialer, Purpose, Stage};
 use super::routes::{Name, Table, Target, deliver, lock};
 use crate::error::{ErrorKind, Result};
@@ -356,12 +356,12 @@ async fn one_by_one(
 
 /// Reads what was kept for an inbox while nobody listened, oldest first.
 async fn fetch_kept(wire: &Wire, name: &str, mailbox: &Sender<Bytes>) -> Result<(), Fault> {
-    let commands = [
+    let commands = Batch::from_iter([
         Command::new("MULTI"),
         Command::new("LRANGE").arg(name).arg("0").arg("-1"),
         Command::new("DEL").arg(name),
         Command::new("EXEC"),
-    ];
+    ]);
     let replies = wire.pipeline(&commands).await?;
     let answers = replies.into_iter().next_back().map(Reply::items).unwrap_or_default();
     let kept = answers.into_iter().next().map(Reply::items).unwrap_or_default();

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::Core;
-use super::super::client::{Command, Fault, Reply, Wire};
+use super::super::client::{Batch, Command, Fault, Reply, Wire};
 use super::super::link::{Purpose, jitter};
 use super::super::routes::{Name, Target};
 use super::consumer::{Consumer, Order, Step};
@@ -73,11 +73,11 @@ async fn claim_now(core: &Core, consumer: &Consumer, limit: usize) -> Result<Vec
         (state.epoch, state.take_acks(), state.bounded)
     };
     let want = limit.min(128);
-    let mut commands: Vec<_> = acks.iter().map(|settling| confirm(keys, settling)).collect();
+    let mut commands: Batch = acks.iter().map(|settling| confirm(keys, settling)).collect();
     commands.extend(std::iter::repeat_n(take_one(keys, epoch), want));
-    commands.push(Command::new("EXISTS").arg(&keys.shut));
+    commands.extend([Command::new("EXISTS").arg(&keys.shut)]);
     if bounded {
-        commands.push(Command::new("PUBLISH").arg(&keys.hint).arg("space"));
+        commands.extend([Command::new("PUBLISH").arg(&keys.hint).arg("space")]);
     }
     let replies = match core.commands.pipeline(purpose, &commands).await {
         Ok(replies) => replies,
@@ -300,23 +300,23 @@ impl Claimer {
         }
     }
 
-    fn commands(&self, order: &Order) -> Vec<Command> {
+    fn commands(&self, order: &Order) -> Batch {
         let keys = &self.consumer.keys;
-        let mut commands: Vec<_> = order.acks.iter().map(|ack| confirm(keys, ack)).collect();
+        let mut commands: Batch = order.acks.iter().map(|ack| confirm(keys, ack)).collect();
         let mut moves = order.want;
         if let Some(slice) = order.slice {
             let wait = format!("{:.3}", slice.as_secs_f64().max(0.001));
             let held = keys.held(order.epoch);
             let first = Command::new("BLMOVE").arg(&keys.list).arg(held);
-            commands.push(first.arg("RIGHT").arg("LEFT").arg(wait));
+            commands.extend([first.arg("RIGHT").arg("LEFT").arg(wait)]);
             moves -= 1;
         }
         commands.extend(std::iter::repeat_n(take_one(keys, order.epoch), moves));
         if order.slice.is_none() {
-            commands.push(Command::new("EXISTS").arg(&keys.shut));
+            commands.extend([Command::new("EXISTS").arg(&keys.shut)]);
         }
         if order.bounded {
-            commands.push(Command::new("PUBLISH").arg(&keys.hint).arg("space"));
+            commands.extend([Command::new("PUBLISH").arg(&keys.hint).arg("space")]);
         }
         commands
     }

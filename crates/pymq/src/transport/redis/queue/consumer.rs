@@ -352,6 +352,11 @@ impl State {
     /// Notes that somebody left the line; says whether nobody is in it any more.
     pub(super) fn count_gone(&mut self) -> bool {
         self.gone += usize::from(!self.waiters.is_empty());
+        // Behind one who waits for ever, those who left would pile up.
+        if self.gone > 32 && self.gone > self.waiters.len() / 2 {
+            self.waiters.retain(|waiter| !waiter.reply.is_closed());
+            self.gone = 0;
+        }
         self.nobody_waits()
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::super::Core;
-use super::super::client::{Command, Reply};
+use super::super::client::{Batch, Command, Reply};
 use super::super::link::{Purpose, jitter};
 use super::consumer::Consumer;
 use super::keys::Keys;
@@ -147,7 +147,7 @@ pub(super) async fn reconcile(core: &Core, consumer: &Consumer) -> Result<()> {
     let sent = Instant::now();
     let purpose = Purpose::question("get", &keys.list);
     let list = Command::new("LRANGE").arg(keys.held(epoch)).arg("0").arg("-1");
-    let commands = [prolong(keys, epoch, lease), list];
+    let commands = Batch::from_iter([prolong(keys, epoch, lease), list]);
     let mut replies = core.commands.pipeline(purpose, &commands).await?.into_iter();
     let alive = purpose.check(replies.next())?.number() == Some(1);
     let server = purpose.check(replies.next())?.items();

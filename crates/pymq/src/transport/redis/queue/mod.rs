@@ -3,6 +3,10 @@
 //! The one invariant: an item is at any moment in exactly one list: waiting, held by one epoch, or
 //! dead. Moves between them are single commands or scripts, so that whoever dies wherever leaves
 //! nothing in between. What is claimed here and by whom is the consumer's to know.
+//!
+//! How often an item was delivered is told by the spaces before it, one for each time it came back:
+//! every JSON decoder skips them, the original's too. An item that is put with spaces of its own
+//! before it comes out without them, counted accordingly.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +21,7 @@ use self::consumer::Consumer;
 use self::keys::Keys;
 use self::settlement::Settling;
 use super::Core;
-use super::client::{Command, Reply};
+use super::client::{Batch, Command, Reply};
 use super::link::{Purpose, jitter};
 use super::routes::{Name, Target};
 use crate::error::{ErrorKind, Result};
@@ -95,15 +99,14 @@ pub(super) async fn push(
 ) -> Result<()> {
     let purpose = Purpose::change("put", &spec.name);
     core.check(&purpose)?;
-    if items.is_empty() {
-        return Ok(());
-    }
     let keys = Keys::new(core, &spec.name);
-    if spec.maxsize == 0 {
+    // There is always space for nothing; whether the queue is shut down is said all the same.
+    let maxsize = if items.is_empty() { usize::MAX } else { spec.maxsize };
+    if maxsize == 0 {
         return push_unbounded(core, &purpose, &keys, &items).await;
     }
     tokio::select! {
-        result = push_bounded(core, &purpose, &keys, &items, spec.maxsize, wait) => result,
+        result = push_bounded(core, &purpose, &keys, &items, maxsize, wait) => result,
         () = core.closing() => Err(purpose.closed()),
     }
 }
@@ -119,7 +122,8 @@ async fn push_unbounded(
     let room = keys.list.len() + items.iter().map(Bytes::len).sum::<usize>();
     let put = Command::with_room("LPUSH", room).arg(&keys.list).args(items);
     let ask = Command::new("EXISTS").arg(&keys.shut);
-    let mut replies = core.commands.pipeline(*purpose, &[put, ask]).await?.into_iter();
+    let mut replies =
+        core.commands.pipeline(*purpose, &Batch::from_iter([put, ask])).await?.into_iter();
     purpose.check(replies.next())?;
     if purpose.check(replies.next())?.number() != Some(1) {
         return Ok(());
@@ -189,6 +193,8 @@ pub(super) async fn claim(
     if limit == 0 {
         return Ok(Vec::new());
     }
+    // A deadline that is past already still asks once.
+    let wait = if wait.left() == Some(Duration::ZERO) { Wait::No } else { wait };
     loop {
         core.check(&purpose)?;
         let consumer = consumer(core, spec);

@@ -79,7 +79,7 @@ pub(super) async fn settle_all(core: &Core, consumer: &Consumer, batch: Vec<Sett
 pub(super) async fn settle_alone(core: &Core, consumer: &Consumer, batch: Vec<Settling>) {
     let keys = &consumer.keys;
     let purpose = Purpose::change("settle", &keys.list);
-    let commands: Vec<_> = batch.iter().map(|settling| command(keys, settling)).collect();
+    let commands = batch.iter().map(|settling| command(keys, settling)).collect();
     match core.commands.pipeline(purpose, &commands).await {
         Ok(replies) => {
             for (settling, reply) in batch.into_iter().zip(replies) {

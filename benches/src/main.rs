@@ -1,0 +1,128 @@
+//! The table of speed: what is measured, in which order, and what is to be reached.
+//!
+//! `make bench` runs it with a server and environments of its own; see `scripts/bench`. Figures are
+//! ratios of one run, and none of them fails the run.
+use std::error::Error;
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+use tokio::runtime::{Builder, Runtime};
+
+mod calls;
+mod events;
+mod memory;
+mod options;
+mod python;
+mod queues;
+mod raw;
+mod round;
+mod sample;
+mod table;
+mod worker;
+
+use options::{Options, Role};
+use round::Work;
+use table::Mark::{AtLeast, AtMost, Unset};
+use table::{Line, Row};
+
+/// What goes wrong here ends the run and is told to its reader.
+type Outcome<T> = Result<T, Box<dyn Error>>;
+/// Measures works that belong together.
+type Measure = fn(&Options) -> Outcome<Vec<Work>>;
+
+/// This library in Rust.
+const OURS: &str = "pymq";
+/// This library in Python.
+const PYTHON: &str = "pymq in Python";
+/// The original, which is in Python.
+const ORIGINAL: &str = "original";
+/// The same commands by a hand-written blocking client.
+const RAW: &str = "raw";
+
+/// What is measured, by the names that `--only` takes.
+const WORKS: &[(&str, Measure)] = &[
+    ("calls", calls::measure),
+    ("events", events::measure),
+    ("queues", queues::measure),
+    ("memory", memory::measure),
+    ("python", python::measure),
+];
+
+/// What is to be reached.
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    Row("Rust call, p50 / raw two-hop", calls::ONE, OURS, RAW, AtMost(2.0)),
+    Row("Rust calls, 64 in flight / raw", calls::MANY, OURS, RAW, AtLeast(0.33)),
+    Row("Rust publish, 64 tasks / raw of 256", events::PUBLISH, "64 tasks", RAW, AtLeast(0.35)),
+    Row("Rust publish, 1,000 at once / raw of 256", events::PUBLISH, "at once", RAW, AtLeast(0.35)),
+    Row("Rust receive / raw", events::RECEIVE, OURS, RAW, AtLeast(0.07)),
+    Row("queue get+ack / raw BRPOP", queues::GET, OURS, RAW, AtLeast(0.55)),
+    Row("queue claim, ack awaited / raw BRPOP", queues::GET, "claim, ack", RAW, Unset),
+    Row("queue put / raw LPUSH", queues::PUT, OURS, RAW, Unset),
+    Row("memory publish → receive / broadcast", memory::EVENT, OURS, "broadcast", AtLeast(0.5)),
+    Row("message among 10,000 topics / one", memory::TOPICS, "many", "one", AtMost(1.3)),
+    Row("message among 1,000 patterns / one", memory::PATTERNS, "many", "one", AtMost(1.3)),
+    Row("call among 1,000 callers / one", memory::CALLERS, "many", "one", AtMost(1.3)),
+    Row("put, get with 1,000,000 items / one", memory::BACKLOG, "many", "one", AtMost(1.3)),
+    Row("Python call, p50 / raw two-hop", calls::ONE, PYTHON, RAW, AtMost(2.2)),
+    Row("Python call, p50 / original", calls::ONE, PYTHON, ORIGINAL, AtMost(0.1)),
+    Row("Python calls, 8 threads / original", calls::THREADS, PYTHON, ORIGINAL, AtLeast(25.0)),
+    Row("Python typed events received / original", events::TYPED, PYTHON, ORIGINAL, AtLeast(25.0)),
+    Row("Python publish, one by one / original", events::PUBLISH_ONE, PYTHON, ORIGINAL, Unset),
+    Row("Python put / original", queues::PUT, PYTHON, ORIGINAL, Unset),
+    Row("Python get / original", queues::GET, PYTHON, ORIGINAL, Unset),
+    Row("encode a typed event / msgspec Struct", python::ENCODE, PYTHON, "msgspec", AtMost(2.0)),
+    Row("decode a typed event / msgspec Struct", python::DECODE, PYTHON, "msgspec", AtMost(2.0)),
+    Row("import / original", python::IMPORT, PYTHON, ORIGINAL, Unset),
+];
+
+fn main() -> Outcome<()> {
+    let options = match Role::from_arguments(std::env::args().skip(1))? {
+        Role::Measure(options) => options,
+        Role::ProvideRaw { address } => return calls::provide_raw(&address),
+        Role::Provide { url } => return calls::provide(&url),
+        Role::Weigh { what } => return worker::answer(|| memory::weigh(&what)),
+    };
+    let mut works = Vec::new();
+    for (name, measure) in WORKS {
+        if options.wants(name) {
+            writeln!(io::stderr(), "measuring {name} …")?;
+            works.extend(measure(&options)?);
+        }
+    }
+    works.retain(|work| !work.sides.is_empty());
+    let lines: Vec<Line> = ROWS.iter().filter_map(|row| row.line(&works)).collect();
+    write!(io::stdout(), "{}", table::text(&lines, &works))?;
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&Report::new(&options, &lines, &works))?)?;
+    }
+    Ok(())
+}
+
+/// A run, as a program reads it.
+#[derive(Serialize)]
+struct Report<'a> {
+    rounds: usize,
+    /// How long each side was measured in a round, in seconds.
+    span: f64,
+    processors: usize,
+    lines: &'a [Line],
+    works: &'a [Work],
+}
+
+impl<'a> Report<'a> {
+    fn new(options: &Options, lines: &'a [Line], works: &'a [Work]) -> Self {
+        Self {
+            rounds: options.pace.rounds,
+            span: options.pace.span.as_secs_f64(),
+            processors: std::thread::available_parallelism().map_or(0, Into::into),
+            lines,
+            works,
+        }
+    }
+}
+
+/// A runtime of one thread: more of them cost hand-offs, and on few processors much more than that.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}

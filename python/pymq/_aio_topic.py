@@ -1,0 +1,163 @@
+"""Topics for event loops: what is published, as an asynchronous iterator.
+
+A stream has a native intake of its own and wakes its loop by a descriptor; leaving it ends the
+subscription, dropping it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pymq._codec import plan_for
+from pymq._dispatch import yield_turn
+from pymq._pymq import Completions, Intake, Subscription
+from pymq._reactor import run
+from pymq.exceptions import DecodeError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from pymq.aio import AsyncEventBus
+
+logger = logging.getLogger("pymq")
+
+
+class Events:
+    """The events of a topic, from when it is entered or first asked; ends with the bus.
+
+    Events that cannot be read, and events that were missed, are logged and passed over.
+    """
+
+    def __init__(self, bus: AsyncEventBus, name: str, pattern: bool, type: Any = None) -> None:
+        self._bus = bus
+        self._name = name
+        self._pattern = pattern
+        self._plan = None if type is None else plan_for(type)
+        self._intake: Intake | None = None
+        self._source: Subscription | None = None
+        self._arrived: deque[Any] = deque()
+        self._readable = asyncio.Event()
+
+    async def start(self) -> None:
+        """Subscribe; once this returns, the next event published is seen."""
+        if self._intake is not None:
+            return
+        native = self._bus.bus._native
+        self._source = await run(Completions.begin_subscribe, native, self._name, self._pattern)
+        intake = Intake()
+        intake.attach(self._source)
+        fileno, readable = intake.fileno(), self._readable
+        loop = asyncio.get_running_loop()
+        loop.add_reader(fileno, readable.set)
+        self._intake = intake
+        # The intake lives as long as its descriptor is watched.
+        self._forget = weakref.finalize(self, _forget, loop, intake)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        await self.start()
+        while True:
+            while self._arrived:
+                _, topic, payload = self._arrived.popleft()
+                if payload is None:
+                    raise StopAsyncIteration
+                if topic == "":
+                    logger.warning("topic %r: events were missed", self._name)
+                    continue
+                try:
+                    return self._bus.bus._codec.decode(payload, self._plan, "event")
+                except DecodeError as error:
+                    logger.error("topic %r: an event is dropped: %s", topic, error)
+            await self._receive()
+
+    async def _receive(self) -> None:
+        intake = self._intake
+        if intake is None:
+            raise StopAsyncIteration
+        self._readable.clear()
+        self._arrived.extend(intake.recv(timeout=0.0))
+        if not self._arrived:
+            if intake.closed:
+                raise StopAsyncIteration
+            yield_turn()
+            await self._readable.wait()
+
+    async def aclose(self) -> None:
+        """Unsubscribe; what has not been asked for is dropped."""
+        source, self._source, intake = self._source, None, self._intake
+        if intake is not None and source is not None:
+            self._forget()
+            self._readable.set()
+            await run(Completions.begin_end, source)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def _forget(loop: asyncio.AbstractEventLoop, intake: Intake) -> None:
+    """Stops to watch; dropped on a foreign thread, the loop does it."""
+    intake.close()
+    if not loop.is_closed():
+        try:
+            loop.call_soon_threadsafe(_unwatch, loop, intake)
+        except RuntimeError:
+            # It was closed meanwhile.
+            return
+
+
+def _unwatch(loop: asyncio.AbstractEventLoop, intake: Intake) -> None:
+    loop.remove_reader(intake.fileno())
+
+
+class AsyncTopic:
+    """A name that events are published on, or a pattern of such names."""
+
+    def __init__(self, bus: AsyncEventBus, name: str, pattern: bool = False) -> None:
+        self._bus = bus
+        self._name = name
+        self._pattern = pattern
+
+    @property
+    def name(self) -> str:
+        """The name or the pattern."""
+        return self._name
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the name is a pattern; nothing can be published on one."""
+        return self._pattern
+
+    async def publish(self, event: Any) -> int | None:
+        """Publish an event here; `ValueError` on a pattern."""
+        if self._pattern:
+            raise ValueError("Cannot publish to pattern topic")
+        return await self._bus.publish(event, self._name)
+
+    async def subscribe(self, callback: Callable[..., Any]) -> None:
+        """Call back for every event published here from now on."""
+        await self._bus.subscribe(callback, self._name, self._pattern)
+
+    def events(self, type: Any = None) -> Events:
+        """What is published here: `async for event in topic.events(): …`.
+
+        It is subscribed when it is first asked, or entered with `async with`. `type` is the events'
+        type, where tags are not enough.
+        """
+        return Events(self._bus, self._name, self._pattern, type)

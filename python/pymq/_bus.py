@@ -1,0 +1,523 @@
+"""A bus over the native core: what the module-level verbs and `connect` stand on.
+
+It knows who is subscribed and what is exposed, and hands both to lanes; every operation that
+waits happens outside of its lock. The order of callbacks is decided by its `Order`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Executor
+from types import TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    overload,
+)
+
+from pymq import _pymq
+from pymq._callbacks import Listener, Skeleton, describe, event_channel, remote_name
+from pymq._codec import Codec
+from pymq._dispatch import ExecutorLane, Lane, Loops, Route
+from pymq._handle import Handle
+from pymq._queue import NativeQueue
+from pymq._stub import NativeStub, Signature
+from pymq._types import fullname
+from pymq.core import EventBus, StubMethod, Topic, WrapperTopic
+from pymq.exceptions import ClosedError, PymqError, RemoteInvocationError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+logger = logging.getLogger("pymq")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: How long `close` waits for callbacks, in seconds.
+GRACE = 10.0
+
+
+class Order(enum.Enum):
+    """In which order callbacks of different subscribers run."""
+
+    #: All of a bus in one row, by arrival, as the original does.
+    ONE_ROW = enum.auto()
+    #: Each subscriber and each exposed function for itself.
+    SIDE_BY_SIDE = enum.auto()
+
+
+class _State(enum.Enum):
+    DECLARING = "was not started"
+    RUNNING = "runs"
+    CLOSED = "is closed"
+    FORKED = "belongs to the parent process; call pymq.init or pymq.connect in this one"
+
+
+class Bound:
+    """A callback, and where it is served once the bus runs."""
+
+    def __init__(
+        self, callback: Callable[..., Any], route: Route, channel: str, *, width: int = 1
+    ) -> None:
+        self.callback = callback
+        self.route = route
+        self.channel = channel
+        self.width = width
+        self.source: _pymq.Subscription | _pymq.Provider | None = None
+        self.lane: Lane | None = None
+        self.number = 0
+
+
+class Subscribed(Bound):
+    """A subscriber."""
+
+    pattern: bool = False
+
+
+class Exposed(Bound):
+    """An exposed function."""
+
+
+class NativeEventBus(EventBus):
+    """A bus at an address: `memory://`, `memory://name`, `redis://[user[:password]@]host[:port][/db]`.
+
+    Programs see each other within one `namespace`. `trust` and `strict` say which classes messages
+    may choose, see `pymq.register`. Callbacks run side by side, each subscriber's in order;
+    `workers=n` puts all callbacks in one row of which n run at a time, `dispatcher` hands them to
+    an executor. `legacy_grace` is how long a call to all without a timeout waits for providers of
+    the original, in seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "global",
+        trust: Literal["loaded", "declared"] = "loaded",
+        strict: bool = False,
+        workers: int | None = None,
+        dispatcher: Executor | None = None,
+        order: Order = Order.SIDE_BY_SIDE,
+        legacy_grace: float = 5.0,
+        native: _pymq.Bus | None = None,
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers is at least 1, not {workers}")
+        self._codec = Codec(trust=trust, strict=strict)
+        self._namespace = namespace
+        self._legacy_grace = legacy_grace
+        self._loops = Loops()
+        self._lock = threading.RLock()
+        self._state = _State.DECLARING
+        self._over = threading.Event()
+        self._subscribers: dict[tuple[str, bool], list[Subscribed]] = {}
+        self._remotes: dict[str, Exposed] = {}
+        self._lanes: set[Lane] = set()
+        self._row: Lane | None = None
+        if dispatcher is not None:
+            self._row = ExecutorLane("dispatch", dispatcher)
+        elif workers is not None or order is Order.ONE_ROW:
+            self._row = Lane("dispatch", workers or 1)
+        if self._row is not None:
+            self._lanes.add(self._row)
+        self._native = _pymq.Bus.connect(url, namespace) if native is None else native
+        _live.add(self)
+
+    # ---- events
+
+    def publish(self, event: Any, channel: str | None = None) -> int | None:
+        """Publish an event, on its class's channel unless another one is given.
+
+        At most once: who is not subscribed, away or too slow does not get it. Says how many
+        received it, as the transport counts: subscriptions in memory, connections on Redis.
+        """
+        payload = self._codec.encode(event, "event")
+        return self._native.publish(fullname(event) if channel is None else channel, payload)
+
+    def subscribe(
+        self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
+    ) -> None:
+        """Call back for each event; once this returns, the next event published is seen.
+
+        The channel defaults to the class that hints the callback's one parameter. `async def`
+        callbacks run on the event loop that this is called from, else on one of the bus.
+        """
+        bound = self._declare(callback, channel, pattern)
+        if self._serves:
+            try:
+                self._serve(bound, self._native.subscribe(bound.channel, bound.pattern))
+            except BaseException:
+                self._withdraw(bound)
+                raise
+
+    def unsubscribe(
+        self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
+    ) -> None:
+        """Take back a `subscribe`; once this returns, the callback is not begun any more.
+
+        Raises `ValueError` if the channel has subscribers, but not this one.
+        """
+        bound = self._find(callback, channel, pattern)
+        if bound is not None:
+            self._withdraw(bound)
+            try:
+                _end_source(bound)
+            finally:
+                self._stop_serving(bound)
+
+    def topic(self, name: str, pattern: bool = False) -> Topic:
+        """The topic of that name, or a pattern of names."""
+        return WrapperTopic(self, name, pattern)
+
+    # ---- queues
+
+    def queue(
+        self,
+        name: str,
+        maxsize: int = 0,
+        ack: Literal["auto", "manual"] = "auto",
+        *,
+        lease: float = 30.0,
+        max_deliveries: int = 5,
+        prefetch: int = 1,
+        type: Any = None,
+    ) -> NativeQueue[Any]:
+        """A handle on the queue of that name; the options are this handle's.
+
+        `maxsize` bounds how many items wait. `ack="manual"` keeps an item leased until
+        `task_done`. `lease` is how long, in seconds, an item stays with a consumer of which nothing
+        is heard; `max_deliveries` after how many tries it becomes a dead letter (0: never);
+        `prefetch` how many items one round trip fetches; `type` the items' type, where tags are
+        not enough.
+        """
+        return NativeQueue(
+            self._handle(
+                name,
+                maxsize=maxsize,
+                ack=ack,
+                lease=lease,
+                max_deliveries=max_deliveries,
+                prefetch=prefetch,
+                type=type,
+            )
+        )
+
+    def _handle(self, name: str, **options: Any) -> Handle[Any]:
+        self._check_open()
+        return Handle(self._native, self._codec, name, **options)
+
+    # ---- remote calls
+
+    @overload
+    def stub(  # type: ignore[overload-overlap]
+        self, fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
+    ) -> StubMethod[P, R]: ...
+    @overload
+    def stub(  # type: ignore[overload-overlap]
+        self, fn: Callable[P, R], timeout: float | None = ..., *, multi: Literal[True]
+    ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
+    @overload
+    def stub(
+        self, fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+    ) -> StubMethod[..., Any]: ...
+    def stub(
+        self, fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+    ) -> StubMethod[..., Any]:
+        """A remote function, by its name or by the function itself, whose signature it keeps.
+
+        `timeout` is for a whole call, in seconds. With `multi` all who provide it are called.
+        """
+        return self._stub(fn, timeout, multi)
+
+    def _stub(
+        self, fn: Callable[P, Any] | str, timeout: float | None, multi: bool
+    ) -> NativeStub[P, Any]:
+        if not callable(fn) and not isinstance(fn, str):
+            raise TypeError(f"cannot create stub for fn type {type(fn)}")
+        if timeout is not None and timeout < 0:
+            raise ValueError(f"timeout is a length in seconds, not {timeout}")
+        channel = fn if isinstance(fn, str) else remote_name(fn)
+        signature = None if isinstance(fn, str) else Signature(fn)
+        self._check_open()
+        return NativeStub(
+            self._native, self._codec, channel, signature, timeout, multi, self._legacy_grace
+        )
+
+    def expose(
+        self, fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1
+    ) -> None:
+        """Let others call a function, under its full name unless a channel is given.
+
+        It handles `concurrency` calls at a time. Raises `ValueError` if the name is taken here.
+        """
+        bound = self._declare_remote(fn, channel, concurrency)
+        if self._serves:
+            try:
+                self._serve(bound, self._native.provide(bound.channel))
+            except BaseException:
+                self._withdraw(bound)
+                raise
+
+    def unexpose(self, fn: Callable[..., Any] | str) -> None:
+        """Take back an `expose`; what is not exposed is fine."""
+        bound = self._find_remote(fn)
+        if bound is not None:
+            self._withdraw(bound)
+            try:
+                _end_source(bound)
+            finally:
+                self._stop_serving(bound)
+
+    # ---- life
+
+    def begin(self) -> None:
+        """Start to serve; once this returns, what was subscribed before sees the next event."""
+        with self._lock:
+            self._check_open()
+            if self._state is _State.RUNNING:
+                return
+            self._state = _State.RUNNING
+            subscribers = [bound for every in self._subscribers.values() for bound in every]
+            remotes = list(self._remotes.values())
+        for bound in subscribers:
+            self._serve(bound, self._native.subscribe(bound.channel, bound.pattern))
+        for remote in remotes:
+            self._serve(remote, self._native.provide(remote.channel))
+
+    def run(self) -> None:
+        """Serve until the bus is closed."""
+        self.begin()
+        self._over.wait()
+
+    def close(self, timeout: float = GRACE) -> None:
+        """End the bus: handle what was received, for up to `timeout` seconds, then let go of all.
+
+        Afterwards no thread of the bus lives, but for one that is inside of a callback that does
+        not end. Closing again does nothing.
+        """
+        with self._lock:
+            if self._state in (_State.CLOSED, _State.FORKED):
+                return
+            self._state = _State.CLOSED
+            remotes, lanes = list(self._remotes.values()), list(self._lanes)
+        deadline = time.monotonic() + timeout
+        try:
+            for bound in remotes:
+                # First of all, so that callers go elsewhere.
+                with contextlib.suppress(PymqError):
+                    _end_source(bound)
+            for lane in lanes:
+                lane.close()
+            for lane in lanes:
+                if not lane.wait(deadline):
+                    lane.discard()
+        finally:
+            self._native.close(max(1.0, deadline - time.monotonic()))
+            for lane in lanes:
+                # What waited inside of PyMQ has just been told that it is over.
+                lane.discard()
+                lane.wait(time.monotonic() + 1.0)
+            self._loops.close()
+            _live.discard(self)
+            self._over.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bus has ended."""
+        return self._state in (_State.CLOSED, _State.FORKED)
+
+    @property
+    def capabilities(self) -> dict[str, bool]:
+        """What the transport can do: `receiver_count`, `cross_process`, `durable`, `originals`."""
+        return self._native.capabilities
+
+    def __enter__(self) -> Self:
+        self.begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", _State.CLOSED) is _State.RUNNING:
+            # Without waiting: a finaliser may run anywhere. The threads end by themselves.
+            for lane in self._lanes:
+                lane.close()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._namespace!r} {self._state.name.lower()}>"
+
+    # ---- who is declared
+
+    @property
+    def _serves(self) -> bool:
+        return self._state is not _State.DECLARING
+
+    def _declare(
+        self, callback: Callable[..., Any], channel: str | None, pattern: bool
+    ) -> Subscribed:
+        if channel is None:
+            channel, pattern = event_channel(callback), False
+        route = Listener(callback, channel, self._codec, self._loops)
+        bound = Subscribed(callback, route, channel)
+        bound.pattern = pattern
+        with self._lock:
+            self._check_open()
+            self._subscribers.setdefault((channel, pattern), []).append(bound)
+        return bound
+
+    def _declare_remote(
+        self, fn: Callable[..., Any], channel: str | None, concurrency: int
+    ) -> Exposed:
+        if concurrency < 1:
+            raise ValueError(f"concurrency is at least 1, not {concurrency}")
+        if channel is None:
+            channel = remote_name(fn)
+        route = Skeleton(fn, channel, self._codec, self._loops)
+        bound = Exposed(fn, route, channel, width=concurrency)
+        with self._lock:
+            self._check_open()
+            if channel in self._remotes:
+                raise ValueError(f"Function on channel {channel} already exposed")
+            self._remotes[channel] = bound
+        return bound
+
+    def _find(
+        self, callback: Callable[..., Any], channel: str | None, pattern: bool
+    ) -> Subscribed | None:
+        if channel is None:
+            channel, pattern = event_channel(callback), False
+        with self._lock:
+            self._check_open()
+            every = self._subscribers.get((channel, pattern), [])
+            for bound in every:
+                if bound.callback == callback:
+                    return bound
+        if every:
+            raise ValueError(f"{describe(callback)} is not subscribed to {channel!r}")
+        return None
+
+    def _find_remote(self, fn: Callable[..., Any] | str) -> Exposed | None:
+        if not callable(fn) and not isinstance(fn, str):
+            raise TypeError(f"cannot unexpose fn type {type(fn)}")
+        with self._lock:
+            self._check_open()
+            return self._remotes.get(fn if isinstance(fn, str) else remote_name(fn))
+
+    def _withdraw(self, bound: Bound) -> None:
+        with self._lock:
+            if isinstance(bound, Subscribed):
+                every = self._subscribers.get((bound.channel, bound.pattern), [])
+                if bound in every:
+                    every.remove(bound)
+                if not every:
+                    self._subscribers.pop((bound.channel, bound.pattern), None)
+            elif self._remotes.get(bound.channel) is bound:
+                del self._remotes[bound.channel]
+
+    # ---- serving
+
+    def _serve(self, bound: Bound, source: _pymq.Subscription | _pymq.Provider) -> None:
+        lane = self._lane_for(bound)
+        with self._lock:
+            bound.source, bound.lane = source, lane
+            if self._state is _State.RUNNING:
+                self._lanes.add(lane)
+                bound.number = lane.attach(source, bound.route)
+                return
+        source.end()
+        self._check_open()
+
+    def _lane_for(self, bound: Bound) -> Lane:
+        if self._row is not None and bound.width == 1:
+            return self._row
+        # Who waits inside of a subscriber keeps its turn: its events stay one at a time. A remote
+        # that calls itself would wait for ever.
+        return Lane("callbacks", bound.width, yields=isinstance(bound, Exposed))
+
+    def _stop_serving(self, bound: Bound) -> None:
+        """Nothing of it is begun any more; its own thread ends."""
+        lane = bound.lane
+        if lane is None:
+            return
+        lane.detach(bound.number)
+        if lane is not self._row:
+            lane.close()
+            with self._lock:
+                self._lanes.discard(lane)
+
+    def _check_open(self) -> None:
+        if self._state in (_State.CLOSED, _State.FORKED):
+            raise ClosedError(f"this bus {self._state.value}")
+
+    def _become_forked(self) -> None:
+        """In a forked child: nothing here may touch what belongs to the parent."""
+        self._lock = threading.RLock()
+        self._state = _State.FORKED
+        self._native.abandon()
+        self._native = _Abandoned()  # type: ignore[assignment]
+        self._over = threading.Event()
+        self._over.set()
+
+
+def _end_source(bound: Bound) -> None:
+    if bound.source is not None:
+        bound.source.end()
+
+
+class _Abandoned:
+    """Stands for the native bus in a forked child."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ClosedError(f"this bus {_State.FORKED.value}")
+
+
+def connect(url: str | None = None, **options: Any) -> NativeEventBus:
+    """A bus of its own, beside the default one: `with pymq.connect(url) as bus: …`.
+
+    The address defaults to the environment's `PYMQ_URL`, else `"memory://"`; the options are those
+    of `NativeEventBus`.
+    """
+    address = url if url is not None else os.environ.get("PYMQ_URL") or "memory://"
+    bus = NativeEventBus(address, **options)
+    bus.begin()
+    return bus
+
+
+# ---- all buses of this process
+
+_live: weakref.WeakSet[NativeEventBus] = weakref.WeakSet()
+
+
+def close_all() -> None:
+    """At exit: no thread of ours may touch the interpreter while it ends."""
+    for bus in list(_live):
+        bus.close()
+
+
+def _after_fork_in_child() -> None:
+    for bus in list(_live):
+        bus._become_forked()
+    _live.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

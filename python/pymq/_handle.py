@@ -1,0 +1,217 @@
+"""What a handle on a queue knows, for threads and for event loops alike.
+
+It turns items into bytes and back, keeps what was fetched ahead, and which items are open and
+whose. It waits for nothing: claiming and settling are its owner's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Generic, Literal, TypeVar
+
+from pymq import _pymq
+from pymq._codec import Codec, plan_for
+from pymq._pymq import Bus
+from pymq.exceptions import DecodeError
+
+logger = logging.getLogger("pymq")
+
+T = TypeVar("T")
+
+
+class Handle(Generic[T]):
+    """A native queue with this handle's options, and what it has in hand."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        codec: Codec,
+        name: str,
+        *,
+        maxsize: int = 0,
+        ack: Literal["auto", "manual"] = "auto",
+        lease: float = 30.0,
+        max_deliveries: int = 5,
+        prefetch: int = 1,
+        type: Any = None,
+        owner: Callable[[], Hashable] = threading.get_ident,
+    ) -> None:
+        _check_options(name, maxsize, ack, lease, max_deliveries, prefetch)
+        self._bus = bus
+        self._codec = codec
+        self.name: str = name
+        self.maxsize: int = maxsize
+        self.manual: bool = ack == "manual"
+        self.prefetch: int = prefetch
+        self._limits = (lease, max_deliveries)
+        self._plan = None if type is None else plan_for(type)
+        self.open: Open = Open(owner)
+        self.ahead: deque[_pymq.Delivery] = deque()
+        self.native: _pymq.Queue = self._connect()
+
+    def _connect(self) -> _pymq.Queue:
+        return self._bus.queue(self.name, self.maxsize, *self._limits)
+
+    def bound(self, maxsize: int) -> None:
+        """Another bound, for what is put from now on."""
+        self.maxsize = maxsize
+        self.native = self._connect()
+
+    def encoded(self, items: Iterable[T]) -> list[bytes]:
+        """Items as they travel."""
+        return [self._codec.encode(item, "item") for item in items]
+
+    def decoded(self, delivery: _pymq.Delivery) -> T:
+        """A delivery's item; one that cannot be read goes to the dead letters."""
+        try:
+            item: T = self._codec.decode(delivery.payload, self._plan, "item")
+        except DecodeError:
+            delivery.reject()
+            raise
+        return item
+
+    def taken(self, delivery: _pymq.Delivery) -> T:
+        """The item, for somebody who confirms it by `task_done` or not at all."""
+        item = self.decoded(delivery)
+        if self.manual:
+            self.open.add(delivery)
+        else:
+            delivery.ack_soon()
+            self.open.add_confirmed()
+        return item
+
+    def taken_many(self, deliveries: list[_pymq.Delivery]) -> list[T]:
+        """The items that can be read; an error if there is none."""
+        items: list[T] = []
+        unreadable: DecodeError | None = None
+        for delivery in deliveries:
+            try:
+                items.append(self.taken(delivery))
+            except DecodeError as error:
+                self.report(error)
+                unreadable = error
+        if unreadable is not None and not items:
+            raise unreadable
+        return items
+
+    def report(self, error: DecodeError) -> None:
+        """Says that an item was passed over."""
+        logger.error("queue %r: an item went to the dead letters: %s", self.name, error)
+
+    def done(self) -> _pymq.Delivery | None:
+        """What `task_done` confirms; `None` if that was confirmed already.
+
+        From now on items are confirmed by `task_done` only. Raises `ValueError` if none is open.
+        """
+        delivery = self.open.take()
+        self.manual = True
+        return delivery
+
+    def take_ahead(self, limit: int) -> list[_pymq.Delivery]:
+        """Up to so many of those that were fetched ahead."""
+        taken: list[_pymq.Delivery] = []
+        while self.ahead and len(taken) < limit:
+            try:
+                taken.append(self.ahead.popleft())
+            except IndexError:
+                # Another thread was faster.
+                break
+        return taken
+
+    def keep_ahead(self, claimed: list[_pymq.Delivery], limit: int) -> list[_pymq.Delivery]:
+        """Keeps what is more than was asked for."""
+        self.ahead.extend(claimed[limit:])
+        return claimed[:limit]
+
+    def give_back(self) -> None:
+        """Returns what was fetched ahead: nobody has had it, so it is not counted."""
+        for delivery in reversed(self.take_ahead(len(self.ahead))):
+            delivery.give_back()
+
+    def __del__(self) -> None:
+        if hasattr(self, "ahead"):
+            self.give_back()
+
+
+class Open:
+    """Items that a handle gave out and that nobody has confirmed, by the thread that took them."""
+
+    def __init__(self, owner: Callable[[], Hashable]) -> None:
+        self._owner = owner
+        self._guard = threading.Lock()
+        self._numbers = itertools.count()
+        self._held: dict[Hashable, deque[tuple[int, _pymq.Delivery]]] = {}
+        # In auto mode items are confirmed by themselves; only how many is kept.
+        self._confirmed: dict[Hashable, int] = {}
+
+    def add(self, delivery: _pymq.Delivery) -> None:
+        with self._guard:
+            held = self._held.setdefault(self._owner(), deque())
+            held.append((next(self._numbers), delivery))
+
+    def add_confirmed(self, count: int = 1) -> None:
+        here = self._owner()
+        self._confirmed[here] = self._confirmed.get(here, 0) + count
+
+    def take(self) -> _pymq.Delivery | None:
+        """The calling thread's oldest, else anybody's; `None` for one that was confirmed.
+
+        Raises `ValueError` if there is none.
+        """
+        here = self._owner()
+        with self._guard:
+            if self._uncount(here):
+                return None
+            if here in self._held:
+                return self._pop(here)
+            if any(self._uncount(thread) for thread in list(self._confirmed)):
+                return None
+            if not self._held:
+                raise ValueError("task_done() called too many times")
+            return self._pop(min(self._held, key=lambda thread: self._held[thread][0][0]))
+
+    def clear(self) -> list[_pymq.Delivery]:
+        with self._guard:
+            held = sorted(pair for pairs in self._held.values() for pair in pairs)
+            self._held.clear()
+            self._confirmed.clear()
+        return [delivery for _, delivery in held]
+
+    def _uncount(self, thread: Hashable) -> bool:
+        count = self._confirmed.get(thread, 0)
+        if count > 1:
+            self._confirmed[thread] = count - 1
+        else:
+            self._confirmed.pop(thread, None)
+        return count > 0
+
+    def _pop(self, thread: Hashable) -> _pymq.Delivery:
+        _, delivery = self._held[thread].popleft()
+        if not self._held[thread]:
+            del self._held[thread]
+        return delivery
+
+
+def check_timeout(block: bool, timeout: float | None) -> None:
+    if block and timeout is not None and timeout < 0:
+        raise ValueError("'timeout' must be a non-negative number")
+
+
+def _check_options(
+    name: str, maxsize: int, ack: str, lease: float, max_deliveries: int, prefetch: int
+) -> None:
+    checks: list[tuple[str, Any, Callable[[Any], bool], str]] = [
+        ("name", name, lambda value: isinstance(value, str) and value != "", "a name"),
+        ("maxsize", maxsize, lambda value: isinstance(value, int), "a number of items"),
+        ("ack", ack, lambda value: value in ("auto", "manual"), "'auto' or 'manual'"),
+        ("lease", lease, lambda value: value > 0, "a length in seconds above 0"),
+        ("max_deliveries", max_deliveries, lambda value: value >= 0, "a number, 0 for no limit"),
+        ("prefetch", prefetch, lambda value: value >= 1, "a number of items from 1"),
+    ]
+    for option, value, holds, wanted in checks:
+        if not holds(value):
+            raise ValueError(f"queue {name!r}: {option} is {wanted}, not {value!r}")

@@ -1,0 +1,269 @@
+"""`queue.Queue` between machines, for threads.
+
+A get claims an item on a lease, and the handle knows when it is done with. Whether an item comes
+back is the native core's business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pymq import _pymq
+from pymq._dispatch import wait_in_turn
+from pymq._handle import Handle, check_timeout
+from pymq.core import Empty, Queue
+from pymq.exceptions import DecodeError, LeaseLostError, ShutDown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+logger = logging.getLogger("pymq")
+
+T = TypeVar("T")
+
+_AT_A_TIME = 256
+
+
+class Delivery(Generic[T]):
+    """An item on a lease: confirm it, or it comes back.
+
+    As a context manager it confirms when the block ends well, and requeues when it raises.
+    Dropped without a word it is requeued.
+    """
+
+    def __init__(self, item: T, native: _pymq.Delivery) -> None:
+        #: What was put.
+        self.item = item
+        self._native = native
+        self._settled = False
+
+    @property
+    def deliveries(self) -> int:
+        """How often the item has been handed out, this time included."""
+        return self._native.deliveries
+
+    def ack(self) -> None:
+        """Done with: the item is gone. Raises `LeaseLostError` if it belongs to others now."""
+        self._settled = True
+        self._native.ack()
+
+    def requeue(self) -> None:
+        """Back to the head of the queue, counted; to the dead letters after `max_deliveries`."""
+        self._settled = True
+        self._native.requeue()
+
+    def reject(self) -> None:
+        """To the dead letters at once."""
+        self._settled = True
+        self._native.reject()
+
+    def extend(self, seconds: float) -> None:
+        """The lease lasts at least so long from now, even if this process does not."""
+        self._native.extend(seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._settled:
+            self.ack() if kind is None else self.requeue()
+
+
+class NativeQueue(Queue[T]):
+    """A handle on a queue. Options are this handle's, the items are everybody's.
+
+    With `ack="auto"` an item is confirmed within 10 ms of being handed out; with `ack="manual"` it
+    is leased until `task_done`, and comes back if its consumer dies.
+    """
+
+    def __init__(self, handle: Handle[T]) -> None:
+        self._handle = handle
+
+    @property
+    def name(self) -> str:
+        """The queue's name on the bus."""
+        return self._handle.name
+
+    @property
+    def maxsize(self) -> int:
+        """How many items may wait at a time; 0 is no bound. May be assigned."""
+        return self._handle.maxsize
+
+    @maxsize.setter
+    def maxsize(self, maxsize: int) -> None:
+        self._handle.bound(maxsize)
+
+    # ---- putting
+
+    def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
+        """Append an item; waits for space as `queue.Queue.put` does.
+
+        Raises `Full`, `ShutDown`, `EncodeError`, and `OutcomeUnknownError` if the connection was
+        lost before the answer came: it is never repeated by itself.
+        """
+        self._put([item], block, timeout)
+
+    def put_many(
+        self, items: Iterable[T], block: bool = True, timeout: float | None = None
+    ) -> None:
+        """Append several items, in order and all in one step."""
+        self._put(items, block, timeout)
+
+    def _put(self, items: Iterable[T], block: bool, timeout: float | None) -> None:
+        check_timeout(block, timeout)
+        payloads = self._handle.encoded(items)
+        if not payloads:
+            return
+        if block and self._handle.maxsize > 0:
+            wait_in_turn(self._handle.native.put, payloads, True, timeout)
+        else:
+            self._handle.native.put(payloads, bool(block), timeout)
+
+    # ---- getting
+
+    def get(self, block: bool = True, timeout: float | None = None) -> T:
+        """Take the first item; waits for one as `queue.Queue.get` does.
+
+        Raises `Empty`, `ShutDown`, and `DecodeError` for an item that cannot be read: that one is
+        a dead letter then, with its bytes as they were.
+        """
+        return self._handle.taken(self._claim_one(block, timeout))
+
+    def get_many(self, limit: int, block: bool = True, timeout: float | None = None) -> list[T]:
+        """Take up to `limit` items in one round trip, waiting for the first one only.
+
+        Raises `Empty` if there is none in time.
+        """
+        if limit < 1:
+            raise ValueError(f"limit is at least 1, not {limit}")
+        return self._handle.taken_many(self._claim(limit, block, timeout))
+
+    def get_delivery(self, block: bool = True, timeout: float | None = None) -> Delivery[T]:
+        """Take the first item as a `Delivery`, whatever the handle's `ack` says."""
+        delivery = self._claim_one(block, timeout)
+        return Delivery(self._handle.decoded(delivery), delivery)
+
+    def __iter__(self) -> Iterator[T]:
+        """Serve items, waiting for each, until the queue is shut down.
+
+        Each is confirmed when the next is asked for; leaving early requeues the one in hand.
+        Items that cannot be read are logged and left to the dead letters.
+        """
+        while True:
+            try:
+                delivery = self.get_delivery()
+            except DecodeError as error:
+                self._handle.report(error)
+                continue
+            except ShutDown:
+                return
+            try:
+                yield delivery.item
+            except BaseException:
+                # The loop was left; the generator is being closed.
+                delivery.requeue()
+                raise
+            try:
+                delivery.ack()
+            except LeaseLostError as error:
+                logger.warning("queue %r: an item was done too late: %s", self.name, error)
+
+    def _claim_one(self, block: bool, timeout: float | None) -> _pymq.Delivery:
+        return self._claim(1, block, timeout)[0]
+
+    def _claim(self, limit: int, block: bool, timeout: float | None) -> list[_pymq.Delivery]:
+        check_timeout(block, timeout)
+        handle = self._handle
+        ahead = handle.take_ahead(limit)
+        if ahead:
+            return ahead
+        wanted = max(limit, handle.prefetch)
+        if block:
+            claimed = wait_in_turn(handle.native.claim, wanted, True, timeout)
+        else:
+            claimed = handle.native.claim(wanted, False, None)
+        if not claimed:
+            raise Empty
+        return handle.keep_ahead(claimed, limit)
+
+    # ---- knowing
+
+    def qsize(self) -> int:
+        """How many items wait, for everybody, with those that this handle has fetched ahead."""
+        return self._handle.native.stats()[0] + len(self._handle.ahead)
+
+    @property
+    def unfinished_tasks(self) -> int:
+        """How many items wait or are leased, on all machines; `join` waits until it is 0."""
+        waiting, leased, _ = self._handle.native.stats()
+        return waiting + leased
+
+    def task_done(self) -> None:
+        """Confirm the oldest item that this thread took and has open, else the handle's oldest.
+
+        The first call makes an `ack="auto"` handle a manual one. Raises `ValueError` if nothing is
+        open, and `LeaseLostError` if the item belongs to others by now.
+        """
+        delivery = self._handle.done()
+        if delivery is not None:
+            delivery.ack()
+
+    def join(self) -> None:
+        """Wait until no item waits and none is leased, on any machine."""
+        wait_in_turn(self._handle.native.join)
+
+    # ---- ending
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """End the queue for everybody: `put` raises `ShutDown`, and `get` once it is empty.
+
+        `immediate` deletes what waits. `purge` lifts a shutdown.
+        """
+        self._handle.native.shut_down()
+        if immediate:
+            self._handle.give_back()
+            self._drain()
+
+    def _drain(self) -> None:
+        # Not `purge`: that would lift the shutdown, and let others put again.
+        while True:
+            try:
+                drained = self._handle.native.claim(_AT_A_TIME, False, None)
+            except ShutDown:
+                return
+            for delivery in drained:
+                delivery.ack_soon()
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether the queue was shut down, by whomever."""
+        try:
+            self._handle.native.put([], False, None)
+        except ShutDown:
+            return True
+        return False
+
+    def purge(self) -> int:
+        """Delete the items that wait, and lift a shutdown; says how many there were."""
+        self._handle.give_back()
+        return self._handle.native.purge(False)
+
+    def close(self) -> None:
+        """Requeue what this handle holds open. It may be used again."""
+        self._handle.give_back()
+        for delivery in reversed(self._handle.open.clear()):
+            delivery.requeue()
+
+    def free(self) -> None:
+        """Does nothing, as nothing is held outside of the broker."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"

@@ -1,0 +1,215 @@
+"""Remote functions as callers hold them.
+
+A stub is a name, a signature if that is known, and how to wait; it holds no connection of its
+own. What the answers mean is decided here: none, one, errors, those that are missing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from pymq._codec import CallPlan, Codec, call_plan
+from pymq._dispatch import wait_in_turn
+from pymq._pymq import Bus, Missing, Reply
+from pymq.core import RpcResponse, StubMethod
+from pymq.exceptions import (
+    CallTimeoutError,
+    DecodeError,
+    NoSuchRemoteError,
+    ProviderLostError,
+    RemoteInvocationError,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Response(RpcResponse):
+    """An `RpcResponse` that also knows who it is from."""
+
+    #: The provider's id; `None` for a provider of the original, which is anonymous.
+    provider: str | None = None
+    #: What it is raised as, if it is an error.
+    kind: type[RemoteInvocationError] = RemoteInvocationError
+
+    def __repr__(self) -> str:
+        return f"Rpc{super().__repr__()}"
+
+
+class Signature:
+    """How a remote function wants to be called, where that is known."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._plan: CallPlan = call_plan(fn)
+        self._parameters = list(self._plan.signature.parameters.values())
+
+    @property
+    def returns(self) -> Any:
+        """The plan of the result's hint."""
+        return self._plan.returns
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Moves keyword arguments to positions, as far as they follow without a gap.
+
+        Providers of the original know positions only. What was moved is gone from `kwargs`; a
+        wrong call is a `TypeError`.
+        """
+        self._plan.bind(args, kwargs)
+        moved = list(args)
+        for parameter in self._parameters[len(args) :]:
+            if parameter.kind not in _POSITIONAL or parameter.name not in kwargs:
+                break
+            moved.append(kwargs.pop(parameter.name))
+        return tuple(moved)
+
+    def __str__(self) -> str:
+        return str(self._plan.signature)
+
+
+class Encoded(NamedTuple):
+    """A call's arguments as bytes."""
+
+    args: bytes
+    kwargs: bytes
+    types: bytes | None
+
+
+class NativeStub(StubMethod[P, R]):
+    """A stub over the native core."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        codec: Codec,
+        channel: str,
+        signature: Signature | None,
+        timeout: float | None,
+        multi: bool,
+        legacy_grace: float,
+    ) -> None:
+        self.bus = bus
+        self.channel = channel
+        self.legacy_grace = legacy_grace
+        self._codec = codec
+        self._signature = signature
+        #: How long a whole call may take, in seconds; `None` waits as long as a provider lives.
+        self.timeout = timeout
+        #: Whether all providers are called.
+        self.multi = multi
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call it: a missing remote gives `None`, or `[]` with `multi`.
+
+        Raises `RemoteInvocationError` if the function raised, `CallTimeoutError`,
+        `ProviderLostError`, and `TypeError` for arguments that do not fit; with `multi` the first
+        three stand in the list.
+        """
+        try:
+            answer = self.rpc(*args, **kwargs)
+        except NoSuchRemoteError:
+            return [] if self.multi else None  # type: ignore[return-value]
+        return result_of(answer)  # type: ignore[no-any-return]
+
+    def rpc(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call it and give the `RpcResponse`, with `multi` all of them, the missing included.
+
+        Raises `NoSuchRemoteError` if nobody provides the function.
+        """
+        encoded = self.encoded(args, dict(kwargs))
+        if self.multi:
+            return self.responses(*wait_in_turn(self._call_all, encoded))
+        try:
+            return self.response(wait_in_turn(self._call, encoded))
+        except (CallTimeoutError, ProviderLostError) as error:
+            return self.unanswered(error)
+
+    def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
+        """The arguments as they travel; those of a known signature must fit it."""
+        if kwargs and self._signature is not None:
+            args = self._signature.bind(args, kwargs)
+        return Encoded(*self._codec.encode_call(args, kwargs))
+
+    def _call(self, encoded: Encoded) -> Reply:
+        return self.bus.call(
+            self.channel, encoded.args, encoded.kwargs, encoded.types, self.timeout
+        )
+
+    def _call_all(self, encoded: Encoded) -> tuple[list[Reply], list[Missing]]:
+        return self.bus.call_all(
+            self.channel,
+            encoded.args,
+            encoded.kwargs,
+            encoded.types,
+            self.timeout,
+            self.legacy_grace,
+        )
+
+    def responses(self, replies: list[Reply], missing: list[Missing]) -> list[Response]:
+        """All that was answered, then what was not."""
+        absent = [
+            self._lost(one.provider) if one.lost else self._timed_out(one.provider)
+            for one in missing
+        ]
+        return [self._one_of_many(reply) for reply in replies] + absent
+
+    def unanswered(self, error: CallTimeoutError | ProviderLostError) -> Response:
+        """A call to one that got no answer."""
+        if isinstance(error, ProviderLostError):
+            return self._lost(error.provider)
+        return self._timed_out(error.provider)
+
+    def _one_of_many(self, reply: Reply) -> Response:
+        """One unreadable answer does not hide the others."""
+        try:
+            return self.response(reply)
+        except DecodeError as error:
+            return self._error(RemoteInvocationError, "DecodeError", str(error), reply.provider)
+
+    def response(self, reply: Reply) -> Response:
+        """An answer with its result built, or its error's arguments as a tuple."""
+        plan = None if reply.failed or self._signature is None else self._signature.returns
+        value = self._codec.decode_result(reply.value, reply.type_name, reply.types, plan)
+        if reply.failed:
+            value = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        response = Response(self.channel, value, reply.type_name, reply.failed)
+        response.provider = reply.provider
+        return response
+
+    def _timed_out(self, provider: str | None) -> Response:
+        why = f"Gave up waiting after {self.timeout}"
+        return self._error(CallTimeoutError, "TimeoutError", why, provider)
+
+    def _lost(self, provider: str | None) -> Response:
+        who = "its provider" if provider is None else f"provider {provider}"
+        why = f"{who} died or fell silent"
+        return self._error(ProviderLostError, "ProviderLostError", why, provider)
+
+    def _error(
+        self, kind: type[RemoteInvocationError], name: str, why: str, provider: str | None
+    ) -> Response:
+        response = Response(self.channel, (why,), name, True)
+        response.kind = kind
+        response.provider = provider
+        return response
+
+    def __repr__(self) -> str:
+        return f"{self.channel}{self._signature or '()'}"
+
+
+def result_of(answer: Response | list[Response]) -> Any:
+    """What a call gives for its answers: the result or its error, or a list of both."""
+    if isinstance(answer, list):
+        return [_error(one) if one.error else one.result for one in answer]
+    if answer.error:
+        raise _error(answer)
+    return answer.result
+
+
+def _error(response: Response) -> RemoteInvocationError:
+    error = response.kind(response.result_type, *response.result)
+    error.provider = response.provider
+    return error

@@ -1,0 +1,179 @@
+"""What `redis.Redis(...)` takes, or a live client has, as an address of ours.
+
+redis-py is read, never imported. An argument that has no meaning here is accepted; one that
+matters and cannot be honoured is an error that names it, and so is a client that is no plain one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from pymq.exceptions import ConfigError
+
+_POSITIONS = ("host", "port", "db", "password", "socket_timeout", "socket_connect_timeout")
+
+_USED = {
+    "client_name",
+    "connection_pool",
+    "db",
+    "host",
+    "password",
+    "port",
+    "socket_connect_timeout",
+    "ssl",
+    "unix_socket_path",
+    "username",
+}
+
+#: They tune redis-py, or ask for what is the case here anyway.
+_WITHOUT_MEANING = {
+    "auto_close_connection_pool",
+    "cache",
+    "cache_config",
+    "charset",
+    "command_packer",
+    "decode_responses",
+    "driver_info",
+    "encoding",
+    "encoding_errors",
+    "errors",
+    "event_dispatcher",
+    "from_pool",
+    "health_check_interval",
+    "himport_client",
+    "legacy_responses",
+    "lib_name",
+    "lib_version",
+    "maint_notifications_config",
+    "max_connections",
+    "oss_cluster_maint_notifications_handler",
+    "protocol",
+    "retry",
+    "retry_on_error",
+    "retry_on_timeout",
+    "single_connection_client",
+    "socket_keepalive",
+    "socket_keepalive_options",
+    "socket_read_size",
+    "socket_timeout",
+}
+
+#: They change who one is on the server, and cannot be honoured.
+_REFUSED = {
+    "connection_class": "give host and port, or unix_socket_path",
+    "credential_provider": "give username and password",
+    "redis_connect_func": "give username, password, db and client_name",
+}
+
+
+def from_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """The address that these arguments of `redis.Redis` name, or a URL, or a live client."""
+    if args and isinstance(args[0], str) and "://" in args[0]:
+        _only_meaningless("a URL", args[1:], kwargs)
+        return args[0]
+    if args and not isinstance(args[0], (str, type(None))):
+        _only_meaningless("a live client", args[1:], kwargs)
+        return from_client(args[0])
+    if len(args) > len(_POSITIONS):
+        raise ConfigError(f"give arguments after {_POSITIONS[-1]} by their names")
+    given = dict(zip(_POSITIONS, args, strict=False))
+    twice = given.keys() & kwargs.keys()
+    if twice:
+        raise TypeError(f"got multiple values for argument {min(twice)!r}")
+    given.update(kwargs)
+    for name, value in given.items():
+        _check(name, value)
+    pool = given.get("connection_pool")
+    return _address(given) if pool is None else _from_pool(pool)
+
+
+def from_client(client: Any) -> str:
+    """The address that a live `redis.Redis` is connected to."""
+    pool = getattr(client, "connection_pool", None)
+    if not _is_plain(type(client), "redis.client", ("Redis", "StrictRedis")) or pool is None:
+        raise _unreadable(client)
+    return _from_pool(pool)
+
+
+def _from_pool(pool: Any) -> str:
+    settings = getattr(pool, "connection_kwargs", None)
+    connection = getattr(pool, "connection_class", None)
+    pools = ("ConnectionPool", "BlockingConnectionPool")
+    if not isinstance(settings, dict) or not _is_plain(type(pool), "redis.connection", pools):
+        raise _unreadable(pool)
+    if (
+        not isinstance(connection, type)
+        or connection.__module__ != "redis.connection"
+        or connection.__name__ not in ("Connection", "SSLConnection", "UnixDomainSocketConnection")
+    ):
+        raise _unreadable(connection if isinstance(connection, type) else pool)
+    given = dict(settings)
+    given["unix_socket_path"] = given.pop("path", None)
+    given["ssl"] = connection.__name__ == "SSLConnection"
+    for name in _REFUSED:
+        _check(name, given.get(name))
+    return _address(given)
+
+
+def _is_plain(cls: type, module: str, names: tuple[str, ...]) -> bool:
+    """A class of redis-py, or one derived from it that may know better how to be made."""
+    return any(base.__module__ == module and base.__name__ in names for base in cls.__mro__)
+
+
+def _unreadable(thing: Any) -> ConfigError:
+    cls = thing if isinstance(thing, type) else type(thing)
+    return ConfigError(
+        f"cannot read the connection of {cls.__module__}.{cls.__qualname__}; "
+        "give a redis.Redis, a URL, or host and port"
+    )
+
+
+def _only_meaningless(beside: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    if args:
+        raise ConfigError(f"{beside} says it all; what is {args[0]!r} beside it?")
+    for name, value in kwargs.items():
+        _check(name, value)
+        if name in _USED:
+            raise ConfigError(f"{beside} says it all; leave out {name!r}, or put it in there")
+
+
+def _check(name: str, value: Any) -> None:
+    if name in _REFUSED:
+        if value is not None:
+            raise ConfigError(f"{name!r} is not supported; {_REFUSED[name]}")
+    elif name not in _USED and name not in _WITHOUT_MEANING and not name.startswith("ssl_"):
+        raise TypeError(f"RedisConfig got an unexpected keyword argument {name!r}")
+
+
+def _address(given: Mapping[str, Any]) -> str:
+    options = {
+        "client_name": given.get("client_name"),
+        "connect_timeout": given.get("socket_connect_timeout"),
+    }
+    path = given.get("unix_socket_path")
+    user = _credentials(given.get("username"), given.get("password"))
+    db = given.get("db") or 0
+    if path:
+        return f"redis+unix://{user}{quote(str(path))}{_query({'db': db or None, **options})}"
+    scheme = "redis"
+    if given.get("ssl"):
+        scheme = "rediss"
+        options.update({name: value for name, value in given.items() if name.startswith("ssl_")})
+    host = str(given.get("host") or "localhost")
+    host = f"[{host}]" if ":" in host else quote(host)
+    port = given.get("port") or 6379
+    return f"{scheme}://{user}{host}:{port}/{db}{_query(options)}"
+
+
+def _credentials(username: Any, password: Any) -> str:
+    if not username and not password:
+        return ""
+    words = [quote(str(word or ""), safe="") for word in (username, password)]
+    return f"{words[0]}:{words[1]}@" if password else f"{words[0]}@"
+
+
+def _query(options: Mapping[str, Any]) -> str:
+    given = {name: value for name, value in options.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""

@@ -1,0 +1,129 @@
+"""One `bus` for every transport, and a Redis server of the tests' own.
+
+Whatever a test leaves behind fails it: the default bus is ended after each, and no thread of ours
+may live on.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pymq
+from pymq.provider.redis import RedisConfig
+from pymq.provider.simple import SimpleEventBus
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "interop"))
+
+from rig import Server
+
+#: Nothing here takes as long; it ends a test that hangs.
+HANG_GUARD = 60.0
+
+TRANSPORTS = ("memory", "redis")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture(params=TRANSPORTS)
+def url(request: pytest.FixtureRequest) -> str:
+    """An address that several buses of a test can share, with nothing on it yet."""
+    if request.param == "memory":
+        return f"memory://{request.node.name.partition('[')[0]}-{time.monotonic_ns()}"
+    server = request.getfixturevalue("redis_server")
+    server.command("FLUSHALL")
+    return str(server.url)
+
+
+@pytest.fixture
+def bus(url: str) -> Iterator[pymq.NativeEventBus]:
+    """A bus with subscribers side by side."""
+    with pymq.connect(url) as bus:
+        yield bus
+
+
+@pytest.fixture
+def connect(url: str) -> Iterator[Callable[..., pymq.NativeEventBus]]:
+    """Makes buses at the same place."""
+    buses: list[pymq.NativeEventBus] = []
+
+    def connect(**options: Any) -> pymq.NativeEventBus:
+        buses.append(pymq.connect(url, **options))
+        return buses[-1]
+
+    yield connect
+    for bus in buses:
+        bus.close()
+
+
+@pytest.fixture(params=TRANSPORTS)
+def factory(request: pytest.FixtureRequest) -> Callable[[], pymq.EventBus]:
+    """A factory as programs of the original pass it to `init`."""
+    if request.param == "memory":
+        return SimpleEventBus
+    server = request.getfixturevalue("redis_server")
+    server.command("FLUSHALL")
+    return RedisConfig(host="127.0.0.1", port=server.port)
+
+
+@pytest.fixture
+def original(factory: Callable[[], pymq.EventBus]) -> Iterator[pymq.EventBus]:
+    """The default bus, made as programs of the original do."""
+    yield pymq.init(factory)
+    pymq.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    pymq.shutdown()
+    left = [
+        thread for thread in set(threading.enumerate()) - before if thread.name.startswith("pymq-")
+    ]
+    for thread in left:
+        thread.join(HANG_GUARD)
+    assert not [thread for thread in left if thread.is_alive()]
+
+
+class Box:
+    """Where callbacks put what they saw, and tests wait for it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.items: list[Any] = []
+
+    def put(self, item: Any) -> None:
+        with self._changed:
+            self.items.append(item)
+            self._changed.notify_all()
+
+    def take(self, count: int) -> list[Any]:
+        """Waits for so many, and gives all there are."""
+        with self._changed:
+            enough = self._changed.wait_for(lambda: len(self.items) >= count, HANG_GUARD)
+            assert enough, f"waited for {count} and saw {self.items!r}"
+            return list(self.items)
+
+
+@pytest.fixture
+def box() -> Box:
+    return Box()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Polls for something that tells nobody when it happens."""
+    deadline = time.monotonic() + HANG_GUARD
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.002)
