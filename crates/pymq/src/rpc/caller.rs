@@ -338,14 +338,14 @@ pub(super) fn finished(response: Response) -> Option<Reply> {
 }
 
 /// Cancels a call at its provider unless it ended by itself.
-struct CancelOnDrop<'a>(Option<(&'a Caller, &'a str, Id)>);
+pub(super) struct CancelOnDrop<'a>(Option<(&'a Caller, &'a str, Id)>);
 
 impl<'a> CancelOnDrop<'a> {
-    fn new(caller: &'a Caller, topic: &'a str, call: Id) -> Self {
+    pub(super) fn new(caller: &'a Caller, topic: &'a str, call: Id) -> Self {
         Self(Some((caller, topic, call)))
     }
 
-    fn disarm(mut self) {
+    pub(super) fn disarm(mut self) {
         self.0 = None;
     }
 }

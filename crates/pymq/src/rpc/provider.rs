@@ -72,7 +72,7 @@ impl Provider {
             end: tokio::sync::Notify::new(),
             ended: tokio::sync::watch::Sender::new(false),
         });
-        let task = runtime.spawn(attend(Arc::clone(&desk), subscription));
+        let task = runtime.spawn(attend(Ending(Arc::clone(&desk)), subscription));
         Ok(Self { calls, desk, task })
     }
 
@@ -158,8 +158,8 @@ impl Drop for Provider {
 }
 
 /// Reads everything that arrives for a provider until it ends.
-async fn attend(desk: Arc<Desk>, mut subscription: Subscription) {
-    let ending = Ending(&desk);
+async fn attend(ending: Ending, mut subscription: Subscription) {
+    let desk = Arc::clone(&ending.0);
     loop {
         let due = desk.lock().next_due();
         // All cancel-safe: a mailbox, a notification, a timer.
@@ -181,10 +181,10 @@ async fn attend(desk: Arc<Desk>, mut subscription: Subscription) {
     desk.finish_running().await;
 }
 
-/// Tells whoever takes the calls that there are no more, even if the task ends with its runtime.
-struct Ending<'a>(&'a Desk);
+/// Tells whoever takes the calls that there are no more, even if the task never ran.
+struct Ending(Arc<Desk>);
 
-impl Drop for Ending<'_> {
+impl Drop for Ending {
     fn drop(&mut self) {
         self.0.calls.close();
         self.0.ended.send_replace(true);
