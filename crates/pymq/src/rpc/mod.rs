@@ -17,6 +17,7 @@ mod caller;
 mod directory;
 mod gather;
 mod in_flight;
+mod kept;
 mod pending;
 mod provider;
 mod service;
