@@ -4,21 +4,23 @@
 //! program talks over a server.
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
 
-use pymq::{Bus, Event, Result};
+use pymq::{Bus, Event};
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, Event)]
+#[event(topic = "shop.OrderPlaced")]
 struct OrderPlaced {
     id: u64,
     item: String,
 }
 
-impl Event for OrderPlaced {
-    const TOPIC: &'static str = "shop.OrderPlaced";
+#[pymq::remote]
+async fn product(a: i64, b: i64) -> Result<i64, String> {
+    a.checked_mul(b).ok_or_else(|| "too large".to_owned())
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+async fn main() -> pymq::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "memory://".to_owned());
     let bus = Bus::connect(&address).await?;
 
@@ -37,9 +39,7 @@ async fn main() -> Result<()> {
     println!("queue    {:?}, delivery {}", job.item(), job.deliveries());
     job.ack().await?;
 
-    let _service = bus
-        .expose("product", |(a, b): (i64, i64)| async move { a.checked_mul(b).ok_or("too large") })
-        .await?;
+    let _service = bus.expose(product).await?;
     let product = bus.stub::<(i64, i64), i64>("product");
     println!("call     product(2, 4) = {}", product.call((2, 4)).await?);
     let error = product.call((i64::MAX, 2)).await.expect_err("it does not fit");

@@ -4,48 +4,43 @@
 //! turn. It ends when the shop says so.
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
 
-use pymq::{Bus, Event, Result};
+use pymq::{Bus, Event};
 use serde::{Deserialize, Serialize};
 
 /// The Python class `shop.OrderPlaced`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, Event)]
+#[event(topic = "shop.OrderPlaced")]
 struct OrderPlaced {
     id: u64,
     items: Vec<String>,
 }
 
-impl Event for OrderPlaced {
-    const TOPIC: &'static str = "shop.OrderPlaced";
-}
-
 /// The Python class `shop.Packed`.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Event)]
+#[event(topic = "shop.Packed")]
 struct Packed {
     id: u64,
     weight: f64,
 }
 
-impl Event for Packed {
-    const TOPIC: &'static str = "shop.Packed";
+#[pymq::remote("warehouse.stock")]
+async fn stock(item: String) -> Result<u32, String> {
+    match item.as_str() {
+        "tea" => Ok(12),
+        "cake" => Ok(3),
+        _ => Err(format!("no {item} here")),
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+async fn main() -> pymq::Result<()> {
     let address = std::env::args().nth(1).expect("usage: warehouse ADDRESS");
     let bus = Bus::connect(&address).await?;
     let mut orders = bus.subscribe::<OrderPlaced>().await?;
     let mut closing = bus.topic::<()>("shop.closing").subscribe().await?;
     let jobs = bus.queue::<OrderPlaced>("warehouse.jobs");
     let weigh = bus.stub::<(String,), f64>("shop.weigh");
-    let _stock = bus
-        .expose("warehouse.stock", |(item,): (String,)| async move {
-            match item.as_str() {
-                "tea" => Ok(12),
-                "cake" => Ok(3),
-                _ => Err(format!("no {item} here")),
-            }
-        })
-        .await?;
+    let _stock = bus.expose(stock).await?;
     println!("rust    warehouse open");
     loop {
         tokio::select! {

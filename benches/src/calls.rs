@@ -178,7 +178,7 @@ pub(crate) fn provide(url: &str) -> Outcome<()> {
     runtime.block_on(async {
         let bus = Bus::connect(url).await?;
         let echo = |(text,): (String,)| async move { Ok::<_, String>(text) };
-        let _service = bus.expose(FUNCTION, echo).await?;
+        let _service = bus.expose_fn(FUNCTION, echo).await?;
         worker::ready()?;
         tokio::task::spawn_blocking(worker::wait_for_the_end).await??;
         Ok(())

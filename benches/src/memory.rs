@@ -180,7 +180,7 @@ fn callers(pace: Pace) -> Outcome<Work> {
     let runtime = runtime()?;
     let provider = runtime.block_on(Bus::connect("memory://callers"))?;
     let echo = |(text,): (String,)| async move { Ok::<_, String>(text) };
-    let _service = runtime.block_on(provider.expose("echo", echo))?;
+    let _service = runtime.block_on(provider.expose_fn("echo", echo))?;
     let among = |name, count| {
         let stub = async || Outcome::Ok(Bus::connect("memory://callers").await?.stub("echo"));
         let stubs = (0..count).map(|_| runtime.block_on(stub()));

@@ -113,7 +113,7 @@ class AsyncQueue(Generic[T]):
         check_timeout(block, timeout)
         payloads = self._handle.encoded(items)
         if payloads:
-            await run(Completions.begin_put, self._handle.native, payloads, block, timeout)
+            await run(Completions.begin_put, self._handle.native, payloads, bool(block), timeout)
 
     async def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the first item, waiting for one; raises as `pymq.Queue.get` does.
@@ -173,7 +173,7 @@ class AsyncQueue(Generic[T]):
             Completions.begin_claim,
             self._handle.native,
             max(limit, self._handle.prefetch),
-            block,
+            bool(block),
             timeout,
             undo=_give_back,
         )

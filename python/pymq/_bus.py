@@ -358,6 +358,9 @@ class NativeEventBus(EventBus):
 
     def __del__(self) -> None:
         if getattr(self, "_state", _State.CLOSED) is _State.RUNNING:
+            # Without waiting: a finaliser may run anywhere. The threads end by themselves.
+            for lane in self._lanes:
+                lane.close()
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:

@@ -8,11 +8,13 @@ business: a route makes a call out of an arrival.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import wait as wait_for_futures
@@ -69,11 +71,6 @@ class Lane:
             self._routes.pop(number, None)
         self._intake.detach(number)
 
-    def handled(self) -> bool:
-        """Whether nothing waits here and nothing runs."""
-        with self._changed:
-            return not self._arrivals and self._idle == len(self._threads)
-
     def close(self) -> None:
         """Nothing more comes in; what is there is still handled."""
         self._intake.close()
@@ -81,12 +78,17 @@ class Lane:
     def wait(self, deadline: float) -> bool:
         """Waits for the threads to end; says whether they have, but for the one that asks."""
         here = threading.current_thread()
+        ended: set[threading.Thread] = set()
         with self._changed:
             while self._threads - {here}:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
+                ended |= self._threads - {here}
                 self._changed.wait(left)
+        for thread in ended:
+            # They have left the set, and have nothing more to do.
+            thread.join()
         return True
 
     def discard(self) -> None:
@@ -182,10 +184,6 @@ class ExecutorLane(Lane):
         self._executor = executor
         self._running: set[Future[None]] = set()
 
-    def handled(self) -> bool:
-        """Whether nothing waits here and nothing runs."""
-        return super().handled() and not self._running
-
     def wait(self, deadline: float) -> bool:
         """Waits for the thread and for what the executor runs, and shuts the executor down."""
         over = super().wait(deadline)
@@ -259,6 +257,14 @@ class _Here(threading.local):
 
 
 _here = _Here()
+
+
+def _after_fork_in_child() -> None:
+    # The child runs no lane, though it may have been forked inside of one's callback.
+    _here.lane = None
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def wait_in_turn(operation: Callable[..., T], *args: Any) -> T:
@@ -375,9 +381,24 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
+_declared_on: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
+    "pymq_declared_on", default=None
+)
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that the caller runs on, if it does."""
+    """The loop that the caller runs on, or stands for."""
     try:
-        return asyncio.get_running_loop()
+        return _declared_on.get() or asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+@contextlib.contextmanager
+def as_declared_on(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    """What is registered in here was declared on that loop."""
+    token = _declared_on.set(loop)
+    try:
+        yield
+    finally:
+        _declared_on.reset(token)

@@ -24,6 +24,8 @@ logger = logging.getLogger("pymq")
 
 T = TypeVar("T")
 
+_AT_A_TIME = 256
+
 
 class Delivery(Generic[T]):
     """An item on a lease: confirm it, or it comes back.
@@ -121,9 +123,9 @@ class NativeQueue(Queue[T]):
         if not payloads:
             return
         if block and self._handle.maxsize > 0:
-            wait_in_turn(self._handle.native.put, payloads, block, timeout)
+            wait_in_turn(self._handle.native.put, payloads, True, timeout)
         else:
-            self._handle.native.put(payloads, block, timeout)
+            self._handle.native.put(payloads, bool(block), timeout)
 
     # ---- getting
 
@@ -198,6 +200,12 @@ class NativeQueue(Queue[T]):
         """How many items wait, for everybody, with those that this handle has fetched ahead."""
         return self._handle.native.stats()[0] + len(self._handle.ahead)
 
+    @property
+    def unfinished_tasks(self) -> int:
+        """How many items wait or are leased, on all machines; `join` waits until it is 0."""
+        waiting, leased, _ = self._handle.native.stats()
+        return waiting + leased
+
     def task_done(self) -> None:
         """Confirm the oldest item that this thread took and has open, else the handle's oldest.
 
@@ -219,10 +227,29 @@ class NativeQueue(Queue[T]):
 
         `immediate` deletes what waits. `purge` lifts a shutdown.
         """
+        self._handle.native.shut_down()
         if immediate:
             self._handle.give_back()
-            self._handle.native.purge(False)
-        self._handle.native.shut_down()
+            self._drain()
+
+    def _drain(self) -> None:
+        # Not `purge`: that would lift the shutdown, and let others put again.
+        while True:
+            try:
+                drained = self._handle.native.claim(_AT_A_TIME, False, None)
+            except ShutDown:
+                return
+            for delivery in drained:
+                delivery.ack_soon()
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether the queue was shut down, by whomever."""
+        try:
+            self._handle.native.put([], False, None)
+        except ShutDown:
+            return True
+        return False
 
     def purge(self) -> int:
         """Delete the items that wait, and lift a shutdown; says how many there were."""

@@ -7,6 +7,7 @@ was one. What a bus does stands in `_bus.py`; a user's own bus is a subclass of 
 from __future__ import annotations
 
 import abc
+import asyncio
 import logging
 import os
 import threading
@@ -24,6 +25,7 @@ from typing import (
     overload,
 )
 
+from pymq._dispatch import as_declared_on, running_loop
 from pymq.exceptions import RemoteInvocationError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ __all__ = [
     "unsubscribe",
 ]
 
-logger = logging.getLogger("pymq")
+logger: logging.Logger = logging.getLogger("pymq")
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -311,6 +313,20 @@ class _Default:
         self.runs: list[_Run] = []
         self.subscribers: list[tuple[Callable[..., Any], str | None, bool]] = []
         self.remotes: list[tuple[Callable[..., Any], str | None, dict[str, Any]]] = []
+        #: Where coroutine functions among them are to run.
+        self.loops: dict[int, asyncio.AbstractEventLoop] = {}
+
+    def note_loop(self, callback: Callable[..., Any]) -> None:
+        """Remembers the event loop that something is declared on, if it is."""
+        loop = running_loop()
+        if loop is not None:
+            self.loops[id(callback)] = loop
+
+    def forget(self) -> None:
+        """Nothing is declared any more."""
+        self.subscribers.clear()
+        self.remotes.clear()
+        self.loops.clear()
 
     def bound(self, wanted: str) -> EventBus:
         """The default bus; without one, says so as the original does."""
@@ -344,15 +360,16 @@ def init(factory: Callable[[], EventBus] | str | None = None, start_bus: bool = 
             if start_bus:
                 start()
             for callback, channel, pattern in _default.subscribers:
-                bus.subscribe(callback, channel, pattern)
+                with as_declared_on(_default.loops.get(id(callback))):
+                    bus.subscribe(callback, channel, pattern)
             for fn, channel, options in _default.remotes:
-                bus.expose(fn, channel, **options)
+                with as_declared_on(_default.loops.get(id(fn))):
+                    bus.expose(fn, channel, **options)
         except BaseException:
             _end(run)
             _default.bus = before
             raise
-        _default.subscribers.clear()
-        _default.remotes.clear()
+        _default.forget()
         return bus
 
 
@@ -394,8 +411,7 @@ def shutdown() -> None:
         _end(run)
     if runs:
         with _default.lock:
-            _default.subscribers.clear()
-            _default.remotes.clear()
+            _default.forget()
 
 
 def _end(run: _Run) -> None:
@@ -437,6 +453,7 @@ def subscribe(
         bus = _default.bus
         if bus is None:
             _default.subscribers.append((callback, channel, pattern))
+            _default.note_loop(callback)
             return
     bus.subscribe(callback, channel, pattern)
 
@@ -514,6 +531,7 @@ def expose(fn: Callable[..., Any], channel: str | None = None, **options: Any) -
         bus = _default.bus
         if bus is None:
             _default.remotes.append((fn, channel, options))
+            _default.note_loop(fn)
             return
     bus.expose(fn, channel, **options)
 

@@ -21,7 +21,7 @@ from pymq.provider.simple import SimpleEventBus
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "interop"))
 
-from rig import Server  # noqa: E402
+from rig import Server
 
 #: Nothing here takes as long; it ends a test that hangs.
 HANG_GUARD = 60.0
@@ -89,9 +89,7 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     pymq.shutdown()
     left = [
-        thread
-        for thread in set(threading.enumerate()) - before
-        if thread.name.startswith("pymq-")
+        thread for thread in set(threading.enumerate()) - before if thread.name.startswith("pymq-")
     ]
     for thread in left:
         thread.join(HANG_GUARD)

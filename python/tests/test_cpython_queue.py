@@ -5,14 +5,16 @@ Skipped is only what asks for an attribute that is a lock of one process, see `S
 
 from __future__ import annotations
 
-import sys
+import queue
+import threading
 import unittest
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 import pymq
+from pymq._queue import NativeQueue
 
 test_queue = pytest.importorskip("test.test_queue", reason="this Python has no test package")
 
@@ -26,22 +28,24 @@ NAMES = [
 ]
 
 
-class _Case(test_queue.BaseQueueTestMixin, unittest.TestCase):  # type: ignore[misc]
+class Queue(NativeQueue[Any]):
+    """The tests look at the name of the class."""
+
+
+def case(make: Callable[[int], pymq.Queue[Any]]) -> type[unittest.TestCase]:
     """The mixin's tests on queues that `make` makes."""
 
-    make: ClassVar[Callable[[int], pymq.Queue[Any]]]
+    class Case(test_queue.BaseQueueTestMixin, unittest.TestCase):  # type: ignore[misc]
+        queue = queue
 
-    def setUp(self) -> None:
-        self.cum = 0
-        self.cumlock = test_queue.threading.Lock()
-        self.queue = test_queue.c_queue
-        if sys.version_info < (3, 13):
-            return
-        self.queue.ShutDown = pymq.ShutDown
-        self.addCleanup(setattr, self.queue, "ShutDown", sys.modules["queue"].ShutDown)
+        def setUp(self) -> None:
+            self.cum = 0
+            self.cumlock = threading.Lock()
 
-    def type2test(self, maxsize: int = 0) -> pymq.Queue[Any]:
-        return type(self).make(maxsize)
+        def type2test(self, maxsize: int = 0) -> pymq.Queue[Any]:
+            return make(maxsize)
+
+    return Case
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,11 +53,10 @@ def test_a_manual_queue_passes(name: str, bus: pymq.NativeEventBus) -> None:
     numbers = iter(range(1_000_000))
 
     def make(maxsize: int = 0) -> pymq.Queue[Any]:
-        return bus.queue(f"queue-{next(numbers)}", maxsize, "manual")
+        return Queue(bus._handle(f"queue-{next(numbers)}", maxsize=maxsize, ack="manual"))
 
-    case = type("Case", (_Case,), {"make": staticmethod(make)})
     result = unittest.TestResult()
-    case(name).run(result)
+    case(make)(name).run(result)
     problems = [text for _, text in result.failures + result.errors]
     assert not problems, problems[0]
     assert not result.skipped

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from description import describe
+from rig import NEW
 
 Description = Any
 
@@ -17,13 +18,14 @@ _EXACT_INTEGERS = (-(2**63), 2**64 - 1)
 def arrives(value: Any, sender: str, receiver: str) -> Description:
     """How a receiver without a hint sees what a sender was given."""
     description = describe(value)
-    if sender == "rust":
+    # Exceptions are never built from the wire by ours: their arguments are what arrives.
+    if sender == "rust" or (receiver in NEW and isinstance(value, Exception)):
         description = plain(description)
     return untyped_in_rust(description) if receiver == "rust" else description
 
 
 def plain(description: Description) -> Description:
-    """As plain data: objects are dicts, and all that is in a row is a list."""
+    """As plain data: objects are dicts, keys are text, and all that is in a row is a list."""
     if isinstance(description, list):
         return [plain(item) for item in description]
     if not isinstance(description, dict):
@@ -32,7 +34,7 @@ def plain(description: Description) -> Description:
     if kind == "object":
         return {"dict": [[name, plain(item)] for name, item in description["fields"].items()]}
     if kind == "dict":
-        return {"dict": [[plain(key), plain(item)] for key, item in content]}
+        return {"dict": [[str(key), plain(item)] for key, item in content]}
     if kind in ("tuple", "set", "frozenset"):
         return [plain(item) for item in content]
     if kind in ("named", "exception"):

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pymq::rpc::StubReply;
-use pymq::transport::{Arrival, Filter};
 use pymq::{Bus, Delivery, ErrorKind, Queue, Service, Stub};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -118,7 +117,6 @@ impl Peer {
                 self.remotes.release();
                 Ok(Value::Null)
             }
-            "encode" => encode(value_of(command)?).await,
             "decode" => decode(text("hex"), command["type"].as_str()).await,
             unknown => Err(Failure::Command(format!("a Rust peer knows no command {unknown:?}"))),
         }
@@ -193,9 +191,11 @@ impl Peer {
     /// Works until the process ends: each item is noted, with its deliveries, before it is settled.
     async fn work(&self, command: &Value) -> Result<Value, Failure> {
         let jobs = self.queue(command);
+        let pause = seconds(&command["pause"]).unwrap_or_default();
         let done = self.bus.queue::<(Described, u32)>(command["done"].as_str().unwrap_or_default());
         loop {
             let job = jobs.claim().await?;
+            tokio::time::sleep(pause).await;
             done.put(&((*job).clone(), job.deliveries())).await?;
             job.ack().await?;
         }
@@ -285,19 +285,6 @@ fn value_of(command: &Value) -> Result<Described, Failure> {
 
 fn seconds(value: &Value) -> Option<Duration> {
     value.as_f64().map(Duration::from_secs_f64)
-}
-
-/// The bytes that a value travels as, taken from a bus in memory.
-async fn encode(value: Described) -> Result<Value, Failure> {
-    let bus = Bus::connect("memory://").await?;
-    let mut bytes = bus.subscribe_bytes(&Filter::Topic("encoded".to_owned())).await?;
-    bus.topic("encoded").publish(&value).await?;
-    match bytes.recv().await {
-        Some(Arrival::Message(message)) => {
-            Ok(message.payload.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
-        }
-        other => Err(Failure::Command(format!("a bus in memory gave {other:?}"))),
-    }
 }
 
 /// What bytes are, read from a bus in memory into the type that `hint` names.

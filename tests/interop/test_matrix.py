@@ -96,9 +96,10 @@ def test_a_waiting_get_is_woken_by_a_put(pair: Pair) -> None:
 
 
 def test_a_get_on_an_empty_queue_times_out_with_empty(pair: Pair) -> None:
-    for peer in (pair.sender, pair.receiver):
+    peers = (pair.sender, pair.receiver)
+    for pending in [peer.begin("get", queue=pair.name, timeout=1) for peer in peers]:
         with pytest.raises(PeerFailed) as failure:
-            peer.get(pair.name, timeout=1)
+            pending.result()
         assert failure.value.name == "_queue.Empty"
 
 

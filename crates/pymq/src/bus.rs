@@ -8,6 +8,7 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
@@ -16,7 +17,9 @@ use crate::codec;
 use crate::error::{Error, Result};
 use crate::name::Namespace;
 use crate::queue::{ByteQueue, Queue};
-use crate::rpc::{AllReplies, CallOptions, Caller, Provider, Reply, Service, Stub};
+use crate::rpc::{
+    AllReplies, CallOptions, Caller, Function, Provider, Remote, Reply, Service, Stub,
+};
 use crate::topic::{Event, Events, PatternEvents, Topic};
 use crate::transport::{self, Capabilities, Filter, Subscription, Transport};
 use crate::wire::Arguments;
@@ -110,18 +113,50 @@ impl Bus {
         Queue::new(self.byte_queue(name))
     }
 
-    /// Exposes a function under a name; dropping the [`Service`] unexposes it.
+    /// Exposes a `#[pymq::remote]` function, or the methods of a `#[pymq::service]` under one
+    /// handle; dropping the [`Service`] unexposes them.
     ///
-    /// `A` is a tuple for positional arguments, or a struct for keyword arguments. Calls run side
-    /// by side. An error of the handler reaches the caller as
+    /// Calls run side by side. Arguments bind to the parameters' names, by position and by keyword;
+    /// an `Option` may be left out. A call that does not fit is answered with a `TypeError` that
+    /// names the parameter; an error of the function reaches the caller as
     /// [`ErrorKind::Remote`](crate::ErrorKind::Remote).
+    ///
+    #[cfg_attr(feature = "macros", doc = "```")]
+    #[cfg_attr(not(feature = "macros"), doc = "```ignore")]
+    /// # use pymq::Bus;
+    /// #[pymq::remote("shop.price")]
+    /// async fn price(item: String, count: Option<u32>) -> Result<u32, String> {
+    ///     match item.as_str() {
+    ///         "tea" => Ok(3 * count.unwrap_or(1)),
+    ///         _ => Err(format!("no {item} here")),
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// let bus = Bus::connect("memory://").await?;
+    /// let _service = bus.expose(price).await?;
+    /// let price = bus.stub::<(&str, u32), u32>("shop.price"); // Python: stub("shop.price")
+    /// assert_eq!(price.call(("tea", 2)).await?, 6);           // ("tea", count=2)
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the connection; then nothing is exposed.
+    pub async fn expose<Kind>(&self, remote: impl Remote<Kind>) -> Result<Service> {
+        self.expose_all(remote.functions()).await
+    }
+
+    /// Exposes a closure under a name; dropping the [`Service`] unexposes it.
+    ///
+    /// A closure's parameters have no names, so it takes one value: a tuple for positional
+    /// arguments, or a struct for keyword arguments.
     ///
     /// ```
     /// # use pymq::Bus;
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
     /// let bus = Bus::connect("memory://").await?;
     /// let _service = bus
-    ///     .expose("product", |(a, b): (i64, i64)| async move {
+    ///     .expose_fn("product", |(a, b): (i64, i64)| async move {
     ///         a.checked_mul(b).ok_or("too large")
     ///     })
     ///     .await?;
@@ -132,19 +167,24 @@ impl Bus {
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn expose<A, R, E, F>(
+    pub async fn expose_fn<A, R, E, F>(
         &self,
-        function: &str,
-        handler: impl Fn(A) -> F + Send + Sync + 'static,
+        name: &str,
+        closure: impl Fn(A) -> F + Send + Sync + 'static,
     ) -> Result<Service>
     where
-        A: DeserializeOwned + Send + 'static,
+        A: DeserializeOwned,
         R: Serialize,
         E: Display,
         F: Future<Output = Result<R, E>> + Send + 'static,
     {
-        let provider = self.provide(function).await?;
-        Ok(Service::start(&self.0.runtime, provider, handler))
+        self.expose_all(vec![Function::of_one_value(name, closure)]).await
+    }
+
+    async fn expose_all(&self, functions: Vec<Function>) -> Result<Service> {
+        let providers = functions.iter().map(|function| self.provide(function.name()));
+        let providers = try_join_all(providers).await?;
+        Ok(Service::start(&self.0.runtime, providers.into_iter().zip(functions)))
     }
 
     /// A remote function by name, to be called with `A` for an `R`.

@@ -3,15 +3,18 @@
 //! A [`Bus`] is connected to an address and hands out everything else. What works on `memory://`
 //! works on `redis://`, since both pass the same conformance suite.
 //!
-//! ```
+#![cfg_attr(feature = "macros", doc = "```")]
+#![cfg_attr(not(feature = "macros"), doc = "```ignore")]
 //! use pymq::{Bus, Event};
 //! use serde::{Deserialize, Serialize};
 //!
-//! #[derive(Serialize, Deserialize)]
+//! #[derive(Serialize, Deserialize, Event)]
+//! #[event(topic = "shop.OrderPlaced")]
 //! struct OrderPlaced { id: u64 }
 //!
-//! impl Event for OrderPlaced {
-//!     const TOPIC: &'static str = "shop.OrderPlaced";
+//! #[pymq::remote]
+//! async fn product(a: i64, b: i64) -> Result<i64, String> {
+//!     a.checked_mul(b).ok_or("too large".to_owned())
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
@@ -30,12 +33,13 @@
 //! job.ack().await?;
 //!
 //! // Calls: one provider executes, or all answer.
-//! let _service = bus.expose("product", |(a, b): (i64, i64)| async move {
-//!     Ok::<_, String>(a * b)
-//! }).await?;
+//! let _service = bus.expose(product).await?;
 //! assert_eq!(bus.stub::<_, i64>("product").call((2, 4)).await?, 8);
 //! # Ok(()) }
 //! ```
+//!
+//! Several functions on shared state are a [`macro@service`], with a typed client. Without the default
+//! feature `macros`, [`Event`] is implemented by hand and closures go to [`Bus::expose_fn`].
 //!
 //! # Layout, in reading order
 //! [`Bus`] · typed events ([`Topic`], [`Events`]) · [`Queue`] and [`Delivery`] · calls ([`rpc`]) ·
@@ -59,10 +63,14 @@ pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
 pub use name::Namespace;
 pub use queue::{ByteDelivery, ByteQueue, Delivery, Queue};
-pub use rpc::{Service, Stub};
+pub use rpc::{Remote, Service, Stub};
 pub use topic::{Event, Events, PatternEvents, Topic};
 
+/// The derive beside the trait of its name, so that `use pymq::Event` brings both.
+#[cfg(feature = "macros")]
+pub use pymq_macros::{Event, remote, service};
+
 /// The README's blocks, run as tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "macros"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

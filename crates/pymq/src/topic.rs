@@ -20,6 +20,8 @@ use crate::transport::{Arrival, Filter, Message, Subscription};
 
 /// A type of events, and the topic they travel on.
 ///
+/// `#[derive(Event)]` with `#[event(topic = "shop.OrderPlaced")]` writes this:
+///
 /// ```
 /// use pymq::{Bus, Event};
 /// use serde::{Deserialize, Serialize};

@@ -251,8 +251,8 @@ async fn a_stopped_server_is_noticed_and_used_again_when_it_goes_on() {
     assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
     assert!(!error.is_retryable());
     server.resume();
-    while arrival(&mut subscription).await != Arrival::Gap {}
     publish(&redis, "t", "after").await;
+    // The other connection may have been noticed as well, or answered in its last moment.
     while arrival(&mut subscription).await != Arrival::Message("after".to_owned()) {}
 }
 

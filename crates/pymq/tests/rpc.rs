@@ -28,19 +28,19 @@ everywhere!(
 
 async fn constant(bus: &pymq::Bus, value: i64) -> Service {
     let handler = move |(): ()| async move { Ok::<_, String>(value) };
-    bus.expose("f", handler).await.expect("exposed")
+    bus.expose_fn("f", handler).await.expect("exposed")
 }
 
 /// A handler that never ends by itself.
 async fn endless(bus: &pymq::Bus) -> Service {
     let handler = |(): ()| std::future::pending::<Result<i64, String>>();
-    bus.expose("f", handler).await.expect("exposed")
+    bus.expose_fn("f", handler).await.expect("exposed")
 }
 
 async fn a_call_is_answered(place: &Place) {
     let [caller, provider] = place.buses().await;
     let _service = provider
-        .expose("product", |(a, b): (i64, i64)| async move { Ok::<_, String>(a * b) })
+        .expose_fn("product", |(a, b): (i64, i64)| async move { Ok::<_, String>(a * b) })
         .await
         .expect("exposed");
     let product = caller.stub::<(i64, i64), i64>("product");
@@ -57,7 +57,7 @@ async fn exactly_one_provider_executes_and_all_are_used(place: &Place) {
             count.fetch_add(1, Ordering::Relaxed);
             async { Ok::<_, String>(()) }
         };
-        services.push(bus.expose("f", handler).await.expect("exposed"));
+        services.push(bus.expose_fn("f", handler).await.expect("exposed"));
     }
     let stub = caller.stub::<(), ()>("f");
     for _ in 0..1000 {
@@ -71,7 +71,8 @@ async fn exactly_one_provider_executes_and_all_are_used(place: &Place) {
 async fn all_providers_answer_and_failures_stand_beside_results(place: &Place) {
     let [caller, one, two] = place.buses().await;
     let _good = constant(&one, 1).await;
-    let _bad = two.expose("f", |(): ()| async { Err::<i64, _>("broken") }).await.expect("exposed");
+    let _bad =
+        two.expose_fn("f", |(): ()| async { Err::<i64, _>("broken") }).await.expect("exposed");
     let replies = caller.stub::<(), i64>("f").call_all(()).await.expect("answered");
     let (results, errors): (Vec<_>, Vec<_>) =
         replies.into_iter().partition(|reply| reply.result.is_ok());
@@ -116,7 +117,7 @@ async fn a_timeout_is_one_deadline_and_cancels_the_call(place: &Place) {
             std::future::pending::<Result<(), String>>().await
         }
     };
-    let _service = provider.expose("f", handler).await.expect("exposed");
+    let _service = provider.expose_fn("f", handler).await.expect("exposed");
     let stub = caller.stub::<(), ()>("f").timeout(Duration::from_millis(200));
     assert_eq!(stub.call(()).await.expect_err("too slow").kind(), ErrorKind::Timeout);
     cancelled.await.expect_err("the handler was dropped, so its end of the channel is gone");
@@ -145,7 +146,7 @@ async fn a_provider_that_vanishes_during_a_call_is_lost(place: &Place) {
             std::future::pending::<Result<(), String>>().await
         }
     };
-    let service = provider.expose("f", handler).await.expect("exposed");
+    let service = provider.expose_fn("f", handler).await.expect("exposed");
     let stub = caller.stub::<(), ()>("f");
     let call = tokio::spawn(async move { stub.call(()).await });
     start.recv().await.expect("the call has arrived");
@@ -162,7 +163,7 @@ async fn a_slow_provider_is_waited_for(place: &Place) {
         tokio::time::sleep(Duration::from_secs(8)).await;
         Ok::<_, String>(1)
     };
-    let _service = provider.expose("f", handler).await.expect("exposed");
+    let _service = provider.expose_fn("f", handler).await.expect("exposed");
     assert_eq!(caller.stub::<(), i64>("f").call(()).await.expect("answered"), 1);
 }
 
@@ -172,7 +173,7 @@ async fn a_panic_is_an_answer_and_the_next_call_is_served(place: &Place) {
         assert!(!fail, "as asked");
         Ok::<_, String>(1)
     };
-    let _service = provider.expose("f", handler).await.expect("exposed");
+    let _service = provider.expose_fn("f", handler).await.expect("exposed");
     let stub = caller.stub::<(bool,), i64>("f");
     let error = stub.call((true,)).await.expect_err("it panics");
     assert_eq!(error.remote().expect("its words").type_name, "Panic");
@@ -187,7 +188,7 @@ async fn keyword_arguments_fill_a_struct(place: &Place) {
     }
     let [caller, provider] = place.buses().await;
     let _service = provider
-        .expose("order", |order: Order| async move {
+        .expose_fn("order", |order: Order| async move {
             Ok::<_, String>(format!("{} x {}", order.count, order.item))
         })
         .await
@@ -200,7 +201,7 @@ async fn keyword_arguments_fill_a_struct(place: &Place) {
 async fn arguments_that_do_not_fit_are_a_clear_error(place: &Place) {
     let [caller, provider] = place.buses().await;
     let _service = provider
-        .expose("f", |(n,): (i64,)| async move { Ok::<_, String>(n) })
+        .expose_fn("f", |(n,): (i64,)| async move { Ok::<_, String>(n) })
         .await
         .expect("exposed");
     let error = caller.stub::<_, i64>("f").call(("text",)).await.expect_err("no number");
@@ -210,7 +211,7 @@ async fn arguments_that_do_not_fit_are_a_clear_error(place: &Place) {
 async fn many_calls_share_one_inbox(place: &Place) {
     let [caller, provider] = place.buses().await;
     let _service = provider
-        .expose("f", |(n,): (u64,)| async move { Ok::<_, String>(n) })
+        .expose_fn("f", |(n,): (u64,)| async move { Ok::<_, String>(n) })
         .await
         .expect("exposed");
     let calls = (0..500u64).map(|n| {

@@ -4,6 +4,7 @@
 //! pure function of its arguments. Safe to use from several threads.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
 use super::call::{self, CallPlan};
 use super::decode::Decoder;
+use super::encode::Buffers;
 use super::encoding::Encoding;
 use super::fault::Result;
 use super::message;
@@ -35,18 +37,41 @@ pub struct CodecCore {
     pub(super) limits: Limits,
     pub(super) strict: bool,
     hooks: Hooks,
-    /// The class is kept with its encoding, so its address is not used again.
-    encodings: Mutex<HashMap<usize, Known>>,
     tags: Mutex<(u64, HashMap<String, Py<Plan>>)>,
     /// Messages of one kind have the same tree, so it is read once.
     trees: Mutex<HashMap<Box<[u8]>, Arc<Node>>>,
+    buffers: Mutex<Option<Buffers>>,
 }
 
 /// Trees that are kept, and the size of the largest.
 const MOST_TREES: usize = 256;
 const LARGEST_TREE: usize = 4096;
 
-type Known = (Py<PyType>, Arc<Py<Encoding>>);
+/// The encodings of all classes that were sent, by the class's address. Class and encoding are kept
+/// for good, so the address is not used again.
+static ENCODINGS: Mutex<Encodings> = Mutex::new(Encodings::with_hasher(BuildHasherDefault::new()));
+
+type Encodings = HashMap<usize, &'static Encoding, BuildHasherDefault<AddressHasher>>;
+
+/// Addresses are well spread but for their last bits.
+#[derive(Debug, Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_usize(usize::from(*byte));
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
 
 /// What the codec asks Python, each thing once.
 #[derive(Debug)]
@@ -82,9 +107,9 @@ impl CodecCore {
             limits: Limits { bytes: max_bytes, depth: max_depth },
             strict,
             hooks: Hooks { encoding, resolve, unknown, loads, dumps },
-            encodings: Mutex::new(HashMap::new()),
             tags: Mutex::new((0, HashMap::new())),
             trees: Mutex::new(HashMap::new()),
+            buffers: Mutex::new(None),
         }
     }
 
@@ -159,15 +184,17 @@ impl CodecCore {
         &self,
         class: usize,
         value: &Bound<'_, PyAny>,
-    ) -> Result<Arc<Py<Encoding>>> {
-        if let Some((_, encoding)) = lock(&self.encodings).get(&class) {
-            return Ok(Arc::clone(encoding));
+    ) -> Result<&'static Encoding> {
+        if let Some(encoding) = lock(&ENCODINGS).get(&class) {
+            return Ok(encoding);
         }
         // The lock is not held while Python runs.
-        let encoding = self.hooks.encoding.bind(value.py()).call1((value.get_type(),))?;
-        let encoding = Arc::new(encoding.cast_into::<Encoding>().map_err(PyErr::from)?.unbind());
-        let entry = (value.get_type().unbind(), Arc::clone(&encoding));
-        lock(&self.encodings).insert(class, entry);
+        let made = self.hooks.encoding.bind(value.py()).call1((value.get_type(),))?;
+        let made = made.cast_into::<Encoding>().map_err(PyErr::from)?.unbind();
+        let kept: &'static (Py<Encoding>, Py<PyType>) =
+            Box::leak(Box::new((made, value.get_type().unbind())));
+        let encoding = kept.0.get();
+        lock(&ENCODINGS).insert(class, encoding);
         Ok(encoding)
     }
 
@@ -191,6 +218,15 @@ impl CodecCore {
         let plan = plan.cast_into::<Plan>().map_err(PyErr::from)?.unbind();
         lock(&self.tags).1.insert(tag.to_owned(), plan.clone_ref(py));
         Ok(Some(plan))
+    }
+
+    /// The memory of the last encoder, unless another has it.
+    pub(super) fn buffers(&self) -> Buffers {
+        lock(&self.buffers).take().unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, buffers: Buffers) {
+        *lock(&self.buffers) = Some(buffers);
     }
 
     /// A types tree that has been read before.

@@ -54,7 +54,7 @@ pub(super) static ANY: Plan = Plan { kind: Kind::Any, tag: None, class: None };
 impl<'py> Decoder<'_, 'py> {
     /// Decodes a whole message.
     pub(super) fn message(self, data: &[u8], plan: Option<&Plan>) -> Result<Bound<'py, PyAny>> {
-        self.codec.limits.check(data)?;
+        self.codec.limits.check_size(data.len())?;
         match Stream::new(self, data).message(plan.unwrap_or(&ANY).actual()) {
             Ok(value) => return Ok(value),
             Err(Stop::Fault(fault)) => return Err(fault),

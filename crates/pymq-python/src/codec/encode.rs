@@ -3,12 +3,11 @@
 //! Beside the value's bytes the types tree grows in a buffer of its own; a method that writes a
 //! value says whether it also wrote a node there. It never imports, and calls Python code only
 //! for values whose class says so.
+#![allow(unsafe_code)] // `Entries` and `Elements` argue it.
 
-use std::sync::Arc;
-
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::{Borrowed, ffi, intern};
 
 use super::core::CodecCore;
 use super::encoding::{Encoding, Shape};
@@ -21,7 +20,9 @@ use super::{keys, scalar};
 pub(super) struct Encoder<'c, 'py> {
     pub(super) codec: &'c CodecCore,
     pub(super) py: Python<'py>,
+    /// The value's bytes.
     pub(super) out: Vec<u8>,
+    /// The types tree.
     pub(super) types: Vec<u8>,
     /// Levels that an envelope will add around the value.
     around: usize,
@@ -30,7 +31,34 @@ pub(super) struct Encoder<'c, 'py> {
     pub(super) deepest: usize,
     /// An attribute of the outermost object is named as a top-level key of the wire.
     pub(super) clashes: bool,
-    recent: Option<(usize, Arc<Py<Encoding>>)>,
+    recent: Option<(usize, &'static Encoding)>,
+}
+
+/// An encoder's memory, which the next one takes over.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    out: Vec<u8>,
+    types: Vec<u8>,
+    ancestors: Vec<usize>,
+}
+
+/// Larger buffers are given back: one large message must not hold memory for ever.
+const LARGEST_BUFFER: usize = 64 * 1024;
+
+impl Drop for Encoder<'_, '_> {
+    fn drop(&mut self) {
+        let mut buffers = Buffers {
+            out: std::mem::take(&mut self.out),
+            types: std::mem::take(&mut self.types),
+            ancestors: std::mem::take(&mut self.ancestors),
+        };
+        if buffers.out.capacity() + buffers.types.capacity() <= LARGEST_BUFFER {
+            buffers.out.clear();
+            buffers.types.clear();
+            buffers.ancestors.clear();
+            self.codec.give_back(buffers);
+        }
+    }
 }
 
 /// What holds a sequence's elements.
@@ -40,31 +68,44 @@ enum Elements<'a, 'py> {
     Collected(&'a [Bound<'py, PyAny>]),
 }
 
-impl<'py> Elements<'_, 'py> {
+impl<'a, 'py> Elements<'a, 'py> {
     /// A list may shrink while Python code runs for one of its elements.
-    fn get(&self, index: usize) -> Option<Bound<'py, PyAny>> {
+    fn len(&self) -> usize {
         match self {
-            Self::List(list) if index < list.len() => list.get_item(index).ok(),
-            Self::Tuple(tuple) if index < tuple.len() => tuple.get_item(index).ok(),
-            Self::Collected(items) => items.get(index).cloned(),
-            Self::List(_) | Self::Tuple(_) => None,
+            Self::List(list) => list.len(),
+            Self::Tuple(tuple) => tuple.len(),
+            Self::Collected(items) => items.len(),
+        }
+    }
+
+    /// An element without counting references, which takes a tenth off lists.
+    ///
+    /// # Safety
+    ///
+    /// No Python code has run since `len` was greater than `index`, and the element is used only
+    /// until some does.
+    unsafe fn get_borrowed(&self, index: usize) -> Borrowed<'a, 'py, PyAny> {
+        match self {
+            Self::List(list) => {
+                // SAFETY: the index is within the list, so the item is not null; how long it
+                // lives is the caller's promise.
+                unsafe {
+                    let item = ffi::PyList_GetItem(list.as_ptr(), index as ffi::Py_ssize_t);
+                    Borrowed::from_ptr(list.py(), item)
+                }
+            }
+            Self::Tuple(tuple) => {
+                tuple.get_borrowed_item(index).expect("the caller looked at the length")
+            }
+            Self::Collected(items) => items[index].as_borrowed(),
         }
     }
 }
 
 impl<'c, 'py> Encoder<'c, 'py> {
     pub(super) fn new(codec: &'c CodecCore, py: Python<'py>, around: usize) -> Self {
-        Self {
-            codec,
-            py,
-            out: Vec::with_capacity(512),
-            types: Vec::new(),
-            around,
-            ancestors: Vec::new(),
-            deepest: 0,
-            clashes: false,
-            recent: None,
-        }
+        let Buffers { out, types, ancestors } = codec.buffers();
+        Self { codec, py, out, types, around, ancestors, deepest: 0, clashes: false, recent: None }
     }
 
     /// Writes a value of any kind. Says whether it has a node in the types tree.
@@ -74,10 +115,29 @@ impl<'c, 'py> Encoder<'c, 'py> {
 
     /// Writes a value that needs no node, or says that this is none.
     pub(super) fn primitive(&mut self, value: &Bound<'py, PyAny>) -> Result<bool> {
+        if self.simple(value) {
+            return Ok(true);
+        }
         if let Ok(text) = value.cast_exact::<PyString>() {
             self.text(text)?;
         } else if let Ok(number) = value.cast_exact::<PyInt>() {
             self.integer(number)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// The same for values that take no more than copying: unless it fails, no Python code runs,
+    /// not even by way of the garbage collector.
+    #[inline]
+    fn simple(&mut self, value: &Bound<'py, PyAny>) -> bool {
+        if let Ok(text) = value.cast_exact::<PyString>() {
+            let Ok(text) = text.to_str() else { return false };
+            scalar::string(&mut self.out, text);
+        } else if let Ok(number) = value.cast_exact::<PyInt>() {
+            let Ok(number) = number.extract::<i64>() else { return false };
+            scalar::integer(&mut self.out, number);
         } else if let Ok(number) = value.cast_exact::<PyFloat>() {
             scalar::float(&mut self.out, number.value());
         } else if value.is_none() {
@@ -85,9 +145,9 @@ impl<'c, 'py> Encoder<'c, 'py> {
         } else if let Ok(truth) = value.cast_exact::<PyBool>() {
             self.out.extend_from_slice(if truth.is_true() { b"true" } else { b"false" });
         } else {
-            return Ok(false);
+            return false;
         }
-        Ok(true)
+        true
     }
 
     fn compound(&mut self, value: &Bound<'py, PyAny>) -> Result<bool> {
@@ -99,7 +159,6 @@ impl<'c, 'py> Encoder<'c, 'py> {
             self.tuple(tuple, Some(b"\"tuple\""))
         } else {
             let encoding = self.encoding(value)?;
-            let encoding = encoding.get();
             self.shaped(value, encoding, encoding.tag.as_ref().map(|tag| tag.json.as_slice()))
         }
     }
@@ -138,16 +197,16 @@ impl<'c, 'py> Encoder<'c, 'py> {
         Ok(Branch::named(&self.types).close(&mut self.types, own))
     }
 
-    pub(super) fn encoding(&mut self, value: &Bound<'py, PyAny>) -> Result<Arc<Py<Encoding>>> {
+    pub(super) fn encoding(&mut self, value: &Bound<'py, PyAny>) -> Result<&'static Encoding> {
         let class = value.get_type_ptr() as usize;
-        if let Some((recent, encoding)) = &self.recent
-            && *recent == class
-        {
-            return Ok(Arc::clone(encoding));
+        match self.recent {
+            Some((recent, encoding)) if recent == class => Ok(encoding),
+            _ => {
+                let encoding = self.codec.encoding(class, value)?;
+                self.recent = Some((class, encoding));
+                Ok(encoding)
+            }
         }
-        let encoding = self.codec.encoding(class, value)?;
-        self.recent = Some((class, Arc::clone(&encoding)));
-        Ok(encoding)
     }
 
     pub(super) fn text(&mut self, text: &Bound<'py, PyString>) -> Result<()> {
@@ -228,13 +287,28 @@ impl<'c, 'py> Encoder<'c, 'py> {
     fn elements(&mut self, elements: &Elements<'_, 'py>, own: Option<&[u8]>) -> Result<bool> {
         let mut branch = Branch::shared(&self.types);
         self.out.push(b'[');
-        let mut index = 0;
-        while let Some(element) = elements.get(index) {
+        let (mut index, mut len) = (0, elements.len());
+        while index < len {
             if index > 0 {
                 self.out.push(b',');
             }
-            self.child(&mut branch, ChildKey::Index(index), &element)
-                .map_err(|fault| fault.at(Step::Index(index)))?;
+            // SAFETY: `len` was read after the last Python code; if `simple` fails, and so may have
+            // run some, the element is fetched anew, below.
+            let element = unsafe { elements.get_borrowed(index) };
+            if self.simple(&element) {
+                if !element.is_none() {
+                    branch.plain(&mut self.types, ChildKey::Index(index));
+                }
+            } else {
+                if index >= elements.len() {
+                    return Err(changed());
+                }
+                // SAFETY: the length has just been looked at.
+                let element = unsafe { elements.get_borrowed(index) }.to_owned();
+                self.child(&mut branch, ChildKey::Index(index), &element)
+                    .map_err(|fault| fault.at(Step::Index(index)))?;
+                len = elements.len();
+            }
             index += 1;
         }
         self.out.push(b']');
@@ -247,17 +321,45 @@ impl<'c, 'py> Encoder<'c, 'py> {
         key: ChildKey<'_>,
         value: &Bound<'py, PyAny>,
     ) -> Result<()> {
-        if self.primitive(value)? {
-            // `null` stands for None whatever a shared node says.
-            if !value.is_none() {
-                branch.plain(&mut self.types, key);
-            }
+        if !self.primitive(value)? {
+            return self.compound_child(branch, key, value);
+        }
+        // `null` stands for None whatever a shared node says.
+        if !value.is_none() {
+            branch.plain(&mut self.types, key);
+        }
+        Ok(())
+    }
+
+    fn compound_child(
+        &mut self,
+        branch: &mut Branch,
+        key: ChildKey<'_>,
+        value: &Bound<'py, PyAny>,
+    ) -> Result<()> {
+        let class = value.get_type_ptr() as usize;
+        if branch.leaf_class == Some(class) && self.leaf(value)? {
             return Ok(());
         }
-        let mark = branch.begin(&mut self.types, key);
+        let start = self.types.len();
         let is_node = self.compound(value)?;
-        branch.end(&mut self.types, key, mark, is_node);
+        if branch.end(&mut self.types, key, start, is_node) {
+            branch.leaf_class = Some(class);
+        }
         Ok(())
+    }
+
+    /// Writes a value whose node would be its class's tag, as is that of its siblings, unless
+    /// there is more to say below it.
+    fn leaf(&mut self, value: &Bound<'py, PyAny>) -> Result<bool> {
+        let (out, types) = (self.out.len(), self.types.len());
+        let encoding = self.encoding(value)?;
+        if !self.shaped(value, encoding, None)? {
+            return Ok(true);
+        }
+        self.out.truncate(out);
+        self.types.truncate(types);
+        Ok(false)
     }
 
     pub(super) fn dict(&mut self, dict: &Bound<'py, PyDict>, own: Option<&[u8]>) -> Result<bool> {
@@ -266,7 +368,8 @@ impl<'c, 'py> Encoder<'c, 'py> {
         let mut branch = Branch::shared(&self.types);
         self.out.push(b'{');
         let mut entries = Entries::new(dict);
-        while let Some((key, value)) = entries.next()? {
+        while let Some(entry) = self.next_entry(&mut entries, &mut branch, out + 1)? {
+            let (key, value) = entry;
             let Ok(key) = key.cast_exact::<PyString>() else {
                 self.out.truncate(out);
                 self.types.truncate(types);
@@ -274,38 +377,84 @@ impl<'c, 'py> Encoder<'c, 'py> {
                 self.leave();
                 return Ok(node);
             };
-            self.entry(&mut branch, out + 1, key, &value)
-                .map_err(|fault| fault.at(Step::Key(key.to_string_lossy().into_owned())))?;
+            self.entry(&mut branch, out + 1, key, &value, Step::Key)?;
         }
         self.out.push(b'}');
         self.leave();
         Ok(branch.close(&mut self.types, own))
     }
 
+    /// Writes entries as long as they are simple, and gives the first that is not.
+    fn next_entry(
+        &mut self,
+        entries: &mut Entries<'_, 'py>,
+        branch: &mut Branch,
+        start: usize,
+    ) -> Result<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+        loop {
+            let out = self.out.len();
+            // SAFETY: `simple_entry` runs no Python code unless it fails, and then the borrowed
+            // entry is not touched again.
+            let Some((key, value)) = (unsafe { entries.next_borrowed() })? else {
+                return Ok(None);
+            };
+            if !self.simple_entry(branch, start, &key, &value) {
+                self.out.truncate(out);
+                return entries.again();
+            }
+        }
+    }
+
+    fn simple_entry(
+        &mut self,
+        branch: &mut Branch,
+        start: usize,
+        key: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+    ) -> bool {
+        let Ok(key) = key.cast_exact::<PyString>() else { return false };
+        let Ok(name) = key.to_str() else { return false };
+        // Names with underscores may be special.
+        if name.starts_with("__") {
+            return false;
+        }
+        if self.out.len() > start {
+            self.out.push(b',');
+        }
+        scalar::string(&mut self.out, name);
+        self.out.push(b':');
+        let written = self.simple(value);
+        if written && !value.is_none() {
+            branch.plain(&mut self.types, ChildKey::Name(name));
+        }
+        written
+    }
+
     /// Writes `"key":value`, with a comma unless it is the first behind `start`.
-    pub(super) fn entry(
+    fn entry(
         &mut self,
         branch: &mut Branch,
         start: usize,
         key: &Bound<'py, PyString>,
         value: &Bound<'py, PyAny>,
+        step: fn(String) -> Step,
     ) -> Result<()> {
         if self.out.len() > start {
             self.out.push(b',');
         }
-        match key.to_str() {
-            Ok(name) => {
-                scalar::string(&mut self.out, name);
-                self.out.push(b':');
-                self.child(branch, ChildKey::Name(name), value)
-            }
+        let from = self.out.len();
+        self.text(key)?;
+        let name;
+        let child = match key.to_str() {
+            Ok(name) => ChildKey::Name(name),
             Err(_) => {
-                let name = self.codec.surrogates(key)?;
-                self.out.extend_from_slice(&name);
-                self.out.push(b':');
-                self.child(branch, ChildKey::Json(&name), value)
+                name = self.out[from..].to_vec();
+                ChildKey::Json(&name)
             }
-        }
+        };
+        self.out.push(b':');
+        self.child(branch, child, value)
+            .map_err(|fault| fault.at(step(key.to_string_lossy().into_owned())))
     }
 
     // ---- objects
@@ -325,35 +474,24 @@ impl<'c, 'py> Encoder<'c, 'py> {
             let attributes = value.getattr(name.bind(self.py))?;
             let Ok(attributes) = attributes.cast::<PyDict>() else { continue };
             let mut entries = Entries::new(attributes);
-            while let Some((key, value)) = entries.next()? {
+            while let Some((key, value)) = self.next_entry(&mut entries, &mut branch, start)? {
                 if let Ok(key) = key.cast::<PyString>()
                     && !is_dunder(key)
                 {
                     self.clashes |= self.ancestors.len() == 1 && is_reserved(key);
-                    self.field(&mut branch, start, key, &value)?;
+                    self.entry(&mut branch, start, key, &value, Step::Field)?;
                 }
             }
         }
         for name in slots {
             let name = name.bind(self.py);
             if let Some(value) = value.getattr_opt(name)? {
-                self.field(&mut branch, start, name, &value)?;
+                self.entry(&mut branch, start, name, &value, Step::Field)?;
             }
         }
         self.out.push(b'}');
         self.leave();
         Ok(branch.close(&mut self.types, own))
-    }
-
-    fn field(
-        &mut self,
-        branch: &mut Branch,
-        start: usize,
-        name: &Bound<'py, PyString>,
-        value: &Bound<'py, PyAny>,
-    ) -> Result<()> {
-        self.entry(branch, start, name, value)
-            .map_err(|fault| fault.at(Step::Field(name.to_string_lossy().into_owned())))
     }
 
     // ---- nesting
@@ -394,29 +532,60 @@ impl<'c, 'py> Encoder<'c, 'py> {
 }
 
 /// The entries of a dict that other code may change meanwhile: PyO3's own iterator would panic.
-pub(super) struct Entries<'py> {
-    dict: Bound<'py, PyDict>,
-    iterator: pyo3::types::iter::BoundDictIterator<'py>,
+pub(super) struct Entries<'a, 'py> {
+    dict: &'a Bound<'py, PyDict>,
+    before: ffi::Py_ssize_t,
+    position: ffi::Py_ssize_t,
     size: usize,
-    left: usize,
 }
 
-impl<'py> Entries<'py> {
-    pub(super) fn new(dict: &Bound<'py, PyDict>) -> Self {
-        let size = dict.len();
-        Self { dict: dict.clone(), iterator: dict.iter(), size, left: size }
+impl<'a, 'py> Entries<'a, 'py> {
+    pub(super) fn new(dict: &'a Bound<'py, PyDict>) -> Self {
+        Self { dict, before: 0, position: 0, size: dict.len() }
     }
 
     pub(super) fn next(&mut self) -> Result<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+        // SAFETY: both are made references of our own at once.
+        let entry = unsafe { self.next_borrowed() }?;
+        Ok(entry.map(|(key, value)| (key.to_owned(), value.to_owned())))
+    }
+
+    /// The last entry once more.
+    fn again(&mut self) -> Result<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+        self.position = self.before;
+        self.next()
+    }
+
+    /// The next entry without counting references, which takes a tenth off the whole encoder.
+    ///
+    /// # Safety
+    ///
+    /// The entry is the dict's: it may be used until Python code runs, which can change the dict.
+    unsafe fn next_borrowed(
+        &mut self,
+    ) -> Result<Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)>> {
         if self.dict.len() != self.size {
-            return Err(Fault::new("changed while it was encoded; send a copy, or hold a lock"));
+            return Err(changed());
         }
-        if self.left == 0 {
+        self.before = self.position;
+        let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: the dict is alive and the GIL is held; a dict that was changed between two calls
+        // gives other entries, never invalid ones.
+        let found = unsafe {
+            ffi::PyDict_Next(self.dict.as_ptr(), &mut self.position, &mut key, &mut value)
+        };
+        if found == 0 {
             return Ok(None);
         }
-        self.left -= 1;
-        Ok(self.iterator.next())
+        let py = self.dict.py();
+        // SAFETY: both are not null where an entry was found; how long they live is the caller's
+        // promise.
+        Ok(Some(unsafe { (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value)) }))
     }
+}
+
+fn changed() -> Fault {
+    Fault::new("changed while it was encoded; send a copy, or hold a lock")
 }
 
 /// `__class__` and its like belong to the class, not to the data.

@@ -54,7 +54,7 @@ fn write<'py>(encoder: &mut Encoder<'_, 'py>, value: &Bound<'py, PyAny>) -> Resu
         return Ok(Around::Object(b"\"tuple\"".to_vec()));
     }
     let encoding = encoder.encoding(value)?;
-    write_encoded(encoder, value, encoding.get())
+    write_encoded(encoder, value, encoding)
 }
 
 fn write_encoded<'py>(
@@ -101,7 +101,10 @@ fn common_root<'py>(
     encoder: &mut Encoder<'_, 'py>,
     list: &Bound<'py, PyList>,
 ) -> Result<Option<Vec<u8>>> {
-    let Ok(first) = list.get_item(0) else { return Ok(None) };
+    if list.is_empty() {
+        return Ok(None);
+    }
+    let first = list.get_item(0)?;
     let class = first.get_type();
     let root = if first.cast_exact::<PyTuple>().is_ok() {
         b"\"tuple\"".to_vec()
@@ -109,7 +112,6 @@ fn common_root<'py>(
         return Ok(None);
     } else {
         let encoding = encoder.encoding(&first)?;
-        let encoding = encoding.get();
         match encoding.shape {
             Shape::Object { .. } if encoding.tag.is_none() => return Ok(None),
             Shape::Text | Shape::Integer | Shape::Float | Shape::Name(_) => return Ok(None),

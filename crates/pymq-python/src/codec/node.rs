@@ -43,18 +43,21 @@ pub(super) struct Branch {
     open: bool,
     plain: bool,
     each: Option<(usize, usize)>,
-}
-
-/// Where a child's node begins, between `begin` and `end`.
-pub(super) struct Mark {
-    before: usize,
-    start: usize,
+    /// The class whose tag is the shared node, if that is nothing but a tag.
+    pub(super) leaf_class: Option<usize>,
 }
 
 impl Branch {
     /// For an object's fields, each of which has its own entry.
     pub(super) fn named(types: &[u8]) -> Self {
-        Self { base: types.len(), shares: false, open: false, plain: false, each: None }
+        Self {
+            base: types.len(),
+            shares: false,
+            open: false,
+            plain: false,
+            each: None,
+            leaf_class: None,
+        }
     }
 
     /// For a collection, where equal nodes of the children are written once.
@@ -71,34 +74,38 @@ impl Branch {
         }
     }
 
-    pub(super) fn begin(&self, types: &mut Vec<u8>, key: ChildKey<'_>) -> Mark {
-        let before = types.len();
-        if self.may_share() {
-            types.extend_from_slice(b"{\"*\":");
-        } else {
-            write_key(types, if self.open { b',' } else { b'{' }, key);
-        }
-        Mark { before, start: types.len() }
-    }
-
-    /// Keeps what was written since `begin` if it `is_node`, and only if it says something new.
+    /// Puts a child's node, which was written from `start` on, under its key, if there is one and
+    /// it says something new. Says whether it is the shared node now, and a mere tag.
     pub(super) fn end(
         &mut self,
         types: &mut Vec<u8>,
         key: ChildKey<'_>,
-        mark: Mark,
+        start: usize,
         is_node: bool,
-    ) {
+    ) -> bool {
         if !is_node {
-            types.truncate(mark.before);
-            return self.plain(types, key);
+            self.plain(types, key);
+            return false;
         }
-        if self.may_share() {
-            self.each = Some((mark.start, types.len()));
-        } else if self.each.is_some_and(|(from, to)| types[from..to] == types[mark.start..]) {
-            types.truncate(mark.before);
+        if self.each.is_some_and(|(from, to)| types[from..to] == types[start..]) {
+            types.truncate(start);
+            return false;
         }
+        let shared = self.shares && !self.open && !self.plain;
+        let end = types.len();
+        if shared {
+            types.extend_from_slice(b"{\"*\":");
+        } else {
+            write_key(types, if self.open { b',' } else { b'{' }, key);
+        }
+        // The key belongs in front. Most children have no node, so it is not written beforehand.
+        let prefix = types.len() - end;
+        types[start..].rotate_right(prefix);
         self.open = true;
+        if shared {
+            self.each = Some((start + prefix, types.len()));
+        }
+        shared && types[start + prefix] == b'"'
     }
 
     /// Closes the node; `own` is the container's tag as JSON. Says whether there is a node.
@@ -117,10 +124,6 @@ impl Branch {
             }
         }
         true
-    }
-
-    fn may_share(&self) -> bool {
-        self.shares && !self.open && !self.plain
     }
 }
 
@@ -152,8 +155,13 @@ fn write_key(types: &mut Vec<u8>, separator: u8, key: ChildKey<'_>) {
 pub(super) struct Node {
     pub(super) own: Option<Own>,
     each: Option<Box<Node>>,
-    children: HashMap<Name, Node>,
+    children: Vec<(Name, Node)>,
+    /// Where a child stands, if there are too many to look through.
+    places: HashMap<Name, usize>,
 }
+
+/// As many children are found faster by looking at each.
+const FEW: usize = 12;
 
 /// The tag of a place: its class, and what it says about a dict's keys.
 #[derive(Debug)]
@@ -205,8 +213,12 @@ impl Node {
                 if name.first() == Some(&ESCAPE) {
                     name.remove(0);
                 }
-                read.children.insert(name, Self::read(&value)?);
+                read.children.push((name, Self::read(&value)?));
             }
+        }
+        if read.children.len() > FEW {
+            let names = read.children.iter().map(|(name, _)| name.clone());
+            read.places = names.zip(0..).collect();
         }
         Ok(read)
     }
@@ -232,8 +244,15 @@ impl Node {
     }
 
     pub(super) fn name(&self, name: &[u8]) -> &Self {
-        let own = if self.children.is_empty() { None } else { self.children.get(name) };
-        own.or(self.each.as_deref()).unwrap_or(&SILENT)
+        let place = if self.places.is_empty() {
+            self.children.iter().position(|(child, _)| child == name)
+        } else {
+            self.places.get(name).copied()
+        };
+        match place {
+            Some(place) => &self.children[place].1,
+            None => self.each.as_deref().unwrap_or(&SILENT),
+        }
     }
 
     /// The node of the child that a Python string names.

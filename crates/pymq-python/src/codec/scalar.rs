@@ -12,15 +12,28 @@ pub(super) fn string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     out.reserve(bytes.len() + 2);
     out.push(b'"');
-    let (words, rest) = bytes.as_chunks::<8>();
-    let clean = words.iter().all(|word| !word_needs_escape(u64::from_le_bytes(*word)))
-        && rest.iter().all(|byte| !needs_escape(*byte));
-    if clean {
+    if is_clean(bytes) {
         out.extend_from_slice(bytes);
     } else {
         escaped(out, bytes);
     }
     out.push(b'"');
+}
+
+fn is_clean(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    if words.iter().any(|word| word_needs_escape(u64::from_le_bytes(*word))) {
+        return false;
+    }
+    // The last bytes are looked at in words too, some of them twice.
+    if let (Some(last), false) = (bytes.last_chunk::<8>(), rest.is_empty()) {
+        return !word_needs_escape(u64::from_le_bytes(*last));
+    }
+    if let (Some(first), Some(last)) = (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return !word_needs_escape(u64::from(first) << 32 | u64::from(last));
+    }
+    !rest.iter().any(|byte| needs_escape(*byte))
 }
 
 /// Eight bytes at once. It may say yes too often (a borrow runs into the next byte), never too
@@ -82,6 +95,10 @@ pub(super) fn float(out: &mut Vec<u8>, number: f64) {
     if number.is_infinite() {
         let text: &[u8] = if number > 0.0 { b"Infinity" } else { b"-Infinity" };
         return out.extend_from_slice(text);
+    }
+    if (1e-4..1e15).contains(&number.abs()) {
+        // Where both write no exponent, both write the same.
+        return out.extend_from_slice(zmij::Buffer::new().format_finite(number).as_bytes());
     }
     let mut buffer = [0_u8; 32];
     let (digits, exponent) = shortest(number.abs(), &mut buffer);
@@ -161,6 +178,9 @@ mod tests {
             (0.00001, "1e-05"),
             (123_456.789, "123456.789"),
             (1e15, "1000000000000000.0"),
+            (999_999_999_999_999.9, "999999999999999.9"),
+            (-100.0, "-100.0"),
+            (0.000_123, "0.000123"),
             (1e16, "1e+16"),
             (1.5e300, "1.5e+300"),
             (5e-324, "5e-324"),

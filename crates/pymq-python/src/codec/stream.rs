@@ -4,8 +4,6 @@
 //! the whole message is read again by way of a tree. Where it gets to the end, the value is the
 //! one that the tree would have given.
 
-use std::sync::Arc;
-
 use jiter::{Jiter, JiterError, NumberAny, NumberInt, Peek, cached_py_string};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
@@ -59,6 +57,10 @@ pub(super) struct Stream<'c, 'd, 'py> {
     py: Python<'py>,
     data: &'d [u8],
     jiter: Jiter<'d>,
+    /// Levels that may still be entered.
+    levels: usize,
+    /// Elements of the arrays that are being read, the innermost last.
+    pending: Vec<Bound<'py, PyAny>>,
 }
 
 /// The class that an object is read as, and what is known of it beforehand.
@@ -75,7 +77,14 @@ struct Place<'a> {
 impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
     pub(super) fn new(decoder: Decoder<'c, 'py>, data: &'d [u8]) -> Self {
         let jiter = Jiter::new(data).with_allow_inf_nan();
-        Self { decoder, py: decoder.py, data, jiter }
+        Self {
+            decoder,
+            py: decoder.py,
+            data,
+            jiter,
+            levels: decoder.codec.limits.depth,
+            pending: Vec::with_capacity(32),
+        }
     }
 
     /// Reads the whole message.
@@ -92,26 +101,28 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
 
     fn top_object(&mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
         let Some(tag) = tail_tag(self.data) else { return self.untagged_object(plan) };
-        let tree = self.tree()?;
-        let said = Node::tagged(tag);
-        let own = tree.own.as_ref().or(said.own.as_ref());
-        if self.first_key_is("__obj")? {
+        let before = self.jiter.clone();
+        let mut tree = None;
+        let mut first = self.jiter.known_object()?;
+        if first == Some("__types") {
             let peek = self.jiter.peek()?;
-            let value = self.value(peek, plan, own, &tree, Chosen::ByHint)?;
-            if self.jiter.next_key()? != Some("__type")
-                || self.jiter.next_str()? != tag
-                || self.jiter.next_key()?.is_some()
-            {
-                return Err(Stop::Unclear);
-            }
-            return Ok(value);
+            let start = self.jiter.current_index();
+            self.jiter.known_skip(peek)?;
+            tree = Some(self.decoder.tree(Some(self.jiter.slice_to_current(start)))?);
+            first = self.jiter.next_key()?;
         }
-        let (Some(Own { class, keys: None }), Kind::Any | Kind::Object { .. }) = (own, &plan.kind)
-        else {
-            return Err(Stop::Unclear);
+        let node = tree.as_deref().unwrap_or(Node::silent());
+        if first == Some("__obj") {
+            return self.wrapped_value(plan, tag, node);
+        }
+        self.jiter = before;
+        let class = match &node.own {
+            None => tag,
+            Some(Own { class, keys: None }) => class,
+            Some(_) => return Err(Stop::Unclear),
         };
         let resolved;
-        let (plan, chosen) = if plan.tag.as_ref() == Some(class) {
+        let (plan, chosen) = if plan.tag.as_deref() == Some(class) {
             (plan, Chosen::ByHint)
         } else if plan.is_any() {
             let found = self.decoder.codec.resolve(self.py, class)?;
@@ -121,9 +132,29 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             return Err(Stop::Unclear);
         };
         let Kind::Object { fields, build } = &plan.kind else { return Err(Stop::Unclear) };
-        self.restart()?;
-        let place = Place { plan, node: &tree, chosen, root: Some(tag), is_root: true };
+        let place = Place { plan, node, chosen, root: Some(tag), is_root: true };
         self.object(place, fields, build)
+    }
+
+    /// What stands under `__obj`; the message must end as expected.
+    fn wrapped_value(&mut self, plan: &Plan, tag: &str, node: &Node) -> Read<Bound<'py, PyAny>> {
+        let said;
+        let own = match &node.own {
+            Some(own) => Some(own),
+            None => {
+                said = Node::tagged(tag);
+                said.own.as_ref()
+            }
+        };
+        let peek = self.jiter.peek()?;
+        let value = self.value(peek, plan, own, node, Chosen::ByHint)?;
+        if self.jiter.next_key()? != Some("__type")
+            || self.jiter.next_str()? != tag
+            || self.jiter.next_key()?.is_some()
+        {
+            return Err(Stop::Unclear);
+        }
+        Ok(value)
     }
 
     fn untagged_object(&mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
@@ -147,36 +178,6 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         }
     }
 
-    fn restart(&mut self) -> Read<()> {
-        self.jiter = Jiter::new(self.data).with_allow_inf_nan();
-        self.jiter.peek()?;
-        Ok(())
-    }
-
-    /// The types tree, which stands first if there is one; afterwards the object begins anew.
-    fn tree(&mut self) -> Read<Arc<Node>> {
-        let types = if self.jiter.known_object()? == Some("__types") {
-            let peek = self.jiter.peek()?;
-            let start = self.jiter.current_index();
-            self.jiter.known_skip(peek)?;
-            Some(self.jiter.slice_to_current(start))
-        } else {
-            None
-        };
-        self.restart()?;
-        Ok(self.decoder.tree(types)?)
-    }
-
-    /// Is this the first key behind the types? Leaves the reader behind it.
-    fn first_key_is(&mut self, wanted: &str) -> Read<bool> {
-        let mut key = self.jiter.known_object()?;
-        if key == Some("__types") {
-            self.jiter.next_skip()?;
-            key = self.jiter.next_key()?;
-        }
-        Ok(key == Some(wanted))
-    }
-
     // ---- one value
 
     fn value(
@@ -191,6 +192,23 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             self.jiter.known_null()?;
             return Ok(self.py.None().into_bound(self.py));
         }
+        if peek == Peek::Array || peek == Peek::Object {
+            self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
+            let value = self.said_value(peek, plan, own, node, chosen);
+            self.levels += 1;
+            return value;
+        }
+        self.said_value(peek, plan, own, node, chosen)
+    }
+
+    fn said_value(
+        &mut self,
+        peek: Peek,
+        plan: &Plan,
+        own: Option<&Own>,
+        node: &Node,
+        chosen: Chosen,
+    ) -> Read<Bound<'py, PyAny>> {
         let resolved;
         let (plan, chosen) = match own {
             None => (plan, chosen),
@@ -209,18 +227,11 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         let place = Place { plan, node, chosen, root: None, is_root: false };
         match (&plan.kind, peek) {
             (Kind::Any, _) if node.has_no_children() => self.any(peek),
-            (Kind::Any, Peek::Array) => {
-                let elements = self.elements(&ANY, node, chosen)?;
-                Ok(PyList::new(self.py, elements)?.into_any())
-            }
+            (Kind::Any, Peek::Array) => self.array(&Collection::List, &ANY, node, chosen),
             (Kind::Any, Peek::Object) => self.entries(&ANY, node, chosen),
             (Kind::Primitive(primitive), _) => self.primitive(peek, plan, *primitive),
             (Kind::Array { into, each: Some(each), .. }, Peek::Array) => {
-                let elements = self.elements(each.get().actual(), node, chosen)?;
-                match into {
-                    Collection::Tuple => Ok(PyTuple::new(self.py, elements)?.into_any()),
-                    _ => Ok(self.decoder.collect(&PyList::new(self.py, elements)?, into)?),
-                }
+                self.array(into, each.get().actual(), node, chosen)
             }
             (Kind::Mapping { key, value, make: None }, Peek::Object) if has_text(key.get()) => {
                 self.entries(value.get().actual(), node, chosen)
@@ -252,10 +263,10 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
     ) -> Read<Bound<'py, PyAny>> {
         let value = self.any(peek)?;
         let exact = match primitive {
-            Primitive::Str => value.is_exact_instance_of::<PyString>(),
+            Primitive::Str => peek == Peek::String,
             Primitive::Int => value.is_exact_instance_of::<PyInt>(),
             Primitive::Float => value.is_exact_instance_of::<PyFloat>(),
-            Primitive::Bool => value.is_exact_instance_of::<PyBool>(),
+            Primitive::Bool => peek == Peek::True || peek == Peek::False,
         };
         if exact {
             return Ok(value);
@@ -275,15 +286,19 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
                 PyBool::new(self.py, self.jiter.known_bool(peek)?).to_owned().into_any()
             }
             Peek::Array => {
-                let mut elements = Vec::new();
+                self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
+                let base = self.pending.len();
                 let mut next = self.jiter.known_array()?;
                 while let Some(peek) = next {
-                    elements.push(self.any(peek)?);
+                    let element = self.any(peek)?;
+                    self.pending.push(element);
                     next = self.jiter.array_step()?;
                 }
-                PyList::new(self.py, elements)?.into_any()
+                self.levels += 1;
+                PyList::new(self.py, self.pending.drain(base..))?.into_any()
             }
             Peek::Object => {
+                self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
                 let dict = PyDict::new(self.py);
                 let mut next = self.jiter.known_object()?;
                 while let Some(key) = next {
@@ -292,6 +307,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
                     dict.set_item(key, self.any(peek)?)?;
                     next = self.jiter.next_key()?;
                 }
+                self.levels += 1;
                 dict.into_any()
             }
             _ => match self.jiter.known_number(peek)? {
@@ -304,22 +320,27 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
 
     // ---- collections
 
-    fn elements(
+    fn array(
         &mut self,
+        into: &Collection,
         each: &Plan,
         node: &Node,
         chosen: Chosen,
-    ) -> Read<Vec<Bound<'py, PyAny>>> {
-        let mut elements = Vec::new();
+    ) -> Read<Bound<'py, PyAny>> {
+        let base = self.pending.len();
         let mut next = self.jiter.known_array()?;
         while let Some(peek) = next {
-            let index = elements.len();
+            let index = self.pending.len() - base;
             let child = node.index(index);
             let element = self.value(peek, each, child.own.as_ref(), child, chosen);
-            elements.push(element.map_err(|stop| stop.at(|| Step::Index(index)))?);
+            self.pending.push(element.map_err(|stop| stop.at(|| Step::Index(index)))?);
             next = self.jiter.array_step()?;
         }
-        Ok(elements)
+        let elements = self.pending.drain(base..);
+        match into {
+            Collection::Tuple => Ok(PyTuple::new(self.py, elements)?.into_any()),
+            _ => Ok(self.decoder.collect(&PyList::new(self.py, elements)?, into)?),
+        }
     }
 
     fn entries(&mut self, each: &Plan, node: &Node, chosen: Chosen) -> Read<Bound<'py, PyAny>> {
@@ -338,23 +359,22 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
     }
 
     fn named_tuple(&mut self, place: Place<'_>, fields: &Fields) -> Read<Bound<'py, PyAny>> {
-        let mut elements = Vec::with_capacity(fields.list.len());
+        let base = self.pending.len();
         let mut next = self.jiter.known_array()?;
         while let Some(peek) = next {
-            let Some((name, plan)) = fields.list.get(elements.len()) else {
-                self.jiter.known_skip(peek)?;
-                return Err(Stop::Unclear);
-            };
-            let child = place.node.index(elements.len());
+            let index = self.pending.len() - base;
+            // Elements beyond the fields are left to the tree.
+            let Some((name, plan)) = fields.list.get(index) else { return Err(Stop::Unclear) };
+            let child = place.node.index(index);
             let plan = plan.get().actual();
             let element = self.value(peek, plan, child.own.as_ref(), child, place.chosen);
-            elements.push(element.map_err(|stop| stop.at(|| field_step(self.py, name)))?);
+            self.pending.push(element.map_err(|stop| stop.at(|| field_step(self.py, name)))?);
             next = self.jiter.array_step()?;
         }
-        for (name, _) in &fields.list[elements.len()..] {
-            elements.push(self.decoder.default(place.plan, fields, name.bind(self.py))?);
+        for (name, _) in &fields.list[self.pending.len() - base..] {
+            self.pending.push(self.decoder.default(place.plan, fields, name.bind(self.py))?);
         }
-        Ok(self.decoder.new_named_tuple(place.plan, elements)?)
+        Ok(self.decoder.new_named_tuple(place.plan, self.pending.drain(base..))?)
     }
 
     // ---- objects
@@ -437,12 +457,15 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         present: usize,
     ) -> Read<Option<Bound<'py, PyAny>>> {
         let Some(order) = &build.order else { return Ok(None) };
-        let arguments: Vec<_> = order.iter().map_while(|index| values[*index].as_ref()).collect();
-        let missing = build.parameters.iter().flatten().skip(arguments.len());
-        if arguments.len() < present || missing.into_iter().any(|parameter| parameter.required) {
+        let given = order.iter().take_while(|index| values[**index].is_some()).count();
+        let missing = build.parameters.iter().flatten().skip(given);
+        if given < present || missing.into_iter().any(|parameter| parameter.required) {
             return Ok(None);
         }
-        Ok(Some(self.decoder.call(plan, PyTuple::new(self.py, arguments)?)?))
+        let arguments: Vec<_> =
+            order[..given].iter().map(|index| values[*index].as_ref()).collect();
+        let arguments = PyTuple::new(self.py, arguments)?;
+        Ok(Some(self.decoder.call(plan, arguments)?))
     }
 }
 

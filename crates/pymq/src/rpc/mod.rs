@@ -13,8 +13,10 @@
 
 use std::time::Duration;
 
+mod arguments;
 mod caller;
 mod directory;
+mod function;
 mod gather;
 mod in_flight;
 mod kept;
@@ -23,7 +25,9 @@ mod provider;
 mod service;
 mod stub;
 
+pub use arguments::BoundArguments;
 pub(crate) use caller::Caller;
+pub use function::{Function, LocalCall, Remote, RemoteFn};
 pub use gather::{AllReplies, Missing};
 pub use provider::{Call, Provider};
 pub use service::Service;

@@ -70,6 +70,13 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
         self
     }
 
+    /// The same function with all of how its calls wait.
+    #[must_use]
+    pub fn options(mut self, options: CallOptions) -> Self {
+        self.options = options;
+        self
+    }
+
     /// Calls one provider. Exactly one executes the call where there are providers of ours; where
     /// only providers of the original are, all execute and the first answer counts.
     ///

@@ -16,11 +16,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind as CrateErrorKind,
     IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
-    Value,
+    RedisResult, Value,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -193,7 +193,7 @@ struct Life {
     connection: MultiplexedConnection,
     driver: AbortHandle,
     pulse: AbortHandle,
-    ended: watch::Receiver<bool>,
+    end: Arc<End>,
     /// The server's number of this client, where we may know it.
     id: Option<i64>,
 }
@@ -263,15 +263,15 @@ impl Wire {
             MultiplexedConnection::new_with_config(&settings, stream, config)
                 .await
                 .map_err(|error| Fault::new(&error))?;
-        let (ending, ended) = watch::channel(false);
-        let ending = Ending(ending);
+        let end = Arc::<End>::default();
+        let ending = Ending(Arc::clone(&end));
         let driver = tokio::spawn(async move {
             driver.await;
             drop(ending);
         })
         .abort_handle();
         let pulse = tokio::spawn(pulse(connection.clone(), driver.clone(), heard)).abort_handle();
-        let mut wire = Life { connection, driver, pulse, ended, id: None };
+        let mut wire = Life { connection, driver, pulse, end, id: None };
         wire.id = greet(&wire.connection, options, role).await?;
         Ok(Self(Arc::new(wire)))
     }
@@ -283,14 +283,27 @@ impl Wire {
 
     /// Whether the socket is thought to live.
     pub(super) fn is_alive(&self) -> bool {
-        !*self.0.ended.borrow()
+        !self.0.end.reached.load(Ordering::Acquire)
     }
 
     /// Returns when the socket is gone.
     pub(super) async fn ended(&self) {
-        let mut ended = self.0.ended.clone();
-        // An error says that the sender is gone, which is the same news.
-        let _ = ended.wait_for(|ended| *ended).await;
+        let mut told = std::pin::pin!(self.0.end.told.notified());
+        // In the line first, then looked: or the news could come in between.
+        told.as_mut().enable();
+        if self.is_alive() {
+            told.await;
+        }
+    }
+
+    /// An answer, unless the socket ends first. The crate alone would wait for ever for a command
+    /// that reached its driver's queue in the moment the driver ended: nobody empties it any more.
+    async fn answer<T>(&self, asked: impl Future<Output = RedisResult<T>>) -> Result<T, Fault> {
+        tokio::select! {
+            biased;
+            answer = asked => answer.map_err(|error| Fault::new(&error)),
+            () = self.ended() => Err(Fault::Lost("the connection ended".to_owned())),
+        }
     }
 
     /// Ends the socket and everything that waits on it.
@@ -302,22 +315,17 @@ impl Wire {
     /// Does one command. Dropping the future does not undo a command that was sent.
     pub(super) async fn run(&self, command: &Command) -> Result<Reply, Fault> {
         let mut connection = self.0.connection.clone();
-        match connection.send_packed_command(&command.0).await {
-            Ok(value) => match Reply::new(value) {
-                Reply::Refused(words) => Err(Fault::Refused(words)),
-                reply => Ok(reply),
-            },
-            Err(error) => Err(Fault::new(&error)),
+        match Reply::new(self.answer(connection.send_packed_command(&command.0)).await?) {
+            Reply::Refused(words) => Err(Fault::Refused(words)),
+            reply => Ok(reply),
         }
     }
 
     /// Does several commands in one write; a refused one is a [`Reply::Refused`] in its place.
     pub(super) async fn pipeline(&self, batch: &Batch) -> Result<Vec<Reply>, Fault> {
         let mut connection = self.0.connection.clone();
-        match connection.send_packed_commands(&batch.0, 0, batch.0.len()).await {
-            Ok(values) => Ok(values.into_iter().map(Reply::new).collect()),
-            Err(error) => Err(Fault::new(&error)),
-        }
+        let asked = connection.send_packed_commands(&batch.0, 0, batch.0.len());
+        Ok(self.answer(asked).await?.into_iter().map(Reply::new).collect())
     }
 
     /// Subscribes to, or unsubscribes from, all names in one command; returns when the server has
@@ -333,21 +341,28 @@ impl Wire {
         }
         let mut connection = self.0.connection.clone();
         match how {
-            Subscribing::To => connection.subscribe(&names).await,
-            Subscribing::ToPatterns => connection.psubscribe(&names).await,
-            Subscribing::NoMore => connection.unsubscribe(&names).await,
-            Subscribing::NoMorePatterns => connection.punsubscribe(&names).await,
+            Subscribing::To => self.answer(connection.subscribe(&names)).await,
+            Subscribing::ToPatterns => self.answer(connection.psubscribe(&names)).await,
+            Subscribing::NoMore => self.answer(connection.unsubscribe(&names)).await,
+            Subscribing::NoMorePatterns => self.answer(connection.punsubscribe(&names)).await,
         }
-        .map_err(|error| Fault::new(&error))
     }
 }
 
+/// Whether a driver has ended.
+#[derive(Default)]
+struct End {
+    reached: AtomicBool,
+    told: Notify,
+}
+
 /// Says that a driver has ended, also when it was aborted.
-struct Ending(watch::Sender<bool>);
+struct Ending(Arc<End>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.send_replace(true);
+        self.0.reached.store(true, Ordering::Release);
+        self.0.told.notify_waiters();
     }
 }
 

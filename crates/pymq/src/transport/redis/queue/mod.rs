@@ -99,15 +99,14 @@ pub(super) async fn push(
 ) -> Result<()> {
     let purpose = Purpose::change("put", &spec.name);
     core.check(&purpose)?;
-    if items.is_empty() {
-        return Ok(());
-    }
     let keys = Keys::new(core, &spec.name);
-    if spec.maxsize == 0 {
+    // There is always space for nothing; whether the queue is shut down is said all the same.
+    let maxsize = if items.is_empty() { usize::MAX } else { spec.maxsize };
+    if maxsize == 0 {
         return push_unbounded(core, &purpose, &keys, &items).await;
     }
     tokio::select! {
-        result = push_bounded(core, &purpose, &keys, &items, spec.maxsize, wait) => result,
+        result = push_bounded(core, &purpose, &keys, &items, maxsize, wait) => result,
         () = core.closing() => Err(purpose.closed()),
     }
 }
