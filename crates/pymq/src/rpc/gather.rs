@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
-use super::caller::{CancelOnDrop, Caller, finished, no_such_remote};
+use super::caller::{Caller, CancelOnDrop, finished, no_such_remote};
 use super::pending::Waiting;
 use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
 use crate::error::{Error, ErrorKind, Result};
