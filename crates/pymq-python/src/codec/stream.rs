@@ -429,10 +429,11 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             return Err(Stop::Unclear);
         }
         let constructed = place.chosen == Chosen::ByHint && build.parameters.is_some();
-        if constructed && others.is_none() {
-            if let Some(object) = self.call(place.plan, build, &values, present)? {
-                return Ok(object);
-            }
+        if constructed
+            && others.is_none()
+            && let Some(object) = self.call(place.plan, build, &values, present)?
+        {
+            return Ok(object);
         }
         let attributes = others.unwrap_or_else(|| PyDict::new(self.py));
         for ((name, _), value) in fields.list.iter().zip(values) {
