@@ -11,7 +11,6 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
-use uuid::Uuid;
 
 use super::directory::{Choice, Directory, Lookup};
 use super::pending::{Pending, Waiting};
@@ -136,11 +135,13 @@ impl Caller {
         deadline: Option<Instant>,
     ) -> Request {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // One identity is enough: to draw two costs more than to write them.
+        let call = Id::random();
         Request {
             function: function.to_owned(),
-            reply_list: format!("__rpc_{}", Uuid::new_v4()),
+            reply_list: call.reply_list(),
             arguments,
-            ours: Some(RequestExtension { call: Id::random(), inbox: self.me, left }),
+            ours: Some(RequestExtension { call, inbox: self.me, left }),
         }
     }
 
