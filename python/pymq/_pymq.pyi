@@ -64,13 +64,19 @@ class Bus:
     ) -> tuple[list[Reply], list[Missing]]: ...
     def close(self, timeout: float = 10.0) -> None: ...
     def abandon(self) -> None:
-        """In a forked child: lets go of everything without touching the parent's sockets."""
+        """In a forked child: lets go of everything without touching the parent's sockets.
+
+        In the process that connected it: `ValueError`, close it instead.
+        """
     @property
     def capabilities(self) -> dict[str, bool]: ...
 
 @final
 class Subscription:
-    """A live subscription, to be attached to an `Intake`; `end` waits until the broker knows."""
+    """A live subscription, to be attached to an `Intake`; `end` waits until the broker knows.
+
+    What arrived before the end can still be taken. Dropped, and attached to no intake, it ends too.
+    """
 
     @property
     def name(self) -> str: ...
@@ -80,7 +86,7 @@ class Subscription:
 
 @final
 class Provider:
-    """An exposed function, to be attached to an `Intake`."""
+    """An exposed function, to be attached to an `Intake`; ends as a `Subscription` does."""
 
     @property
     def function(self) -> str: ...
@@ -90,7 +96,10 @@ class Provider:
 
 @final
 class Call:
-    """One request; dropped unanswered it is answered with an error."""
+    """One request; dropped unanswered it is answered with an error.
+
+    So a loop that waits for the next batch must not keep the last one's calls in its variables.
+    """
 
     @property
     def args(self) -> bytes: ...
@@ -189,14 +198,19 @@ class Completions:
     """Results of asynchronous operations, pulled by an event loop when `fileno` is readable.
 
     Each `begin_*` starts an operation under a token of the caller's choice; `drain` gives
-    (token, error or None, result) of those that have ended.
+    (token, error or None, result) of those that have ended. A result that is cancelled or never
+    drained is dropped: claimed items go back, uncounted.
     """
 
     def __new__(cls) -> Completions: ...
     def fileno(self) -> int: ...
     def drain(self) -> list[tuple[int, BaseException | None, Any]]: ...
     def cancel(self, token: int) -> None:
-        """Ends an operation; a claimed item on its way goes back to the queue, uncounted."""
+        """Ends an operation, of which nothing is reported then.
+
+        A claimed item on its way goes back to the queue, uncounted. A settlement and a close that
+        were begun are done all the same.
+        """
     def close(self) -> None: ...
     def begin_publish(self, token: int, bus: Bus, topic: str, payload: bytes) -> None: ...
     def begin_subscribe(self, token: int, bus: Bus, name: str, pattern: bool) -> None: ...
