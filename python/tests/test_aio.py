@@ -8,9 +8,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from conftest import HANG_GUARD
 
 import pymq
+from conftest import HANG_GUARD
 from pymq import aio
 
 

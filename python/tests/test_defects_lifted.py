@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import pytest
-from conftest import Box
 
 import pymq
+from conftest import Box
 
 pytestmark = pytest.mark.usefixtures("original")
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import HANG_GUARD, Box, wait_until
 
 import pymq
+from conftest import HANG_GUARD, Box, wait_until
 from pymq._bus import Order
 
 Connect = Callable[..., pymq.NativeEventBus]

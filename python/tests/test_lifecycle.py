@@ -13,9 +13,9 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conftest import HANG_GUARD, Box, wait_until
 
 import pymq
+from conftest import HANG_GUARD, Box, wait_until
 
 #: How often a program is started and ended; the figure to show is 100.
 STARTS = int(os.environ.get("PYMQ_TEST_STARTS", "10"))

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import Box
 
 import pymq
+from conftest import Box
 from pymq.provider.redis import RedisConfig
 
 EVENT = """

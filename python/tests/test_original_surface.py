@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import Box, wait_until
 
 import pymq
+from conftest import Box, wait_until
 from pymq.provider.simple import SimpleEventBus
 
 Factory = Callable[[], pymq.EventBus]

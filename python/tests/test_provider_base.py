@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import Box
 
 import pymq
+from conftest import Box
 from pymq.json import DeepDictDecoder, DeepDictEncoder
 from pymq.provider.base import (
     AbstractEventBus,

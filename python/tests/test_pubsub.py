@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Box
 
 import pymq
+from conftest import Box
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]

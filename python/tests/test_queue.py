@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import HANG_GUARD, Box, wait_until
 
 import pymq
+from conftest import HANG_GUARD, Box, wait_until
 
 Connect = Callable[..., pymq.NativeEventBus]
 

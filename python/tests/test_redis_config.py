@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Server
 
 import pymq
+from conftest import Server
 from pymq.provider.redis import RedisConfig, RedisEventBus, RedisQueue
 
 ADDRESSES: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HANG_GUARD, TRANSPORTS, Server
 
 import pymq
+from conftest import HANG_GUARD, TRANSPORTS, Server
 
 Connect = Callable[..., pymq.NativeEventBus]
 
@@ -126,6 +126,11 @@ def test_an_error_whose_arguments_cannot_be_sent_arrives_in_words(
     assert caught.value.args[0] == "ValueError"
     assert "because" in caught.value.args[1]
     assert "lock" in caught.value.args[2]
+
+
+def test_a_builtin_that_tells_no_signature_can_be_exposed(bus: pymq.NativeEventBus) -> None:
+    bus.expose(max, "max")
+    assert bus.stub("max")(3, 5) == 5
 
 
 def test_undecodable_arguments_are_answered(bus: pymq.NativeEventBus) -> None:
