@@ -19,16 +19,16 @@ import logging
 import platform
 import sys
 import threading
+import time
 import typing
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from pymq.provider.redis import RedisConfig
-
 import pymq
 import shared_types
 from description import build, class_name, describe
+from pymq.provider.redis import RedisConfig
 
 Command = dict[str, Any]
 
@@ -122,6 +122,7 @@ def work(command: Command) -> None:
     jobs, done = queue(command), pymq.queue(command["done"])
     while True:
         job = jobs.get_delivery()
+        time.sleep(command.get("pause", 0))
         done.put([job.item, job.deliveries])
         job.ack()
 

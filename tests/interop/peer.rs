@@ -191,9 +191,11 @@ impl Peer {
     /// Works until the process ends: each item is noted, with its deliveries, before it is settled.
     async fn work(&self, command: &Value) -> Result<Value, Failure> {
         let jobs = self.queue(command);
+        let pause = seconds(&command["pause"]).unwrap_or_default();
         let done = self.bus.queue::<(Described, u32)>(command["done"].as_str().unwrap_or_default());
         loop {
             let job = jobs.claim().await?;
+            tokio::time::sleep(pause).await;
             done.put(&((*job).clone(), job.deliveries())).await?;
             job.ack().await?;
         }

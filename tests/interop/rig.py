@@ -207,6 +207,7 @@ class Peer:
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._writing = threading.Lock()
         self._active: set[tuple[str, bool]] = set()
+        self._killed = False
 
     def __enter__(self) -> "Peer":
         command = [*KINDS[self.kind].command(), self.server.url, self.name]
@@ -231,7 +232,7 @@ class Peer:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None:
+            if kind is None and not self._killed:
                 self._leave()
         finally:
             self._end()
@@ -296,6 +297,7 @@ class Peer:
 
     def kill(self) -> None:
         """End the process at once, as a crash would."""
+        self._killed = True
         _end(self._process)
 
     def broken(self, what: str) -> AssertionError:

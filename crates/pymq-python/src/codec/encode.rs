@@ -20,7 +20,9 @@ use super::{keys, scalar};
 pub(super) struct Encoder<'c, 'py> {
     pub(super) codec: &'c CodecCore,
     pub(super) py: Python<'py>,
+    /// The value's bytes.
     pub(super) out: Vec<u8>,
+    /// The types tree.
     pub(super) types: Vec<u8>,
     /// Levels that an envelope will add around the value.
     around: usize,
@@ -30,6 +32,33 @@ pub(super) struct Encoder<'c, 'py> {
     /// An attribute of the outermost object is named as a top-level key of the wire.
     pub(super) clashes: bool,
     recent: Option<(usize, &'static Encoding)>,
+}
+
+/// An encoder's memory, which the next one takes over.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    out: Vec<u8>,
+    types: Vec<u8>,
+    ancestors: Vec<usize>,
+}
+
+/// Larger buffers are given back: one large message must not hold memory for ever.
+const LARGEST_BUFFER: usize = 64 * 1024;
+
+impl Drop for Encoder<'_, '_> {
+    fn drop(&mut self) {
+        let mut buffers = Buffers {
+            out: std::mem::take(&mut self.out),
+            types: std::mem::take(&mut self.types),
+            ancestors: std::mem::take(&mut self.ancestors),
+        };
+        if buffers.out.capacity() + buffers.types.capacity() <= LARGEST_BUFFER {
+            buffers.out.clear();
+            buffers.types.clear();
+            buffers.ancestors.clear();
+            self.codec.give_back(buffers);
+        }
+    }
 }
 
 /// What holds a sequence's elements.
@@ -75,17 +104,8 @@ impl<'a, 'py> Elements<'a, 'py> {
 
 impl<'c, 'py> Encoder<'c, 'py> {
     pub(super) fn new(codec: &'c CodecCore, py: Python<'py>, around: usize) -> Self {
-        Self {
-            codec,
-            py,
-            out: Vec::with_capacity(512),
-            types: Vec::new(),
-            around,
-            ancestors: Vec::new(),
-            deepest: 0,
-            clashes: false,
-            recent: None,
-        }
+        let Buffers { out, types, ancestors } = codec.buffers();
+        Self { codec, py, out, types, around, ancestors, deepest: 0, clashes: false, recent: None }
     }
 
     /// Writes a value of any kind. Says whether it has a node in the types tree.
@@ -321,9 +341,9 @@ impl<'c, 'py> Encoder<'c, 'py> {
         if branch.leaf_class == Some(class) && self.leaf(value)? {
             return Ok(());
         }
-        let mark = branch.begin(&mut self.types, key);
+        let start = self.types.len();
         let is_node = self.compound(value)?;
-        if branch.end(&mut self.types, key, mark, is_node) {
+        if branch.end(&mut self.types, key, start, is_node) {
             branch.leaf_class = Some(class);
         }
         Ok(())

@@ -162,9 +162,9 @@ fn pairs<'py>(
             encoder.out.push(b',');
         }
         let at = ChildKey::Index(index);
-        let mark = branch.begin(&mut encoder.types, at);
+        let start = encoder.types.len();
         let is_node = pair(encoder, &key, &value).map_err(|fault| fault.at(Step::Index(index)))?;
-        branch.end(&mut encoder.types, at, mark, is_node);
+        branch.end(&mut encoder.types, at, start, is_node);
         index += 1;
     }
     encoder.out.push(b']');
