@@ -31,8 +31,8 @@ lint: wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest pymq
-	$(BIN)/pyright --verifytypes pymq --ignoreexternal
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pymq._pymq
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
 
 ## The table of speed: this library, the raw limit and the original, in one run.
 bench: wheel

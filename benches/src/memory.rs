@@ -117,12 +117,13 @@ fn publish_and_receive(pace: Pace) -> Outcome<Work> {
     Work::measure(EVENT, Unit::PerSecond, pace, vec![bare, ours])
 }
 
-/// Topics with a subscriber each: a message on one of 10,000 beside one on the only one.
+/// Topics with a subscriber each: a message on one of 10,000, the others idle or in their turns,
+/// beside one on the only one. In turns, what costs is mostly the way from the main memory.
 fn topics(pace: Pace) -> Outcome<Work> {
     let runtime = runtime()?;
-    let among = |name, count| {
+    let among = |name, count, used| {
         let mut topics = runtime.block_on(listened(count))?;
-        let mut next = strides(count);
+        let mut next = strides(used);
         let once = async move || {
             let (topic, events) = &mut topics[next()];
             topic.publish(&7).await?;
@@ -130,7 +131,8 @@ fn topics(pace: Pace) -> Outcome<Work> {
         };
         Outcome::Ok(side(name, Unit::Microseconds, &runtime, once))
     };
-    let sides = vec![among("one", 1)?, among("many", 10_000)?];
+    let (one, idle) = (among("one", 1, 1)?, among("others idle", 10_000, 1)?);
+    let sides = vec![one, idle, among("in turns", 10_000, 10_000)?];
     Work::measure(TOPICS, Unit::Microseconds, pace, sides)
 }
 

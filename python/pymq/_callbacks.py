@@ -179,21 +179,11 @@ class Skeleton:
         call.answer(value, type_name, types)
 
     def _fail(self, call: Call, error: BaseException) -> None:
-        if isinstance(error, (DecodeError, EncodeError)):
-            # Names that every peer knows, the original's too.
-            error = (
-                TypeError(str(error)) if isinstance(error, EncodeError) else ValueError(str(error))
-            )
-        try:
-            value, type_name, types = self._codec.encode_result(error)
-        except EncodeError:
-            arguments = Exception(*(_as_text(argument) for argument in error.args))
-            value, _, types = self._codec.encode_result(arguments)
-            type_name = fullname(error)
+        # Under names that every peer knows, the original's too.
+        if isinstance(error, EncodeError):
+            error = TypeError(str(error))
+        elif isinstance(error, DecodeError):
+            error = ValueError(str(error))
+        # Arguments that cannot be sent go in words.
+        value, type_name, types = self._codec.encode_result(error)
         call.answer(value, type_name, types, failed=True)
-
-
-def _as_text(argument: object) -> object:
-    if argument is None or isinstance(argument, (str, int, float, bool)):
-        return argument
-    return repr(argument)

@@ -71,11 +71,6 @@ class Lane:
             self._routes.pop(number, None)
         self._intake.detach(number)
 
-    def handled(self) -> bool:
-        """Whether nothing waits here and nothing runs."""
-        with self._changed:
-            return not self._arrivals and self._idle == len(self._threads)
-
     def close(self) -> None:
         """Nothing more comes in; what is there is still handled."""
         self._intake.close()
@@ -83,12 +78,17 @@ class Lane:
     def wait(self, deadline: float) -> bool:
         """Waits for the threads to end; says whether they have, but for the one that asks."""
         here = threading.current_thread()
+        ended: set[threading.Thread] = set()
         with self._changed:
             while self._threads - {here}:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
+                ended |= self._threads - {here}
                 self._changed.wait(left)
+        for thread in ended:
+            # They have left the set, and have nothing more to do.
+            thread.join()
         return True
 
     def discard(self) -> None:
@@ -183,10 +183,6 @@ class ExecutorLane(Lane):
         super().__init__(name)
         self._executor = executor
         self._running: set[Future[None]] = set()
-
-    def handled(self) -> bool:
-        """Whether nothing waits here and nothing runs."""
-        return super().handled() and not self._running
 
     def wait(self, deadline: float) -> bool:
         """Waits for the thread and for what the executor runs, and shuts the executor down."""

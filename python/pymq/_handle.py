@@ -43,15 +43,15 @@ class Handle(Generic[T]):
         _check_options(name, maxsize, ack, lease, max_deliveries, prefetch)
         self._bus = bus
         self._codec = codec
-        self.name = name
-        self.maxsize = maxsize
-        self.manual = ack == "manual"
-        self.prefetch = prefetch
+        self.name: str = name
+        self.maxsize: int = maxsize
+        self.manual: bool = ack == "manual"
+        self.prefetch: int = prefetch
         self._limits = (lease, max_deliveries)
         self._plan = None if type is None else plan_for(type)
-        self.open = Open(owner)
+        self.open: Open = Open(owner)
         self.ahead: deque[_pymq.Delivery] = deque()
-        self.native = self._connect()
+        self.native: _pymq.Queue = self._connect()
 
     def _connect(self) -> _pymq.Queue:
         return self._bus.queue(self.name, self.maxsize, *self._limits)

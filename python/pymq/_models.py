@@ -19,7 +19,7 @@ Reader = Callable[[Any], Any]
 #: Attribute, argument name, required, and how it is passed: by "position", "name" or "either".
 Parameter = tuple[str, str, bool, str]
 
-_PASSED = {
+_PASSED: dict[Any, str] = {
     inspect.Parameter.POSITIONAL_ONLY: "position",
     inspect.Parameter.POSITIONAL_OR_KEYWORD: "either",
     inspect.Parameter.KEYWORD_ONLY: "name",

@@ -8,6 +8,27 @@ from collections.abc import Callable, Sequence
 from inspect import Signature
 from typing import Any, Final, final
 
+from typing_extensions import disjoint_base
+
+__all__ = [
+    "Bus",
+    "Call",
+    "CallPlan",
+    "CodecCore",
+    "Completions",
+    "Delivery",
+    "Encoding",
+    "Intake",
+    "Missing",
+    "Plan",
+    "Provider",
+    "Queue",
+    "Reply",
+    "Subscription",
+    "__version__",
+    "forget_tags",
+]
+
 from typing_extensions import Self
 
 __version__: Final[str]
@@ -217,20 +238,20 @@ class Completions:
 
 # ---- codec: values to bytes and back
 
+@final
 class Plan:
     """How one type hint is built from JSON. `pymq._plans.plan_for` makes them."""
 
     @staticmethod
     def any() -> Plan: ...
     @staticmethod
-    def primitive(class_: type, /) -> Plan: ...
+    def primitive(class_: type) -> Plan: ...
     @staticmethod
     def scalar(
         class_: type,
         tag: str,
         make: Callable[[Any], Any],
         rebuild: Callable[[Any], Any] | None = None,
-        /,
     ) -> Plan: ...
     @staticmethod
     def array(
@@ -238,10 +259,9 @@ class Plan:
         tag: str | None,
         each: Plan,
         make: Callable[[list[Any]], Any] | None = None,
-        /,
     ) -> Plan: ...
     @staticmethod
-    def fixed_tuple(class_: type, fixed: list[Plan], /) -> Plan: ...
+    def fixed_tuple(class_: type, fixed: list[Plan]) -> Plan: ...
     @staticmethod
     def mapping(
         class_: type | None,
@@ -249,25 +269,23 @@ class Plan:
         key: Plan,
         value: Plan,
         make: Callable[[dict[Any, Any]], Any] | None = None,
-        /,
     ) -> Plan: ...
     @staticmethod
-    def union(plans: list[Plan], /) -> Plan: ...
+    def union(plans: list[Plan]) -> Plan: ...
     @staticmethod
-    def literal(values: list[Any], /) -> Plan: ...
+    def literal(values: list[Any]) -> Plan: ...
     @staticmethod
     def named_tuple(
         class_: type, tag: str, fields: list[tuple[str, Plan]], defaults: dict[str, Any], /
     ) -> Plan: ...
     @staticmethod
-    def typed_dict(fields: list[tuple[str, Plan]], required: list[str], /) -> Plan: ...
+    def typed_dict(fields: list[tuple[str, Plan]], required: list[str]) -> Plan: ...
     @staticmethod
     def object(
         class_: type,
         tag: str,
         fields: list[tuple[str, Plan]],
         parameters: list[tuple[str, str, bool, str]] | None,
-        /,
         *,
         direct: bool,
         slots: list[str],
@@ -275,13 +293,14 @@ class Plan:
         frozen: bool,
     ) -> Plan: ...
     @staticmethod
-    def model(class_: type, tag: str, make: Callable[[Any], Any], /) -> Plan: ...
+    def model(class_: type, tag: str, make: Callable[[Any], Any]) -> Plan: ...
     @staticmethod
-    def refused(reason: str, /) -> Plan: ...
+    def refused(reason: str) -> Plan: ...
     @staticmethod
     def later() -> Plan: ...
-    def fill(self, plan: Plan, /) -> None: ...
+    def fill(self, plan: Plan) -> None: ...
 
+@final
 class CallPlan:
     """The parameters of a function with their plans. `pymq._plans.call_plan` makes them."""
 
@@ -290,7 +309,6 @@ class CallPlan:
         name: str,
         signature: Signature,
         parameters: list[tuple[str, Plan, bool]],
-        /,
         *,
         positional_only: int,
         positional: int,
@@ -307,6 +325,7 @@ class CallPlan:
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises `TypeError` if the function cannot be called like this."""
 
+@final
 class Encoding:
     """How values of one class are written. `pymq._types.encoding_for` makes them."""
 
@@ -315,13 +334,13 @@ class Encoding:
         shape: str,
         tag: str | None,
         root: str,
-        /,
         *,
         call: Callable[[Any], str] | None = None,
         dicts: list[str] = ...,
         slots: list[str] = ...,
     ) -> Encoding: ...
 
+@disjoint_base
 class CodecCore:
     """Encodes and decodes values. `pymq._codec.Codec` is what the package uses."""
 

@@ -56,7 +56,7 @@ __all__ = [
     "unsubscribe",
 ]
 
-logger = logging.getLogger("pymq")
+logger: logging.Logger = logging.getLogger("pymq")
 
 T = TypeVar("T")
 P = ParamSpec("P")

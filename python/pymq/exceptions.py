@@ -51,9 +51,16 @@ class NoSuchRemoteError(RpcException):
 class ProviderLostError(RemoteInvocationError):
     """The provider died, or fell silent, while it ran the call."""
 
+    def __str__(self) -> str:
+        return str(self.args[-1]) if self.args else ""
+
 
 class CallTimeoutError(RemoteInvocationError, TimeoutError):
     """The call took longer than its timeout; the function may still run, or have run."""
+
+    # Without it, `OSError` takes the first two arguments for a number and its words.
+    def __str__(self) -> str:
+        return str(self.args[-1]) if self.args else ""
 
 
 class ClosedError(PymqError):

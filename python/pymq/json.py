@@ -24,8 +24,8 @@ __all__ = [
     "loads",
 ]
 
-dumps = json.dumps
-loads = json.loads
+dumps: Callable[..., str] = json.dumps
+loads: Callable[..., Any] = json.loads
 
 _PLAIN = (bool, int, float, str, bytes)
 _codec = Codec()

@@ -21,7 +21,7 @@ from pymq.provider.simple import SimpleEventBus
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "interop"))
 
-from rig import Server  # noqa: E402
+from rig import Server
 
 #: Nothing here takes as long; it ends a test that hangs.
 HANG_GUARD = 60.0
@@ -33,6 +33,13 @@ TRANSPORTS = ("memory", "redis")
 def redis_server() -> Iterator[Server]:
     with Server() as server:
         yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: Server) -> str:
+    """The address of the tests' own redis-server, emptied."""
+    redis_server.command("FLUSHALL")
+    return redis_server.url
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -89,9 +96,7 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     pymq.shutdown()
     left = [
-        thread
-        for thread in set(threading.enumerate()) - before
-        if thread.name.startswith("pymq-")
+        thread for thread in set(threading.enumerate()) - before if thread.name.startswith("pymq-")
     ]
     for thread in left:
         thread.join(HANG_GUARD)

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
+use crate::codec;
 use crate::error::{Error, Result};
 use crate::name::Namespace;
 use crate::queue::{ByteQueue, Queue};
@@ -82,7 +83,8 @@ impl Bus {
     /// # Errors
     /// `Encode`, and those of the connection; after `Ambiguous` it may have been published.
     pub async fn publish<E: Event>(&self, event: &E) -> Result<Option<usize>> {
-        self.topic::<E>(E::TOPIC).publish(event).await
+        let payload = codec::encode(E::TOPIC, event)?;
+        self.publish_bytes(E::TOPIC, payload).await
     }
 
     /// Subscribes to a type's topic; the next event published is seen.

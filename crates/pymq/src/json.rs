@@ -80,6 +80,29 @@ fn unquoted(quoted: &[u8]) -> Cow<'_, str> {
     }
 }
 
+/// How many bytes mean nothing of their own inside a string, counted in whole words of eight as long
+/// as those go: most of what is scanned is the inside of strings.
+fn plain(text: &[u8]) -> usize {
+    const EACH: u64 = u64::MAX / 255;
+    const HIGH: u64 = EACH << 7;
+    /// The high bit of the first byte that is less than `least` (at most 128), and of some behind it.
+    const fn less(word: u64, least: u64) -> u64 {
+        word.wrapping_sub(EACH * least) & !word & HIGH
+    }
+    let mut at = 0;
+    while let Some(eight) = text[at..].first_chunk() {
+        let word = u64::from_le_bytes(*eight);
+        let quote = less(word ^ (EACH * b'"' as u64), 1);
+        let backslash = less(word ^ (EACH * b'\\' as u64), 1);
+        let special = less(word, 0x20) | quote | backslash;
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at
+}
+
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
@@ -190,6 +213,7 @@ impl<'a> Scanner<'a> {
     fn quoted(&mut self) -> Checked<()> {
         self.at += 1;
         loop {
+            self.at += plain(&self.text[self.at..]);
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => self.escape()?,
@@ -322,6 +346,18 @@ mod tests {
             "1e400",
         ] {
             assert_eq!(document(text.as_bytes()), Ok(text.trim().as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_string_is_passed_over_up_to_the_first_byte_that_means_something() {
+        for (place, byte) in (0..24).flat_map(|place| (0..=255).map(move |byte| (place, byte))) {
+            for around in [b'a', 0x80, 0xff, b'#', b']'] {
+                let mut text = [around; 24];
+                text[place] = byte;
+                let means = matches!(byte, b'"' | b'\\' | 0..=0x1f);
+                assert_eq!(plain(&text), if means { place } else { 24 }, "{byte} at {place}");
+            }
         }
     }
 

@@ -61,7 +61,8 @@ impl Namespace {
 
     /// A caller's inbox.
     pub(crate) fn inbox(&self, caller: Id) -> Address {
-        Address { name: format!("{}inbox:{caller}", self.ours), form: Form::Inbox }
+        let name = [&self.ours, "inbox:", caller.text(&mut [0; 32])].concat();
+        Address { name, form: Form::Inbox }
     }
 
     /// The list on which a provider answers a caller of the original.
@@ -97,6 +98,16 @@ impl Id {
         Self(Uuid::new_v4())
     }
 
+    /// Its 32 hexadecimal digits, written into `buffer`.
+    pub(crate) fn text(self, buffer: &mut [u8; 32]) -> &str {
+        self.0.simple().encode_lower(buffer)
+    }
+
+    /// The list on which a caller of the original would await the answers to this call.
+    pub(crate) fn reply_list(self) -> String {
+        ["__rpc_", self.0.hyphenated().encode_lower(&mut [0; 36])].concat()
+    }
+
     /// The identity that [`Display`](fmt::Display) wrote: 32 lower-case hexadecimal digits.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         (text.len() == 32).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
@@ -105,7 +116,7 @@ impl Id {
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.simple())
+        f.write_str(self.text(&mut [0; 32]))
     }
 }
 

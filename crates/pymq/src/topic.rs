@@ -122,9 +122,8 @@ impl<T: DeserializeOwned> Stream for Events<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
         let next = ready!(self.inner.poll_next(context));
-        Poll::Ready(next.map(|message| {
-            message.and_then(|(topic, message)| codec::decode(&topic, &message.payload))
-        }))
+        let topic = &self.inner.filter;
+        Poll::Ready(next.map(|message| codec::decode(topic, &message?.payload)))
     }
 }
 
@@ -166,9 +165,9 @@ impl<T: DeserializeOwned> Stream for PatternEvents<T> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = ready!(self.inner.poll_next(context));
         Poll::Ready(next.map(|message| {
-            let (topic, message) = message?;
-            let value = codec::decode(&topic, &message.payload)?;
-            Ok((topic, value))
+            let Message { topic, payload, .. } = message?;
+            let topic = self.inner.bus.namespace().strip(&topic).unwrap_or(&topic);
+            Ok((topic.to_owned(), codec::decode(topic, &payload)?))
         }))
     }
 }
@@ -193,13 +192,10 @@ impl TypedSubscription {
         Ok(Self { subscription, filter, bus })
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(String, Message)>>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message>>> {
         let arrival = ready!(self.subscription.messages().poll_recv(context));
         Poll::Ready(arrival.map(|arrival| match arrival {
-            Arrival::Message(message) => {
-                let topic = self.bus.namespace().strip(&message.topic).unwrap_or(&message.topic);
-                Ok((topic.to_owned(), message))
-            }
+            Arrival::Message(message) => Ok(message),
             Arrival::Lagged(missed) => Err(self.missed(format!(
                 "{missed} events were missed: this subscriber is slower than they come"
             ))),

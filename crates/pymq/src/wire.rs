@@ -5,7 +5,7 @@
 //! top-level key they do not know; control messages travel on channels of ours only. Values inside
 //! are spans of JSON that this module never looks into.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -179,12 +179,13 @@ impl Request {
         text.extend_from_slice(b", ");
         text.extend_from_slice(keywords);
         if let Some(RequestExtension { call, inbox, left }) = &self.ours {
-            let mut extension = format!(r#", {{"id": "{call}", "inbox": "{inbox}""#);
+            put_id(&mut text, br#", {"id": ""#, *call);
+            put_id(&mut text, br#"", "inbox": ""#, *inbox);
+            text.push(b'"');
             if let Some(left) = left {
-                let _ = write!(extension, r#", "left": {}"#, left.as_millis());
+                text.extend_from_slice(format!(r#", "left": {}"#, left.as_millis()).as_bytes());
             }
-            extension.push('}');
-            text.extend_from_slice(extension.as_bytes());
+            text.push(b'}');
         }
         finish(text, REQUEST_TYPE)
     }
@@ -210,11 +211,11 @@ impl Response {
         put_string(&mut text, type_name);
         text.extend_from_slice(if *failed { b", true" } else { b", false" });
         if let Some(ResponseExtension { call, provider, kind }) = &self.ours {
-            let extension = format!(
-                r#", {{"id": "{call}", "provider": "{provider}", "kind": "{}"}}"#,
-                kind.word()
-            );
-            text.extend_from_slice(extension.as_bytes());
+            put_id(&mut text, br#", {"id": ""#, *call);
+            put_id(&mut text, br#"", "provider": ""#, *provider);
+            text.extend_from_slice(br#"", "kind": ""#);
+            text.extend_from_slice(kind.word().as_bytes());
+            text.extend_from_slice(br#""}"#);
         }
         finish(text, RESPONSE_TYPE)
     }
@@ -222,9 +223,9 @@ impl Response {
     /// # Errors
     /// `Decode` for anything but a response of the original's shape.
     pub(crate) fn decode(text: &Bytes) -> Result<Self> {
-        let envelope = Envelope::open(text, "response")?;
-        envelope.expect(RESPONSE_TYPE)?;
-        let [function, value, type_name, failed, rest @ ..] = envelope.tuple.as_slice() else {
+        let message = Members::of(text, "response")?;
+        let tuple = message.tuple(RESPONSE_TYPE)?;
+        let [function, value, type_name, failed, rest @ ..] = tuple.as_slice() else {
             return Err(Error::decode("response", "expected four elements"));
         };
         Ok(Self {
@@ -232,7 +233,7 @@ impl Response {
             outcome: Outcome {
                 value: text.slice_ref(value),
                 type_name: field(type_name, "response", "the result's type")?,
-                types: envelope.types.and_then(|types| child(types, "1")).map(Bytes::from),
+                types: message.get(TYPES).and_then(|types| child(types, "1")).map(Bytes::from),
                 failed: *failed == b"true",
             },
             ours: rest.first().and_then(|extension| ResponseExtension::decode(extension)),
@@ -284,15 +285,13 @@ impl ToProvider {
     /// # Errors
     /// `Decode` for anything but a request of the original's shape or a control message of ours.
     pub(crate) fn decode(text: &Bytes) -> Result<Self> {
-        let document = checked(text, "request")?;
-        let members = json::members(document)
-            .ok_or_else(|| Error::decode("request", "expected an object"))?;
-        let get = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw);
-        let Some(kind) = get("kind").and_then(json::string) else {
-            return Request::decode(text).map(Self::Request);
+        let message = Members::of(text, "request")?;
+        let Some(kind) = message.get("kind").and_then(json::string) else {
+            return Request::decode(text, &message).map(Self::Request);
         };
         let id = |key: &str| {
-            get(key)
+            message
+                .get(key)
                 .and_then(json::string)
                 .and_then(|text| Id::parse(&text))
                 .ok_or_else(|| Error::decode("control message", "an identity is missing"))
@@ -306,14 +305,12 @@ impl ToProvider {
 }
 
 impl Request {
-    fn decode(text: &Bytes) -> Result<Self> {
-        let envelope = Envelope::open(text, "request")?;
-        envelope.expect(REQUEST_TYPE)?;
-        let [function, reply_list, positional, keywords, rest @ ..] = envelope.tuple.as_slice()
-        else {
+    fn decode(text: &Bytes, message: &Members<'_>) -> Result<Self> {
+        let tuple = message.tuple(REQUEST_TYPE)?;
+        let [function, reply_list, positional, keywords, rest @ ..] = tuple.as_slice() else {
             return Err(Error::decode("request", "expected four elements"));
         };
-        let types = envelope.types.and_then(|types| {
+        let types = message.get(TYPES).and_then(|types| {
             let mut moved = Vec::new();
             put_moved_types(&mut moved, types, &[("2", "0"), ("3", "1")]);
             (moved != b"{}").then(|| Bytes::from(moved))
@@ -331,29 +328,31 @@ impl Request {
     }
 }
 
-/// The parts of a tagged tuple.
-struct Envelope<'a> {
+/// The members of a message, found once.
+struct Members<'a> {
     what: &'static str,
-    tag: Option<&'a [u8]>,
-    types: Option<&'a [u8]>,
-    tuple: Vec<&'a [u8]>,
+    members: Vec<(Cow<'a, str>, &'a [u8])>,
 }
 
-impl<'a> Envelope<'a> {
-    fn open(text: &'a Bytes, what: &'static str) -> Result<Self> {
+impl<'a> Members<'a> {
+    fn of(text: &'a Bytes, what: &'static str) -> Result<Self> {
         let document = checked(text, what)?;
         let members =
             json::members(document).ok_or_else(|| Error::decode(what, "expected an object"))?;
-        let get = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw);
-        let tuple = get(OBJECT)
-            .and_then(json::elements)
-            .ok_or_else(|| Error::decode(what, "expected an array under \"__obj\""))?;
-        Ok(Self { what, tag: get(TYPE), types: get(TYPES), tuple })
+        Ok(Self { what, members })
     }
 
-    fn expect(&self, tag: &'static str) -> Result<()> {
-        match self.tag.and_then(json::string) {
-            Some(found) if found == tag => Ok(()),
+    fn get(&self, key: &str) -> Option<&'a [u8]> {
+        self.members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw)
+    }
+
+    /// The elements of a tuple with that tag.
+    fn tuple(&self, tag: &'static str) -> Result<Vec<&'a [u8]>> {
+        let tuple = self.get(OBJECT).and_then(json::elements);
+        let tuple =
+            tuple.ok_or_else(|| Error::decode(self.what, "expected an array under \"__obj\""))?;
+        match self.get(TYPE).and_then(json::string) {
+            Some(found) if found == tag => Ok(tuple),
             _ => Err(Error::decode(self.what, format!("expected \"__type\": \"{tag}\""))),
         }
     }
@@ -369,7 +368,7 @@ fn checked<'a>(text: &'a Bytes, what: &'static str) -> Result<&'a [u8]> {
 
 fn field(raw: &[u8], what: &'static str, name: &str) -> Result<String> {
     json::string(raw)
-        .map(std::borrow::Cow::into_owned)
+        .map(Cow::into_owned)
         .ok_or_else(|| Error::decode(what, format!("{name} is not a string")))
 }
 
@@ -415,6 +414,11 @@ fn put_moved_types(text: &mut Vec<u8>, types: &[u8], moves: &[(&str, &str)]) {
         }
     }
     text.push(b'}');
+}
+
+fn put_id(text: &mut Vec<u8>, before: &[u8], id: Id) {
+    text.extend_from_slice(before);
+    text.extend_from_slice(id.text(&mut [0; 32]).as_bytes());
 }
 
 fn put_key(text: &mut Vec<u8>, key: &str) {

@@ -42,7 +42,7 @@ __all__ = [
     "invoke_function",
 ]
 
-logger = logging.getLogger("pymq")
+logger: logging.Logger = logging.getLogger("pymq")
 
 inspect_listener = event_channel
 get_remote_name = remote_name

@@ -36,7 +36,7 @@ class RedisConfig:
         #: The live client, if one was given.
         self.rds: Any = args[0] if args and hasattr(args[0], "connection_pool") else None
         #: The address that the arguments name; it may hold a password.
-        self.url = _address.from_arguments(args, kwargs)
+        self.url: str = _address.from_arguments(args, kwargs)
 
     def get_redis(self) -> Any:
         """A client of redis-py for the same server; needs that package."""
@@ -78,7 +78,7 @@ class RedisEventBus(NativeEventBus):
         self.namespace = namespace
         self.dispatcher = dispatcher
         #: What every key and channel of users begins with.
-        self.channel_prefix = f"{_PREFIX}{namespace}:"
+        self.channel_prefix: str = f"{_PREFIX}{namespace}:"
         self._config = config
         self._rds: Any = config.rds
 

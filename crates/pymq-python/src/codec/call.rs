@@ -138,14 +138,14 @@ pub(super) fn encode<'py>(
     let mut tree = Branch::named(&encoder.types);
     let mut part = |encoder: &mut Encoder<'_, 'py>, index: usize, root: &str| {
         let key = ChildKey::Index(index);
-        let mark = tree.begin(&mut encoder.types, key);
+        let start = encoder.types.len();
         let written = match index {
             0 => encoder.tuple(args, None),
             _ => encoder.dict(kwargs, None),
         };
         let is_node =
             written.map_err(|fault| encoder.explain(fault).into_encode_error(py, root))?;
-        tree.end(&mut encoder.types, key, mark, is_node);
+        tree.end(&mut encoder.types, key, start, is_node);
         Ok::<_, PyErr>(std::mem::take(&mut encoder.out))
     };
     let (args, kwargs) = (part(&mut encoder, 0, "args")?, part(&mut encoder, 1, "kwargs")?);

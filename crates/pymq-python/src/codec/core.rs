@@ -13,6 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 
 use super::call::{self, CallPlan};
 use super::decode::Decoder;
+use super::encode::Buffers;
 use super::encoding::Encoding;
 use super::fault::Result;
 use super::message;
@@ -39,6 +40,7 @@ pub struct CodecCore {
     tags: Mutex<(u64, HashMap<String, Py<Plan>>)>,
     /// Messages of one kind have the same tree, so it is read once.
     trees: Mutex<HashMap<Box<[u8]>, Arc<Node>>>,
+    buffers: Mutex<Option<Buffers>>,
 }
 
 /// Trees that are kept, and the size of the largest.
@@ -107,6 +109,7 @@ impl CodecCore {
             hooks: Hooks { encoding, resolve, unknown, loads, dumps },
             tags: Mutex::new((0, HashMap::new())),
             trees: Mutex::new(HashMap::new()),
+            buffers: Mutex::new(None),
         }
     }
 
@@ -215,6 +218,15 @@ impl CodecCore {
         let plan = plan.cast_into::<Plan>().map_err(PyErr::from)?.unbind();
         lock(&self.tags).1.insert(tag.to_owned(), plan.clone_ref(py));
         Ok(Some(plan))
+    }
+
+    /// The memory of the last encoder, unless another has it.
+    pub(super) fn buffers(&self) -> Buffers {
+        lock(&self.buffers).take().unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, buffers: Buffers) {
+        *lock(&self.buffers) = Some(buffers);
     }
 
     /// A types tree that has been read before.

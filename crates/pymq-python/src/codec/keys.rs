@@ -10,10 +10,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
 
-use super::encode::{Encoder, Entries};
+use super::encode::Encoder;
 use super::encoding::{Shape, Tag};
 use super::fault::{Fault, Result, Step};
 use super::node::{Branch, ChildKey};
+use super::walk::Entries;
 
 /// Behind the class in a tag: the dict is written as pairs.
 pub(super) const PAIRS: &str = "*";
@@ -162,9 +163,9 @@ fn pairs<'py>(
             encoder.out.push(b',');
         }
         let at = ChildKey::Index(index);
-        let mark = branch.begin(&mut encoder.types, at);
+        let start = encoder.types.len();
         let is_node = pair(encoder, &key, &value).map_err(|fault| fault.at(Step::Index(index)))?;
-        branch.end(&mut encoder.types, at, mark, is_node);
+        branch.end(&mut encoder.types, at, start, is_node);
         index += 1;
     }
     encoder.out.push(b']');

@@ -101,7 +101,10 @@ fn common_root<'py>(
     encoder: &mut Encoder<'_, 'py>,
     list: &Bound<'py, PyList>,
 ) -> Result<Option<Vec<u8>>> {
-    let Ok(first) = list.get_item(0) else { return Ok(None) };
+    if list.is_empty() {
+        return Ok(None);
+    }
+    let first = list.get_item(0)?;
     let class = first.get_type();
     let root = if first.cast_exact::<PyTuple>().is_ok() {
         b"\"tuple\"".to_vec()

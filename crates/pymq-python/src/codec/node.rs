@@ -47,12 +47,6 @@ pub(super) struct Branch {
     pub(super) leaf_class: Option<usize>,
 }
 
-/// Where a child's node begins, between `begin` and `end`.
-pub(super) struct Mark {
-    before: usize,
-    start: usize,
-}
-
 impl Branch {
     /// For an object's fields, each of which has its own entry.
     pub(super) fn named(types: &[u8]) -> Self {
@@ -80,38 +74,38 @@ impl Branch {
         }
     }
 
-    pub(super) fn begin(&self, types: &mut Vec<u8>, key: ChildKey<'_>) -> Mark {
-        let before = types.len();
-        if self.may_share() {
-            types.extend_from_slice(b"{\"*\":");
-        } else {
-            write_key(types, if self.open { b',' } else { b'{' }, key);
-        }
-        Mark { before, start: types.len() }
-    }
-
-    /// Keeps what was written since `begin` if it `is_node`, and only if it says something new.
-    /// Says whether it is the shared node now, and a mere tag.
+    /// Puts a child's node, which was written from `start` on, under its key, if there is one and
+    /// it says something new. Says whether it is the shared node now, and a mere tag.
     pub(super) fn end(
         &mut self,
         types: &mut Vec<u8>,
         key: ChildKey<'_>,
-        mark: Mark,
+        start: usize,
         is_node: bool,
     ) -> bool {
         if !is_node {
-            types.truncate(mark.before);
             self.plain(types, key);
             return false;
         }
-        let shared = self.may_share();
-        if shared {
-            self.each = Some((mark.start, types.len()));
-        } else if self.each.is_some_and(|(from, to)| types[from..to] == types[mark.start..]) {
-            types.truncate(mark.before);
+        if self.each.is_some_and(|(from, to)| types[from..to] == types[start..]) {
+            types.truncate(start);
+            return false;
         }
+        let shared = self.shares && !self.open && !self.plain;
+        let end = types.len();
+        if shared {
+            types.extend_from_slice(b"{\"*\":");
+        } else {
+            write_key(types, if self.open { b',' } else { b'{' }, key);
+        }
+        // The key belongs in front. Most children have no node, so it is not written beforehand.
+        let prefix = types.len() - end;
+        types[start..].rotate_right(prefix);
         self.open = true;
-        shared && types[mark.start] == b'"'
+        if shared {
+            self.each = Some((start + prefix, types.len()));
+        }
+        shared && types[start + prefix] == b'"'
     }
 
     /// Closes the node; `own` is the container's tag as JSON. Says whether there is a node.
@@ -130,10 +124,6 @@ impl Branch {
             }
         }
         true
-    }
-
-    fn may_share(&self) -> bool {
-        self.shares && !self.open && !self.plain
     }
 }
 

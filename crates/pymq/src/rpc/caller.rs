@@ -11,7 +11,6 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
-use uuid::Uuid;
 
 use super::directory::{Choice, Directory, Lookup};
 use super::pending::{Pending, Waiting};
@@ -136,11 +135,13 @@ impl Caller {
         deadline: Option<Instant>,
     ) -> Request {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // One identity is enough: to draw two costs more than to write them.
+        let call = Id::random();
         Request {
             function: function.to_owned(),
-            reply_list: format!("__rpc_{}", Uuid::new_v4()),
+            reply_list: call.reply_list(),
             arguments,
-            ours: Some(RequestExtension { call: Id::random(), inbox: self.me, left }),
+            ours: Some(RequestExtension { call, inbox: self.me, left }),
         }
     }
 
@@ -345,14 +346,14 @@ pub(super) fn finished(response: Response) -> Option<Reply> {
 }
 
 /// Cancels a call at its provider unless it ended by itself.
-struct CancelOnDrop<'a>(Option<(&'a Caller, &'a str, Id)>);
+pub(super) struct CancelOnDrop<'a>(Option<(&'a Caller, &'a str, Id)>);
 
 impl<'a> CancelOnDrop<'a> {
-    fn new(caller: &'a Caller, topic: &'a str, call: Id) -> Self {
+    pub(super) fn new(caller: &'a Caller, topic: &'a str, call: Id) -> Self {
         Self(Some((caller, topic, call)))
     }
 
-    fn disarm(mut self) {
+    pub(super) fn disarm(mut self) {
         self.0 = None;
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
-use super::caller::{Caller, finished, no_such_remote};
+use super::caller::{Caller, CancelOnDrop, finished, no_such_remote};
 use super::pending::Waiting;
 use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
 use crate::error::{Error, ErrorKind, Result};
@@ -59,12 +59,15 @@ impl Caller {
             (None, 0) => None,
             (None, _) => Some(Instant::now() + options.legacy_grace),
         };
+        let marker = gathering.marker.clone();
+        let cancel = CancelOnDrop::new(self, &marker, gathering.waiting.call());
         while !gathering.complete(originals_until) {
             let over = gathering.advance(self, deadline, originals_until).await?;
             if over {
                 break;
             }
         }
+        cancel.disarm();
         Ok(gathering.conclude(self))
     }
 

@@ -1,9 +1,9 @@
 //! What a provider knows of the calls it was given: those that run, and replies it still keeps.
 //!
-//! Each identity runs once: a request that comes again meets its running call, or the kept reply.
-//! Replies are kept for a minute, and no more than 16 MiB of them.
+//! Each identity runs once: a request that comes again meets its running call, or the reply that
+//! [`kept`](super::kept) still has.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,11 +11,10 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{ACK_AFTER, BEAT_EVERY, REPLIES_KEPT};
+use super::kept::Kept;
+use super::{ACK_AFTER, BEAT_EVERY};
 use crate::name::Id;
 use crate::wire::ResponseKind;
-
-const KEPT_BYTES: usize = 16 << 20;
 
 /// Whether the caller still waits; shared by a call and its provider.
 #[derive(Debug, Default)]
@@ -46,9 +45,7 @@ impl Cancellation {
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     running: HashMap<Id, Running>,
-    kept: HashMap<Id, Bytes>,
-    oldest: VecDeque<(Instant, Id, usize)>,
-    kept_bytes: usize,
+    kept: Kept,
 }
 
 #[derive(Debug)]
@@ -73,8 +70,8 @@ pub(super) enum Seen {
 
 impl InFlight {
     pub(super) fn see(&mut self, call: Id, inbox: Id) -> Seen {
-        if let Some(reply) = self.kept.get(&call) {
-            return Seen::Done(reply.clone());
+        if let Some(reply) = self.kept.get(call) {
+            return Seen::Done(reply);
         }
         if self.running.contains_key(&call) {
             return Seen::Running;
@@ -95,20 +92,9 @@ impl InFlight {
     }
 
     /// Notes that a call is over, and keeps its reply.
-    pub(super) fn finish(&mut self, call: Id, reply: Bytes) {
+    pub(super) fn finish(&mut self, call: Id, reply: &[u8]) {
         self.running.remove(&call);
-        let now = Instant::now();
-        self.kept_bytes += reply.len();
-        self.oldest.push_back((now, call, reply.len()));
-        self.kept.insert(call, reply);
-        while let Some((since, oldest, size)) = self.oldest.front().copied() {
-            if now - since < REPLIES_KEPT && self.kept_bytes <= KEPT_BYTES {
-                break;
-            }
-            self.oldest.pop_front();
-            self.kept.remove(&oldest);
-            self.kept_bytes -= size;
-        }
+        self.kept.keep(call, reply);
     }
 
     /// Cancels a call; what it still answers goes nowhere.
@@ -143,6 +129,8 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use super::super::REPLIES_KEPT;
+    use super::super::kept::KEPT_BYTES;
     use super::*;
 
     #[tokio::test]
@@ -150,7 +138,7 @@ mod tests {
         let (mut calls, call, inbox) = (InFlight::default(), Id::random(), Id::random());
         assert!(matches!(calls.see(call, inbox), Seen::New(_)));
         assert!(matches!(calls.see(call, inbox), Seen::Running));
-        calls.finish(call, Bytes::from_static(b"reply"));
+        calls.finish(call, b"reply");
         assert!(matches!(calls.see(call, inbox), Seen::Done(reply) if reply == "reply"));
         assert!(calls.is_idle());
     }
@@ -173,12 +161,12 @@ mod tests {
     async fn kept_replies_are_bounded_by_time_and_size() {
         let mut calls = InFlight::default();
         let (old, large) = (Id::random(), Id::random());
-        calls.finish(old, Bytes::from_static(b"old"));
+        calls.finish(old, b"old");
         tokio::time::advance(REPLIES_KEPT).await;
-        calls.finish(large, Bytes::from(vec![0; KEPT_BYTES]));
+        calls.finish(large, &vec![0; KEPT_BYTES]);
         assert!(matches!(calls.see(old, Id::random()), Seen::New(_)));
         assert!(matches!(calls.see(large, Id::random()), Seen::Done(_)));
-        calls.finish(Id::random(), Bytes::from_static(b"one more"));
+        calls.finish(Id::random(), b"one more");
         assert!(matches!(calls.see(large, Id::random()), Seen::New(_)));
     }
 }

@@ -19,6 +19,7 @@ mod directory;
 mod function;
 mod gather;
 mod in_flight;
+mod kept;
 mod pending;
 mod provider;
 mod service;

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::in_flight::{Cancellation, InFlight, Seen};
-use super::{REPLIES_KEPT, REPLY_LIST_KEPT};
+use super::{ACK_AFTER, REPLIES_KEPT, REPLY_LIST_KEPT};
 use crate::error::Result;
 use crate::name::{self, Address, Id, Namespace};
 use crate::transport::{
@@ -72,7 +72,7 @@ impl Provider {
             end: tokio::sync::Notify::new(),
             ended: tokio::sync::watch::Sender::new(false),
         });
-        let task = runtime.spawn(attend(Arc::clone(&desk), subscription));
+        let task = runtime.spawn(attend(Ending(Arc::clone(&desk)), subscription));
         Ok(Self { calls, desk, task })
     }
 
@@ -158,20 +158,35 @@ impl Drop for Provider {
 }
 
 /// Reads everything that arrives for a provider until it ends.
-async fn attend(desk: Arc<Desk>, mut subscription: Subscription) {
-    let ending = Ending(&desk);
+async fn attend(ending: Ending, mut subscription: Subscription) {
+    let desk = Arc::clone(&ending.0);
+    // Never later than the first sign of life that is due; to look for that at each message would
+    // be to look at all calls that run.
+    let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
+    let mut armed = false;
     loop {
-        let due = desk.lock().next_due();
         // All cancel-safe: a mailbox, a notification, a timer.
         tokio::select! {
             biased;
             () = desk.end.notified() => break,
             arrival = subscription.recv() => match arrival {
-                Some(Arrival::Message(message)) => desk.receive(&message.payload),
+                Some(Arrival::Message(message)) => {
+                    desk.receive(&message.payload);
+                    let soonest = Instant::now() + ACK_AFTER;
+                    if !armed || alarm.deadline() > soonest {
+                        alarm.as_mut().reset(soonest);
+                        armed = true;
+                    }
+                }
                 Some(Arrival::Gap | Arrival::Lagged(_)) => {}
                 None => break,
             },
-            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => desk.show_life(),
+            () = &mut alarm, if armed => {
+                desk.show_life();
+                let due = desk.lock().next_due();
+                armed = due.is_some();
+                alarm.as_mut().reset(due.unwrap_or_else(Instant::now));
+            }
         }
     }
     if let Err(error) = subscription.end().await {
@@ -181,10 +196,10 @@ async fn attend(desk: Arc<Desk>, mut subscription: Subscription) {
     desk.finish_running().await;
 }
 
-/// Tells whoever takes the calls that there are no more, even if the task ends with its runtime.
-struct Ending<'a>(&'a Desk);
+/// Tells whoever takes the calls that there are no more, even if the task never ran.
+struct Ending(Arc<Desk>);
 
-impl Drop for Ending<'_> {
+impl Drop for Ending {
     fn drop(&mut self) {
         self.0.calls.close();
         self.0.ended.send_replace(true);
@@ -321,7 +336,7 @@ impl ReplyTo {
                 let extension =
                     ResponseExtension { call, provider: desk.id, kind: ResponseKind::Result };
                 let reply = Response { function, outcome, ours: Some(extension) }.encode();
-                desk.lock().finish(call, reply.clone());
+                desk.lock().finish(call, &reply);
                 desk.send(desk.namespace.inbox(inbox), reply);
             }
             Target::List(address) => {

@@ -1,0 +1,118 @@
+"""Events between several buses."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pymq
+from conftest import Box
+
+if TYPE_CHECKING:
+    from nowhere import Unknown  # type: ignore[import-not-found]
+
+Connect = Callable[..., pymq.NativeEventBus]
+
+
+@dataclass
+class Animal:
+    name: str
+
+
+@dataclass
+class Dog(Animal):
+    tricks: list[str]
+
+
+class Callable_:
+    def __init__(self, box: Box) -> None:
+        self.box = box
+
+    def __call__(self, event: Animal) -> None:
+        self.box.put(event)
+
+
+def test_what_subscribe_has_returned_from_sees_the_next_event(connect: Connect, box: Box) -> None:
+    publisher, subscriber = connect(), connect()
+    for n in range(50):
+        subscriber.subscribe(box.put, f"topic {n}")
+        assert publisher.publish(n, f"topic {n}") == 1
+        assert box.take(n + 1)[-1] == n
+        subscriber.unsubscribe(box.put, f"topic {n}")
+        assert publisher.publish(n, f"topic {n}") == 0
+
+
+def test_a_subclass_arrives_as_what_it_is(bus: pymq.NativeEventBus, box: Box) -> None:
+    def on_animal(event: Animal) -> None:
+        box.put(event)
+
+    bus.subscribe(on_animal)
+    bus.publish(Dog("Rex", ["sit"]), f"{__name__}.Animal")
+    assert box.take(1) == [Dog("Rex", ["sit"])]
+
+
+def test_all_kinds_of_callables_can_subscribe(bus: pymq.NativeEventBus, box: Box) -> None:
+    def with_prefix(prefix: str, event: Animal) -> None:
+        box.put((prefix, event))
+
+    bus.subscribe(Callable_(box))
+    bus.subscribe(functools.partial(with_prefix, "got"))
+    assert bus.publish(Animal("cat")) in (1, 2)
+    assert sorted(box.take(2), key=str) == [("got", Animal("cat")), Animal("cat")]
+
+
+def test_a_hint_that_cannot_be_resolved_needs_a_channel(bus: pymq.NativeEventBus, box: Box) -> None:
+    def on_unknown(event: Unknown) -> None:
+        box.put(event)
+
+    with pytest.raises(ValueError, match=r"'Unknown'.*cannot be resolved"):
+        bus.subscribe(on_unknown)
+    bus.subscribe(on_unknown, "news")
+    bus.publish({"a": 1}, "news")
+    assert box.take(1) == [{"a": 1}]
+
+
+def test_namespaces_do_not_hear_each_other(connect: Connect, box: Box) -> None:
+    here, there = connect(), connect(namespace="other")
+    here.subscribe(box.put, "*", pattern=True)
+    assert there.publish("hello", "news") == 0
+    there.queue("jobs").put(1)
+    assert here.queue("jobs").empty()
+    here.publish("here", "news")
+    assert box.take(1) == ["here"]
+
+
+def test_what_cannot_be_sent_raises_at_the_sender(bus: pymq.NativeEventBus) -> None:
+    with pytest.raises(TypeError, match=r"\"a\""):
+        bus.publish({"a": object()}, "news")
+
+
+def test_trust_and_strictness_are_the_buss(connect: Connect, box: Box) -> None:
+    strict = connect(trust="declared", strict=True)
+    lenient = connect()
+    raw = b'{"x": 1, "__type": "somewhere.Unheard"}'
+    for bus in (strict, lenient):
+        bus.queue("jobs")._handle.native.put([raw], True, None)
+    with pytest.raises(pymq.DecodeError):
+        strict.queue("jobs").get()
+    assert lenient.queue("jobs").get() == {"x": 1}
+
+
+def test_capabilities_are_told(bus: pymq.NativeEventBus) -> None:
+    assert set(bus.capabilities) == {"receiver_count", "cross_process", "durable", "originals"}
+
+
+def test_address_and_environment_choose_the_bus(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.delenv("PYMQ_URL", raising=False)
+    with pymq.connect() as bus:
+        assert not bus.capabilities["cross_process"]
+    monkeypatch.setenv("PYMQ_URL", url)
+    made: Any = pymq.init()
+    with pymq.connect() as other:
+        other.queue("jobs").put("same place")
+        assert made.queue("jobs").get(timeout=60) == "same place"
+    pymq.shutdown()

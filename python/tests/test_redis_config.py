@@ -1,0 +1,130 @@
+"""What `RedisConfig` takes, and which server it means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import pymq
+from conftest import Server
+from pymq.provider.redis import RedisConfig, RedisEventBus, RedisQueue
+
+ADDRESSES: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
+    ((), {}, "redis://localhost:6379/0"),
+    (("host", 1, 2, "s/e:cret"), {}, "redis://:s%2Fe%3Acret@host:1/2"),
+    ((), {"host": "::1", "db": 3}, "redis://[::1]:6379/3"),
+    ((), {"username": "me", "password": "p"}, "redis://me:p@localhost:6379/0"),
+    ((), {"client_name": "a b"}, "redis://localhost:6379/0?client_name=a+b"),
+    ((), {"socket_connect_timeout": 2.5}, "redis://localhost:6379/0?connect_timeout=2.5"),
+    ((), {"unix_socket_path": "/run/r.sock"}, "redis+unix:///run/r.sock"),
+    ((), {"unix_socket_path": "/run/r.sock", "db": 2}, "redis+unix:///run/r.sock?db=2"),
+    ((), {"ssl": True, "port": 6380}, "rediss://localhost:6380/0"),
+    (("redis://h/5",), {}, "redis://h/5"),
+    ((), {"max_connections": 5, "encoding": "latin-1", "decode_responses": True}, ""),
+    ((), {"socket_timeout": 5, "health_check_interval": 3, "retry_on_timeout": True}, ""),
+    ((), {"credential_provider": None, "connection_pool": None}, ""),
+]
+
+
+@pytest.mark.parametrize(("args", "kwargs", "wanted"), ADDRESSES)
+def test_arguments_of_redis_py_are_an_address(
+    args: tuple[Any, ...], kwargs: dict[str, Any], wanted: str
+) -> None:
+    assert RedisConfig(*args, **kwargs).url == (wanted or "redis://localhost:6379/0")
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "named"),
+    [
+        ((), {"credential_provider": object()}, "credential_provider"),
+        ((), {"redis_connect_func": print}, "redis_connect_func"),
+        ((), {"hots": "typo"}, "hots"),
+        (("redis://h",), {"db": 3}, "db"),
+        (("host", 1), {"port": 2}, "port"),
+        ((object(),), {}, "builtins.object"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(
+    args: tuple[Any, ...], kwargs: dict[str, Any], named: str
+) -> None:
+    with pytest.raises((pymq.ConfigError, TypeError), match=named):
+        RedisConfig(*args, **kwargs)
+
+
+def test_a_live_client_is_read() -> None:
+    redis = pytest.importorskip("redis")
+    quick = {"socket_connect_timeout": 5}
+    client = redis.Redis("h", 7, db=3, password="p", **quick)
+    assert RedisConfig(client).url == "redis://:p@h:7/3?connect_timeout=5"
+    from_url = redis.Redis.from_url("unix:///run/r.sock?db=4")
+    assert RedisConfig(from_url).url.startswith("redis+unix:///run/r.sock?db=4")
+    pool = redis.ConnectionPool(host="pool", port=8)
+    assert RedisConfig(connection_pool=pool).url.startswith("redis://pool:8/0")
+    assert RedisConfig(redis.Redis(ssl=True)).url.startswith("rediss://localhost:6379/0")
+
+
+def test_a_client_that_is_no_plain_one_is_refused_by_name() -> None:
+    redis = pytest.importorskip("redis")
+
+    class FakeConnection(redis.Connection):  # type: ignore[misc,name-defined]
+        pass
+
+    FakeConnection.__module__ = "fakeredis"
+    pool = redis.ConnectionPool(connection_class=FakeConnection)
+    with pytest.raises(pymq.ConfigError, match="fakeredis"):
+        RedisConfig(redis.Redis(connection_pool=pool))
+    with pytest.raises(pymq.ConfigError, match="Sentinel"):
+        RedisConfig(redis.Sentinel([("h", 1)]).master_for("x"))
+
+
+@pytest.fixture
+def config(redis_server: Server) -> RedisConfig:
+    redis_server.command("FLUSHALL")
+    return RedisConfig(host="127.0.0.1", port=redis_server.port)
+
+
+def test_the_bus_shows_what_the_originals_shows(config: RedisConfig, redis_server: Server) -> None:
+    redis = pytest.importorskip("redis")
+    client = redis.Redis(port=redis_server.port)
+    with RedisEventBus("mine", rds=client) as bus:
+        assert bus.rds is client
+        assert bus.namespace == "mine"
+        assert bus.channel_prefix == "__eventbus:mine:"
+        assert bus.rpc_channel_expire == 300
+        bus.queue("jobs").put("job")
+        assert client.lrange("__eventbus:mine:jobs", 0, -1) == [b'"job"']
+    client.close()
+    with config() as other:
+        assert other.namespace == "global"
+        assert other.rds.ping()
+        other.rds.close()
+
+
+def test_a_queue_is_made_from_a_client_and_a_key(config: RedisConfig, redis_server: Server) -> None:
+    with config() as bus:
+        assert isinstance(bus.queue("jobs"), RedisQueue)
+        bus.queue("jobs").put("job")
+        queue = RedisQueue(config, "mine", "__eventbus:global:jobs")
+        assert queue.name == "mine"
+        assert queue.get(timeout=60) == "job"
+    with pytest.raises(pymq.UnsupportedError, match="outside of every bus"):
+        RedisQueue(config, "mine")
+
+
+def test_options_of_the_bus_go_with_the_config(config: RedisConfig) -> None:
+    options = {"namespace": "mine", "workers": 3, "trust": "declared"}
+    config = RedisConfig(*config.args, **config.kwargs, **options)
+    with config() as bus:
+        assert bus.namespace == "mine"
+
+
+def test_a_server_that_is_not_there_is_said_at_once() -> None:
+    with pytest.raises(pymq.ConnectionLostError):
+        pymq.init(RedisConfig(port=1))
+    assert pymq.core.default_bus() is None
+
+
+def test_tls_is_said_to_be_missing() -> None:
+    with pytest.raises(pymq.PymqError, match=r"rediss|TLS|tls"):
+        pymq.init(RedisConfig(ssl=True))
