@@ -3,30 +3,24 @@
 import asyncio
 import sys
 
-import pymq
+from pymq import aio
 
 
-async def work(bus: pymq.aio.Bus) -> None:
-    jobs = bus.queue("async.jobs", ack="manual")
-    while (job := await jobs.get()) is not None:
-        await asyncio.sleep(job)
-        await bus.publish(job, channel="async.done")
-        await jobs.task_done()
-    await jobs.task_done()
+async def work(bus: aio.AsyncEventBus) -> None:
+    async for seconds in bus.queue("async.jobs", ack="manual"):
+        await asyncio.sleep(seconds)
+        await bus.publish(seconds, channel="async.done")
 
 
 async def main(address: str) -> None:
-    async with pymq.aio.connect(address) as bus:
-        done = await bus.topic("async.done").events()
+    async with aio.connect(address) as bus, bus.topic("async.done").events() as done:
+        worker = asyncio.create_task(work(bus))
         jobs = bus.queue("async.jobs")
         for seconds in (0.02, 0.01, 0.03):
             await jobs.put(seconds)
-        await jobs.put(None)
-        worker = asyncio.create_task(work(bus))
         for _ in range(3):
             print("done", await anext(done))
-        await worker
-        await jobs.join()
+        worker.cancel()
 
 
 if __name__ == "__main__":

@@ -35,6 +35,13 @@ def redis_server() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture
+def redis_url(redis_server: Server) -> str:
+    """The address of the tests' own redis-server, emptied."""
+    redis_server.command("FLUSHALL")
+    return redis_server.url
+
+
 @pytest.fixture(params=TRANSPORTS)
 def url(request: pytest.FixtureRequest) -> str:
     """An address that several buses of a test can share, with nothing on it yet."""

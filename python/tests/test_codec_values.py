@@ -13,6 +13,7 @@ import enum
 import fractions
 import math
 import pathlib
+import re
 import types
 import uuid
 from typing import (
@@ -212,6 +213,19 @@ class TestEveryValue:
 
     def test_comes_back_under_the_hint_of_its_class(self, value):
         self.same(codec.decode(codec.encode(value), plan_for(type(value))), value)
+
+    def test_comes_back_by_way_of_a_tree(self, value):
+        # The fast path leaves a message with a space at its end alone.
+        for sent in (codec.encode(value), codec.encode(c.holder(value, [value]))):
+            spaced = sent[:-1] + b" }" if sent.endswith(b"}") else sent
+            for plan in (None, plan_for(type(value)), plan_for(c.Holder)):
+                try:
+                    expected = codec.decode(sent, plan)
+                except DecodeError as error:
+                    with pytest.raises(DecodeError, match=re.escape(str(error))):
+                        codec.decode(spaced, plan)
+                else:
+                    self.same(codec.decode(spaced, plan), expected)
 
     def test_comes_back_as_a_field_without_a_hint(self, value):
         sent = c.holder(value, [value])

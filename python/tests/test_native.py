@@ -546,7 +546,10 @@ def test_an_interrupted_claim_loses_no_item_that_comes_in_the_same_moment(bus: B
 
     def put_and_kill() -> None:
         first, second = random.sample(
-            [lambda: jobs.put([b"1"], True, None), lambda: signal.pthread_kill(main, signal.SIGINT)],
+            [
+                lambda: jobs.put([b"1"], True, None),
+                lambda: signal.pthread_kill(main, signal.SIGINT),
+            ],
             2,
         )
         first()
@@ -734,7 +737,7 @@ def in_child(work: Callable[[], None]) -> None:
             faulthandler.dump_traceback_later(60, exit=True)
             work()
             code = 0
-        except BaseException as error:  # noqa: BLE001 - a child has nobody to raise to
+        except BaseException as error:
             os.write(2, f"{error!r}\n".encode())
         finally:
             os._exit(code)
@@ -909,7 +912,9 @@ def test_ten_thousand_claims_wait_on_few_threads(bus: Bus) -> None:
     async def main() -> None:
         loop = Loop()
         jobs = bus.queue("jobs")
-        claims = [asyncio.ensure_future(loop.do("claim", jobs, 1, True, None)) for _ in range(count)]
+        claims = [
+            asyncio.ensure_future(loop.do("claim", jobs, 1, True, None)) for _ in range(count)
+        ]
         await asyncio.sleep(0)
         assert len(list(Path("/proc/self/task").iterdir())) <= 4 + before
         for start in range(0, count, 1000):
@@ -933,7 +938,9 @@ def test_cancelled_claims_lose_no_item(bus: Bus) -> None:
     async def main() -> None:
         loop = Loop()
         jobs = bus.queue("jobs")
-        claims = [asyncio.ensure_future(loop.do("claim", jobs, 1, True, None)) for _ in range(count)]
+        claims = [
+            asyncio.ensure_future(loop.do("claim", jobs, 1, True, None)) for _ in range(count)
+        ]
         await asyncio.sleep(0)
         putting = asyncio.ensure_future(
             loop.do("put", jobs, [b"%d" % number for number in range(count)], True, None)

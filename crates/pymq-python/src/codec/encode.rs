@@ -3,17 +3,18 @@
 //! Beside the value's bytes the types tree grows in a buffer of its own; a method that writes a
 //! value says whether it also wrote a node there. It never imports, and calls Python code only
 //! for values whose class says so.
-#![allow(unsafe_code)] // `Entries` and `Elements` argue it.
+#![allow(unsafe_code)] // What `walk` lends is used with care, as argued there and here.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
-use pyo3::{Borrowed, ffi, intern};
 
 use super::core::CodecCore;
 use super::encoding::{Encoding, Shape};
 use super::fault::{Fault, Result, Step, type_name};
 use super::node::{Branch, ChildKey};
 use super::parse::MAX_DIGITS;
+use super::walk::{Elements, Entries, changed};
 use super::{keys, scalar};
 
 /// One message being written.
@@ -57,47 +58,6 @@ impl Drop for Encoder<'_, '_> {
             buffers.types.clear();
             buffers.ancestors.clear();
             self.codec.give_back(buffers);
-        }
-    }
-}
-
-/// What holds a sequence's elements.
-enum Elements<'a, 'py> {
-    List(&'a Bound<'py, PyList>),
-    Tuple(&'a Bound<'py, PyTuple>),
-    Collected(&'a [Bound<'py, PyAny>]),
-}
-
-impl<'a, 'py> Elements<'a, 'py> {
-    /// A list may shrink while Python code runs for one of its elements.
-    fn len(&self) -> usize {
-        match self {
-            Self::List(list) => list.len(),
-            Self::Tuple(tuple) => tuple.len(),
-            Self::Collected(items) => items.len(),
-        }
-    }
-
-    /// An element without counting references, which takes a tenth off lists.
-    ///
-    /// # Safety
-    ///
-    /// No Python code has run since `len` was greater than `index`, and the element is used only
-    /// until some does.
-    unsafe fn get_borrowed(&self, index: usize) -> Borrowed<'a, 'py, PyAny> {
-        match self {
-            Self::List(list) => {
-                // SAFETY: the index is within the list, so the item is not null; how long it
-                // lives is the caller's promise.
-                unsafe {
-                    let item = ffi::PyList_GetItem(list.as_ptr(), index as ffi::Py_ssize_t);
-                    Borrowed::from_ptr(list.py(), item)
-                }
-            }
-            Self::Tuple(tuple) => {
-                tuple.get_borrowed_item(index).expect("the caller looked at the length")
-            }
-            Self::Collected(items) => items[index].as_borrowed(),
         }
     }
 }
@@ -400,7 +360,7 @@ impl<'c, 'py> Encoder<'c, 'py> {
             };
             if !self.simple_entry(branch, start, &key, &value) {
                 self.out.truncate(out);
-                return entries.again();
+                return entries.again().map(Some);
             }
         }
     }
@@ -529,63 +489,6 @@ impl<'c, 'py> Encoder<'c, 'py> {
         fault.cut(deepest - at);
         fault.because("the value contains itself; JSON has no cycles: send an id in its place")
     }
-}
-
-/// The entries of a dict that other code may change meanwhile: PyO3's own iterator would panic.
-pub(super) struct Entries<'a, 'py> {
-    dict: &'a Bound<'py, PyDict>,
-    before: ffi::Py_ssize_t,
-    position: ffi::Py_ssize_t,
-    size: usize,
-}
-
-impl<'a, 'py> Entries<'a, 'py> {
-    pub(super) fn new(dict: &'a Bound<'py, PyDict>) -> Self {
-        Self { dict, before: 0, position: 0, size: dict.len() }
-    }
-
-    pub(super) fn next(&mut self) -> Result<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-        // SAFETY: both are made references of our own at once.
-        let entry = unsafe { self.next_borrowed() }?;
-        Ok(entry.map(|(key, value)| (key.to_owned(), value.to_owned())))
-    }
-
-    /// The last entry once more.
-    fn again(&mut self) -> Result<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-        self.position = self.before;
-        self.next()
-    }
-
-    /// The next entry without counting references, which takes a tenth off the whole encoder.
-    ///
-    /// # Safety
-    ///
-    /// The entry is the dict's: it may be used until Python code runs, which can change the dict.
-    unsafe fn next_borrowed(
-        &mut self,
-    ) -> Result<Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)>> {
-        if self.dict.len() != self.size {
-            return Err(changed());
-        }
-        self.before = self.position;
-        let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: the dict is alive and the GIL is held; a dict that was changed between two calls
-        // gives other entries, never invalid ones.
-        let found = unsafe {
-            ffi::PyDict_Next(self.dict.as_ptr(), &mut self.position, &mut key, &mut value)
-        };
-        if found == 0 {
-            return Ok(None);
-        }
-        let py = self.dict.py();
-        // SAFETY: both are not null where an entry was found; how long they live is the caller's
-        // promise.
-        Ok(Some(unsafe { (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value)) }))
-    }
-}
-
-fn changed() -> Fault {
-    Fault::new("changed while it was encoded; send a copy, or hold a lock")
 }
 
 /// `__class__` and its like belong to the class, not to the data.

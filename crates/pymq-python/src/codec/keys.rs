@@ -10,10 +10,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
 
-use super::encode::{Encoder, Entries};
+use super::encode::Encoder;
 use super::encoding::{Shape, Tag};
 use super::fault::{Fault, Result, Step};
 use super::node::{Branch, ChildKey};
+use super::walk::Entries;
 
 /// Behind the class in a tag: the dict is written as pairs.
 pub(super) const PAIRS: &str = "*";

@@ -5,6 +5,7 @@
 //! names and transports are none of its business.
 
 mod call;
+mod collection;
 mod core;
 mod decode;
 mod encode;
@@ -18,6 +19,7 @@ mod parse;
 mod plan;
 mod scalar;
 mod stream;
+mod walk;
 
 pub(crate) use call::CallPlan;
 pub(crate) use core::{CodecCore, forget_tags};

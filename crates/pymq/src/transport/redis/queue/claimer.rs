@@ -16,9 +16,10 @@ use super::super::Core;
 use super::super::client::{Batch, Command, Fault, Reply, Wire};
 use super::super::link::{Purpose, jitter};
 use super::super::routes::{Name, Target};
-use super::consumer::{Consumer, Order, Step};
+use super::consumer::Consumer;
 use super::keys::Keys;
 use super::settlement::{Settling, confirm, settle_all, settle_alone, take_reply};
+use super::state::{Order, Step};
 use super::ticket::Ticket;
 use super::{keeper, scripts, shut_down_error};
 use crate::error::{Error, ErrorKind, Result};
@@ -241,7 +242,11 @@ impl Claimer {
 
     fn settle_aside(&self, batch: Vec<Settling>) {
         let (core, consumer) = (Arc::clone(&self.core), Arc::clone(&self.consumer));
-        self.core.runtime.spawn(async move { settle_all(&core, &consumer, batch).await });
+        consumer.begin_sending();
+        self.core.runtime.spawn(async move {
+            settle_all(&core, &consumer, batch).await;
+            consumer.end_sending();
+        });
     }
 
     /// One round trip: confirmations, then as many items as are waited for.
@@ -264,6 +269,7 @@ impl Claimer {
             let answer = std::pin::pin!(wire.pipeline(&commands));
             self.watch(&wire, &order, answer).await
         };
+        self.consumer.end_round();
         match outcome {
             Ok(replies) => {
                 self.core.pool.put(wire);

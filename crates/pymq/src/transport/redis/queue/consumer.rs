@@ -4,25 +4,22 @@
 //! has or is about to get; what the server holds beyond that are items whose reply was lost. It
 //! sends nothing: the claimer and the keeper do.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, RwLock, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use super::super::inbox::SLICE;
 use super::super::link::{Purpose, Stage};
 use super::keys::Keys;
 use super::settlement::Settling;
+use super::state::{Calm, State, Waiter};
 use super::ticket::{Answer, Place, Ticket};
-use super::{lease_lost, shut_down_error, unmarked};
+use super::{lease_lost, shut_down_error};
 use crate::error::Error;
-use crate::transport::{Claimed, QueueSpec, Receipt, Settlement, Wait};
-
-/// The most items that one round asks for.
-const BATCH: usize = 128;
+use crate::transport::{Claimed, QueueSpec, Wait};
 
 /// One queue's consumer; all local getters share it.
 #[derive(Debug)]
@@ -30,99 +27,22 @@ pub(super) struct Consumer {
     pub(super) keys: Keys,
     /// Wakes the claimer.
     pub(super) changed: Notify,
+    /// Wakes those who wait for calm, see [`calm`](Self::calm).
+    pub(super) calmed: Notify,
     /// Taken shared while items are moved on the commands' connection, alone by a reconciliation.
     pub(super) moving: RwLock<()>,
     state: Mutex<State>,
     stage: watch::Sender<Stage>,
 }
 
-/// What changes.
-#[derive(Debug)]
-pub(super) struct State {
-    waiters: VecDeque<Waiter>,
-    /// How many of `waiters` nobody waits for any more.
-    gone: usize,
-    settlements: Vec<Settling>,
-    flush_at: Option<Instant>,
-    /// Sent when the connection was lost.
-    uncertain: Vec<Settling>,
-    pub(super) epoch: u64,
-    /// The epoch before, until it is registered as dead.
-    pub(super) previous: Option<u64>,
-    pub(super) registered: bool,
-    /// When the last heartbeat that was answered was sent.
-    pub(super) beaten: Instant,
-    pub(super) lease: Duration,
-    extended: Option<Instant>,
-    pub(super) max_deliveries: u32,
-    pub(super) bounded: bool,
-    held: HashMap<Bytes, usize>,
-    /// When the server's list is to be compared with `held`.
-    pub(super) reconcile_at: Option<Instant>,
-    /// When that is to be done once more, because a lost command may still take something.
-    pub(super) look_again_at: Option<Instant>,
-    pub(super) shut: bool,
-    poked: bool,
-    pub(super) used: Instant,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    limit: usize,
-    wait: Wait,
-    reply: oneshot::Sender<Answer>,
-}
-
-/// What the claimer should do next.
-pub(super) enum Step {
-    Finish,
-    Rest(Option<Instant>),
-    Settle(Vec<Settling>),
-    Register,
-    Reconcile,
-    Beat,
-    Claim,
-}
-
-/// One round of claiming.
-pub(super) struct Order {
-    pub(super) epoch: u64,
-    pub(super) acks: Vec<Settling>,
-    pub(super) want: usize,
-    /// How long to wait for the first; `None` is not at all.
-    pub(super) slice: Option<Duration>,
-    pub(super) bounded: bool,
-}
-
 impl Consumer {
     pub(super) fn new(keys: Keys, epoch: u64, spec: &QueueSpec) -> Self {
-        let now = Instant::now();
-        let state = State {
-            waiters: VecDeque::new(),
-            gone: 0,
-            settlements: Vec::new(),
-            flush_at: None,
-            uncertain: Vec::new(),
-            epoch,
-            previous: None,
-            registered: false,
-            beaten: now,
-            lease: spec.lease.max(Duration::from_millis(1)),
-            extended: None,
-            max_deliveries: spec.max_deliveries,
-            bounded: false,
-            held: HashMap::new(),
-            reconcile_at: None,
-            look_again_at: None,
-            shut: false,
-            poked: false,
-            used: now,
-        };
         Self {
             keys,
             changed: Notify::new(),
+            calmed: Notify::new(),
             moving: RwLock::default(),
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(epoch, spec)),
             stage: watch::Sender::new(Stage::Open),
         }
     }
@@ -168,6 +88,37 @@ impl Consumer {
         let mut stage = self.stage.subscribe();
         // An error is impossible: we hold the sender.
         let _ = stage.wait_for(|stage| *stage == Stage::Closed).await;
+    }
+
+    /// Returns when nothing of a kind is under way; or after a moment, since a server may not
+    /// answer.
+    pub(super) async fn calm(&self, of: Calm) {
+        let until = Instant::now() + Duration::from_millis(200);
+        loop {
+            let mut told = std::pin::pin!(self.calmed.notified());
+            // In the line first, then looked: or the news could come in between.
+            told.as_mut().enable();
+            if self.lock().is_calm(of) || timeout_at(until, told).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Notes that the claim at the server is over.
+    pub(super) fn end_round(&self) {
+        self.lock().at_server = false;
+        self.calmed.notify_waiters();
+    }
+
+    /// Notes that settlements begin to be sent.
+    pub(super) fn begin_sending(&self) {
+        self.lock().sending += 1;
+    }
+
+    /// Notes that they were sent.
+    pub(super) fn end_sending(&self) {
+        self.lock().sending -= 1;
+        self.calmed.notify_waiters();
     }
 
     /// Makes the claimer look whether the queue was shut down.
@@ -303,231 +254,5 @@ impl Consumer {
         state.reconcile_at = Some(Instant::now());
         drop(state);
         self.changed.notify_one();
-    }
-}
-
-impl State {
-    /// What a getter's options mean for all: the longest lease is the safest.
-    fn adopt(&mut self, spec: &QueueSpec) {
-        if spec.lease > self.lease {
-            self.lease = spec.lease;
-            // The server has the shorter one; a heartbeat is due.
-            self.beaten = self.beaten.checked_sub(spec.lease).unwrap_or(self.beaten);
-        }
-        self.max_deliveries = spec.max_deliveries;
-        self.bounded |= spec.maxsize > 0;
-        self.used = Instant::now();
-    }
-
-    fn take_over(&mut self, stored: Bytes, epoch: u64) -> Claimed {
-        let (payload, marks) = unmarked(&stored);
-        if epoch == self.epoch {
-            *self.held.entry(stored.clone()).or_default() += 1;
-        }
-        let receipt = Receipt { stored, number: epoch };
-        Claimed { payload, deliveries: marks.saturating_add(1), receipt }
-    }
-
-    fn let_go(&mut self, receipt: &Receipt) {
-        if receipt.number == self.epoch
-            && let Some(count) = self.held.get_mut(&receipt.stored)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.held.remove(&receipt.stored);
-            }
-        }
-    }
-
-    /// Returns items that nobody got, newest first, so that the oldest is at the head again.
-    pub(super) fn give_back(&mut self, items: Vec<Claimed>) {
-        if items.is_empty() {
-            return;
-        }
-        let receipts = items.into_iter().rev().map(|item| item.receipt);
-        self.settlements.extend(receipts.map(Settling::unclaimed));
-        self.flush_at = Some(Instant::now());
-    }
-
-    /// Notes that somebody left the line; says whether nobody is in it any more.
-    pub(super) fn count_gone(&mut self) -> bool {
-        self.gone += usize::from(!self.waiters.is_empty());
-        // Behind one who waits for ever, those who left would pile up.
-        if self.gone > 32 && self.gone > self.waiters.len() / 2 {
-            self.waiters.retain(|waiter| !waiter.reply.is_closed());
-            self.gone = 0;
-        }
-        self.nobody_waits()
-    }
-
-    fn nobody_waits(&self) -> bool {
-        self.gone >= self.waiters.len()
-    }
-
-    /// What to do next.
-    pub(super) fn step(&mut self, now: Instant, open: bool) -> Step {
-        if !open {
-            return Step::Finish;
-        }
-        self.poked = false;
-        if let Some(batch) = self.due(now) {
-            return Step::Settle(batch);
-        }
-        let reconcile = self.reconcile_at.is_some_and(|at| at <= now);
-        if self.nobody_waits() && !reconcile {
-            return Step::Rest(self.flush_at.into_iter().chain(self.reconcile_at).min());
-        }
-        if !self.registered {
-            Step::Register
-        } else if reconcile {
-            Step::Reconcile
-        } else if self.is_stale() {
-            Step::Beat
-        } else {
-            Step::Claim
-        }
-    }
-
-    /// The settlements whose time has come; those that could ride with the next claim do.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Vec<Settling>> {
-        let due = self.flush_at.is_some_and(|at| at <= now);
-        due.then(|| self.take_settlements())
-    }
-
-    pub(super) fn take_settlements(&mut self) -> Vec<Settling> {
-        self.flush_at = None;
-        std::mem::take(&mut self.settlements)
-    }
-
-    pub(super) fn flush_at(&self) -> Option<Instant> {
-        self.flush_at
-    }
-
-    /// Whether a wait at the server should be ended.
-    pub(super) fn wants_out(&self, epoch: u64, now: Instant) -> bool {
-        self.nobody_waits()
-            || self.poked
-            || self.epoch != epoch
-            || self.reconcile_at.is_some_and(|at| at <= now)
-    }
-
-    /// The next round.
-    pub(super) fn order(&mut self, now: Instant) -> Order {
-        let acks = self.take_acks();
-        let (mut want, mut longest) = (0, Duration::ZERO);
-        for waiter in self.waiters.iter().filter(|waiter| !waiter.reply.is_closed()) {
-            want += waiter.limit.min(BATCH);
-            let left = match waiter.wait {
-                Wait::Until(until) => until.saturating_duration_since(now),
-                Wait::No | Wait::Forever => SLICE,
-            };
-            longest = longest.max(left);
-            if want >= BATCH && longest >= SLICE {
-                break;
-            }
-        }
-        // Zero would wait for ever.
-        let slice = longest.clamp(Duration::from_millis(1), SLICE);
-        Order {
-            epoch: self.epoch,
-            acks,
-            want: want.clamp(1, BATCH),
-            slice: (!self.shut).then_some(slice),
-            bounded: self.bounded,
-        }
-    }
-
-    /// The confirmations that ride with a claim.
-    pub(super) fn take_acks(&mut self) -> Vec<Settling> {
-        let all = std::mem::take(&mut self.settlements);
-        let is_ack = |settling: &Settling| settling.how == Settlement::Ack;
-        let (acks, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_ack);
-        if others.is_empty() {
-            self.flush_at = None;
-        }
-        self.settlements = others;
-        acks
-    }
-
-    /// Whether a heartbeat should come before the next claim.
-    pub(super) fn is_stale(&self) -> bool {
-        self.beaten.elapsed() > self.lease / 2
-    }
-
-    /// Whether the lease may have run out.
-    pub(super) fn is_expired(&self) -> bool {
-        self.beaten.elapsed() > self.lease
-    }
-
-    /// Puts settlements back that were not sent.
-    pub(super) fn keep(&mut self, settlements: Vec<Settling>, until: Instant) {
-        if !settlements.is_empty() {
-            self.settlements.extend(settlements);
-            self.flush_at = Some(self.flush_at.map_or(until, |at| at.min(until)));
-        }
-    }
-
-    /// How long the lease should last from now.
-    pub(super) fn lease_left(&self) -> Duration {
-        let extended = self.extended.map(|at| at.saturating_duration_since(Instant::now()));
-        self.lease.max(extended.unwrap_or_default())
-    }
-
-    /// Begins a new epoch: what the old one held belongs to others, or soon will. Returns the
-    /// settlements that are too late.
-    pub(super) fn renew(&mut self, epoch: u64) -> Vec<Settling> {
-        self.previous = self.registered.then_some(self.epoch).or(self.previous);
-        self.epoch = epoch;
-        self.registered = false;
-        self.extended = None;
-        self.reconcile_at = None;
-        self.held.clear();
-        std::mem::take(&mut self.uncertain)
-    }
-
-    pub(super) fn held_count(&self) -> usize {
-        self.held.values().sum()
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.nobody_waits()
-            && self.held.is_empty()
-            && self.settlements.is_empty()
-            && self.uncertain.is_empty()
-            && self.reconcile_at.is_none()
-    }
-
-    /// Compares with what the server holds, newest first: which settlements had been done, and
-    /// which items nobody here has heard of. Those that had not been done are to be sent again.
-    pub(super) fn reconcile(&mut self, server: Vec<Bytes>) -> (Vec<Settling>, Vec<Bytes>) {
-        let mut there: HashMap<&Bytes, usize> = HashMap::new();
-        for stored in &server {
-            *there.entry(stored).or_default() += 1;
-        }
-        let mut done = Vec::new();
-        let mut again = Vec::new();
-        let mut missing: HashMap<Bytes, usize> = HashMap::new();
-        for settling in std::mem::take(&mut self.uncertain) {
-            let stored = &settling.receipt.stored;
-            let here = self.held.get(stored).copied().unwrap_or_default();
-            let gone = missing.entry(stored.clone()).or_default();
-            let on_server = there.get(stored).copied().unwrap_or_default();
-            if settling.receipt.number == self.epoch && on_server + *gone < here {
-                *gone += 1;
-                done.push(settling);
-            } else {
-                again.push(settling);
-            }
-        }
-        self.keep(again, Instant::now());
-        let mut known = self.held.clone();
-        let mut unknown = Vec::new();
-        for stored in server.into_iter().rev() {
-            match known.get_mut(&stored) {
-                Some(count) if *count > 0 => *count -= 1,
-                _ => unknown.push(stored),
-            }
-        }
-        (done, unknown)
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use self::consumer::Consumer;
 use self::keys::Keys;
 use self::settlement::Settling;
+use self::state::Calm;
 use super::Core;
 use super::client::{Batch, Command, Reply};
 use super::link::{Purpose, jitter};
@@ -33,6 +34,7 @@ mod keeper;
 mod keys;
 mod scripts;
 mod settlement;
+mod state;
 mod ticket;
 
 /// The consumers of this process, one for each queue that is in use.
@@ -261,6 +263,7 @@ pub(super) async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     if let Some(consumer) = core.consumers.find(&spec.name) {
         // Confirmations that only wait for company should not count as leased.
         settlement::flush(core, &consumer).await;
+        consumer.calm(Calm::Everything).await;
     }
     let keys = Keys::new(core, &spec.name);
     keeper::reap(core, &keys, spec.max_deliveries).await?;

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::consumer::Consumer;
+use super::state::Calm;
 use crate::error::Result;
 use crate::transport::{Claimed, Wait};
 
@@ -40,11 +41,22 @@ impl Ticket {
             Wait::No | Wait::Forever => (&mut self.answer).await,
             Wait::Until(deadline) => match timeout_at(deadline, &mut self.answer).await {
                 Ok(answer) => answer,
-                Err(_) => return Some(self.leave().unwrap_or_else(|| Ok(Vec::new()))),
+                Err(_) => return Some(self.give_up().await),
             },
         };
         self.place = Place::Served;
         answer.ok()
+    }
+
+    /// The answer when time is up: it is empty only once nothing can be claimed for us any more.
+    async fn give_up(&mut self) -> Answer {
+        match self.leave() {
+            Some(answer) => answer,
+            None => {
+                self.consumer.calm(Calm::Claims).await;
+                Ok(Vec::new())
+            }
+        }
     }
 
     /// Leaves the line; what had come in the last moment is the answer.
