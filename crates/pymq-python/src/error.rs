@@ -1,12 +1,50 @@
 //! Errors, on their way to Python: one table from kinds to the classes of `pymq.exceptions`.
 //!
-//! The classes are Python's own and found by name when they are needed, so that raising one never
-//! depends on the order of imports. What a remote function raised is no error here but a `Reply`.
+//! The classes are Python's own, found by name once, when the module is loaded: a daemon thread may
+//! be ended while it runs Python code under a frame of ours, and Rust does not survive that, so
+//! raising an error runs none. What a remote function raised is no error here but a `Reply`.
 
 use pymq::{Error, ErrorKind};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+const OURS: &str = "pymq.exceptions";
+
+/// What is raised for what; for every other kind, the first.
+const CLASSES: [(ErrorKind, &str, &str); 16] = [
+    (ErrorKind::Lagged, OURS, "PymqError"),
+    (ErrorKind::Closed, OURS, "ClosedError"),
+    (ErrorKind::Timeout, OURS, "CallTimeoutError"),
+    (ErrorKind::NoSuchRemote, OURS, "NoSuchRemoteError"),
+    (ErrorKind::Remote, OURS, "RemoteInvocationError"),
+    (ErrorKind::ProviderLost, OURS, "ProviderLostError"),
+    (ErrorKind::Decode, OURS, "DecodeError"),
+    (ErrorKind::Encode, OURS, "EncodeError"),
+    (ErrorKind::Unsupported, OURS, "UnsupportedError"),
+    (ErrorKind::Config, OURS, "ConfigError"),
+    (ErrorKind::Connection, OURS, "ConnectionLostError"),
+    (ErrorKind::Ambiguous, OURS, "OutcomeUnknownError"),
+    (ErrorKind::LeaseLost, OURS, "LeaseLostError"),
+    (ErrorKind::Full, "queue", "Full"),
+    (ErrorKind::ShutDown, OURS, "ShutDown"),
+    (ErrorKind::Server, OURS, "ServerError"),
+];
+
+/// The classes of the table, in its order.
+static FOUND: PyOnceLock<Vec<Py<PyType>>> = PyOnceLock::new();
+
+/// Finds the classes.
+///
+/// # Errors
+/// What importing their modules raises.
+pub(crate) fn find_classes(py: Python<'_>) -> PyResult<()> {
+    let find = |(_, module, name): &(ErrorKind, &str, &str)| {
+        Ok(py.import(*module)?.getattr(*name)?.cast_into::<PyType>()?.unbind())
+    };
+    FOUND.get_or_try_init(py, || CLASSES.iter().map(find).collect::<PyResult<_>>()).map(drop)
+}
 
 /// A failure that Python is to see.
 #[derive(Debug)]
@@ -22,31 +60,11 @@ pub(crate) enum PyError {
 }
 
 impl PyError {
-    /// Where its class lives, and what that is called.
-    fn class(&self) -> (&'static str, &'static str) {
-        const OURS: &str = "pymq.exceptions";
-        let kind = match self {
+    fn kind(&self) -> ErrorKind {
+        match self {
             Self::Library(error) => error.kind(),
             Self::Closed | Self::Foreign { .. } => ErrorKind::Closed,
             Self::Panicked => ErrorKind::Server,
-        };
-        match kind {
-            ErrorKind::Closed => (OURS, "ClosedError"),
-            ErrorKind::Timeout => (OURS, "CallTimeoutError"),
-            ErrorKind::NoSuchRemote => (OURS, "NoSuchRemoteError"),
-            ErrorKind::Remote => (OURS, "RemoteInvocationError"),
-            ErrorKind::ProviderLost => (OURS, "ProviderLostError"),
-            ErrorKind::Decode => (OURS, "DecodeError"),
-            ErrorKind::Encode => (OURS, "EncodeError"),
-            ErrorKind::Unsupported => (OURS, "UnsupportedError"),
-            ErrorKind::Config => (OURS, "ConfigError"),
-            ErrorKind::Connection => (OURS, "ConnectionLostError"),
-            ErrorKind::Ambiguous => (OURS, "OutcomeUnknownError"),
-            ErrorKind::LeaseLost => (OURS, "LeaseLostError"),
-            ErrorKind::ShutDown => (OURS, "ShutDown"),
-            ErrorKind::Full => ("queue", "Full"),
-            ErrorKind::Server => (OURS, "ServerError"),
-            _ => (OURS, "PymqError"),
         }
     }
 
@@ -61,20 +79,9 @@ impl PyError {
         }
     }
 
-    /// The error's arguments: as the original, failed calls name an error type first.
-    fn arguments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let type_name = match self {
-            Self::Library(error) if error.kind() == ErrorKind::Timeout => "TimeoutError",
-            Self::Library(error) if error.kind() == ErrorKind::ProviderLost => "ProviderLostError",
-            _ => return (self.message(),).into_pyobject(py),
-        };
-        (type_name, self.message()).into_pyobject(py)
-    }
-
-    fn raise(&self, py: Python<'_>) -> PyResult<PyErr> {
-        let (module, class) = self.class();
-        let class = py.import(module)?.getattr(class)?;
-        Ok(PyErr::from_value(class.call1(self.arguments(py)?)?))
+    fn class<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyType>> {
+        let row = CLASSES.iter().position(|(kind, ..)| *kind == self.kind()).unwrap_or_default();
+        FOUND.get(py)?.get(row).map(|class| class.bind(py).clone())
     }
 }
 
@@ -84,11 +91,22 @@ impl From<Error> for PyError {
     }
 }
 
-/// Called with the GIL held only: nothing but Python threads makes errors of Python.
+/// Made on threads of Python's only, which are attached already; nothing is called, nothing built.
 impl From<PyError> for PyErr {
     fn from(error: PyError) -> Self {
-        Python::try_attach(|py| error.raise(py).unwrap_or_else(|broken| broken))
-            .unwrap_or_else(|| PyRuntimeError::new_err(error.message()))
+        let message = error.message();
+        let raised = Python::try_attach(|py| {
+            let class = error.class(py)?;
+            // As in the original, a failed call's error has the name of an error's type first.
+            Some(match error.kind() {
+                ErrorKind::Timeout => Self::from_type(class, ("TimeoutError", message.clone())),
+                ErrorKind::ProviderLost => {
+                    Self::from_type(class, ("ProviderLostError", message.clone()))
+                }
+                _ => Self::from_type(class, (message.clone(),)),
+            })
+        });
+        raised.flatten().unwrap_or_else(|| PyRuntimeError::new_err(message))
     }
 }
 

@@ -23,6 +23,8 @@ mod wait;
 /// Native core of the Python package `pymq`.
 #[pymodule(gil_used = true)]
 mod _pymq {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::codec::{CallPlan, CodecCore, Encoding, Plan, forget_tags};
 
@@ -46,6 +48,12 @@ mod _pymq {
     use crate::queue::Queue;
     #[pymodule_export]
     use crate::subscription::Subscription;
+
+    /// Everything that would have to be looked up when it is too late for that.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::error::find_classes(module.py())
+    }
 
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "a Python module's name for it")]

@@ -35,9 +35,11 @@ pub(crate) fn in_slices<T: Send>(
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Ok(None);
         }
-        py.check_signals()?;
         // Asked only here, since most waits are over within their first slice.
-        slice = is_main_thread(py).then_some(SLICE);
+        slice = is_main_thread().then_some(SLICE);
+        if slice.is_some() {
+            py.check_signals()?;
+        }
     }
 }
 
@@ -65,15 +67,12 @@ impl Wake for Unpark {
     }
 }
 
-/// Whether this is the thread on which Python handles signals. Python is asked each time: after a
-/// fork it is another one. If it cannot be asked any more, coming up to look does no harm.
-fn is_main_thread(py: Python<'_>) -> bool {
-    let ask = || -> PyResult<bool> {
-        let threading = py.import("threading")?;
-        let main = threading.call_method0("main_thread")?.getattr("ident")?;
-        main.eq(threading.call_method0("get_ident")?)
-    };
-    ask().unwrap_or(true)
+/// Whether this is the thread on which Python handles signals: the process's first one, in a forked
+/// child its only one. The system is asked and not Python, whose code must not run here: a daemon
+/// thread could be ended in the middle of it. Where there is no answer, coming up does no harm.
+fn is_main_thread() -> bool {
+    std::fs::read_link("/proc/thread-self")
+        .map_or(true, |link| link.file_name() == Some(std::process::id().to_string().as_ref()))
 }
 
 /// A length of time from Python, in seconds; `None` is without end, and so is what no clock holds.
