@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := target/wheels
+# `dist` is what people get in wheels, and takes minutes to build.
+PROFILE := release
 
 .PHONY: demo test lint bench clean setup wheel test-rust test-python
 
@@ -35,12 +37,14 @@ lint: wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
 
 ## The table of speed: this library, the raw limit and the original, in one run.
+bench: PROFILE := $(if $(QUICK),release,dist)
 bench: wheel
-	REDIS_SERVER="$$(scripts/find-redis-server)" PATH="$(CURDIR)/$(BIN):$$PATH" scripts/bench
+	REDIS_SERVER="$$(scripts/find-redis-server)" PROFILE=$(PROFILE) PATH="$(CURDIR)/$(BIN):$$PATH" \
+		scripts/bench
 
 ## The package, built and installed into the virtual environment.
 wheel: $(VENV)/ready
-	$(BIN)/maturin build --quiet --release --out $(WHEELS)
+	$(BIN)/maturin build --quiet --profile $(PROFILE) --out $(WHEELS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
 		"$$(ls -t $(WHEELS)/*.whl | head -n 1)"
 

@@ -61,8 +61,10 @@ fn class_of(kind: ErrorKind) -> &'static str {
 fn arguments_of(error: &Error) -> Value {
     match (error.kind(), error.remote()) {
         (_, Some(RemoteError { type_name, arguments, .. })) => {
+            // What Rust has no value for, half a surrogate pair, is shown as it came.
+            let as_it_came = || vec![Described(json!(String::from_utf8_lossy(arguments)))];
             let arguments: Vec<Described> =
-                serde_json::from_slice(arguments).expect("the wire's reader has checked it");
+                serde_json::from_slice(arguments).unwrap_or_else(|_| as_it_came());
             Value::from_iter(
                 [json!(type_name)].into_iter().chain(arguments.into_iter().map(|item| item.0)),
             )

@@ -234,7 +234,7 @@ def test_a_request_of_an_original_is_served(
         EXPOSED.add((ours.kind, function))
         ours.expose(function.removeprefix("shared_types."))
     server.command("PUBLISH", PREFIX + function, golden["bytes"])
-    reply = server.command("BLPOP", PREFIX + REPLY_NAME, 60)
+    reply = server.command("BLPOP", PREFIX + REPLY_NAME, 30)
     assert isinstance(reply, list), "no answer came"
     default = (arguments[0], arguments[0]) if arguments else None
     expected = SERVED.get(golden["name"], default)[ours.kind == "rust"]  # type: ignore[index]

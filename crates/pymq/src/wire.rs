@@ -101,7 +101,12 @@ impl Outcome {
 
     /// The failure as an error, from `provider` where it is known.
     pub fn remote_error(&self, provider: Option<String>) -> RemoteError {
-        RemoteError { type_name: self.type_name.clone(), arguments: self.value.clone(), provider }
+        let arguments = match self.value.first() {
+            Some(b'[') => self.value.clone(),
+            // No peer sends another shape, but anybody could.
+            _ => Bytes::from([b"[", &self.value[..], b"]"].concat()),
+        };
+        RemoteError { type_name: self.type_name.clone(), arguments, provider }
     }
 }
 

@@ -158,6 +158,13 @@ impl Caller {
         let mut ask_again = heard + ASK_AGAIN_EVERY;
         loop {
             match timeout_at(ask_again, waiting.recv()).await {
+                // Only the one who was asked can answer.
+                Ok(Some(Arrival::Message(Response { ours: Some(from), .. })))
+                    if from.provider != choice.id() =>
+                {
+                    tracing::warn!(function, provider = %from.provider, "answer of a stranger dropped");
+                    continue;
+                }
                 Ok(Some(Arrival::Message(response))) => {
                     if let Some(reply) = finished(response) {
                         return Ok(reply);

@@ -17,7 +17,7 @@ use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN,
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{self, Id};
 use crate::transport::{Arrival, Inbox};
-use crate::wire::{Arguments, Request, Response};
+use crate::wire::{Arguments, Outcome, Request, Response};
 
 /// The answers to a call to everyone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,14 +260,15 @@ impl Gathering {
         }
     }
 
+    /// Counts what cannot be read as a failure: nobody else knows this call's list, and whoever
+    /// wrote it will not write again.
     fn hear_original(&mut self, text: &Bytes) {
-        match Response::decode(text) {
-            Ok(response) => {
-                self.from_originals += 1;
-                self.replies.push(Reply { outcome: response.outcome, provider: None });
-            }
-            Err(error) => tracing::warn!(%error, "malformed response dropped"),
-        }
+        let outcome = Response::decode(text).map_or_else(
+            |error| Outcome::failure("DecodeError", &error.to_string()),
+            |response| response.outcome,
+        );
+        self.from_originals += 1;
+        self.replies.push(Reply { outcome, provider: None });
     }
 
     /// Asks all of ours again, under the same identity, and strikes off who is gone.

@@ -1,0 +1,347 @@
+"""The native core waits, ends and forks, and loses nothing by it."""
+
+import contextlib
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from native_place import (  # noqa: F401
+    HANG,
+    Place,
+    Server,
+    _hang_guard,
+    bus,
+    echoing,
+    native_threads,
+    place,
+    receive,
+    redis_url,
+    until,
+)
+
+from pymq import exceptions
+from pymq._pymq import Bus, Call, Completions, Intake
+
+
+@contextlib.contextmanager
+def interrupted() -> Iterator[None]:
+    """Ctrl-C, while the main thread waits or is just about to."""
+    kill = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # noqa: E731
+    timer = threading.Timer(0.1, kill)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    timer.join()
+
+
+def test_ctrl_c_ends_every_wait(bus: Bus) -> None:
+    jobs = bus.queue("jobs")
+    bounded = bus.queue("bounded", maxsize=1)
+    bounded.put([b"1"], True, None)
+    calls: list[Call] = []
+    server = Server(bus, "slow", calls.append)
+    waits: list[Callable[[], Any]] = [
+        lambda: jobs.claim(1, True, None),
+        lambda: jobs.claim(1, True, 1e9),
+        lambda: bounded.put([b"2"], True, None),
+        lambda: bounded.join(),
+        lambda: bus.call("slow", b"[]", b"{}", None, None),
+        lambda: bus.call_all("slow", b"[]", b"{}", None, None),
+        lambda: Intake().recv(),
+    ]
+    for wait in waits:
+        with interrupted():
+            wait()
+    jobs.put([b"not lost"], True, None)
+    (delivery,) = jobs.claim(1, True, 60.0)
+    assert (delivery.payload, delivery.deliveries) == (b"not lost", 1)
+    assert bounded.stats() == (1, 0, 0)
+    until(lambda: len(calls) == 2 and all(call.cancelled for call in calls))
+    calls.clear()
+    server.end()
+
+
+def test_an_interrupted_claim_loses_no_item_that_comes_in_the_same_moment(bus: Bus) -> None:
+    jobs = bus.queue("jobs", max_deliveries=0)
+    main = threading.main_thread().ident
+    returned = 0
+
+    def put_and_kill() -> None:
+        first, second = random.sample(
+            [
+                lambda: jobs.put([b"1"], True, None),
+                lambda: signal.pthread_kill(main, signal.SIGINT),
+            ],
+            2,
+        )
+        first()
+        second()
+
+    for _ in range(60):
+        thread = threading.Thread(target=put_and_kill)
+        with contextlib.suppress(KeyboardInterrupt):
+            thread.start()
+            deliveries = jobs.claim(1, True, None)
+            returned += len(deliveries)
+            thread.join()
+        with contextlib.suppress(KeyboardInterrupt):
+            thread.join()
+        # It was returned, or is on its way back to the queue.
+        deliveries = None
+        until(lambda: jobs.stats() == (1, 0, 0))
+        assert jobs.purge(False) == 1
+
+
+def test_other_threads_run_while_one_waits(bus: Bus) -> None:
+    jobs, answers = bus.queue("jobs"), bus.queue("answers")
+
+    def answer() -> None:
+        for _ in range(100):
+            for delivery in jobs.claim(1, True, None):
+                answers.put([delivery.payload], True, None)
+                delivery.ack()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    for number in range(100):
+        jobs.put([b"%d" % number], True, None)
+        (delivery,) = answers.claim(1, True, None)
+        assert delivery.payload == b"%d" % number
+        delivery.ack()
+    thread.join()
+
+
+def test_who_waits_when_the_bus_is_closed_is_told(bus: Bus) -> None:
+    jobs = bus.queue("jobs")
+    calls: list[Call] = []
+    server = Server(bus, "slow", calls.append)
+    jobs.put([b"held"], True, None)
+    (held,) = jobs.claim(1, True, None)
+    waits: list[Callable[[], Any]] = [
+        lambda: jobs.claim(1, True, None),
+        lambda: jobs.claim(1, True, 1e6),
+        jobs.join,
+        lambda: bus.call("slow", b"[]", b"{}", None, 1e6),
+    ]
+    with ThreadPoolExecutor(len(waits)) as pool:
+        waiting = [pool.submit(wait) for wait in waits]
+        until(lambda: calls)
+        bus.close()
+        for future in waiting:
+            with pytest.raises(exceptions.ClosedError):
+                future.result(HANG)
+    with pytest.raises(exceptions.PymqError):
+        held.ack()
+    calls.clear()
+    server.intake.close()
+    server.join()
+
+
+def test_after_close_no_thread_of_ours_is_alive(place: Place) -> None:
+    before = native_threads()
+    buses = [place.connect() for _ in range(3)]
+    kept = [(bus.subscribe("a", False), bus.provide("f"), bus.queue("q")) for bus in buses]
+    until(lambda: native_threads() >= before + 3)
+    for bus in buses:
+        bus.close()
+        bus.close()
+        with pytest.raises(exceptions.ClosedError):
+            bus.publish("a", b"")
+    assert native_threads() <= before
+    del kept
+
+
+def test_a_bus_closes_while_others_close_it_and_use_it(place: Place) -> None:
+    before = native_threads()
+    for _ in range(20):
+        bus = place.connect()
+        jobs = bus.queue("jobs")
+
+        def use(jobs: Any = jobs) -> None:
+            with contextlib.suppress(exceptions.ClosedError):
+                while True:
+                    jobs.put([b"1"], True, None)
+                    jobs.claim(1, True, 0.001)
+
+        with ThreadPoolExecutor(4) as pool:
+            users = [pool.submit(use) for _ in range(2)]
+            closers = [pool.submit(bus.close) for _ in range(2)]
+            for future in users + closers:
+                assert future.result(HANG) is None
+    until(lambda: native_threads() <= before)
+
+
+def test_a_bus_that_is_dropped_ends_by_itself(place: Place) -> None:
+    before = native_threads()
+    bus = place.connect()
+    jobs = bus.queue("jobs")
+    place.buses.clear()
+    del bus
+    # What was made from it keeps it.
+    jobs.put([b"1"], True, None)
+    held = jobs.claim(1, True, None)
+    until(lambda: native_threads() > before)
+    del jobs, held
+    until(lambda: native_threads() <= before)
+
+
+def test_cycles_are_collected_on_any_thread(place: Place) -> None:
+    before = native_threads()
+
+    def tangle() -> None:
+        bus = place.connect()
+        place.buses.clear()
+        jobs = bus.queue("jobs", max_deliveries=0)
+        jobs.put([b"1", b"2"], True, None)
+        intake, completions = Intake(), Completions()
+        intake.attach(bus.subscribe("a", False))
+        provider = bus.provide("f")
+        intake.attach(provider)
+        completions.begin_claim(1, bus.queue("empty"), 1, True, None)
+        completions.begin_publish(2, bus, "a", b"unseen")
+        knot: list[Any] = [bus, jobs, jobs.claim(2, True, None), intake, provider, completions]
+        knot.append(knot)
+
+    for _ in range(10):
+        tangle()
+        collector = threading.Thread(target=gc.collect)
+        collector.start()
+        collector.join(HANG)
+        assert not collector.is_alive()
+    until(lambda: native_threads() <= before)
+
+
+EXITS = """
+import contextlib, sys, threading
+from pymq._pymq import Bus, Completions, Intake
+from pymq.exceptions import ClosedError
+bus = Bus.connect(sys.argv[1], sys.argv[2])
+jobs, intake, completions = bus.queue("jobs"), Intake(), Completions()
+intake.attach(bus.subscribe("a", False))
+intake.attach(bus.provide("f"))
+bus.publish("a", b"unseen")
+completions.begin_claim(1, jobs, 1, True, None)
+completions.begin_publish(2, bus, "a", b"unseen")
+def read():
+    while True:
+        intake.recv(1)
+def claim():
+    with contextlib.suppress(ClosedError):
+        jobs.claim(1, True, None)
+for work in (read, claim, bus.close)[: int(sys.argv[3])]:
+    threading.Thread(target=work, daemon=True).start()
+"""
+
+
+def test_a_hundred_programs_exit_with_a_live_bus(place: Place) -> None:
+    def run(number: int) -> None:
+        threads = str(number % 4)
+        arguments = [sys.executable, "-c", EXITS, place.url, place.namespace, threads]
+        ended = subprocess.run(arguments, capture_output=True, text=True, timeout=HANG)
+        assert (ended.returncode, ended.stderr) == (0, ""), ended
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(100)))
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """Runs `work` in a forked child and fails if it does, or hangs."""
+    with warnings.catch_warnings():
+        # That forking beside threads is dangerous is the point.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(60)
+            work()
+            code = 0
+        except BaseException as error:
+            os.write(2, f"{error!r}\n".encode())
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_forked_child_is_told_what_to_do_and_leaves_its_parent_alone(place: Place) -> None:
+    bus = place.connect()
+    jobs = bus.queue("jobs")
+    jobs.put([b"1"], True, None)
+    held = jobs.claim(1, True, None)
+    subscription, intake, completions = bus.subscribe("a", False), Intake(), Completions()
+    number = intake.attach(subscription)
+    completions.begin_claim(1, bus.queue("empty"), 1, True, None)
+    objects: list[Any] = [bus, jobs, held, subscription, intake, completions]
+    message = f"belongs to process {os.getpid()}; connect a new one after fork"
+
+    def child() -> None:
+        for use in (
+            lambda: bus.publish("a", b""),
+            lambda: bus.close(),
+            lambda: bus.capabilities,
+            lambda: jobs.put([b"2"], True, None),
+            lambda: jobs.claim(1, True, None),
+            lambda: held[0].ack(),
+            lambda: subscription.end(),
+            lambda: intake.recv(),
+            lambda: intake.close(),
+            lambda: completions.drain(),
+        ):
+            with pytest.raises(exceptions.ClosedError, match=message):
+                use()
+        bus.abandon()
+        objects.clear()
+        held.clear()
+        gc.collect()
+        own = Bus.connect(place.url, place.namespace)
+        if place.url.startswith("redis"):
+            assert own.publish("a", b"from the child") == 1
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(own.queue("theirs").claim, 1, True, None)
+            own.queue("theirs").put([b"3"], True, None)
+            assert waiting.result(60)[0].payload == b"3"
+        own.close()
+
+    for _ in range(5):
+        in_child(child)
+    with pytest.raises(ValueError, match="only a forked child"):
+        bus.abandon()
+    if place.url.startswith("redis"):
+        assert [payload for _, _, payload in receive(intake, 5)] == [b"from the child"] * 5
+    bus.publish("a", b"still here")
+    assert receive(intake, 1) == [(number, "a", b"still here")]
+    held[0].ack()
+    assert jobs.stats() == (0, 0, 0)
+    completions.close()
+
+
+def test_a_child_drops_its_copies_without_harm(place: Place) -> None:
+    bus = place.connect()
+    everything: dict[str, Any] = {"bus": bus, "provider": bus.provide("f")}
+    everything["intake"] = intake = Intake()
+    intake.attach(everything["provider"])
+    place.buses.clear()
+    del bus, intake
+
+    def child() -> None:
+        everything.clear()
+        gc.collect()
+
+    in_child(child)
+    bus = everything["bus"]
+    call = Completions()
+    call.begin_call(1, bus, "f", b"[]", b"{}", None, None)
+    ((_, _, request),) = receive(everything["intake"], 1)
+    request.answer(b"1", "int")
+    until(lambda: [(token, error) for token, error, _ in call.drain()] == [(1, None)])
+    bus.close()

@@ -1,0 +1,231 @@
+"""The native core under an event loop."""
+
+import asyncio
+import random
+import select
+from pathlib import Path
+from typing import Any
+
+import pytest
+from native_place import (  # noqa: F401
+    Place,
+    _hang_guard,
+    bus,
+    echo,
+    echoing,
+    native_threads,
+    place,
+    redis_url,
+    until,
+)
+
+from pymq import exceptions
+from pymq._pymq import Bus, Completions, Intake
+
+
+class Loop:
+    """The smallest user of completions: a future for each operation."""
+
+    def __init__(self) -> None:
+        self.completions = Completions()
+        self.waiting: dict[int, asyncio.Future[Any]] = {}
+        self.last = 0
+        self.loop = asyncio.get_running_loop()
+        self.loop.add_reader(self.completions.fileno(), self.drain)
+
+    def drain(self) -> None:
+        for token, error, result in self.completions.drain():
+            future = self.waiting.pop(token)
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+    async def do(self, begin: str, *arguments: Any) -> Any:
+        self.last += 1
+        token = self.last
+        future = self.waiting[token] = self.loop.create_future()
+        getattr(self.completions, f"begin_{begin}")(token, *arguments)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if self.waiting.pop(token, None) is not None:
+                self.completions.cancel(token)
+            elif future.done() and not future.cancelled():
+                for delivery in future.result():
+                    delivery.give_back()
+            raise
+
+    def end(self) -> None:
+        self.loop.remove_reader(self.completions.fileno())
+        self.completions.close()
+
+
+def test_every_operation_has_an_asynchronous_twin(place: Place) -> None:
+    async def main() -> None:
+        loop = Loop()
+        bus = await loop.do("connect", place.url, place.namespace)
+        subscription = await loop.do("subscribe", bus, "a", False)
+        assert await loop.do("publish", bus, "a", b"1") == 1
+        await loop.do("end", subscription)
+        assert await loop.do("publish", bus, "a", b"2") == 0
+
+        provider = await loop.do("provide", bus, "echo")
+        intake = Intake()
+        intake.attach(provider)
+        answer = lambda: [echo(call) for _, _, call in intake.recv(timeout=0) if call]  # noqa: E731
+        loop.loop.add_reader(intake.fileno(), answer)
+        reply = await loop.do("call", bus, "echo", b"[1]", b"{}", None, 60.0)
+        assert reply.value == b"[1]"
+        replies, missing = await loop.do("call_all", bus, "echo", b"[1]", b"{}", None, 60.0)
+        assert (len(replies), missing) == (1, [])
+        with pytest.raises(exceptions.NoSuchRemoteError):
+            await loop.do("call", bus, "nobody", b"[]", b"{}", None, 60.0)
+        await loop.do("end", provider)
+        loop.loop.remove_reader(intake.fileno())
+
+        jobs = bus.queue("jobs")
+        assert await loop.do("put", jobs, [b"1", b"2", b"3"], True, None) is None
+        deliveries = await loop.do("claim", jobs, 3, True, None)
+        assert await loop.do("stats", jobs) == (0, 3, 0)
+        for delivery, how in zip(deliveries, ("ack", "requeue", "reject"), strict=True):
+            assert await loop.do("settle", delivery, how) is None
+        with pytest.raises(ValueError, match="settled already"):
+            await loop.do("settle", deliveries[0], "ack")
+        assert await loop.do("stats", jobs) == (1, 0, 1)
+        jobs.purge(False)
+        await loop.do("join", jobs)
+        await loop.do("close", bus)
+        with pytest.raises(exceptions.ClosedError):
+            await loop.do("publish", bus, "a", b"3")
+        with pytest.raises(exceptions.ConfigError):
+            await loop.do("connect", "carrier-pigeon://loft")
+        loop.end()
+
+    before = native_threads()
+    asyncio.run(main())
+    until(lambda: native_threads() <= before)
+
+
+def test_ten_thousand_claims_wait_on_few_threads(bus: Bus) -> None:
+    count = 10_000
+
+    async def main() -> None:
+        loop = Loop()
+        jobs = bus.queue("jobs")
+        claims = [
+            asyncio.ensure_future(loop.do("claim", jobs, 1, True, None)) for _ in range(count)
+        ]
+        await asyncio.sleep(0)
+        assert len(list(Path("/proc/self/task").iterdir())) <= 4 + before
+        for start in range(0, count, 1000):
+            items = [b"%d" % number for number in range(start, start + 1000)]
+            await loop.do("put", jobs, items, True, None)
+        deliveries = [delivery for (delivery,) in await asyncio.gather(*claims)]
+        assert {int(delivery.payload) for delivery in deliveries} == set(range(count))
+        assert all(delivery.deliveries == 1 for delivery in deliveries)
+        for delivery in deliveries:
+            delivery.ack_soon()
+        await loop.do("join", jobs)
+        loop.end()
+
+    before = len(list(Path("/proc/self/task").iterdir())) - native_threads()
+    asyncio.run(main())
+
+
+def test_cancelled_claims_lose_no_item(bus: Bus) -> None:
+    count = 300
+
+    async def main() -> None:
+        loop = Loop()
+        jobs = bus.queue("jobs")
+        claims = [
+            asyncio.ensure_future(loop.do("claim", jobs, 1, True, None)) for _ in range(count)
+        ]
+        await asyncio.sleep(0)
+        putting = asyncio.ensure_future(
+            loop.do("put", jobs, [b"%d" % number for number in range(count)], True, None)
+        )
+        for claim in random.sample(claims, count // 2):
+            claim.cancel()
+            if random.random() < 0.2:
+                await asyncio.sleep(0.001)
+        await putting
+        results = await asyncio.gather(*claims, return_exceptions=True)
+        kept = [result[0] for result in results if isinstance(result, list)]
+        assert len(kept) >= count // 2
+        assert all(isinstance(r, list | asyncio.CancelledError) for r in results)
+        left = []
+        while len(kept) + len(left) < count:
+            left += await loop.do("claim", jobs, count, True, 30.0)
+        assert {int(delivery.payload) for delivery in kept + left} == set(range(count))
+        assert all(delivery.deliveries == 1 for delivery in kept + left)
+        loop.end()
+
+    asyncio.run(main())
+
+
+def test_results_that_are_never_drained_give_back_what_they_hold(bus: Bus) -> None:
+    jobs = bus.queue("jobs")
+    jobs.put([b"1", b"2", b"3"], True, None)
+    completions = Completions()
+    for token in range(3):
+        completions.begin_claim(token, jobs, 1, True, None)
+    until(lambda: jobs.stats() == (0, 3, 0))
+    until(lambda: select.select([completions.fileno()], [], [], 60)[0])
+    completions.cancel(0)
+    until(lambda: jobs.stats() == (1, 2, 0))
+    completions.close()
+    until(lambda: jobs.stats() == (3, 0, 0))
+    assert [delivery.deliveries for delivery in jobs.claim(3, True, None)] == [1, 1, 1]
+    assert completions.drain() == []
+    with pytest.raises(ValueError, match="were closed"):
+        completions.begin_stats(4, jobs)
+
+
+def test_completions_that_are_dropped_end_what_was_under_way(bus: Bus) -> None:
+    jobs = bus.queue("jobs")
+    completions = Completions()
+    for token in range(10):
+        completions.begin_claim(token, jobs, 1, True, None)
+    del completions
+    jobs.put([b"1"], True, None)
+    (delivery,) = jobs.claim(1, True, 60.0)
+    assert delivery.deliveries == 1
+
+
+def test_a_token_names_one_operation_at_a_time_and_can_be_used_again(bus: Bus) -> None:
+    jobs = bus.queue("jobs")
+    completions = Completions()
+    completions.begin_claim(7, jobs, 1, True, None)
+    with pytest.raises(ValueError, match="under way"):
+        completions.begin_stats(7, jobs)
+    completions.cancel(7)
+    completions.begin_stats(7, jobs)
+    done: list[tuple[int, BaseException | None, Any]] = []
+    until(lambda: done.extend(completions.drain()) or done)
+    assert done == [(7, None, (0, 0, 0))]
+    assert not select.select([completions.fileno()], [], [], 0)[0]
+
+
+def test_operations_under_way_are_told_when_their_bus_is_closed(place: Place) -> None:
+    bus, completions = place.connect(), Completions()
+    jobs = bus.queue("jobs")
+    completions.begin_claim(1, jobs, 1, True, None)
+    completions.begin_claim(2, jobs, 1, True, 1e6)
+    bus.close()
+    done: list[tuple[int, BaseException | None, Any]] = []
+    until(lambda: done.extend(completions.drain()) or len(done) == 2)
+    assert {token for token, _, _ in done} == {1, 2}
+    assert all(isinstance(error, exceptions.ClosedError) for _, error, _ in done)
+
+
+def test_a_close_that_an_event_loop_orders_is_reported_when_nothing_is_left(place: Place) -> None:
+    before = native_threads()
+    bus, completions = place.connect(), Completions()
+    completions.begin_close(1, bus)
+    completions.begin_close(2, bus)
+    done = []
+    until(lambda: done.extend(completions.drain()) or len(done) == 2)
+    assert [(token, error) for token, error, _ in done] == [(1, None), (2, None)]
+    until(lambda: native_threads() <= before)
