@@ -42,10 +42,13 @@ bench: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PROFILE=$(PROFILE) PATH="$(CURDIR)/$(BIN):$$PATH" \
 		scripts/bench
 
-## What takes too long for `make test`: a hundred starts and exits of each kind.
+## What takes too long for `make test`: starts and exits by the hundred, workers killed by the hundred.
 torture: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_TEST_STARTS=100 \
 		$(BIN)/python -m pytest python/tests/test_lifecycle.py
+	cargo build --quiet --examples
+	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
+		$(BIN)/python -m pytest tests/interop/test_kills.py
 
 ## The package, built and installed into the virtual environment.
 wheel: $(VENV)/ready
