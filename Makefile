@@ -5,8 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := target/wheels
+# `dist` is what people get in wheels, and takes minutes to build.
+PROFILE := release
 
-.PHONY: demo test lint bench clean setup wheel test-rust test-python
+.PHONY: demo test lint bench torture clean setup wheel test-rust test-python
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
@@ -35,12 +37,22 @@ lint: wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
 
 ## The table of speed: this library, the raw limit and the original, in one run.
+bench: PROFILE := $(if $(QUICK),release,dist)
 bench: wheel
-	REDIS_SERVER="$$(scripts/find-redis-server)" PATH="$(CURDIR)/$(BIN):$$PATH" scripts/bench
+	REDIS_SERVER="$$(scripts/find-redis-server)" PROFILE=$(PROFILE) PATH="$(CURDIR)/$(BIN):$$PATH" \
+		scripts/bench
+
+## What takes too long for `make test`: starts and exits by the hundred, workers killed by the hundred.
+torture: wheel
+	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_TEST_STARTS=100 \
+		$(BIN)/python -m pytest python/tests/test_lifecycle.py
+	cargo build --quiet --examples
+	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
+		$(BIN)/python -m pytest tests/interop/test_kills.py
 
 ## The package, built and installed into the virtual environment.
 wheel: $(VENV)/ready
-	$(BIN)/maturin build --quiet --release --out $(WHEELS)
+	$(BIN)/maturin build --quiet --profile $(PROFILE) --out $(WHEELS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
 		"$$(ls -t $(WHEELS)/*.whl | head -n 1)"
 

@@ -54,9 +54,9 @@ class Order(enum.Enum):
     """In which order callbacks of different subscribers run."""
 
     #: All of a bus in one row, by arrival, as the original does.
-    ONE_ROW = enum.auto()
+    ONE_ROW = "one row"
     #: Each subscriber and each exposed function for itself.
-    SIDE_BY_SIDE = enum.auto()
+    SIDE_BY_SIDE = "side by side"
 
 
 class _State(enum.Enum):

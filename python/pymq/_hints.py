@@ -34,6 +34,13 @@ OPEN: tuple[Any, ...] = (
     numbers.Integral,
 )
 
+_OPEN_SIGNATURE = inspect.Signature(
+    [
+        inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
+        inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+    ]
+)
+
 _WRAPPERS = tuple(
     wrapper for wrapper in (Annotated, ClassVar, Final, NotRequired, Required) if wrapper
 )
@@ -104,7 +111,11 @@ def of_typed_dict(cls: type) -> tuple[dict[str, Any], list[str]]:
 
 def signature(fn: Callable[..., Any]) -> inspect.Signature:
     """The signature as callers see it: a method given as a plain function has no `self`."""
-    found = inspect.signature(fn)
+    try:
+        found = inspect.signature(fn)
+    except ValueError:
+        # Some builtins do not tell; then all arguments are theirs to judge.
+        return _OPEN_SIGNATURE
     parameters = list(found.parameters.values())
     if parameters and parameters[0].name == "self" and not inspect.ismethod(fn):
         found = found.replace(parameters=parameters[1:])

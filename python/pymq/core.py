@@ -498,8 +498,13 @@ def topic(name: str, pattern: bool = False) -> Topic:
 class _Later:
     """Whatever bus is the default one when it is used."""
 
-    publish = staticmethod(publish)
-    subscribe = staticmethod(subscribe)
+    def publish(self, event: Any, channel: str | None = None) -> int | None:
+        return publish(event, channel)
+
+    def subscribe(
+        self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
+    ) -> None:
+        subscribe(callback, channel, pattern)
 
 
 @overload

@@ -128,6 +128,11 @@ def test_an_error_whose_arguments_cannot_be_sent_arrives_in_words(
     assert "lock" in caught.value.args[2]
 
 
+def test_a_builtin_that_tells_no_signature_can_be_exposed(bus: pymq.NativeEventBus) -> None:
+    bus.expose(max, "max")
+    assert bus.stub("max")(3, 5) == 5
+
+
 def test_undecodable_arguments_are_answered(bus: pymq.NativeEventBus) -> None:
     bus.expose(lambda n: n, "f")
     reply = bus._native.call("f", b'[{"a": 1}]', b"{}", b'{"0": 1}', HANG_GUARD)

@@ -51,8 +51,10 @@ fn is_marker(key: &str) -> bool {
 
 /// The tagging members of an object; `None` when a look at the bytes rules them out.
 fn markers(object: &[u8]) -> Option<Vec<(std::borrow::Cow<'_, str>, &[u8])>> {
-    // A key may be spelled with escapes, and then it begins with one of an ASCII character.
-    let possible = object.windows(3).any(|window| window == b"\"__" || window == b"\\u0");
+    // A key may be spelled with escapes, and then it begins with one of an ASCII character. Most
+    // objects have neither underscores nor escapes, and one byte is found much faster than three.
+    let possible = (object.contains(&b'_') || object.contains(&b'\\'))
+        && object.windows(3).any(|window| window == b"\"__" || window == b"\\u0");
     let members = possible.then(|| json::members(object)).flatten()?;
     Some(members.into_iter().filter(|(key, _)| is_marker(key)).collect())
 }

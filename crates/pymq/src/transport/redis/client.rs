@@ -20,10 +20,10 @@ use redis::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::end::End;
 use super::options::{RedisEndpoint, RedisOptions, without_password};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -283,17 +283,12 @@ impl Wire {
 
     /// Whether the socket is thought to live.
     pub(super) fn is_alive(&self) -> bool {
-        !self.0.end.reached.load(Ordering::Acquire)
+        !self.0.end.is_reached()
     }
 
     /// Returns when the socket is gone.
     pub(super) async fn ended(&self) {
-        let mut told = std::pin::pin!(self.0.end.told.notified());
-        // In the line first, then looked: or the news could come in between.
-        told.as_mut().enable();
-        if self.is_alive() {
-            told.await;
-        }
+        self.0.end.wait().await;
     }
 
     /// An answer, unless the socket ends first. The crate alone would wait for ever for a command
@@ -349,20 +344,12 @@ impl Wire {
     }
 }
 
-/// Whether a driver has ended.
-#[derive(Default)]
-struct End {
-    reached: AtomicBool,
-    told: Notify,
-}
-
 /// Says that a driver has ended, also when it was aborted.
 struct Ending(Arc<End>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.reached.store(true, Ordering::Release);
-        self.0.told.notify_waiters();
+        self.0.reach();
     }
 }
 

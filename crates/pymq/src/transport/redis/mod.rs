@@ -31,6 +31,7 @@ use crate::error::Result;
 use crate::name::Address;
 
 mod client;
+mod end;
 mod inbox;
 mod link;
 mod options;
