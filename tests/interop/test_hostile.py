@@ -164,7 +164,10 @@ def bait(text: str, target: Target) -> str:
 def test_the_bait_is_good_an_original_runs_it(start: Any, server: Server, tmp_path: Path) -> None:
     # Without this the tests below might pass because nothing could ever happen.
     original = start("0.7.0")
-    data = json.dumps({"__type": "subprocess.Popen", "__obj": ["touch", str(tmp_path / "ran")]})
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    data = json.dumps({"__type": "subprocess.Popen", "__obj": str(program)})
     server.command("LPUSH", PREFIX + "work", data)
     original.get("work")
     wait_until((tmp_path / "ran").exists, "it has run")
