@@ -1,8 +1,8 @@
 """Numbers and text are exactly what Python's own `json` makes of them."""
 
 import json
-import os
 import math
+import os
 
 import pytest
 from hypothesis import given, settings
