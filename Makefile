@@ -8,7 +8,7 @@ WHEELS := target/wheels
 # `dist` is what people get in wheels, and takes minutes to build.
 PROFILE := release
 
-.PHONY: demo test lint bench clean setup wheel test-rust test-python
+.PHONY: demo test lint bench torture clean setup wheel test-rust test-python
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
@@ -41,6 +41,14 @@ bench: PROFILE := $(if $(QUICK),release,dist)
 bench: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PROFILE=$(PROFILE) PATH="$(CURDIR)/$(BIN):$$PATH" \
 		scripts/bench
+
+## What takes too long for `make test`: starts and exits by the hundred, workers killed by the hundred.
+torture: wheel
+	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_TEST_STARTS=100 \
+		$(BIN)/python -m pytest python/tests/test_lifecycle.py
+	cargo build --quiet --examples
+	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
+		$(BIN)/python -m pytest tests/interop/test_kills.py
 
 ## The package, built and installed into the virtual environment.
 wheel: $(VENV)/ready
