@@ -23,6 +23,12 @@ from pymq import exceptions
 from pymq._pymq import Bus, Completions, Intake
 
 
+def give_back(result: Any) -> None:
+    """For what came when nobody waited for it any more."""
+    for delivery in result if isinstance(result, list) else ():
+        delivery.give_back()
+
+
 class Loop:
     """The smallest user of completions: a future for each operation."""
 
@@ -35,8 +41,11 @@ class Loop:
 
     def drain(self) -> None:
         for token, error, result in self.completions.drain():
-            future = self.waiting.pop(token)
-            if error is not None:
+            future = self.waiting.pop(token, None)
+            if future is None or future.done():
+                # Cancelled, but not yet told so.
+                give_back(result)
+            elif error is not None:
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -52,8 +61,7 @@ class Loop:
             if self.waiting.pop(token, None) is not None:
                 self.completions.cancel(token)
             elif future.done() and not future.cancelled():
-                for delivery in future.result():
-                    delivery.give_back()
+                give_back(future.result())
             raise
 
     def end(self) -> None:
