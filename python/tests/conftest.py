@@ -6,6 +6,7 @@ may live on.
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -25,6 +26,9 @@ from rig import Server
 
 #: Nothing here takes as long; it ends a test that hangs.
 HANG_GUARD = 60.0
+
+# Whoever is started in the background by a shell has Ctrl-C ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TRANSPORTS = ("memory", "redis")
 
