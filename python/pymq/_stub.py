@@ -172,7 +172,9 @@ class NativeStub(StubMethod[P, R]):
     def response(self, reply: Reply) -> Response:
         """An answer with its result built, or its error's arguments as a tuple."""
         plan = None if reply.failed or self._signature is None else self._signature.returns
-        value = self._codec.decode_result(reply.value, reply.type_name, reply.types, plan)
+        # The arguments of an error are plain data: its type names nothing that is built here.
+        tag = "list" if reply.failed else reply.type_name
+        value = self._codec.decode_result(reply.value, tag, reply.types, plan)
         if reply.failed:
             value = tuple(value) if isinstance(value, (list, tuple)) else (value,)
         response = Response(self.channel, value, reply.type_name, reply.failed)
