@@ -6,11 +6,12 @@ import pytest
 
 from description import describe
 from expected import arrives, plain, same
+from fixtures import server, start
 from pairs import Pair, lasting_pair, pair
 from rig import NEW, OLD, Peer, PeerFailed
 from shared_types import Point, Reading
 
-__all__ = ["lasting_pair", "pair"]
+__all__ = ["lasting_pair", "pair", "server", "start"]
 
 REMOTE_ERROR = "pymq.exceptions.RemoteInvocationError"
 

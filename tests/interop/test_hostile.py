@@ -16,9 +16,12 @@ import pytest
 
 from description import describe
 from expected import same
+from fixtures import server, start
 from hostile import messages, replies, requests, values
 from rig import NEW, PREFIX, Peer, PeerFailed, Pending, Server, wait_until
 from shared_types import Reading
+
+__all__ = ["server", "start"]
 
 FOLDER = Path("/proc/self/cwd") / "a-folder-that-stands-for-another"
 INBOX = b"__pymq:global:inbox:"

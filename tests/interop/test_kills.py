@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from fixtures import server
 from rig import NEW, OLD, PREFIX, Peer, PeerFailed, Server, wait_until
+
+__all__ = ["server"]
 
 SEED = int(os.environ.get("PYMQ_SEED", "2718"))
 KILLS = int(os.environ.get("PYMQ_KILLS", "24"))

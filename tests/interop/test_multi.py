@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from fixtures import server, start
 from resp import Capture
 from rig import NEW, OLD, PREFIX, Peer, PeerFailed, Server, wait_until
+
+__all__ = ["server", "start"]
 
 Start = Callable[..., Peer]
 

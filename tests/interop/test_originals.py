@@ -11,6 +11,7 @@ import pytest
 
 import recording
 from description import build, describe
+from fixtures import server, start
 from resp import Connection
 from rig import PREFIX, Peer, PeerFailed, Server, wait_until
 from samples import EVENTS, INTERPRETER_DEPENDENT, ITEMS, REPLIES, REQUESTS
@@ -26,6 +27,8 @@ from shared_types import (
     Reading,
     with_fields,
 )
+
+__all__ = ["server", "start"]
 
 Start = Callable[..., Peer]
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from fixtures import server, start
 from rig import NEW, PREFIX, Peer, PeerFailed, Pending, Server, wait_until
+
+__all__ = ["server", "start"]
 
 Start = Callable[..., Peer]
 
