@@ -79,7 +79,7 @@ pub(crate) fn decode<T: DeserializeOwned>(object: &str, text: &[u8]) -> Result<T
 
 /// The value in a span of an envelope.
 pub(crate) fn decode_plain<T: DeserializeOwned>(object: &str, text: &[u8]) -> Result<T> {
-    let refused = match serde_json::from_slice(text) {
+    let refused = match read_checked(text) {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
@@ -92,6 +92,15 @@ pub(crate) fn decode_plain<T: DeserializeOwned>(object: &str, text: &[u8]) -> Re
     }
     let why = format!("not a {}", short_type_name::<T>());
     Err(Error::decode(object, format!("{why}: {refused}")).with_source(refused))
+}
+
+/// Reads checked text: `json` has counted how deep it is, so that serde_json's lower limit of 127
+/// levels would only refuse what every other peer reads.
+fn read_checked<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    reader.disable_recursion_limit();
+    let value = T::deserialize(&mut reader)?;
+    reader.end().map(|()| value)
 }
 
 fn has_non_number(text: &[u8]) -> bool {
@@ -158,6 +167,15 @@ mod tests {
         for honest in [json!({"__list": [1]}), json!({"__types": {}, "x": 1})] {
             assert_eq!(read::<Value>(&honest.to_string()).expect("a map"), honest);
         }
+    }
+
+    #[test]
+    fn what_other_peers_may_nest_is_read() {
+        let deep = |levels| ["[".repeat(levels), "]".repeat(levels)].concat();
+        let read_back = read::<Value>(&deep(200)).expect("200 levels are allowed");
+        assert_eq!(read_back.to_string(), deep(200));
+        let error = read::<Value>(&deep(201)).expect_err("201 are not");
+        assert!(error.message().contains("nested deeper than 200"), "{error}");
     }
 
     #[test]
