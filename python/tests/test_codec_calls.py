@@ -3,9 +3,9 @@
 import functools
 import json
 
-import codec_classes as c
 import pytest
 
+import codec_classes as c
 from pymq._codec import Codec, DecodeError, call_plan, plan_for
 
 codec = Codec()

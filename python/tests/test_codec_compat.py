@@ -5,9 +5,9 @@ import json
 import sys
 import typing
 
-import codec_classes as c
 import pytest
 
+import codec_classes as c
 from pymq.json import DeepDictDecoder, DeepDictEncoder, dumps, loads
 from pymq.typing import (
     deep_from_dict,

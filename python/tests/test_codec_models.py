@@ -6,9 +6,9 @@
 import datetime
 from typing import Annotated, Generic, TypeVar
 
-import codec_classes as c
 import pytest
 
+import codec_classes as c
 from pymq._codec import Codec, DecodeError, plan_for
 
 attrs = pytest.importorskip("attrs")

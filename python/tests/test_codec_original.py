@@ -15,9 +15,9 @@ import subprocess
 import types
 import uuid
 
-import codec_classes as c
 import pytest
 
+import codec_classes as c
 from pymq._codec import Codec, plan_for
 
 codec = Codec()

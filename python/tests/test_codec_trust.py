@@ -8,9 +8,9 @@ import pathlib
 import sys
 import types
 
-import codec_classes as c
 import pytest
 
+import codec_classes as c
 import pymq._codec as codec_module
 from pymq._codec import Codec, DecodeError, call_plan, plan_for, register
 

@@ -33,9 +33,9 @@ from typing import (
     Union,
 )
 
-import codec_classes as c
 import pytest
 
+import codec_classes as c
 from pymq._codec import Codec, DecodeError, EncodeError, plan_for
 
 codec = Codec()

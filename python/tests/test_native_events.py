@@ -7,7 +7,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from native_place import HANG, Place, _hang_guard, bus, echoing, place, receive, redis_url, until  # noqa: F401
-
 from pymq._pymq import Bus, Intake
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
 from native_place import (  # noqa: F401
     HANG,
     Place,
@@ -27,7 +28,6 @@ from native_place import (  # noqa: F401
     redis_url,
     until,
 )
-
 from pymq import exceptions
 from pymq._pymq import Bus, Call, Completions, Intake
 

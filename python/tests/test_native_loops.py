@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from native_place import (  # noqa: F401
     Place,
     _hang_guard,
@@ -18,7 +19,6 @@ from native_place import (  # noqa: F401
     redis_url,
     until,
 )
-
 from pymq import exceptions
 from pymq._pymq import Bus, Completions, Intake
 
