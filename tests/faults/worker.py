@@ -129,6 +129,7 @@ class Worker:
             try:
                 item = queue.get(timeout=None if OURS else 1)
                 self.history.note("g", [(item, 1)])
+                time.sleep(self.seconds("pause"))
             except queues.Empty:
                 continue
             except Exception as error:

@@ -130,6 +130,8 @@ impl Hand {
         // An error says that it has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // Or a thousand dead ones keep a thousand pipes.
+        drop(self.process.stdin.take());
     }
 
     /// SIGSTOP: it is there and does nothing.

@@ -4,6 +4,7 @@
 //! then everything is let go, the queue drains, and the histories are judged. Which faults, is the
 //! row's choice.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::chance::Chance;
@@ -50,6 +51,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) least: &'a [(&'a str, u64)],
     /// Whether an original produces and another one consumes, unharmed.
     pub(crate) originals: bool,
+    /// How long producers of ours rest between two puts.
+    pub(crate) rest: Duration,
 }
 
 /// The lease of its consumers.
@@ -73,7 +76,7 @@ pub(crate) fn run(plan: &Plan<'_>, setting: &Setting) -> Report {
         producers: Vec::new(),
         asleep: Vec::new(),
         next_item: 1,
-        producing: 0,
+        at_work: BTreeMap::new(),
     };
     storm.begin();
     let until = Instant::now() + setting.patience;
@@ -102,7 +105,8 @@ struct Storm<'a> {
     /// Stopped consumers, by place, and when they go on.
     asleep: Vec<(usize, Instant)>,
     next_item: u64,
-    producing: usize,
+    /// The place of the producer of each kind that is at work.
+    at_work: BTreeMap<Kind, usize>,
 }
 
 impl Storm<'_> {
@@ -114,7 +118,7 @@ impl Storm<'_> {
             self.consumers.push(hand);
         }
         if self.plan.originals {
-            let taker = self.scene.hire(Kind::Original, "take", &[]);
+            let taker = self.scene.hire(Kind::Original, "take", &["pause=0.005".to_owned()]);
             self.consumers.push(taker);
         }
         self.keep_producing();
@@ -132,12 +136,8 @@ impl Storm<'_> {
             false => &Kind::OURS,
         };
         for &kind in kinds {
-            let working = self
-                .producers
-                .iter_mut()
-                .rev()
-                .take(8)
-                .any(|hand| hand.kind == kind && hand.fate == Fate::Working && hand.lives());
+            let last = self.at_work.get(&kind).map(|&place| &mut self.producers[place]);
+            let working = last.is_some_and(|hand| hand.fate == Fate::Working && hand.lives());
             if working {
                 continue;
             }
@@ -153,7 +153,10 @@ impl Storm<'_> {
                 ("batch", batch),
                 ("most", BACKLOG),
             ];
-            let options = words.map(|(key, value)| format!("{key}={value}"));
+            let mut options = words.map(|(key, value)| format!("{key}={value}")).to_vec();
+            if kind != Kind::Original {
+                options.push(format!("pause={}", self.plan.rest.as_secs_f64()));
+            }
             self.next_item += portion;
             let producer = match kind {
                 // An original repeats nothing and notices little: it is not what is tried here.
@@ -163,8 +166,8 @@ impl Storm<'_> {
                     self.scene.crew.hire(kind, "produce", &url, &options)
                 }
             };
+            self.at_work.insert(kind, self.producers.len());
             self.producers.push(producer);
-            self.producing += 1;
         }
     }
 
@@ -194,12 +197,11 @@ impl Storm<'_> {
                 self.consumers.push(successor);
             }
             Fault::KillProducer => {
-                let ours = self
-                    .producers
-                    .iter_mut()
-                    .rev()
-                    .filter(|hand| hand.kind != Kind::Original && hand.fate == Fate::Working);
-                if let Some(victim) = ours.take(2).find_map(|hand| hand.lives().then_some(hand)) {
+                let kind = self.chance.one_of(&Kind::OURS);
+                let victim = self.at_work.get(kind).map(|&place| &mut self.producers[place]);
+                if let Some(victim) = victim.filter(|hand| hand.fate == Fate::Working)
+                    && victim.lives()
+                {
                     victim.kill();
                     report.count("producers killed", 1);
                 }

@@ -46,6 +46,7 @@ pub(crate) fn mixed(setting: &Setting) -> Report {
                 ("server stops", kills / 20),
             ],
             originals: setting.original.is_some(),
+            rest: Duration::ZERO,
         },
         setting,
     );
@@ -68,6 +69,7 @@ pub(crate) fn restarts(setting: &Setting) -> Report {
             items: setting.items / 4,
             least: &[("server restarts", least.max(5)), ("consumers killed", least.max(5))],
             originals: false,
+            rest: Duration::from_millis(30),
         },
         setting,
     )
