@@ -151,9 +151,12 @@ class Worker:
             time.sleep(self.seconds("pause"))
 
     def subscribe(self) -> None:
+        begins = [self.seconds("begins")]
+
         def receive(event: int) -> None:
             self.history.note("r", [(event, 0)])
-            time.sleep(self.seconds("pause"))
+            # Only the first event takes long.
+            time.sleep(begins.pop() if begins else 0)
 
         logging.getLogger("pymq").addHandler(Losses(self.history))
         pymq.subscribe(receive, self.options.get("topic", "news"))

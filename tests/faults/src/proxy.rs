@@ -51,6 +51,8 @@ struct Rule {
 struct State {
     rule: Option<Rule>,
     fired: Option<Fired>,
+    /// Replies since [`record`](Proxy::record), by name and length.
+    seen: Option<Vec<(String, usize)>>,
     connections: Vec<TcpStream>,
 }
 
@@ -95,6 +97,16 @@ impl Proxy {
         let mut state = self.shared.lock();
         state.fired = None;
         state.rule = Some(Rule { name: name.map(str::to_owned), skip, act });
+    }
+
+    /// Begins to note replies.
+    pub(crate) fn record(&self) {
+        self.shared.lock().seen = Some(Vec::new());
+    }
+
+    /// The replies that were noted, by name and length.
+    pub(crate) fn recorded(&self) -> Vec<(String, usize)> {
+        self.shared.lock().seen.take().unwrap_or_default()
     }
 
     /// Takes the rule back.
@@ -237,7 +249,11 @@ fn pass_replies(shared: &Shared, mut from: TcpStream, mut to: &TcpStream, open: 
             } else {
                 open.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
             };
-            match shared.verdict(&name.unwrap_or_default(), Side::Reply) {
+            let name = name.unwrap_or_default();
+            if let Some(seen) = &mut shared.lock().seen {
+                seen.push((name.clone(), frame.len()));
+            }
+            match shared.verdict(&name, Side::Reply) {
                 None if to.write_all(&frame).is_ok() => {}
                 None => return,
                 Some(Act::Cut { after }) => {

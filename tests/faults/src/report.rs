@@ -79,6 +79,16 @@ impl Report {
         words
     }
 
+    /// Adds all that another found.
+    pub(crate) fn absorb(&mut self, mut other: Self) {
+        for (what, count) in std::mem::take(&mut other.counts) {
+            *self.counts.entry(what).or_default() += count;
+        }
+        self.wrong.append(&mut other.wrong);
+        self.notes.append(&mut other.notes);
+        self.add_recoveries(other);
+    }
+
     /// Adds another's times of recovery.
     pub(crate) fn add_recoveries(&mut self, other: Self) {
         for (fault, mut times) in other.recoveries {

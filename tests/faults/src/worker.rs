@@ -245,10 +245,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Notes every event, and every loss that is told of.
+    /// Notes every event, and every loss that is told of; takes its time over the first one.
     async fn subscribe(&self) -> Outcome {
         let filter = Filter::Topic(self.options.text("topic", "news").to_owned());
-        let pause = self.options.seconds("pause", 0.0);
+        let mut begins = self.options.seconds("begins", 0.0);
         let subscribed = self.bus.subscribe_bytes(&filter).await;
         let mut subscription = subscribed.map_err(|error| error.to_string())?;
         self.history.note(What::Executed, [(0, 0)]);
@@ -262,9 +262,8 @@ impl Worker {
                 }
                 Arrival::Gap => self.history.note(What::Missed, [(0, 0)]),
             }
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
+            // Only the first event takes long.
+            tokio::time::sleep(std::mem::take(&mut begins)).await;
         }
         Ok(())
     }

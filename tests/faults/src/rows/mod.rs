@@ -5,6 +5,15 @@
 use crate::report::Report;
 use crate::scene::Setting;
 
+mod calls;
+mod cuts;
+mod events;
+mod half_open;
+mod leaks;
+mod letters;
+mod restarts;
+mod server_full;
+mod steps;
 mod storms;
 
 /// A run.
@@ -17,6 +26,17 @@ pub(crate) struct Run {
 
 /// All of them; the long ones first, since several go on at once.
 pub(crate) const ALL: &[Run] = &[
+    Run { name: "leaks", rows: &[], work: leaks::run },
     Run { name: "mixed storm", rows: &[1, 3, 7, 8, 13, 16], work: storms::mixed },
     Run { name: "restarts", rows: &[2], work: storms::restarts },
+    Run { name: "half-open", rows: &[6], work: half_open::run },
+    Run { name: "cuts", rows: &[8], work: cuts::run },
+    Run { name: "steps", rows: &[1], work: steps::run },
+    Run { name: "lost provider", rows: &[11], work: calls::run },
+    Run { name: "idle connections", rows: &[3], work: restarts::idle },
+    Run { name: "recovery", rows: &[2, 3, 7], work: restarts::run },
+    Run { name: "slow subscriber", rows: &[10], work: events::run },
+    Run { name: "full server", rows: &[12], work: server_full::run },
+    Run { name: "crash loop", rows: &[9], work: letters::crash_loop },
+    Run { name: "slept too long", rows: &[13], work: letters::slept },
 ];
