@@ -183,7 +183,9 @@ class Worker:
         for number in range(first, first + self.number("count", 1)):
             self.history.note("c", [(number, 0)])
             try:
-                answer = stub.rpc(number)
+                answer = stub(number)
+                if answer is None:
+                    answer = pymq.exceptions.NoSuchRemoteError("double")
             except Exception as error:
                 answer = error
             for each in answer if isinstance(answer, list) else [answer]:

@@ -56,17 +56,22 @@ impl Scene {
 
     /// What lies on the server.
     pub(crate) fn left(&self, queue: &str) -> Left {
-        let mut raw = self.server.raw();
-        let list = |raw: &mut Raw, key: &str| match raw.run(&["LRANGE", key, "0", "-1"]) {
+        // In one step: an item that is on its way from one list to another must not be in none.
+        const LOOK: &str = "local held = {} \
+            for _, key in ipairs(redis.call('KEYS', ARGV[1])) do \
+                for _, item in ipairs(redis.call('LRANGE', key, 0, -1)) do \
+                    held[#held + 1] = item end end \
+            return {redis.call('LRANGE', KEYS[1], 0, -1), held, redis.call('LRANGE', KEYS[2], 0, -1)}";
+        let (list, side) = (format!("{PREFIX}{queue}"), format!("__pymq:{{{PREFIX}{queue}}}"));
+        let words = [LOOK, "2", &list, &format!("{side}:dead"), &format!("{side}:held:*")];
+        let answer = self.server.raw().run(&[&["EVAL"], &words[..]].concat());
+        let Answer::List(lists) = answer else { panic!("the server says {answer:?}") };
+        let mut lists = lists.iter().map(|list| match list {
             Answer::List(items) => items.iter().filter_map(number).collect(),
             _ => Vec::new(),
-        };
-        let held = raw.run(&["KEYS", &format!("__pymq:{{{PREFIX}{queue}}}:held:*")]).texts();
-        Left {
-            waiting: list(&mut raw, &format!("{PREFIX}{queue}")),
-            held: held.iter().flat_map(|key| list(&mut raw, key)).collect(),
-            dead: list(&mut raw, &format!("__pymq:{{{PREFIX}{queue}}}:dead")),
-        }
+        });
+        let mut next = || lists.next().unwrap_or_default();
+        Left { waiting: next(), held: next(), dead: next() }
     }
 
     /// Waits until nothing waits and nothing is held.

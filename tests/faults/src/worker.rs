@@ -262,8 +262,10 @@ impl Worker {
                 }
                 Arrival::Gap => self.history.note(What::Missed, [(0, 0)]),
             }
-            // Only the first event takes long.
-            tokio::time::sleep(std::mem::take(&mut begins)).await;
+            if !begins.is_zero() {
+                // Only the first event takes long.
+                tokio::time::sleep(std::mem::take(&mut begins)).await;
+            }
         }
         Ok(())
     }

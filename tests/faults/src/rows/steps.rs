@@ -144,34 +144,38 @@ fn play(
     let queue = format!("{}-{number}", kind.name());
     let key = format!("{PREFIX}{queue}");
     let item = 100 + number;
-    let options = |more: &str| {
-        let words = [format!("queue={queue}"), format!("lease={LEASE}"), more.to_owned()];
-        words.to_vec()
+    let options = |more: Option<&str>| {
+        let mut words = vec![format!("queue={queue}"), format!("lease={LEASE}")];
+        words.extend(more.map(str::to_owned));
+        words
     };
-    let mut producer =
-        scene.hire(Kind::Rust, "produce", &[options(""), vec![format!("first={item}")]].concat());
+    let mut producer = scene.hire(Kind::Rust, "produce", &options(Some(&format!("first={item}"))));
     producer.ended(GUARD)?;
     let proxy = Proxy::start(scene.server.port());
     let stop = match step.point {
         Point::Wire(name, act) => {
             proxy.arm(Some(name), 0, act);
-            String::new()
+            None
         }
-        Point::Program(place, _) => format!("stop_at={place}"),
+        Point::Program(place, _) => Some(format!("stop_at={place}")),
     };
     let url = scene.url(proxy.port());
-    let mut victim = scene.crew.hire(kind, step.role, &url, &options(&stop));
+    let mut victim = scene.crew.hire(kind, step.role, &url, &options(stop.as_deref()));
     match step.point {
         Point::Wire(..) => {
             proxy.fired(GUARD).ok_or_else(|| victim.complaint("never came to the step"))?;
         }
         Point::Program(_, what) => drop(victim.line(GUARD, |line| line.what == what)?),
     }
+    // The heir is there before the kill, so that its start does not count as recovery.
+    let heir = Kind::OURS[usize::from(number.is_multiple_of(2))];
+    let mut heir = scene.hire(heir, "consume", &options(None));
+    let (mut raw, leases) = (scene.server.raw(), format!("__pymq:{{{key}}}:lease:*"));
+    until("the heir waits", || raw.run(&["KEYS", &leases]).texts().len() >= 2)?;
     let killed = now();
     victim.kill();
     report.count("consumers killed", 1);
     drop(proxy);
-    let mut heir = scene.hire(Kind::OURS[number as usize % 2], "consume", &options(""));
     if matches!(step.fate, ItemFate::Back | ItemFate::Doubled) {
         let line = heir.line(GUARD, |line| line.what == What::Got)?;
         report.recovered(
