@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::crew::{Fate, Hand};
+use crate::crew::{Fate, Story};
 use crate::history::{Line, What};
 use crate::report::Report;
 
@@ -60,12 +60,11 @@ struct Item {
 }
 
 /// Judges a queue's histories.
-pub(crate) fn queue(report: &mut Report, hands: &[Hand], left: &Left, promise: Promise) {
+pub(crate) fn queue(report: &mut Report, stories: &[Story], left: &Left, promise: Promise) {
     let mut items: HashMap<u64, Item> = HashMap::new();
-    for (number, hand) in hands.iter().enumerate() {
-        let Some(lines) = report.take(hand.lines()) else { continue };
-        let takes = hand.name.ends_with("take");
-        lines.iter().for_each(|line| digest(&mut items, line, number, takes));
+    for (number, story) in stories.iter().enumerate() {
+        let takes = story.name.ends_with("take");
+        story.lines.iter().for_each(|line| digest(&mut items, line, number, takes));
     }
     let lies: HashSet<u64> =
         [&left.waiting, &left.held, &left.dead].into_iter().flatten().copied().collect();
@@ -88,7 +87,7 @@ pub(crate) fn queue(report: &mut Report, hands: &[Hand], left: &Left, promise: P
             format!("item {number} came although its put was refused")
         });
         report.must(!came || item.put.is_some(), || format!("nobody put item {number}"));
-        explain(report, number, item, hands);
+        explain(report, number, item, stories);
     }
     report.count("lost", lost.len());
     let allowed = match promise {
@@ -137,14 +136,13 @@ fn digest(items: &mut HashMap<u64, Item>, line: &Line, hand: usize, takes: bool)
 }
 
 /// Every delivery but one needs a reason why it was not the last.
-fn explain(report: &mut Report, number: u64, item: &Item, hands: &[Hand]) {
+fn explain(report: &mut Report, number: u64, item: &Item, stories: &[Story]) {
     let mut kept = 0;
     for delivery in &item.deliveries {
-        let hand = &hands[delivery.hand];
         if delivery.number > 1 {
             report.count("redelivered", 1);
         }
-        match (delivery.end, hand.fate) {
+        match (delivery.end, stories[delivery.hand].fate) {
             (End::Acked, _) => kept += 1,
             // Confirmed within 10 ms, unless its process ended first.
             (End::Taken, Fate::Killed) => report.count("taken by the killed", 1),
@@ -162,16 +160,15 @@ fn explain(report: &mut Report, number: u64, item: &Item, hands: &[Hand]) {
 
 /// Judges one subscriber's history: each publisher's events in order, and gaps told of. Events are
 /// numbered without holes; `published` says how many there were.
-pub(crate) fn subscriber(report: &mut Report, hand: &Hand, published: u64) {
-    let Some(lines) = report.take(hand.lines()) else { return };
+pub(crate) fn subscriber(report: &mut Report, story: &Story, published: u64) {
     let mut next = 0;
     // Told of since the last event, or not yet needed: a gap may be told before or after its hole.
     let (mut holes, mut told) = (0, 0);
-    for line in &lines {
+    for line in &story.lines {
         match line.what {
             What::Received => {
                 report.must(line.item >= next, || {
-                    let name = &hand.name;
+                    let name = &story.name;
                     format!("{name} received event {} after {}", line.item, next.max(1) - 1)
                 });
                 holes += usize::from(line.item > next);
@@ -186,18 +183,17 @@ pub(crate) fn subscriber(report: &mut Report, hand: &Hand, published: u64) {
     report.count("holes", holes);
     report.count("gaps told of", told);
     report.must(holes == 0 || told > 0, || {
-        format!("{} missed events in {holes} places and was not told", hand.name)
+        format!("{} missed events in {holes} places and was not told", story.name)
     });
     report.must(next == published, || {
-        format!("{} received nothing behind event {next} of {published}", hand.name)
+        format!("{} received nothing behind event {next} of {published}", story.name)
     });
 }
 
 /// Judges a caller: every answer is the one to its question.
-pub(crate) fn caller(report: &mut Report, hand: &Hand) {
-    let Some(lines) = report.take(hand.lines()) else { return };
+pub(crate) fn caller(report: &mut Report, story: &Story) {
     let mut open = None;
-    for line in &lines {
+    for line in &story.lines {
         match line.what {
             What::Called => open = Some(line.item),
             What::Answered => {
@@ -205,7 +201,7 @@ pub(crate) fn caller(report: &mut Report, hand: &Hand) {
                 report.must(open == Some(line.item) && line.number == line.item * 2, || {
                     format!(
                         "{} called {open:?} and got {} for {}",
-                        hand.name, line.number, line.item
+                        story.name, line.number, line.item
                     )
                 });
             }
@@ -218,4 +214,98 @@ pub(crate) fn caller(report: &mut Report, hand: &Hand) {
 /// The time from a moment to a line.
 pub(crate) fn since(moment: Duration, line: &Line) -> Duration {
     line.at.saturating_sub(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn story(name: &str, fate: Fate, lines: &[(What, u64, u64)]) -> Story {
+        let line = |&(what, item, number): &(What, u64, u64)| Line {
+            at: Duration::ZERO,
+            what,
+            item,
+            number,
+            word: String::new(),
+        };
+        Story { name: name.to_owned(), fate, lines: lines.iter().map(line).collect() }
+    }
+
+    fn judged(stories: &[Story], left: &Left) -> Report {
+        let mut report = Report::default();
+        queue(&mut report, stories, left, Promise::Nothing);
+        report
+    }
+
+    fn producer() -> Story {
+        story("0-Rust-produce", Fate::Finished, &[(What::Begun, 1, 2), (What::Put, 1, 2)])
+    }
+
+    const DONE: [(What, u64, u64); 3] =
+        [(What::Got, 1, 1), (What::Done, 1, 0), (What::Acked, 1, 0)];
+
+    #[test]
+    fn an_item_that_nobody_did_and_that_lies_nowhere_is_lost() {
+        let stories = [producer(), story("1-Rust-consume", Fate::Finished, &DONE)];
+        assert!(!judged(&stories, &Left::default()).is_well());
+        let left = Left { dead: vec![2], ..Left::default() };
+        assert!(judged(&stories, &left).is_well());
+    }
+
+    #[test]
+    fn an_item_that_was_handed_out_and_not_done_is_lost_too() {
+        let killed = story("1-Rust-consume", Fate::Killed, &[(What::Got, 2, 1)]);
+        let stories = [producer(), story("2-Rust-consume", Fate::Finished, &DONE), killed];
+        assert_eq!(judged(&stories, &Left::default()).counted("lost"), 1);
+    }
+
+    #[test]
+    fn a_confirmed_item_must_not_come_again() {
+        let left = Left { waiting: vec![2], ..Left::default() };
+        let consumer = |fate| story("1-Rust-consume", fate, &DONE);
+        let twice = [producer(), consumer(Fate::Finished), consumer(Fate::Finished)];
+        assert!(!judged(&twice, &left).is_well());
+        let unconfirmed = story("2-Rust-consume", Fate::Killed, &DONE[..2]);
+        let explained = [producer(), consumer(Fate::Finished), unconfirmed];
+        let report = judged(&explained, &left);
+        assert!(report.is_well());
+        assert_eq!(report.counted("done twice"), 1);
+    }
+
+    #[test]
+    fn an_item_must_have_been_put() {
+        let refused = story("0-Rust-produce", Fate::Finished, &[(What::Refused, 1, 1)]);
+        for stories in [vec![], vec![refused]] {
+            let consumer = story("1-Rust-consume", Fate::Finished, &DONE);
+            assert!(!judged(&[stories, vec![consumer]].concat(), &Left::default()).is_well());
+        }
+    }
+
+    #[test]
+    fn events_come_in_order_and_holes_are_told_of() {
+        let judged = |lines: &[(What, u64, u64)]| {
+            let mut report = Report::default();
+            subscriber(&mut report, &story("0-Rust-subscribe", Fate::Finished, lines), 3);
+            report.is_well()
+        };
+        let (one, two, three) =
+            ((What::Received, 0, 0), (What::Received, 1, 0), (What::Received, 2, 0));
+        assert!(judged(&[one, two, three]));
+        assert!(!judged(&[two, one, three]));
+        assert!(!judged(&[one, three]));
+        assert!(judged(&[one, (What::Missed, 0, 1), three]));
+        assert!(!judged(&[one, two]));
+    }
+
+    #[test]
+    fn an_answer_belongs_to_its_call() {
+        let judged = |answer| {
+            let mut report = Report::default();
+            let lines = [(What::Called, 4, 0), (What::Answered, 4, answer)];
+            caller(&mut report, &story("0-Rust-call", Fate::Finished, &lines));
+            report.is_well()
+        };
+        assert!(judged(8));
+        assert!(!judged(6));
+    }
 }

@@ -113,6 +113,20 @@ pub(crate) enum Fate {
     Finished,
 }
 
+/// What a worker did, from beginning to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Story {
+    /// Number, kind and role.
+    pub(crate) name: String,
+    pub(crate) fate: Fate,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// The stories of several.
+pub(crate) fn stories<'a>(hands: impl IntoIterator<Item = &'a Hand>) -> Result<Vec<Story>, String> {
+    hands.into_iter().map(Hand::story).collect()
+}
+
 /// A worker process.
 #[derive(Debug)]
 pub(crate) struct Hand {
@@ -178,6 +192,11 @@ impl Hand {
     /// What it wrote.
     pub(crate) fn lines(&self) -> Result<Vec<Line>, String> {
         history::read(&self.history)
+    }
+
+    /// All of it, for the checker.
+    pub(crate) fn story(&self) -> Result<Story, String> {
+        Ok(Story { name: self.name.clone(), fate: self.fate, lines: self.lines()? })
     }
 
     /// Waits for a line.

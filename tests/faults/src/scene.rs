@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::check::Left;
 use crate::crew::{self, Crew, GUARD, Hand, Kind};
 use crate::report::Report;
-use crate::server::{Answer, Raw, RedisServer};
+use crate::server::{Answer, RedisServer};
 
 /// What a run was asked for.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::chance::Chance;
 use crate::check::{self, Promise};
-use crate::crew::{Fate, Hand, Kind};
+use crate::crew::{self, Fate, Hand, Kind};
 use crate::proxy::{Act, Proxy};
 use crate::report::Report;
 use crate::scene::{Scene, Setting};
@@ -289,7 +289,9 @@ impl Storm<'_> {
         }
         self.consumers.append(&mut self.producers);
         report.count("processes", self.consumers.len());
-        check::queue(report, &self.consumers, &left, Promise::Nothing);
+        if let Some(stories) = report.take(crew::stories(&self.consumers)) {
+            check::queue(report, &stories, &left, Promise::Nothing);
+        }
         report.must(left.dead.is_empty(), || format!("dead letters: {:?}", left.dead));
         self.scene.end(report);
     }

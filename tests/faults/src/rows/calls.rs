@@ -68,7 +68,7 @@ fn lose(scene: &Scene, provider: Kind, caller: Kind, end: End) -> Result<Report,
     report.count("providers lost", 1);
     calling.finish()?;
     serving.kill();
-    check::caller(&mut report, &calling);
+    check::caller(&mut report, &calling.story()?);
     Ok(report)
 }
 
@@ -95,6 +95,6 @@ fn lose_one_of_two(scene: &Scene, kind: Kind) -> Result<Report, String> {
     });
     calling.finish()?;
     providers[1].finish()?;
-    check::caller(&mut report, &calling);
+    check::caller(&mut report, &calling.story()?);
     Ok(report)
 }

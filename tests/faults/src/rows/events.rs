@@ -105,7 +105,7 @@ fn finish(
     let peak = peak.unwrap_or(u64::MAX / 1024) * 1024;
     report.must(peak < MEMORY, || format!("{} used {peak} bytes", hand.name));
     hand.finish()?;
-    check::subscriber(report, hand, next);
+    check::subscriber(report, &hand.story()?, next);
     Ok(())
 }
 

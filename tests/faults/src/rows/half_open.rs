@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::check::{self, Promise, since};
-use crate::crew::{GUARD, Hand, Kind};
+use crate::crew::{GUARD, Hand, Kind, stories};
 use crate::history::{What, now};
 use crate::network::Island;
 use crate::proxy::Proxy;
@@ -145,7 +145,7 @@ fn lose(scene: &Scene, setting: &Setting, kind: Kind, way: &Way) -> Result<Repor
     far.finish()?;
     ear.finish()?;
     producers.extend([far, near]);
-    check::queue(&mut report, &producers, &scene.left(name), Promise::Nothing);
+    check::queue(&mut report, &stories(&producers)?, &scene.left(name), Promise::Nothing);
     Ok(report)
 }
 

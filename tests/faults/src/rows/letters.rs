@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::check::{self, Promise};
-use crate::crew::{GUARD, Kind};
+use crate::crew::{GUARD, Kind, stories};
 use crate::history::What;
 use crate::report::Report;
 use crate::scene::{Scene, Setting};
@@ -60,7 +60,7 @@ fn poisoned(scene: &Scene, kind: Kind, report: &mut Report) -> Result<(), String
     let left = scene.left(&queue);
     report.must(left.dead == [POISON], || format!("dead letters: {:?}", left.dead));
     workers.push(producer);
-    check::queue(report, &workers, &left, Promise::Nothing);
+    check::queue(report, &stories(&workers)?, &left, Promise::Nothing);
     Ok(())
 }
 
@@ -102,6 +102,6 @@ fn sleeps(scene: &Scene, kind: Kind, report: &mut Report) -> Result<(), String> 
     producer.ended(GUARD)?;
     more.ended(GUARD)?;
     let left = scene.left(&format!("slept-{}", kind.name()));
-    check::queue(report, &[sleeper, other, producer, more], &left, Promise::Nothing);
+    check::queue(report, &stories(&[sleeper, other, producer, more])?, &left, Promise::Nothing);
     Ok(())
 }

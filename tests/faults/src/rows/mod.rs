@@ -37,6 +37,7 @@ pub(crate) const ALL: &[Run] = &[
     Run { name: "recovery", rows: &[2, 3, 7], work: restarts::run },
     Run { name: "slow subscriber", rows: &[10], work: events::run },
     Run { name: "full server", rows: &[12], work: server_full::run },
+    Run { name: "bait", rows: &[], work: steps::bait },
     Run { name: "crash loop", rows: &[9], work: letters::crash_loop },
     Run { name: "slept too long", rows: &[13], work: letters::slept },
 ];

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::check::{self, Promise, since};
-use crate::crew::{GUARD, Hand, Kind};
+use crate::crew::{GUARD, Hand, Kind, stories};
 use crate::history::{What, now};
 use crate::report::Report;
 use crate::scene::{PREFIX, Scene, Setting};
@@ -154,7 +154,9 @@ pub(crate) fn idle(setting: &Setting) -> Report {
     report.enough("puts after a silence", 6);
     report.count("connections that the server closed", closed_as_idle(&scene));
     report.enough("connections that the server closed", 2);
-    check::queue(&mut report, &hands, &scene.left("work"), Promise::Nothing);
+    if let Some(stories) = report.take(stories(&hands)) {
+        check::queue(&mut report, &stories, &scene.left("work"), Promise::Nothing);
+    }
     scene.end(&mut report);
     report
 }

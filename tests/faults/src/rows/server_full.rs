@@ -1,7 +1,7 @@
 //! Row 12: a server that is full, evicts, forgets everything, or has a key of another type.
 
 use crate::check::{self, Promise, since};
-use crate::crew::{GUARD, Hand, Kind};
+use crate::crew::{GUARD, Hand, Kind, stories};
 use crate::history::{What, now};
 use crate::report::Report;
 use crate::scene::{PREFIX, Scene, Setting};
@@ -73,7 +73,7 @@ impl Cases<'_> {
         self.scene.drained("full")?;
         consumer.finish()?;
         let hands = [before, refused, consumer, after];
-        check::queue(report, &hands, &self.scene.left("full"), Promise::Nothing);
+        check::queue(report, &stories(&hands)?, &self.scene.left("full"), Promise::Nothing);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! step and no other. What is lost and doubled at each is the table of `docs/guarantees.md`.
 
 use crate::check::{self, Promise, since};
-use crate::crew::{GUARD, Hand, Kind};
+use crate::crew::{GUARD, Hand, Kind, stories};
 use crate::history::{What, now};
 use crate::proxy::{Act, Proxy};
 use crate::report::Report;
@@ -220,6 +220,41 @@ fn judge(
     report.must(fits, || {
         format!("killed {}, item {item} was done {by_victim} and {by_heir} times", step.words)
     });
-    check::queue(report, &hands, &scene.left(queue), Promise::Nothing);
+    check::queue(report, &stories(&hands)?, &scene.left(queue), Promise::Nothing);
+    Ok(())
+}
+
+/// The same harm to the original, which takes an item from the server before it has it: the item is
+/// lost, and the checker must find that, or its silence about ours would mean nothing.
+pub(crate) fn bait(setting: &Setting) -> Report {
+    const ROUNDS: u64 = 3;
+    let mut report = Report::default();
+    let scene = Scene::start("bait", setting, &[]);
+    if !scene.crew.has_originals() {
+        report.say("without originals: name an interpreter that has one with --original");
+        return report;
+    }
+    let mut found = Report::default();
+    for number in 0..ROUNDS {
+        let outcome = lose_one(&scene, number, &mut found);
+        report.take(outcome);
+    }
+    let lost = found.counted("lost");
+    report.count("items of the original lost and found to be lost", lost as usize);
+    report.must(lost == ROUNDS, || format!("{lost} of {ROUNDS} losses were found"));
+    scene.end(&mut report);
+    report
+}
+
+fn lose_one(scene: &Scene, number: u64, found: &mut Report) -> Result<(), String> {
+    let queue = "work";
+    let mut producer = scene.hire(Kind::Rust, "produce", &[format!("first={}", number + 1)]);
+    producer.ended(GUARD)?;
+    let proxy = Proxy::start(scene.server.port());
+    proxy.arm(Some("BRPOP"), 0, Act::HoldReply);
+    let mut victim = scene.crew.hire(Kind::Original, "take", &scene.url(proxy.port()), &[]);
+    proxy.fired(GUARD).ok_or_else(|| victim.complaint("never took the item"))?;
+    victim.kill();
+    check::queue(found, &stories(&[producer, victim])?, &scene.left(queue), Promise::Nothing);
     Ok(())
 }
