@@ -1,6 +1,6 @@
 //! Faults, injected into real processes and sockets, and the proof of what they must not do.
 //!
-//!     pymq-faults run [--seed N] [--items N] [--minutes M] [--rows 1,2,…] [--brief]
+//!     pymq-faults run [--seed N] [--items N] [--minutes M] [--rows 1,2,…] [--brief] [--hours H]
 //!                     [--at-once N] [--python PATH] [--original PATH] [--peer PATH]
 //!     pymq-faults list
 //!
@@ -37,7 +37,7 @@ use scene::Setting;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match words.split_first() {
-        Some((first, rest)) if first == "run" => Order::parse(rest).and_then(|order| order.run()),
+        Some((first, rest)) if first == "run" => Order::parse(rest).and_then(Order::run_for_long),
         Some((first, rest)) if first == "worker" => worker::run(rest),
         Some((first, _)) if first == "list" => {
             for run in rows::ALL {
@@ -61,6 +61,8 @@ struct Order {
     setting: Setting,
     rows: BTreeSet<String>,
     at_once: usize,
+    /// Begins again with the next seed until so much time has passed.
+    length: Duration,
 }
 
 impl Order {
@@ -77,6 +79,7 @@ impl Order {
             },
             rows: BTreeSet::new(),
             at_once: 4,
+            length: Duration::ZERO,
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -94,6 +97,9 @@ impl Order {
                 }
                 "--rows" => order.rows = value.split(',').map(str::to_owned).collect(),
                 "--at-once" => order.at_once = number::<usize>(word, value)?.max(1),
+                "--hours" => {
+                    order.length = Duration::from_secs_f64(3600.0 * number::<f64>(word, value)?);
+                }
                 "--python" => setting.python.clone_from(value),
                 "--original" => setting.original = Some(value.clone()),
                 "--peer" => setting.peer = Some(value.clone()),
@@ -103,8 +109,19 @@ impl Order {
         Ok(order)
     }
 
+    fn run_for_long(mut self) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            self.run()?;
+            if began.elapsed() >= self.length {
+                return Ok(());
+            }
+            self.setting.seed += 1;
+        }
+    }
+
     /// Does the runs that show the rows, several at once: most of their time they wait.
-    fn run(self) -> Result<(), String> {
+    fn run(&self) -> Result<(), String> {
         let runs: Vec<&Run> = rows::ALL.iter().filter(|run| self.wants(run)).collect();
         if runs.is_empty() {
             return Err("no run shows these rows; try `pymq-faults list`".to_owned());

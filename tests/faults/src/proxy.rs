@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::resp;
 
@@ -22,13 +22,6 @@ pub(crate) enum Act {
     HoldReply,
     /// The request never reaches the server.
     HoldRequest,
-}
-
-/// What fired.
-#[derive(Clone, Debug)]
-pub(crate) struct Fired {
-    /// How long the reply was; 0 for a request.
-    pub(crate) length: usize,
 }
 
 /// A proxy on a port of its own.
@@ -50,7 +43,7 @@ struct Rule {
 #[derive(Debug, Default)]
 struct State {
     rule: Option<Rule>,
-    fired: Option<Fired>,
+    fired: bool,
     /// Replies since [`record`](Proxy::record), by name and length.
     seen: Option<Vec<(String, usize)>>,
     connections: Vec<TcpStream>,
@@ -95,7 +88,7 @@ impl Proxy {
     /// Sets the one rule: `act` at the reply to the next command of that name but `skip`.
     pub(crate) fn arm(&self, name: Option<&str>, skip: usize, act: Act) {
         let mut state = self.shared.lock();
-        state.fired = None;
+        state.fired = false;
         state.rule = Some(Rule { name: name.map(str::to_owned), skip, act });
     }
 
@@ -114,16 +107,11 @@ impl Proxy {
         self.shared.lock().rule = None;
     }
 
-    /// Waits until the rule has fired.
-    pub(crate) fn fired(&self, within: Duration) -> Option<Fired> {
-        let until = Instant::now() + within;
-        let mut state = self.shared.lock();
-        while state.fired.is_none() {
-            let left = until.checked_duration_since(Instant::now())?;
-            let waited = self.shared.news.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.fired.clone()
+    /// Waits until the rule has fired; `false` if it has not within that time.
+    pub(crate) fn fired(&self, within: Duration) -> bool {
+        let state = self.shared.lock();
+        let waited = self.shared.news.wait_timeout_while(state, within, |state| !state.fired);
+        waited.unwrap_or_else(PoisonError::into_inner).0.fired
     }
 
     /// How many connections were cut.
@@ -179,8 +167,8 @@ impl Shared {
         Some(act)
     }
 
-    fn tell(&self, length: usize) {
-        self.lock().fired = Some(Fired { length });
+    fn tell(&self) {
+        self.lock().fired = true;
         self.news.notify_all();
     }
 }
@@ -226,7 +214,7 @@ fn pass_requests(shared: &Shared, mut from: TcpStream, mut to: &TcpStream, open:
         while let Some(frame) = frames.next() {
             let name = resp::name(&frame).unwrap_or_default();
             if shared.verdict(&name, Side::Request).is_some() {
-                shared.tell(0);
+                shared.tell();
                 return swallow(from);
             }
             // Subscribing is answered by pushes alone.
@@ -261,10 +249,10 @@ fn pass_replies(shared: &Shared, mut from: TcpStream, mut to: &TcpStream, open: 
                     shared.cuts.fetch_add(1, Ordering::SeqCst);
                     let _ = from.shutdown(Shutdown::Both);
                     let _ = to.shutdown(Shutdown::Both);
-                    return shared.tell(frame.len());
+                    return shared.tell();
                 }
                 Some(Act::HoldReply | Act::HoldRequest) => {
-                    shared.tell(frame.len());
+                    shared.tell();
                     return swallow(from);
                 }
             }

@@ -49,10 +49,21 @@ pub(crate) struct Plan<'a> {
     pub(crate) items: u64,
     /// How many faults of each kind there must be before it may end.
     pub(crate) least: &'a [(&'a str, u64)],
+    /// How consumers take items.
+    pub(crate) ack: Ack,
     /// Whether an original produces and another one consumes, unharmed.
     pub(crate) originals: bool,
     /// How long producers of ours rest between two puts.
     pub(crate) rest: Duration,
+}
+
+/// How the consumers of a storm take items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ack {
+    /// On a lease: nothing may be lost.
+    Manual,
+    /// For good: what `get` has returned dies with its process, one item each time.
+    Auto,
 }
 
 /// The lease of its consumers.
@@ -126,7 +137,11 @@ impl Storm<'_> {
 
     fn consumer(&self, kind: Kind, many: usize) -> Hand {
         let options = [format!("lease={}", LEASE.as_secs_f64()), format!("many={many}")];
-        self.scene.crew.hire(kind, "consume", &self.scene.url(self.proxy.port()), &options)
+        let role = match self.plan.ack {
+            Ack::Manual => "consume",
+            Ack::Auto => "take",
+        };
+        self.scene.crew.hire(kind, role, &self.scene.url(self.proxy.port()), &options)
     }
 
     /// Keeps one producer of each kind at work.
@@ -290,7 +305,11 @@ impl Storm<'_> {
         self.consumers.append(&mut self.producers);
         report.count("processes", self.consumers.len());
         if let Some(stories) = report.take(crew::stories(&self.consumers)) {
-            check::queue(report, &stories, &left, Promise::Nothing);
+            let promise = match self.plan.ack {
+                Ack::Manual => Promise::Nothing,
+                Ack::Auto => Promise::AtMost(report.counted("consumers killed") as usize),
+            };
+            check::queue(report, &stories, &left, promise);
         }
         report.must(left.dead.is_empty(), || format!("dead letters: {:?}", left.dead));
         self.scene.end(report);

@@ -258,7 +258,7 @@ impl Worker {
                     self.history.note(What::Received, [(number_in(&message.payload), 0)]);
                 }
                 Arrival::Lagged(missed) => {
-                    self.history.note(What::Missed, [(0, u64::try_from(missed).unwrap_or(1))]);
+                    self.history.note(What::Missed, [(0, missed)]);
                 }
                 Arrival::Gap => self.history.note(What::Missed, [(0, 0)]),
             }

@@ -170,7 +170,7 @@ impl Bench {
         let began = Instant::now();
         self.proxy.arm(Some(name), 0, Act::Cut { after });
         let outcome = self.attempt(operation)?;
-        if self.proxy.fired(Duration::ZERO).is_none() {
+        if !self.proxy.fired(Duration::ZERO) {
             self.proxy.disarm();
             return Ok(Cut::ReplyAbsent);
         }
@@ -308,7 +308,8 @@ impl Bench {
         self.subscribed(&name)?;
         let before = self.ran()?;
         let call = json!({"do": "call", "name": name, "args": [number, 2], "timeout": 30});
-        let outcome = told(self.other.run(call)?)?;
+        // While its connection is on its way back, a provider is missing: nothing was executed then.
+        let outcome = told(self.other.run(call)?)?.filter(|answer| !answer.is_null());
         must(outcome.as_ref().is_none_or(|answer| *answer == json!(2 * number)), || {
             format!("product({number}, 2) is {outcome:?}")
         })?;

@@ -29,6 +29,7 @@ pub(crate) const ALL: &[Run] = &[
     Run { name: "leaks", rows: &[], work: leaks::run },
     Run { name: "mixed storm", rows: &[1, 3, 7, 8, 13, 16], work: storms::mixed },
     Run { name: "restarts", rows: &[2], work: storms::restarts },
+    Run { name: "takers", rows: &[1], work: storms::takers },
     Run { name: "half-open", rows: &[6], work: half_open::run },
     Run { name: "cuts", rows: &[8], work: cuts::run },
     Run { name: "steps", rows: &[1], work: steps::run },

@@ -163,7 +163,9 @@ fn play(
     let mut victim = scene.crew.hire(kind, step.role, &url, &options(stop.as_deref()));
     match step.point {
         Point::Wire(..) => {
-            proxy.fired(GUARD).ok_or_else(|| victim.complaint("never came to the step"))?;
+            if !proxy.fired(GUARD) {
+                return Err(victim.complaint("never came to the step"));
+            }
         }
         Point::Program(_, what) => drop(victim.line(GUARD, |line| line.what == what)?),
     }
@@ -253,7 +255,9 @@ fn lose_one(scene: &Scene, number: u64, found: &mut Report) -> Result<(), String
     let proxy = Proxy::start(scene.server.port());
     proxy.arm(Some("BRPOP"), 0, Act::HoldReply);
     let mut victim = scene.crew.hire(Kind::Original, "take", &scene.url(proxy.port()), &[]);
-    proxy.fired(GUARD).ok_or_else(|| victim.complaint("never took the item"))?;
+    if !proxy.fired(GUARD) {
+        return Err(victim.complaint("never took the item"));
+    }
     victim.kill();
     check::queue(found, &stories(&[producer, victim])?, &scene.left(queue), Promise::Nothing);
     Ok(())

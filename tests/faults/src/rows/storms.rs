@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::report::Report;
 use crate::scene::Setting;
-use crate::storm::{self, Fault, Plan};
+use crate::storm::{self, Ack, Fault, Plan};
 
 /// Kills, stops, cut replies and a server that stalls, beside originals that nobody harms.
 pub(crate) fn mixed(setting: &Setting) -> Report {
@@ -46,6 +46,7 @@ pub(crate) fn mixed(setting: &Setting) -> Report {
                 ("server stops", kills / 20),
             ],
             originals: setting.original.is_some(),
+            ack: Ack::Manual,
             rest: Duration::ZERO,
         },
         setting,
@@ -69,7 +70,28 @@ pub(crate) fn restarts(setting: &Setting) -> Report {
             items: setting.items / 4,
             least: &[("server restarts", least.max(5)), ("consumers killed", least.max(5))],
             originals: false,
+            ack: Ack::Manual,
             rest: Duration::from_millis(30),
+        },
+        setting,
+    )
+}
+
+/// Consumers that take items for good are killed: at most the one that `get` had returned is gone,
+/// and what was on its way is not.
+pub(crate) fn takers(setting: &Setting) -> Report {
+    let kills = if setting.brief { 15 } else { setting.items / 1000 };
+    storm::run(
+        &Plan {
+            name: "takers",
+            faults: &[Fault::KillConsumer, Fault::CutReply],
+            server: &[],
+            pace: Duration::from_millis(80),
+            items: setting.items / 2,
+            least: &[("consumers killed", kills), ("replies cut", kills)],
+            originals: false,
+            ack: Ack::Auto,
+            rest: Duration::from_millis(20),
         },
         setting,
     )
