@@ -1,8 +1,13 @@
-//! Row 11: a provider dies or hangs while it is called.
+//! Rows 8 and 11: a provider dies or hangs while it is called, and messages of calls are cut.
 
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::chance::Chance;
 use crate::check::{self, since};
 use crate::crew::{GUARD, Hand, Kind};
 use crate::history::{What, now};
+use crate::proxy::{Act, Proxy};
 use crate::report::Report;
 use crate::scene::{Scene, Setting, until};
 
@@ -41,6 +46,96 @@ pub(crate) fn run(setting: &Setting) -> Report {
     report.take(outcome.map_err(|why| format!("{why}: {:?}", raw.run(&["KEYS", "*"]))));
     scene.end(&mut report);
     report
+}
+
+/// Calls between processes whose messages are cut and whose providers are killed: each ends with its
+/// own answer or an error, and none is executed twice.
+pub(crate) fn storm(setting: &Setting) -> Report {
+    let mut report = Report::default();
+    let scene = Scene::start("call storm", setting, &[]);
+    let proxy = Proxy::start(scene.server.port());
+    let outcome = call_on(&scene, &proxy, setting, &mut report);
+    report.take(outcome);
+    report.count("replies cut", proxy.cuts());
+    report.enough("replies cut", if setting.brief { 20 } else { 200 });
+    report.enough("providers killed", if setting.brief { 2 } else { 20 });
+    report.enough("calls answered", 400);
+    scene.end(&mut report);
+    report
+}
+
+fn call_on(
+    scene: &Scene,
+    proxy: &Proxy,
+    setting: &Setting,
+    report: &mut Report,
+) -> Result<(), String> {
+    const CUT: [&str; 3] = ["MESSAGE", "PUBLISH", "EXEC"];
+    let mut chance = Chance::new(setting.seed, "call storm");
+    let count = if setting.brief { 600 } else { 20_000 };
+    let url = scene.url(proxy.port());
+    let serve = |kind| scene.crew.hire(kind, "serve", &url, &[]);
+    let mut gone: Vec<Hand> = Vec::new();
+    let mut providers = [Kind::Rust, Kind::Python, Kind::Rust].map(serve);
+    for provider in &providers {
+        provider.line(GUARD, |line| line.what == What::Executed)?;
+    }
+    let mut callers: Vec<Hand> = Vec::new();
+    for (number, kind) in Kind::OURS.into_iter().enumerate() {
+        let first = 1 + number * count;
+        let options = [format!("first={first}"), format!("count={count}"), "timeout=20".to_owned()];
+        callers.push(scene.crew.hire(kind, "call", &url, &options));
+    }
+    let until = Instant::now() + setting.patience;
+    let mut turn = 0;
+    loop {
+        let mut busy = 0;
+        for caller in &callers {
+            busy += usize::from(caller.count(What::Done)? == 0);
+        }
+        if busy == 0 {
+            break;
+        }
+        if Instant::now() > until {
+            return Err(callers[0].complaint("or the other one does not come to its end"));
+        }
+        std::thread::sleep(chance.around(Duration::from_millis(40)));
+        let name: &str = chance.one_of::<&str>(&CUT);
+        proxy.arm(Some(name), 0, Act::Cut { after: chance.below(200) });
+        turn += 1;
+        if turn % 25 == 0 {
+            let place = chance.below(providers.len());
+            let successor = serve(providers[place].kind);
+            successor.line(GUARD, |line| line.what == What::Executed)?;
+            let mut victim = std::mem::replace(&mut providers[place], successor);
+            victim.kill();
+            report.count("providers killed", 1);
+            gone.push(victim);
+        }
+    }
+    proxy.disarm();
+    for hand in callers.iter_mut().chain(&mut providers) {
+        hand.finish()?;
+    }
+    for caller in &callers {
+        check::caller(report, &caller.story()?);
+    }
+    gone.extend(providers);
+    once_each(report, &gone)
+}
+
+/// No call was executed twice, by one provider or by two.
+fn once_each(report: &mut Report, providers: &[Hand]) -> Result<(), String> {
+    let mut times: HashMap<u64, usize> = HashMap::new();
+    for provider in providers {
+        let lines = provider.lines()?;
+        let executed = lines.iter().filter(|line| line.what == What::Executed && line.item > 0);
+        executed.for_each(|line| *times.entry(line.item).or_default() += 1);
+    }
+    report.count("calls executed", times.len());
+    let twice: Vec<_> = times.iter().filter(|(_, times)| **times > 1).take(10).collect();
+    report.must(twice.is_empty(), || format!("calls executed more than once: {twice:?}"));
+    Ok(())
 }
 
 fn lose(scene: &Scene, provider: Kind, caller: Kind, end: End) -> Result<Report, String> {

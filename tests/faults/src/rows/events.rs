@@ -1,12 +1,15 @@
-//! Row 10: subscribers that do not read.
+//! Row 10, subscribers that do not read; and rows 3 and 8 for those whose connections are lost.
 
 use std::time::Duration;
 
+use crate::chance::Chance;
 use crate::check;
 use crate::crew::{GUARD, Hand, Kind};
 use crate::history::{Line, What};
+use crate::proxy::{Act, Proxy};
 use crate::report::Report;
 use crate::scene::{PREFIX, Scene, Setting};
+use crate::storm::kill_connection;
 
 /// What a subscriber may use, whatever is published: 64 MiB of mailbox, and a process around it.
 const MEMORY: u64 = 200 * 1024 * 1024;
@@ -29,6 +32,74 @@ pub(crate) fn run(setting: &Setting) -> Report {
     report.enough("events missed", 1000);
     scene.end(&mut report);
     report
+}
+
+/// Connections of subscribers are killed, and cut within events: what arrives is in order, and each
+/// hole is told of.
+pub(crate) fn storm(setting: &Setting) -> Report {
+    let mut report = Report::default();
+    let scene = Scene::start("event storm", setting, &[]);
+    let proxy = Proxy::start(scene.server.port());
+    let outcome = shake(&scene, &proxy, setting, &mut report);
+    report.take(outcome);
+    report.count("replies cut", proxy.cuts());
+    let least = if setting.brief { 10 } else { 100 };
+    report.enough("replies cut", least);
+    report.enough("connections killed", least);
+    report.enough("gaps told of", least);
+    scene.end(&mut report);
+    report
+}
+
+fn shake(
+    scene: &Scene,
+    proxy: &Proxy,
+    setting: &Setting,
+    report: &mut Report,
+) -> Result<(), String> {
+    const TOPIC: &str = "storm";
+    let mut chance = Chance::new(setting.seed, "event storm");
+    let options = [format!("topic={TOPIC}")];
+    let url = scene.url(proxy.port());
+    let hire = |kind| scene.crew.hire(kind, "subscribe", &url, &options);
+    let mut hands = [Kind::Rust, Kind::Python, Kind::Rust, Kind::Python].map(hire);
+    for hand in &hands {
+        hand.line(GUARD, |line| line.what == What::Executed)?;
+    }
+    let mut next = 0;
+    for round in 0..if setting.brief { 60 } else { 600 } {
+        if round % 2 == 0 {
+            proxy.arm(Some("MESSAGE"), chance.below(20), Act::Cut { after: chance.below(60) });
+        } else {
+            let mut raw = scene.server.raw();
+            report.count("connections killed", kill_connection(&mut raw, "subscriptions"));
+        }
+        publish(scene, TOPIC, &mut next, 20, 0);
+        // Some of them are back by then, and some are not.
+        std::thread::sleep(chance.around(Duration::from_millis(30)));
+    }
+    proxy.disarm();
+    // All are told to end when all have heard the last event.
+    let guard = std::time::Instant::now() + GUARD;
+    let mut deaf = Vec::from_iter(&hands);
+    while !deaf.is_empty() {
+        publish(scene, TOPIC, &mut next, 1, 0);
+        std::thread::sleep(Duration::from_millis(50));
+        let heard = |hand: &&Hand| {
+            let lines = hand.lines().unwrap_or_default();
+            lines.iter().any(|line| line.what == What::Received && line.item + 1 == next)
+        };
+        if deaf.iter().all(heard) {
+            deaf.clear();
+        } else if std::time::Instant::now() > guard {
+            return Err(deaf[0].complaint("or another one hears nothing any more"));
+        }
+    }
+    for hand in &mut hands {
+        hand.finish()?;
+        check::subscriber(report, &hand.story()?, next);
+    }
+    Ok(())
 }
 
 fn stop(scene: &Scene, kind: Kind, report: &mut Report) -> Result<(), String> {
