@@ -209,17 +209,19 @@ class Worker:
         count, queue = self.number("count", 1000), self.queue(ack="manual")
         pymq.expose(double, "double")
         stub = pymq.stub("double")
+        only = self.options.get("only")
         for number in range(count):
+            sort = number % 5 if only is None else int(only)
             if number % max(count // 10, 1) == 0:
                 self.history.note("m", [(number, memory())])
-            if number % 5 == 0:
+            if sort == 0:
                 pymq.subscribe(receive, "churn")
                 pymq.publish(number, "churn")
                 arrived.get()
                 pymq.unsubscribe(receive, "churn")
-            elif number % 5 == 1:
+            elif sort == 1:
                 stub.rpc(number)
-            elif number % 5 == 2:
+            elif sort == 2:
                 pymq.publish(number, "nobody")
             else:
                 queue.put(number)

@@ -151,3 +151,26 @@ fn parse(line: &str) -> Option<Line> {
 pub(crate) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_a_line_that_was_cut_short_is_left_out() {
+        let path = std::env::temp_dir().join(format!("pymq-history-{}", std::process::id()));
+        let history = History::append_to(&path).expect("the temporary folder is writable");
+        history.note(What::Got, [(7, 2)]);
+        history.fail(What::Failed, 8, 0, "Timeout");
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(b"17 g 9"))
+            .expect("the file is there");
+        let lines = read(&path).expect("whole lines");
+        std::fs::remove_file(&path).expect("the file is there");
+        let seen: Vec<_> =
+            lines.iter().map(|line| (line.what, line.item, line.number, &*line.word)).collect();
+        assert_eq!(seen, [(What::Got, 7, 2, ""), (What::Failed, 8, 0, "Timeout")]);
+    }
+}

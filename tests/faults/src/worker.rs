@@ -318,8 +318,8 @@ impl Worker {
         std::future::pending().await
     }
 
-    /// Sends `count` messages, calls and subscriptions through one process, and notes how much
-    /// memory it uses after each tenth of them.
+    /// Sends `count` messages, calls and subscriptions through one process (or of one sort `only`,
+    /// to find who leaks), and notes how much memory it uses after each tenth of them.
     async fn churn(&self) -> Outcome {
         let count = self.options.get("count", 1000_u64);
         let queue = self.queue();
@@ -329,12 +329,13 @@ impl Worker {
         let _service = doubling.await.map_err(|error| error.to_string())?;
         let stub = self.bus.stub::<(u64,), u64>("double");
         let topic = self.bus.topic::<u64>("churn");
+        let only = self.options.0.get("only").and_then(|sort| sort.parse::<u64>().ok());
         for number in 0..count {
             if number % (count / 10).max(1) == 0 {
                 self.history.note(What::Memory, [(number, memory())]);
             }
             let round = async {
-                match number % 5 {
+                match only.unwrap_or(number % 5) {
                     0 => {
                         let mut events = topic.subscribe().await?;
                         topic.publish(&number).await?;

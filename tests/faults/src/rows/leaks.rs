@@ -31,12 +31,8 @@ pub(crate) fn run(setting: &Setting) -> Report {
         report.must(memory.len() == 11, || worker.complaint("did not come to its end"));
         report.count("messages, calls and subscriptions", count as usize);
         let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        report.say(format!(
-            "{}: {:.1} MiB after a fifth, {:.1} MiB at the end",
-            worker.kind.name(),
-            megabytes(*settled),
-            megabytes(*last)
-        ));
+        let curve: Vec<_> = memory.iter().map(|&at| format!("{:.1}", megabytes(at))).collect();
+        report.say(format!("{} used MiB: {}", worker.kind.name(), curve.join(" ")));
         report.must(*last <= settled + GROWTH, || {
             format!("{} grows: {memory:?} bytes", worker.kind.name())
         });
