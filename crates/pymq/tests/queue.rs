@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use place::Place;
-use pymq::{Bus, ErrorKind, Queue, Shelf, Wait};
+use pymq::{Bus, ErrorKind, Shelf, Wait};
 
 mod place;
 mod worker;
@@ -351,16 +351,16 @@ async fn a_delivery_comes_apart_and_its_lease_can_be_extended(place: &Place) {
 fn outlive_the_runtime(place: &Place) {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (first, second) = (runtime().expect("a runtime"), runtime().expect("a runtime"));
-    let other = second.block_on(place.bus());
+    let jobs = |bus: Bus| bus.queue::<u32>("jobs").lease(Duration::from_millis(500));
+    let other = jobs(second.block_on(place.bus()));
     let delivery = first.block_on(async {
-        let bus: Bus = place.bus().await;
-        let queue: Queue<u32> = bus.queue("jobs").lease(Duration::from_millis(500));
+        let queue = jobs(place.bus().await);
         queue.put(&1).await.expect("put");
         queue.claim().await.expect("claimed")
     });
     drop(first);
     drop(delivery);
-    let again = second.block_on(async { other.queue::<u32>("jobs").claim().await });
+    let again = second.block_on(async { other.claim().await });
     assert_eq!(again.expect("it comes back").deliveries(), 2);
 }
 
