@@ -142,7 +142,7 @@ class NativeQueue(Queue[T]):
     def get_many(self, limit: int, block: bool = True, timeout: float | None = None) -> list[T]:
         """Take up to `limit` items in one round trip, waiting for the first one only.
 
-        Raises `Empty` if there is none in time.
+        Over Redis 1,000 come at a time at most. Raises `Empty` if there is none in time.
         """
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
