@@ -151,12 +151,15 @@ class Worker:
             time.sleep(self.seconds("pause"))
 
     def subscribe(self) -> None:
-        begins = [self.seconds("begins")]
+        begins = self.options.get("begins")
 
         def receive(event: int) -> None:
+            nonlocal begins
             self.history.note("r", [(event, 0)])
             # Only the first event takes long.
-            time.sleep(begins.pop() if begins else 0)
+            while begins and not os.path.exists(begins):
+                time.sleep(BREATH)
+            begins = None
 
         logging.getLogger("pymq").addHandler(Losses(self.history))
         pymq.subscribe(receive, self.options.get("topic", "news"))

@@ -57,6 +57,11 @@ impl Crew {
         self.original.is_some()
     }
 
+    /// A path beside the histories.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// Starts a worker; `options` are words like `lease=1.5`.
     pub(crate) fn hire(&self, kind: Kind, role: &str, url: &str, options: &[String]) -> Hand {
         self.hire_through(&[], kind, role, url, options)

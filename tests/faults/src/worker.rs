@@ -245,10 +245,11 @@ impl Worker {
         Ok(())
     }
 
-    /// Notes every event, and every loss that is told of; takes its time over the first one.
+    /// Notes every event, and every loss that is told of; stays with the first one until the
+    /// file `begins` is there.
     async fn subscribe(&self) -> Outcome {
         let filter = Filter::Topic(self.options.text("topic", "news").to_owned());
-        let mut begins = self.options.seconds("begins", 0.0);
+        let mut begins = self.options.0.get("begins").map(Path::new);
         let subscribed = self.bus.subscribe_bytes(&filter).await;
         let mut subscription = subscribed.map_err(|error| error.to_string())?;
         self.history.note(What::Executed, [(0, 0)]);
@@ -262,10 +263,11 @@ impl Worker {
                 }
                 Arrival::Gap => self.history.note(What::Missed, [(0, 0)]),
             }
-            if !begins.is_zero() {
-                // Only the first event takes long.
-                tokio::time::sleep(std::mem::take(&mut begins)).await;
+            // Only the first event takes long.
+            while begins.is_some_and(|sign| !sign.exists()) {
+                tokio::time::sleep(BREATH).await;
             }
+            begins = None;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::crew::{GUARD, Hand, Kind};
 use crate::history::{Line, What};
 use crate::proxy::{Act, Proxy};
 use crate::report::Report;
-use crate::scene::{PREFIX, Scene, Setting};
+use crate::scene::{PREFIX, Scene, Setting, until};
 use crate::storm::kill_connection;
 
 /// What a subscriber may use, whatever is published: 64 MiB of mailbox, and a process around it.
@@ -122,11 +122,14 @@ fn stop(scene: &Scene, kind: Kind, report: &mut Report) -> Result<(), String> {
 fn lag(scene: &Scene, kind: Kind, report: &mut Report) -> Result<(), String> {
     let topic = format!("slow-{}", kind.name());
     limit(scene, "pubsub 0 0 0");
-    let mut hand =
-        scene.hire(kind, "subscribe", &[format!("topic={topic}"), "begins=3".to_owned()]);
+    let sign = scene.crew.place(&format!("{topic}.begin"));
+    let options = [format!("topic={topic}"), format!("begins={}", sign.display())];
+    let mut hand = scene.hire(kind, "subscribe", &options);
     hand.line(GUARD, |line| line.what == What::Executed)?;
     let mut next = 0;
     publish(scene, &topic, &mut next, MANY, 0);
+    until("all of it has left the server and the network", || in_flight(scene) == 0)?;
+    std::fs::write(&sign, "").map_err(|error| error.to_string())?;
     finish(scene, &topic, &mut hand, next, report)?;
     let lines = hand.lines()?;
     let sum = |what, of: fn(&Line) -> u64| -> u64 {
@@ -140,6 +143,22 @@ fn lag(scene: &Scene, kind: Kind, report: &mut Report) -> Result<(), String> {
     });
     report.count("subscribers that lagged", 1);
     Ok(())
+}
+
+/// Bytes that the server, or the network between it and anybody, still holds.
+fn in_flight(scene: &Scene) -> u64 {
+    let clients = scene.server.raw().run(&["CLIENT", "LIST"]).text();
+    let waiting = clients.split([' ', '\n']).filter_map(|word| word.strip_prefix("omem="));
+    let waiting: u64 = waiting.filter_map(|bytes| bytes.parse::<u64>().ok()).sum();
+    let port = format!(":{:04X}", scene.server.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let sockets = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ours = sockets.filter(|words| {
+        words.len() > 4 && (words[1].ends_with(&port) || words[2].ends_with(&port))
+    });
+    let bytes = |queue: &str| u64::from_str_radix(queue, 16).unwrap_or(0);
+    let queues = ours.map(|words| words[4].split(':').map(bytes).sum::<u64>());
+    waiting + queues.sum::<u64>()
 }
 
 fn limit(scene: &Scene, limit: &str) {

@@ -82,7 +82,7 @@ fn sleeps(scene: &Scene, kind: Kind, report: &mut Report) -> Result<(), String> 
     let queue = format!("queue=slept-{}", kind.name());
     let options =
         |pause: &str| vec!["lease=0.5".to_owned(), queue.clone(), format!("pause={pause}")];
-    let mut sleeper = scene.hire(kind, "consume", &options("0.4"));
+    let mut sleeper = scene.hire(kind, "consume", &options("2"));
     let mut producer = scene.hire(kind, "produce", &[queue.clone(), "first=5".to_owned()]);
     sleeper.line(GUARD, |line| line.what == What::Got)?;
     sleeper.stop();

@@ -79,7 +79,7 @@ impl Cases<'_> {
 
     /// FLUSHALL under a worker that holds an item and one that waits: both go on.
     fn forgotten(&mut self, report: &mut Report) -> Result<(), String> {
-        let options = ["queue=flushed", "lease=1", "pause=0.5"].map(str::to_owned);
+        let options = ["queue=flushed", "lease=1", "pause=2"].map(str::to_owned);
         let mut holder = self.scene.hire(self.kind, "consume", &options);
         let first = self.first;
         self.produce("flushed", 1)?;
