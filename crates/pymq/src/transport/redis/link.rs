@@ -33,30 +33,42 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Dialer {
     options: RedisOptions,
+    /// Why the last attempt failed, for those who wait for a connection in vain.
+    trouble: Mutex<String>,
 }
 
 impl Dialer {
     pub(super) fn new(options: RedisOptions) -> Self {
-        Self { options }
+        Self { options, trouble: Mutex::default() }
     }
 
     /// One attempt, for the first connection: its failure is the user's to see.
     pub(super) async fn dial_once(&self, role: &str) -> Result<Wire> {
         Wire::open(&self.options, role, None).await.map_err(|fault| {
-            let (kind, words) = match fault {
-                Fault::Lost(words) => (ErrorKind::Connection, words),
-                Fault::Refused(words) => (ErrorKind::Config, words),
+            let (kind, why) = match fault {
+                Fault::Lost(words) => (ErrorKind::Connection, self.not_there(&words)),
+                Fault::Refused(words) => (ErrorKind::Config, not_admitted(&words)),
             };
-            let address = self.options.endpoint.to_string();
-            Error::new(
-                kind,
-                "connect",
-                address,
-                format!(
-                    "{words}; is it a Redis server of 6.2 or later, and do user and password fit?"
-                ),
-            )
+            Error::new(kind, "connect", self.options.shown(), why)
         })
+    }
+
+    /// Why there is no server for us, in words that help: neither side of a connection of which one
+    /// speaks TLS can tell what the other does.
+    fn not_there(&self, words: &str) -> String {
+        match self.options.tls {
+            None => {
+                format!("{words}; is there a Redis server without TLS? rediss:// is for one with")
+            }
+            Some(_) => {
+                format!("{words}; is there a Redis server with TLS? redis:// is for one without")
+            }
+        }
+    }
+
+    /// Why the last attempt failed.
+    pub(super) fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tries until a connection stands, waiting longer from time to time.
@@ -67,18 +79,53 @@ impl Dialer {
                 Ok(wire) => return wire,
                 Err(Fault::Lost(why) | Fault::Refused(why)) => {
                     attempts += 1;
-                    let server = &self.options.endpoint;
+                    let server = self.options.shown();
                     // The first failure is news; that it goes on is not.
                     if attempts == 1 {
-                        tracing::warn!(%server, role, why, "cannot connect; trying on");
+                        tracing::warn!(server, role, why, "cannot connect; trying on");
                     } else {
-                        tracing::debug!(%server, role, why, attempts, "cannot connect yet");
+                        tracing::debug!(server, role, why, attempts, "cannot connect yet");
                     }
+                    *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
                     sleep(back_off(attempts)).await;
                 }
             }
         }
     }
+}
+
+/// Why a server did not let us in, in words that help.
+fn not_admitted(words: &str) -> String {
+    let advice = if ["WRONGPASS", "NOAUTH", "AuthenticationFailed"]
+        .iter()
+        .any(|code| words.contains(code))
+    {
+        "do user and password fit?"
+    } else if words.contains("NOPERM") {
+        return denied(words, "connection");
+    } else if words.contains("TLS") || words.contains("certificate") {
+        return words.to_owned();
+    } else {
+        "is it a Redis server of 6.2 or later, and do user and password fit?"
+    };
+    format!("{words}; {advice}")
+}
+
+/// What an ACL forbids, and the rule that would allow it.
+fn denied(words: &str, object: &str) -> String {
+    let namespace = match object.match_indices(':').nth(1) {
+        Some((end, _)) => &object[..=end],
+        None => object,
+    };
+    // 'command', or 'command|subcommand'.
+    let command = words.split_once("run the '").and_then(|(_, rest)| rest.split('\'').next());
+    let rule = match command {
+        Some(command) => format!("+{command}"),
+        None if words.contains("channel") => format!("&{namespace}* &__pymq:*"),
+        None if words.contains("key") => format!("~{namespace}* ~__pymq:*"),
+        None => "the command".to_owned(),
+    };
+    format!("the user may not do this ({words}); its ACL lacks {rule}, see SECURITY.md")
 }
 
 /// 50 ms at first, doubling, later anything from 0.5 to 2 s: a thousand clients of a restarted
@@ -145,7 +192,7 @@ impl<'a> Purpose<'a> {
             let key = self.object;
             format!("the key {key:?} holds a value of another type; delete it or use another name")
         } else if words.contains("NOPERM") {
-            format!("the user may not do this ({words}); extend its ACL rules")
+            denied(words, self.object)
         } else {
             words.to_owned()
         };
@@ -210,7 +257,7 @@ enum Phase {
 #[derive(Clone)]
 pub(super) struct Link {
     phase: watch::Receiver<Phase>,
-    patience: Duration,
+    dialer: Arc<Dialer>,
 }
 
 impl Link {
@@ -221,10 +268,9 @@ impl Link {
         stage: watch::Receiver<Stage>,
         runtime: &Handle,
     ) -> Self {
-        let patience = dialer.options.reconnect_wait;
         let (sender, phase) = watch::channel(Phase::Up(first.clone()));
-        runtime.spawn(keep(dialer, first, sender, stage));
-        Self { phase, patience }
+        runtime.spawn(keep(Arc::clone(&dialer), first, sender, stage));
+        Self { phase, dialer }
     }
 
     /// A live connection; waits for one as long as operations wait.
@@ -240,7 +286,8 @@ impl Link {
             Phase::Down => false,
             Phase::Closed => true,
         };
-        let found = match timeout(self.patience, phase.wait_for(usable)).await {
+        let patience = self.dialer.options.reconnect_wait;
+        let found = match timeout(patience, phase.wait_for(usable)).await {
             Ok(Ok(phase)) => phase.clone(),
             Ok(Err(_)) => Phase::Closed,
             Err(_) => Phase::Down,
@@ -249,7 +296,8 @@ impl Link {
             Phase::Up(wire) => Ok(wire),
             Phase::Closed => Err(purpose.closed()),
             Phase::Down => {
-                let why = format!("no connection for {:?}; nothing was sent", self.patience);
+                let trouble = self.dialer.trouble();
+                let why = format!("no connection for {patience:?} ({trouble}); nothing was sent");
                 Err(purpose.error(ErrorKind::Connection, why))
             }
         }
@@ -362,12 +410,12 @@ async fn keep(
             () = &mut closed => break,
         }
         phase.send_replace(Phase::Down);
-        tracing::warn!(server = %dialer.options.endpoint, "lost the connection for commands");
+        tracing::warn!(server = dialer.options.shown(), "lost the connection for commands");
         wire = tokio::select! {
             wire = dialer.dial("commands", None) => wire,
             () = &mut closed => break,
         };
-        tracing::info!(server = %dialer.options.endpoint, "the connection for commands is back");
+        tracing::info!(server = dialer.options.shown(), "the connection for commands is back");
     }
     phase.send_replace(Phase::Closed);
     wire.cut();
