@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use authority::{Authority, Files, Good};
 use futures_core::Stream;
 use futures_util::StreamExt;
+use pymq::transport::Tls;
 use pymq::{Bus, Error, ErrorKind};
 use server::RedisServer;
 
@@ -85,10 +86,7 @@ async fn talk(one: &Bus, other: &Bus) {
     other.topic("topic").publish(&7).await.expect("published");
     assert_eq!(next(&mut heard).await.expect("an event"), 7);
     let (jobs, results) = (one.queue::<u32>("jobs"), other.queue("jobs"));
-    let (got, put) = tokio::join!(jobs.get(), async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        results.put(&8).await
-    });
+    let (got, put) = tokio::join!(jobs.get(), results.put(&8));
     put.expect("put");
     assert_eq!(got.expect("an item"), 8);
     let double = |(a,): (u32,)| async move { a.checked_mul(2).ok_or("too large") };
@@ -218,6 +216,25 @@ async fn a_restarted_server_is_found_again_over_tls() {
 }
 
 #[tokio::test]
+async fn what_an_address_does_not_say_the_builder_does() {
+    if !has_tls() {
+        return;
+    }
+    let authority = Authority::new();
+    let files = authority.issue(HERE, Good::Now);
+    let ca = authority.ca();
+    let server =
+        TlsServer::start(&files, &["--tls-auth-clients", "yes", "--tls-ca-cert-file", &ca]);
+    let tls = Tls::default().ca(&ca).certificate(&files.certificate, &files.key);
+    for scheme in ["redis", "rediss"] {
+        let url = format!("{scheme}://127.0.0.1:{}", server.port);
+        Bus::builder(&url).tls(tls.clone()).connect().await.expect("the builder says it all");
+    }
+    let twice = Bus::builder(&server.url(&format!("ca={ca}"))).tls(tls).connect().await;
+    assert!(twice.expect_err("two answers").to_string().contains("\"tls\" already"));
+}
+
+#[tokio::test]
 async fn tls_to_a_plain_port_and_plain_text_to_a_tls_port_are_told_apart() {
     if !has_tls() {
         return;
@@ -258,6 +275,8 @@ async fn files_that_cannot_be_used_are_named_before_anything_is_tried() {
         assert_eq!(error.kind(), ErrorKind::Config, "{query}: {error}");
         assert!(error.to_string().contains(named), "{query}: {error}");
     }
+    let error = Bus::builder("redis+unix:///run/redis.sock").tls(Tls::default()).connect().await;
+    assert!(error.expect_err("it has no TLS").to_string().contains("a unix socket has no TLS"));
     let error = Bus::connect("rediss://no_such host:1").await.expect_err("no host has that name");
     assert!(error.to_string().contains("no host name"), "{error}");
 }

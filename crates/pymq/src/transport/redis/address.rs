@@ -7,8 +7,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::options::{RedisEndpoint, RedisOptions, RedisTls, TlsVerification};
+use super::options::{RedisEndpoint, RedisOptions};
 use crate::error::{Error, Result};
+use crate::transport::{Tls, TlsVerification};
 
 const FORMS: &str = "use redis://user:password@host:port/database, rediss:// for TLS, or \
                      redis+unix:///path?db=0";
@@ -57,7 +58,7 @@ fn parse(address: &str) -> Result<RedisOptions, String> {
     let (credentials, host) = authority.rsplit_once('@').unwrap_or(("", authority));
     let mut options = match scheme {
         "redis" | "rediss" => over_tcp(host, path)?,
-        "redis+unix" | "unix" => {
+        "redis+unix" => {
             let socket = PathBuf::from(decoded(&format!("{host}{path}"), "the path")?);
             if socket.as_os_str().is_empty() {
                 return Err("it names no socket".to_owned());
@@ -67,7 +68,7 @@ fn parse(address: &str) -> Result<RedisOptions, String> {
         _ => return Err("it is of another scheme".to_owned()),
     };
     if scheme == "rediss" {
-        options.tls = Some(RedisTls::default());
+        options.tls = Some(Tls::default());
     }
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
     options.username = some(decoded(user, "the user")?);
@@ -286,7 +287,7 @@ mod tests {
         for address in [
             "redis+unix:///run/my%20redis.sock?db=2&user=me&pass=p",
             "redis+unix://me:p@/run/my%20redis.sock?db=2",
-            "unix://me@/run/my%20redis.sock?db=2&password=p",
+            "redis+unix://me@/run/my%20redis.sock?db=2&password=p",
         ] {
             let options = options(address);
             assert_eq!(options.endpoint, RedisEndpoint::Unix("/run/my redis.sock".into()));

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use self::client::{Command, Fault, Reply, Wire};
 use self::link::{Dialer, Link, Pool, Purpose, Stage};
-pub use self::options::{RedisEndpoint, RedisOptions, RedisTls, TlsVerification};
+pub use self::options::{RedisEndpoint, RedisOptions};
 use self::pubsub::PubSub;
 use self::queue::Consumers;
 use self::routes::{Name, Target};
@@ -77,6 +77,7 @@ impl Redis {
     pub async fn with_options(options: RedisOptions) -> Result<Self> {
         options.check()?;
         let runtime = Handle::current();
+        let mailbox = options.mailbox;
         let patience = options.reconnect_wait;
         let dialer = Arc::new(Dialer::new(options));
         let first = dialer.dial_once("commands").await?;
@@ -89,6 +90,7 @@ impl Redis {
             readers: RwLock::default(),
             identity: Uuid::new_v4().simple().to_string(),
             runtime,
+            mailbox,
             stage,
         };
         Ok(Self { core: Arc::new(core) })
@@ -122,6 +124,8 @@ struct Core {
     /// Who we are, in the names of leases.
     identity: String,
     runtime: Handle,
+    /// How much a subscription's mailbox holds.
+    mailbox: Limit,
     stage: watch::Sender<Stage>,
 }
 
@@ -242,7 +246,7 @@ impl Events for Redis {
                 Filter::Topic(topic) => Name::Topic(topic.as_str().into()),
                 Filter::Pattern(pattern) => Name::Pattern(pattern.as_str().into()),
             });
-            let (sender, receiver) = mailbox(Limit::default());
+            let (sender, receiver) = mailbox(self.core.mailbox);
             let target = Target::Events(sender);
             let membership = self.core.pubsub.join(purpose, names.collect(), target).await?;
             Ok(Subscription::new(receiver, Box::new(membership)))

@@ -6,8 +6,9 @@
 use tokio::net::TcpStream;
 
 use super::client::Fault;
-use super::options::{RedisOptions, RedisTls};
+use super::options::RedisOptions;
 use crate::error::{Error, ErrorKind, Result};
+use crate::transport::Tls;
 
 const MISSING: &str = "TLS is not compiled in; enable the feature \"tls\"";
 
@@ -17,11 +18,11 @@ pub(super) fn check(options: &RedisOptions) -> Result<()> {
 }
 
 /// Refuses.
-pub(super) async fn secure(_: TcpStream, _: &str, _: &RedisTls) -> Result<TcpStream, Fault> {
+pub(super) async fn secure(_: TcpStream, _: &str, _: &Tls) -> Result<TcpStream, Fault> {
     Err(Fault::Refused(MISSING.to_owned()))
 }
 
 /// There is nothing to explain.
-pub(super) fn explain(fault: Fault, _: &RedisTls) -> Fault {
+pub(super) fn explain(fault: Fault, _: &Tls) -> Fault {
     fault
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{address, tls};
 use crate::error::{Error, Result};
+use crate::transport::{Heartbeat, Limit, Settings, Tls};
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,39 +30,6 @@ impl fmt::Display for RedisEndpoint {
     }
 }
 
-/// How far the certificate of a server is looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TlsVerification {
-    /// It was signed by who is trusted, and names the host that we connect to.
-    #[default]
-    Full,
-    /// It was signed by who is trusted, for whatever host: whoever has any certificate of that
-    /// authority can pose as the server.
-    Chain,
-    /// Not at all: whoever is between us and the server can read and change everything, the
-    /// password too. Each connection made so is logged as a warning.
-    Nothing,
-}
-
-/// How TLS is spoken; by default with the system's trusted authorities and no certificate of ours.
-///
-/// The files are read for each new connection, so that renewed ones are used from the next
-/// reconnect on. TLS 1.2 and 1.3 are spoken, nothing older.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RedisTls {
-    /// The authorities trusted instead of the system's: a PEM file, or a folder of them as OpenSSL
-    /// has it.
-    pub ca: Option<PathBuf>,
-    /// Our certificate, and what leads from it to its authority: a PEM file. Needs `key`.
-    pub certificate: Option<PathBuf>,
-    /// The private key of `certificate`: a PEM file without a password.
-    pub key: Option<PathBuf>,
-    /// How far the server's certificate is looked at.
-    pub verification: TlsVerification,
-}
-
 /// What [`Redis::with_options`](super::Redis::with_options) needs to know.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -75,7 +43,7 @@ pub struct RedisOptions {
     /// The password.
     pub password: Option<String>,
     /// Whether and how TLS is spoken; not at all unless told. Needs the feature `tls`.
-    pub tls: Option<RedisTls>,
+    pub tls: Option<Tls>,
     /// The name that `CLIENT LIST` shows for each connection; `pymq-` and the connection's task
     /// unless told. The server takes printable ASCII without spaces.
     pub client_name: Option<String>,
@@ -84,7 +52,15 @@ pub struct RedisOptions {
     /// How long an operation waits for a lost connection to come back before it fails with
     /// `Connection`; 10 s unless told.
     pub reconnect_wait: Duration,
+    /// How a dead connection is noticed. The limit is no less than 6 s: a command that waits for an
+    /// item may take 5 s of it.
+    pub heartbeat: Heartbeat,
+    /// How much a subscriber may lag before it loses the oldest events.
+    pub mailbox: Limit,
 }
+
+/// The least [`Heartbeat::limit`], see [`RedisOptions::heartbeat`].
+const LEAST_LIMIT: Duration = Duration::from_secs(6);
 
 impl RedisOptions {
     /// The usual options for a server at `endpoint`.
@@ -98,6 +74,8 @@ impl RedisOptions {
             client_name: None,
             connect_timeout: Duration::from_secs(5),
             reconnect_wait: Duration::from_secs(10),
+            heartbeat: Heartbeat::default(),
+            mailbox: Limit::default(),
         }
     }
 
@@ -111,14 +89,16 @@ impl RedisOptions {
     ///
     /// # Errors
     /// `Config` when the address cannot be read, or has a word that is not known; it is quoted
-    /// without its password. `Unsupported` for TLS without the feature `tls`.
+    /// without its password.
     pub fn from_url(url: &str) -> Result<Self> {
-        let options = address::read(url)?;
-        options.check()?;
-        Ok(options)
+        address::read(url)
     }
 
-    /// Refuses what could never work, before anything is tried.
+    /// Refuses what could never work, and what would cut living connections, before anything is
+    /// tried.
+    ///
+    /// # Errors
+    /// `Config`, and `Unsupported` for TLS without the feature `tls`.
     pub(super) fn check(&self) -> Result<()> {
         let refused = |why: &str| Err(Error::config(self.shown(), why.to_owned()));
         let graphic = |name: &String| name.bytes().all(|byte| byte.is_ascii_graphic());
@@ -127,6 +107,13 @@ impl RedisOptions {
         }
         if self.database < 0 {
             return refused("a database is a number from 0 on");
+        }
+        let Heartbeat { period, limit } = self.heartbeat;
+        if period.is_zero() || limit < LEAST_LIMIT {
+            return refused(
+                "a heartbeat needs a period above zero and a limit of 6 s or more, since a \
+                 waiting command is silent for 5 s",
+            );
         }
         let Some(options) = &self.tls else { return Ok(()) };
         if matches!(self.endpoint, RedisEndpoint::Unix(_)) {
@@ -148,6 +135,40 @@ impl RedisOptions {
             None => shown,
         }
     }
+
+    /// The same with what a program says beside the address.
+    ///
+    /// # Errors
+    /// `Config` for what the address says already, `Unsupported` for what means nothing here.
+    pub fn with_settings(mut self, mut settings: Settings) -> Result<Self> {
+        let server = self.shown();
+        let said = |setting| {
+            let why = format!("the address says {setting:?} already; say it once");
+            Error::config(server.as_str(), why)
+        };
+        match (&self.username, settings.username.take()) {
+            (Some(_), Some(_)) => return Err(said("username")),
+            (None, username) => self.username = username,
+            (Some(_), None) => {}
+        }
+        match (&self.password, settings.password.take()) {
+            (Some(_), Some(_)) => return Err(said("password")),
+            (None, password) => self.password = password,
+            (Some(_), None) => {}
+        }
+        match (&self.tls, settings.tls.take()) {
+            (Some(tls), Some(_)) if *tls != Tls::default() => return Err(said("tls")),
+            (_, Some(tls)) => self.tls = Some(tls),
+            (_, None) => {}
+        }
+        self.client_name = settings.client_name.take().or(self.client_name);
+        self.connect_timeout = settings.connect_timeout.take().unwrap_or(self.connect_timeout);
+        self.reconnect_wait = settings.reconnect_wait.take().unwrap_or(self.reconnect_wait);
+        self.heartbeat = settings.heartbeat.take().unwrap_or(self.heartbeat);
+        self.mailbox = settings.mailbox.take().unwrap_or(self.mailbox);
+        settings.refuse_rest(&server)?;
+        Ok(self)
+    }
 }
 
 impl fmt::Debug for RedisOptions {
@@ -161,6 +182,8 @@ impl fmt::Debug for RedisOptions {
             .field("client_name", &self.client_name)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect_wait", &self.reconnect_wait)
+            .field("heartbeat", &self.heartbeat)
+            .field("mailbox", &self.mailbox)
             .finish()
     }
 }

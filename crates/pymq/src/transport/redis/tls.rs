@@ -25,8 +25,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::client::Fault;
-use super::options::{RedisEndpoint, RedisOptions, RedisTls, TlsVerification};
+use super::options::{RedisEndpoint, RedisOptions};
 use crate::error::{Error, Result};
+use crate::transport::{Tls, TlsVerification};
 
 const NO_CERTIFICATE: &str =
     "if the server demands a certificate of its clients, give cert=PATH and key=PATH";
@@ -44,7 +45,7 @@ pub(super) fn check(options: &RedisOptions) -> Result<()> {
 pub(super) async fn secure(
     stream: TcpStream,
     host: &str,
-    tls: &RedisTls,
+    tls: &Tls,
 ) -> Result<TlsStream<TcpStream>, Fault> {
     let name = server_name(host).map_err(Fault::Refused)?;
     if tls.verification == TlsVerification::Nothing {
@@ -62,7 +63,7 @@ pub(super) async fn secure(
 
 /// What it may mean that a server leaves right after the handshake: in TLS 1.3 it looks at our
 /// certificate only then.
-pub(super) fn explain(fault: Fault, tls: &RedisTls) -> Fault {
+pub(super) fn explain(fault: Fault, tls: &Tls) -> Fault {
     match fault {
         Fault::Lost(why) if tls.certificate.is_none() => {
             let words = format!("{why}; {NO_CERTIFICATE}");
@@ -123,7 +124,7 @@ fn certificate_advice(cause: &CertificateError) -> &'static str {
 
 /// Whom we trust and who we are. The provider of the cryptography is named here, so that neither
 /// the program nor another library has to choose one for the whole process.
-fn config(tls: &RedisTls) -> Result<ClientConfig, String> {
+fn config(tls: &Tls) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -148,7 +149,7 @@ fn unreadable(what: &str, path: &Path, error: &dyn Display) -> String {
     format!("cannot read the {what} in {}: {error}", path.display())
 }
 
-fn roots(tls: &RedisTls) -> Result<RootCertStore, String> {
+fn roots(tls: &Tls) -> Result<RootCertStore, String> {
     let (found, place) = match &tls.ca {
         None => (load_native_certs(), "of the system; name one with ca=PATH".to_owned()),
         Some(path) => {
@@ -183,7 +184,7 @@ enum Trust {
 }
 
 impl Verifier {
-    fn new(tls: &RedisTls, provider: Arc<CryptoProvider>) -> Result<Self, String> {
+    fn new(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Self, String> {
         let trust = match tls.verification {
             TlsVerification::Full => {
                 let roots = Arc::new(roots(tls)?);
