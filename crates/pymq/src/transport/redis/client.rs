@@ -156,7 +156,10 @@ impl Fault {
         match error.kind() {
             // The crate's other kinds are words of the server, or of its own about options.
             CrateErrorKind::Io | CrateErrorKind::Parse => Self::Lost(error.to_string()),
-            _ => Self::Refused(error.to_string()),
+            _ => Self::Refused(match error.code() {
+                Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+                None => error.to_string(),
+            }),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The one invariant: a command that may have reached the server is never sent twice unless its
 //! purpose says that this is safe. What is subscribed or leased on a connection is not known here.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::client::{Batch, Command, Fault, Pushes, Reply, Wire, digest};
 use super::options::RedisOptions;
+use super::refusal::{explained, not_admitted};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Connections for waiting commands that are kept when nobody waits.
@@ -94,40 +95,6 @@ impl Dialer {
     }
 }
 
-/// Why a server did not let us in, in words that help.
-fn not_admitted(words: &str) -> String {
-    let advice = if ["WRONGPASS", "NOAUTH", "AuthenticationFailed"]
-        .iter()
-        .any(|code| words.contains(code))
-    {
-        "do user and password fit?"
-    } else if words.contains("NOPERM") {
-        return denied(words, "connection");
-    } else if words.contains("TLS") || words.contains("certificate") {
-        return words.to_owned();
-    } else {
-        "is it a Redis server of 6.2 or later, and do user and password fit?"
-    };
-    format!("{words}; {advice}")
-}
-
-/// What an ACL forbids, and the rule that would allow it.
-fn denied(words: &str, object: &str) -> String {
-    let namespace = match object.match_indices(':').nth(1) {
-        Some((end, _)) => &object[..=end],
-        None => object,
-    };
-    // 'command', or 'command|subcommand'.
-    let command = words.split_once("run the '").and_then(|(_, rest)| rest.split('\'').next());
-    let rule = match command {
-        Some(command) => format!("+{command}"),
-        None if words.contains("channel") => format!("&{namespace}* &__pymq:*"),
-        None if words.contains("key") => format!("~{namespace}* ~__pymq:*"),
-        None => "the command".to_owned(),
-    };
-    format!("the user may not do this ({words}); its ACL lacks {rule}, see SECURITY.md")
-}
-
 /// 50 ms at first, doubling, later anything from 0.5 to 2 s: a thousand clients of a restarted
 /// server should not come all at once.
 fn back_off(attempts: u32) -> Duration {
@@ -184,19 +151,7 @@ impl<'a> Purpose<'a> {
 
     /// The server's refusal, in words that help.
     pub(super) fn refused(&self, words: &str) -> Error {
-        let why = if words.contains("OOM") {
-            format!(
-                "the server has no memory left ({words}); get or purge items, or raise maxmemory"
-            )
-        } else if words.contains("WRONGTYPE") {
-            let key = self.object;
-            format!("the key {key:?} holds a value of another type; delete it or use another name")
-        } else if words.contains("NOPERM") {
-            denied(words, self.object)
-        } else {
-            words.to_owned()
-        };
-        self.error(ErrorKind::Server, why)
+        self.error(ErrorKind::Server, explained(words, self.object))
     }
 
     fn lost(&self, why: &str) -> Error {
@@ -222,17 +177,30 @@ impl<'a> Purpose<'a> {
 /// A script and the digest the server knows it by.
 pub(super) struct Script {
     text: &'static str,
-    digest: std::sync::OnceLock<String>,
+    digest: OnceLock<String>,
 }
+
+/// The scripts that were called, to find one by its digest.
+static CALLED: Mutex<Vec<&'static Script>> = Mutex::new(Vec::new());
 
 impl Script {
     pub(super) const fn new(text: &'static str) -> Self {
-        Self { text, digest: std::sync::OnceLock::new() }
+        Self { text, digest: OnceLock::new() }
+    }
+
+    /// A line of the script of that digest, counted from 1 as the server does.
+    pub(super) fn line(digest: &str, number: usize) -> Option<&'static str> {
+        let called = CALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |script: &&&Script| script.digest.get().is_some_and(|known| known == digest);
+        called.iter().find(is_it)?.text.lines().nth(number.checked_sub(1)?)
     }
 
     /// The call by digest: short, and unknown to a server that never saw the text.
-    pub(super) fn call(&self, keys: &[&str], arguments: &[&[u8]]) -> Command {
-        let digest = self.digest.get_or_init(|| digest(self.text));
+    pub(super) fn call(&'static self, keys: &[&str], arguments: &[&[u8]]) -> Command {
+        let digest = self.digest.get_or_init(|| {
+            CALLED.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+            digest(self.text)
+        });
         Self::complete(Command::new("EVALSHA").arg(digest), keys, arguments)
     }
 
@@ -351,7 +319,7 @@ impl Link {
     pub(super) async fn script(
         &self,
         purpose: Purpose<'_>,
-        script: &Script,
+        script: &'static Script,
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Reply> {

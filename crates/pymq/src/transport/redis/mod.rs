@@ -38,6 +38,7 @@ mod link;
 mod options;
 mod pubsub;
 mod queue;
+mod refusal;
 mod routes;
 #[cfg(feature = "tls")]
 mod tls;

@@ -305,7 +305,13 @@ impl Conductor {
                 .for_each(|route| route.target.gap());
         }
         for (name, mailbox) in inboxes {
-            fetch_kept(wire, &name, &mailbox).await?;
+            match fetch_kept(wire, &name, &mailbox).await {
+                Err(Fault::Refused(words)) => {
+                    tracing::warn!(inbox = &*name, words, "the server refuses what it had kept");
+                    refused.insert(Name::Topic(name), words);
+                }
+                outcome => outcome?,
+            }
         }
         for joining in std::mem::take(&mut self.waiting) {
             let words = joining.names.iter().find_map(|name| refused.get(name));
@@ -354,7 +360,8 @@ async fn one_by_one(
     Ok(())
 }
 
-/// Reads what was kept for an inbox while nobody listened, oldest first.
+/// Reads what was kept for an inbox while nobody listened, oldest first. Who may not read that would
+/// miss answers some day, and is told at once.
 async fn fetch_kept(wire: &Wire, name: &str, mailbox: &Sender<Bytes>) -> Result<(), Fault> {
     let commands = Batch::from_iter([
         Command::new("MULTI"),
@@ -363,6 +370,13 @@ async fn fetch_kept(wire: &Wire, name: &str, mailbox: &Sender<Bytes>) -> Result<
         Command::new("EXEC"),
     ]);
     let replies = wire.pipeline(&commands).await?;
+    let refused = |reply: &Reply| match reply {
+        Reply::Refused(words) => Some(words.clone()),
+        _ => None,
+    };
+    if let Some(words) = replies.iter().find_map(refused) {
+        return Err(Fault::Refused(words));
+    }
     let answers = replies.into_iter().next_back().map(Reply::items).unwrap_or_default();
     let kept = answers.into_iter().next().map(Reply::items).unwrap_or_default();
     for message in kept.into_iter().rev().filter_map(Reply::bytes) {
