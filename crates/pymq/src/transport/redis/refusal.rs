@@ -33,7 +33,7 @@ pub(super) fn not_admitted(words: &str) -> String {
 
 fn is_denied(words: &str) -> bool {
     // Scripts are refused in words of their own: the first since 7.2, the other before.
-    words.starts_with("NOPERM")
+    words.contains("NOPERM")
         || words.contains("ACL failure in script")
         || words.contains("user executing the script can't")
 }
