@@ -400,7 +400,12 @@ async fn a_password_is_in_no_log_no_error_and_no_debug_text() {
     let mut heard = bus.topic::<u32>("news").subscribe().await.expect("subscribed");
     // The restarted server does not know the user any more.
     server.restart();
-    let error = bus.topic("news").publish(&1).await.expect_err("nobody lets us in");
+    let publish = async || bus.topic("news").publish(&1).await.expect_err("nobody lets us in");
+    let mut error = publish().await;
+    while error.kind() == ErrorKind::Ambiguous {
+        // Sent in the moment in which the connection was lost.
+        error = publish().await;
+    }
     assert_eq!(error.kind(), ErrorKind::Connection);
     log.add(&error);
     assert!(error.to_string().contains("WRONGPASS"), "the reason is told: {error}");
