@@ -103,11 +103,11 @@ def test_a_unix_socket_and_a_name_are_used_by_every_connection(
         pymq.connect(RedisConfig(unix_socket_path=str(path), client_name="till 4").url)
 
 
-def test_a_password_is_never_shown(
-    redis_server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_password_is_never_shown(redis_server: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    redis_server.command("ACL", "SETUSER", "teller", "reset", "on", ">s3cr3t-word", "~*", "&*", "+@all")
+    redis_server.command(
+        "ACL", "SETUSER", "teller", "reset", "on", ">s3cr3t-word", "~*", "&*", "+@all"
+    )
     right = RedisConfig(port=redis_server.port, username="teller", password="s3cr3t-word")
     with right() as bus:
         bus.queue("jobs").put(1)

@@ -378,9 +378,7 @@ def _redis_server() -> str:
     return _script("find-redis-server")
 
 
-def _start_redis(
-    folder: Path, arguments: Sequence[str]
-) -> tuple[int, "subprocess.Popen[Any]"]:
+def _start_redis(folder: Path, arguments: Sequence[str]) -> tuple[int, "subprocess.Popen[Any]"]:
     """A free port may be taken by somebody else before the server binds it: then another one."""
     for _ in range(10):
         port = _free_port()

@@ -218,7 +218,9 @@ def _check(name: str, value: Any) -> None:
     elif name == "ssl_min_version":
         # An `ssl.TLSVersion`, or its name or number in a URL.
         if str(value).upper().rpartition(".")[2] in ("TLSV1_3", "772"):
-            raise ConfigError(f"{name!r} is TLS 1.2 here; leave it out, or let the server demand 1.3")
+            raise ConfigError(
+                f"{name!r} is TLS 1.2 here; leave it out, or let the server demand 1.3"
+            )
     elif name not in _USED and name not in _WITHOUT_MEANING and name not in _TLS:
         raise TypeError(f"RedisConfig got an unexpected keyword argument {name!r}")
 
@@ -228,13 +230,14 @@ def _tls(given: Mapping[str, Any]) -> dict[str, Any]:
     folder = given.get("ssl_ca_path")
     if folder and given.get("ssl_ca_certs"):
         raise ConfigError("give 'ssl_ca_certs' or 'ssl_ca_path', not both")
+    verify = None
     reqs = given.get("ssl_cert_reqs", "required")
     if reqs in (None, "none", 0):
         verify = "none"
     elif reqs not in ("optional", "required", 1, 2):
         raise ConfigError(f"'ssl_cert_reqs' is 'none', 'optional' or 'required', not {reqs!r}")
-    else:
-        verify = None if given.get("ssl_check_hostname", True) else "chain"
+    elif not given.get("ssl_check_hostname", True):
+        verify = "chain"
     return {
         "ca": given.get("ssl_ca_certs") or folder,
         "cert": given.get("ssl_certfile"),
