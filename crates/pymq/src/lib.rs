@@ -46,6 +46,7 @@
 //! what they look like as bytes ([`wire`]) · names and patterns ([`name`]) · [`Error`] · the
 //! contract with whoever moves the bytes ([`transport`]).
 
+mod builder;
 mod bus;
 mod topic;
 mod queue;
@@ -53,12 +54,14 @@ pub mod rpc;
 mod codec;
 pub mod wire;
 mod json;
+mod limits;
 pub mod name;
 mod error;
 pub mod transport;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use builder::BusBuilder;
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
 pub use name::Namespace;
