@@ -34,8 +34,8 @@ pub(crate) fn run(setting: &Setting) -> Report {
 fn behind_a_cable(setting: &Setting, kind: Kind) -> Report {
     let mut report = Report::default();
     let island = Island::make();
-    let near = island.as_ref().map_or("127.0.0.1", |island| &island.address);
-    let arguments = ["--protected-mode", "no", "--bind", "127.0.0.1", near];
+    let mut arguments = vec!["--protected-mode", "no", "--bind", "127.0.0.1"];
+    arguments.extend(island.as_ref().map(|island| island.address.as_str()));
     let scene = Scene::start(&format!("half-open {}", kind.name()), setting, &arguments);
     let way = match island {
         Ok(island) => Way::Cable(island),
