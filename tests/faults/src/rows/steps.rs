@@ -42,7 +42,7 @@ enum ItemFate {
     Either,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 11] = [
     Step {
         words: "before its claim reaches the server",
         role: "consume",
@@ -97,6 +97,18 @@ const STEPS: [Step; 9] = [
         point: Point::Program("got", What::Got),
         fate: ItemFate::Either,
     },
+    Step {
+        words: "before the confirmation of what get() took reaches the server",
+        role: "take",
+        point: Point::Wire("LREM", Act::HoldRequest),
+        fate: ItemFate::Doubled,
+    },
+    Step {
+        words: "while the answer to that confirmation is on its way",
+        role: "take",
+        point: Point::Wire("LREM", Act::HoldReply),
+        fate: ItemFate::Gone,
+    },
 ];
 
 /// Kills workers of both kinds at every step.
@@ -121,7 +133,7 @@ pub(crate) fn run(setting: &Setting) -> Report {
             Err(_) => report.must(false, || "a step failed, see above".to_owned()),
         }
     }
-    report.enough("consumers killed", 18);
+    report.enough("consumers killed", 2 * STEPS.len() as u64);
     scene.end(&mut report);
     report
 }
@@ -211,8 +223,9 @@ fn judge(
     hands: Vec<Hand>,
     report: &mut Report,
 ) -> Result<(), String> {
-    let done = |hand: &Hand| hand.count(What::Done);
-    let (by_victim, by_heir) = (done(&hands[1])?, done(&hands[2])?);
+    // What get() has returned counts as done.
+    let work = if step.role == "take" { What::Got } else { What::Done };
+    let (by_victim, by_heir) = (hands[1].count(work)?, hands[2].count(What::Done)?);
     let fits = match step.fate {
         ItemFate::Back => (by_victim, by_heir) == (0, 1),
         ItemFate::Doubled => (by_victim, by_heir) == (1, 1),
