@@ -54,6 +54,7 @@ pub mod rpc;
 mod codec;
 pub mod wire;
 mod json;
+mod intake;
 mod limits;
 pub mod name;
 mod error;
@@ -66,8 +67,9 @@ pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
 pub use name::Namespace;
 pub use queue::{ByteDelivery, ByteQueue, Delivery, Queue};
-pub use rpc::{Remote, Service, Stub};
+pub use rpc::{ExposeOptions, Remote, Replies, Service, Stub, StubReply};
 pub use topic::{Event, Events, PatternEvents, Topic};
+pub use transport::Filter;
 
 /// The derive beside the trait of its name, so that `use pymq::Event` brings both.
 #[cfg(feature = "macros")]

@@ -241,6 +241,11 @@ impl<T: Weigh> Receiver<T> {
         }
     }
 
+    /// A writers' end of the same mailbox, by which it can be ended from elsewhere.
+    pub fn sender(&self) -> Sender<T> {
+        Sender(Arc::clone(&self.0))
+    }
+
     /// Ends the mailbox from this side: nothing more is accepted, what is in it can still be read.
     pub fn close(&mut self) {
         let mut state = lock(&self.0);
