@@ -41,6 +41,9 @@
 //! Several functions on shared state are a [`macro@service`], with a typed client. Without the default
 //! feature `macros`, [`Event`] is implemented by hand and closures go to [`Bus::expose_fn`].
 //!
+//! Programs without a runtime take the feature `blocking`; what an address does not say, a
+//! [`BusBuilder`] does.
+//!
 //! # Layout, in reading order
 //! [`Bus`] · typed events ([`Topic`], [`Events`]) · [`Queue`] and [`Delivery`] · calls ([`rpc`]) ·
 //! what they look like as bytes ([`wire`]) · names and patterns ([`name`]) · [`Error`] · the
@@ -59,6 +62,8 @@ mod limits;
 pub mod name;
 mod error;
 pub mod transport;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
