@@ -45,7 +45,7 @@
 //! [`BusBuilder`] does.
 //!
 //! # Layout, in reading order
-//! [`Bus`] · typed events ([`Topic`], [`Events`]) · [`Queue`] and [`Delivery`] · calls ([`rpc`]) ·
+//! [`Bus`] · typed events ([`Topic`], [`Events`]) · [`Queue`], [`Delivery`] and [`Worker`] · calls ([`rpc`]) ·
 //! what they look like as bytes ([`wire`]) · names and patterns ([`name`]) · [`Error`] · the
 //! contract with whoever moves the bytes ([`transport`]).
 
@@ -71,10 +71,10 @@ pub use builder::BusBuilder;
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
 pub use name::Namespace;
-pub use queue::{ByteDelivery, ByteQueue, Delivery, Queue};
+pub use queue::{ByteDelivery, ByteQueue, Deliveries, Delivery, Queue, Worker};
 pub use rpc::{ExposeOptions, Remote, Replies, Service, Stub, StubReply};
 pub use topic::{Event, Events, PatternEvents, Topic};
-pub use transport::Filter;
+pub use transport::{Filter, QueueStats, Shelf, Wait};
 
 /// The derive beside the trait of its name, so that `use pymq::Event` brings both.
 #[cfg(feature = "macros")]
