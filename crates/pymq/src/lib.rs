@@ -58,6 +58,9 @@ mod error;
 pub mod transport;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod proof;
 
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};

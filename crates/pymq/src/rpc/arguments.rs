@@ -26,7 +26,7 @@ pub struct BoundArguments<'a> {
 impl<'a> BoundArguments<'a> {
     /// # Errors
     /// `Decode` for too many positional arguments, an unknown keyword, and one given twice.
-    pub(super) fn bind(
+    pub(crate) fn bind(
         function: &'a str,
         parameters: &'a [&'a str],
         arguments: &'a Arguments,

@@ -1,0 +1,21 @@
+//! Patterns: the first line is one, the others are names; they match exactly where Redis says so.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pymq::name::matches;
+use pymq_fuzz::redis::matching;
+
+fuzz_target!(|data: &[u8]| {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let pattern = lines.next().unwrap_or_default();
+    let mut names: Vec<&[u8]> = lines.collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() {
+        return;
+    }
+    let mut found = matching(pattern, &names);
+    found.sort_unstable();
+    names.retain(|name| matches(pattern, name));
+    assert_eq!(names, found, "of the pattern {}", pattern.escape_ascii());
+});
