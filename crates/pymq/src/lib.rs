@@ -55,6 +55,7 @@ pub mod wire;
 mod json;
 pub mod name;
 mod error;
+mod sync;
 pub mod transport;
 #[cfg(feature = "conformance")]
 pub mod conformance;

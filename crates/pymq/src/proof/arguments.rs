@@ -31,8 +31,8 @@ pub fn bind(positional: &[u8], keywords: &[u8]) -> Bound {
     };
     let twice = (1..members.len())
         .any(|place| members[..place].iter().any(|(key, _)| *key == members[place].0));
-    let held = of_spans(positional, Numbers::Serde).and(of_spans(keywords, Numbers::Serde));
-    if twice || held.is_none() {
+    let held = |text| of_spans(text, Numbers::Serde) == of_spans(text, Numbers::Exact);
+    if twice || !held(positional) || !held(keywords) {
         return Bound::Beside;
     }
     let arguments = Arguments {

@@ -28,7 +28,8 @@ fn value() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        any::<f64>().prop_filter("JSON has finite numbers", |number| number.is_finite())
+        any::<f64>()
+            .prop_filter("JSON has finite numbers", |number| number.is_finite())
             .prop_map(Value::from),
         text.clone().prop_map(Value::from),
     ];
@@ -44,11 +45,46 @@ fn value() -> impl Strategy<Value = Value> {
 /// Text made of the pieces that JSON is made of, some of them Python's alone, some nobody's.
 fn soup() -> impl Strategy<Value = Vec<u8>> {
     const PIECES: [&[u8]; 40] = [
-        b"{", b"}", b"[", b"]", b",", b":", b"\"", b"\\", b" ", b"\n", b"-", b"+", b".", b"0",
-        b"1", b"9", b"e", b"E", b"u", b"/", b"null", b"true", b"false", b"NaN", b"Infinity",
-        b"-Infinity", b"1e400", b"\\ud800", b"\\udc00", b"\\u0041", b"\"a\"", b"\"__type\"",
-        b"\"__obj\"", b"\"\\u005f_list\"", b"99999999999999999999", b"0.1", b"\x00", b"\xff",
-        b"\xc3\xa4", b"\xef\xbb\xbf",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"\"",
+        b"\\",
+        b" ",
+        b"\n",
+        b"-",
+        b"+",
+        b".",
+        b"0",
+        b"1",
+        b"9",
+        b"e",
+        b"E",
+        b"u",
+        b"/",
+        b"null",
+        b"true",
+        b"false",
+        b"NaN",
+        b"Infinity",
+        b"-Infinity",
+        b"1e400",
+        b"\\ud800",
+        b"\\udc00",
+        b"\\u0041",
+        b"\"a\"",
+        b"\"__type\"",
+        b"\"__obj\"",
+        b"\"\\u005f_list\"",
+        b"99999999999999999999",
+        b"0.1",
+        b"\x00",
+        b"\xff",
+        b"\xc3\xa4",
+        b"\xef\xbb\xbf",
     ];
     vec(proptest::sample::select(&PIECES[..]), 0..16).prop_map(|pieces| pieces.concat())
 }

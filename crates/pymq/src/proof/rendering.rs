@@ -55,7 +55,9 @@ fn number_line(number: &str, numbers: Numbers) -> Option<Line> {
         Numbers::Exact if whole => Some(format!("i{}", if number == "-0" { "0" } else { number })),
         Numbers::Serde if whole && narrow && number != "-0" => Some(format!("i{number}")),
         Numbers::Exact => Some(float(number.parse().ok()?)),
-        Numbers::Serde => Some(number.parse().ok().filter(|read: &f64| read.is_finite()).map(float)?),
+        Numbers::Serde => {
+            Some(number.parse().ok().filter(|read: &f64| read.is_finite()).map(float)?)
+        }
     }
 }
 

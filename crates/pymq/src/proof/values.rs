@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::rendering::{Numbers, Rendered, of_spans};
 use super::Line;
+use super::rendering::{Numbers, Rendered, of_spans};
 use crate::wire::tags;
 use crate::{codec, json};
 
@@ -20,9 +20,11 @@ pub fn check(data: &[u8]) -> Option<Line> {
 }
 
 fn serde_reads_what_the_spans_have(document: &[u8]) {
-    let read = codec::decode_plain::<Rendered>("value", document).ok();
+    let read = codec::decode_plain::<Rendered>("value", document).ok().map(|Rendered(line)| line);
     let expected = of_spans(document, Numbers::Serde);
-    assert_eq!(read.map(|Rendered(line)| line), expected, "serde reads another value");
+    // Beside Python's NaN, where another parser reads, a zero with a sign is an integer.
+    let unsigned = |line: Option<Line>| line.map(|line| line.replace("d8000000000000000", "i0"));
+    assert_eq!(unsigned(read), unsigned(expected), "serde reads another value");
 }
 
 /// A value that is sent comes back as it was, whatever keys it has.
