@@ -184,8 +184,9 @@ pub(crate) fn shortened(name: &str) -> String {
 ///
 /// `*` any bytes, `?` one byte, `[abc]`, `[a-z]`, `[^abc]` one byte of (or not of) a set, `\x` the
 /// byte `x` itself. The rules, odd corners included, are those of `stringmatchlen` in Redis's
-/// `util.c`; a test and a fuzz target compare the two on a live server. Only the empty text, which
-/// is nobody's name, is matched by `*` here and not there.
+/// `util.c`; a test and a fuzz target compare the two on a live server. They differ in two places: the
+/// empty text, which is nobody's name, is matched by `*` here and not there; and the ends of a range
+/// beyond ASCII are ordered as bytes here, there as the server's processor takes a C `char`.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     // Where to resume when a byte fails to match: behind the last star, one byte further on.
     // One resumption point suffices, since a later star can absorb whatever an earlier one could.
