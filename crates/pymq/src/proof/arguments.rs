@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::rendering::{Numbers, of_spans};
+use super::rendering::{Numbers, of_serde, of_spans};
 use super::{Line, Rendered};
 use crate::json;
 use crate::rpc::BoundArguments;
@@ -31,7 +31,7 @@ pub fn bind(positional: &[u8], keywords: &[u8]) -> Bound {
     };
     let twice = (1..members.len())
         .any(|place| members[..place].iter().any(|(key, _)| *key == members[place].0));
-    let held = |text| of_spans(text, Numbers::Serde) == of_spans(text, Numbers::Exact);
+    let held = |text| of_serde(text) == of_spans(text, Numbers::Exact);
     if twice || !held(positional) || !held(keywords) {
         return Bound::Beside;
     }

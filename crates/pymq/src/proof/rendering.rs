@@ -16,8 +16,19 @@ pub struct Rendered(pub Line);
 pub(super) enum Numbers {
     /// Integers of any size, as in Python.
     Exact,
-    /// Integers of 64 bits; larger ones, and a zero with a sign, are floats.
+    /// Integers of 64 bits; larger ones, and a zero with a sign, are floats. None beyond floats, and
+    /// none of Python's words.
     Serde,
+    /// The same with Python's words, infinities for what is beyond floats, and an integer zero.
+    Words,
+}
+
+/// The line that serde should make of a checked document; `None` where it should refuse.
+pub(super) fn of_serde(document: &[u8]) -> Option<Line> {
+    // Where Python's words may be, another parser reads what serde_json refuses.
+    let word = document.windows(3).any(|word| word == b"NaN" || word == b"Inf");
+    let words = || word.then(|| of_spans(document, Numbers::Words)).flatten();
+    of_spans(document, Numbers::Serde).or_else(words)
 }
 
 /// The line of a checked document, from its spans; `None` where the reader that tells `numbers`
@@ -41,6 +52,7 @@ pub(super) fn of_spans(value: &[u8], numbers: Numbers) -> Option<Line> {
         b"null" => Some("n".to_owned()),
         b"true" => Some("t".to_owned()),
         b"false" => Some("f".to_owned()),
+        b"NaN" | b"Infinity" | b"-Infinity" if numbers == Numbers::Serde => None,
         b"NaN" => Some(float(f64::NAN)),
         b"Infinity" => Some(float(f64::INFINITY)),
         b"-Infinity" => Some(float(f64::NEG_INFINITY)),
@@ -51,13 +63,14 @@ pub(super) fn of_spans(value: &[u8], numbers: Numbers) -> Option<Line> {
 fn number_line(number: &str, numbers: Numbers) -> Option<Line> {
     let whole = !number.contains(['.', 'e', 'E']);
     let narrow = number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
+    let integer = || Some(format!("i{}", if number == "-0" { "0" } else { number }));
+    let read: f64 = number.parse().ok()?;
     match numbers {
-        Numbers::Exact if whole => Some(format!("i{}", if number == "-0" { "0" } else { number })),
-        Numbers::Serde if whole && narrow && number != "-0" => Some(format!("i{number}")),
-        Numbers::Exact => Some(float(number.parse().ok()?)),
-        Numbers::Serde => {
-            Some(number.parse().ok().filter(|read: &f64| read.is_finite()).map(float)?)
-        }
+        Numbers::Exact if whole => integer(),
+        Numbers::Words if whole && narrow => integer(),
+        Numbers::Serde if whole && narrow && number != "-0" => integer(),
+        Numbers::Serde if !read.is_finite() => None,
+        Numbers::Exact | Numbers::Words | Numbers::Serde => Some(float(read)),
     }
 }
 

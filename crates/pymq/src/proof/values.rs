@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Line;
-use super::rendering::{Numbers, Rendered, of_spans};
+use super::rendering::{Numbers, Rendered, of_serde, of_spans};
 use crate::wire::tags;
 use crate::{codec, json};
 
@@ -21,13 +21,10 @@ pub fn check(data: &[u8]) -> Option<Line> {
 
 fn serde_reads_what_the_spans_have(document: &[u8]) {
     let read = codec::decode_plain::<Rendered>("value", document).ok().map(|Rendered(line)| line);
-    let expected = of_spans(document, Numbers::Serde);
-    if expected.as_ref().is_some_and(|line| has_odd_key(document, line)) {
-        return;
+    let expected = of_serde(document);
+    if expected.as_ref().is_none_or(|line| !has_odd_key(document, line)) {
+        assert_eq!(read, expected, "serde reads another value");
     }
-    // Beside Python's NaN, where another parser reads, a zero with a sign is an integer.
-    let unsigned = |line: Option<Line>| line.map(|line| line.replace("d8000000000000000", "i0"));
-    assert_eq!(unsigned(read), unsigned(expected), "serde reads another value");
 }
 
 /// Whether a key may be a lone surrogate, which the spans read as U+FFFD and serde refuses.
