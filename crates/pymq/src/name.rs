@@ -174,9 +174,14 @@ pub(crate) fn check(operation: &'static str, name: &str) -> Result<()> {
 
 /// A name cut to what fits in a message.
 pub(crate) fn shortened(name: &str) -> String {
-    match name.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
+    shortened_to(80, name)
+}
+
+/// A text cut to so many characters.
+pub(crate) fn shortened_to(most: usize, text: &str) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
