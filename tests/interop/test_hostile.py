@@ -279,14 +279,14 @@ def test_a_name_of_any_bytes_reaches_a_pattern_or_is_dropped(target: Target, nam
 
 @pytest.mark.parametrize("number", range(len(names())))
 def test_an_odd_name_is_a_name_as_any_other(target: Target, number: int) -> None:
-    name = names()[number]
+    name, token = names()[number], f"token {number}"
     target.server.command("LPUSH", "work", "an item of somebody")
     target.peer.subscribe(name)
-    assert target.other.publish(number, name) == 1
-    target.other.put(name, number)
-    assert target.peer.get(name) == number
-    assert target.peer.received(1) == [number]
-    target.peer.do("unsubscribe", channel=name)
+    assert target.other.publish(token, name) == 1
+    wait_until(lambda: token in target.peer.received(), "the event is there")
+    target.other.put(name, token)
+    assert target.peer.get(name) == token
+    target.peer.do("unsubscribe", subscription=name, channel=name)
     target.peer.expose("product", name)
     assert target.other.call(name, 2, 4) == 8
     target.peer.do("unexpose", channel=name)
@@ -298,7 +298,8 @@ def test_an_odd_name_is_a_name_as_any_other(target: Target, number: int) -> None
 def test_what_an_honest_program_sends_comes_back_as_it_was(target: Target) -> None:
     # The same texts, as values that somebody has: a dict with keys that look like tags is a dict.
     for name, text in values(FOLDER).items():
-        if name in NUMBERS or "\\ud800" in text:
+        # Peers are told what to send in JSON, which has no half pairs and is not that deep.
+        if name in (*NUMBERS, "190 deep") or "\\ud800" in text:
             continue
         value = json.loads(bait(text, target))
         assert same(target.peer.call("echo", value), describe(value)), name
