@@ -26,13 +26,16 @@ pub fn bind(positional: &[u8], keywords: &[u8]) -> Bound {
     else {
         return Bound::Beside;
     };
-    let (Some(_), Some(members)) = (json::elements(positional), json::members(keywords)) else {
+    let (Some(elements), Some(members)) = (json::elements(positional), json::members(keywords))
+    else {
         return Bound::Beside;
     };
     let twice = (1..members.len())
         .any(|place| members[..place].iter().any(|(key, _)| *key == members[place].0));
-    let held = |text| of_serde(text) == of_spans(text, Numbers::Exact);
-    if twice || !held(positional) || !held(keywords) {
+    // One by one, as the parameters take them.
+    let mut values = elements.into_iter().chain(members.iter().map(|(_, value)| *value));
+    let held = values.all(|value| of_serde(value) == of_spans(value, Numbers::Exact));
+    if twice || !held {
         return Bound::Beside;
     }
     let arguments = Arguments {
