@@ -13,9 +13,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
+use crate::builder::BusBuilder;
 use crate::codec;
-use crate::error::{Error, Result};
-use crate::name::Namespace;
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::name::{self, Namespace};
 use crate::queue::{ByteQueue, Queue};
 use crate::rpc::{
     AllReplies, CallOptions, Caller, Function, Provider, Remote, Reply, Service, Stub,
@@ -46,6 +48,7 @@ struct Core {
     namespace: Namespace,
     runtime: Handle,
     caller: Arc<Caller>,
+    limits: Limits,
 }
 
 impl Bus {
@@ -55,6 +58,11 @@ impl Bus {
     /// `Config` for an address that cannot be used, `Connection` if the server cannot be reached.
     pub async fn connect(url: &str) -> Result<Self> {
         Self::connect_in(url, Namespace::default()).await
+    }
+
+    /// Connects with more to say than an address: namespace, credentials, limits, heartbeat.
+    pub fn builder(url: &str) -> BusBuilder {
+        BusBuilder::new(url)
     }
 
     /// Connects within a namespace of its own; programs see each other within one only.
@@ -70,9 +78,18 @@ impl Bus {
     /// # Panics
     /// Outside a tokio runtime: the tasks of the bus need one.
     pub fn over(transport: Arc<dyn Transport>, namespace: Namespace) -> Self {
+        Self::with_limits(transport, namespace, Limits::default())
+    }
+
+    pub(crate) fn with_limits(
+        transport: Arc<dyn Transport>,
+        namespace: Namespace,
+        limits: Limits,
+    ) -> Self {
         let runtime = Handle::current();
-        let caller = Caller::new(Arc::clone(&transport), namespace.clone(), runtime.clone());
-        Self(Arc::new(Core { transport, namespace, runtime, caller: Arc::new(caller) }))
+        let caller =
+            Caller::new(Arc::clone(&transport), namespace.clone(), runtime.clone(), limits);
+        Self(Arc::new(Core { transport, namespace, runtime, caller: Arc::new(caller), limits }))
     }
 
     /// Publishes an event on its type's topic; says how many received it, where that is known.
@@ -213,11 +230,8 @@ impl Bus {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub async fn publish_bytes(&self, topic: &str, payload: Bytes) -> Result<Option<usize>> {
-        crate::name::check("publish", topic)?;
-        if payload.len() > crate::wire::LARGEST_MESSAGE {
-            let why = format!("{} bytes; at most 16 MiB travel in one message", payload.len());
-            return Err(Error::new(crate::ErrorKind::Encode, "publish", topic, why));
-        }
+        name::check("publish", topic)?;
+        self.0.limits.check("publish", topic, payload.len())?;
         self.0.transport.publish(&self.0.namespace.whole(topic), payload).await
     }
 
@@ -229,11 +243,11 @@ impl Bus {
         let namespace = &self.0.namespace;
         let whole = match filter {
             Filter::Topic(topic) => {
-                crate::name::check("subscribe", topic)?;
+                name::check("subscribe", topic)?;
                 Filter::Topic(namespace.whole(topic))
             }
             Filter::Pattern(pattern) => {
-                crate::name::check("subscribe", pattern)?;
+                name::check("subscribe", pattern)?;
                 Filter::Pattern(namespace.whole_pattern(pattern))
             }
         };

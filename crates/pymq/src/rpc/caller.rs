@@ -16,6 +16,7 @@ use super::directory::{Choice, Directory, Lookup};
 use super::pending::{Pending, Waiting};
 use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
 use crate::transport::{Arrival, Inbox, Transport};
 use crate::wire::{
@@ -33,6 +34,7 @@ pub(crate) struct Caller {
     pub(super) namespace: Namespace,
     pub(super) pending: Arc<Pending>,
     runtime: Handle,
+    limits: Limits,
     me: Id,
     directory: Directory,
     inbox: OnceCell<Reader>,
@@ -60,11 +62,13 @@ impl Caller {
         transport: Arc<dyn Transport>,
         namespace: Namespace,
         runtime: Handle,
+        limits: Limits,
     ) -> Self {
         Self {
             transport,
             namespace,
             runtime,
+            limits,
             me: Id::random(),
             pending: Arc::default(),
             directory: Directory::default(),
@@ -84,7 +88,7 @@ impl Caller {
         arguments: Arguments,
         options: CallOptions,
     ) -> Result<Reply> {
-        name::check("call", function)?;
+        self.check(function, &arguments)?;
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let answered = self.call_one(function, arguments, deadline);
         match deadline {
@@ -94,6 +98,14 @@ impl Caller {
                 .await
                 .unwrap_or_else(|_| Err(timed_out(function, options.timeout))),
         }
+    }
+
+    /// # Errors
+    /// `Config` for a name and `Encode` for arguments that cannot be sent.
+    pub(super) fn check(&self, function: &str, arguments: &Arguments) -> Result<()> {
+        name::check("call", function)?;
+        let bytes = arguments.positional.len() + arguments.keywords.len();
+        self.limits.check("call", function, bytes)
     }
 
     async fn call_one(

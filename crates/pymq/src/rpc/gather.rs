@@ -15,7 +15,7 @@ use super::caller::{Caller, CancelOnDrop, finished, no_such_remote};
 use super::pending::Waiting;
 use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::{self, Id};
+use crate::name::Id;
 use crate::transport::{Arrival, Inbox};
 use crate::wire::{Arguments, Outcome, Request, Response};
 
@@ -49,7 +49,7 @@ impl Caller {
         arguments: Arguments,
         options: CallOptions,
     ) -> Result<AllReplies> {
-        name::check("call", function)?;
+        self.check(function, &arguments)?;
         self.open().await?;
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let request = self.request(function, arguments, deadline);

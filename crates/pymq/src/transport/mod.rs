@@ -30,8 +30,10 @@ mod mailbox;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod settings;
 
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Stamp, Weigh, mailbox};
+pub use settings::{Heartbeat, Settings, Tls, TlsVerification};
 
 /// The answer of an operation: ready at once, or a boxed future.
 ///
@@ -128,8 +130,9 @@ pub trait Inboxes {
 /// any help of the consumer's threads.
 pub trait Queues {
     /// Appends `items`, in order and all in one step; waits for space as `wait` says where the
-    /// queue is bounded (`Full` when there was none in time). Never repeated by itself: a
-    /// connection lost meanwhile is an `Ambiguous` error.
+    /// queue is bounded (`Full` when there was none in time; `Config`, at once, for more items than
+    /// could ever fit). Never repeated by itself: a connection lost meanwhile is an `Ambiguous`
+    /// error.
     fn push<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,
@@ -146,7 +149,8 @@ pub trait Queues {
         wait: Wait,
     ) -> Answer<'a, Vec<Claimed>>;
 
-    /// Ends a lease; `LeaseLost` if it had run out, and then nothing is changed.
+    /// Ends a lease; `LeaseLost` if it had run out, and then nothing is changed. Where there is no
+    /// connection (`Connection`) it is done by itself once there is one, if the lease lasts.
     fn settle<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,
@@ -179,7 +183,8 @@ pub trait Queues {
         limit: usize,
     ) -> Answer<'a, Vec<Bytes>>;
 
-    /// Deletes what waits on a shelf, leases untouched; lifts a shutdown. Says how many.
+    /// Deletes what waits on a shelf, leases untouched; lifts a shutdown. Says how many. What this
+    /// connection gave back before, with [`settle_soon`](Self::settle_soon) too, waits.
     fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize>;
 
     /// Moves up to `limit` dead letters, oldest first, to the tail of the queue with their counts
@@ -354,6 +359,20 @@ impl Wait {
     }
 }
 
+/// A length of time from now.
+impl From<Duration> for Wait {
+    fn from(timeout: Duration) -> Self {
+        Self::at_most(timeout)
+    }
+}
+
+/// A moment.
+impl From<Instant> for Wait {
+    fn from(deadline: Instant) -> Self {
+        Self::Until(deadline)
+    }
+}
+
 /// An item on lease.
 #[derive(Debug)]
 pub struct Claimed {
@@ -411,14 +430,25 @@ pub struct QueueStats {
 /// Opens the transport that `url` names by its scheme.
 ///
 /// # Errors
-/// `Config` for an unknown scheme or a malformed address, `Unsupported` for a transport that was
-/// not compiled in, and what the transport itself says.
+/// As [`connect_with`].
 pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
+    connect_with(url, Settings::default()).await
+}
+
+/// Opens the transport that `url` names by its scheme, with more to say.
+///
+/// # Errors
+/// `Config` for an unknown scheme or a malformed address, `Unsupported` for a transport that was
+/// not compiled in and for a setting that it cannot honour, and what the transport itself says.
+pub async fn connect_with(url: &str, settings: Settings) -> Result<Arc<dyn Transport>> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
-        Some("memory") => Ok(Arc::new(memory::Memory::connect(url)?)),
+        Some("memory") => Ok(Arc::new(memory::Memory::connect_with(url, settings)?)),
         #[cfg(feature = "redis")]
-        Some("redis" | "rediss" | "redis+unix") => Ok(Arc::new(redis::Redis::connect(url).await?)),
+        Some("redis" | "rediss" | "redis+unix") => {
+            let options = redis::RedisOptions::from_url(url)?.with_settings(settings)?;
+            Ok(Arc::new(redis::Redis::with_options(options).await?))
+        }
         #[cfg(not(feature = "redis"))]
         Some("redis" | "rediss" | "redis+unix") => Err(Error::new(
             crate::ErrorKind::Unsupported,

@@ -9,14 +9,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind as CrateErrorKind,
-    IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
-    RedisResult, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind as CrateErrorKind, ProtocolVersion, PushInfo, PushKind,
+    RedisConnectionInfo, RedisError, RedisResult, Value,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -24,14 +22,10 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::end::End;
-use super::options::{RedisEndpoint, RedisOptions, without_password};
-use crate::error::{Error, ErrorKind, Result};
+use super::options::{RedisEndpoint, RedisOptions};
+use super::tls;
+use crate::transport::Heartbeat;
 
-/// How often an idle or busy wire is asked whether it still lives.
-const PULSE: Duration = Duration::from_secs(5);
-/// After how long without a sign of life a wire is given up. A blocking command may take 5 s of
-/// it; a harmless stall of the server should not cut subscribers off, so it is not less.
-const SILENCE: Duration = Duration::from_secs(10);
 /// Commands that may wait for the driver at once; each of its rounds writes all that are there.
 const PIPELINE: usize = 4096;
 
@@ -162,7 +156,10 @@ impl Fault {
         match error.kind() {
             // The crate's other kinds are words of the server, or of its own about options.
             CrateErrorKind::Io | CrateErrorKind::Parse => Self::Lost(error.to_string()),
-            _ => Self::Refused(error.to_string()),
+            _ => Self::Refused(match error.code() {
+                Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+                None => error.to_string(),
+            }),
         }
     }
 }
@@ -229,7 +226,12 @@ impl Wire {
             RedisEndpoint::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(lost)?;
                 stream.set_nodelay(true).map_err(lost)?;
-                Self::introduce(stream, options, role, pushes).await
+                let Some(how) = &options.tls else {
+                    return Self::introduce(stream, options, role, pushes).await;
+                };
+                let stream = tls::secure(stream, host, how).await?;
+                let wire = Self::introduce(stream, options, role, pushes).await;
+                wire.map_err(|fault| tls::explain(fault, how))
             }
             RedisEndpoint::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(lost)?;
@@ -270,7 +272,8 @@ impl Wire {
             drop(ending);
         })
         .abort_handle();
-        let pulse = tokio::spawn(pulse(connection.clone(), driver.clone(), heard)).abort_handle();
+        let pulse = pulse(connection.clone(), driver.clone(), heard, options.heartbeat);
+        let pulse = tokio::spawn(pulse).abort_handle();
         let mut wire = Life { connection, driver, pulse, end, id: None };
         wire.id = greet(&wire.connection, options, role).await?;
         Ok(Self(Arc::new(wire)))
@@ -391,16 +394,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Listened<S> {
     }
 }
 
-/// Asks for a sign of life every five seconds, and ends a driver that gives none for ten.
-async fn pulse(mut connection: MultiplexedConnection, driver: AbortHandle, heard: Arc<AtomicBool>) {
+/// Asks for a sign of life from time to time, and ends a driver that gives none for too long.
+async fn pulse(
+    mut connection: MultiplexedConnection,
+    driver: AbortHandle,
+    heard: Arc<AtomicBool>,
+    heartbeat: Heartbeat,
+) {
     let ping = redis::cmd("PING");
     loop {
-        sleep(PULSE).await;
+        sleep(heartbeat.period).await;
         heard.store(false, Ordering::Relaxed);
         let asked = Instant::now();
         let mut answer = std::pin::pin!(connection.send_packed_command(&ping));
         loop {
-            match timeout(SILENCE, &mut answer).await {
+            match timeout(heartbeat.limit, &mut answer).await {
                 Ok(Ok(_)) => break,
                 Ok(Err(_)) => return,
                 Err(_) if heard.swap(false, Ordering::Relaxed) => {}
@@ -477,29 +485,4 @@ fn settings(options: &RedisOptions) -> RedisConnectionInfo {
 /// The digest by which the server knows a script.
 pub(super) fn digest(script: &str) -> String {
     redis::Script::new(script).get_hash().to_owned()
-}
-
-/// Reads an address, see [`RedisOptions::from_url`].
-pub(super) fn read_url(url: &str) -> Result<RedisOptions> {
-    let bad = |why: String| {
-        let how = "use redis://user:password@host:port/database or redis+unix:///path?db=0";
-        Error::config(without_password(url), format!("{why}; {how}"))
-    };
-    if url.starts_with("rediss:") {
-        let why = "TLS is not supported yet; use redis://, or a tunnel";
-        return Err(Error::new(ErrorKind::Unsupported, "connect", without_password(url), why));
-    }
-    let info: ConnectionInfo =
-        url.into_connection_info().map_err(|error| bad(error.to_string()))?;
-    let endpoint = match info.addr() {
-        ConnectionAddr::Tcp(host, port) => RedisEndpoint::Tcp(host.clone(), *port),
-        ConnectionAddr::Unix(path) => RedisEndpoint::Unix(path.clone()),
-        _ => return Err(bad("neither a host nor a path".to_owned())),
-    };
-    let settings = info.redis_settings();
-    let mut options = RedisOptions::new(endpoint);
-    options.database = settings.db();
-    options.username = settings.username().map(str::to_owned);
-    options.password = settings.password().map(str::to_owned);
-    Ok(options)
 }
