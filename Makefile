@@ -8,7 +8,7 @@ WHEELS := target/wheels
 # `dist` is what people get in wheels, and takes minutes to build.
 PROFILE := release
 
-.PHONY: demo test lint bench torture clean setup wheel test-rust test-python
+.PHONY: demo test lint bench torture fuzz miri clean setup wheel test-rust test-python
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
@@ -49,6 +49,15 @@ torture: wheel
 	cargo build --quiet --examples
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
 		$(BIN)/python -m pytest tests/interop/test_kills.py
+
+## Any bytes whatever into the decoders, beside Python's json and Redis's matcher: SECONDS in all.
+fuzz: SECONDS := 60
+fuzz:
+	PYTHON=$(PYTHON) SECONDS=$(SECONDS) scripts/fuzz
+
+## What Miri can run of the library, under it: it sees undefined behaviour and what leaks.
+miri:
+	scripts/miri
 
 ## The package, built and installed into the virtual environment.
 wheel: $(VENV)/ready

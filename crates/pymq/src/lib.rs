@@ -61,11 +61,15 @@ mod intake;
 mod limits;
 pub mod name;
 mod error;
+mod sync;
 pub mod transport;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod proof;
 
 pub use builder::BusBuilder;
 pub use bus::Bus;

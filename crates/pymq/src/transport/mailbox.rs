@@ -7,12 +7,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
+
+use crate::sync::{Mutex, MutexGuard, PoisonError, thread};
 
 /// What a reader finds in its mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,9 +268,9 @@ impl<T: Weigh> Receiver<T> {
                 return Some(arrival);
             }
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => std::thread::park(),
+                None => thread::park(),
                 Some(left) if left.is_zero() => return None,
-                Some(left) => std::thread::park_timeout(left),
+                Some(left) => thread::park_timeout(left),
             }
         }
     }
@@ -293,10 +295,10 @@ impl<T> fmt::Debug for Receiver<T> {
 
 /// A waker for a future that the calling thread itself polls, parking in between.
 pub(crate) fn unparking_waker() -> Waker {
-    Waker::from(Arc::new(Unpark(std::thread::current())))
+    Waker::from(Arc::new(Unpark(thread::current())))
 }
 
-struct Unpark(std::thread::Thread);
+struct Unpark(thread::Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
