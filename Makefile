@@ -8,7 +8,7 @@ WHEELS := target/wheels
 # `dist` is what people get in wheels, and takes minutes to build.
 PROFILE := release
 
-.PHONY: demo test lint bench torture clean setup wheel test-rust test-python test-faults
+.PHONY: demo test lint bench torture fuzz miri clean setup wheel test-rust test-python test-faults
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
@@ -68,6 +68,15 @@ torture: wheel
 	cargo build --quiet --release --package pymq-faults
 	REDIS_SERVER="$$(scripts/find-redis-server)" "$(TARGET)/release/pymq-faults" run \
 		--seed $(SEED) --items $(ITEMS) --minutes 60 --hours $(HOURS) --at-once 2 $(FAULTS)
+
+## Any bytes whatever into the decoders, beside Python's json and Redis's matcher: SECONDS in all.
+fuzz: SECONDS := 60
+fuzz:
+	PYTHON=$(PYTHON) SECONDS=$(SECONDS) scripts/fuzz
+
+## What Miri can run of the library, under it: it sees undefined behaviour and what leaks.
+miri:
+	scripts/miri
 
 ## The package, built and installed into the virtual environment.
 wheel: $(VENV)/ready

@@ -63,6 +63,8 @@ def values(folder: Path) -> dict[str, str]:
         "a list that is none": _text(__list=3, __type=_READING),
         "5,000 digits": "1" + "0" * 5000,
         "more than a float holds": "1e400",
+        "more than 64 bits hold": "[18446744073709551616, -1180591620717411303424]",
+        "zeros with signs": "[-0, -0.0, 0e-0]",
         "nan": "[NaN, -Infinity]",
         "half a surrogate pair": '"\\ud800"',
         "190 deep": "[" * 190 + "]" * 190,
@@ -89,6 +91,15 @@ def messages() -> dict[str, bytes]:
         "100,000 deep in objects": b'{"a":' * 100_000,
         "17 MiB": b'"' + b"x" * (17 << 20) + b'"',
     }
+
+
+def names() -> list[str]:
+    """Names that are odd for Redis, for a shell, for a path, for a pattern."""
+    return [
+        *(" ", "a b", "\r\nDEL work\r\n", "\0", "{}", "}", "{", "{a}b{c}", "*", "?", "[a-z]", "\\"),
+        *("../../etc/passwd", "/", "ä\U0001f389", "\ufeff", "$9\r\n", "__rpc_x", ":", "%s%n"),
+        *("__pymq:global:x", "__eventbus:global:x", "'; --", "x" * 65_536),
+    ]
 
 
 def requests(function: str, reply: str) -> dict[str, bytes]:

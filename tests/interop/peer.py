@@ -101,7 +101,8 @@ def queue(command: Command) -> Any:
     if not options:
         return pymq.queue(name)
     if name not in QUEUES:
-        QUEUES[name] = pymq.queue(name, **options)
+        kinds = {"type": hint(options["type"])} if "type" in options else {}
+        QUEUES[name] = pymq.queue(name, **(options | kinds))
     return QUEUES[name]
 
 

@@ -17,7 +17,7 @@ import pytest
 from description import describe
 from expected import same
 from fixtures import server, start
-from hostile import messages, replies, requests, values
+from hostile import messages, names, replies, requests, values
 from rig import NEW, PREFIX, Peer, PeerFailed, Pending, Server, wait_until
 from shared_types import Reading
 
@@ -25,8 +25,16 @@ __all__ = ["server", "start"]
 
 FOLDER = Path("/proc/self/cwd") / "a-folder-that-stands-for-another"
 INBOX = b"__pymq:global:inbox:"
-OURS = f"__pymq:{{{PREFIX}work}}:".encode()
-"""What the keys beside the queue begin with: dead letters are kept there."""
+CONSUMERS = b"__pymq:{"
+"""What the keys beside a queue begin with: dead letters are looked at one by one."""
+NUMBERS = ("5,000 digits", "nan", "more than a float holds", "more than 64 bits hold")
+"""Values with numbers that not every peer can hold."""
+QUEUES: dict[str, dict[str, Any]] = {
+    "work": {},
+    "leased": {"ack": "manual"},
+    "typed": {"type": "Reading"},
+}
+"""The target's queues, with their options; what has no hints has no use for a type."""
 
 
 class Target:
@@ -64,9 +72,23 @@ class Target:
     def attack(self, data: bytes) -> None:
         for channel in self.channels():
             self.server.command("PUBLISH", channel, data)
-        self.server.command("LPUSH", PREFIX + "work", data)
-        with contextlib.suppress(PeerFailed):
-            assert is_data(self.peer.get("work", timeout=60))
+        for queue, options in QUEUES.items():
+            self.queue(data, queue, options)
+
+    def queue(self, data: bytes, queue: str, options: dict[str, Any]) -> None:
+        """The item is got, or it is a dead letter, byte for byte: it is never gone."""
+        self.server.command("LPUSH", PREFIX + queue, data)
+        dead = f"__pymq:{{{PREFIX}{queue}}}:dead"
+        try:
+            assert is_data(self.peer.get(queue, timeout=60, **options))
+        except PeerFailed:
+            # Spaces in front are how deliveries are counted, for every peer.
+            assert self.server.command("LRANGE", dead, 0, -1) == [data.lstrip(b" ")]
+            self.server.command("DEL", dead)
+        else:
+            assert self.server.command("LLEN", dead) == 0
+            if options.get("ack") == "manual":
+                self.peer.do("task_done", queue=queue)
 
     def canary(self, token: str) -> None:
         """One good message through every door: each one is served."""
@@ -96,11 +118,11 @@ class Target:
         self.canary(f"canary of {what}")
         assert self._traces() == self._before
         assert not self.in_flight.done()
-        assert self.server.command("LLEN", PREFIX + "work") == 0
+        assert all(self.server.command("LLEN", PREFIX + queue) == 0 for queue in QUEUES)
         assert list(self.folder.iterdir()) == [self.folder / "run"]
 
     def _keys(self) -> list[bytes]:
-        """All but dead letters, and answers that wait a minute for callers who are away."""
+        """All but what consumers need, and answers that wait a minute for callers who are away."""
         keys = self.server.command("KEYS", "*")
         assert isinstance(keys, list)
         waiting = [key for key in keys if isinstance(key, bytes) and key.startswith(INBOX)]
@@ -109,7 +131,7 @@ class Target:
         return sorted(
             key
             for key in keys
-            if isinstance(key, bytes) and key not in waiting and not key.startswith(OURS)
+            if isinstance(key, bytes) and key not in waiting and not key.startswith(CONSUMERS)
         )
 
     def _traces(self) -> dict[str, Any]:
@@ -253,3 +275,34 @@ def test_a_forged_reply_completes_no_call(target: Target, name: str) -> None:
 def test_a_name_of_any_bytes_reaches_a_pattern_or_is_dropped(target: Target, name: bytes) -> None:
     target.server.command("PUBLISH", f"{PREFIX}some.".encode() + name, b'"x"')
     target.check(f"name {len(name)} {name[:1].hex()}")
+
+
+@pytest.mark.parametrize("number", range(len(names())))
+def test_an_odd_name_is_a_name_as_any_other(target: Target, number: int) -> None:
+    name, token = names()[number], f"token {number}"
+    target.server.command("LPUSH", "work", "an item of somebody")
+    target.peer.subscribe(name)
+    assert target.other.publish(token, name) == 1
+    wait_until(lambda: token in target.peer.received(), "the event is there")
+    target.other.put(name, token)
+    assert target.peer.get(name) == token
+    target.peer.do("unsubscribe", subscription=name, channel=name)
+    target.peer.expose("product", name)
+    assert target.other.call(name, 2, 4) == 8
+    target.peer.do("unexpose", channel=name)
+    assert target.server.command("LRANGE", "work", 0, -1) == [b"an item of somebody"]
+    target.server.command("DEL", "work")
+    target.check(f"name {number}")
+
+
+def test_what_an_honest_program_sends_comes_back_as_it_was(target: Target) -> None:
+    # The same texts, as values that somebody has: a dict with keys that look like tags is a dict.
+    for name, text in values(FOLDER).items():
+        # Peers are told what to send in JSON, which has no half pairs and is not that deep.
+        if name in (*NUMBERS, "190 deep") or "\\ud800" in text:
+            continue
+        value = json.loads(bait(text, target))
+        assert same(target.peer.call("echo", value), describe(value)), name
+        target.other.put("work", value)
+        assert same(target.peer.get("work"), describe(value)), name
+    target.check("honest values")

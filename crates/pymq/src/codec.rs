@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::json;
+use crate::name;
 use crate::wire::{LARGEST_MESSAGE, tags};
 
 /// A value as it travels in an event or a queue item.
@@ -91,7 +92,9 @@ pub(crate) fn decode_plain<T: DeserializeOwned>(object: &str, text: &[u8]) -> Re
         return Ok(value);
     }
     let why = format!("not a {}", short_type_name::<T>());
-    Err(Error::decode(object, format!("{why}: {refused}")).with_source(refused))
+    // The reader quotes what it does not like, however long that is.
+    let refused = name::shortened_to(400, &refused.to_string());
+    Err(Error::decode(object, format!("{why}: {refused}")))
 }
 
 /// Reads checked text: `json` has counted how deep it is, so that serde_json's lower limit of 127
@@ -208,6 +211,13 @@ mod tests {
         let error = read::<Reading>(r#"{"sensor": 3}"#).expect_err("a number is no string");
         assert_eq!(error.kind(), ErrorKind::Decode);
         assert!(error.message().contains("Reading"), "{error}");
+    }
+
+    #[test]
+    fn an_error_quotes_no_more_than_a_line_or_two() {
+        let long = format!(r#"{{"sensor": "a", "value": "{}"}}"#, "x".repeat(1 << 20));
+        let error = read::<Reading>(&long).expect_err("a text is no number");
+        assert!(error.to_string().len() < 500, "{} bytes", error.to_string().len());
     }
 
     #[test]

@@ -41,6 +41,9 @@
 //! Several functions on shared state are a [`macro@service`], with a typed client. Without the default
 //! feature `macros`, [`Event`] is implemented by hand and closures go to [`Bus::expose_fn`].
 //!
+//! Programs without a runtime take the feature `blocking`; what an address does not say, a
+//! [`BusBuilder`] does.
+//!
 //! # Layout, in reading order
 //! [`Bus`] · typed events ([`Topic`], [`Events`]) · [`Queue`], [`Delivery`] and [`Worker`] · calls ([`rpc`]) ·
 //! what they look like as bytes ([`wire`]) · names and patterns ([`name`]) · [`Error`] · the
@@ -54,21 +57,28 @@ pub mod rpc;
 mod codec;
 pub mod wire;
 mod json;
+mod intake;
 mod limits;
 pub mod name;
 mod error;
+mod sync;
 pub mod transport;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod proof;
 
 pub use builder::BusBuilder;
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
 pub use name::Namespace;
 pub use queue::{ByteDelivery, ByteQueue, Deliveries, Delivery, Queue, Worker};
-pub use rpc::{Remote, Service, Stub};
+pub use rpc::{ExposeOptions, Remote, Replies, Service, Stub, StubReply};
 pub use topic::{Event, Events, PatternEvents, Topic};
-pub use transport::{QueueStats, Shelf, Wait};
+pub use transport::{Filter, QueueStats, Shelf, Wait};
 
 /// The derive beside the trait of its name, so that `use pymq::Event` brings both.
 #[cfg(feature = "macros")]

@@ -174,9 +174,14 @@ pub(crate) fn check(operation: &'static str, name: &str) -> Result<()> {
 
 /// A name cut to what fits in a message.
 pub(crate) fn shortened(name: &str) -> String {
-    match name.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
+    shortened_to(80, name)
+}
+
+/// A text cut to so many characters.
+pub(crate) fn shortened_to(most: usize, text: &str) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -184,7 +189,9 @@ pub(crate) fn shortened(name: &str) -> String {
 ///
 /// `*` any bytes, `?` one byte, `[abc]`, `[a-z]`, `[^abc]` one byte of (or not of) a set, `\x` the
 /// byte `x` itself. The rules, odd corners included, are those of `stringmatchlen` in Redis's
-/// `util.c`; a test compares the two on a live server.
+/// `util.c`; a test and a fuzz target compare the two on a live server. They differ in two places: the
+/// empty text, which is nobody's name, is matched by `*` here and not there; and the ends of a range
+/// beyond ASCII are ordered as bytes here, there as the server's processor takes a C `char`.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     // Where to resume when a byte fails to match: behind the last star, one byte further on.
     // One resumption point suffices, since a later star can absorb whatever an earlier one could.

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::json;
+use crate::name;
 use crate::wire::Arguments;
 
 /// The arguments of one call, one for each parameter, handed out in the order of the parameters.
@@ -26,7 +27,7 @@ pub struct BoundArguments<'a> {
 impl<'a> BoundArguments<'a> {
     /// # Errors
     /// `Decode` for too many positional arguments, an unknown keyword, and one given twice.
-    pub(super) fn bind(
+    pub(crate) fn bind(
         function: &'a str,
         parameters: &'a [&'a str],
         arguments: &'a Arguments,
@@ -57,6 +58,7 @@ impl<'a> BoundArguments<'a> {
         let given = json::members(object).ok_or_else(|| self.misfit("expected an object"))?;
         for (keyword, given) in given {
             let Some(place) = self.parameters.iter().position(|name| *name == keyword) else {
+                let keyword = name::shortened(&keyword);
                 return Err(self.misfit(&format!("unexpected keyword argument '{keyword}'")));
             };
             if self.values[place].replace(given).is_some() {

@@ -4,6 +4,7 @@
 //! future of a call cancels it there. Calls to everyone, and to providers of the original, are in
 //! [`gather`](super::gather).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub(crate) struct Caller {
     me: Id,
     directory: Directory,
     inbox: OnceCell<Reader>,
+    /// Whether the transport counts our inbox among its topics: only then its absence says something.
+    inbox_is_counted: AtomicBool,
     last_gap: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -73,6 +76,7 @@ impl Caller {
             pending: Arc::default(),
             directory: Directory::default(),
             inbox: OnceCell::new(),
+            inbox_is_counted: AtomicBool::new(false),
             last_gap: Arc::default(),
         }
     }
@@ -273,8 +277,9 @@ impl Caller {
         let [ours, exact, reading] = counts[..] else {
             return Err(Error::new(ErrorKind::Server, "call", function, "no count for each topic"));
         };
-        let mut there =
-            There { ids: Vec::new(), ours, others: exact.saturating_sub(ours), away: reading == 0 };
+        let counted = self.inbox_is_counted.fetch_or(reading > 0, Ordering::Relaxed);
+        let away = counted && reading == 0;
+        let mut there = There { ids: Vec::new(), ours, others: exact.saturating_sub(ours), away };
         let mut until = Instant::now() + FIRST_ANSWER_WITHIN;
         while there.ids.len() < ours {
             match timeout_at(until, waiting.recv()).await {

@@ -129,6 +129,8 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::REPLIES_KEPT;
     use super::super::kept::KEPT_BYTES;
     use super::*;
@@ -168,5 +170,107 @@ mod tests {
         assert!(matches!(calls.see(large, Id::random()), Seen::Done(_)));
         calls.finish(Id::random(), b"one more");
         assert!(matches!(calls.see(large, Id::random()), Seen::New(_)));
+    }
+
+    /// What may happen to a provider: one of a few calls comes, ends or is cancelled; time goes by.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        See(usize),
+        Finish(usize),
+        Cancel(usize),
+        Wait(u64),
+        Tell,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..3_usize).prop_map(Step::See),
+            (0..3_usize).prop_map(Step::Finish),
+            (0..3_usize).prop_map(Step::Cancel),
+            (1..3000_u64).prop_map(Step::Wait),
+            Just(Step::Tell),
+        ]
+    }
+
+    /// A call that runs, as a simple picture has it.
+    struct Pictured {
+        cancellation: Arc<Cancellation>,
+        cancelled: bool,
+        told: Vec<ResponseKind>,
+        received: Instant,
+    }
+
+    async fn as_pictured(steps: Vec<Step>) {
+        let (mut calls, ids) = (InFlight::default(), [0; 3].map(|_| Id::random()));
+        let mut running: HashMap<usize, Pictured> = HashMap::new();
+        let mut finished: HashMap<usize, Instant> = HashMap::new();
+        for step in steps {
+            match step {
+                Step::See(call) => match calls.see(ids[call], ids[call]) {
+                    Seen::New(cancellation) => {
+                        let again = finished.remove(&call);
+                        assert!(again.is_none_or(|at| at.elapsed() >= REPLIES_KEPT), "ran twice");
+                        let (cancelled, told, received) = (false, Vec::new(), Instant::now());
+                        let new = Pictured { cancellation, cancelled, told, received };
+                        assert!(running.insert(call, new).is_none(), "runs already");
+                    }
+                    Seen::Running => assert!(running.contains_key(&call)),
+                    Seen::Done(reply) => {
+                        assert!(finished.contains_key(&call));
+                        assert_eq!(reply, ids[call].to_string());
+                    }
+                },
+                // Only what runs ends.
+                Step::Finish(call) => {
+                    if running.remove(&call).is_some() {
+                        calls.finish(ids[call], ids[call].to_string().as_bytes());
+                        finished.insert(call, Instant::now());
+                    }
+                }
+                Step::Cancel(call) => {
+                    calls.cancel(ids[call]);
+                    running.entry(call).and_modify(|pictured| pictured.cancelled = true);
+                }
+                Step::Wait(milliseconds) => {
+                    tokio::time::advance(std::time::Duration::from_millis(milliseconds)).await;
+                }
+                Step::Tell => {
+                    for (call, inbox, kind) in calls.due() {
+                        assert_eq!(call, inbox);
+                        let call = ids.iter().position(|id| *id == call).expect("one of ours");
+                        running.get_mut(&call).expect("it runs").told.push(kind);
+                    }
+                    assert!(calls.due().is_empty(), "told twice at once");
+                }
+            }
+            assert_eq!(calls.is_idle(), running.is_empty());
+            assert_eq!(calls.next_due().is_none(), running.is_empty());
+            for pictured in running.values() {
+                let Pictured { cancellation, cancelled, told, received } = pictured;
+                assert_eq!(cancellation.is_cancelled(), *cancelled);
+                let acks = told.iter().filter(|kind| **kind == ResponseKind::Ack).count();
+                assert!(acks <= 1 && told.first().is_none_or(|kind| *kind == ResponseKind::Ack));
+                let beats = received.elapsed().as_millis() / BEAT_EVERY.as_millis();
+                assert!(told.len() as u128 <= beats + 1, "{told:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn calls_are_as_pictured(steps in proptest::collection::vec(step(), 1..60)) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .expect("a runtime");
+            runtime.block_on(as_pictured(steps));
+        }
     }
 }

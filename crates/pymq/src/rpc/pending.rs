@@ -4,9 +4,10 @@
 //! ever completes another call.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::name::Id;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::transport::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
 use crate::wire::Response;
 
@@ -40,12 +41,18 @@ impl Pending {
 
     /// Tells every call that responses may have been lost.
     pub(super) fn gap(&self) {
-        self.lock().values().for_each(Sender::gap);
+        self.senders().iter().for_each(Sender::gap);
     }
 
     /// Ends every call: no response will come any more.
     pub(super) fn close(&self) {
-        self.lock().values().for_each(Sender::close);
+        self.senders().iter().for_each(Sender::close);
+    }
+
+    /// All mailboxes, to be told when the lock is free: what wakes a call may end it, and an ending
+    /// call takes the lock.
+    fn senders(&self) -> Vec<Sender<Response>> {
+        self.lock().values().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Id, Sender<Response>>> {

@@ -7,12 +7,14 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
+
+use crate::sync::{Mutex, MutexGuard, PoisonError, thread};
 
 /// What a reader finds in its mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,6 +243,11 @@ impl<T: Weigh> Receiver<T> {
         }
     }
 
+    /// A writers' end of the same mailbox, by which it can be ended from elsewhere.
+    pub fn sender(&self) -> Sender<T> {
+        Sender(Arc::clone(&self.0))
+    }
+
     /// Ends the mailbox from this side: nothing more is accepted, what is in it can still be read.
     pub fn close(&mut self) {
         let mut state = lock(&self.0);
@@ -254,16 +261,16 @@ impl<T: Weigh> Receiver<T> {
 
     /// Waits on the calling thread; the outer `None` says that the deadline passed.
     pub fn recv_blocking(&mut self, deadline: Option<Instant>) -> Option<Option<Arrival<T>>> {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let waker = unparking_waker();
         let mut context = Context::from_waker(&waker);
         loop {
             if let Poll::Ready(arrival) = self.poll_recv(&mut context) {
                 return Some(arrival);
             }
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => std::thread::park(),
+                None => thread::park(),
                 Some(left) if left.is_zero() => return None,
-                Some(left) => std::thread::park_timeout(left),
+                Some(left) => thread::park_timeout(left),
             }
         }
     }
@@ -286,7 +293,12 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-struct Unpark(std::thread::Thread);
+/// A waker for a future that the calling thread itself polls, parking in between.
+pub(crate) fn unparking_waker() -> Waker {
+    Waker::from(Arc::new(Unpark(thread::current())))
+}
+
+struct Unpark(thread::Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {

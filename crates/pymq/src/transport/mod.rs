@@ -32,6 +32,8 @@ pub mod memory;
 pub mod redis;
 mod settings;
 
+#[cfg(feature = "blocking")]
+pub(crate) use mailbox::unparking_waker;
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Stamp, Weigh, mailbox};
 pub use settings::{Heartbeat, Settings, Tls, TlsVerification};
 

@@ -1,0 +1,30 @@
+//! Each history in thousands of orders: chosen at random, and with few but nasty changes of turn.
+
+use pymq_models::{calls, mailboxes};
+
+/// How many orders of each kind are tried; `PYMQ_ORDERS` for more.
+fn orders() -> usize {
+    std::env::var("PYMQ_ORDERS").ok().and_then(|orders| orders.parse().ok()).unwrap_or(1000)
+}
+
+macro_rules! in_any_order {
+    ($($model:ident::$history:ident),* $(,)?) => {
+        $(#[test]
+        fn $history() {
+            shuttle::check_random($model::$history, orders());
+            shuttle::check_pct($model::$history, orders(), 3);
+        })*
+    };
+}
+
+in_any_order! {
+    mailboxes::what_is_lost_is_counted_and_the_rest_is_in_order,
+    mailboxes::a_close_beside_a_write_ends_the_reader,
+    mailboxes::a_waiting_thread_is_woken,
+    mailboxes::the_last_who_waits_is_woken,
+    mailboxes::a_reader_may_go_at_any_time,
+    mailboxes::an_answer_is_not_read_before_its_question,
+    calls::each_call_gets_its_own_answer,
+    calls::a_caller_may_go_while_its_answer_comes,
+    calls::every_call_hears_of_a_gap_and_of_the_end,
+}
