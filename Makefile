@@ -21,7 +21,7 @@ test-rust: $(VENV)/ready
 	REDIS_SERVER="$$(scripts/find-redis-server)" cargo test --quiet --all-features
 
 test-python: wheel
-	cargo build --quiet --examples
+	cargo build --quiet --all-features --examples
 	REDIS_SERVER="$$(scripts/find-redis-server)" scripts/test-interpreters "$$(ls -t $(WHEELS)/*.whl | head -n 1)" $(BIN)/python
 	REDIS_SERVER="$$(scripts/find-redis-server)" $(BIN)/python -m pytest
 
@@ -30,6 +30,7 @@ lint: wheel
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features
+	scripts/check-features
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -46,7 +47,7 @@ bench: wheel
 torture: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_TEST_STARTS=100 \
 		$(BIN)/python -m pytest python/tests/test_lifecycle.py
-	cargo build --quiet --examples
+	cargo build --quiet --all-features --examples
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
 		$(BIN)/python -m pytest tests/interop/test_kills.py
 
