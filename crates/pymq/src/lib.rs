@@ -42,7 +42,7 @@
 //! feature `macros`, [`Event`] is implemented by hand and closures go to [`Bus::expose_fn`].
 //!
 //! # Layout, in reading order
-//! [`Bus`] · typed events ([`Topic`], [`Events`]) · [`Queue`] and [`Delivery`] · calls ([`rpc`]) ·
+//! [`Bus`] · typed events ([`Topic`], [`Events`]) · [`Queue`], [`Delivery`] and [`Worker`] · calls ([`rpc`]) ·
 //! what they look like as bytes ([`wire`]) · names and patterns ([`name`]) · [`Error`] · the
 //! contract with whoever moves the bytes ([`transport`]).
 
@@ -62,9 +62,10 @@ pub mod conformance;
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
 pub use name::Namespace;
-pub use queue::{ByteDelivery, ByteQueue, Delivery, Queue};
+pub use queue::{ByteDelivery, ByteQueue, Deliveries, Delivery, Queue, Worker};
 pub use rpc::{Remote, Service, Stub};
 pub use topic::{Event, Events, PatternEvents, Topic};
+pub use transport::{QueueStats, Shelf, Wait};
 
 /// The derive beside the trait of its name, so that `use pymq::Event` brings both.
 #[cfg(feature = "macros")]

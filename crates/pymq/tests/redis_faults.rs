@@ -303,6 +303,54 @@ async fn without_a_server_operations_fail_as_not_sent_after_their_patience() {
 }
 
 #[tokio::test]
+async fn a_settlement_without_a_server_is_done_once_it_is_back() {
+    let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut options = RedisOptions::from_url(&server.url()).expect("an address");
+    options.reconnect_wait = Duration::from_millis(100);
+    let redis = Redis::with_options(options).await.expect("connected");
+    let jobs = queue("q", Duration::from_secs(30));
+    redis.push(&jobs, vec![bytes("x"), bytes("y"), bytes("z")], Wait::No).await.expect("put");
+    let items = redis.claim(&jobs, 3, Wait::No).await.expect("claimed");
+    server.kill();
+    // Something has to run into the dead connection first.
+    let _ = redis.publish("t", bytes("x")).await;
+    let hows = [Settlement::Ack, Settlement::Requeue, Settlement::Reject];
+    for (item, how) in items.into_iter().zip(hows) {
+        let outcome = redis.settle(&jobs, item.receipt, how).await;
+        let error = outcome.expect_err("nobody is there");
+        assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+    }
+    server.restart();
+    let guard = Instant::now() + GUARD;
+    while redis.stats(&jobs).await.map_or(3, |stats| stats.leased) > 0 {
+        assert!(Instant::now() < guard, "they were forgotten");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let stats = redis.stats(&jobs).await.expect("counted");
+    assert_eq!((stats.waiting, stats.leased, stats.dead), (1, 0, 1));
+    assert_eq!(get(&redis, &jobs).await.deliveries, 2);
+}
+
+#[tokio::test]
+async fn a_settlement_that_a_read_only_server_refuses_is_done_once_it_may_be() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let jobs = queue("q", Duration::from_secs(30));
+    redis.push(&jobs, vec![bytes("x")], Wait::No).await.expect("put");
+    let item = get(&redis, &jobs).await;
+    // As after a failover: the server that we know has become a replica.
+    raw.run(&["REPLICAOF", "127.0.0.1", "1"]);
+    let error = redis.settle(&jobs, item.receipt, Settlement::Ack).await.expect_err("read-only");
+    assert_eq!(error.kind(), ErrorKind::Server, "{error}");
+    raw.run(&["REPLICAOF", "NO", "ONE"]);
+    let held = |raw: &mut Raw| raw.run(&["KEYS", "__pymq:{q}:held:*"]).texts().len();
+    until("it is done", || held(&mut raw) == 0).await;
+    let stats = redis.stats(&jobs).await.expect("counted");
+    assert_eq!((stats.waiting, stats.leased, stats.dead), (0, 0, 0));
+}
+
+#[tokio::test]
 async fn subscribing_while_the_server_is_away_waits_until_it_is_back() {
     let mut server = RedisServer::start();
     let redis = connect(&server).await;

@@ -84,3 +84,16 @@ pub async fn a_dropped_push_puts_nothing(broker: &impl Broker) -> Result<()> {
     assert_eq!(connection.stats(&queue).await?, stats(0, 0, 0));
     Ok(())
 }
+
+/// More items than could ever fit are refused at once, however long they might wait.
+pub async fn a_push_that_never_fits_is_refused(broker: &impl Broker) -> Result<()> {
+    let connection = broker.connect().await?;
+    let queue = bounded("never fits", 2);
+    for wait in [Wait::No, Wait::at_most(Duration::from_secs(60)), Wait::Forever] {
+        let refused = connection.push(&queue, (0..3).map(numbered).collect(), wait).await;
+        assert_eq!(kind(refused), Some(ErrorKind::Config));
+    }
+    connection.push(&queue, (0..2).map(numbered).collect(), Wait::Forever).await?;
+    assert_eq!(connection.stats(&queue).await?, stats(2, 0, 0));
+    Ok(())
+}

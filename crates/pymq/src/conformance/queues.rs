@@ -115,6 +115,10 @@ pub async fn claim_takes_up_to_limit(broker: &impl Broker) -> Result<()> {
     let (claimed, pushed) = tokio::join!(consumer.claim(&queue, 3, Wait::Forever), push);
     pushed?;
     assert_eq!(claimed?.len(), 1);
+    for wait in [Wait::No, Wait::Forever] {
+        producer.push(&queue, (0..600).map(numbered).collect(), Wait::No).await?;
+        assert_eq!(consumer.claim(&queue, 600, wait).await?.len(), 600);
+    }
     Ok(())
 }
 
@@ -169,6 +173,21 @@ pub async fn purge_deletes_and_lifts_shutdown(broker: &impl Broker) -> Result<()
     assert_eq!(other.purge(&queue, Shelf::Dead).await?, 1);
     assert_eq!(other.purge(&queue, Shelf::Dead).await?, 0);
     assert_eq!(connection.stats(&queue).await?, stats(1, 0, 0));
+    Ok(())
+}
+
+/// `purge` deletes what its connection gave back before, however softly.
+pub async fn purge_deletes_what_was_given_back(broker: &impl Broker) -> Result<()> {
+    let (connection, other) = (broker.connect().await?, broker.connect().await?);
+    let queue = Arc::new(fresh_queue("given back"));
+    for how in [Settlement::Return, Settlement::Requeue] {
+        connection.push(&queue, (0..3).map(numbered).collect(), Wait::No).await?;
+        for item in connection.claim(&queue, 3, Wait::No).await? {
+            connection.settle_soon(&queue, item.receipt, how);
+        }
+        assert_eq!(connection.purge(&queue, Shelf::Waiting).await?, 3, "{how:?}");
+        assert_eq!(other.stats(&queue).await?, stats(0, 0, 0));
+    }
     Ok(())
 }
 

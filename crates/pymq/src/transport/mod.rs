@@ -128,8 +128,9 @@ pub trait Inboxes {
 /// any help of the consumer's threads.
 pub trait Queues {
     /// Appends `items`, in order and all in one step; waits for space as `wait` says where the
-    /// queue is bounded (`Full` when there was none in time). Never repeated by itself: a
-    /// connection lost meanwhile is an `Ambiguous` error.
+    /// queue is bounded (`Full` when there was none in time; `Config`, at once, for more items than
+    /// could ever fit). Never repeated by itself: a connection lost meanwhile is an `Ambiguous`
+    /// error.
     fn push<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,
@@ -146,7 +147,8 @@ pub trait Queues {
         wait: Wait,
     ) -> Answer<'a, Vec<Claimed>>;
 
-    /// Ends a lease; `LeaseLost` if it had run out, and then nothing is changed.
+    /// Ends a lease; `LeaseLost` if it had run out, and then nothing is changed. Where there is no
+    /// connection (`Connection`) it is done by itself once there is one, if the lease lasts.
     fn settle<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,
@@ -179,7 +181,8 @@ pub trait Queues {
         limit: usize,
     ) -> Answer<'a, Vec<Bytes>>;
 
-    /// Deletes what waits on a shelf, leases untouched; lifts a shutdown. Says how many.
+    /// Deletes what waits on a shelf, leases untouched; lifts a shutdown. Says how many. What this
+    /// connection gave back before, with [`settle_soon`](Self::settle_soon) too, waits.
     fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize>;
 
     /// Moves up to `limit` dead letters, oldest first, to the tail of the queue with their counts
@@ -351,6 +354,20 @@ impl Wait {
             Self::Until(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
             Self::Forever => None,
         }
+    }
+}
+
+/// A length of time from now.
+impl From<Duration> for Wait {
+    fn from(timeout: Duration) -> Self {
+        Self::at_most(timeout)
+    }
+}
+
+/// A moment.
+impl From<Instant> for Wait {
+    fn from(deadline: Instant) -> Self {
+        Self::Until(deadline)
     }
 }
 

@@ -68,6 +68,7 @@ impl Queues for Memory {
         drop(self.settle(queue, receipt, how));
     }
 
+    /// Any length is kept without more ado: no lease here runs out on a clock.
     fn extend<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,

@@ -19,7 +19,7 @@ use super::super::routes::{Name, Target};
 use super::consumer::Consumer;
 use super::keys::Keys;
 use super::settlement::{Settling, confirm, settle_all, settle_alone, take_reply};
-use super::state::{Order, Step};
+use super::state::{LARGEST, Order, Step};
 use super::ticket::Ticket;
 use super::{keeper, scripts, shut_down_error};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +34,11 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Refusals that pass by themselves.
 const PASSING: [&str; 7] =
     ["LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "BUSY", "CLUSTERDOWN", "TRYAGAIN"];
+
+/// Whether a refusal passes by itself.
+pub(super) fn passes(words: &str) -> bool {
+    PASSING.iter().any(|passing| words.starts_with(passing))
+}
 
 /// Claims for everybody in the line until the consumer is closed.
 pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
@@ -73,7 +78,7 @@ async fn claim_now(core: &Core, consumer: &Consumer, limit: usize) -> Result<Vec
         let mut state = consumer.lock();
         (state.epoch, state.take_acks(), state.bounded)
     };
-    let want = limit.min(128);
+    let want = limit.min(LARGEST);
     let mut commands: Batch = acks.iter().map(|settling| confirm(keys, settling)).collect();
     commands.extend(std::iter::repeat_n(take_one(keys, epoch), want));
     commands.extend([Command::new("EXISTS").arg(&keys.shut)]);
@@ -418,7 +423,7 @@ impl Claimer {
     }
 
     async fn take_refusal(&self, words: &str) {
-        if PASSING.iter().any(|passing| words.starts_with(passing)) {
+        if passes(words) {
             tracing::debug!(queue = self.consumer.keys.list, words, "the server refuses for now");
             return self.nap(Duration::from_millis(100), Duration::from_millis(500)).await;
         }

@@ -146,6 +146,11 @@ async fn push_bounded(
     maxsize: usize,
     wait: Wait,
 ) -> Result<()> {
+    if items.len() > maxsize {
+        let count = items.len();
+        let why = format!("{count} items at once never fit: maxsize is {maxsize}; put fewer");
+        return Err(purpose.error(ErrorKind::Config, why));
+    }
     let most = maxsize.to_string();
     let mut arguments: Vec<&[u8]> = vec![most.as_bytes()];
     arguments.extend(items.iter().map(|item| &**item));
@@ -162,7 +167,7 @@ async fn push_bounded(
             _ => return Ok(()),
         }
         let left = wait.left();
-        if left == Some(Duration::ZERO) || items.len() > maxsize {
+        if left == Some(Duration::ZERO) {
             let why = format!("it holds {maxsize} items at most; get some, or wait longer");
             return Err(purpose.error(ErrorKind::Full, why));
         }
@@ -296,6 +301,11 @@ pub(super) async fn peek(
 pub(super) async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
     let purpose = Purpose::change("purge", &spec.name);
     core.check(&purpose)?;
+    if let Some(consumer) = core.consumers.find(&spec.name) {
+        // What was given back a moment ago waits, too.
+        settlement::flush(core, &consumer).await;
+        consumer.calm(Calm::Everything).await;
+    }
     let keys = Keys::new(core, &spec.name);
     let key = keys.shelf(shelf);
     let mut commands = vec![Command::new("LLEN").arg(key), Command::new("UNLINK").arg(key)];

@@ -1,7 +1,8 @@
 //! Settlements: the ends of leases, sent one by one or many in one write.
 //!
-//! The one invariant: a settlement whose answer was lost is neither repeated nor forgotten; it is
-//! uncertain until a reconciliation has seen what the server holds.
+//! The one invariant: a settlement is done or known to be too late before it is forgotten, or its
+//! item would stay leased as long as the process lives. One whose answer was lost is uncertain until
+//! a reconciliation has seen what the server holds; one that was not sent is sent again.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -10,11 +11,15 @@ use tokio::time::{Duration, Instant};
 use super::super::Core;
 use super::super::client::{Command, Reply};
 use super::super::link::Purpose;
+use super::claimer::passes;
 use super::consumer::Consumer;
 use super::keys::Keys;
 use super::scripts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{QueueSpec, Receipt, Settlement};
+
+/// After how long a settlement that could not be done is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The end of a lease that has still to be told.
 #[derive(Debug)]
@@ -47,8 +52,13 @@ impl Settling {
         Self { receipt, how: Settlement::Return, max_deliveries: 0, reply: None }
     }
 
-    fn is_awaited(&self) -> bool {
-        self.reply.is_some()
+    /// Tells a failure to whoever waits; the same settlement, for nobody, is still to be done.
+    fn put_off(mut self, error: &Error) -> Self {
+        if let Some(reply) = self.reply.take() {
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(Err(copy(error)));
+        }
+        self
     }
 
     pub(super) fn answer(self, list: &str, result: Result<()>) {
@@ -87,18 +97,19 @@ pub(super) async fn settle_alone(core: &Core, consumer: &Consumer, batch: Vec<Se
             }
         }
         Err(error) if error.kind() == ErrorKind::Ambiguous => consumer.unsettled(batch),
-        Err(error) => {
-            let (awaited, silent): (Vec<_>, Vec<_>) =
-                batch.into_iter().partition(Settling::is_awaited);
-            for settling in awaited {
-                let copy =
-                    Error::new(error.kind(), "settle", &*keys.list, error.message().to_owned());
-                settling.answer(&keys.list, Err(copy));
-            }
-            consumer.lock().keep(silent, Instant::now() + Duration::from_secs(1));
-            consumer.changed.notify_one();
-        }
+        Err(error) => put_off(consumer, batch, &error),
     }
+}
+
+/// Keeps settlements that were not done for another attempt.
+fn put_off(consumer: &Consumer, batch: Vec<Settling>, error: &Error) {
+    let batch = batch.into_iter().map(|settling| settling.put_off(error)).collect();
+    consumer.lock().keep(batch, Instant::now() + AGAIN);
+    consumer.changed.notify_one();
+}
+
+fn copy(error: &Error) -> Error {
+    Error::new(error.kind(), "settle", error.object(), error.message().to_owned())
 }
 
 pub(super) async fn take_reply(core: &Core, consumer: &Consumer, settling: Settling, reply: Reply) {
@@ -108,7 +119,12 @@ pub(super) async fn take_reply(core: &Core, consumer: &Consumer, settling: Settl
         }
         Reply::Refused(words) => {
             let purpose = Purpose::change("settle", &consumer.keys.list);
-            settling.answer(&consumer.keys.list, Err(purpose.refused(&words)));
+            let refused = purpose.refused(&words);
+            if passes(&words) {
+                put_off(consumer, vec![settling], &refused);
+            } else {
+                settling.answer(&consumer.keys.list, Err(refused));
+            }
         }
         reply => consumer.settled(settling, reply.number() > Some(0)),
     }
@@ -124,6 +140,9 @@ async fn teach(core: &Core, consumer: &Consumer, settling: Settling) {
     match core.commands.script(purpose, &scripts::SETTLE, &names, &arguments).await {
         Ok(reply) => consumer.settled(settling, reply.number() > Some(0)),
         Err(error) if error.kind() == ErrorKind::Ambiguous => consumer.unsettled(vec![settling]),
+        Err(error) if error.kind() == ErrorKind::Connection || passes(error.message()) => {
+            put_off(consumer, vec![settling], &error);
+        }
         Err(error) => settling.answer(list, Err(error)),
     }
 }

@@ -16,8 +16,10 @@ use super::ticket::Answer;
 use super::unmarked;
 use crate::transport::{Claimed, QueueSpec, Receipt, Settlement, Wait};
 
-/// The most items that one round asks for.
+/// The most items that one round asks for on behalf of several getters.
 const BATCH: usize = 128;
+/// The most that it asks for on behalf of the first in line: what one claim gets at most.
+pub(super) const LARGEST: usize = 1000;
 
 /// What changes.
 #[derive(Debug)]
@@ -233,15 +235,18 @@ impl State {
     pub(super) fn order(&mut self, now: Instant) -> Order {
         self.at_server = true;
         let acks = self.take_acks();
-        let (mut want, mut longest) = (0, Duration::ZERO);
+        let (mut want, mut most, mut longest) = (0, BATCH, Duration::ZERO);
         for waiter in self.waiters.iter().filter(|waiter| !waiter.reply.is_closed()) {
-            want += waiter.limit.min(BATCH);
+            if want == 0 {
+                most = waiter.limit.clamp(BATCH, LARGEST);
+            }
+            want += waiter.limit.min(most);
             let left = match waiter.wait {
                 Wait::Until(until) => until.saturating_duration_since(now),
                 Wait::No | Wait::Forever => SLICE,
             };
             longest = longest.max(left);
-            if want >= BATCH && longest >= SLICE {
+            if want >= most && longest >= SLICE {
                 break;
             }
         }
@@ -250,7 +255,7 @@ impl State {
         Order {
             epoch: self.epoch,
             acks,
-            want: want.clamp(1, BATCH),
+            want: want.clamp(1, most),
             slice: (!self.shut).then_some(slice),
             bounded: self.bounded,
         }

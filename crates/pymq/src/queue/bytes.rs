@@ -1,0 +1,287 @@
+//! A queue of bytes: what the typed handle is made of, and what layers with a codec of their own use.
+//!
+//! The one invariant: what is put reaches the transport in order and checked, in steps that a broker
+//! takes well. It knows neither types nor JSON.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::ahead::Ahead;
+use super::delivery::ByteDelivery;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name;
+use crate::transport::{Claimed, QueueSpec, QueueStats, Shelf, Transport, Wait};
+use crate::wire::LARGEST_MESSAGE;
+
+/// The most items that are put in one step, so that others get their turn in between.
+const STEP_ITEMS: usize = 10_000;
+/// The most bytes that are put in one step, unless a single item has more.
+const STEP_BYTES: usize = 64 << 20;
+
+/// A queue of bytes, for layers with a codec of their own.
+#[derive(Clone, Debug)]
+pub struct ByteQueue {
+    source: Source,
+    name: Arc<str>,
+    ahead: Option<Arc<Ahead>>,
+}
+
+/// Where deliveries come from and are settled.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) spec: Arc<QueueSpec>,
+}
+
+impl Source {
+    pub(super) async fn claim(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
+        self.transport.claim(&self.spec, limit, wait).await
+    }
+}
+
+impl ByteQueue {
+    pub(crate) fn new(transport: Arc<dyn Transport>, name: &str, whole: String) -> Self {
+        let source = Source { transport, spec: Arc::new(QueueSpec::new(whole)) };
+        Self { source, name: name.into(), ahead: None }
+    }
+
+    /// The same queue with other options.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut QueueSpec)) -> Self {
+        change(Arc::make_mut(&mut self.source.spec));
+        let prefetch = self.ahead.as_ref().map_or(1, |ahead| ahead.size());
+        self.prefetch(prefetch)
+    }
+
+    /// As [`Queue::prefetch`](super::Queue::prefetch).
+    #[must_use]
+    pub fn prefetch(self, items: usize) -> Self {
+        let ahead = (items > 1).then(|| Arc::new(Ahead::new(self.source.clone(), items)));
+        Self { ahead, ..self }
+    }
+
+    /// A handle with the same options that shares nothing fetched ahead with this one.
+    pub(super) fn apart(&self) -> Self {
+        self.clone().with(|_| {})
+    }
+
+    /// The queue's name, without the namespace.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The options of this handle.
+    pub fn spec(&self) -> &QueueSpec {
+        &self.source.spec
+    }
+
+    /// Appends items, all in one step or, where there are too many for that, in several.
+    ///
+    /// In several steps go more than 10,000 items, more than 64 MiB, and, waiting for ever, more
+    /// than `maxsize`. On a bounded queue with a limited `wait` it is always one step.
+    ///
+    /// # Errors
+    /// `Encode` for an item of more than 16 MiB; `Full` if there was no space within `wait`;
+    /// `Config` for what could never be put in one step but must be; and as
+    /// [`Queue::put_many`](super::Queue::put_many).
+    pub async fn put(&self, items: Vec<Bytes>, wait: Wait) -> Result<()> {
+        name::check("put", &self.name)?;
+        self.check_sizes(&items)?;
+        let (maxsize, whole) = (self.spec().maxsize, items.len());
+        // Half of what fits, so that consumers work while the rest waits for space.
+        let most = if maxsize > 0 && whole > maxsize { maxsize.div_ceil(2) } else { STEP_ITEMS };
+        let most = most.min(STEP_ITEMS);
+        let in_one = whole <= most && items.iter().map(Bytes::len).sum::<usize>() <= STEP_BYTES;
+        if in_one || whole <= 1 {
+            return self.push(items, wait).await;
+        }
+        if maxsize > 0 && wait != Wait::Forever {
+            return Err(self.too_many(whole));
+        }
+        self.put_in_steps(steps(items, most), whole, wait).await
+    }
+
+    async fn push(&self, items: Vec<Bytes>, wait: Wait) -> Result<()> {
+        self.source.transport.push(&self.source.spec, items, wait).await
+    }
+
+    async fn put_in_steps(&self, steps: Vec<Vec<Bytes>>, whole: usize, wait: Wait) -> Result<()> {
+        let mut done = 0;
+        for step in steps {
+            let count = step.len();
+            self.push(step, wait).await.map_err(|error| self.put_in_part(error, done, whole))?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Some items are in the queue, so that nobody may simply try again.
+    fn put_in_part(&self, error: Error, done: usize, whole: usize) -> Error {
+        if done == 0 {
+            return error;
+        }
+        let kind = if error.is_retryable() { ErrorKind::Ambiguous } else { error.kind() };
+        let why = format!("the first {done} of {whole} items were put; then: {}", error.message());
+        Error::new(kind, "put", &*self.name, why).with_source(error)
+    }
+
+    fn too_many(&self, count: usize) -> Error {
+        let maxsize = self.spec().maxsize;
+        let why = format!(
+            "{count} items cannot be put in one step (maxsize is {maxsize}, and 10,000 items or 64 \
+             MiB are the most); put fewer at once, or wait without end"
+        );
+        Error::new(ErrorKind::Config, "put", &*self.name, why)
+    }
+
+    fn check_sizes(&self, items: &[Bytes]) -> Result<()> {
+        let Some(place) = items.iter().position(|item| item.len() > LARGEST_MESSAGE) else {
+            return Ok(());
+        };
+        let size = items[place].len();
+        let which = match items.len() {
+            1 => String::new(),
+            whole => format!("item {} of {whole}: ", place + 1),
+        };
+        let why = format!("{which}{size} bytes; at most 16 MiB travel in one item");
+        Err(Error::new(ErrorKind::Encode, "put", &*self.name, why))
+    }
+
+    /// Takes the first item on lease; `None` if there was none within `wait`.
+    ///
+    /// # Errors
+    /// `ShutDown`, and those of the connection.
+    pub async fn claim(&self, wait: Wait) -> Result<Option<ByteDelivery>> {
+        Ok(self.claim_many(1, wait).await?.pop())
+    }
+
+    /// Takes up to `limit` items on lease, waiting for the first one only.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub async fn claim_many(&self, limit: usize, wait: Wait) -> Result<Vec<ByteDelivery>> {
+        name::check("get", &self.name)?;
+        let claimed = match &self.ahead {
+            Some(ahead) => ahead.claim(limit, wait).await?,
+            None => self.source.claim(limit, wait).await?,
+        };
+        let deliver = |claimed| ByteDelivery::new(self.source.clone(), claimed);
+        Ok(claimed.into_iter().map(deliver).collect())
+    }
+
+    /// As [`Queue::give_back`](super::Queue::give_back).
+    pub fn give_back(&self) {
+        if let Some(ahead) = &self.ahead {
+            ahead.give_back();
+        }
+    }
+
+    /// How many items this handle has fetched ahead and not handed out yet.
+    pub fn fetched_ahead(&self) -> usize {
+        self.ahead.as_ref().map_or(0, |ahead| ahead.len())
+    }
+
+    /// As [`Queue::stats`](super::Queue::stats).
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn stats(&self) -> Result<QueueStats> {
+        self.source.transport.stats(&self.source.spec).await
+    }
+
+    /// As [`Queue::join`](super::Queue::join).
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn join(&self) -> Result<()> {
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let stats = self.stats().await?;
+            if stats.waiting + stats.leased == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(250));
+        }
+    }
+
+    /// As [`Queue::peek`](super::Queue::peek), without decoding.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Bytes>> {
+        self.source.transport.peek(&self.source.spec, shelf, limit).await
+    }
+
+    /// As [`Queue::purge`](super::Queue::purge), of either shelf.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn purge(&self, shelf: Shelf) -> Result<usize> {
+        if shelf == Shelf::Waiting {
+            self.give_back();
+        }
+        self.source.transport.purge(&self.source.spec, shelf).await
+    }
+
+    /// As [`Queue::redrive`](super::Queue::redrive).
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn redrive(&self, limit: usize) -> Result<usize> {
+        self.source.transport.redrive(&self.source.spec, limit).await
+    }
+
+    /// As [`Queue::shut_down`](super::Queue::shut_down).
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn shut_down(&self) -> Result<()> {
+        self.source.transport.shut_down(&self.source.spec).await
+    }
+
+    /// What a claim without end would say if it ended: only a transport that breaks the contract
+    /// gets here.
+    pub(super) fn empty(&self) -> Error {
+        Error::new(ErrorKind::Server, "get", &*self.name, "the transport ended a wait without end")
+    }
+}
+
+/// Items in portions of at most so many items, and of few bytes.
+fn steps(items: Vec<Bytes>, most: usize) -> Vec<Vec<Bytes>> {
+    let mut steps: Vec<Vec<Bytes>> = Vec::new();
+    let mut room = 0;
+    for item in items {
+        match steps.last_mut() {
+            Some(step) if step.len() < most && item.len() <= room => {
+                room -= item.len();
+                step.push(item);
+            }
+            _ => {
+                room = STEP_BYTES.saturating_sub(item.len());
+                steps.push(vec![item]);
+            }
+        }
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_portioned_by_number_and_size_and_keep_their_order() {
+        let sizes = |items: Vec<Bytes>, most| -> Vec<usize> {
+            steps(items, most).iter().map(Vec::len).collect()
+        };
+        assert_eq!(sizes(vec![Bytes::new(); 10], 4), [4, 4, 2]);
+        let large = Bytes::from(vec![0; STEP_BYTES / 2]);
+        assert_eq!(sizes(vec![large; 5], 100), [2, 2, 1]);
+        let numbered: Vec<Bytes> = (0..9_u8).map(|number| vec![number].into()).collect();
+        assert_eq!(steps(numbered.clone(), 2).concat(), numbered);
+        assert!(steps(Vec::new(), 2).is_empty());
+    }
+}

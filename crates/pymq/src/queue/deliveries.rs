@@ -1,0 +1,94 @@
+//! Deliveries as a stream, for loops and combinators.
+//!
+//! The one invariant: dropping the stream loses nothing; an item that came and was not handed out
+//! goes back uncounted. It settles nothing but what cannot be decoded.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use serde::de::DeserializeOwned;
+
+use super::bytes::ByteQueue;
+use super::delivery::{ByteDelivery, Delivery};
+use crate::error::{ErrorKind, Result};
+use crate::transport::Wait;
+
+/// The items of a queue as they come, each on lease; see [`Queue::deliveries`](super::Queue::deliveries).
+#[must_use = "a stream does nothing unless it is read"]
+pub struct Deliveries<T> {
+    queue: ByteQueue,
+    state: State,
+    items: PhantomData<fn() -> T>,
+}
+
+enum State {
+    Idle,
+    Claiming(BoxFuture<'static, Result<Option<ByteDelivery>>>),
+    Ended,
+}
+
+impl<T> Deliveries<T> {
+    pub(super) fn new(queue: ByteQueue) -> Self {
+        Self { queue, state: State::Idle, items: PhantomData }
+    }
+}
+
+impl<T: DeserializeOwned> Deliveries<T> {
+    /// The next delivery; `None` when the queue is shut down and empty, or the bus closed.
+    ///
+    /// Cancel-safe: what comes meanwhile is handed out by the next call.
+    ///
+    /// # Errors
+    /// `Decode` for an item that is no `T` (it becomes a dead letter), and those of the connection;
+    /// either way the next call goes on.
+    pub async fn recv(&mut self) -> Option<Result<Delivery<T>>> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    fn deliver(&mut self, claimed: Result<Option<ByteDelivery>>) -> Option<Result<Delivery<T>>> {
+        let claimed = claimed.and_then(|claimed| claimed.ok_or_else(|| self.queue.empty()));
+        Some(match claimed {
+            Err(error) if matches!(error.kind(), ErrorKind::ShutDown | ErrorKind::Closed) => {
+                self.state = State::Ended;
+                return None;
+            }
+            Err(error) => Err(error),
+            Ok(bytes) => Delivery::decode(self.queue.name(), bytes).map_err(|(bytes, error)| {
+                bytes.reject_soon();
+                error
+            }),
+        })
+    }
+}
+
+impl<T: DeserializeOwned> Stream for Deliveries<T> {
+    type Item = Result<Delivery<T>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match &mut self.state {
+                State::Ended => return Poll::Ready(None),
+                State::Idle => {
+                    let queue = self.queue.clone();
+                    let claim = async move { queue.claim(Wait::Forever).await };
+                    self.state = State::Claiming(Box::pin(claim));
+                }
+                State::Claiming(claim) => {
+                    let claimed = ready!(claim.as_mut().poll(context));
+                    self.state = State::Idle;
+                    return Poll::Ready(self.deliver(claimed));
+                }
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Deliveries<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Deliveries").field(&self.queue.name()).finish()
+    }
+}

@@ -1,0 +1,192 @@
+//! Deliveries: items on lease, and how a lease ends.
+//!
+//! The one invariant: a delivery is settled exactly once, by its holder or by being dropped, which
+//! gives the item back; dropping works on any thread, with or without a runtime. It does not know
+//! how a lease is kept alive: transports do that.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::bytes::Source;
+use crate::codec;
+use crate::error::{Error, Result};
+use crate::transport::{Claimed, Receipt, Settlement};
+
+/// An item on lease. Dropping it gives the item back, on any thread; so does losing its process.
+///
+/// At least once: an item whose delivery is not acknowledged comes back, to the head of the queue
+/// and counted, until it becomes a dead letter.
+#[derive(Debug)]
+#[must_use = "dropping a delivery gives its item back; ack it when it is done"]
+pub struct Delivery<T> {
+    item: T,
+    bytes: ByteDelivery,
+}
+
+impl<T> Delivery<T> {
+    /// The item.
+    pub fn item(&self) -> &T {
+        &self.item
+    }
+
+    /// How often it was handed out, this time included.
+    pub fn deliveries(&self) -> u32 {
+        self.bytes.deliveries()
+    }
+
+    /// The item by value, and the lease that is still to be settled.
+    pub fn into_parts(self) -> (T, ByteDelivery) {
+        (self.item, self.bytes)
+    }
+
+    /// Done: the item is gone.
+    ///
+    /// # Errors
+    /// `LeaseLost` if it belongs to somebody else by now, and those of the connection; after
+    /// `Connection` it is done by itself once the connection is back and if the lease lasts.
+    pub async fn ack(self) -> Result<()> {
+        self.bytes.settle(Settlement::Ack).await
+    }
+
+    /// Done, and nobody waits for it: confirmed with the next claim or within 10 ms, on any thread.
+    /// A lease that was lost is logged.
+    pub fn ack_soon(self) {
+        self.bytes.ack_soon();
+    }
+
+    /// Gives the item back to the head of the queue, one delivery more on its count.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub async fn requeue(self) -> Result<()> {
+        self.bytes.settle(Settlement::Requeue).await
+    }
+
+    /// Gives the item up: it becomes a dead letter.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub async fn reject(self) -> Result<()> {
+        self.bytes.settle(Settlement::Reject).await
+    }
+
+    /// Makes sure that the lease lasts for `duration` from now, even if this process does not.
+    ///
+    /// A living process keeps its leases by itself; this is for work that others should not begin
+    /// again too soon, whatever happens here. It never shortens a lease.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub async fn extend(&self, duration: Duration) -> Result<()> {
+        self.bytes.extend(duration).await
+    }
+}
+
+impl<T: DeserializeOwned> Delivery<T> {
+    /// Decodes an item; one that is no `T` comes back with the reason.
+    pub(super) fn decode(queue: &str, bytes: ByteDelivery) -> Result<Self, (ByteDelivery, Error)> {
+        match codec::decode(queue, bytes.payload()) {
+            Ok(item) => Ok(Self { item, bytes }),
+            Err(error) => {
+                tracing::warn!(queue, %error, "an item goes to the dead letters");
+                Err((bytes, error))
+            }
+        }
+    }
+}
+
+impl<T> Deref for Delivery<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.item
+    }
+}
+
+/// A claimed item as bytes; see [`Delivery`].
+#[derive(Debug)]
+#[must_use = "dropping a delivery gives its item back; settle it when it is done"]
+pub struct ByteDelivery {
+    source: Source,
+    payload: Bytes,
+    deliveries: u32,
+    /// Gone once it is settled.
+    receipt: Option<Receipt>,
+}
+
+impl ByteDelivery {
+    pub(super) fn new(source: Source, claimed: Claimed) -> Self {
+        let Claimed { payload, deliveries, receipt } = claimed;
+        Self { source, payload, deliveries, receipt: Some(receipt) }
+    }
+
+    /// The bytes as they were put.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// As [`Delivery::deliveries`].
+    pub fn deliveries(&self) -> u32 {
+        self.deliveries
+    }
+
+    /// Ends the lease.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub async fn settle(mut self, how: Settlement) -> Result<()> {
+        match self.receipt.take() {
+            Some(receipt) => {
+                let Source { transport, spec } = &self.source;
+                transport.settle(spec, receipt, how).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Confirms with the next claim or within 10 ms; does not wait, works on any thread.
+    pub fn ack_soon(mut self) {
+        self.settle_soon(Settlement::Ack);
+    }
+
+    /// Gives the item back to the head of its queue, uncounted: it was never handed to anybody. Does
+    /// not wait, works on any thread.
+    pub fn give_back(mut self) {
+        self.settle_soon(Settlement::Return);
+    }
+
+    /// Gives the item up, as [`Delivery::reject`], without waiting; works on any thread.
+    pub fn reject_soon(mut self) {
+        self.settle_soon(Settlement::Reject);
+    }
+
+    /// As [`Delivery::extend`]; the future does not hold the delivery, which may be settled meanwhile.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub fn extend(&self, duration: Duration) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (source, receipt) = (self.source.clone(), self.receipt.clone());
+        async move {
+            match &receipt {
+                Some(receipt) => source.transport.extend(&source.spec, receipt, duration).await,
+                None => Ok(()),
+            }
+        }
+    }
+
+    fn settle_soon(&mut self, how: Settlement) {
+        if let Some(receipt) = self.receipt.take() {
+            let Source { transport, spec } = &self.source;
+            transport.settle_soon(spec, receipt, how);
+        }
+    }
+}
+
+impl Drop for ByteDelivery {
+    fn drop(&mut self) {
+        self.settle_soon(Settlement::Requeue);
+    }
+}

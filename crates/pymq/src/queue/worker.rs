@@ -1,0 +1,240 @@
+//! A worker: it claims items and runs a handler for each, so many at once.
+//!
+//! The one invariant: every item it claims is settled: acknowledged when its handler succeeded,
+//! given back when the handler failed, panicked or was cancelled, returned when it was never begun.
+//! How a lost connection comes back is the transport's; the worker only asks again.
+
+use std::fmt::{self, Display};
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::sleep;
+
+use super::bytes::ByteQueue;
+use super::delivery::{ByteDelivery, Delivery};
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::{Settlement, Wait};
+
+/// How long a worker waits before it claims again after a failure: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Items being served, see [`Queue::work`](super::Queue::work).
+///
+/// Dropping it stops at once, on any thread: handlers are cancelled where they wait, and what they
+/// had in hand is given back, counted as a delivery. [`drain`](Self::drain) ends it gently.
+#[must_use = "dropping a worker stops it"]
+pub struct Worker {
+    name: Arc<str>,
+    /// What is asked of the loop; closed when that has ended.
+    asked: watch::Sender<Asked>,
+    serving: JoinHandle<Result<()>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Serve,
+    Drain,
+}
+
+impl Worker {
+    pub(super) fn start<T, E, F>(
+        queue: ByteQueue,
+        concurrency: usize,
+        handler: impl Fn(T) -> F + Send + Sync + 'static,
+    ) -> Result<Self>
+    where
+        T: DeserializeOwned + Send + 'static,
+        E: Display + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        let name: Arc<str> = queue.name().into();
+        let refused = |why: &'static str| Error::new(ErrorKind::Config, "work", &*name, why);
+        if concurrency == 0 {
+            return Err(refused("a concurrency of 0 serves nothing; use 1 or more"));
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return Err(refused("there is no tokio runtime here; call it from within one"));
+        };
+        let (asked, asking) = watch::channel(Asked::Serve);
+        let handler = Arc::new(handler);
+        let begin = {
+            let name = Arc::clone(&name);
+            move |delivery| serve(Arc::clone(&name), delivery, Arc::clone(&handler))
+        };
+        let serving = Serving { queue, concurrency, begin, running: JoinSet::new() };
+        let serving = runtime.spawn(serving.run(asking));
+        Ok(Self { name, asked, serving })
+    }
+
+    /// Stops claiming, lets the handlers in hand finish, and returns what was fetched ahead.
+    ///
+    /// Dropping the future instead, as a timeout does, cancels the handlers and gives their items
+    /// back.
+    ///
+    /// # Errors
+    /// What had ended the worker before: `Closed`, or a failure that does not pass by itself.
+    pub async fn drain(mut self) -> Result<()> {
+        self.asked.send_replace(Asked::Drain);
+        match (&mut self.serving).await {
+            Ok(result) => result,
+            // Its runtime ended under it; then leases give the items back.
+            Err(_) => Err(Error::closed("work", &*self.name)),
+        }
+    }
+
+    /// Returns when the worker has ended: the queue was shut down and is empty, the bus was closed,
+    /// or a failure does not pass by itself. Cancel-safe; [`drain`](Self::drain) then says which.
+    pub async fn ended(&self) {
+        self.asked.closed().await;
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // With the loop go its handlers, and with them their deliveries.
+        self.serving.abort();
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Worker").field(&self.name).finish()
+    }
+}
+
+type Claim = BoxFuture<'static, Result<Vec<ByteDelivery>>>;
+
+/// The loop behind a worker; `begin` makes the task of one item.
+struct Serving<B> {
+    queue: ByteQueue,
+    concurrency: usize,
+    begin: B,
+    running: JoinSet<()>,
+}
+
+/// Whether the queue can bring something now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Open,
+    /// Shut down and empty, until a handler gives something back.
+    Dry,
+}
+
+impl<B, W> Serving<B>
+where
+    B: Fn(ByteDelivery) -> W,
+    W: Future<Output = ()> + Send + 'static,
+{
+    async fn run(mut self, mut asking: watch::Receiver<Asked>) -> Result<()> {
+        let result = tokio::select! {
+            // An error is the end of the worker itself, which aborts this task.
+            _ = asking.wait_for(|asked| *asked == Asked::Drain) => Ok(()),
+            result = self.serve_all() => result,
+        };
+        self.queue.give_back();
+        while let Some(ended) = self.running.join_next().await {
+            report(self.queue.name(), ended);
+        }
+        result
+    }
+
+    /// Serves items until there will be none. Cancel-safe: a claim that waits loses nothing.
+    async fn serve_all(&mut self) -> Result<()> {
+        let (mut claim, mut source, mut pause): (Option<Claim>, _, _) =
+            (None, Source::Open, PAUSES.0);
+        loop {
+            let free = self.concurrency - self.running.len();
+            if claim.is_none() && free > 0 && source == Source::Open {
+                claim = Some(claim_in(self.queue.clone(), free, Duration::ZERO));
+            }
+            if source == Source::Dry && self.running.is_empty() {
+                return Ok(());
+            }
+            let claimed = tokio::select! {
+                Some(ended) = self.running.join_next() => {
+                    report(self.queue.name(), ended);
+                    source = Source::Open;
+                    continue;
+                }
+                claimed = next(&mut claim) => claimed,
+            };
+            claim = None;
+            match claimed {
+                Ok(deliveries) => {
+                    pause = PAUSES.0;
+                    for delivery in deliveries {
+                        self.running.spawn((self.begin)(delivery));
+                    }
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::ShutDown => source = Source::Dry,
+                    ErrorKind::Closed | ErrorKind::Config | ErrorKind::Unsupported => {
+                        return Err(error);
+                    }
+                    _ => {
+                        tracing::warn!(queue = self.queue.name(), %error, "claiming again soon");
+                        claim = Some(claim_in(self.queue.clone(), free, pause));
+                        pause = (pause * 2).min(PAUSES.1);
+                    }
+                },
+            }
+        }
+    }
+}
+
+fn claim_in(queue: ByteQueue, limit: usize, pause: Duration) -> Claim {
+    Box::pin(async move {
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        queue.claim_many(limit, Wait::Forever).await
+    })
+}
+
+async fn next(claim: &mut Option<Claim>) -> Result<Vec<ByteDelivery>> {
+    match claim {
+        Some(claim) => claim.await,
+        None => pending().await,
+    }
+}
+
+/// One item's way; whatever it does not come to, the dropped delivery gives it back.
+async fn serve<T, E, F>(
+    queue: Arc<str>,
+    delivery: ByteDelivery,
+    handler: Arc<impl Fn(T) -> F + Send + Sync + 'static>,
+) where
+    T: DeserializeOwned + Send + 'static,
+    E: Display + 'static,
+    F: Future<Output = Result<(), E>> + Send + 'static,
+{
+    let (delivery, how) = match Delivery::<T>::decode(&queue, delivery) {
+        Err((delivery, _)) => (delivery, Settlement::Reject),
+        Ok(decoded) => {
+            let (item, delivery) = decoded.into_parts();
+            let done = handler(item).await.map_err(|error| {
+                let deliveries = delivery.deliveries();
+                tracing::warn!(queue = &*queue, %error, deliveries, "a handler failed");
+            });
+            (delivery, if done.is_ok() { Settlement::Ack } else { Settlement::Requeue })
+        }
+    };
+    if let Err(error) = delivery.settle(how).await {
+        tracing::warn!(queue = &*queue, %error, "an item was not settled");
+    }
+}
+
+/// What panicked has given its item back already.
+fn report(queue: &str, ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(queue, "a handler panicked; its item is given back");
+    }
+}
