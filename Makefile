@@ -8,7 +8,7 @@ WHEELS := target/wheels
 # `dist` is what people get in wheels, and takes minutes to build.
 PROFILE := release
 
-.PHONY: demo test lint bench torture clean setup wheel test-rust test-python
+.PHONY: demo test lint deny bench torture clean setup wheel test-rust test-python
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
@@ -36,6 +36,12 @@ lint: wheel
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pymq._pymq
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
+
+## Advisories, licences and sources of every crate that we build on. Not part of CI: it needs the
+## database of advisories from the net, and cargo-deny takes minutes to build.
+deny:
+	@command -v cargo-deny >/dev/null || { echo "make deny: run \`cargo install cargo-deny --locked\` first" >&2; exit 1; }
+	cargo deny check
 
 ## The table of speed: this library, the raw limit and the original, in one run.
 bench: PROFILE := $(if $(QUICK),release,dist)
