@@ -34,6 +34,17 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Beginning
+//! ```toml
+//! [dependencies]
+//! pymq = "0.1"
+//! serde = { version = "1", features = ["derive"] }
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
+//! ```
+//! The library says what happens beside the results (a lost connection, a handler that failed, an
+//! item that became a dead letter) to [`tracing`]; a program that wants to see it installs a
+//! subscriber, for example with `tracing_subscriber::fmt::init()`.
+//!
 //! # When something fails
 //! There is one [`Error`](crate::Error). Programs ask it three things: its
 //! [`kind`](crate::Error::kind), whether the same operation

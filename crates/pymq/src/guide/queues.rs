@@ -50,6 +50,25 @@
 //! In a service, wait for the signal to stop, then drain:
 //! `tokio::signal::ctrl_c().await?; worker.drain().await?`.
 //!
+//! A handler that needs something of its surroundings clones it for every item, since items run side
+//! by side; errors of any type that can be shown are fine:
+//!
+//! ```
+//! use pymq::{Bus, Queue};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+//! let bus = Bus::connect("memory://").await?;
+//! let (numbers, squares): (Queue<u64>, Queue<u64>) = (bus.queue("numbers"), bus.queue("squares"));
+//! let results = squares.clone();
+//! let _worker = numbers.work(1, move |number| {
+//!     let results = results.clone();
+//!     async move { results.put(&(number * number)).await }
+//! })?;
+//! numbers.put(&12).await?;
+//! assert_eq!(squares.get().await?, 144);
+//! # Ok(()) }
+//! ```
+//!
 //! # By hand
 //! A [`Delivery`](crate::Delivery) is settled once: [`ack`](crate::Delivery::ack),
 //! [`requeue`](crate::Delivery::requeue) or [`reject`](crate::Delivery::reject). Dropping it, by a
