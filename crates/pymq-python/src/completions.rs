@@ -211,12 +211,12 @@ impl Completions {
             let result = work.await;
             ticket.done(result.map(give).map_err(PyError::Library));
         }));
-        match begun {
-            Begun::Running(task) if abandoned == Abandoned::Ends => {
+        // Where it does not wait, its ticket has reported.
+        if let Begun::Waits(work) = begun {
+            let task = runtime.spawn(work);
+            if abandoned == Abandoned::Ends {
                 shared.note(token, number, task.abort_handle());
             }
-            // Its ticket has reported, or will.
-            Begun::Running(_) | Begun::Done(()) | Begun::Closed => {}
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod bus;
 mod codec;
 mod completions;
 mod error;
+mod helm;
 mod intake;
 mod operation;
 mod process;

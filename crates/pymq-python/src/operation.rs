@@ -1,10 +1,11 @@
 //! An operation on a bus, before it is decided who waits for it.
 //!
-//! A thread waits for it here; an event loop hands it to [`Completions`](crate::completions). Either
-//! way it runs on the bus's I/O thread, and a wait that is broken off ends it there, without losing
-//! what it held.
+//! A thread waits for it here; an event loop hands it to [`Completions`](crate::completions). One
+//! that takes long runs on the bus's I/O thread, and a wait that is broken off ends it there, without
+//! losing what it held.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use pyo3::prelude::*;
 use tokio::task::JoinHandle;
@@ -45,14 +46,23 @@ impl<T: Send + 'static> Operation<T> {
 
     /// Does it, waiting on the calling thread.
     pub(crate) fn wait(self, py: Python<'_>) -> PyResult<T> {
-        let task = match self.runtime.begin(self.work) {
+        let Self { runtime, work, abandoned } = self;
+        let begun = Instant::now();
+        let mut progress = runtime.begin(work);
+        if let Begun::Waits(work) = progress {
+            progress = py.detach(|| runtime.drive(work));
+        }
+        let task = match progress {
             Begun::Done(result) => return Ok(result.map_err(PyError::Library)?),
             Begun::Closed => return Err(PyError::Closed.into()),
-            Begun::Running(task) => task,
+            Begun::Waits(work) => runtime.spawn(work),
         };
-        let mut waited = Waited { task, abandoned: self.abandoned };
+        let mut waited = Waited { task, abandoned };
         match wait::in_slices(py, None, |until| wait::park(&mut waited.task, until))? {
-            Some(Ok(result)) => Ok(result.map_err(PyError::Library)?),
+            Some(Ok(result)) => {
+                runtime.over(begun);
+                Ok(result.map_err(PyError::Library)?)
+            }
             Some(Err(error)) if error.is_panic() => Err(PyError::Panicked.into()),
             // The runtime ended under it.
             Some(Err(_)) | None => Err(PyError::Closed.into()),

@@ -1,12 +1,13 @@
 //! The I/O thread of a bus: it owns the sockets, the timers and every task, and never meets Python.
 //!
-//! An operation is tried once where it was begun, which is all that most of those in memory need,
-//! and goes to the I/O thread if it must wait. The thread ends when the bus is closed or its last
-//! handle is dropped; nothing is polled after that, and what still waited there is dropped there.
+//! An operation is tried once where it was begun, which is all that most of those in memory need.
+//! If it must wait it goes to the I/O thread, unless the thread that waits for it is to drive the
+//! runtime itself ([`Helm`]). The I/O thread ends when the bus is closed or its last handle is
+//! dropped; nothing is polled after that, and what still waited there is dropped there.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,25 +16,30 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use crate::helm::{Helm, Need};
+
 /// What an operation does, wherever it runs.
 pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// How long a thread may drive for an operation of its own; so long is no short operation.
+const LONGEST_TURN: Duration = Duration::from_millis(20);
 /// How long threads that look names up may take to end.
 const LOOKUPS_END_WITHIN: Duration = Duration::from_millis(500);
 
 /// A thread with a runtime.
 pub(crate) struct Runtime {
     handle: Handle,
-    /// Read while an operation is tried elsewhere; shut before the runtime goes.
-    gate: Arc<RwLock<Gate>>,
-    orders: UnboundedSender<Order>,
+    driven: Arc<Driven>,
+    /// Each with what fetches the I/O thread to it.
+    orders: UnboundedSender<(Order, Need)>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Gate {
-    Open,
-    Shut,
+/// What the I/O thread drives, and others for a while.
+struct Driven {
+    /// Read while it is entered; gone when the bus has ended.
+    runtime: RwLock<Option<tokio::runtime::Runtime>>,
+    helm: Arc<Helm>,
 }
 
 /// An order to close a bus and to end with it.
@@ -49,8 +55,8 @@ pub(crate) struct Order {
 pub(crate) enum Begun<T> {
     /// To its end.
     Done(T),
-    /// It goes on without us.
-    Running(JoinHandle<T>),
+    /// It waits for something.
+    Waits(Work<T>),
     /// Nowhere: the runtime has ended.
     Closed,
 }
@@ -64,33 +70,68 @@ impl Runtime {
             .thread_keep_alive(Duration::from_millis(100))
             .build()?;
         let handle = runtime.handle().clone();
-        let gate = Arc::new(RwLock::new(Gate::Open));
+        let driven = Driven { runtime: RwLock::new(Some(runtime)), helm: Helm::new() };
+        let driven = Arc::new(driven);
         let (orders, received) = unbounded_channel();
-        let behind = Arc::clone(&gate);
+        let theirs = Arc::clone(&driven);
         let thread = thread::Builder::new()
             .name("pymq-io".to_owned())
-            .spawn(move || run(runtime, &behind, received))?;
-        Ok(Self { handle, gate, orders, thread: Mutex::new(Some(thread)) })
+            .spawn(move || run(&theirs, received))?;
+        Ok(Self { handle, driven, orders, thread: Mutex::new(Some(thread)) })
     }
 
     /// Begins an operation.
     pub(crate) fn begin<T: Send + 'static>(&self, mut work: Work<T>) -> Begun<T> {
-        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        if *gate == Gate::Shut {
+        let runtime = self.driven.enter();
+        if runtime.is_none() {
             return Begun::Closed;
         }
         let _entered = self.handle.enter();
-        // Its waker may be forgotten: the task polls again, with one of its own.
+        // Its waker may be forgotten: whoever goes on with it polls again, with one of its own.
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Begun::Done(result),
-            Poll::Pending => Begun::Running(self.handle.spawn(work)),
+            Poll::Pending => Begun::Waits(work),
         }
+    }
+
+    /// Does an operation on the calling thread, which drives all others meanwhile, if that is the
+    /// thing to do and as far as it comes in a short time.
+    pub(crate) fn drive<T>(&self, mut work: Work<T>) -> Begun<T> {
+        let Some(_turn) = self.driven.helm.take() else { return Begun::Waits(work) };
+        let runtime = self.driven.enter();
+        let Some(runtime) = &*runtime else { return Begun::Closed };
+        let done =
+            runtime.block_on(async { tokio::time::timeout(LONGEST_TURN, work.as_mut()).await });
+        match done {
+            Ok(result) => Begun::Done(result),
+            Err(_) => Begun::Waits(work),
+        }
+    }
+
+    /// Goes on with an operation on the I/O thread; where that has ended, it is dropped at once.
+    pub(crate) fn spawn<T: Send + 'static>(&self, work: Work<T>) -> JoinHandle<T> {
+        let need = self.need();
+        self.handle.spawn(async move {
+            let _need = need;
+            work.await
+        })
+    }
+
+    /// Has the I/O thread drive as long as this lives.
+    pub(crate) fn need(&self) -> Need {
+        self.driven.helm.need()
+    }
+
+    /// Notes that what began at `begun` on the I/O thread, and was waited for, is over.
+    pub(crate) fn over(&self, begun: Instant) {
+        self.driven.helm.over(begun);
     }
 
     /// Orders the end, without waiting for it; an order that comes after the end is done already.
     pub(crate) fn order(&self, order: Order) {
-        if let Err(late) = self.orders.send(order) {
-            (late.0.then)();
+        if let Err(late) = self.orders.send((order, self.need())) {
+            let (order, _need) = late.0;
+            (order.then)();
         }
     }
 
@@ -102,29 +143,59 @@ impl Runtime {
     }
 }
 
-/// What the I/O thread does: everything its tasks want, until it is ordered to end.
-fn run(
-    runtime: tokio::runtime::Runtime,
-    gate: &RwLock<Gate>,
-    mut orders: UnboundedReceiver<Order>,
-) {
-    let first = runtime.block_on(async {
-        let order = orders.recv().await?;
-        match tokio::time::timeout_at(order.until.into(), order.bus.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the broker was not told of the end"),
-            Err(_) => tracing::debug!("the broker did not answer in time at the end"),
+impl Driven {
+    fn enter(&self) -> RwLockReadGuard<'_, Option<tokio::runtime::Runtime>> {
+        self.runtime.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drives until there is an order, or nothing more to be ordered.
+    fn await_order(&self, orders: &mut UnboundedReceiver<(Order, Need)>) -> Option<(Order, Need)> {
+        loop {
+            let entered = self.enter();
+            let runtime = entered.as_ref()?;
+            // Both may be dropped at any time: what was not received stays to be received.
+            let order = runtime.block_on(async {
+                tokio::select! {
+                    order = orders.recv() => Some(order),
+                    () = self.helm.may_step_aside() => None,
+                }
+            });
+            drop(entered);
+            match order {
+                Some(order) => return order,
+                None => self.helm.stand_aside(),
+            }
         }
-        Some(order)
-    });
-    *gate.write().unwrap_or_else(PoisonError::into_inner) = Gate::Shut;
-    runtime.shutdown_timeout(LOOKUPS_END_WITHIN);
+    }
+
+    fn close(&self, order: &Order) {
+        let closing =
+            async { tokio::time::timeout_at(order.until.into(), order.bus.close()).await };
+        let entered = self.enter();
+        match entered.as_ref().map(|runtime| runtime.block_on(closing)) {
+            Some(Ok(Ok(()))) | None => {}
+            Some(Ok(Err(error))) => tracing::debug!(%error, "the broker was not told of the end"),
+            Some(Err(_)) => tracing::debug!("the broker did not answer in time at the end"),
+        }
+    }
+}
+
+/// What the I/O thread does: everything its tasks want, until it is ordered to end.
+fn run(driven: &Driven, mut orders: UnboundedReceiver<(Order, Need)>) {
+    let first = driven.await_order(&mut orders);
+    if let Some((order, _)) = &first {
+        driven.close(order);
+    }
+    let runtime = driven.runtime.write().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(runtime) = runtime {
+        runtime.shutdown_timeout(LOOKUPS_END_WITHIN);
+    }
     orders.close();
     let mut last = Vec::from_iter(first);
     while let Ok(order) = orders.try_recv() {
         last.push(order);
     }
-    for Order { then, .. } in last {
+    for (Order { then, .. }, _) in last {
         then();
     }
 }

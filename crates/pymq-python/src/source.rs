@@ -10,6 +10,7 @@ use pymq::transport::{Arrival, Guard, Message, Receiver, Stamp, Subscription};
 use pymq::{Namespace, rpc};
 
 use crate::bus::Core;
+use crate::helm::Need;
 use crate::operation::Operation;
 
 /// A mailbox with what keeps it filled.
@@ -17,6 +18,8 @@ pub(crate) struct Source {
     // Before the bus, so that it is dropped first.
     feed: Mutex<Feed>,
     core: Arc<Core>,
+    /// What arrives must not wait for a thread of Python's to come by.
+    _need: Need,
 }
 
 enum Feed {
@@ -35,11 +38,16 @@ pub(crate) enum Item {
 impl Source {
     pub(crate) fn events(core: Arc<Core>, subscription: Subscription) -> Arc<Self> {
         let (messages, guard) = subscription.split();
-        Arc::new(Self { feed: Mutex::new(Feed::Events { messages, guard: Some(guard) }), core })
+        Self::new(core, Feed::Events { messages, guard: Some(guard) })
     }
 
     pub(crate) fn calls(core: Arc<Core>, provider: rpc::Provider) -> Arc<Self> {
-        Arc::new(Self { feed: Mutex::new(Feed::Calls(provider)), core })
+        Self::new(core, Feed::Calls(provider))
+    }
+
+    fn new(core: Arc<Core>, feed: Feed) -> Arc<Self> {
+        let need = core.runtime().need();
+        Arc::new(Self { feed: Mutex::new(feed), core, _need: need })
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

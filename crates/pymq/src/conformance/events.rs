@@ -196,6 +196,26 @@ pub async fn ended_subscription_is_gone(broker: &impl Broker) -> Result<()> {
     Ok(())
 }
 
+/// What was published before `release` is in the mailbox when it returns, also where others of the
+/// same connection go on listening.
+pub async fn release_leaves_what_was_published_before(broker: &impl Broker) -> Result<()> {
+    let (subscriber, publisher) = (broker.connect().await?, broker.connect().await?);
+    let names = [fresh("left alone"), fresh("left by one of two")];
+    let _stays = subscriber.subscribe(&[topic(&names[1])]).await?;
+    for name in &names {
+        for _ in 0..20 {
+            let (mut messages, guard) = subscriber.subscribe(&[topic(name)]).await?.split();
+            publisher.publish(name, Bytes::from_static(b"just before")).await?;
+            guard.release().await?;
+            messages.close();
+            let first = messages.recv().await;
+            assert!(matches!(first, Some(Arrival::Message(_))), "{first:?}");
+            assert_eq!(messages.recv().await, None);
+        }
+    }
+    Ok(())
+}
+
 /// `count` tells the subscribers of each topic by exact name; patterns do not count.
 pub async fn count_counts_exact_names_only(broker: &impl Broker) -> Result<()> {
     let (one, other) = (broker.connect().await?, broker.connect().await?);

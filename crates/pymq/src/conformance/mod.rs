@@ -132,6 +132,7 @@ macro_rules! conformance_suite {
             several_filters_begin_in_one_step,
             dropping_a_subscription_unsubscribes,
             ended_subscription_is_gone,
+            release_leaves_what_was_published_before,
             count_counts_exact_names_only,
             publish_counted_counts_and_publishes_in_one_step,
             patterns_follow_redis_globs,

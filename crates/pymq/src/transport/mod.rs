@@ -223,7 +223,7 @@ impl Weigh for Message {
 ///
 /// Dropping the box starts the end, on any thread; [`release`](Self::release) also waits for it.
 pub trait Guard: Send + Sync {
-    /// Ends it and waits until the broker knows.
+    /// Ends it and waits until the broker knows; what it had sent until then has been delivered.
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
 }
 

@@ -261,16 +261,17 @@ impl Conductor {
         }
     }
 
+    /// What the server sent before it knew is still delivered: the routes go last.
     async fn leave(&mut self, wire: &Wire, id: u64, names: &[Name]) -> Result<(), Fault> {
         self.waiting.retain(|joining| joining.id != id);
         let mut unused = names.to_vec();
-        {
-            let mut table = lock(&self.table);
-            unused.retain(|name| table.remove(name, id));
+        unused.retain(|name| lock(&self.table).is_only(name, id));
+        let outcome = unsubscribe(wire, &unused).await;
+        let mut table = lock(&self.table);
+        for name in names {
+            table.remove(name, id);
         }
-        let (topics, patterns) = split(&unused);
-        wire.subscribing(Subscribing::NoMore, &topics).await?;
-        wire.subscribing(Subscribing::NoMorePatterns, &patterns).await
+        outcome
     }
 
     /// Subscribes to everything on a new connection, then tells of the gap.
@@ -334,6 +335,17 @@ async fn subscribe(wire: &Wire, names: &[Name]) -> Result<(), Fault> {
     let (topics, patterns) = split(names);
     wire.subscribing(Subscribing::To, &topics).await?;
     wire.subscribing(Subscribing::ToPatterns, &patterns).await
+}
+
+/// Names that are in use elsewhere are not told to the server, but its answer to anything comes
+/// behind their messages.
+async fn unsubscribe(wire: &Wire, names: &[Name]) -> Result<(), Fault> {
+    if names.is_empty() {
+        return wire.pipeline(&Batch::from_iter([Command::new("PING")])).await.map(drop);
+    }
+    let (topics, patterns) = split(names);
+    wire.subscribing(Subscribing::NoMore, &topics).await?;
+    wire.subscribing(Subscribing::NoMorePatterns, &patterns).await
 }
 
 async fn one_by_one(

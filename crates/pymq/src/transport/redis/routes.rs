@@ -102,17 +102,21 @@ impl Table {
         new
     }
 
-    /// Removes a route; says whether the name is of no use any more.
-    pub(super) fn remove(&mut self, name: &Name, id: u64) -> bool {
+    /// Whether nobody but this route listens to a name.
+    pub(super) fn is_only(&mut self, name: &Name, id: u64) -> bool {
         let (entries, key) = self.entries(name);
-        let Some(entry) = entries.get_mut(&key) else { return false };
+        entries.get(&key).is_some_and(|entry| matches!(&*entry.routes, [only] if only.id == id))
+    }
+
+    /// Removes a route, and the name if it is of no use any more.
+    pub(super) fn remove(&mut self, name: &Name, id: u64) {
+        let (entries, key) = self.entries(name);
+        let Some(entry) = entries.get_mut(&key) else { return };
         entry.routes.retain(|route| route.id != id);
         entry.refresh();
-        let unused = entry.routes.is_empty();
-        if unused {
+        if entry.routes.is_empty() {
             entries.remove(&key);
         }
-        unused
     }
 
     pub(super) fn set_live(&mut self, names: &[Name], id: u64) {

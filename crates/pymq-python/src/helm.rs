@@ -1,0 +1,195 @@
+//! Who drives a bus's runtime: its I/O thread or, in a row of short operations, the thread that waits.
+//!
+//! A hand-over between two threads costs more than what most operations do, so a thread that makes
+//! one call after the other drives the runtime itself, as long as nothing else wants to be served
+//! meanwhile. Nobody needs to be told of its end: the I/O thread, standing aside, comes back by
+//! itself within a tick. It decides who drives; it runs nothing.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// How long the runtime may rest undriven, and how close upon one another operations come that are
+/// a row.
+const TICK: Duration = Duration::from_millis(1);
+/// How long the I/O thread stays when it was called back, so that two threads that work in turns do
+/// not send it away and fetch it all the time.
+const STAY: Duration = Duration::from_millis(20);
+
+/// Taken by one at a time.
+#[derive(Debug)]
+pub(crate) struct Helm {
+    state: Mutex<State>,
+    /// Calls the I/O thread back.
+    back: Condvar,
+    /// Sends it away.
+    away: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Whether the I/O thread stands aside.
+    aside: bool,
+    /// Whether a waiting thread drives.
+    taken: bool,
+    /// How often one did.
+    turns: u64,
+    /// What needs the I/O thread: sources, operations that wait, the end.
+    needs: usize,
+    /// When the last operation that somebody waited for was over.
+    over: Option<Instant>,
+    /// Until when the I/O thread stays whatever happens.
+    stay: Option<Instant>,
+}
+
+/// The right to drive, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn<'a>(&'a Helm);
+
+/// As long as it lives the I/O thread drives.
+#[derive(Debug)]
+pub(crate) struct Need(Arc<Helm>);
+
+impl Helm {
+    pub(crate) fn new() -> Arc<Self> {
+        let state =
+            State { aside: false, taken: false, turns: 0, needs: 0, over: None, stay: None };
+        Arc::new(Self { state: Mutex::new(state), back: Condvar::new(), away: Notify::new() })
+    }
+
+    /// The right to drive for the length of an operation, if nobody else needs it.
+    pub(crate) fn take(&self) -> Option<Turn<'_>> {
+        let mut state = self.lock();
+        let free = state.aside && !state.taken && state.needs == 0;
+        free.then(|| {
+            state.taken = true;
+            Turn(self)
+        })
+    }
+
+    /// Has the I/O thread drive from now on.
+    pub(crate) fn need(self: &Arc<Self>) -> Need {
+        let mut state = self.lock();
+        state.needs += 1;
+        if state.aside {
+            state.stay = Some(Instant::now() + STAY);
+            self.back.notify_one();
+        }
+        Need(Arc::clone(self))
+    }
+
+    /// Notes that an operation that began at `begun`, and that the I/O thread did, is over; if it
+    /// was one of a row, the thread is not needed for the next.
+    pub(crate) fn over(&self, begun: Instant) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let last = state.over.replace(now);
+        let is_row = last.is_some_and(|last| begun.saturating_duration_since(last) < TICK);
+        let stays = state.stay.is_some_and(|stay| now < stay);
+        if is_row && !stays && !state.aside && state.needs == 0 {
+            self.away.notify_one();
+        }
+    }
+
+    /// Waits, on the I/O thread, until it may step aside.
+    pub(crate) async fn may_step_aside(&self) {
+        self.away.notified().await;
+    }
+
+    /// Keeps the I/O thread aside until it is needed, or nobody has driven for a tick.
+    pub(crate) fn stand_aside(&self) {
+        let mut state = self.lock();
+        state.aside = true;
+        while state.needs == 0 {
+            let turns = state.turns;
+            let waited = self.back.wait_timeout(state, TICK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if !state.taken && state.turns == turns {
+                break;
+            }
+        }
+        state.aside = false;
+    }
+
+    /// No code of others runs under the lock, so a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.taken = false;
+        state.turns += 1;
+        state.over = Some(Instant::now());
+    }
+}
+
+impl Drop for Need {
+    fn drop(&mut self) {
+        self.0.lock().needs -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_a_row(helm: &Helm) {
+        let begun = Instant::now();
+        helm.over(begun);
+        helm.over(begun);
+    }
+
+    #[test]
+    fn the_io_thread_drives_until_it_steps_aside() {
+        let helm = Helm::new();
+        assert!(helm.take().is_none());
+        in_a_row(&helm);
+        assert!(helm.take().is_none(), "it was only asked to");
+        helm.lock().aside = true;
+        let turn = helm.take().expect("nobody drives");
+        assert!(helm.take().is_none(), "one at a time");
+        drop(turn);
+        assert!(helm.take().is_some());
+    }
+
+    #[test]
+    fn nobody_takes_what_others_need() {
+        let helm = Helm::new();
+        helm.lock().aside = true;
+        let need = helm.need();
+        assert!(helm.take().is_none());
+        drop(need);
+        assert!(helm.take().is_some());
+    }
+
+    #[test]
+    fn the_io_thread_comes_back_by_itself_and_when_it_is_needed() {
+        let helm = Helm::new();
+        helm.stand_aside();
+        assert!(!helm.lock().aside, "nobody drove for a tick");
+        let _need = helm.need();
+        helm.stand_aside();
+        assert!(!helm.lock().aside);
+    }
+
+    #[test]
+    fn a_row_sends_the_io_thread_away_unless_it_was_just_called_back() {
+        let sent_away = |helm: &Helm| {
+            let mut asked = std::pin::pin!(helm.may_step_aside());
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            asked.as_mut().poll(&mut context).is_ready()
+        };
+        let helm = Helm::new();
+        in_a_row(&helm);
+        assert!(sent_away(&helm));
+        helm.lock().aside = true;
+        drop(helm.need());
+        helm.lock().aside = false;
+        in_a_row(&helm);
+        assert!(!sent_away(&helm), "it stays for a while");
+    }
+}
