@@ -6,16 +6,14 @@ cancelled gives back what came for it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pymq import _pymq
-from pymq._handle import Handle, check_timeout
+from pymq._handle import AT_A_TIME, Handle, check_timeout
 from pymq._pymq import Completions
-from pymq._queue import NativeQueue
 from pymq._reactor import run
 from pymq.core import Empty
 from pymq.exceptions import DecodeError, LeaseLostError, ShutDown
@@ -59,7 +57,7 @@ class AsyncDelivery(Generic[T]):
 
     async def extend(self, seconds: float) -> None:
         """The lease lasts at least so long from now, even if this process does not."""
-        await asyncio.to_thread(self._native.extend, seconds)
+        await run(Completions.begin_extend, self._native, seconds)
 
     async def _settle(self, how: str) -> None:
         self._settled = True
@@ -109,7 +107,7 @@ class AsyncQueue(Generic[T]):
     async def put_many(
         self, items: Iterable[T], block: bool = True, timeout: float | None = None
     ) -> None:
-        """Append several items, in order and all in one step."""
+        """Append several items, in order and all in one step; see `pymq.Queue.put_many`."""
         check_timeout(block, timeout)
         payloads = self._handle.encoded(items)
         if payloads:
@@ -166,25 +164,23 @@ class AsyncQueue(Generic[T]):
 
     async def _claim(self, limit: int, block: bool, timeout: float | None) -> list[_pymq.Delivery]:
         check_timeout(block, timeout)
-        ahead = self._handle.take_ahead(limit)
-        if ahead:
-            return ahead
         claimed: list[_pymq.Delivery] = await run(
             Completions.begin_claim,
             self._handle.native,
-            max(limit, self._handle.prefetch),
+            limit,
             bool(block),
             timeout,
             undo=_give_back,
         )
         if not claimed:
             raise Empty
-        return self._handle.keep_ahead(claimed, limit)
+        return claimed
 
     async def qsize(self) -> int:
         """How many items wait, with those that this handle has fetched ahead."""
-        waiting, _, _ = await run(Completions.begin_stats, self._handle.native)
-        return int(waiting) + len(self._handle.ahead)
+        native = self._handle.native
+        waiting, _, _ = await run(Completions.begin_stats, native)
+        return int(waiting) + native.fetched_ahead()
 
     async def empty(self) -> bool:
         """Whether no item waits."""
@@ -206,15 +202,29 @@ class AsyncQueue(Generic[T]):
 
     async def shutdown(self, immediate: bool = False) -> None:
         """End the queue for everybody, see `pymq.Queue.shutdown`."""
-        await asyncio.to_thread(NativeQueue(self._handle).shutdown, immediate)
+        await run(Completions.begin_shut_down, self._handle.native)
+        if immediate:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        # Not `purge`: that would lift the shutdown, and let others put again.
+        while True:
+            try:
+                drained = await self._claim(AT_A_TIME, False, None)
+            except (Empty, ShutDown):
+                return
+            for delivery in drained:
+                delivery.ack_soon()
 
     async def purge(self) -> int:
         """Delete the items that wait, and lift a shutdown; says how many there were."""
-        return await asyncio.to_thread(NativeQueue(self._handle).purge)
+        return int(await run(Completions.begin_purge, self._handle.native, False))
 
     async def close(self) -> None:
         """Requeue what this handle holds open. It may be used again."""
-        await asyncio.to_thread(NativeQueue(self._handle).close)
+        self._handle.native.give_back()
+        for delivery in reversed(self._handle.open.clear()):
+            await run(Completions.begin_settle, delivery, "requeue")
 
 
 def _give_back(deliveries: list[_pymq.Delivery]) -> None:

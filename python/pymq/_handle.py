@@ -1,7 +1,7 @@
 """What a handle on a queue knows, for threads and for event loops alike.
 
-It turns items into bytes and back, keeps what was fetched ahead, and which items are open and
-whose. It waits for nothing: claiming and settling are its owner's.
+It turns items into bytes and back, and knows which items are open and whose. It waits for
+nothing: claiming and settling are its owner's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from pymq.exceptions import DecodeError
 logger = logging.getLogger("pymq")
 
 T = TypeVar("T")
+
+# How many items are thrown away at once, where a queue is emptied.
+AT_A_TIME = 256
 
 
 class Handle(Generic[T]):
@@ -46,15 +49,13 @@ class Handle(Generic[T]):
         self.name: str = name
         self.maxsize: int = maxsize
         self.manual: bool = ack == "manual"
-        self.prefetch: int = prefetch
-        self._limits = (lease, max_deliveries)
+        self._options = (lease, max_deliveries, prefetch)
         self._plan = None if type is None else plan_for(type)
         self.open: Open = Open(owner)
-        self.ahead: deque[_pymq.Delivery] = deque()
         self.native: _pymq.Queue = self._connect()
 
     def _connect(self) -> _pymq.Queue:
-        return self._bus.queue(self.name, self.maxsize, *self._limits)
+        return self._bus.queue(self.name, self.maxsize, *self._options)
 
     def bound(self, maxsize: int) -> None:
         """Another bound, for what is put from now on."""
@@ -110,31 +111,6 @@ class Handle(Generic[T]):
         delivery = self.open.take()
         self.manual = True
         return delivery
-
-    def take_ahead(self, limit: int) -> list[_pymq.Delivery]:
-        """Up to so many of those that were fetched ahead."""
-        taken: list[_pymq.Delivery] = []
-        while self.ahead and len(taken) < limit:
-            try:
-                taken.append(self.ahead.popleft())
-            except IndexError:
-                # Another thread was faster.
-                break
-        return taken
-
-    def keep_ahead(self, claimed: list[_pymq.Delivery], limit: int) -> list[_pymq.Delivery]:
-        """Keeps what is more than was asked for."""
-        self.ahead.extend(claimed[limit:])
-        return claimed[:limit]
-
-    def give_back(self) -> None:
-        """Returns what was fetched ahead: nobody has had it, so it is not counted."""
-        for delivery in reversed(self.take_ahead(len(self.ahead))):
-            delivery.give_back()
-
-    def __del__(self) -> None:
-        if hasattr(self, "ahead"):
-            self.give_back()
 
 
 class Open:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pymq import _pymq
 from pymq._dispatch import wait_in_turn
-from pymq._handle import Handle, check_timeout
+from pymq._handle import AT_A_TIME, Handle, check_timeout
 from pymq.core import Empty, Queue
 from pymq.exceptions import DecodeError, LeaseLostError, ShutDown
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pymq")
 
 T = TypeVar("T")
-
-_AT_A_TIME = 256
 
 
 class Delivery(Generic[T]):
@@ -114,7 +112,11 @@ class NativeQueue(Queue[T]):
     def put_many(
         self, items: Iterable[T], block: bool = True, timeout: float | None = None
     ) -> None:
-        """Append several items, in order and all in one step."""
+        """Append several items, in order and all in one step.
+
+        More than `maxsize` never fit in one step: they go in several, each as there is space, if
+        `timeout` is None; else that is a `ConfigError`.
+        """
         self._put(items, block, timeout)
 
     def _put(self, items: Iterable[T], block: bool, timeout: float | None) -> None:
@@ -140,7 +142,7 @@ class NativeQueue(Queue[T]):
     def get_many(self, limit: int, block: bool = True, timeout: float | None = None) -> list[T]:
         """Take up to `limit` items in one round trip, waiting for the first one only.
 
-        Raises `Empty` if there is none in time.
+        Over Redis 1,000 come at a time at most. Raises `Empty` if there is none in time.
         """
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
@@ -181,24 +183,21 @@ class NativeQueue(Queue[T]):
 
     def _claim(self, limit: int, block: bool, timeout: float | None) -> list[_pymq.Delivery]:
         check_timeout(block, timeout)
-        handle = self._handle
-        ahead = handle.take_ahead(limit)
-        if ahead:
-            return ahead
-        wanted = max(limit, handle.prefetch)
+        native = self._handle.native
         if block:
-            claimed = wait_in_turn(handle.native.claim, wanted, True, timeout)
+            claimed = wait_in_turn(native.claim, limit, True, timeout)
         else:
-            claimed = handle.native.claim(wanted, False, None)
+            claimed = native.claim(limit, False, None)
         if not claimed:
             raise Empty
-        return handle.keep_ahead(claimed, limit)
+        return claimed
 
     # ---- knowing
 
     def qsize(self) -> int:
         """How many items wait, for everybody, with those that this handle has fetched ahead."""
-        return self._handle.native.stats()[0] + len(self._handle.ahead)
+        native = self._handle.native
+        return native.stats()[0] + native.fetched_ahead()
 
     @property
     def unfinished_tasks(self) -> int:
@@ -229,15 +228,17 @@ class NativeQueue(Queue[T]):
         """
         self._handle.native.shut_down()
         if immediate:
-            self._handle.give_back()
             self._drain()
 
     def _drain(self) -> None:
         # Not `purge`: that would lift the shutdown, and let others put again.
         while True:
             try:
-                drained = self._handle.native.claim(_AT_A_TIME, False, None)
+                drained = self._handle.native.claim(AT_A_TIME, False, None)
             except ShutDown:
+                return
+            if not drained:
+                # Empty, and purged by others meanwhile.
                 return
             for delivery in drained:
                 delivery.ack_soon()
@@ -253,12 +254,11 @@ class NativeQueue(Queue[T]):
 
     def purge(self) -> int:
         """Delete the items that wait, and lift a shutdown; says how many there were."""
-        self._handle.give_back()
         return self._handle.native.purge(False)
 
     def close(self) -> None:
         """Requeue what this handle holds open. It may be used again."""
-        self._handle.give_back()
+        self._handle.native.give_back()
         for delivery in reversed(self._handle.open.clear()):
             delivery.requeue()
 

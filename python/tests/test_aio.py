@@ -175,6 +175,33 @@ def test_a_queue_serves_workers(url: str) -> None:
     run(main())
 
 
+def test_a_queue_ends_without_threads(url: str) -> None:
+    async def main() -> None:
+        async with aio.connect(url) as bus:
+            jobs = bus.queue("jobs", ack="manual", prefetch=4)
+            await jobs.put_many(range(8))
+            assert [await jobs.get() for _ in range(2)] == [0, 1]
+            delivery = await jobs.get_delivery()
+            with pytest.raises(ValueError, match="positive"):
+                await delivery.extend(-1)
+            await delivery.extend(60)
+            await delivery.ack()
+            await jobs.close()
+            assert sorted([await jobs.get() for _ in range(7)]) == [0, 1, 3, 4, 5, 6, 7]
+            await jobs.close()
+            assert await jobs.purge() == 7
+            await jobs.put_many(range(600))
+            await jobs.shutdown(immediate=True)
+            with pytest.raises(pymq.ShutDown):
+                await jobs.put(1)
+            await jobs.join()
+            # The pool of the loop was never asked for.
+            names = [thread.name for thread in threading.enumerate()]
+            assert not [name for name in names if name.startswith("asyncio_")], names
+
+    run(main())
+
+
 def test_bounds_and_timeouts_are_those_of_queue_queue(url: str) -> None:
     async def main() -> None:
         async with aio.connect(url) as bus:

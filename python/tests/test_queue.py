@@ -179,6 +179,56 @@ def test_prefetched_items_count_and_go_back_uncounted(bus: pymq.NativeEventBus) 
             assert (delivery.item, delivery.deliveries) == (n, 1)
 
 
+def test_no_thread_waits_while_the_handle_has_items_fetched_ahead(
+    bus: pymq.NativeEventBus, box: Box
+) -> None:
+    queue = bus.queue("jobs", prefetch=100)
+    threads = [threading.Thread(target=lambda: box.put(queue.get())) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    # One round trip brings them all to whoever asked first.
+    bus.queue("jobs").put_many(range(10))
+    assert sorted(box.take(10)) == list(range(10))
+    for thread in threads:
+        thread.join()
+
+
+def test_more_items_than_a_queue_holds_are_put_as_there_is_space(
+    bus: pymq.NativeEventBus,
+) -> None:
+    queue = bus.queue("jobs", maxsize=3)
+    putter = threading.Thread(target=lambda: queue.put_many(range(20)))
+    putter.start()
+    assert [queue.get(timeout=HANG_GUARD) for _ in range(20)] == list(range(20))
+    putter.join()
+    with pytest.raises(pymq.ConfigError, match="maxsize is 3"):
+        queue.put_many(range(4), timeout=0.01)
+    with pytest.raises(pymq.ConfigError, match="maxsize is 3"):
+        queue.put_many(range(4), block=False)
+    assert queue.empty()
+
+
+def test_an_item_that_is_too_large_is_named(bus: pymq.NativeEventBus) -> None:
+    queue = bus.queue("jobs")
+    with pytest.raises(pymq.EncodeError, match="16777216"):
+        queue.put("x" * (16 << 20))
+    native = bus.queue("jobs")._handle.native
+    with pytest.raises(pymq.EncodeError, match=r'"jobs".*item 2 of 2: 16777217 bytes'):
+        native.put([b"1", b"1" * ((16 << 20) + 1)], True, None)
+    assert queue.empty()
+
+
+def test_an_immediate_shutdown_takes_what_was_fetched_ahead(bus: pymq.NativeEventBus) -> None:
+    queue = bus.queue("jobs", prefetch=10)
+    queue.put_many(range(5))
+    assert queue.get() == 0
+    queue.shutdown(immediate=True)
+    queue.join()
+    with pytest.raises(pymq.ShutDown):
+        queue.get()
+    assert queue.purge() == 0
+
+
 def test_close_requeues_what_is_open_and_the_handle_works_again(
     bus: pymq.NativeEventBus,
 ) -> None:

@@ -187,9 +187,16 @@ impl Bus {
     }
 
     /// A queue with options of this handle's own; `lease` in seconds.
-    #[pyo3(signature = (name, maxsize=0, lease=30.0, max_deliveries=5))]
-    fn queue(&self, name: &str, maxsize: i64, lease: f64, max_deliveries: u32) -> PyResult<Queue> {
-        Queue::new(self.core()?, name, maxsize, lease, max_deliveries)
+    #[pyo3(signature = (name, maxsize=0, lease=30.0, max_deliveries=5, prefetch=1))]
+    fn queue(
+        &self,
+        name: &str,
+        maxsize: i64,
+        lease: f64,
+        max_deliveries: u32,
+        prefetch: usize,
+    ) -> PyResult<Queue> {
+        Queue::new(self.core()?, name, (maxsize, lease, max_deliveries, prefetch))
     }
 
     /// Calls one provider; a function that fails is a reply.

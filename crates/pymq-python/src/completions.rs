@@ -346,6 +346,18 @@ impl Completions {
         self.begin(token, delivery.settling(how)?, |()| Nothing)
     }
 
+    fn begin_extend(&self, token: i64, delivery: &Delivery, seconds: f64) -> PyResult<()> {
+        self.begin(token, delivery.extending(seconds)?, |()| Nothing)
+    }
+
+    fn begin_purge(&self, token: i64, queue: &Queue, dead: bool) -> PyResult<()> {
+        self.begin(token, queue.purging(dead)?, |count| count)
+    }
+
+    fn begin_shut_down(&self, token: i64, queue: &Queue) -> PyResult<()> {
+        self.begin(token, queue.shutting_down()?, |()| Nothing)
+    }
+
     fn begin_stats(&self, token: i64, queue: &Queue) -> PyResult<()> {
         self.begin(token, queue.counting()?, |stats| stats)
     }

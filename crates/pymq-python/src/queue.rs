@@ -36,9 +36,7 @@ impl Queue {
     pub(crate) fn new(
         core: &Arc<Core>,
         name: &str,
-        maxsize: i64,
-        lease: f64,
-        max_deliveries: u32,
+        (maxsize, lease, max_deliveries, prefetch): (i64, f64, u32, usize),
     ) -> PyResult<Self> {
         let lease = length(lease, "'lease' must be a positive number of seconds")?;
         let queue = core.bus().byte_queue(name).with(|spec| {
@@ -47,6 +45,7 @@ impl Queue {
             spec.lease = lease;
             spec.max_deliveries = max_deliveries;
         });
+        let queue = queue.prefetch(prefetch);
         let handle = Handle { queue, core: Arc::clone(core) };
         Ok(Self { handle: Native::new(handle), name: name.to_owned() })
     }
@@ -83,6 +82,20 @@ impl Queue {
             let _core = core;
             let stats = queue.stats().await?;
             Ok((stats.waiting, stats.leased, stats.dead))
+        })
+    }
+
+    pub(crate) fn purging(&self, dead: bool) -> PyResult<Operation<usize>> {
+        self.operation(|Handle { queue, core }| async move {
+            let _core = core;
+            queue.purge(shelf(dead)).await
+        })
+    }
+
+    pub(crate) fn shutting_down(&self) -> PyResult<Operation<()>> {
+        self.operation(|Handle { queue, core }| async move {
+            let _core = core;
+            queue.shut_down().await
         })
     }
 
@@ -169,11 +182,7 @@ impl Queue {
 
     /// Deletes what waits, or the dead letters; lifts a shutdown. Says how many.
     fn purge(&self, py: Python<'_>, dead: bool) -> PyResult<usize> {
-        let purge = self.operation(|Handle { queue, core }| async move {
-            let _core = core;
-            queue.purge(shelf(dead)).await
-        })?;
-        purge.wait(py)
+        self.purging(dead)?.wait(py)
     }
 
     /// Moves up to `limit` dead letters back, oldest first; says how many.
@@ -187,11 +196,18 @@ impl Queue {
 
     /// Shuts the queue down for everyone.
     fn shut_down(&self, py: Python<'_>) -> PyResult<()> {
-        let shut_down = self.operation(|Handle { queue, core }| async move {
-            let _core = core;
-            queue.shut_down().await
-        })?;
-        shut_down.wait(py)
+        self.shutting_down()?.wait(py)
+    }
+
+    /// How many items were fetched ahead and not claimed yet.
+    fn fetched_ahead(&self) -> PyResult<usize> {
+        Ok(self.handle.get()?.queue.fetched_ahead())
+    }
+
+    /// Returns what was fetched ahead, uncounted. Does not wait.
+    fn give_back(&self) -> PyResult<()> {
+        self.handle.get()?.queue.give_back();
+        Ok(())
     }
 }
 
@@ -254,6 +270,21 @@ impl Delivery {
         Ok(Operation::new(&runtime, settle).goes_on())
     }
 
+    pub(crate) fn extending(&self, seconds: f64) -> PyResult<Operation<()>> {
+        let duration = length(seconds, "'seconds' must be a positive number of seconds")?;
+        let extended = match &*self.lock()? {
+            Some(delivery) => delivery.extend(duration),
+            None => return Err(settled()),
+        };
+        let core = Arc::clone(&self.lease.get()?.core);
+        let runtime = Arc::clone(core.runtime());
+        let extend = async move {
+            let _core = core;
+            extended.await
+        };
+        Ok(Operation::new(&runtime, extend))
+    }
+
     fn take(&self) -> PyResult<ByteDelivery> {
         self.lock()?.take().ok_or_else(settled)
     }
@@ -305,18 +336,7 @@ impl Delivery {
 
     /// Makes sure that the lease lasts that long from now, even if this process does not.
     fn extend(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
-        let duration = length(seconds, "'seconds' must be a positive number of seconds")?;
-        let extended = match &*self.lock()? {
-            Some(delivery) => delivery.extend(duration),
-            None => return Err(settled()),
-        };
-        let core = Arc::clone(&self.lease.get()?.core);
-        let runtime = Arc::clone(core.runtime());
-        let extend = async move {
-            let _core = core;
-            extended.await
-        };
-        Operation::new(&runtime, extend).wait(py)
+        self.extending(seconds)?.wait(py)
     }
 }
 

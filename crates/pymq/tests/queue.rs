@@ -375,6 +375,38 @@ fn a_delivery_may_outlive_its_runtime_over_redis() {
     outlive_the_runtime(&Place::redis());
 }
 
+/// Commands count for little, round trips for much; the server counts what it reads.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn many_items_take_few_round_trips() {
+    let server = place::server::RedisServer::start();
+    let bus = Bus::connect(&server.url()).await.expect("connected");
+    let mut raw = server.raw();
+    let mut reads = || {
+        let text = raw.run(&["INFO", "stats"]).text();
+        let line = text.lines().find_map(|line| line.strip_prefix("total_reads_processed:"));
+        line.expect("INFO counts reads").trim().parse::<u32>().expect("a number")
+    };
+    let jobs = bus.queue::<u32>("jobs").prefetch(100);
+    let numbers: Vec<u32> = (0..100).collect();
+    jobs.put(&0).await.expect("put");
+    jobs.get().await.expect("everything is connected and known");
+    let before = reads();
+    jobs.put_many(&numbers).await.expect("put");
+    for number in &numbers {
+        assert_eq!(jobs.get().await.expect("got"), *number);
+    }
+    jobs.put_many(&numbers).await.expect("put");
+    assert_eq!(jobs.get_many(100).await.expect("got"), numbers);
+    let few = reads() - before;
+    assert!(few < 50, "{few} reads for 200 items");
+    let one_by_one = bus.queue::<u32>("jobs");
+    for number in &numbers {
+        one_by_one.put(number).await.expect("put");
+    }
+    assert!(reads() - before > few + 100, "the measure shows nothing");
+}
+
 async fn until(mut holds: impl AsyncFnMut() -> bool) {
     while !holds().await {
         tokio::time::sleep(Duration::from_millis(2)).await;

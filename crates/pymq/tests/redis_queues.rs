@@ -477,7 +477,7 @@ async fn a_bounded_queue_is_never_longer_and_wakes_those_who_wait_for_space() {
         putter.await.expect("no putter panics");
     }
     let many = redis.push(&queue, vec![bytes("x"); 4], Wait::Forever).await;
-    assert_eq!(many.expect_err("they can never fit").kind(), ErrorKind::Full);
+    assert_eq!(many.expect_err("they can never fit").kind(), ErrorKind::Config);
     redis.push(&queue, vec![bytes("x"); 3], Wait::No).await.expect("they just fit");
 }
 

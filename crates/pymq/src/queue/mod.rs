@@ -82,7 +82,8 @@ impl<T> Queue<T> {
     ///
     /// Those that were not handed out are leased all the same: no other consumer has them, and
     /// [`stats`](Self::stats) counts them so. They go back uncounted when the handle and its clones
-    /// are dropped, with [`give_back`](Self::give_back), or with their process's lease.
+    /// are dropped, and with [`give_back`](Self::give_back). When the bus is closed or the process
+    /// dies they go back with everything else that it holds, and counted.
     ///
     /// ```
     /// # use pymq::Bus;
@@ -330,7 +331,11 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     async fn claim_within(&self, wait: Wait) -> Result<Option<Delivery<T>>> {
-        Ok(self.claim_many_within(1, wait).await?.pop())
+        let Some(bytes) = self.bytes.claim(wait).await? else { return Ok(None) };
+        match Delivery::decode(self.name(), bytes) {
+            Ok(delivery) => Ok(Some(delivery)),
+            Err(refused) => Err(self.reject(vec![refused]).await),
+        }
     }
 
     /// Takes up to `limit` items on lease in one round trip, waiting for the first one only. At least
@@ -423,7 +428,8 @@ impl<T: DeserializeOwned + Send + 'static> Queue<T> {
     /// At least once: an item is acknowledged when its handler has returned `Ok`. With `Err`, or if
     /// the handler panics, it is given back and comes again, to this worker or another, until
     /// [`max_deliveries`](Self::max_deliveries) makes it a dead letter; so does an item whose
-    /// process dies. An item that is no `T` becomes a dead letter at once. Lost connections are
+    /// process dies. It comes again at once: a handler that knows better when to try waits before
+    /// it returns. An item that is no `T` becomes a dead letter at once. Lost connections are
     /// waited for. Handlers run as tasks of the current runtime.
     ///
     /// ```
