@@ -212,7 +212,7 @@ impl Peer {
 
     async fn unexpose(&self, channel: &str) -> Result<Value, Failure> {
         let service = self.services.lock().unwrap_or_else(PoisonError::into_inner).remove(channel);
-        service.ok_or_else(|| Failure::Command(format!("{channel} is not exposed")))?.end().await;
+        service.ok_or_else(|| Failure::Command(format!("{channel} is not exposed")))?.drain().await;
         Ok(Value::Null)
     }
 

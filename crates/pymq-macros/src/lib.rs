@@ -109,6 +109,9 @@ pub fn remote(attribute: TokenStream, item: TokenStream) -> TokenStream {
 /// assert_eq!(calculator.product(2, 4).await?, 8);
 /// calculator.add(3).await?;
 /// assert_eq!(calculator.add(4).await?, 7);
+/// for reply in calculator.everyone().add(0).await? {
+///     assert_eq!(reply.result?, 7);
+/// }
 /// # Ok(()) }
 /// ```
 ///
@@ -121,7 +124,9 @@ pub fn remote(attribute: TokenStream, item: TokenStream) -> TokenStream {
 ///   `from` out of an `Arc` of it that the program shares;
 /// - `CalculatorClient`, whose methods take what the trait's take and return a `pymq::Result`; an
 ///   error of the service is one of kind `Remote`, with the name of the error's type. Its `timeout`
-///   sets how long a whole call may take. One provider executes a call.
+///   sets how long a whole call may take, `options` all of how calls wait. One provider executes a
+///   call; `everyone` gives the same methods for calling all of them, with a `StubReply` of each:
+///   `calculator.everyone().add(0).await?`.
 ///
 /// The trait becomes `Send + Sync + 'static`, its methods' futures `Send`. Methods are `async`, take
 /// `&self`, and follow the rules of `#[pymq::remote]`; calls run side by side, so what changes is

@@ -14,7 +14,7 @@ use syn::{
 use crate::signature::{self, Faults, Remote};
 
 /// What the client has beside the trait's methods.
-const METHODS_OF_CLIENT: [&str; 2] = ["new", "timeout"];
+const METHODS_OF_CLIENT: [&str; 4] = ["new", "timeout", "options", "everyone"];
 
 /// One method as both ends need it.
 struct Method<'a> {
@@ -242,7 +242,15 @@ fn client(service: &ItemTrait, methods: &[Method<'_>]) -> Result<TokenStream> {
     let client = format_ident!("{service}Client");
     let about =
         format!("Calls a [`{service}`] elsewhere on a bus; one provider executes each call.");
-    let methods = methods.iter().map(client_method).collect::<Result<Vec<_>>>()?;
+    let everyone = format_ident!("{service}Everyone");
+    let about_everyone = format!(
+        "Calls every [`{service}`] on a bus; made by `{client}::everyone`. An answer of each stands \
+         in the result, those who are missing as errors."
+    );
+    let to_one = methods.iter().map(|method| client_method(method, Reach::One));
+    let to_one = to_one.collect::<Result<Vec<_>>>()?;
+    let to_all = methods.iter().map(|method| client_method(method, Reach::Everyone));
+    let to_all = to_all.collect::<Result<Vec<_>>>()?;
     Ok(quote! {
         #[doc = #about]
         #[allow(dead_code)]
@@ -262,33 +270,79 @@ fn client(service: &ItemTrait, methods: &[Method<'_>]) -> Result<TokenStream> {
 
             /// The same client with a limit on how long a whole call may take.
             #[must_use]
-            #visible fn timeout(mut self, timeout: ::core::time::Duration) -> Self {
-                self.options.timeout = ::core::option::Option::Some(timeout);
-                self
+            #visible fn timeout(&self, timeout: ::core::time::Duration) -> Self {
+                let timeout = ::core::option::Option::Some(timeout);
+                self.options(::pymq::rpc::CallOptions { timeout, ..self.options })
             }
 
-            #(#methods)*
+            /// The same client with all of how its calls wait.
+            #[must_use]
+            #visible fn options(&self, options: ::pymq::rpc::CallOptions) -> Self {
+                Self { bus: ::core::clone::Clone::clone(&self.bus), options }
+            }
+
+            /// The same methods, each calling every provider and not one.
+            #[must_use]
+            #visible fn everyone(&self) -> #everyone {
+                let (bus, options) = (::core::clone::Clone::clone(&self.bus), self.options);
+                #everyone { bus, options }
+            }
+
+            #(#to_one)*
+        }
+
+        #[doc = #about_everyone]
+        #[allow(dead_code)]
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #visible struct #everyone {
+            bus: ::pymq::Bus,
+            options: ::pymq::rpc::CallOptions,
+        }
+
+        #[allow(dead_code)]
+        impl #everyone {
+            #(#to_all)*
         }
     })
 }
 
-fn client_method(method: &Method<'_>) -> Result<TokenStream> {
+/// Whom a client's method calls.
+#[derive(Clone, Copy)]
+enum Reach {
+    One,
+    Everyone,
+}
+
+fn client_method(method: &Method<'_>, reach: Reach) -> Result<TokenStream> {
     let (attributes, name, ident) = (&method.attributes, &method.name, method.ident());
     let parameters = &method.remote.parameters;
     let names: Vec<_> = parameters.iter().map(|parameter| &parameter.name).collect();
     let kinds: Vec<_> = parameters.iter().map(|parameter| &parameter.kind).collect();
     let value = method.remote.answer.value()?;
-    let about = format!("Calls `{name}`.");
+    let (about, errors, call, answer) = match reach {
+        Reach::One => (
+            format!("Calls `{name}`."),
+            "As [`Stub::call`](::pymq::Stub::call).",
+            quote!(call),
+            quote!(#value),
+        ),
+        Reach::Everyone => (
+            format!("Calls every `{name}`."),
+            "As [`Stub::call_all`](::pymq::Stub::call_all).",
+            quote!(call_all),
+            quote!(::std::vec::Vec<::pymq::StubReply<#value>>),
+        ),
+    };
     Ok(quote! {
         #(#attributes)*
         #[doc = ""]
         #[doc = #about]
         #[doc = ""]
         #[doc = "# Errors"]
-        #[doc = "As [`Stub::call`](::pymq::Stub::call)."]
-        pub async fn #ident(&self, #(#names: #kinds),*) -> ::pymq::Result<#value> {
+        #[doc = #errors]
+        pub async fn #ident(&self, #(#names: #kinds),*) -> ::pymq::Result<#answer> {
             let stub = self.bus.stub::<(#(#kinds,)*), #value>(#name);
-            stub.options(self.options).call((#(#names,)*)).await
+            stub.options(self.options).#call((#(#names,)*)).await
         }
     })
 }

@@ -13,12 +13,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
+use crate::builder::BusBuilder;
 use crate::codec;
-use crate::error::{Error, Result};
-use crate::name::Namespace;
+use crate::error::Result;
+use crate::intake::Intakes;
+use crate::limits::Limits;
+use crate::name::{self, Namespace};
 use crate::queue::{ByteQueue, Queue};
 use crate::rpc::{
-    AllReplies, CallOptions, Caller, Function, Provider, Remote, Reply, Service, Stub,
+    AllReplies, CallOptions, Caller, ExposeOptions, Function, Provider, Remote, Reply, Service,
+    Stub,
 };
 use crate::topic::{Event, Events, PatternEvents, Topic};
 use crate::transport::{self, Capabilities, Filter, Subscription, Transport};
@@ -46,6 +50,8 @@ struct Core {
     namespace: Namespace,
     runtime: Handle,
     caller: Arc<Caller>,
+    limits: Limits,
+    intakes: Arc<Intakes>,
 }
 
 impl Bus {
@@ -55,6 +61,11 @@ impl Bus {
     /// `Config` for an address that cannot be used, `Connection` if the server cannot be reached.
     pub async fn connect(url: &str) -> Result<Self> {
         Self::connect_in(url, Namespace::default()).await
+    }
+
+    /// Connects with more to say than an address: namespace, credentials, limits, heartbeat.
+    pub fn builder(url: &str) -> BusBuilder {
+        BusBuilder::new(url)
     }
 
     /// Connects within a namespace of its own; programs see each other within one only.
@@ -70,9 +81,25 @@ impl Bus {
     /// # Panics
     /// Outside a tokio runtime: the tasks of the bus need one.
     pub fn over(transport: Arc<dyn Transport>, namespace: Namespace) -> Self {
+        Self::with_limits(transport, namespace, Limits::default())
+    }
+
+    pub(crate) fn with_limits(
+        transport: Arc<dyn Transport>,
+        namespace: Namespace,
+        limits: Limits,
+    ) -> Self {
         let runtime = Handle::current();
-        let caller = Caller::new(Arc::clone(&transport), namespace.clone(), runtime.clone());
-        Self(Arc::new(Core { transport, namespace, runtime, caller: Arc::new(caller) }))
+        let caller =
+            Caller::new(Arc::clone(&transport), namespace.clone(), runtime.clone(), limits);
+        Self(Arc::new(Core {
+            transport,
+            namespace,
+            runtime,
+            caller: Arc::new(caller),
+            limits,
+            intakes: Arc::default(),
+        }))
     }
 
     /// Publishes an event on its type's topic; says how many received it, where that is known.
@@ -105,7 +132,31 @@ impl Bus {
     /// # Errors
     /// Those of the connection.
     pub async fn pattern<T: DeserializeOwned>(&self, pattern: &str) -> Result<PatternEvents<T>> {
-        PatternEvents::subscribe(self.clone(), pattern).await
+        self.subscribe_to(&[Filter::Pattern(pattern.to_owned())]).await
+    }
+
+    /// Subscribes to several topics and patterns in one step; the next event published on any of
+    /// them is seen. An event that several of them match comes once for each.
+    ///
+    /// ```
+    /// use pymq::{Bus, Filter};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// let filters = [Filter::Topic("till".into()), Filter::Pattern("shop.*".into())];
+    /// let mut amounts = bus.subscribe_to::<u32>(&filters).await?;
+    /// bus.topic("shop.north").publish(&30).await?;
+    /// let (topic, amount) = amounts.recv().await.expect("the bus is open")?;
+    /// assert_eq!((topic.as_str(), amount), ("shop.north", 30));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Config` for no filter at all or a bad name, and those of the connection.
+    pub async fn subscribe_to<T: DeserializeOwned>(
+        &self,
+        filters: &[Filter],
+    ) -> Result<PatternEvents<T>> {
+        PatternEvents::subscribe(self.clone(), filters).await
     }
 
     /// A queue by name, carrying items of type `T`.
@@ -143,7 +194,32 @@ impl Bus {
     /// # Errors
     /// Those of the connection; then nothing is exposed.
     pub async fn expose<Kind>(&self, remote: impl Remote<Kind>) -> Result<Service> {
-        self.expose_all(remote.functions()).await
+        self.expose_with(remote, ExposeOptions::default()).await
+    }
+
+    /// Exposes as [`expose`](Self::expose) does, with more to say.
+    ///
+    /// ```
+    /// use pymq::{Bus, ExposeOptions, rpc::Function};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// let one_by_one = ExposeOptions::default().concurrency(1);
+    /// let print = Function::of_one_value("print", |(page,): (String,)| async move {
+    ///     Ok::<_, String>(page.len())
+    /// });
+    /// let _service = bus.expose_with(print, one_by_one).await?;
+    /// assert_eq!(bus.stub::<_, usize>("print").call(("a page",)).await?, 6);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Config` for options that cannot be, and as [`expose`](Self::expose).
+    pub async fn expose_with<Kind>(
+        &self,
+        remote: impl Remote<Kind>,
+        options: ExposeOptions,
+    ) -> Result<Service> {
+        self.expose_all(remote.functions(), options).await
     }
 
     /// Exposes a closure under a name; dropping the [`Service`] unexposes it.
@@ -178,13 +254,19 @@ impl Bus {
         E: Display,
         F: Future<Output = Result<R, E>> + Send + 'static,
     {
-        self.expose_all(vec![Function::of_one_value(name, closure)]).await
+        self.expose(Function::of_one_value(name, closure)).await
     }
 
-    async fn expose_all(&self, functions: Vec<Function>) -> Result<Service> {
+    async fn expose_all(
+        &self,
+        functions: Vec<Function>,
+        options: ExposeOptions,
+    ) -> Result<Service> {
+        let options = options.check()?;
         let providers = functions.iter().map(|function| self.provide(function.name()));
         let providers = try_join_all(providers).await?;
-        Ok(Service::start(&self.0.runtime, providers.into_iter().zip(functions)))
+        let Core { runtime, intakes, .. } = &*self.0;
+        Service::start(runtime, intakes, providers.into_iter().zip(functions), options)
     }
 
     /// A remote function by name, to be called with `A` for an `R`.
@@ -195,6 +277,34 @@ impl Bus {
     /// Whether and how far this bus's transport goes beyond the contract.
     pub fn capabilities(&self) -> Capabilities {
         self.0.transport.capabilities()
+    }
+
+    /// Ends everything in good order, then closes.
+    ///
+    /// Nothing new is taken: subscriptions end when what had arrived has been read; exposed
+    /// functions answer the calls that had arrived, and may use the bus for that; `subscribe` and
+    /// `expose` fail with `Closed`. When they have, the bus closes as [`close`](Self::close) does.
+    /// It waits as long as the functions take; dropping its future leaves the bus draining, and
+    /// `close` ends that at once. What was begun as bytes ([`provide`](Self::provide),
+    /// [`subscribe_bytes`](Self::subscribe_bytes)) is its holder's to end, before.
+    ///
+    /// ```
+    /// # use pymq::{Bus, ErrorKind};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// let bus = Bus::connect("memory://").await?;
+    /// let mut notes = bus.topic::<String>("notes").subscribe().await?;
+    /// bus.topic("notes").publish(&"last").await?;
+    /// bus.drain().await?;
+    /// assert_eq!(notes.recv().await.expect("it had arrived")?, "last");
+    /// assert!(notes.recv().await.is_none());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If the broker could not be told; the bus is closed all the same.
+    pub async fn drain(&self) -> Result<()> {
+        self.0.intakes.drain().await;
+        self.close().await
     }
 
     /// Ends everything: streams end, what waits fails with `Closed`, held items go back to their
@@ -213,11 +323,8 @@ impl Bus {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub async fn publish_bytes(&self, topic: &str, payload: Bytes) -> Result<Option<usize>> {
-        crate::name::check("publish", topic)?;
-        if payload.len() > crate::wire::LARGEST_MESSAGE {
-            let why = format!("{} bytes; at most 16 MiB travel in one message", payload.len());
-            return Err(Error::new(crate::ErrorKind::Encode, "publish", topic, why));
-        }
+        name::check("publish", topic)?;
+        self.0.limits.check("publish", topic, payload.len())?;
         self.0.transport.publish(&self.0.namespace.whole(topic), payload).await
     }
 
@@ -226,18 +333,26 @@ impl Bus {
     /// # Errors
     /// As [`subscribe`](Self::subscribe).
     pub async fn subscribe_bytes(&self, filter: &Filter) -> Result<Subscription> {
+        self.subscribe_filters(std::slice::from_ref(filter)).await
+    }
+
+    pub(crate) async fn subscribe_filters(&self, filters: &[Filter]) -> Result<Subscription> {
         let namespace = &self.0.namespace;
-        let whole = match filter {
+        let whole = filters.iter().map(|filter| match filter {
             Filter::Topic(topic) => {
-                crate::name::check("subscribe", topic)?;
-                Filter::Topic(namespace.whole(topic))
+                name::check("subscribe", topic)?;
+                Ok(Filter::Topic(namespace.whole(topic)))
             }
             Filter::Pattern(pattern) => {
-                crate::name::check("subscribe", pattern)?;
-                Filter::Pattern(namespace.whole_pattern(pattern))
+                name::check("subscribe", pattern)?;
+                Ok(Filter::Pattern(namespace.whole_pattern(pattern)))
             }
-        };
-        self.0.transport.subscribe(&[whole]).await
+        });
+        self.0.transport.subscribe(&whole.collect::<Result<Vec<_>>>()?).await
+    }
+
+    pub(crate) fn intakes(&self) -> &Arc<Intakes> {
+        &self.0.intakes
     }
 
     /// A queue of bytes.
@@ -277,7 +392,7 @@ impl Bus {
         arguments: Arguments,
         options: CallOptions,
     ) -> Result<AllReplies> {
-        self.0.caller.call_all(function, arguments, options).await
+        self.0.caller.call_all(function, arguments, options).await?.all().await
     }
 
     /// The namespace it lives in.

@@ -14,6 +14,25 @@ use bytes::Bytes;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, as far as a program can act on it.
+///
+/// | kind | was it done? | what to do | [`is_retryable`](Error::is_retryable) |
+/// |---|---|---|---|
+/// | `Connection` | no | try again: the connection heals by itself | yes |
+/// | `Full` | no | try again when consumers have caught up | yes |
+/// | `NoSuchRemote` | no | start the provider, or check the name | no: nothing says that it passes |
+/// | `Closed` | no | connect a new bus | no |
+/// | `ShutDown` | no | stop, or `purge` the queue, which lifts the shutdown | no |
+/// | `Unsupported` | no | use another transport, feature or setting | no |
+/// | `Config` | no | mend the address, name or option | no |
+/// | `Encode` | no | send another value | no |
+/// | `Decode` | the message came | mend its sender; a queue keeps the item as a dead letter | no |
+/// | `Server` | no | do what the server's words say | no |
+/// | `Lagged` | events were missed | go on reading, and fetch what must not be missed elsewhere | no |
+/// | `LeaseLost` | the work, perhaps twice | drop the result: another consumer has the item | no |
+/// | `Remote` | it ran and failed | look at [`Error::remote`] | no |
+/// | `Timeout` | perhaps | ask whether it was done, or call what may run twice | no |
+/// | `ProviderLost` | perhaps | as `Timeout` | no |
+/// | `Ambiguous` | perhaps | as `Timeout` | no |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -126,6 +145,7 @@ struct Inner {
     operation: &'static str,
     object: String,
     message: Cow<'static, str>,
+    missed: Option<u64>,
     remote: Option<RemoteError>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -143,6 +163,7 @@ impl Error {
             operation,
             object: object.into(),
             message: message.into(),
+            missed: None,
             remote: None,
             source: None,
         }))
@@ -159,6 +180,20 @@ impl Error {
     pub fn from_remote(function: impl Into<String>, remote: RemoteError) -> Self {
         let mut error = Self::new(ErrorKind::Remote, "call", function, remote.to_string());
         error.0.remote = Some(remote);
+        error
+    }
+
+    /// Events that a subscriber missed: how many it was too slow for; `None` for those that came
+    /// while the connection was lost.
+    pub(crate) fn lagged(object: &str, missed: Option<u64>) -> Self {
+        let why = match missed {
+            Some(missed) => {
+                format!("{missed} events were missed: this subscriber is slower than they come")
+            }
+            None => "the connection was lost and is back; events in between were missed".to_owned(),
+        };
+        let mut error = Self::new(ErrorKind::Lagged, "receive", object, why);
+        error.0.missed = missed;
         error
     }
 
@@ -194,15 +229,40 @@ impl Error {
         &self.0.message
     }
 
+    /// How many events were missed, for [`ErrorKind::Lagged`]; `None` where nobody can know, as after
+    /// a lost connection.
+    pub fn missed(&self) -> Option<u64> {
+        self.0.missed
+    }
+
     /// How the remote function failed, for [`ErrorKind::Remote`].
     pub fn remote(&self) -> Option<&RemoteError> {
         self.0.remote.as_ref()
     }
 
     /// Whether the same operation may simply be tried again: nothing was done, and the reason is
-    /// one that passes.
+    /// one that passes. [`ErrorKind`] has the table.
+    ///
+    /// Where it says `false`, trying again is useless (`Config`) or may do it twice (`Ambiguous`).
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Connection | ErrorKind::Full)
+        // Every kind by name: whoever adds one decides it here.
+        match self.0.kind {
+            ErrorKind::Connection | ErrorKind::Full => true,
+            ErrorKind::Closed
+            | ErrorKind::Timeout
+            | ErrorKind::NoSuchRemote
+            | ErrorKind::Remote
+            | ErrorKind::ProviderLost
+            | ErrorKind::Decode
+            | ErrorKind::Encode
+            | ErrorKind::Unsupported
+            | ErrorKind::Config
+            | ErrorKind::Ambiguous
+            | ErrorKind::Lagged
+            | ErrorKind::LeaseLost
+            | ErrorKind::ShutDown
+            | ErrorKind::Server => false,
+        }
     }
 }
 

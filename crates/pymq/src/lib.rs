@@ -75,7 +75,8 @@
 //! |---|---|---|
 //! | `macros` | yes | [`derive@Event`], [`macro@remote`], [`macro@service`] |
 //! | `redis` | yes | `redis://` |
-//! | `conformance` | | `conformance`: the contract as functions, for tests of transports |
+//! | `blocking` | | `pymq::blocking`: the same for programs without a runtime |
+//! | `conformance` | | `pymq::conformance`: the contract as functions, for tests of transports |
 //!
 //! Memory is always there; features only add. The least Rust version is 1.95, the one that is tested;
 //! raising it is a minor release.
@@ -87,6 +88,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod builder;
 mod bus;
 mod topic;
 mod queue;
@@ -94,21 +96,26 @@ pub mod rpc;
 mod codec;
 pub mod wire;
 mod json;
+mod intake;
+mod limits;
 pub mod name;
 mod error;
 pub mod transport;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "macros")]
 pub mod guide;
 
+pub use builder::BusBuilder;
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
 pub use name::Namespace;
 pub use queue::{ByteDelivery, ByteQueue, Deliveries, Delivery, Queue, Worker};
-pub use rpc::{Remote, Service, Stub};
+pub use rpc::{ExposeOptions, Remote, Replies, Service, Stub, StubReply};
 pub use topic::{Event, Events, PatternEvents, Topic};
-pub use transport::{QueueStats, Shelf, Wait};
+pub use transport::{Filter, QueueStats, Shelf, Wait};
 
 /// The derive beside the trait of its name, so that `use pymq::Event` brings both.
 #[cfg(feature = "macros")]

@@ -1,8 +1,9 @@
 //! Typed publish/subscribe: topics, and the streams of events that come from them.
 //!
 //! Delivery is at most once, and a loss is never silent: a stream yields
-//! [`Lagged`](crate::ErrorKind::Lagged) where events were missed and goes on. An event that cannot
-//! be decoded is an error of its own, not the end of the stream.
+//! [`Lagged`](crate::ErrorKind::Lagged) where events were missed and goes on
+//! ([`Error::missed`] says how many). An event that cannot be decoded is an error of its own, not
+//! the end of the stream.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,13 +11,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use futures_core::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bus::Bus;
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{Arrival, Filter, Message, Subscription};
+use crate::intake::Intake;
+use crate::transport::{Arrival, Filter, Message, Receiver};
 
 /// A type of events, and the topic they travel on.
 ///
@@ -85,7 +88,7 @@ impl<T> Topic<T> {
         T: DeserializeOwned,
     {
         let filter = Filter::Topic(self.name.clone());
-        let inner = TypedSubscription::begin(self.bus.clone(), filter).await?;
+        let inner = TypedSubscription::begin(self.bus.clone(), &[filter]).await?;
         Ok(Events { inner, values: PhantomData })
     }
 }
@@ -113,7 +116,7 @@ impl<T: DeserializeOwned> Events<T> {
     /// # Errors
     /// If the connection is lost meanwhile; it is unsubscribed all the same.
     pub async fn unsubscribe(self) -> Result<()> {
-        self.inner.subscription.end().await
+        self.inner.intake.stop().await
     }
 }
 
@@ -129,19 +132,20 @@ impl<T: DeserializeOwned> Stream for Events<T> {
 
 impl<T> fmt::Debug for Events<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Events").field(&self.inner.subscription).finish()
+        f.debug_tuple("Events").field(&self.inner.messages).finish()
     }
 }
 
-/// The events of all topics that match a pattern, each with its topic; dropping it unsubscribes.
+/// The events of several topics, by pattern or by name, each with its topic; dropping it
+/// unsubscribes, on any thread.
 pub struct PatternEvents<T> {
     inner: TypedSubscription,
     values: PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned> PatternEvents<T> {
-    pub(crate) async fn subscribe(bus: Bus, pattern: &str) -> Result<Self> {
-        let inner = TypedSubscription::begin(bus, Filter::Pattern(pattern.to_owned())).await?;
+    pub(crate) async fn subscribe(bus: Bus, filters: &[Filter]) -> Result<Self> {
+        let inner = TypedSubscription::begin(bus, filters).await?;
         Ok(Self { inner, values: PhantomData })
     }
 
@@ -155,7 +159,7 @@ impl<T: DeserializeOwned> PatternEvents<T> {
     /// # Errors
     /// If the connection is lost meanwhile; it is unsubscribed all the same.
     pub async fn unsubscribe(self) -> Result<()> {
-        self.inner.subscription.end().await
+        self.inner.intake.stop().await
     }
 }
 
@@ -174,39 +178,64 @@ impl<T: DeserializeOwned> Stream for PatternEvents<T> {
 
 impl<T> fmt::Debug for PatternEvents<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PatternEvents").field(&self.inner.subscription).finish()
+        f.debug_tuple("PatternEvents").field(&self.inner.messages).finish()
     }
 }
 
 /// What both streams are made of; it keeps the bus alive.
 struct TypedSubscription {
-    subscription: Subscription,
+    messages: Receiver<Message>,
+    /// Holds what ends the subscription, so that a drain can end it too.
+    intake: Intake,
+    /// What is listened to, as errors name it.
     filter: String,
     bus: Bus,
 }
 
 impl TypedSubscription {
-    async fn begin(bus: Bus, filter: Filter) -> Result<Self> {
-        let subscription = bus.subscribe_bytes(&filter).await?;
-        let (Filter::Topic(filter) | Filter::Pattern(filter)) = filter;
-        Ok(Self { subscription, filter, bus })
+    async fn begin(bus: Bus, filters: &[Filter]) -> Result<Self> {
+        let filter = shown(filters)?;
+        let (messages, guard) = bus.subscribe_filters(filters).await?.split();
+        let mailbox = messages.sender();
+        let stop = Box::new(move || -> BoxFuture<'static, _> {
+            Box::pin(async move {
+                let released = guard.release().await;
+                // What has arrived stays there to be read.
+                mailbox.close();
+                released
+            })
+        });
+        let intake = bus.intakes().open("subscribe", &filter, stop)?;
+        Ok(Self { messages, intake, filter, bus })
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message>>> {
-        let arrival = ready!(self.subscription.messages().poll_recv(context));
+        let arrival = ready!(self.messages.poll_recv(context));
         Poll::Ready(arrival.map(|arrival| match arrival {
             Arrival::Message(message) => Ok(message),
-            Arrival::Lagged(missed) => Err(self.missed(format!(
-                "{missed} events were missed: this subscriber is slower than they come"
-            ))),
-            Arrival::Gap => Err(self.missed(
-                "the connection was lost and is back; events in between were missed".to_owned(),
-            )),
+            Arrival::Lagged(missed) => Err(self.lagged(Some(missed))),
+            Arrival::Gap => Err(self.lagged(None)),
         }))
     }
 
-    fn missed(&self, why: String) -> Error {
-        tracing::warn!(filter = self.filter, why, "events missed");
-        Error::new(ErrorKind::Lagged, "receive", self.filter.as_str(), why)
+    fn lagged(&self, missed: Option<u64>) -> Error {
+        let error = Error::lagged(self.filter.as_str(), missed);
+        tracing::warn!(filter = self.filter, why = error.message(), "events missed");
+        error
+    }
+}
+
+/// The filters as errors name them.
+fn shown(filters: &[Filter]) -> Result<String> {
+    let names = filters.iter().map(|(Filter::Topic(name) | Filter::Pattern(name))| name.as_str());
+    match filters.len() {
+        0 => {
+            let why = "nothing to listen to: give at least one topic or pattern";
+            Err(Error::new(ErrorKind::Config, "subscribe", "", why))
+        }
+        1..=3 => Ok(names.collect::<Vec<_>>().join(", ")),
+        more => {
+            Ok(format!("{} and {} more", names.take(2).collect::<Vec<_>>().join(", "), more - 2))
+        }
     }
 }

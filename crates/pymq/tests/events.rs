@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use place::Place;
-use pymq::{ErrorKind, Event};
+use pymq::{ErrorKind, Event, Filter};
 use serde::{Deserialize, Serialize};
 
 mod place;
@@ -14,6 +14,8 @@ everywhere!(
     an_event_of_another_shape_is_an_error_and_the_stream_goes_on,
     a_subscriber_that_is_too_slow_is_told,
     a_closed_bus_ends_its_streams,
+    several_topics_and_patterns_are_one_stream,
+    a_drained_bus_ends_its_streams_when_what_had_arrived_is_read,
 );
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -73,8 +75,9 @@ async fn a_subscriber_that_is_too_slow_is_told(place: &Place) {
     }
     let error = events.next().await.expect("open").expect_err("more than a mailbox holds");
     assert_eq!(error.kind(), ErrorKind::Lagged);
+    let missed = error.missed().expect("a slow subscriber is told how many");
     let next = events.next().await.expect("open").expect("the stream goes on");
-    assert!(next.id > 0 && next.id < MANY);
+    assert_eq!(next.id, missed);
 }
 
 async fn a_closed_bus_ends_its_streams(place: &Place) {
@@ -84,4 +87,41 @@ async fn a_closed_bus_ends_its_streams(place: &Place) {
     assert!(events.next().await.is_none());
     assert_eq!(bus.publish(&Placed { id: 1 }).await.expect_err("closed").kind(), ErrorKind::Closed);
     bus.close().await.expect("closing again does nothing");
+}
+
+async fn several_topics_and_patterns_are_one_stream(place: &Place) {
+    let [publisher, listener] = place.buses().await;
+    let filters = [Filter::Topic("till".to_owned()), Filter::Pattern("shop.*".to_owned())];
+    let mut both = listener.subscribe_to::<u32>(&filters).await.expect("subscribed");
+    for (topic, amount) in [("other", 1), ("till", 2), ("shop.north", 3)] {
+        publisher.topic(topic).publish(&amount).await.expect("published");
+    }
+    let mut seen = vec![
+        both.next().await.expect("open").expect("an event"),
+        both.next().await.expect("open").expect("an event"),
+    ];
+    seen.sort();
+    assert_eq!(seen, [("shop.north".to_owned(), 3), ("till".to_owned(), 2)]);
+    both.unsubscribe().await.expect("unsubscribed");
+    assert_eq!(publisher.topic("till").publish(&4).await.expect("published"), Some(0));
+    let error = listener.subscribe_to::<u32>(&[]).await.expect_err("nothing to listen to");
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+async fn a_drained_bus_ends_its_streams_when_what_had_arrived_is_read(place: &Place) {
+    let [publisher, listener] = place.buses().await;
+    let mut events = listener.subscribe::<Placed>().await.expect("subscribed");
+    let mut fence = listener.topic::<u32>("fence").subscribe().await.expect("subscribed");
+    for id in 0..3 {
+        publisher.publish(&Placed { id }).await.expect("published");
+    }
+    publisher.topic("fence").publish(&0).await.expect("published");
+    fence.next().await.expect("open").expect("so the others have arrived too");
+    listener.drain().await.expect("drained");
+    assert_eq!(publisher.publish(&Placed { id: 9 }).await.expect("published"), Some(0));
+    for id in 0..3 {
+        assert_eq!(events.next().await.expect("not yet").expect("an event"), Placed { id });
+    }
+    assert!(events.next().await.is_none());
+    listener.drain().await.expect("draining again does nothing");
 }

@@ -28,6 +28,7 @@ everywhere!(
     a_service_is_called_as_python_calls_it,
     a_default_method_is_served_until_it_is_replaced,
     a_client_gives_up_at_its_timeout,
+    a_client_of_everyone_has_an_answer_of_each,
     a_server_shares_its_state_with_the_program,
     dropping_the_handle_unexposes_every_method,
     ending_the_handle_unexposes_every_method,
@@ -307,6 +308,24 @@ async fn a_client_gives_up_at_its_timeout(place: &Place) {
     assert_eq!(hasty.forever().await.expect_err("too slow").kind(), ErrorKind::Timeout);
 }
 
+async fn a_client_of_everyone_has_an_answer_of_each(place: &Place) {
+    let [caller, one, two] = place.buses().await;
+    let _services = (
+        one.expose(CalculatorServer::new(Abacus { memory: 1.into() })).await.expect("exposed"),
+        two.expose(CalculatorServer::new(Abacus { memory: 2.into() })).await.expect("exposed"),
+    );
+    let hasty = CalculatorClient::new(&caller).timeout(Duration::from_millis(500));
+    let mut memories = Vec::new();
+    for reply in hasty.everyone().add(0).await.expect("both are there") {
+        memories.push(reply.result.expect("it does not fail"));
+    }
+    memories.sort();
+    assert_eq!(memories, [1, 2]);
+    let late = hasty.everyone().forever().await.expect("both are there");
+    let kinds: Vec<_> = late.into_iter().map(|reply| reply.result.map_err(|e| e.kind())).collect();
+    assert_eq!(kinds, [Err(ErrorKind::Timeout), Err(ErrorKind::Timeout)]);
+}
+
 async fn a_server_shares_its_state_with_the_program(place: &Place) {
     let [caller, provider] = place.buses().await;
     let abacus = Arc::new(Abacus::default());
@@ -333,7 +352,7 @@ async fn dropping_the_handle_unexposes_every_method(place: &Place) {
 async fn ending_the_handle_unexposes_every_method(place: &Place) {
     let [caller, provider] = place.buses().await;
     let server = CalculatorServer::new(Abacus::default());
-    provider.expose(server).await.expect("exposed").end().await;
+    provider.expose(server).await.expect("exposed").drain().await;
     for method in METHODS {
         let error = caller.stub::<(), Value>(method).call(()).await.expect_err("gone");
         assert_eq!(error.kind(), ErrorKind::NoSuchRemote, "{method}");

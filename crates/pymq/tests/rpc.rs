@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use place::Place;
-use pymq::{ErrorKind, Service};
+use pymq::rpc::Function;
+use pymq::{ErrorKind, ExposeOptions, Service};
+use tokio::sync::{Semaphore, mpsc};
 
 mod place;
 
@@ -24,6 +26,13 @@ everywhere!(
     keyword_arguments_fill_a_struct,
     arguments_that_do_not_fit_are_a_clear_error,
     many_calls_share_one_inbox,
+    answers_of_all_come_as_they_are_given_and_the_missing_last,
+    a_call_that_is_dropped_is_cancelled_where_it_runs,
+    answers_that_are_dropped_cancel_the_call_where_it_still_runs,
+    positional_and_keyword_arguments_go_in_one_call,
+    a_bound_on_concurrency_makes_calls_wait,
+    a_drained_service_answers_what_had_arrived,
+    a_drained_bus_finishes_its_functions_and_takes_nothing_new,
 );
 
 async fn constant(bus: &pymq::Bus, value: i64) -> Service {
@@ -101,7 +110,7 @@ async fn a_function_that_nobody_exposes_is_no_such_remote(place: &Place) {
     assert_eq!(stub.call_all(()).await.expect_err("nobody").kind(), ErrorKind::NoSuchRemote);
     let service = constant(&provider, 1).await;
     stub.call(()).await.expect("answered");
-    service.end().await;
+    service.drain().await;
     assert_eq!(stub.call(()).await.expect_err("gone").kind(), ErrorKind::NoSuchRemote);
 }
 
@@ -222,4 +231,188 @@ async fn many_calls_share_one_inbox(place: &Place) {
         let (asked, answered) = call.await.expect("no panic");
         assert_eq!(asked, answered, "an answer reached another call");
     }
+}
+
+/// Exposes a function whose calls say that they run, then wait until they are dropped or allowed to
+/// go on; how many have been dropped or have ended is counted.
+struct Watched {
+    _service: Service,
+    started: mpsc::UnboundedReceiver<()>,
+    over: mpsc::UnboundedReceiver<()>,
+    go_on: Arc<Semaphore>,
+}
+
+async fn watched(bus: &pymq::Bus, options: ExposeOptions) -> Watched {
+    struct Over(mpsc::UnboundedSender<()>);
+
+    impl Drop for Over {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+
+    let (start, started) = mpsc::unbounded_channel();
+    let (end, over) = mpsc::unbounded_channel();
+    let go_on = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&go_on);
+    let function = Function::of_one_value("f", move |(): ()| {
+        let (start, over, gate) = (start.clone(), Over(end.clone()), Arc::clone(&gate));
+        async move {
+            let _over = over;
+            let _ = start.send(());
+            gate.acquire().await.expect("never closed").forget();
+            Ok::<_, String>(1)
+        }
+    });
+    let service = bus.expose_with(function, options).await.expect("exposed");
+    Watched { _service: service, started, over, go_on }
+}
+
+async fn answers_of_all_come_as_they_are_given_and_the_missing_last(place: &Place) {
+    let [caller, fast, late, slow] = place.buses().await;
+    let _fast = constant(&fast, 7).await;
+    let mut late = watched(&late, ExposeOptions::default()).await;
+    let _slow = endless(&slow).await;
+    let stub = caller.stub::<(), i64>("f").timeout(Duration::from_secs(3));
+    let mut replies = stub.call_all_stream(()).await.expect("three are there");
+    let first = replies.recv().await.expect("one answers at once");
+    assert_eq!(first.result.expect("it does not fail"), 7);
+    late.started.recv().await.expect("it runs");
+    late.go_on.add_permits(1);
+    let second = replies.recv().await.expect("the other one too");
+    assert_eq!(second.result.expect("it does not fail"), 1);
+    let missing = replies.recv().await.expect("the third is named");
+    assert_eq!(missing.result.expect_err("no answer").kind(), ErrorKind::Timeout);
+    assert!(replies.recv().await.is_none());
+    assert!(replies.recv().await.is_none(), "and it stays at its end");
+}
+
+async fn a_call_that_is_dropped_is_cancelled_where_it_runs(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let mut watched = watched(&provider, ExposeOptions::default()).await;
+    let stub = caller.stub::<(), i64>("f");
+    let call = tokio::spawn(async move { stub.call(()).await });
+    watched.started.recv().await.expect("it runs");
+    call.abort();
+    watched.over.recv().await.expect("the function's future was dropped");
+    watched.go_on.add_permits(1);
+    let again = caller.stub::<(), i64>("f").call(()).await;
+    assert_eq!(again.expect("the next one is served"), 1);
+}
+
+async fn answers_that_are_dropped_cancel_the_call_where_it_still_runs(place: &Place) {
+    let [caller, one, two] = place.buses().await;
+    let mut first = watched(&one, ExposeOptions::default()).await;
+    let mut second = watched(&two, ExposeOptions::default()).await;
+    let stub = caller.stub::<(), i64>("f");
+    let mut replies = stub.call_all_stream(()).await.expect("two are there");
+    first.started.recv().await.expect("it runs");
+    second.started.recv().await.expect("it runs");
+    first.go_on.add_permits(1);
+    assert_eq!(replies.recv().await.expect("one answers").result.expect("a result"), 1);
+    drop(replies);
+    second.over.recv().await.expect("the function's future was dropped");
+}
+
+async fn positional_and_keyword_arguments_go_in_one_call(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let difference = Function::new("difference", &["a", "b"], |arguments| {
+        let (a, b): (i64, i64) = (arguments.take()?, arguments.take()?);
+        Ok(async move { a.checked_sub(b).ok_or("too small") })
+    });
+    let _service = provider.expose(difference).await.expect("exposed");
+    let difference = caller.stub::<(i64,), i64>("difference");
+    let less_one = difference.keywords(&HashMap::from([("b", 1)])).expect("a map");
+    assert_eq!(less_one.call((3,)).await.expect("answered"), 2);
+    let all = less_one.call_all((3,)).await.expect("answered");
+    assert_eq!(*all[0].result.as_ref().expect("a result"), 2);
+
+    let error = difference.keywords(&1).expect_err("no map");
+    assert_eq!((error.kind(), error.object()), (ErrorKind::Encode, "difference"));
+    let twice = caller.stub::<HashMap<&str, i64>, i64>("difference");
+    let twice = twice.keywords(&HashMap::from([("b", 1)])).expect("a map");
+    let error = twice.call(HashMap::from([("a", 3)])).await.expect_err("keywords twice");
+    assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+}
+
+async fn a_bound_on_concurrency_makes_calls_wait(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let none = ExposeOptions::default().concurrency(0);
+    let function = Function::of_one_value("none", |(): ()| async { Ok::<_, String>(1) });
+    let error = provider.expose_with(function, none).await.expect_err("no call would run");
+    assert_eq!((error.kind(), error.object()), (ErrorKind::Config, "concurrency"));
+
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, peak) = (Arc::clone(&running), Arc::clone(&most));
+    let function = Function::of_one_value("f", move |(): ()| {
+        let (now, peak) = (Arc::clone(&now), Arc::clone(&peak));
+        async move {
+            peak.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            now.fetch_sub(1, Ordering::Relaxed);
+            Ok::<_, String>(1)
+        }
+    });
+    let two = ExposeOptions::default().concurrency(2);
+    let _service = provider.expose_with(function, two).await.expect("exposed");
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let stub = caller.stub::<(), i64>("f");
+            tokio::spawn(async move { stub.call(()).await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.expect("no panic").expect("answered"), 1);
+    }
+    assert_eq!(most.load(Ordering::Relaxed), 2, "two side by side, and never three");
+}
+
+async fn a_drained_service_answers_what_had_arrived(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    // The second call waits in the provider's mailbox when the drain begins.
+    let mut watched = watched(&provider, ExposeOptions::default().concurrency(1)).await;
+    let stub = caller.stub::<(), i64>("f");
+    let first = tokio::spawn({
+        let stub = stub.clone();
+        async move { stub.call(()).await }
+    });
+    watched.started.recv().await.expect("it runs");
+    let mut fence = provider.topic::<i64>("fence").subscribe().await.expect("subscribed");
+    let mut second = stub.call_all_stream(()).await.expect("it is on its way");
+    caller.topic("fence").publish(&1).await.expect("published");
+    fence.recv().await.expect("open").expect("so the second call has arrived too");
+    let Watched { _service: service, go_on, .. } = watched;
+    let drained = tokio::spawn(service.drain());
+    let gone = caller.stub::<(), Vec<u8>>("f").timeout(Duration::from_millis(300));
+    while gone.call(()).await.err().map(|error| error.kind()) != Some(ErrorKind::NoSuchRemote) {}
+    assert!(!drained.is_finished(), "a call runs yet");
+    go_on.add_permits(2);
+    assert_eq!(first.await.expect("no panic").expect("answered"), 1);
+    let second = second.recv().await.expect("one provider had it");
+    assert_eq!(second.result.expect("answered"), 1);
+    drained.await.expect("drained");
+}
+
+async fn a_drained_bus_finishes_its_functions_and_takes_nothing_new(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let watched = watched(&provider, ExposeOptions::default()).await;
+    let Watched { _service, mut started, go_on, .. } = watched;
+    let stub = caller.stub::<(), i64>("f");
+    let call = tokio::spawn(async move { stub.call(()).await });
+    started.recv().await.expect("it runs");
+    let draining = provider.clone();
+    let drained = tokio::spawn(async move { draining.drain().await });
+    let topic = provider.topic::<i64>("t");
+    let closed = loop {
+        match topic.subscribe().await {
+            Ok(_) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(closed.kind(), ErrorKind::Closed, "{closed}");
+    topic.publish(&1).await.expect("its functions may use the bus");
+    go_on.add_permits(1);
+    assert_eq!(call.await.expect("no panic").expect("answered"), 1);
+    drained.await.expect("no panic").expect("drained");
+    assert_eq!(topic.publish(&1).await.expect_err("closed").kind(), ErrorKind::Closed);
 }

@@ -4,6 +4,7 @@
 //! future of a call cancels it there. Calls to everyone, and to providers of the original, are in
 //! [`gather`](super::gather).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use super::directory::{Choice, Directory, Lookup};
 use super::pending::{Pending, Waiting};
 use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
 use crate::transport::{Arrival, Inbox, Transport};
 use crate::wire::{
@@ -33,9 +35,12 @@ pub(crate) struct Caller {
     pub(super) namespace: Namespace,
     pub(super) pending: Arc<Pending>,
     runtime: Handle,
+    limits: Limits,
     me: Id,
     directory: Directory,
     inbox: OnceCell<Reader>,
+    /// Whether the transport counts our inbox among its topics: only then its absence says something.
+    inbox_is_counted: AtomicBool,
     last_gap: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -60,15 +65,18 @@ impl Caller {
         transport: Arc<dyn Transport>,
         namespace: Namespace,
         runtime: Handle,
+        limits: Limits,
     ) -> Self {
         Self {
             transport,
             namespace,
             runtime,
+            limits,
             me: Id::random(),
             pending: Arc::default(),
             directory: Directory::default(),
             inbox: OnceCell::new(),
+            inbox_is_counted: AtomicBool::new(false),
             last_gap: Arc::default(),
         }
     }
@@ -84,7 +92,7 @@ impl Caller {
         arguments: Arguments,
         options: CallOptions,
     ) -> Result<Reply> {
-        name::check("call", function)?;
+        self.check(function, &arguments)?;
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let answered = self.call_one(function, arguments, deadline);
         match deadline {
@@ -94,6 +102,14 @@ impl Caller {
                 .await
                 .unwrap_or_else(|_| Err(timed_out(function, options.timeout))),
         }
+    }
+
+    /// # Errors
+    /// `Config` for a name and `Encode` for arguments that cannot be sent.
+    pub(super) fn check(&self, function: &str, arguments: &Arguments) -> Result<()> {
+        name::check("call", function)?;
+        let bytes = arguments.positional.len() + arguments.keywords.len();
+        self.limits.check("call", function, bytes)
     }
 
     async fn call_one(
@@ -261,8 +277,9 @@ impl Caller {
         let [ours, exact, reading] = counts[..] else {
             return Err(Error::new(ErrorKind::Server, "call", function, "no count for each topic"));
         };
-        let mut there =
-            There { ids: Vec::new(), ours, others: exact.saturating_sub(ours), away: reading == 0 };
+        let counted = self.inbox_is_counted.fetch_or(reading > 0, Ordering::Relaxed);
+        let away = counted && reading == 0;
+        let mut there = There { ids: Vec::new(), ours, others: exact.saturating_sub(ours), away };
         let mut until = Instant::now() + FIRST_ANSWER_WITHIN;
         while there.ids.len() < ours {
             match timeout_at(until, waiting.recv()).await {

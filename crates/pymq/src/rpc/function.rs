@@ -81,8 +81,12 @@ impl Function {
         })
     }
 
-    /// A function of one value: positional arguments become a tuple, keyword arguments a struct.
-    pub(crate) fn of_one_value<A, R, E, F>(
+    /// A function of one value, for closures: positional arguments become a tuple, keyword arguments
+    /// a struct.
+    ///
+    /// [`Bus::expose_fn`](crate::Bus::expose_fn) makes one of these; by itself it goes to
+    /// [`Bus::expose_with`](crate::Bus::expose_with).
+    pub fn of_one_value<A, R, E, F>(
         name: &str,
         handler: impl Fn(A) -> F + Send + Sync + 'static,
     ) -> Self

@@ -5,17 +5,17 @@
 //! exact subscribers; they answer on a list of the call's own and are waited for as long as
 //! [`CallOptions`] says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
-use super::caller::{Caller, CancelOnDrop, finished, no_such_remote};
+use super::caller::{Caller, finished, no_such_remote};
 use super::pending::Waiting;
 use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::{self, Id};
+use crate::name::Id;
 use crate::transport::{Arrival, Inbox};
 use crate::wire::{Arguments, Outcome, Request, Response};
 
@@ -37,46 +37,44 @@ pub struct Missing {
     pub lost: bool,
 }
 
+/// One thing that a call to everyone brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Gathered {
+    Reply(Reply),
+    Missing(Missing),
+}
+
 impl Caller {
-    /// Calls every provider of `function`; returns as soon as all that are alive have answered.
+    /// Calls every provider of `function`; its answers are to be read as they come.
     ///
     /// # Errors
-    /// `NoSuchRemote`, or that of a connection; functions that fail are replies, providers that do
-    /// not answer are named as missing.
+    /// `NoSuchRemote`, or that of a connection.
     pub(crate) async fn call_all(
         self: &Arc<Self>,
         function: &str,
         arguments: Arguments,
         options: CallOptions,
-    ) -> Result<AllReplies> {
-        name::check("call", function)?;
+    ) -> Result<Gathering> {
+        self.check(function, &arguments)?;
         self.open().await?;
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let request = self.request(function, arguments, deadline);
         let mut gathering = self.publish_to_all(&request).await?;
-        let originals_until = match (deadline, gathering.ours) {
+        gathering.deadline = deadline;
+        gathering.originals_until = match (deadline, gathering.ours) {
             (Some(deadline), _) => Some(deadline),
             (None, 0) => None,
             (None, _) => Some(Instant::now() + options.legacy_grace),
         };
-        let marker = gathering.marker.clone();
-        let cancel = CancelOnDrop::new(self, &marker, gathering.waiting.call());
-        while !gathering.complete(originals_until) {
-            let over = gathering.advance(self, deadline, originals_until).await?;
-            if over {
-                break;
-            }
-        }
-        cancel.disarm();
-        Ok(gathering.conclude(self))
+        Ok(gathering)
     }
 
     /// The first answer to a request that only providers of the original can serve.
     pub(super) async fn first_answer(self: &Arc<Self>, request: Request) -> Result<Reply> {
         let mut gathering = self.publish_to_all(&request).await?;
         loop {
-            gathering.advance(self, None, None).await?;
-            if let Some(reply) = gathering.replies.pop() {
+            gathering.advance().await?;
+            if let Some(reply) = gathering.replies.pop_front() {
                 return Ok(reply);
             }
         }
@@ -100,7 +98,7 @@ impl Caller {
         }
     }
 
-    async fn publish_to_all(&self, request: &Request) -> Result<Gathering> {
+    async fn publish_to_all(self: &Arc<Self>, request: &Request) -> Result<Gathering> {
         let function = request.function.as_str();
         let call = request.ours.map_or_else(Id::random, |ours| ours.call);
         let (topic, marker) = (self.namespace.whole(function), self.namespace.marker(function));
@@ -127,13 +125,15 @@ impl Caller {
             } else {
                 None
             };
-            return Ok(Gathering::new(marker, bytes, waiting, list, ours, others));
+            let caller = Arc::clone(self);
+            return Ok(Gathering::new(caller, marker, bytes, waiting, list, ours, others));
         }
     }
 }
 
-/// A call to everyone under way.
-struct Gathering {
+/// A call to everyone under way; dropping it tells who still runs that nobody waits any more.
+pub(crate) struct Gathering {
+    caller: Arc<Caller>,
     marker: String,
     request: Bytes,
     waiting: Waiting,
@@ -143,8 +143,13 @@ struct Gathering {
     others: usize,
     known: BTreeMap<Id, Heard>,
     from_originals: usize,
-    replies: Vec<Reply>,
+    /// Heard, and not yet handed out.
+    replies: VecDeque<Reply>,
     missing: Vec<Missing>,
+    /// Whether no more is heard: then the missing are handed out.
+    concluded: bool,
+    deadline: Option<Instant>,
+    originals_until: Option<Instant>,
     ask_again: Instant,
     started: Instant,
     unnamed_gone_since: Option<Instant>,
@@ -172,6 +177,7 @@ enum Event {
 
 impl Gathering {
     fn new(
+        caller: Arc<Caller>,
         marker: String,
         request: Bytes,
         waiting: Waiting,
@@ -181,6 +187,7 @@ impl Gathering {
     ) -> Self {
         let started = Instant::now();
         Self {
+            caller,
             marker,
             request,
             waiting,
@@ -189,31 +196,78 @@ impl Gathering {
             others,
             known: BTreeMap::new(),
             from_originals: 0,
-            replies: Vec::new(),
+            replies: VecDeque::new(),
             missing: Vec::new(),
+            concluded: false,
+            deadline: None,
+            originals_until: None,
             ask_again: started + ASK_AGAIN_EVERY,
             started,
             unnamed_gone_since: None,
         }
     }
 
-    fn complete(&self, originals_until: Option<Instant>) -> bool {
-        let settled = self.known.values().filter(|heard| heard.state != State::Running).count();
-        let unnamed_lost = self.missing.iter().filter(|missing| missing.provider.is_none()).count();
-        let ours = settled + unnamed_lost >= self.ours;
-        let originals_over = originals_until.is_some_and(|until| Instant::now() >= until);
-        ours && (self.from_originals >= self.others || originals_over)
+    /// The next answer; when no more will come, those who are missing; then nothing. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Result<Gathered>> {
+        loop {
+            if let Some(reply) = self.replies.pop_front() {
+                return Some(Ok(Gathered::Reply(reply)));
+            }
+            if self.concluded {
+                return self.missing.pop().map(|missing| Ok(Gathered::Missing(missing)));
+            }
+            let over = match self.is_complete() {
+                true => Ok(true),
+                false => self.advance().await,
+            };
+            match over {
+                Ok(false) => {}
+                Ok(true) => self.conclude(),
+                Err(error) => {
+                    self.tell_late();
+                    self.missing.clear();
+                    self.concluded = true;
+                    return Some(Err(error));
+                }
+            }
+        }
     }
 
-    /// Waits for the next thing to happen; says whether the deadline passed.
-    async fn advance(
-        &mut self,
-        caller: &Caller,
-        deadline: Option<Instant>,
-        originals_until: Option<Instant>,
-    ) -> Result<bool> {
+    /// All answers, and all who are missing.
+    ///
+    /// # Errors
+    /// That of a connection.
+    pub(crate) async fn all(mut self) -> Result<AllReplies> {
+        let mut all = AllReplies { replies: Vec::new(), missing: Vec::new() };
+        while let Some(gathered) = self.next().await {
+            match gathered? {
+                Gathered::Reply(reply) => all.replies.push(reply),
+                Gathered::Missing(missing) => all.missing.push(missing),
+            }
+        }
+        Ok(all)
+    }
+
+    /// How many providers of ours have answered or are given up.
+    fn settled(&self) -> usize {
+        let settled = self.known.values().filter(|heard| heard.state != State::Running).count();
+        settled + self.unnamed_missing()
+    }
+
+    fn unnamed_missing(&self) -> usize {
+        self.missing.iter().filter(|missing| missing.provider.is_none()).count()
+    }
+
+    fn is_complete(&self) -> bool {
+        let originals_over = self.originals_until.is_some_and(|until| Instant::now() >= until);
+        self.settled() >= self.ours && (self.from_originals >= self.others || originals_over)
+    }
+
+    /// Waits for the next thing to happen; says whether the deadline passed. Cancel-safe: what was
+    /// heard is noted before anything is awaited again.
+    async fn advance(&mut self) -> Result<bool> {
         let now = Instant::now();
-        let tick = [deadline, originals_until.filter(|until| *until > now)]
+        let tick = [self.deadline, self.originals_until.filter(|until| *until > now)]
             .into_iter()
             .flatten()
             .fold(self.ask_again, Instant::min);
@@ -226,18 +280,18 @@ impl Gathering {
         };
         match event {
             Event::Ours(Some(Arrival::Message(response))) => self.hear(response),
-            Event::Ours(Some(_)) => self.ask(caller).await?,
+            Event::Ours(Some(_)) => self.ask().await?,
             Event::Original(Some(Arrival::Message(text))) => self.hear_original(&text),
             Event::Original(Some(_)) => {}
             Event::Ours(None) | Event::Original(None) => {
                 return Err(Error::closed("call", self.marker.as_str()));
             }
             Event::Tick => {
-                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     return Ok(true);
                 }
                 if Instant::now() >= self.ask_again {
-                    self.ask(caller).await?;
+                    self.ask().await?;
                 }
             }
         }
@@ -256,7 +310,7 @@ impl Gathering {
         let answered = heard.state == State::Answered;
         if let Some(reply) = finished(response).filter(|_| !answered) {
             heard.state = State::Answered;
-            self.replies.push(reply);
+            self.replies.push_back(reply);
         }
     }
 
@@ -268,11 +322,12 @@ impl Gathering {
             |response| response.outcome,
         );
         self.from_originals += 1;
-        self.replies.push(Reply { outcome, provider: None });
+        self.replies.push_back(Reply { outcome, provider: None });
     }
 
     /// Asks all of ours again, under the same identity, and strikes off who is gone.
-    async fn ask(&mut self, caller: &Caller) -> Result<()> {
+    async fn ask(&mut self) -> Result<()> {
+        let caller = Arc::clone(&self.caller);
         self.ask_again = Instant::now() + ASK_AGAIN_EVERY;
         if self.ours == 0 {
             return Ok(());
@@ -312,8 +367,7 @@ impl Gathering {
 
     /// Strikes off providers that were counted but never heard of, when too few are left for them.
     fn judge_unnamed(&mut self, present: usize) {
-        let given_up = self.missing.iter().filter(|missing| missing.provider.is_none()).count();
-        let unnamed = self.ours.saturating_sub(self.known.len() + given_up);
+        let unnamed = self.ours.saturating_sub(self.known.len() + self.unnamed_missing());
         let silent = self.started.elapsed() >= LOST_AFTER;
         let lost = if silent { unnamed } else { unnamed.saturating_sub(present) };
         if lost == 0 {
@@ -326,23 +380,34 @@ impl Gathering {
     }
 
     /// Names who is missing, and tells them that nobody waits any more.
-    fn conclude(mut self, caller: &Caller) -> AllReplies {
+    fn conclude(&mut self) {
+        self.tell_late();
+        self.concluded = true;
         let late = self.ids(State::Running);
-        let unnamed_lost = self.missing.iter().filter(|missing| missing.provider.is_none()).count();
-        let unnamed = self.ours.saturating_sub(self.known.len() + unnamed_lost);
+        let unnamed = self.ours.saturating_sub(self.known.len() + self.unnamed_missing());
         // Beside providers of ours, a silent subscriber is more likely a foreign one than a provider.
         let originals = match self.ours {
             0 => self.others.saturating_sub(self.from_originals),
             _ => 0,
         };
-        if !late.is_empty() || unnamed > 0 {
-            caller.cancel(self.marker.clone(), self.waiting.call());
-        }
         let named = late.into_iter().map(Some);
         let nameless = std::iter::repeat_n(None, unnamed + originals);
         let missing = named.chain(nameless).map(|provider| Missing { provider, lost: false });
         self.missing.extend(missing);
-        AllReplies { replies: self.replies, missing: self.missing }
+        // They are handed out from the end.
+        self.missing.reverse();
+    }
+
+    fn tell_late(&self) {
+        if !self.concluded && self.settled() < self.ours {
+            self.caller.cancel(self.marker.clone(), self.waiting.call());
+        }
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.tell_late();
     }
 }
 

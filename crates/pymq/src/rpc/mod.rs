@@ -30,8 +30,8 @@ pub(crate) use caller::Caller;
 pub use function::{Function, LocalCall, Remote, RemoteFn};
 pub use gather::{AllReplies, Missing};
 pub use provider::{Call, Provider};
-pub use service::Service;
-pub use stub::{Stub, StubReply};
+pub use service::{ExposeOptions, Service};
+pub use stub::{Replies, Stub, StubReply};
 
 use crate::name::Id;
 use crate::wire::Outcome;

@@ -158,8 +158,9 @@ impl Drop for Provider {
 }
 
 /// Reads everything that arrives for a provider until it ends.
-async fn attend(ending: Ending, mut subscription: Subscription) {
+async fn attend(ending: Ending, subscription: Subscription) {
     let desk = Arc::clone(&ending.0);
+    let (mut messages, guard) = subscription.split();
     // Never later than the first sign of life that is due; to look for that at each message would
     // be to look at all calls that run.
     let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
@@ -169,7 +170,7 @@ async fn attend(ending: Ending, mut subscription: Subscription) {
         tokio::select! {
             biased;
             () = desk.end.notified() => break,
-            arrival = subscription.recv() => match arrival {
+            arrival = messages.recv() => match arrival {
                 Some(Arrival::Message(message)) => {
                     desk.receive(&message.payload);
                     let soonest = Instant::now() + ACK_AFTER;
@@ -189,8 +190,15 @@ async fn attend(ending: Ending, mut subscription: Subscription) {
             }
         }
     }
-    if let Err(error) = subscription.end().await {
+    if let Err(error) = guard.release().await {
         tracing::debug!(function = desk.function, %error, "could not unsubscribe a provider");
+    }
+    // Whoever was told that the request arrived must not wait for nothing.
+    messages.close();
+    while let Some(arrival) = messages.recv().await {
+        if let Arrival::Message(message) = arrival {
+            desk.receive(&message.payload);
+        }
     }
     drop(ending);
     desk.finish_running().await;

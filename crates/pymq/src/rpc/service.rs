@@ -3,7 +3,9 @@
 //! A call whose caller has stopped waiting is dropped where it stands. What a call does is a
 //! [`Function`]'s business.
 
-use futures_util::future::{Either, select};
+use std::sync::Arc;
+
+use futures_util::future::{Either, join_all, select};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -11,13 +13,47 @@ use tokio::task::JoinHandle;
 
 use super::Function;
 use super::provider::{Call, Provider};
+use crate::error::{Error, Result};
+use crate::intake::{Intake, Intakes};
 
-/// How many calls of one function run at a time.
-const CONCURRENT_CALLS: usize = 1024;
+/// How exposed functions are served, see [`Bus::expose_with`](crate::Bus::expose_with).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExposeOptions {
+    /// How many calls of one function run at a time; the others wait, and are told apart from dead
+    /// ones by their callers. 1024 unless told.
+    pub concurrency: usize,
+}
+
+impl Default for ExposeOptions {
+    fn default() -> Self {
+        Self { concurrency: 1024 }
+    }
+}
+
+impl ExposeOptions {
+    /// The same with a bound on how many calls of one function run at a time.
+    #[must_use]
+    pub fn concurrency(mut self, calls: usize) -> Self {
+        self.concurrency = calls;
+        self
+    }
+
+    /// # Errors
+    /// `Config` for options under which no call would ever run.
+    pub(crate) fn check(self) -> Result<Self> {
+        if self.concurrency == 0 {
+            let why = "no call would ever run; it is 1 or more";
+            return Err(Error::new(crate::ErrorKind::Config, "expose", "concurrency", why));
+        }
+        Ok(self)
+    }
+}
 
 /// An exposed function, or several exposed together; dropping it unexposes them, on any thread.
 ///
-/// Calls that were running when it was dropped are answered with an error.
+/// Calls that were running when it was dropped are answered with an error;
+/// [`drain`](Self::drain) lets them finish.
 #[derive(Debug)]
 #[must_use = "dropping a service unexposes its functions"]
 pub struct Service {
@@ -29,20 +65,38 @@ pub struct Service {
 struct Exposed {
     task: JoinHandle<()>,
     function: Function,
-    end: Option<oneshot::Sender<()>>,
+    intake: Intake,
 }
 
 impl Service {
+    /// # Errors
+    /// `Closed` when the bus drains.
     pub(crate) fn start(
         runtime: &Handle,
+        intakes: &Arc<Intakes>,
         functions: impl IntoIterator<Item = (Provider, Function)>,
-    ) -> Self {
+        options: ExposeOptions,
+    ) -> Result<Self> {
         let expose = |(provider, function): (Provider, Function)| {
             let (end, ended) = oneshot::channel();
-            let task = runtime.spawn(serve(provider, function.clone(), ended));
-            Exposed { task, function, end: Some(end) }
+            let (done, over) = oneshot::channel::<()>();
+            let stop = Box::new(move || -> futures_core::future::BoxFuture<'static, _> {
+                Box::pin(async move {
+                    // A task that is over already needs no telling, and drops its end.
+                    let _ = end.send(());
+                    let _ = over.await;
+                    Ok(())
+                })
+            });
+            let intake = intakes.open("expose", function.name(), stop)?;
+            let served = serve(provider, function.clone(), options, ended);
+            let task = runtime.spawn(async move {
+                served.await;
+                drop(done);
+            });
+            Ok(Exposed { task, function, intake })
         };
-        Self { exposed: functions.into_iter().map(expose).collect() }
+        Ok(Self { exposed: functions.into_iter().map(expose).collect::<Result<_>>()? })
     }
 
     /// The names of its functions.
@@ -50,13 +104,31 @@ impl Service {
         self.exposed.iter().map(|exposed| exposed.function.name())
     }
 
-    /// Unexposes the functions, waits until the broker knows and the calls that run have ended.
-    pub async fn end(mut self) {
-        for end in self.exposed.iter_mut().filter_map(|exposed| exposed.end.take()) {
-            // A task that is over already needs no telling.
-            let _ = end.send(());
+    /// Unexposes the functions in good order: waits until the broker knows, and until the calls
+    /// that had arrived have been answered.
+    ///
+    /// It waits as long as they take. Dropping the future gives them up, as dropping the service
+    /// does.
+    ///
+    /// ```
+    /// # use pymq::{Bus, ErrorKind};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// let service = bus.expose_fn("f", |(): ()| async { Ok::<_, String>(1) }).await?;
+    /// assert_eq!(bus.stub::<(), i64>("f").call(()).await?, 1);
+    /// service.drain().await;
+    /// let error = bus.stub::<(), i64>("f").call(()).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NoSuchRemote);
+    /// # Ok(()) }
+    /// ```
+    pub async fn drain(mut self) {
+        for stopped in join_all(self.exposed.iter().map(|exposed| exposed.intake.stop())).await {
+            if let Err(error) = stopped {
+                tracing::debug!(%error, "could not unexpose");
+            }
         }
         for exposed in &mut self.exposed {
+            // Where the bus drains meanwhile, the task is still to be waited for.
             let _ = (&mut exposed.task).await;
         }
     }
@@ -68,21 +140,27 @@ impl Drop for Exposed {
     }
 }
 
-async fn serve(mut provider: Provider, function: Function, mut ended: oneshot::Receiver<()>) {
+async fn serve(
+    mut provider: Provider,
+    function: Function,
+    options: ExposeOptions,
+    mut ended: oneshot::Receiver<()>,
+) {
     let mut running = FuturesUnordered::new();
+    let mut retired = false;
     loop {
         // Cancel-safe: a mailbox, a set of futures that stays where it is, a one-shot.
         tokio::select! {
-            call = provider.recv(), if running.len() < CONCURRENT_CALLS => match call {
+            call = provider.recv(), if running.len() < options.concurrency => match call {
                 Some(call) => running.push(answer(call, &function)),
                 None => break,
             },
             Some(()) = running.next() => {}
-            _ = &mut ended => {
-                if let Err(error) = provider.end().await {
-                    tracing::debug!(%error, "could not unexpose");
-                }
-                break;
+            // From now on nothing new arrives; what had arrived is taken to its end. An error says
+            // that the service was dropped, and this task with it.
+            Ok(()) = &mut ended, if !retired => {
+                retired = true;
+                drop(provider.retire());
             }
         }
     }

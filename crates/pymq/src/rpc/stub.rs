@@ -5,13 +5,18 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::stream::{StreamExt as _, unfold};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::gather::{Gathered, Gathering, Missing};
 use super::{CallOptions, Caller, Reply};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,11 +25,29 @@ use crate::wire::Arguments;
 
 /// A remote function that takes `A` and gives `R`.
 ///
-/// `A` is a tuple (positional arguments) or a struct or map (keyword arguments).
+/// `A` is a tuple (positional arguments) or a struct or map (keyword arguments); for both in one
+/// call see [`keywords`](Self::keywords). What is set for one call is said in front of it, and
+/// leaves the stub as it was:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use pymq::Bus;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+/// # let bus = Bus::connect("memory://").await?;
+/// # let double = |(n,): (i64,)| async move { n.checked_mul(2).ok_or("too large") };
+/// # let _service = bus.expose_fn("double", double).await?;
+/// let double = bus.stub::<(i64,), i64>("double");
+/// assert_eq!(double.call((2,)).await?, 4);
+/// assert_eq!(double.timeout(Duration::from_secs(2)).call((3,)).await?, 6);
+/// # Ok(()) }
+/// ```
+///
+/// Dropping the future of a call cancels it: the function's own future is dropped where it runs.
 pub struct Stub<A, R> {
     caller: Arc<Caller>,
     function: Arc<str>,
     options: CallOptions,
+    keywords: Option<Bytes>,
     types: PhantomData<fn(A) -> R>,
 }
 
@@ -34,6 +57,7 @@ impl<A, R> Clone for Stub<A, R> {
             caller: Arc::clone(&self.caller),
             function: Arc::clone(&self.function),
             options: self.options,
+            keywords: self.keywords.clone(),
             types: PhantomData,
         }
     }
@@ -60,21 +84,50 @@ pub struct StubReply<R> {
 impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     pub(crate) fn new(caller: Arc<Caller>, function: &str) -> Self {
         let options = CallOptions::default();
-        Self { caller, function: function.into(), options, types: PhantomData }
+        Self { caller, function: function.into(), options, keywords: None, types: PhantomData }
     }
 
     /// The same function with a limit on how long a whole call may take.
     #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = Some(timeout);
-        self
+    pub fn timeout(&self, timeout: Duration) -> Self {
+        self.options(CallOptions { timeout: Some(timeout), ..self.options })
     }
 
     /// The same function with all of how its calls wait.
     #[must_use]
-    pub fn options(mut self, options: CallOptions) -> Self {
-        self.options = options;
-        self
+    pub fn options(&self, options: CallOptions) -> Self {
+        Self { options, ..self.clone() }
+    }
+
+    /// The same function with keyword arguments beside the positional ones that a call brings:
+    /// a struct or a map.
+    ///
+    #[cfg_attr(feature = "macros", doc = "```")]
+    #[cfg_attr(not(feature = "macros"), doc = "```ignore")]
+    /// # use std::collections::HashMap;
+    /// # use pymq::Bus;
+    /// #[pymq::remote]
+    /// async fn product(a: i64, b: i64) -> i64 {
+    ///     a * b
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// # let _service = bus.expose(product).await?;
+    /// let product = bus.stub::<(i64,), i64>("product");
+    /// let four = product.keywords(&HashMap::from([("b", 4)]))?; // Python: stub("product")(2, b=4)
+    /// assert_eq!(four.call((2,)).await?, 8);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Encode` for what is neither a struct nor a map.
+    pub fn keywords<K: Serialize + ?Sized>(&self, keywords: &K) -> Result<Self> {
+        let text = codec::encode_plain(&self.function, keywords)?;
+        if text.first() != Some(&b'{') {
+            return Err(self.misfit("keyword arguments are a struct or a map"));
+        }
+        Ok(Self { keywords: Some(text), ..self.clone() })
     }
 
     /// Calls one provider. Exactly one executes the call where there are providers of ours; where
@@ -87,7 +140,7 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     pub async fn call(&self, arguments: A) -> Result<R> {
         let arguments = self.encode(&arguments)?;
         let reply = self.caller.call(&self.function, arguments, self.options).await?;
-        self.open(reply)
+        open(&self.function, reply)
     }
 
     /// Calls every provider; returns when all that are alive have answered, or at the timeout.
@@ -97,47 +150,129 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     /// # Errors
     /// [`ErrorKind::NoSuchRemote`] if there is none, and those of the connection.
     pub async fn call_all(&self, arguments: A) -> Result<Vec<StubReply<R>>> {
-        let arguments = self.encode(&arguments)?;
-        let all = self.caller.call_all(&self.function, arguments, self.options).await?;
-        let answered = all
-            .replies
-            .into_iter()
-            .map(|reply| StubReply { provider: reply.provider, result: self.open(reply) });
-        let missing = all.missing.iter().map(|missing| {
-            let (kind, why) = match missing.lost {
-                true => (ErrorKind::ProviderLost, "died or fell silent during the call"),
-                false => (ErrorKind::Timeout, "did not answer in time"),
-            };
-            let who = missing.provider.map_or_else(|| "a provider".to_owned(), |id| id.to_string());
-            let error = Error::new(kind, "call", &*self.function, format!("{who} {why}"));
-            StubReply { provider: missing.provider, result: Err(error) }
-        });
-        Ok(answered.chain(missing).collect())
+        let mut gathering = self.gather(&arguments).await?;
+        let mut replies = Vec::new();
+        while let Some(gathered) = gathering.next().await {
+            replies.push(reply(&self.function, gathered?));
+        }
+        Ok(replies)
+    }
+
+    /// Calls every provider and gives each answer when it comes; in the end those who are missing.
+    ///
+    /// Returns when the call is on its way. Dropping the answers cancels it where it still runs.
+    ///
+    /// ```
+    /// use futures_util::StreamExt;
+    /// # use pymq::Bus;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// # let _one = bus.expose_fn("stock", |(): ()| async { Ok::<_, String>(3) }).await?;
+    /// # let _two = bus.expose_fn("stock", |(): ()| async { Ok::<_, String>(4) }).await?;
+    /// let mut replies = bus.stub::<(), u32>("stock").call_all_stream(()).await?;
+    /// let mut stock = 0;
+    /// while let Some(reply) = replies.next().await {
+    ///     stock += reply.result?;
+    /// }
+    /// assert_eq!(stock, 7);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`call_all`](Self::call_all); a connection that is lost later is the last of the answers.
+    pub async fn call_all_stream(&self, arguments: A) -> Result<Replies<R>> {
+        let gathering = self.gather(&arguments).await?;
+        let next = |mut gathering: Gathering| async move {
+            gathering.next().await.map(|gathered| (gathered, gathering))
+        };
+        let gathered = Box::pin(unfold(gathering, next).fuse());
+        Ok(Replies { gathered, function: Arc::clone(&self.function), results: PhantomData })
+    }
+
+    async fn gather(&self, arguments: &A) -> Result<Gathering> {
+        let arguments = self.encode(arguments)?;
+        self.caller.call_all(&self.function, arguments, self.options).await
     }
 
     fn encode(&self, arguments: &A) -> Result<Arguments> {
         let text = codec::encode_plain(&self.function, arguments)?;
-        match text.first() {
-            Some(b'[') => Ok(Arguments::positional(text)),
-            Some(b'{') => {
-                Ok(Arguments { positional: Bytes::from_static(b"[]"), keywords: text, types: None })
+        let none = Bytes::from_static(b"[]");
+        let (positional, keywords) = match (text.first(), &self.keywords) {
+            (Some(b'['), keywords) => (text, keywords.clone()),
+            (Some(b'n'), keywords) => (none, keywords.clone()),
+            (Some(b'{'), None) => (none, Some(text)),
+            (Some(b'{'), Some(_)) => {
+                return Err(self.misfit("keyword arguments are given twice: call with a tuple"));
             }
-            Some(b'n') => Ok(Arguments::none()),
-            _ => Err(Error::new(
-                ErrorKind::Encode,
-                "call",
-                &*self.function,
-                "arguments are a tuple or a struct; write (x,) for a single one",
-            )),
-        }
+            _ => {
+                let why = "arguments are a tuple or a struct; write (x,) for a single one";
+                return Err(self.misfit(why));
+            }
+        };
+        let keywords = keywords.unwrap_or_else(|| Bytes::from_static(b"{}"));
+        Ok(Arguments { positional, keywords, types: None })
     }
 
-    fn open(&self, reply: Reply) -> Result<R> {
-        let Reply { outcome, provider } = reply;
-        if outcome.failed {
-            let error = outcome.remote_error(provider.map(|id| id.to_string()));
-            return Err(Error::from_remote(&*self.function, error));
+    fn misfit(&self, why: &'static str) -> Error {
+        Error::new(ErrorKind::Encode, "call", &*self.function, why)
+    }
+}
+
+/// The answers to a call to everyone, as they come; then those who are missing. Dropping it cancels
+/// the call where it still runs.
+pub struct Replies<R> {
+    gathered: Pin<Box<dyn Stream<Item = Result<Gathered>> + Send>>,
+    function: Arc<str>,
+    results: PhantomData<fn() -> R>,
+}
+
+impl<R: DeserializeOwned> Replies<R> {
+    /// The next answer; `None` when there are no more. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<StubReply<R>> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+}
+
+impl<R: DeserializeOwned> Stream for Replies<R> {
+    type Item = StubReply<R>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let gathered = ready!(self.gathered.as_mut().poll_next(context));
+        Poll::Ready(gathered.map(|gathered| match gathered {
+            Ok(gathered) => reply(&self.function, gathered),
+            Err(error) => StubReply { provider: None, result: Err(error) },
+        }))
+    }
+}
+
+impl<R> fmt::Debug for Replies<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Replies").field(&self.function).finish()
+    }
+}
+
+fn open<R: DeserializeOwned>(function: &str, reply: Reply) -> Result<R> {
+    let Reply { outcome, provider } = reply;
+    if outcome.failed {
+        let error = outcome.remote_error(provider.map(|id| id.to_string()));
+        return Err(Error::from_remote(function, error));
+    }
+    codec::decode_plain(function, &outcome.value)
+}
+
+fn reply<R: DeserializeOwned>(function: &str, gathered: Gathered) -> StubReply<R> {
+    match gathered {
+        Gathered::Reply(reply) => {
+            StubReply { provider: reply.provider, result: open(function, reply) }
         }
-        codec::decode_plain(&self.function, &outcome.value)
+        Gathered::Missing(Missing { provider, lost }) => {
+            let (kind, why) = match lost {
+                true => (ErrorKind::ProviderLost, "died or fell silent during the call"),
+                false => (ErrorKind::Timeout, "did not answer in time"),
+            };
+            let who = provider.map_or_else(|| "a provider".to_owned(), |id| id.to_string());
+            let error = Error::new(kind, "call", function, format!("{who} {why}"));
+            StubReply { provider, result: Err(error) }
+        }
     }
 }

@@ -250,6 +250,11 @@ impl<T: Weigh> Receiver<T> {
         }
     }
 
+    /// A writers' end of the same mailbox, by which it can be ended from elsewhere.
+    pub fn sender(&self) -> Sender<T> {
+        Sender(Arc::clone(&self.0))
+    }
+
     /// Ends the mailbox from this side: nothing more is accepted, what is in it can still be read.
     pub fn close(&mut self) {
         let mut state = lock(&self.0);
@@ -263,7 +268,7 @@ impl<T: Weigh> Receiver<T> {
 
     /// Waits on the calling thread; the outer `None` says that the deadline passed.
     pub fn recv_blocking(&mut self, deadline: Option<Instant>) -> Option<Option<Arrival<T>>> {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let waker = unparking_waker();
         let mut context = Context::from_waker(&waker);
         loop {
             if let Poll::Ready(arrival) = self.poll_recv(&mut context) {
@@ -293,6 +298,11 @@ impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").field("waiting", &lock(&self.0).queue.len()).finish()
     }
+}
+
+/// A waker for a future that the calling thread itself polls, parking in between.
+pub(crate) fn unparking_waker() -> Waker {
+    Waker::from(Arc::new(Unpark(std::thread::current())))
 }
 
 struct Unpark(std::thread::Thread);

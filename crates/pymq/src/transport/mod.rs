@@ -30,8 +30,12 @@ mod mailbox;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod settings;
 
+#[cfg(feature = "blocking")]
+pub(crate) use mailbox::unparking_waker;
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Stamp, Weigh, mailbox};
+pub use settings::{Heartbeat, Settings};
 
 /// The answer of an operation: ready at once, or a boxed future.
 ///
@@ -428,14 +432,25 @@ pub struct QueueStats {
 /// Opens the transport that `url` names by its scheme.
 ///
 /// # Errors
-/// `Config` for an unknown scheme or a malformed address, `Unsupported` for a transport that was
-/// not compiled in, and what the transport itself says.
+/// As [`connect_with`].
 pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
+    connect_with(url, Settings::default()).await
+}
+
+/// Opens the transport that `url` names by its scheme, with more to say.
+///
+/// # Errors
+/// `Config` for an unknown scheme or a malformed address, `Unsupported` for a transport that was
+/// not compiled in and for a setting that it cannot honour, and what the transport itself says.
+pub async fn connect_with(url: &str, settings: Settings) -> Result<Arc<dyn Transport>> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
-        Some("memory") => Ok(Arc::new(memory::Memory::connect(url)?)),
+        Some("memory") => Ok(Arc::new(memory::Memory::connect_with(url, settings)?)),
         #[cfg(feature = "redis")]
-        Some("redis" | "rediss" | "redis+unix") => Ok(Arc::new(redis::Redis::connect(url).await?)),
+        Some("redis" | "rediss" | "redis+unix") => {
+            let options = redis::RedisOptions::from_url(url)?.with_settings(settings)?;
+            Ok(Arc::new(redis::Redis::with_options(options).await?))
+        }
         #[cfg(not(feature = "redis"))]
         Some("redis" | "rediss" | "redis+unix") => Err(Error::new(
             crate::ErrorKind::Unsupported,

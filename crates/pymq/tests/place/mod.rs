@@ -37,14 +37,18 @@ impl Place {
         Self::Redis(server::RedisServer::start())
     }
 
-    /// A new connection.
-    pub async fn bus(&self) -> Bus {
-        let url = match self {
+    /// Its address.
+    pub fn url(&self) -> String {
+        match self {
             Self::Memory(url) => url.clone(),
             #[cfg(feature = "redis")]
             Self::Redis(server) => server.url(),
-        };
-        Bus::connect(&url).await.expect("the broker is there")
+        }
+    }
+
+    /// A new connection.
+    pub async fn bus(&self) -> Bus {
+        Bus::connect(&self.url()).await.expect("the broker is there")
     }
 
     /// Several connections.

@@ -14,7 +14,7 @@ use super::{Broker, ConnectionId, Memory};
 use crate::error::Result;
 use crate::name::{literal_prefix, matches};
 use crate::transport::{
-    Answer, Events, Filter, Guard, Limit, Message, Sender, Subscription, answer, mailbox,
+    Answer, Events, Filter, Guard, Message, Sender, Subscription, answer, mailbox,
 };
 
 /// How many ways are kept; when there are more, all are forgotten and found again.
@@ -65,7 +65,7 @@ fn first(topics: &[String]) -> &str {
 
 impl Memory {
     fn subscribe_now(&self, filters: &[Filter]) -> Result<Subscription> {
-        let (sender, messages) = mailbox(Limit::default());
+        let (sender, messages) = mailbox(self.mailbox);
         let mut state = self.broker.events.write();
         self.check_open("subscribe", filters.first().map_or("", Filter::name))?;
         let key = state.subscribe(self.id, filters, sender);

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::{Answer, Capabilities, Transport, answer};
+use super::{Answer, Capabilities, Limit, Settings, Transport, answer};
 use crate::error::{Error, Result};
 use crate::name::shortened;
 
@@ -33,6 +33,7 @@ type Named = HashMap<(u32, String), Weak<Broker>>;
 pub struct Memory {
     broker: Arc<Broker>,
     id: ConnectionId,
+    mailbox: Limit,
     closed: AtomicBool,
 }
 
@@ -55,6 +56,16 @@ impl Memory {
     /// # Errors
     /// `Config` for another scheme, and for a path or options, which mean nothing here.
     pub fn connect(url: &str) -> Result<Self> {
+        Self::connect_with(url, Settings::default())
+    }
+
+    /// Connects as [`connect`](Self::connect) does, with more to say: how much a mailbox holds.
+    ///
+    /// # Errors
+    /// `Unsupported` for any other setting, and as of [`connect`](Self::connect).
+    pub fn connect_with(url: &str, mut settings: Settings) -> Result<Self> {
+        let mailbox = settings.mailbox.take().unwrap_or_default();
+        settings.refuse_rest("memory://")?;
         let name = url.strip_prefix("memory://").ok_or_else(|| {
             Error::config(shortened(url), "not a memory address; use memory:// or memory://NAME")
         })?;
@@ -64,7 +75,7 @@ impl Memory {
         }
         let broker = if name.is_empty() { Arc::default() } else { named(name) };
         let id = ConnectionId(broker.connections.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { broker, id, closed: AtomicBool::new(false) })
+        Ok(Self { broker, id, mailbox, closed: AtomicBool::new(false) })
     }
 
     /// Fails once this connection is closed. [`end`](Self::end) sets the flag before it takes any

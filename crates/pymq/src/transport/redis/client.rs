@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
@@ -26,12 +25,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::end::End;
 use super::options::{RedisEndpoint, RedisOptions, without_password};
 use crate::error::{Error, ErrorKind, Result};
+use crate::transport::Heartbeat;
 
-/// How often an idle or busy wire is asked whether it still lives.
-const PULSE: Duration = Duration::from_secs(5);
-/// After how long without a sign of life a wire is given up. A blocking command may take 5 s of
-/// it; a harmless stall of the server should not cut subscribers off, so it is not less.
-const SILENCE: Duration = Duration::from_secs(10);
 /// Commands that may wait for the driver at once; each of its rounds writes all that are there.
 const PIPELINE: usize = 4096;
 
@@ -270,7 +265,8 @@ impl Wire {
             drop(ending);
         })
         .abort_handle();
-        let pulse = tokio::spawn(pulse(connection.clone(), driver.clone(), heard)).abort_handle();
+        let pulse = pulse(connection.clone(), driver.clone(), heard, options.heartbeat);
+        let pulse = tokio::spawn(pulse).abort_handle();
         let mut wire = Life { connection, driver, pulse, end, id: None };
         wire.id = greet(&wire.connection, options, role).await?;
         Ok(Self(Arc::new(wire)))
@@ -391,16 +387,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Listened<S> {
     }
 }
 
-/// Asks for a sign of life every five seconds, and ends a driver that gives none for ten.
-async fn pulse(mut connection: MultiplexedConnection, driver: AbortHandle, heard: Arc<AtomicBool>) {
+/// Asks for a sign of life from time to time, and ends a driver that gives none for too long.
+async fn pulse(
+    mut connection: MultiplexedConnection,
+    driver: AbortHandle,
+    heard: Arc<AtomicBool>,
+    heartbeat: Heartbeat,
+) {
     let ping = redis::cmd("PING");
     loop {
-        sleep(PULSE).await;
+        sleep(heartbeat.period).await;
         heard.store(false, Ordering::Relaxed);
         let asked = Instant::now();
         let mut answer = std::pin::pin!(connection.send_packed_command(&ping));
         loop {
-            match timeout(SILENCE, &mut answer).await {
+            match timeout(heartbeat.limit, &mut answer).await {
                 Ok(Ok(_)) => break,
                 Ok(Err(_)) => return,
                 Err(_) if heard.swap(false, Ordering::Relaxed) => {}

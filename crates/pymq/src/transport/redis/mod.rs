@@ -68,7 +68,9 @@ impl Redis {
     /// # Errors
     /// As of [`connect`](Self::connect).
     pub async fn with_options(options: RedisOptions) -> Result<Self> {
+        options.check()?;
         let runtime = Handle::current();
+        let mailbox = options.mailbox;
         let patience = options.reconnect_wait;
         let dialer = Arc::new(Dialer::new(options));
         let first = dialer.dial_once("commands").await?;
@@ -81,6 +83,7 @@ impl Redis {
             readers: RwLock::default(),
             identity: Uuid::new_v4().simple().to_string(),
             runtime,
+            mailbox,
             stage,
         };
         Ok(Self { core: Arc::new(core) })
@@ -114,6 +117,8 @@ struct Core {
     /// Who we are, in the names of leases.
     identity: String,
     runtime: Handle,
+    /// How much a subscription's mailbox holds.
+    mailbox: Limit,
     stage: watch::Sender<Stage>,
 }
 
@@ -234,7 +239,7 @@ impl Events for Redis {
                 Filter::Topic(topic) => Name::Topic(topic.as_str().into()),
                 Filter::Pattern(pattern) => Name::Pattern(pattern.as_str().into()),
             });
-            let (sender, receiver) = mailbox(Limit::default());
+            let (sender, receiver) = mailbox(self.core.mailbox);
             let target = Target::Events(sender);
             let membership = self.core.pubsub.join(purpose, names.collect(), target).await?;
             Ok(Subscription::new(receiver, Box::new(membership)))

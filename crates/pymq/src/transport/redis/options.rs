@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::client;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::transport::{Heartbeat, Limit, Settings};
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +48,15 @@ pub struct RedisOptions {
     /// How long an operation waits for a lost connection to come back before it fails with
     /// `Connection`; 10 s unless told.
     pub reconnect_wait: Duration,
+    /// How a dead connection is noticed. The limit is no less than 6 s: a command that waits for an
+    /// item may take 5 s of it.
+    pub heartbeat: Heartbeat,
+    /// How much a subscriber may lag before it loses the oldest events.
+    pub mailbox: Limit,
 }
+
+/// The least [`Heartbeat::limit`], see [`RedisOptions::heartbeat`].
+const LEAST_LIMIT: Duration = Duration::from_secs(6);
 
 impl RedisOptions {
     /// The usual options for a server at `endpoint`.
@@ -60,6 +69,8 @@ impl RedisOptions {
             client_name: None,
             connect_timeout: Duration::from_secs(5),
             reconnect_wait: Duration::from_secs(10),
+            heartbeat: Heartbeat::default(),
+            mailbox: Limit::default(),
         }
     }
 
@@ -70,6 +81,47 @@ impl RedisOptions {
     /// `Config` when the address cannot be read; it is quoted without its password.
     pub fn from_url(url: &str) -> Result<Self> {
         client::read_url(url)
+    }
+
+    /// The same with what a program says beside the address.
+    ///
+    /// # Errors
+    /// `Config` for what the address says already, `Unsupported` for what means nothing here.
+    pub fn with_settings(mut self, mut settings: Settings) -> Result<Self> {
+        let server = self.endpoint.to_string();
+        let said = |setting| {
+            let why = format!("the address says {setting:?} already; say it once");
+            Error::config(server.as_str(), why)
+        };
+        match (&self.username, settings.username.take()) {
+            (Some(_), Some(_)) => return Err(said("username")),
+            (None, username) => self.username = username,
+            (Some(_), None) => {}
+        }
+        match (&self.password, settings.password.take()) {
+            (Some(_), Some(_)) => return Err(said("password")),
+            (None, password) => self.password = password,
+            (Some(_), None) => {}
+        }
+        self.client_name = settings.client_name.take().or(self.client_name);
+        self.connect_timeout = settings.connect_timeout.take().unwrap_or(self.connect_timeout);
+        self.reconnect_wait = settings.reconnect_wait.take().unwrap_or(self.reconnect_wait);
+        self.heartbeat = settings.heartbeat.take().unwrap_or(self.heartbeat);
+        self.mailbox = settings.mailbox.take().unwrap_or(self.mailbox);
+        settings.refuse_rest(&server)?;
+        Ok(self)
+    }
+
+    /// # Errors
+    /// `Config` for an option that would cut living connections.
+    pub(super) fn check(&self) -> Result<()> {
+        let Heartbeat { period, limit } = self.heartbeat;
+        if period.is_zero() || limit < LEAST_LIMIT {
+            let why = "a heartbeat needs a period above zero and a limit of 6 s or more, since a \
+                       waiting command is silent for 5 s";
+            return Err(Error::config(self.endpoint.to_string(), why));
+        }
+        Ok(())
     }
 }
 
@@ -83,6 +135,8 @@ impl fmt::Debug for RedisOptions {
             .field("client_name", &self.client_name)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect_wait", &self.reconnect_wait)
+            .field("heartbeat", &self.heartbeat)
+            .field("mailbox", &self.mailbox)
             .finish()
     }
 }

@@ -1,0 +1,112 @@
+//! What takes in from outside until the bus drains: subscriptions and exposed functions.
+//!
+//! The one invariant: what is registered here is stopped once, by its holder, by the drain or by
+//! being dropped, and nothing is registered once the drain has begun. How each is stopped is its
+//! own business.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_core::future::BoxFuture;
+use futures_util::future::join_all;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How an intake is stopped; dropped uncalled, it stops without anybody waiting.
+pub(crate) type Stop = Box<dyn FnOnce() -> BoxFuture<'static, Result<()>> + Send>;
+
+/// All intakes of a bus.
+#[derive(Default)]
+pub(crate) struct Intakes(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    open: BTreeMap<u64, Stop>,
+    next: u64,
+    draining: bool,
+}
+
+impl Intakes {
+    /// Registers an intake.
+    ///
+    /// # Errors
+    /// `Closed` when the bus drains; then `stop` is dropped.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        operation: &'static str,
+        object: &str,
+        stop: Stop,
+    ) -> Result<Intake> {
+        let mut state = self.lock();
+        if state.draining {
+            // Not under the lock: what `stop` owns runs code when it is dropped.
+            drop(state);
+            drop(stop);
+            let why = "the bus is draining and takes nothing new; connect a new one";
+            return Err(Error::new(ErrorKind::Closed, operation, object, why));
+        }
+        let id = state.next;
+        state.next += 1;
+        state.open.insert(id, stop);
+        drop(state);
+        Ok(Intake { id, intakes: Arc::clone(self) })
+    }
+
+    /// Stops all of them at once, and waits until they have.
+    pub(crate) async fn drain(&self) {
+        let open = {
+            let mut state = self.lock();
+            state.draining = true;
+            std::mem::take(&mut state.open)
+        };
+        for stopped in join_all(open.into_values().map(|stop| stop())).await {
+            if let Err(error) = stopped {
+                tracing::debug!(%error, "the broker was not told of an end");
+            }
+        }
+    }
+
+    fn take(&self, id: u64) -> Option<Stop> {
+        self.lock().open.remove(&id)
+    }
+
+    /// Nothing of anybody else's runs under the lock, so a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Intakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intakes").field("open", &self.lock().open.len()).finish()
+    }
+}
+
+/// One intake; dropping it stops it, on any thread.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    id: u64,
+    intakes: Arc<Intakes>,
+}
+
+impl Intake {
+    /// Stops it and waits until it has, unless a drain does already.
+    ///
+    /// # Errors
+    /// When the broker could not be told; it is stopped all the same.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        let stop = self.intakes.take(self.id);
+        match stop {
+            Some(stop) => stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        let stop = self.intakes.take(self.id);
+        drop(stop);
+    }
+}

@@ -1,0 +1,34 @@
+//! What one bus refuses to send.
+//!
+//! The one invariant: a message that is too large is an error of its sender, never of its readers.
+//! What may be read is a constant of the wire.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::name;
+use crate::wire::LARGEST_MESSAGE;
+
+/// The limits of one bus, see [`BusBuilder`](crate::BusBuilder).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of an event, an item or a call's arguments.
+    pub(crate) largest_message: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { largest_message: LARGEST_MESSAGE }
+    }
+}
+
+impl Limits {
+    /// # Errors
+    /// `Encode` for a message of more bytes than may be sent.
+    pub(crate) fn check(self, operation: &'static str, object: &str, bytes: usize) -> Result<()> {
+        if bytes <= self.largest_message {
+            return Ok(());
+        }
+        let largest = self.largest_message;
+        let why = format!("{bytes} bytes; at most {largest} travel in one message, send less");
+        Err(Error::new(ErrorKind::Encode, operation, name::shortened(object), why))
+    }
+}

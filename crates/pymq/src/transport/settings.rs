@@ -1,0 +1,122 @@
+//! What a program says about a connection beside its address.
+//!
+//! The one invariant: a transport takes each setting that is given, or
+//! [`refuse_rest`](Settings::refuse_rest) refuses it by name, so that none is silently ignored. It
+//! only describes, and nothing printed of it shows a password.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Limit;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What [`connect_with`](super::connect_with) is told beside the address; `None` is the usual.
+///
+/// A transport takes out what it honours and calls [`refuse_rest`](Self::refuse_rest) on what is
+/// left; so a setting that is added later is refused where nobody has thought of it.
+#[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The user to log in as.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+    /// The name by which the broker's own tools show our connections.
+    pub client_name: Option<String>,
+    /// How long one attempt to connect may take.
+    pub connect_timeout: Option<Duration>,
+    /// How long an operation waits for a lost connection to come back before it fails with
+    /// `Connection`.
+    pub reconnect_wait: Option<Duration>,
+    /// How a dead connection is noticed.
+    pub heartbeat: Option<Heartbeat>,
+    /// How much a subscriber may lag before it loses the oldest events.
+    pub mailbox: Option<Limit>,
+}
+
+/// How a dead connection is noticed: by a question that gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// How often the broker is asked for a sign of life.
+    pub period: Duration,
+    /// For how long it may give none before the connection is given up and made anew.
+    pub limit: Duration,
+}
+
+impl Default for Heartbeat {
+    /// Asked every 5 s, given up after 10 s: a harmless stall of a server should not cut
+    /// subscribers off.
+    fn default() -> Self {
+        Self { period: Duration::from_secs(5), limit: Duration::from_secs(10) }
+    }
+}
+
+impl Settings {
+    /// Refuses whatever was given and not taken.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming the first such setting and `transport`.
+    pub fn refuse_rest(self, transport: &str) -> Result<()> {
+        // All fields by name: one that is added does not compile until it is listed here.
+        let Self {
+            username,
+            password,
+            client_name,
+            connect_timeout,
+            reconnect_wait,
+            heartbeat,
+            mailbox,
+        } = self;
+        let left = [
+            ("username", username.is_some()),
+            ("password", password.is_some()),
+            ("client_name", client_name.is_some()),
+            ("connect_timeout", connect_timeout.is_some()),
+            ("reconnect_wait", reconnect_wait.is_some()),
+            ("heartbeat", heartbeat.is_some()),
+            ("mailbox", mailbox.is_some()),
+        ];
+        match left.into_iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((setting, _)) => {
+                let why = format!("{setting:?} means nothing on this transport; leave it out");
+                Err(Error::new(ErrorKind::Unsupported, "connect", transport, why))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("client_name", &self.client_name)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("reconnect_wait", &self.reconnect_wait)
+            .field("heartbeat", &self.heartbeat)
+            .field("mailbox", &self.mailbox)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_took_is_refused_by_its_name() {
+        assert!(Settings::default().refuse_rest("memory://").is_ok());
+        let settings = Settings { client_name: Some("me".into()), ..Settings::default() };
+        let error = settings.refuse_rest("memory://").expect_err("nobody took it");
+        assert_eq!((error.kind(), error.object()), (ErrorKind::Unsupported, "memory://"));
+        assert!(error.message().contains("\"client_name\""), "{error}");
+    }
+
+    #[test]
+    fn the_password_is_never_shown() {
+        let settings = Settings { password: Some("secret".into()), ..Settings::default() };
+        let error = settings.clone().refuse_rest("memory://").expect_err("nobody took it");
+        assert!(!format!("{settings:?} {error} {error:?}").contains("secret"));
+    }
+}

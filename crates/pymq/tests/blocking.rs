@@ -1,0 +1,220 @@
+//! The blocking shell as programs without a runtime use it, in memory and over Redis.
+
+use std::collections::HashMap;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use place::Place;
+use pymq::blocking::{self, Bus};
+use pymq::{ErrorKind, Event, Filter};
+use serde::{Deserialize, Serialize};
+
+mod place;
+
+/// Runs each journey, a `fn(&Place)`, in memory and over Redis, failing one that hangs.
+macro_rules! everywhere_blocking {
+    ($($journey:ident),* $(,)?) => {
+        mod memory {
+            $(#[test]
+            fn $journey() {
+                super::guarded(super::Place::memory(), super::$journey);
+            })*
+        }
+
+        #[cfg(feature = "redis")]
+        mod redis {
+            $(#[test]
+            fn $journey() {
+                super::guarded(super::Place::redis(), super::$journey);
+            })*
+        }
+    };
+}
+
+everywhere_blocking!(
+    events_are_iterators,
+    a_wait_for_an_event_ends_at_its_timeout,
+    a_call_runs_on_a_thread_of_the_pool_that_may_wait,
+    a_panic_is_an_answer,
+    all_answers_are_an_iterator,
+    a_drained_bus_ends_its_iterators,
+    a_bus_is_used_from_many_threads,
+    everything_may_be_dropped_in_any_order,
+);
+
+fn guarded(place: Place, journey: fn(&Place)) {
+    let (done, over) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        journey(&place);
+        let _ = done.send(());
+    });
+    if over.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {
+        panic!("the journey hangs");
+    }
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn buses<const N: usize>(place: &Place) -> [Bus; N] {
+    [(); N].map(|()| Bus::connect(&place.url()).expect("the broker is there"))
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Placed {
+    id: u64,
+}
+
+impl Event for Placed {
+    const TOPIC: &'static str = "shop.Placed";
+}
+
+fn events_are_iterators(place: &Place) {
+    let [publisher, listener] = buses(place);
+    let mut placed = listener.subscribe::<Placed>().expect("subscribed");
+    let all = [Filter::Pattern("shop.*".to_owned())];
+    let mut all = listener.subscribe_to::<Placed>(&all).expect("subscribed");
+    let mut same = listener.pattern::<Placed>("*.Placed").expect("subscribed");
+    for id in 0..3 {
+        publisher.publish(&Placed { id }).expect("published");
+    }
+    let ids: Vec<_> = placed.by_ref().take(3).map(|event| event.expect("an event").id).collect();
+    assert_eq!(ids, [0, 1, 2]);
+    for stream in [&mut all, &mut same] {
+        let (topic, event) = stream.next().expect("open").expect("an event");
+        assert_eq!((topic.as_str(), event), ("shop.Placed", Placed { id: 0 }));
+    }
+}
+
+fn a_wait_for_an_event_ends_at_its_timeout(place: &Place) {
+    let [bus] = buses(place);
+    let topic = bus.topic::<u32>("t");
+    let mut events = topic.subscribe().expect("subscribed");
+    let error = events.next_within(Duration::from_millis(20)).expect_err("nothing came");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    topic.publish(&1).expect("published");
+    let event = events.next_within(Duration::from_secs(60)).expect("in time").expect("open");
+    assert_eq!(event.expect("an event"), 1);
+}
+
+fn a_call_runs_on_a_thread_of_the_pool_that_may_wait(place: &Place) {
+    let [caller, provider] = buses(place);
+    let (sender, received) = mpsc::sync_channel::<i64>(0);
+    let received = std::sync::Mutex::new(received);
+    // The first call waits for the second, which could not run if either held the bus's thread up.
+    let meet = move |(n,): (i64,)| match n {
+        0 => received.lock().map_err(|_| "poisoned")?.recv().map_err(|_| "nobody came"),
+        n => sender.send(n).map(|()| 0).map_err(|_| "nobody waits"),
+    };
+    let service = provider.expose_fn("meet", meet).expect("exposed");
+    let stub = caller.stub::<(i64,), i64>("meet");
+    let first = std::thread::spawn({
+        let stub = stub.clone();
+        move || stub.call((0,))
+    });
+    assert_eq!(stub.timeout(Duration::from_secs(60)).call((7,)).expect("answered"), 0);
+    assert_eq!(first.join().expect("no panic").expect("answered"), 7);
+    assert_eq!(service.functions().collect::<Vec<_>>(), ["meet"]);
+    service.drain();
+    let error = stub.call((7,)).expect_err("it is gone");
+    assert_eq!(error.kind(), ErrorKind::NoSuchRemote);
+}
+
+fn a_panic_is_an_answer(place: &Place) {
+    let [bus] = buses(place);
+    let fail = |(fail,): (bool,)| {
+        assert!(!fail, "as asked");
+        Ok::<_, String>(1)
+    };
+    let _service = bus.expose_fn("f", fail).expect("exposed");
+    let stub = bus.stub::<(bool,), i64>("f");
+    let error = stub.call((true,)).expect_err("it panics");
+    assert_eq!(error.remote().expect("its words").type_name, "Panic");
+    assert_eq!(stub.call((false,)).expect("served"), 1);
+}
+
+fn all_answers_are_an_iterator(place: &Place) {
+    let [caller, one, two] = buses(place);
+    let offer = |price: i64| {
+        pymq::rpc::Function::new("offer", &["count"], move |arguments| {
+            let count: Option<i64> = arguments.take()?;
+            Ok(async move { Ok::<_, String>(price * count.unwrap_or(1)) })
+        })
+    };
+    let _one = one.expose(offer(3)).expect("exposed");
+    let _two = two.expose(offer(4)).expect("exposed");
+    let twice = caller.stub::<(), i64>("offer").keywords(&HashMap::from([("count", 2)]));
+    let twice = twice.expect("a map").options(pymq::rpc::CallOptions::default());
+    let prices = |replies: &mut dyn Iterator<Item = pymq::StubReply<i64>>| {
+        let mut prices: Vec<_> = replies.map(|reply| reply.result.expect("a price")).collect();
+        prices.sort();
+        prices
+    };
+    let mut replies = twice.call_all_iter(()).expect("both are there");
+    assert_eq!(prices(&mut replies), [6, 8]);
+    let replies = twice.call_all(()).expect("both are there");
+    assert_eq!(prices(&mut replies.into_iter()), [6, 8]);
+}
+
+fn a_drained_bus_ends_its_iterators(place: &Place) {
+    let [bus] = buses(place);
+    let events = bus.subscribe::<Placed>().expect("subscribed");
+    bus.drain().expect("drained");
+    assert_eq!(events.count(), 0);
+    let error = bus.publish(&Placed { id: 1 }).expect_err("closed");
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    bus.close().expect("closing again does nothing");
+}
+
+fn a_bus_is_used_from_many_threads(place: &Place) {
+    let [bus] = buses(place);
+    let double = |(n,): (u64,)| Ok::<_, String>(n * 2);
+    let _service = bus.expose_fn("double", double).expect("exposed");
+    std::thread::scope(|threads| {
+        for n in 0..8 {
+            let stub = bus.stub::<(u64,), u64>("double");
+            threads.spawn(move || assert_eq!(stub.call((n,)).expect("answered"), n * 2));
+        }
+    });
+}
+
+fn everything_may_be_dropped_in_any_order(place: &Place) {
+    let [bus] = buses(place);
+    let kept = bus.clone();
+    let echo = move |(n,): (u64,)| kept.topic("echo").publish(&n);
+    let service = bus.expose_fn("echo", echo).expect("exposed");
+    let mut events = bus.topic::<u64>("echo").subscribe().expect("subscribed");
+    let stub = bus.stub::<(u64,), Option<usize>>("echo");
+    drop(bus);
+    stub.call((3,)).expect("the bus lives with its handles");
+    assert_eq!(events.next().expect("open").expect("an event"), 3);
+    drop((service, stub));
+    drop(events);
+}
+
+#[test]
+fn an_address_that_cannot_be_used_is_an_error() {
+    let error = Bus::connect("carrier-pigeon://loft").expect_err("no such transport");
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[test]
+fn an_async_function_that_waits_on_the_buss_own_thread_is_answered_with_a_panic() {
+    let bus = Bus::connect("memory://").expect("connected");
+    let inner = bus.clone();
+    let function = pymq::rpc::Function::of_one_value("f", move |(): ()| {
+        let inner = inner.clone();
+        async move { inner.topic("t").publish(&1) }
+    });
+    let _service = bus.expose(function).expect("exposed");
+    let error = bus.stub::<(), Option<usize>>("f").call(()).expect_err("it would hang");
+    assert_eq!(error.remote().expect("its words").type_name, "Panic");
+}
+
+#[tokio::test]
+async fn inside_of_async_code_it_waits_and_does_not_panic() {
+    let bus = Bus::connect("memory://").expect("connected");
+    let service = bus.expose(blocking::function("f", |(): ()| Ok::<_, String>(1)));
+    let _service = service.expect("exposed");
+    assert_eq!(bus.stub::<(), i64>("f").call(()).expect("answered"), 1);
+}
