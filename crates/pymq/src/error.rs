@@ -95,6 +95,7 @@ impl ErrorKind {
 
 /// How a remote function failed, as its provider told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RemoteError {
     /// The error's type as its own side names it, e.g. `ValueError`.
     pub type_name: String,

@@ -34,13 +34,14 @@
 //! assert_eq!(error.kind(), ErrorKind::Remote);
 //! assert!(error.to_string().contains("no ink here"));
 //!
-//! service.end().await; // what runs is finished first
+//! service.drain().await; // what runs is finished first
 //! let error = price.call(("tea", None)).await.unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::NoSuchRemote);
 //! # Ok(()) }
 //! ```
 //! The arguments of a stub are a tuple, bound by position, or a struct, bound by the names of its
-//! fields. Write `(x,)` for a single one.
+//! fields; [`keywords`](crate::Stub::keywords) brings both into one call. Write `(x,)` for a single
+//! one.
 //!
 //! # Several functions on shared state
 //! ```
@@ -78,7 +79,9 @@
 //! assert_eq!(counter.add(1).await?, 1);
 //! # Ok(()) }
 //! ```
-//! A closure does as well: [`Bus::expose_fn`](crate::Bus::expose_fn).
+//! A closure does as well: [`Bus::expose_fn`](crate::Bus::expose_fn). How many calls of a function
+//! may run at once is an [option](crate::ExposeOptions) of
+//! [`Bus::expose_with`](crate::Bus::expose_with).
 //!
 //! # Everybody answers
 //! ```
@@ -111,6 +114,7 @@
 //! ```
 //! It returns as soon as everyone alive has answered; with a
 //! [`timeout`](crate::Stub::timeout), then at the latest.
+//! [`call_all_stream`](crate::Stub::call_all_stream) gives each answer when it comes.
 //!
 //! # A provider in trouble
 //! An error of the function is an [`Error`](crate::Error) of kind

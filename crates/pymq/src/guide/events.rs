@@ -56,7 +56,8 @@
 //! while let Some(price) = prices.recv().await {
 //!     match price {
 //!         Ok(price) => seen.push(price),
-//!         Err(error) if error.kind() == ErrorKind::Lagged => { /* ask for the whole state again */ }
+//!         // Ask for the whole state again; `missed` says how many, where that is known.
+//!         Err(error) if error.kind() == ErrorKind::Lagged => eprintln!("{:?}", error.missed()),
 //!         Err(error) => {
 //!             eprintln!("{error}");
 //!             odd += 1;
@@ -69,7 +70,7 @@
 //! [`Events`](crate::Events) is a [`Stream`](futures_core::Stream) too, for the combinators of
 //! `futures` and `tokio-stream`.
 //!
-//! # Patterns
+//! # Several topics
 //! Globs as Redis has them: `*` any text, `?` one byte, `[a-z]` one of a set, `\` the next one
 //! literally. Each event comes with the topic it was published on.
 //!
@@ -87,5 +88,19 @@
 //! let mut next = async || rooms.recv().await.expect("the bus is open");
 //! assert_eq!(next().await?, ("house.attic.temperature".to_owned(), 31.into()));
 //! assert_eq!(next().await?, ("house.cellar.temperature".to_owned(), 12.into()));
+//! # Ok(()) }
+//! ```
+//! Names and patterns go together in one subscription, which begins in one step:
+//!
+//! ```
+//! use pymq::{Bus, Filter};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+//! let bus = Bus::connect("memory://").await?;
+//! let filters = [Filter::Topic("door".into()), Filter::Pattern("window.*".into())];
+//! let mut opened = bus.subscribe_to::<bool>(&filters).await?;
+//! bus.topic("window.attic").publish(&true).await?;
+//! let (topic, open) = opened.recv().await.expect("the bus is open")?;
+//! assert_eq!((topic.as_str(), open), ("window.attic", true));
 //! # Ok(()) }
 //! ```

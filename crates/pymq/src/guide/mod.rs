@@ -33,6 +33,10 @@
 //! bus.close().await?; // streams end, what waits fails with `Closed`, leases go back
 //! # Ok(()) }
 //! ```
+//! [`Bus::builder`](crate::Bus::builder) says what an address does not: a namespace, credentials, how
+//! a dead connection is noticed. [`Bus::drain`](crate::Bus::drain) closes in good order: calls that
+//! run are answered and streams read to their end first. A program without a runtime takes the
+//! feature `blocking`, which has the same bus with methods that wait.
 //!
 //! # Beginning
 //! ```toml
