@@ -156,15 +156,15 @@ async fn a_dropped_worker_gives_back_what_it_had_in_hand(place: &Place) {
 async fn a_worker_ends_when_its_queue_is_shut_down_and_empty(place: &Place) {
     let queue = queue(place).await;
     let (done, tried) = (Done::default(), Arc::new(AtomicUsize::new(0)));
+    let fail = Arc::new(Notify::new());
     let worker = {
-        let (done, tried) = (done.clone(), Arc::clone(&tried));
+        let (done, tried, fail) = (done.clone(), Arc::clone(&tried), Arc::clone(&fail));
         queue.work(8, move |number| {
-            // What fails once comes again, even after the shutdown.
             let fails = number == 5 && tried.fetch_add(1, Ordering::SeqCst) == 0;
-            let done = done.clone();
+            let (done, fail) = (done.clone(), Arc::clone(&fail));
             async move {
-                tokio::task::yield_now().await;
                 if fails {
+                    fail.notified().await;
                     return Err("not yet");
                 }
                 done.add(number);
@@ -175,6 +175,10 @@ async fn a_worker_ends_when_its_queue_is_shut_down_and_empty(place: &Place) {
     let worker = worker.expect("it began");
     queue.put_many(&(0..20).collect::<Vec<_>>()).await.expect("put");
     queue.shut_down().await.expect("shut down");
+    until(async || done.sorted().len() == 19).await;
+    // The worker is told so together with us; then something comes back after all.
+    assert_eq!(queue.get().await.expect_err("empty").kind(), ErrorKind::ShutDown);
+    fail.notify_one();
     worker.ended().await;
     worker.drain().await.expect("it ended well");
     assert_eq!(done.sorted(), (0..20).collect::<Vec<_>>());
