@@ -282,10 +282,11 @@ impl Bus {
     /// Ends everything in good order, then closes.
     ///
     /// Nothing new is taken: subscriptions end when what had arrived has been read; exposed
-    /// functions answer the calls that had arrived, and may use the bus for that; `subscribe` and
-    /// `expose` fail with `Closed`. When they have, the bus closes as [`close`](Self::close) does.
-    /// It waits as long as the functions take; dropping its future leaves the bus draining, and
-    /// `close` ends that at once. What was begun as bytes ([`provide`](Self::provide),
+    /// functions answer the calls that had arrived, and workers finish the items in hand, and may use
+    /// the bus for that; `subscribe`, `expose`, `get` and `claim` fail with `Closed`, those that wait
+    /// too. When they have, the bus closes as [`close`](Self::close) does. It waits as long as
+    /// functions and workers take; dropping its future leaves the bus draining, and `close` ends that
+    /// at once. What was begun as bytes ([`provide`](Self::provide),
     /// [`subscribe_bytes`](Self::subscribe_bytes)) is its holder's to end, before.
     ///
     /// ```
@@ -357,7 +358,9 @@ impl Bus {
 
     /// A queue of bytes.
     pub fn byte_queue(&self, name: &str) -> ByteQueue {
-        ByteQueue::new(Arc::clone(&self.0.transport), name, self.0.namespace.whole(name))
+        let Core { transport, intakes, limits, namespace, .. } = &*self.0;
+        let (transport, intakes) = (Arc::clone(transport), Arc::clone(intakes));
+        ByteQueue::new(transport, intakes, *limits, name, namespace.whole(name))
     }
 
     /// Exposes a function whose calls are taken one by one from the [`Provider`].

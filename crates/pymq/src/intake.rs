@@ -1,4 +1,4 @@
-//! What takes in from outside until the bus drains: subscriptions and exposed functions.
+//! What takes in from outside until the bus drains: subscriptions, exposed functions, workers, claims.
 //!
 //! The one invariant: what is registered here is stopped once, by its holder, by the drain or by
 //! being dropped, and nothing is registered once the drain has begun. How each is stopped is its
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_core::future::BoxFuture;
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,7 +19,11 @@ pub(crate) type Stop = Box<dyn FnOnce() -> BoxFuture<'static, Result<()>> + Send
 
 /// All intakes of a bus.
 #[derive(Default)]
-pub(crate) struct Intakes(Mutex<State>);
+pub(crate) struct Intakes {
+    state: Mutex<State>,
+    /// For those who wait; set when all who take in have been told to stop.
+    draining: watch::Sender<bool>,
+}
 
 #[derive(Default)]
 struct State {
@@ -43,8 +48,7 @@ impl Intakes {
             // Not under the lock: what `stop` owns runs code when it is dropped.
             drop(state);
             drop(stop);
-            let why = "the bus is draining and takes nothing new; connect a new one";
-            return Err(Error::new(ErrorKind::Closed, operation, object, why));
+            return Err(draining(operation, object));
         }
         let id = state.next;
         state.next += 1;
@@ -60,11 +64,40 @@ impl Intakes {
             state.draining = true;
             std::mem::take(&mut state.open)
         };
-        for stopped in join_all(open.into_values().map(|stop| stop())).await {
+        let stopping: Vec<_> = open.into_values().map(|stop| stop()).collect();
+        self.draining.send_replace(true);
+        for stopped in join_all(stopping).await {
             if let Err(error) = stopped {
                 tracing::debug!(%error, "the broker was not told of an end");
             }
         }
+    }
+
+    /// Takes something in, unless the bus drains or begins to.
+    ///
+    /// # Errors
+    /// `Closed` then; and those of `work`, which must be cancel-safe.
+    pub(crate) async fn unless_draining<T>(
+        &self,
+        operation: &'static str,
+        object: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if *self.draining.borrow() {
+            return Err(draining(operation, object));
+        }
+        tokio::select! {
+            // What is there at once costs no subscription to the end.
+            biased;
+            result = work => result,
+            () = self.begin_of_drain() => Err(draining(operation, object)),
+        }
+    }
+
+    async fn begin_of_drain(&self) {
+        let mut draining = self.draining.subscribe();
+        // An error is impossible: we hold the sender.
+        let _ = draining.wait_for(|draining| *draining).await;
     }
 
     fn take(&self, id: u64) -> Option<Stop> {
@@ -73,7 +106,7 @@ impl Intakes {
 
     /// Nothing of anybody else's runs under the lock, so a poisoned one is as good as any.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,6 +114,11 @@ impl fmt::Debug for Intakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Intakes").field("open", &self.lock().open.len()).finish()
     }
+}
+
+fn draining(operation: &'static str, object: &str) -> Error {
+    let why = "the bus is draining and takes nothing new; connect a new one";
+    Error::new(ErrorKind::Closed, operation, object, why)
 }
 
 /// One intake; dropping it stops it, on any thread.

@@ -21,14 +21,21 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The largest message, in words.
+    pub(crate) fn largest(self) -> String {
+        match self.largest_message {
+            LARGEST_MESSAGE => "16 MiB".to_owned(),
+            bytes => format!("{bytes} bytes"),
+        }
+    }
+
     /// # Errors
     /// `Encode` for a message of more bytes than may be sent.
     pub(crate) fn check(self, operation: &'static str, object: &str, bytes: usize) -> Result<()> {
         if bytes <= self.largest_message {
             return Ok(());
         }
-        let largest = self.largest_message;
-        let why = format!("{bytes} bytes; at most {largest} travel in one message, send less");
+        let why = format!("{bytes} bytes; at most {} travel in one message", self.largest());
         Err(Error::new(ErrorKind::Encode, operation, name::shortened(object), why))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use place::Place;
 use pymq::blocking::{self, Bus};
-use pymq::{ErrorKind, Event, Filter};
+use pymq::{ErrorKind, Event, Filter, Shelf, Wait};
 use serde::{Deserialize, Serialize};
 
 mod place;
@@ -40,6 +40,8 @@ everywhere_blocking!(
     a_drained_bus_ends_its_iterators,
     a_bus_is_used_from_many_threads,
     everything_may_be_dropped_in_any_order,
+    items_are_put_got_and_claimed,
+    a_worker_serves_a_queue_on_threads_that_may_wait,
 );
 
 fn guarded(place: Place, journey: fn(&Place)) {
@@ -190,6 +192,68 @@ fn everything_may_be_dropped_in_any_order(place: &Place) {
     assert_eq!(events.next().expect("open").expect("an event"), 3);
     drop((service, stub));
     drop(events);
+}
+
+fn items_are_put_got_and_claimed(place: &Place) {
+    let [bus, other] = buses(place);
+    let jobs = bus.queue::<u32>("jobs").maxsize(3).max_deliveries(2);
+    jobs.put_many(&[1, 2]).expect("put");
+    jobs.put_timeout(&3, Duration::from_secs(60)).expect("put");
+    assert_eq!(jobs.try_put(&4).expect_err("it is full").kind(), ErrorKind::Full);
+    assert_eq!(jobs.peek(Shelf::Waiting, 1).expect("looked"), [1]);
+    assert_eq!(jobs.get().expect("got"), 1);
+
+    let job = jobs.claim().expect("claimed");
+    assert_eq!((*job, job.deliveries()), (2, 1));
+    job.extend(Duration::from_secs(60)).expect("it is ours");
+    job.requeue().expect("given back");
+    let job = jobs.try_claim().expect("asked").expect("it came back");
+    assert_eq!((*job, job.deliveries()), (2, 2));
+    job.reject().expect("given up");
+    assert_eq!(jobs.redrive(10).expect("moved"), 1);
+
+    // What is dropped comes back, to another consumer too.
+    drop(jobs.claim_many(10, Wait::No).expect("claimed"));
+    while jobs.stats().expect("asked").waiting < 2 {
+        std::thread::yield_now();
+    }
+    jobs.shut_down().expect("shut down");
+    let theirs = other.queue::<u32>("jobs");
+    let mut items = Vec::new();
+    for delivery in theirs.deliveries() {
+        let delivery = delivery.expect("an item");
+        items.push(*delivery);
+        delivery.ack().expect("acknowledged");
+    }
+    items.sort();
+    assert_eq!(items, [2, 3]);
+    assert!(theirs.is_empty().expect("asked"));
+    assert_eq!(theirs.get().expect_err("shut down").kind(), ErrorKind::ShutDown);
+    assert_eq!(theirs.purge().expect("and open again"), 0);
+    assert_eq!(theirs.try_get().expect("asked"), None);
+    assert_eq!(theirs.get_timeout(Duration::from_millis(10)).expect("asked"), None);
+}
+
+fn a_worker_serves_a_queue_on_threads_that_may_wait(place: &Place) {
+    let [bus] = buses(place);
+    let jobs = bus.queue::<u32>("jobs").max_deliveries(1);
+    jobs.put_many(&[0, 1, 2, 3]).expect("put");
+    // Two handlers meet, so they run side by side; the others fail or panic.
+    let meeting = std::sync::Barrier::new(2);
+    let handler = move |item| match item {
+        0 | 3 => {
+            meeting.wait();
+            Ok(())
+        }
+        1 => Err("no such thing"),
+        _ => panic!("as asked"),
+    };
+    let worker = jobs.work(2, handler).expect("started");
+    jobs.join().expect("done");
+    assert_eq!(jobs.stats().expect("asked").dead, 2);
+    jobs.shut_down().expect("shut down");
+    worker.join();
+    worker.drain().expect("it ended by itself");
 }
 
 #[test]

@@ -50,6 +50,7 @@ async fn a_message_over_the_limit_is_refused_at_its_sender(place: &Place) {
         bus.topic("t").publish(&text).await.expect_err("too large"),
         bus.stub::<_, ()>("f").call((&text,)).await.expect_err("too large"),
         bus.stub::<_, ()>("f").call_all((&text,)).await.expect_err("too large"),
+        bus.queue("q").put(&text).await.expect_err("too large"),
     ];
     for error in refused {
         assert_eq!(error.kind(), ErrorKind::Encode, "{error}");

@@ -44,14 +44,16 @@ where
     let closure = Arc::new(closure);
     Function::of_one_value(name, move |value: A| {
         let closure = Arc::clone(&closure);
-        async move {
-            let run = tokio::task::spawn_blocking(move || closure(value));
-            run.await.unwrap_or_else(|error| match error.try_into_panic() {
-                // It goes on here, where calls that panic are answered.
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => panic!("the bus ended while the function ran"),
-            })
-        }
+        on_a_thread(move || closure(value))
+    })
+}
+
+/// Runs what may wait on a thread of the pool.
+pub(super) async fn on_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| match error.try_into_panic() {
+        // It goes on here, where functions that panic are answered for.
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => panic!("the bus ended while the function ran"),
     })
 }
 

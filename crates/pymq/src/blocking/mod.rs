@@ -14,6 +14,10 @@
 //! bus.topic("notes").publish(&"hello".to_owned())?;
 //! assert_eq!(notes.next().expect("the bus is open")?, "hello");
 //!
+//! let jobs = bus.queue::<String>("jobs");
+//! jobs.put(&"pack".to_owned())?;
+//! assert_eq!(jobs.get()?, "pack");
+//!
 //! let _service = bus.expose_fn("product", |(a, b): (i64, i64)| {
 //!     a.checked_mul(b).ok_or("too large")
 //! })?;
@@ -37,9 +41,11 @@ use crate::topic::{self, Event};
 use crate::transport::{Capabilities, Filter};
 
 mod calls;
+mod queue;
 mod thread;
 
 pub use calls::{Service, Stub, function};
+pub use queue::{Delivery, Queue, Worker};
 
 use thread::Core;
 

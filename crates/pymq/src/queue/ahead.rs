@@ -68,7 +68,7 @@ impl Ahead {
         let items = std::mem::take(&mut *self.lock());
         // The newest first, so that the oldest comes to lie at the head.
         for Claimed { receipt, .. } in items.into_iter().rev() {
-            let Source { transport, spec } = &self.source;
+            let Source { transport, spec, .. } = &self.source;
             transport.settle_soon(spec, receipt, Settlement::Return);
         }
     }

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use super::ahead::Ahead;
 use super::delivery::ByteDelivery;
 use crate::error::{Error, ErrorKind, Result};
+use crate::intake::Intakes;
+use crate::limits::Limits;
 use crate::name;
 use crate::transport::{Claimed, QueueSpec, QueueStats, Shelf, Transport, Wait};
-use crate::wire::LARGEST_MESSAGE;
 
 /// The most items that are put in one step, so that others get their turn in between.
 const STEP_ITEMS: usize = 10_000;
@@ -25,6 +26,7 @@ const STEP_BYTES: usize = 64 << 20;
 pub struct ByteQueue {
     source: Source,
     name: Arc<str>,
+    limits: Limits,
     ahead: Option<Arc<Ahead>>,
 }
 
@@ -33,18 +35,26 @@ pub struct ByteQueue {
 pub(super) struct Source {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) spec: Arc<QueueSpec>,
+    pub(super) intakes: Arc<Intakes>,
 }
 
 impl Source {
     pub(super) async fn claim(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
-        self.transport.claim(&self.spec, limit, wait).await
+        let claim = self.transport.claim(&self.spec, limit, wait);
+        self.intakes.unless_draining("get", &self.spec.name, claim).await
     }
 }
 
 impl ByteQueue {
-    pub(crate) fn new(transport: Arc<dyn Transport>, name: &str, whole: String) -> Self {
-        let source = Source { transport, spec: Arc::new(QueueSpec::new(whole)) };
-        Self { source, name: name.into(), ahead: None }
+    pub(crate) fn new(
+        transport: Arc<dyn Transport>,
+        intakes: Arc<Intakes>,
+        limits: Limits,
+        name: &str,
+        whole: String,
+    ) -> Self {
+        let source = Source { transport, intakes, spec: Arc::new(QueueSpec::new(whole)) };
+        Self { source, name: name.into(), limits, ahead: None }
     }
 
     /// The same queue with other options.
@@ -65,6 +75,10 @@ impl ByteQueue {
     /// A handle with the same options that shares nothing fetched ahead with this one.
     pub(super) fn apart(&self) -> Self {
         self.clone().with(|_| {})
+    }
+
+    pub(super) fn intakes(&self) -> &Arc<Intakes> {
+        &self.source.intakes
     }
 
     /// The queue's name, without the namespace.
@@ -137,7 +151,8 @@ impl ByteQueue {
     }
 
     fn check_sizes(&self, items: &[Bytes]) -> Result<()> {
-        let Some(place) = items.iter().position(|item| item.len() > LARGEST_MESSAGE) else {
+        let largest = self.limits.largest_message;
+        let Some(place) = items.iter().position(|item| item.len() > largest) else {
             return Ok(());
         };
         let size = items[place].len();
@@ -145,7 +160,8 @@ impl ByteQueue {
             1 => String::new(),
             whole => format!("item {} of {whole}: ", place + 1),
         };
-        let why = format!("{which}{size} bytes; at most 16 MiB travel in one item");
+        let largest = self.limits.largest();
+        let why = format!("{which}{size} bytes; at most {largest} travel in one item");
         Err(Error::new(ErrorKind::Encode, "put", &*self.name, why))
     }
 

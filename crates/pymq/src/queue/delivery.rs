@@ -140,7 +140,7 @@ impl ByteDelivery {
     pub async fn settle(mut self, how: Settlement) -> Result<()> {
         match self.receipt.take() {
             Some(receipt) => {
-                let Source { transport, spec } = &self.source;
+                let Source { transport, spec, .. } = &self.source;
                 transport.settle(spec, receipt, how).await
             }
             None => Ok(()),
@@ -179,7 +179,7 @@ impl ByteDelivery {
 
     fn settle_soon(&mut self, how: Settlement) {
         if let Some(receipt) = self.receipt.take() {
-            let Source { transport, spec } = &self.source;
+            let Source { transport, spec, .. } = &self.source;
             transport.settle_soon(spec, receipt, how);
         }
     }

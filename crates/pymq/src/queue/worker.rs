@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::bytes::ByteQueue;
 use super::delivery::{ByteDelivery, Delivery};
 use crate::error::{Error, ErrorKind, Result};
+use crate::intake::Intake;
 use crate::transport::{Settlement, Wait};
 
 /// How long a worker waits before it claims again after a failure: at first, and at most.
@@ -34,6 +35,7 @@ pub struct Worker {
     /// What is asked of the loop; closed when that has ended.
     asked: watch::Sender<Asked>,
     serving: JoinHandle<Result<()>>,
+    _intake: Intake,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,15 @@ impl Worker {
             return Err(refused("there is no tokio runtime here; call it from within one"));
         };
         let (asked, asking) = watch::channel(Asked::Serve);
+        let asking_too = asked.clone();
+        let stop = Box::new(move || -> BoxFuture<'static, _> {
+            asking_too.send_replace(Asked::Drain);
+            Box::pin(async move {
+                asking_too.closed().await;
+                Ok(())
+            })
+        });
+        let _intake = queue.intakes().open("work", &name, stop)?;
         let handler = Arc::new(handler);
         let begin = {
             let name = Arc::clone(&name);
@@ -69,7 +80,7 @@ impl Worker {
         };
         let serving = Serving { queue, concurrency, begin, running: JoinSet::new() };
         let serving = runtime.spawn(serving.run(asking));
-        Ok(Self { name, asked, serving })
+        Ok(Self { name, asked, serving, _intake })
     }
 
     /// Stops claiming, lets the handlers in hand finish, and returns what was fetched ahead.
@@ -133,6 +144,8 @@ where
 {
     async fn run(mut self, mut asking: watch::Receiver<Asked>) -> Result<()> {
         let result = tokio::select! {
+            // When the bus drains, it asks before it ends the claims.
+            biased;
             // An error is the end of the worker itself, which aborts this task.
             _ = asking.wait_for(|asked| *asked == Asked::Drain) => Ok(()),
             result = self.serve_all() => result,

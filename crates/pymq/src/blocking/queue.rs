@@ -1,0 +1,391 @@
+//! Queues that wait on the calling thread.
+//!
+//! The one invariant: a delivery keeps its bus alive, so that dropping it gives its item back
+//! whatever was dropped before. How items are leased and come back is `queue`'s.
+
+use std::fmt::{self, Display};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Bus, Incoming, calls};
+use crate::error::Result;
+use crate::queue;
+use crate::transport::{QueueStats, Shelf, Wait};
+
+impl Bus {
+    /// As [`pymq::Bus::queue`](crate::Bus::queue).
+    ///
+    /// ```
+    /// # fn main() -> pymq::Result<()> {
+    /// # let bus = pymq::blocking::Bus::connect("memory://")?;
+    /// let jobs = bus.queue::<String>("jobs");
+    /// jobs.put(&"pack".to_owned())?;
+    /// let job = jobs.claim()?;
+    /// assert_eq!(*job, "pack");
+    /// job.ack()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn queue<T>(&self, name: &str) -> Queue<T> {
+        Queue { inner: self.asynchronous().queue(name), bus: self.clone() }
+    }
+}
+
+/// As [`pymq::Queue`](crate::Queue), waiting.
+pub struct Queue<T> {
+    inner: queue::Queue<T>,
+    bus: Bus,
+}
+
+impl<T> Queue<T> {
+    /// As [`pymq::Queue::maxsize`](crate::Queue::maxsize).
+    #[must_use]
+    pub fn maxsize(self, maxsize: usize) -> Self {
+        Self { inner: self.inner.maxsize(maxsize), bus: self.bus }
+    }
+
+    /// As [`pymq::Queue::lease`](crate::Queue::lease).
+    #[must_use]
+    pub fn lease(self, lease: Duration) -> Self {
+        Self { inner: self.inner.lease(lease), bus: self.bus }
+    }
+
+    /// As [`pymq::Queue::prefetch`](crate::Queue::prefetch).
+    #[must_use]
+    pub fn prefetch(self, items: usize) -> Self {
+        Self { inner: self.inner.prefetch(items), bus: self.bus }
+    }
+
+    /// As [`pymq::Queue::max_deliveries`](crate::Queue::max_deliveries).
+    #[must_use]
+    pub fn max_deliveries(self, max_deliveries: u32) -> Self {
+        Self { inner: self.inner.max_deliveries(max_deliveries), bus: self.bus }
+    }
+
+    /// The queue's name, without the namespace.
+    pub fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    /// As [`pymq::Queue::len`](crate::Queue::len).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn len(&self) -> Result<usize> {
+        self.bus.wait(self.inner.len())
+    }
+
+    /// As [`pymq::Queue::is_empty`](crate::Queue::is_empty).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn is_empty(&self) -> Result<bool> {
+        self.bus.wait(self.inner.is_empty())
+    }
+
+    /// As [`pymq::Queue::stats`](crate::Queue::stats).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stats(&self) -> Result<QueueStats> {
+        self.bus.wait(self.inner.stats())
+    }
+
+    /// As [`pymq::Queue::join`](crate::Queue::join).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn join(&self) -> Result<()> {
+        self.bus.wait(self.inner.join())
+    }
+
+    /// As [`pymq::Queue::purge`](crate::Queue::purge).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn purge(&self) -> Result<usize> {
+        self.bus.wait(self.inner.purge())
+    }
+
+    /// As [`pymq::Queue::shut_down`](crate::Queue::shut_down).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn shut_down(&self) -> Result<()> {
+        self.bus.wait(self.inner.shut_down())
+    }
+
+    /// As [`pymq::Queue::redrive`](crate::Queue::redrive).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn redrive(&self, limit: usize) -> Result<usize> {
+        self.bus.wait(self.inner.redrive(limit))
+    }
+
+    /// As [`pymq::Queue::give_back`](crate::Queue::give_back).
+    pub fn give_back(&self) {
+        self.inner.give_back();
+    }
+
+    fn deliver(&self, inner: queue::Delivery<T>) -> Delivery<T> {
+        Delivery { inner, bus: self.bus.clone() }
+    }
+}
+
+impl<T: Serialize> Queue<T> {
+    /// As [`pymq::Queue::put`](crate::Queue::put).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put(&self, item: &T) -> Result<()> {
+        self.bus.wait(self.inner.put(item))
+    }
+
+    /// As [`pymq::Queue::try_put`](crate::Queue::try_put).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_put(&self, item: &T) -> Result<()> {
+        self.bus.wait(self.inner.try_put(item))
+    }
+
+    /// As [`pymq::Queue::put_timeout`](crate::Queue::put_timeout).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_timeout(&self, item: &T, timeout: Duration) -> Result<()> {
+        self.bus.wait(self.inner.put_timeout(item, timeout))
+    }
+
+    /// As [`pymq::Queue::put_many`](crate::Queue::put_many).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_many<'a>(&self, items: impl IntoIterator<Item = &'a T>) -> Result<()>
+    where
+        T: 'a,
+    {
+        self.bus.wait(self.inner.put_many(items))
+    }
+}
+
+impl<T: DeserializeOwned> Queue<T> {
+    /// As [`pymq::Queue::get`](crate::Queue::get).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get(&self) -> Result<T> {
+        self.bus.wait(self.inner.get())
+    }
+
+    /// As [`pymq::Queue::try_get`](crate::Queue::try_get).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_get(&self) -> Result<Option<T>> {
+        self.bus.wait(self.inner.try_get())
+    }
+
+    /// As [`pymq::Queue::get_timeout`](crate::Queue::get_timeout).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
+        self.bus.wait(self.inner.get_timeout(timeout))
+    }
+
+    /// As [`pymq::Queue::get_many_within`](crate::Queue::get_many_within); to wait for ever, say
+    /// [`Wait::Forever`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_many(&self, limit: usize, wait: impl Into<Wait>) -> Result<Vec<T>> {
+        self.bus.wait(self.inner.get_many_within(limit, wait))
+    }
+
+    /// As [`pymq::Queue::claim`](crate::Queue::claim).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn claim(&self) -> Result<Delivery<T>> {
+        Ok(self.deliver(self.bus.wait(self.inner.claim())?))
+    }
+
+    /// As [`pymq::Queue::try_claim`](crate::Queue::try_claim).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_claim(&self) -> Result<Option<Delivery<T>>> {
+        Ok(self.bus.wait(self.inner.try_claim())?.map(|inner| self.deliver(inner)))
+    }
+
+    /// As [`pymq::Queue::claim_timeout`](crate::Queue::claim_timeout).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn claim_timeout(&self, timeout: Duration) -> Result<Option<Delivery<T>>> {
+        Ok(self.bus.wait(self.inner.claim_timeout(timeout))?.map(|inner| self.deliver(inner)))
+    }
+
+    /// As [`pymq::Queue::claim_many_within`](crate::Queue::claim_many_within); to wait for ever, say
+    /// [`Wait::Forever`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn claim_many(&self, limit: usize, wait: impl Into<Wait>) -> Result<Vec<Delivery<T>>> {
+        let claimed = self.bus.wait(self.inner.claim_many_within(limit, wait))?;
+        Ok(claimed.into_iter().map(|inner| self.deliver(inner)).collect())
+    }
+
+    /// As [`pymq::Queue::deliveries`](crate::Queue::deliveries): the items as they come, each on lease,
+    /// until the queue is shut down and empty.
+    pub fn deliveries(&self) -> impl Iterator<Item = Result<Delivery<T>>> {
+        let (queue, stream) = (self.clone(), self.inner.deliveries());
+        let incoming = Incoming { stream, bus: self.bus.clone() };
+        incoming.map(move |delivery| Ok(queue.deliver(delivery?)))
+    }
+
+    /// As [`pymq::Queue::peek`](crate::Queue::peek).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<T>> {
+        self.bus.wait(self.inner.peek(shelf, limit))
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> Queue<T> {
+    /// Serves the queue as [`pymq::Queue::work`](crate::Queue::work) does, with a handler that may
+    /// wait: each item on a thread of the bus's pool.
+    ///
+    /// ```
+    /// # fn main() -> pymq::Result<()> {
+    /// # let bus = pymq::blocking::Bus::connect("memory://")?;
+    /// let jobs = bus.queue::<u32>("jobs");
+    /// jobs.put_many(&[1, 2, 3])?;
+    /// let worker = jobs.work(2, |number| match number {
+    ///     2 => Err("two is too much"),
+    ///     _ => Ok(()),
+    /// })?;
+    /// jobs.join()?;
+    /// worker.drain()?;
+    /// assert_eq!(jobs.stats()?.dead, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Config` for a concurrency of 0.
+    pub fn work<E>(
+        &self,
+        concurrency: usize,
+        handler: impl Fn(T) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Result<Worker>
+    where
+        E: Display + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        let handler = move |item| {
+            let handler = Arc::clone(&handler);
+            calls::on_a_thread(move || handler(item))
+        };
+        let inner = self.bus.wait(async { self.inner.work(concurrency, handler) })?;
+        Ok(Worker { inner, bus: self.bus.clone() })
+    }
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), bus: self.bus.clone() }
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// As [`pymq::Delivery`](crate::Delivery), waiting. Dropping it gives the item back.
+#[derive(Debug)]
+#[must_use = "dropping a delivery gives its item back; ack it when it is done"]
+pub struct Delivery<T> {
+    inner: queue::Delivery<T>,
+    bus: Bus,
+}
+
+impl<T> Delivery<T> {
+    /// How often it was handed out, this time included.
+    pub fn deliveries(&self) -> u32 {
+        self.inner.deliveries()
+    }
+
+    /// As [`pymq::Delivery::ack`](crate::Delivery::ack).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ack(self) -> Result<()> {
+        self.bus.wait(self.inner.ack())
+    }
+
+    /// As [`pymq::Delivery::requeue`](crate::Delivery::requeue).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn requeue(self) -> Result<()> {
+        self.bus.wait(self.inner.requeue())
+    }
+
+    /// As [`pymq::Delivery::reject`](crate::Delivery::reject).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reject(self) -> Result<()> {
+        self.bus.wait(self.inner.reject())
+    }
+
+    /// As [`pymq::Delivery::extend`](crate::Delivery::extend).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn extend(&self, duration: Duration) -> Result<()> {
+        self.bus.wait(self.inner.extend(duration))
+    }
+}
+
+impl<T> Deref for Delivery<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+/// As [`pymq::Worker`](crate::Worker). Dropping it stops it; handlers that run on a thread go on
+/// there to their end, and their items are given back.
+#[derive(Debug)]
+#[must_use = "dropping a worker stops it"]
+pub struct Worker {
+    inner: queue::Worker,
+    bus: Bus,
+}
+
+impl Worker {
+    /// As [`pymq::Worker::drain`](crate::Worker::drain).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn drain(self) -> Result<()> {
+        let Self { inner, bus } = self;
+        bus.wait(inner.drain())
+    }
+
+    /// As [`pymq::Worker::ended`](crate::Worker::ended): waits until the queue is shut down and
+    /// empty, or the worker has failed.
+    pub fn join(&self) {
+        self.bus.wait(self.inner.ended());
+    }
+}
