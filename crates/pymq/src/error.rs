@@ -210,6 +210,14 @@ impl Error {
         Self::new(ErrorKind::Config, "connect", object, why)
     }
 
+    /// The same failure under the name that a user gave the object, where a transport knows only
+    /// the whole one.
+    #[must_use]
+    pub(crate) fn about(mut self, object: impl Into<String>) -> Self {
+        self.0.object = object.into();
+        self
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -141,7 +141,7 @@ impl ByteDelivery {
         match self.receipt.take() {
             Some(receipt) => {
                 let Source { transport, spec, .. } = &self.source;
-                transport.settle(spec, receipt, how).await
+                self.source.named(transport.settle(spec, receipt, how).await)
             }
             None => Ok(()),
         }
@@ -171,7 +171,9 @@ impl ByteDelivery {
         let (source, receipt) = (self.source.clone(), self.receipt.clone());
         async move {
             match &receipt {
-                Some(receipt) => source.transport.extend(&source.spec, receipt, duration).await,
+                Some(receipt) => {
+                    source.named(source.transport.extend(&source.spec, receipt, duration).await)
+                }
                 None => Ok(()),
             }
         }
