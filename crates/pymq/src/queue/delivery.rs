@@ -87,12 +87,12 @@ impl<T> Delivery<T> {
 
 impl<T: DeserializeOwned> Delivery<T> {
     /// Decodes an item; one that is no `T` comes back with the reason.
-    pub(super) fn decode(queue: &str, bytes: ByteDelivery) -> Result<Self, (ByteDelivery, Error)> {
+    pub(super) fn decode(queue: &str, bytes: ByteDelivery) -> Result<Self, Box<(ByteDelivery, Error)>> {
         match codec::decode(queue, bytes.payload()) {
             Ok(item) => Ok(Self { item, bytes }),
             Err(error) => {
                 tracing::warn!(queue, %error, "an item goes to the dead letters");
-                Err((bytes, error))
+                Err(Box::new((bytes, error)))
             }
         }
     }

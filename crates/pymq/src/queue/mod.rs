@@ -364,7 +364,7 @@ impl<T: DeserializeOwned> Queue<T> {
         for bytes in claimed {
             match Delivery::decode(self.name(), bytes) {
                 Ok(delivery) => good.push(delivery),
-                Err(refused) => bad.push(refused),
+                Err(refused) => bad.push(*refused),
             }
         }
         if good.is_empty() && !bad.is_empty() {
