@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
@@ -20,7 +21,23 @@ ADDRESSES: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     ((), {"unix_socket_path": "/run/r.sock"}, "redis+unix:///run/r.sock"),
     ((), {"unix_socket_path": "/run/r.sock", "db": 2}, "redis+unix:///run/r.sock?db=2"),
     ((), {"ssl": True, "port": 6380}, "rediss://localhost:6380/0"),
+    ((), {"ssl": True, "ssl_ca_certs": "/ca"}, "rediss://localhost:6379/0?ca=%2Fca"),
+    ((), {"ssl": True, "ssl_ca_path": "/cas"}, "rediss://localhost:6379/0?ca=%2Fcas"),
+    (
+        (),
+        {"ssl": True, "ssl_certfile": "c", "ssl_keyfile": "k"},
+        "rediss://localhost:6379/0?cert=c&key=k",
+    ),
+    ((), {"ssl": True, "ssl_cert_reqs": "none"}, "rediss://localhost:6379/0?verify=none"),
+    ((), {"ssl": True, "ssl_cert_reqs": None}, "rediss://localhost:6379/0?verify=none"),
+    ((), {"ssl": True, "ssl_cert_reqs": ssl.CERT_REQUIRED}, "rediss://localhost:6379/0"),
+    ((), {"ssl": True, "ssl_check_hostname": False}, "rediss://localhost:6379/0?verify=chain"),
+    ((), {"ssl": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}, "rediss://localhost:6379/0"),
     (("redis://h/5",), {}, "redis://h/5"),
+    (("redis://h?db=5&decode_responses=True&max_connections=3",), {}, "redis://h?db=5"),
+    (("unix://me@/run/r.sock?db=2",), {}, "redis+unix://me@/run/r.sock?db=2"),
+    (("rediss://h?ssl_ca_certs=%2Fca&protocol=3",), {}, "rediss://h?ssl_ca_certs=%2Fca"),
+    (("rediss://h?ssl_validate_ocsp=False",), {}, "rediss://h"),
     ((), {"max_connections": 5, "encoding": "latin-1", "decode_responses": True}, ""),
     ((), {"socket_timeout": 5, "health_check_interval": 3, "retry_on_timeout": True}, ""),
     ((), {"credential_provider": None, "connection_pool": None}, ""),
@@ -40,6 +57,16 @@ def test_arguments_of_redis_py_are_an_address(
         ((), {"credential_provider": object()}, "credential_provider"),
         ((), {"redis_connect_func": print}, "redis_connect_func"),
         ((), {"hots": "typo"}, "hots"),
+        ((), {"ssl_hots": "typo"}, "ssl_hots"),
+        ((), {"ssl": True, "ssl_password": "p"}, "ssl_password"),
+        ((), {"ssl": True, "ssl_ca_data": "PEM"}, "ssl_ca_data"),
+        ((), {"ssl": True, "ssl_ciphers": "ALL"}, "ssl_ciphers"),
+        ((), {"ssl": True, "ssl_validate_ocsp": True}, "ssl_validate_ocsp"),
+        ((), {"ssl": True, "ssl_min_version": ssl.TLSVersion.TLSv1_3}, "ssl_min_version"),
+        ((), {"ssl": True, "ssl_cert_reqs": "perhaps"}, "ssl_cert_reqs"),
+        ((), {"ssl": True, "ssl_ca_certs": "a", "ssl_ca_path": "b"}, "ssl_ca_path"),
+        (("rediss://h?ssl_password=p",), {}, "ssl_password"),
+        (("redis://h", "secret"), {}, "a URL says it all"),
         (("redis://h",), {"db": 3}, "db"),
         (("host", 1), {"port": 2}, "port"),
         ((object(),), {}, "builtins.object"),
@@ -62,6 +89,8 @@ def test_a_live_client_is_read() -> None:
     pool = redis.ConnectionPool(host="pool", port=8)
     assert RedisConfig(connection_pool=pool).url.startswith("redis://pool:8/0")
     assert RedisConfig(redis.Redis(ssl=True)).url.startswith("rediss://localhost:6379/0")
+    loose = redis.Redis(ssl=True, ssl_ca_certs="ca", ssl_check_hostname=False)
+    assert RedisConfig(loose).url == "rediss://localhost:6379/0?ca=ca&verify=chain"
 
 
 def test_a_client_that_is_no_plain_one_is_refused_by_name() -> None:
@@ -125,6 +154,14 @@ def test_a_server_that_is_not_there_is_said_at_once() -> None:
     assert pymq.core.default_bus() is None
 
 
-def test_tls_is_said_to_be_missing() -> None:
-    with pytest.raises(pymq.PymqError, match=r"rediss|TLS|tls"):
-        pymq.init(RedisConfig(ssl=True))
+def test_a_client_of_redis_py_is_made_from_an_address_in_our_words() -> None:
+    pytest.importorskip("redis")
+    words = "db=3&user=me&pass=p&ca=%2Fca&cert=c&key=k&verify=chain&connect_timeout=2"
+    client = RedisConfig(f"rediss://h:7?{words}&reconnect_wait=1").get_redis()
+    settings = client.connection_pool.connection_kwargs
+    assert settings["db"] == 3
+    assert (settings["username"], settings["password"]) == ("me", "p")
+    assert settings["ssl_ca_certs"] == "/ca"
+    assert settings["ssl_check_hostname"] in (False, "false")
+    assert settings["socket_connect_timeout"] == 2
+    assert "reconnect_wait" not in settings

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -89,10 +89,13 @@ class PeerFailed(Exception):
 class Server:
     """A redis-server on a free port, without persistence, in a folder that goes with it."""
 
+    def __init__(self, *arguments: str) -> None:
+        self._arguments = arguments
+
     def __enter__(self) -> "Server":
         with contextlib.ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pymq-rig-")))
-            self.port, self._process = _start_redis(self.folder)
+            self.port, self._process = _start_redis(self.folder, self._arguments)
             stack.callback(lambda: _end(self._process))
             self._connection = stack.enter_context(Connection(self.port))
             self._stack = stack.pop_all()
@@ -120,7 +123,7 @@ class Server:
 
     def start_again(self) -> None:
         """Start a killed server where it was, empty."""
-        process = _start_redis_on(self.port, self.folder)
+        process = _start_redis_on(self.port, self.folder, self._arguments)
         assert process is not None, f"port {self.port} was taken by somebody else"
         self._process = process
         self._connection = self._stack.enter_context(Connection(self.port))
@@ -375,20 +378,22 @@ def _redis_server() -> str:
     return _script("find-redis-server")
 
 
-def _start_redis(folder: Path) -> tuple[int, "subprocess.Popen[Any]"]:
+def _start_redis(folder: Path, arguments: Sequence[str]) -> tuple[int, "subprocess.Popen[Any]"]:
     """A free port may be taken by somebody else before the server binds it: then another one."""
     for _ in range(10):
         port = _free_port()
-        process = _start_redis_on(port, folder)
+        process = _start_redis_on(port, folder, arguments)
         if process is not None:
             return port, process
     raise AssertionError(f"no redis-server started: {(folder / 'redis.log').read_text()}")
 
 
-def _start_redis_on(port: int, folder: Path) -> "subprocess.Popen[Any] | None":
+def _start_redis_on(
+    port: int, folder: Path, arguments: Sequence[str]
+) -> "subprocess.Popen[Any] | None":
     command = [_redis_server(), "--bind", "127.0.0.1", "--port", str(port)]
     command += ["--unixsocket", str(folder / "redis.sock"), "--dir", str(folder)]
-    command += ["--save", "", "--appendonly", "no"]
+    command += ["--save", "", "--appendonly", "no", *arguments]
     with open(folder / "redis.log", "a") as log:
         process = _start(command, stdout=log, stderr=log)
     if _answers(process, port):

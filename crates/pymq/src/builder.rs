@@ -9,7 +9,7 @@ use crate::bus::Bus;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::name::Namespace;
-use crate::transport::{self, Heartbeat, Limit, Settings};
+use crate::transport::{self, Heartbeat, Limit, Settings, Tls};
 use crate::wire::LARGEST_MESSAGE;
 
 /// What a bus is connected with; made by [`Bus::builder`].
@@ -34,10 +34,11 @@ use crate::wire::LARGEST_MESSAGE;
 ///
 /// Which settings a transport honours:
 ///
-/// | setting | `memory://` | `redis://`, `redis+unix://` |
+/// | setting | `memory://` | `redis://`, `rediss://`, `redis+unix://` |
 /// |---|---|---|
 /// | [`namespace`](Self::namespace), [`largest_message`](Self::largest_message), [`mailbox`](Self::mailbox) | yes | yes |
 /// | [`username`](Self::username), [`password`](Self::password), [`client_name`](Self::client_name) | `Unsupported` | yes |
+/// | [`tls`](Self::tls) | `Unsupported` | yes; not on a unix socket |
 /// | [`connect_timeout`](Self::connect_timeout), [`reconnect_wait`](Self::reconnect_wait), [`heartbeat`](Self::heartbeat) | `Unsupported` | yes |
 ///
 /// Two things that Python's bus has to be told are not here. How far tags from the wire are trusted:
@@ -77,6 +78,13 @@ impl BusBuilder {
     /// The password, so that it need not stand in the address. It is shown nowhere.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.settings.password = Some(password.into());
+        self
+    }
+
+    /// That TLS is to be spoken, and how, where the address does not say it already. Needs the
+    /// feature `tls`.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.settings.tls = Some(tls);
         self
     }
 

@@ -60,7 +60,7 @@
 //! All pass the same [conformance suite](transport), and what one cannot do it says
 //! ([`Bus::capabilities`]; [`Unsupported`](ErrorKind::Unsupported)).
 //!
-//! | [`Capabilities`](transport::Capabilities) | `memory://` | `redis://` (Redis ≥ 6.2, Valkey) |
+//! | [`Capabilities`](transport::Capabilities) | `memory://` | `redis://`, `rediss://`, `redis+unix://` (Redis ≥ 6.2, Valkey) |
 //! |---|---|---|
 //! | `receiver_count`: `publish` tells how many received | yes | yes |
 //! | `cross_process`: other processes are reached | no | yes |
@@ -74,7 +74,8 @@
 //! | feature | default | what it brings |
 //! |---|---|---|
 //! | `macros` | yes | [`derive@Event`], [`macro@remote`], [`macro@service`] |
-//! | `redis` | yes | `redis://` |
+//! | `redis` | yes | `redis://`, `redis+unix://` |
+//! | `tls` | | `rediss://`, by rustls |
 //! | `blocking` | | `pymq::blocking`: the same for programs without a runtime |
 //! | `conformance` | | `pymq::conformance`: the contract as functions, for tests of transports |
 //!

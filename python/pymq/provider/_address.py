@@ -6,6 +6,7 @@ matters and cannot be honoured is an error that names it, and so is a client tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -25,6 +26,16 @@ _USED = {
     "ssl",
     "unix_socket_path",
     "username",
+}
+
+#: How TLS is spoken; redis-py's names, and ours.
+_TLS = {
+    "ssl_ca_certs": "ca",
+    "ssl_ca_path": "ca",
+    "ssl_certfile": "cert",
+    "ssl_keyfile": "key",
+    "ssl_cert_reqs": "verify",
+    "ssl_check_hostname": "verify",
 }
 
 #: They tune redis-py, or ask for what is the case here anyway.
@@ -65,14 +76,35 @@ _REFUSED = {
     "connection_class": "give host and port, or unix_socket_path",
     "credential_provider": "give username and password",
     "redis_connect_func": "give username, password, db and client_name",
+    "ssl_ca_data": "write it to a file and give ssl_ca_certs",
+    "ssl_ciphers": "leave it out: TLS 1.2 and 1.3 are spoken with safe ciphers only",
+    "ssl_exclude_verify_flags": "leave it out",
+    "ssl_include_verify_flags": "leave it out",
+    "ssl_ocsp_context": "leave it out",
+    "ssl_ocsp_expected_cert": "leave it out",
+    "ssl_password": "give ssl_keyfile a key without a password",
+    "ssl_validate_ocsp": "leave it out",
+    "ssl_validate_ocsp_stapled": "leave it out",
 }
+
+#: What redis-py calls by another name in a URL.
+_THEIRS = {
+    "ca": "ssl_ca_certs",
+    "cert": "ssl_certfile",
+    "connect_timeout": "socket_connect_timeout",
+    "key": "ssl_keyfile",
+    "pass": "password",
+    "user": "username",
+}
+
+_NO = (None, "", False, 0, "0", "false", "no", "none")
 
 
 def from_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The address that these arguments of `redis.Redis` name, or a URL, or a live client."""
     if args and isinstance(args[0], str) and "://" in args[0]:
         _only_meaningless("a URL", args[1:], kwargs)
-        return args[0]
+        return _from_url(args[0])
     if args and not isinstance(args[0], (str, type(None))):
         _only_meaningless("a live client", args[1:], kwargs)
         return from_client(args[0])
@@ -87,6 +119,46 @@ def from_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         _check(name, value)
     pool = given.get("connection_pool")
     return _address(given) if pool is None else _from_pool(pool)
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    url = re.sub(r"://([^:/?@]*):.*@", r"://\1:…@", url)
+    return re.sub(r"([?&]pass\w*=)[^&]*", r"\1…", url)
+
+
+def for_redis_py(url: str) -> str:
+    """The same address in the words of redis-py."""
+    place, query = _split(url.replace("redis+unix://", "unix://"))
+    words = []
+    for name, value in query:
+        if name == "verify" and value == "none":
+            words.append("ssl_cert_reqs=none")
+        elif name == "verify" and value == "chain":
+            words.append("ssl_check_hostname=false")
+        elif name not in ("verify", "reconnect_wait"):
+            words.append(f"{_THEIRS.get(name, name)}={value}")
+    return "?".join([place, "&".join(words)]) if words else place
+
+
+def _from_url(url: str) -> str:
+    place, query = _split(url)
+    if place.startswith("unix://"):
+        place = f"redis+{place}"
+    words = []
+    for name, value in query:
+        if name in _REFUSED or name == "ssl_min_version":
+            _check(name, value.lower())
+        elif name not in _WITHOUT_MEANING:
+            words.append(f"{name}={value}")
+    return "?".join([place, "&".join(words)]) if words else place
+
+
+def _split(url: str) -> tuple[str, list[tuple[str, str]]]:
+    """What stands before the words of a URL, and the words, encoded as they are."""
+    place, _, query = url.partition("?")
+    pairs = [word.partition("=") for word in query.split("&") if word]
+    return place, [(name, value) for name, _, value in pairs]
 
 
 def from_client(client: Any) -> str:
@@ -112,7 +184,7 @@ def _from_pool(pool: Any) -> str:
     given = dict(settings)
     given["unix_socket_path"] = given.pop("path", None)
     given["ssl"] = connection.__name__ == "SSLConnection"
-    for name in _REFUSED:
+    for name in (*_REFUSED, "ssl_min_version"):
         _check(name, given.get(name))
     return _address(given)
 
@@ -132,7 +204,7 @@ def _unreadable(thing: Any) -> ConfigError:
 
 def _only_meaningless(beside: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     if args:
-        raise ConfigError(f"{beside} says it all; what is {args[0]!r} beside it?")
+        raise ConfigError(f"{beside} says it all; what are further arguments beside it?")
     for name, value in kwargs.items():
         _check(name, value)
         if name in _USED:
@@ -141,10 +213,37 @@ def _only_meaningless(beside: str, args: tuple[Any, ...], kwargs: Mapping[str, A
 
 def _check(name: str, value: Any) -> None:
     if name in _REFUSED:
-        if value is not None:
+        if value not in _NO:
             raise ConfigError(f"{name!r} is not supported; {_REFUSED[name]}")
-    elif name not in _USED and name not in _WITHOUT_MEANING and not name.startswith("ssl_"):
+    elif name == "ssl_min_version":
+        # An `ssl.TLSVersion`, or its name or number in a URL.
+        if str(value).upper().rpartition(".")[2] in ("TLSV1_3", "772"):
+            raise ConfigError(
+                f"{name!r} is TLS 1.2 here; leave it out, or let the server demand 1.3"
+            )
+    elif name not in _USED and name not in _WITHOUT_MEANING and name not in _TLS:
         raise TypeError(f"RedisConfig got an unexpected keyword argument {name!r}")
+
+
+def _tls(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Our words for how TLS is spoken."""
+    folder = given.get("ssl_ca_path")
+    if folder and given.get("ssl_ca_certs"):
+        raise ConfigError("give 'ssl_ca_certs' or 'ssl_ca_path', not both")
+    verify = None
+    reqs = given.get("ssl_cert_reqs", "required")
+    if reqs in (None, "none", 0):
+        verify = "none"
+    elif reqs not in ("optional", "required", 1, 2):
+        raise ConfigError(f"'ssl_cert_reqs' is 'none', 'optional' or 'required', not {reqs!r}")
+    elif not given.get("ssl_check_hostname", True):
+        verify = "chain"
+    return {
+        "ca": given.get("ssl_ca_certs") or folder,
+        "cert": given.get("ssl_certfile"),
+        "key": given.get("ssl_keyfile"),
+        "verify": verify,
+    }
 
 
 def _address(given: Mapping[str, Any]) -> str:
@@ -160,7 +259,7 @@ def _address(given: Mapping[str, Any]) -> str:
     scheme = "redis"
     if given.get("ssl"):
         scheme = "rediss"
-        options.update({name: value for name, value in given.items() if name.startswith("ssl_")})
+        options.update(_tls(given))
     host = str(given.get("host") or "localhost")
     host = f"[{host}]" if ":" in host else quote(host)
     port = given.get("port") or 6379

@@ -42,6 +42,9 @@ class RedisConfig:
         """A client of redis-py for the same server; needs that package."""
         return self.rds if self.rds is not None else _client(self.args, self.kwargs)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {_address.without_password(self.url)}>"
+
     def __call__(self) -> RedisEventBus:
         """A bus, connected."""
         return RedisEventBus(rds=self, **self._options)
@@ -137,6 +140,5 @@ def _client(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise ConfigError("a client of redis-py was asked for, which is not installed") from None
     wanted = {**kwargs, "decode_responses": True}
     if args and "://" in str(args[0]):
-        plain = str(args[0]).replace("redis+unix://", "unix://")
-        return redis.Redis.from_url(plain, **wanted)
+        return redis.Redis.from_url(_address.for_redis_py(str(args[0])), **wanted)
     return redis.Redis(*args, **wanted)

@@ -87,7 +87,10 @@ impl<T> Delivery<T> {
 
 impl<T: DeserializeOwned> Delivery<T> {
     /// Decodes an item; one that is no `T` comes back with the reason.
-    pub(super) fn decode(queue: &str, bytes: ByteDelivery) -> Result<Self, Box<(ByteDelivery, Error)>> {
+    pub(super) fn decode(
+        queue: &str,
+        bytes: ByteDelivery,
+    ) -> Result<Self, Box<(ByteDelivery, Error)>> {
         match codec::decode(queue, bytes.payload()) {
             Ok(item) => Ok(Self { item, bytes }),
             Err(error) => {

@@ -334,7 +334,7 @@ impl<T: DeserializeOwned> Queue<T> {
         let Some(bytes) = self.bytes.claim(wait).await? else { return Ok(None) };
         match Delivery::decode(self.name(), bytes) {
             Ok(delivery) => Ok(Some(delivery)),
-            Err(refused) => Err(self.reject(vec![refused]).await),
+            Err(refused) => Err(self.reject(vec![*refused]).await),
         }
     }
 

@@ -35,7 +35,7 @@ mod settings;
 #[cfg(feature = "blocking")]
 pub(crate) use mailbox::unparking_waker;
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Stamp, Weigh, mailbox};
-pub use settings::{Heartbeat, Settings};
+pub use settings::{Heartbeat, Settings, Tls, TlsVerification};
 
 /// The answer of an operation: ready at once, or a boxed future.
 ///

@@ -5,6 +5,7 @@
 //! only describes, and nothing printed of it shows a password.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Limit;
@@ -21,6 +22,8 @@ pub struct Settings {
     pub username: Option<String>,
     /// The password.
     pub password: Option<String>,
+    /// That TLS is to be spoken, and how.
+    pub tls: Option<Tls>,
     /// The name by which the broker's own tools show our connections.
     pub client_name: Option<String>,
     /// How long one attempt to connect may take.
@@ -51,6 +54,63 @@ impl Default for Heartbeat {
     }
 }
 
+/// How far the certificate of a broker is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsVerification {
+    /// It was signed by who is trusted, and names the host that we connect to.
+    #[default]
+    Full,
+    /// It was signed by who is trusted, for whatever host: whoever has any certificate of that
+    /// authority can pose as the broker.
+    Chain,
+    /// Not at all: whoever is between us and the broker can read and change everything, the
+    /// password too. Each connection made so is logged as a warning.
+    Nothing,
+}
+
+/// How TLS is spoken; by default with the system's trusted authorities and no certificate of ours.
+///
+/// The files are read for each new connection, so that renewed ones are used from the next
+/// reconnect on. TLS 1.2 and 1.3 are spoken, nothing older.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tls {
+    /// The authorities trusted instead of the system's: a PEM file, or a folder of them as OpenSSL
+    /// has it.
+    pub ca: Option<PathBuf>,
+    /// Our certificate, and what leads from it to its authority: a PEM file. Needs `key`.
+    pub certificate: Option<PathBuf>,
+    /// The private key of `certificate`: a PEM file without a password.
+    pub key: Option<PathBuf>,
+    /// How far the broker's certificate is looked at.
+    pub verification: TlsVerification,
+}
+
+impl Tls {
+    /// The same with the authorities to trust instead of the system's.
+    #[must_use]
+    pub fn ca(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca = Some(path.into());
+        self
+    }
+
+    /// The same with a certificate of ours and its key.
+    #[must_use]
+    pub fn certificate(mut self, path: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.certificate = Some(path.into());
+        self.key = Some(key.into());
+        self
+    }
+
+    /// The same, looking so far at the broker's certificate.
+    #[must_use]
+    pub fn verification(mut self, verification: TlsVerification) -> Self {
+        self.verification = verification;
+        self
+    }
+}
+
 impl Settings {
     /// Refuses whatever was given and not taken.
     ///
@@ -61,6 +121,7 @@ impl Settings {
         let Self {
             username,
             password,
+            tls,
             client_name,
             connect_timeout,
             reconnect_wait,
@@ -70,6 +131,7 @@ impl Settings {
         let left = [
             ("username", username.is_some()),
             ("password", password.is_some()),
+            ("tls", tls.is_some()),
             ("client_name", client_name.is_some()),
             ("connect_timeout", connect_timeout.is_some()),
             ("reconnect_wait", reconnect_wait.is_some()),
@@ -91,6 +153,7 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("tls", &self.tls)
             .field("client_name", &self.client_name)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect_wait", &self.reconnect_wait)

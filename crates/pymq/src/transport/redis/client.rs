@@ -13,9 +13,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind as CrateErrorKind,
-    IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
-    RedisResult, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind as CrateErrorKind, ProtocolVersion, PushInfo, PushKind,
+    RedisConnectionInfo, RedisError, RedisResult, Value,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -23,8 +22,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::end::End;
-use super::options::{RedisEndpoint, RedisOptions, without_password};
-use crate::error::{Error, ErrorKind, Result};
+use super::options::{RedisEndpoint, RedisOptions};
+use super::tls;
 use crate::transport::Heartbeat;
 
 /// Commands that may wait for the driver at once; each of its rounds writes all that are there.
@@ -157,7 +156,10 @@ impl Fault {
         match error.kind() {
             // The crate's other kinds are words of the server, or of its own about options.
             CrateErrorKind::Io | CrateErrorKind::Parse => Self::Lost(error.to_string()),
-            _ => Self::Refused(error.to_string()),
+            _ => Self::Refused(match error.code() {
+                Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+                None => error.to_string(),
+            }),
         }
     }
 }
@@ -224,7 +226,12 @@ impl Wire {
             RedisEndpoint::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(lost)?;
                 stream.set_nodelay(true).map_err(lost)?;
-                Self::introduce(stream, options, role, pushes).await
+                let Some(how) = &options.tls else {
+                    return Self::introduce(stream, options, role, pushes).await;
+                };
+                let stream = tls::secure(stream, host, how).await?;
+                let wire = Self::introduce(stream, options, role, pushes).await;
+                wire.map_err(|fault| tls::explain(fault, how))
             }
             RedisEndpoint::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(lost)?;
@@ -478,29 +485,4 @@ fn settings(options: &RedisOptions) -> RedisConnectionInfo {
 /// The digest by which the server knows a script.
 pub(super) fn digest(script: &str) -> String {
     redis::Script::new(script).get_hash().to_owned()
-}
-
-/// Reads an address, see [`RedisOptions::from_url`].
-pub(super) fn read_url(url: &str) -> Result<RedisOptions> {
-    let bad = |why: String| {
-        let how = "use redis://user:password@host:port/database or redis+unix:///path?db=0";
-        Error::config(without_password(url), format!("{why}; {how}"))
-    };
-    if url.starts_with("rediss:") {
-        let why = "TLS is not supported yet; use redis://, or a tunnel";
-        return Err(Error::new(ErrorKind::Unsupported, "connect", without_password(url), why));
-    }
-    let info: ConnectionInfo =
-        url.into_connection_info().map_err(|error| bad(error.to_string()))?;
-    let endpoint = match info.addr() {
-        ConnectionAddr::Tcp(host, port) => RedisEndpoint::Tcp(host.clone(), *port),
-        ConnectionAddr::Unix(path) => RedisEndpoint::Unix(path.clone()),
-        _ => return Err(bad("neither a host nor a path".to_owned())),
-    };
-    let settings = info.redis_settings();
-    let mut options = RedisOptions::new(endpoint);
-    options.database = settings.db();
-    options.username = settings.username().map(str::to_owned);
-    options.password = settings.password().map(str::to_owned);
-    Ok(options)
 }

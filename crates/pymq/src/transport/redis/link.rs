@@ -3,7 +3,7 @@
 //! The one invariant: a command that may have reached the server is never sent twice unless its
 //! purpose says that this is safe. What is subscribed or leased on a connection is not known here.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::client::{Batch, Command, Fault, Pushes, Reply, Wire, digest};
 use super::options::RedisOptions;
+use super::refusal::{explained, not_admitted};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Connections for waiting commands that are kept when nobody waits.
@@ -33,30 +34,42 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Dialer {
     options: RedisOptions,
+    /// Why the last attempt failed, for those who wait for a connection in vain.
+    trouble: Mutex<String>,
 }
 
 impl Dialer {
     pub(super) fn new(options: RedisOptions) -> Self {
-        Self { options }
+        Self { options, trouble: Mutex::default() }
     }
 
     /// One attempt, for the first connection: its failure is the user's to see.
     pub(super) async fn dial_once(&self, role: &str) -> Result<Wire> {
         Wire::open(&self.options, role, None).await.map_err(|fault| {
-            let (kind, words) = match fault {
-                Fault::Lost(words) => (ErrorKind::Connection, words),
-                Fault::Refused(words) => (ErrorKind::Config, words),
+            let (kind, why) = match fault {
+                Fault::Lost(words) => (ErrorKind::Connection, self.not_there(&words)),
+                Fault::Refused(words) => (ErrorKind::Config, not_admitted(&words)),
             };
-            let address = self.options.endpoint.to_string();
-            Error::new(
-                kind,
-                "connect",
-                address,
-                format!(
-                    "{words}; is it a Redis server of 6.2 or later, and do user and password fit?"
-                ),
-            )
+            Error::new(kind, "connect", self.options.shown(), why)
         })
+    }
+
+    /// Why there is no server for us, in words that help: neither side of a connection of which one
+    /// speaks TLS can tell what the other does.
+    fn not_there(&self, words: &str) -> String {
+        match self.options.tls {
+            None => {
+                format!("{words}; is there a Redis server without TLS? rediss:// is for one with")
+            }
+            Some(_) => {
+                format!("{words}; is there a Redis server with TLS? redis:// is for one without")
+            }
+        }
+    }
+
+    /// Why the last attempt failed.
+    pub(super) fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tries until a connection stands, waiting longer from time to time.
@@ -67,13 +80,14 @@ impl Dialer {
                 Ok(wire) => return wire,
                 Err(Fault::Lost(why) | Fault::Refused(why)) => {
                     attempts += 1;
-                    let server = &self.options.endpoint;
+                    let server = self.options.shown();
                     // The first failure is news; that it goes on is not.
                     if attempts == 1 {
-                        tracing::warn!(%server, role, why, "cannot connect; trying on");
+                        tracing::warn!(server, role, why, "cannot connect; trying on");
                     } else {
-                        tracing::debug!(%server, role, why, attempts, "cannot connect yet");
+                        tracing::debug!(server, role, why, attempts, "cannot connect yet");
                     }
+                    *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
                     sleep(back_off(attempts)).await;
                 }
             }
@@ -137,19 +151,7 @@ impl<'a> Purpose<'a> {
 
     /// The server's refusal, in words that help.
     pub(super) fn refused(&self, words: &str) -> Error {
-        let why = if words.contains("OOM") {
-            format!(
-                "the server has no memory left ({words}); get or purge items, or raise maxmemory"
-            )
-        } else if words.contains("WRONGTYPE") {
-            let key = self.object;
-            format!("the key {key:?} holds a value of another type; delete it or use another name")
-        } else if words.contains("NOPERM") {
-            format!("the user may not do this ({words}); extend its ACL rules")
-        } else {
-            words.to_owned()
-        };
-        self.error(ErrorKind::Server, why)
+        self.error(ErrorKind::Server, explained(words, self.object))
     }
 
     fn lost(&self, why: &str) -> Error {
@@ -175,17 +177,30 @@ impl<'a> Purpose<'a> {
 /// A script and the digest the server knows it by.
 pub(super) struct Script {
     text: &'static str,
-    digest: std::sync::OnceLock<String>,
+    digest: OnceLock<String>,
 }
+
+/// The scripts that were called, to find one by its digest.
+static CALLED: Mutex<Vec<&'static Script>> = Mutex::new(Vec::new());
 
 impl Script {
     pub(super) const fn new(text: &'static str) -> Self {
-        Self { text, digest: std::sync::OnceLock::new() }
+        Self { text, digest: OnceLock::new() }
+    }
+
+    /// A line of the script of that digest, counted from 1 as the server does.
+    pub(super) fn line(digest: &str, number: usize) -> Option<&'static str> {
+        let called = CALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |script: &&&Script| script.digest.get().is_some_and(|known| known == digest);
+        called.iter().find(is_it)?.text.lines().nth(number.checked_sub(1)?)
     }
 
     /// The call by digest: short, and unknown to a server that never saw the text.
-    pub(super) fn call(&self, keys: &[&str], arguments: &[&[u8]]) -> Command {
-        let digest = self.digest.get_or_init(|| digest(self.text));
+    pub(super) fn call(&'static self, keys: &[&str], arguments: &[&[u8]]) -> Command {
+        let digest = self.digest.get_or_init(|| {
+            CALLED.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+            digest(self.text)
+        });
         Self::complete(Command::new("EVALSHA").arg(digest), keys, arguments)
     }
 
@@ -210,7 +225,7 @@ enum Phase {
 #[derive(Clone)]
 pub(super) struct Link {
     phase: watch::Receiver<Phase>,
-    patience: Duration,
+    dialer: Arc<Dialer>,
 }
 
 impl Link {
@@ -221,10 +236,9 @@ impl Link {
         stage: watch::Receiver<Stage>,
         runtime: &Handle,
     ) -> Self {
-        let patience = dialer.options.reconnect_wait;
         let (sender, phase) = watch::channel(Phase::Up(first.clone()));
-        runtime.spawn(keep(dialer, first, sender, stage));
-        Self { phase, patience }
+        runtime.spawn(keep(Arc::clone(&dialer), first, sender, stage));
+        Self { phase, dialer }
     }
 
     /// A live connection; waits for one as long as operations wait.
@@ -240,7 +254,8 @@ impl Link {
             Phase::Down => false,
             Phase::Closed => true,
         };
-        let found = match timeout(self.patience, phase.wait_for(usable)).await {
+        let patience = self.dialer.options.reconnect_wait;
+        let found = match timeout(patience, phase.wait_for(usable)).await {
             Ok(Ok(phase)) => phase.clone(),
             Ok(Err(_)) => Phase::Closed,
             Err(_) => Phase::Down,
@@ -249,7 +264,8 @@ impl Link {
             Phase::Up(wire) => Ok(wire),
             Phase::Closed => Err(purpose.closed()),
             Phase::Down => {
-                let why = format!("no connection for {:?}; nothing was sent", self.patience);
+                let trouble = self.dialer.trouble();
+                let why = format!("no connection for {patience:?} ({trouble}); nothing was sent");
                 Err(purpose.error(ErrorKind::Connection, why))
             }
         }
@@ -303,7 +319,7 @@ impl Link {
     pub(super) async fn script(
         &self,
         purpose: Purpose<'_>,
-        script: &Script,
+        script: &'static Script,
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Reply> {
@@ -362,12 +378,12 @@ async fn keep(
             () = &mut closed => break,
         }
         phase.send_replace(Phase::Down);
-        tracing::warn!(server = %dialer.options.endpoint, "lost the connection for commands");
+        tracing::warn!(server = dialer.options.shown(), "lost the connection for commands");
         wire = tokio::select! {
             wire = dialer.dial("commands", None) => wire,
             () = &mut closed => break,
         };
-        tracing::info!(server = %dialer.options.endpoint, "the connection for commands is back");
+        tracing::info!(server = dialer.options.shown(), "the connection for commands is back");
     }
     phase.send_replace(Phase::Closed);
     wire.cut();

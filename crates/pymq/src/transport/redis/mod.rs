@@ -30,6 +30,7 @@ use super::{
 use crate::error::Result;
 use crate::name::Address;
 
+mod address;
 mod client;
 mod end;
 mod inbox;
@@ -37,7 +38,13 @@ mod link;
 mod options;
 mod pubsub;
 mod queue;
+mod refusal;
 mod routes;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 
 /// How long a waiting command may take to come back once it was told to.
 const UNBLOCKING: Duration = Duration::from_secs(6);
@@ -53,12 +60,13 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects to `redis://[user[:password]@]host[:port][/database]` or
-    /// `redis+unix:///path?db=0`. Needs a tokio runtime, whose tasks do the work from then on.
+    /// Connects to `redis://[user[:password]@]host[:port][/database]`, `rediss://` or
+    /// `redis+unix:///path?db=0`; [`RedisOptions::from_url`] has the whole of an address. Needs a
+    /// tokio runtime, whose tasks do the work from then on.
     ///
     /// # Errors
-    /// `Config` for a malformed address and where the server refuses us, `Connection` where there
-    /// is none.
+    /// `Config` for a malformed address, where the server refuses us and where we refuse its
+    /// certificate; `Connection` where there is none.
     pub async fn connect(url: &str) -> Result<Self> {
         Self::with_options(RedisOptions::from_url(url)?).await
     }

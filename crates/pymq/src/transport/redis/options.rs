@@ -1,15 +1,15 @@
 //! How to reach a server: the address and what is said on arrival.
 //!
-//! The one invariant: nothing of this, printed in any way, shows the password. It only describes; it
-//! opens no socket.
+//! The one invariant: nothing of this, printed in any way, shows the password. It only describes: it
+//! opens no socket, and `address` reads it from a line of text.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::client;
+use super::{address, tls};
 use crate::error::{Error, Result};
-use crate::transport::{Heartbeat, Limit, Settings};
+use crate::transport::{Heartbeat, Limit, Settings, Tls};
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub enum RedisEndpoint {
 impl fmt::Display for RedisEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "redis://[{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "redis://{host}:{port}"),
             Self::Unix(path) => write!(f, "redis+unix://{}", path.display()),
         }
@@ -41,7 +42,10 @@ pub struct RedisOptions {
     pub username: Option<String>,
     /// The password.
     pub password: Option<String>,
-    /// The name that `CLIENT LIST` shows; `pymq-` and the connection's task unless told.
+    /// Whether and how TLS is spoken; not at all unless told. Needs the feature `tls`.
+    pub tls: Option<Tls>,
+    /// The name that `CLIENT LIST` shows for each connection; `pymq-` and the connection's task
+    /// unless told. The server takes printable ASCII without spaces.
     pub client_name: Option<String>,
     /// How long one attempt to connect may take; 5 s unless told.
     pub connect_timeout: Duration,
@@ -66,6 +70,7 @@ impl RedisOptions {
             database: 0,
             username: None,
             password: None,
+            tls: None,
             client_name: None,
             connect_timeout: Duration::from_secs(5),
             reconnect_wait: Duration::from_secs(10),
@@ -74,13 +79,61 @@ impl RedisOptions {
         }
     }
 
-    /// Reads `redis://[user[:password]@]host[:port][/database]` or
-    /// `redis+unix:///path[?db=0&user=…&pass=…]`.
+    /// Reads an address: `redis://[user[:password]@][host][:port][/database][?word=value&…]`,
+    /// `rediss://` (TLS), or `redis+unix://[user[:password]@]/path[?…]`.
+    ///
+    /// The words are `db`, `user`, `pass`, `client_name`, `connect_timeout` and `reconnect_wait`
+    /// (seconds), and with TLS `ca`, `cert`, `key` (paths) and `verify` (`full`, `chain`, `none`);
+    /// the `ssl_…` words of Python's redis-py are understood too. What stands for anything else is
+    /// written percent-encoded.
     ///
     /// # Errors
-    /// `Config` when the address cannot be read; it is quoted without its password.
+    /// `Config` when the address cannot be read, or has a word that is not known; it is quoted
+    /// without its password.
     pub fn from_url(url: &str) -> Result<Self> {
-        client::read_url(url)
+        address::read(url)
+    }
+
+    /// Refuses what could never work, and what would cut living connections, before anything is
+    /// tried.
+    ///
+    /// # Errors
+    /// `Config`, and `Unsupported` for TLS without the feature `tls`.
+    pub(super) fn check(&self) -> Result<()> {
+        let refused = |why: &str| Err(Error::config(self.shown(), why.to_owned()));
+        let graphic = |name: &String| name.bytes().all(|byte| byte.is_ascii_graphic());
+        if !self.client_name.as_ref().is_none_or(graphic) {
+            return refused("client_name may only have printable ASCII without spaces");
+        }
+        if self.database < 0 {
+            return refused("a database is a number from 0 on");
+        }
+        let Heartbeat { period, limit } = self.heartbeat;
+        if period.is_zero() || limit < LEAST_LIMIT {
+            return refused(
+                "a heartbeat needs a period above zero and a limit of 6 s or more, since a \
+                 waiting command is silent for 5 s",
+            );
+        }
+        let Some(options) = &self.tls else { return Ok(()) };
+        if matches!(self.endpoint, RedisEndpoint::Unix(_)) {
+            return refused("a unix socket has no TLS; leave it out, or give host and port");
+        }
+        if options.certificate.is_some() != options.key.is_some() {
+            return refused(
+                "a client certificate needs its key, and a key its certificate: give both",
+            );
+        }
+        tls::check(self)
+    }
+
+    /// Where the server is, as people write it.
+    pub(super) fn shown(&self) -> String {
+        let shown = self.endpoint.to_string();
+        match self.tls {
+            Some(_) => shown.replacen("redis://", "rediss://", 1),
+            None => shown,
+        }
     }
 
     /// The same with what a program says beside the address.
@@ -88,7 +141,7 @@ impl RedisOptions {
     /// # Errors
     /// `Config` for what the address says already, `Unsupported` for what means nothing here.
     pub fn with_settings(mut self, mut settings: Settings) -> Result<Self> {
-        let server = self.endpoint.to_string();
+        let server = self.shown();
         let said = |setting| {
             let why = format!("the address says {setting:?} already; say it once");
             Error::config(server.as_str(), why)
@@ -103,6 +156,11 @@ impl RedisOptions {
             (None, password) => self.password = password,
             (Some(_), None) => {}
         }
+        match (&self.tls, settings.tls.take()) {
+            (Some(tls), Some(_)) if *tls != Tls::default() => return Err(said("tls")),
+            (_, Some(tls)) => self.tls = Some(tls),
+            (_, None) => {}
+        }
         self.client_name = settings.client_name.take().or(self.client_name);
         self.connect_timeout = settings.connect_timeout.take().unwrap_or(self.connect_timeout);
         self.reconnect_wait = settings.reconnect_wait.take().unwrap_or(self.reconnect_wait);
@@ -110,18 +168,6 @@ impl RedisOptions {
         self.mailbox = settings.mailbox.take().unwrap_or(self.mailbox);
         settings.refuse_rest(&server)?;
         Ok(self)
-    }
-
-    /// # Errors
-    /// `Config` for an option that would cut living connections.
-    pub(super) fn check(&self) -> Result<()> {
-        let Heartbeat { period, limit } = self.heartbeat;
-        if period.is_zero() || limit < LEAST_LIMIT {
-            let why = "a heartbeat needs a period above zero and a limit of 6 s or more, since a \
-                       waiting command is silent for 5 s";
-            return Err(Error::config(self.endpoint.to_string(), why));
-        }
-        Ok(())
     }
 }
 
@@ -132,72 +178,12 @@ impl fmt::Debug for RedisOptions {
             .field("database", &self.database)
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("tls", &self.tls)
             .field("client_name", &self.client_name)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect_wait", &self.reconnect_wait)
             .field("heartbeat", &self.heartbeat)
             .field("mailbox", &self.mailbox)
             .finish()
-    }
-}
-
-/// An address with whatever stands for a password replaced.
-pub(super) fn without_password(url: &str) -> String {
-    let (url, query) = match url.split_once('?') {
-        Some((url, query)) => (url, Some(query)),
-        None => (url, None),
-    };
-    let mut shown = match (url.split_once("://"), url.rfind('@')) {
-        (Some((scheme, _)), Some(at)) if at > scheme.len() => {
-            let credentials = &url[scheme.len() + 3..at];
-            let user = credentials.split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}:…{}", &url[at..])
-        }
-        _ => url.to_owned(),
-    };
-    if let Some(query) = query {
-        let words: Vec<_> = query.split('&').map(if_harmless).collect();
-        shown = format!("{shown}?{}", words.join("&"));
-    }
-    shown
-}
-
-fn if_harmless(word: &str) -> &str {
-    if word.starts_with("pass") { "pass=…" } else { word }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_read_whole() {
-        let options = RedisOptions::from_url("redis://me:p%40ss@example.org:7000/3").expect("ok");
-        assert_eq!(options.endpoint, RedisEndpoint::Tcp("example.org".into(), 7000));
-        assert_eq!(options.database, 3);
-        assert_eq!(options.username.as_deref(), Some("me"));
-        assert_eq!(options.password.as_deref(), Some("p@ss"));
-    }
-
-    #[test]
-    fn a_unix_address_names_a_path_and_a_database() {
-        let options = RedisOptions::from_url("redis+unix:///run/redis.sock?db=2").expect("ok");
-        assert_eq!(options.endpoint, RedisEndpoint::Unix("/run/redis.sock".into()));
-        assert_eq!(options.database, 2);
-    }
-
-    #[test]
-    fn errors_and_debug_texts_never_show_the_password() {
-        for url in [
-            "redis://me:secret@h:port/0",
-            "redis://:secret@h/x",
-            "redis+unix:///s?pass=secret&db=x",
-        ] {
-            let error = RedisOptions::from_url(url).expect_err("not an address");
-            assert_eq!(error.kind(), crate::ErrorKind::Config);
-            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
-        }
-        let options = RedisOptions::from_url("redis://me:secret@h/1").expect("ok");
-        assert!(!format!("{options:?}").contains("secret"));
     }
 }

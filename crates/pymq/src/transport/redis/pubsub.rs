@@ -88,7 +88,7 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    fn leave(&mut self, done: Option<oneshot::Sender<()>>) {
+    fn leave(&mut self, done: Option<oneshot::Sender<Result<(), String>>>) {
         let names = std::mem::take(&mut self.names);
         if !names.is_empty() {
             // Refused only when the task has ended, and every subscription with it.
@@ -106,18 +106,24 @@ impl Drop for Membership {
 impl Guard for Membership {
     fn release(mut self: Box<Self>) -> BoxFuture<'static, Result<()>> {
         let (done, left) = oneshot::channel();
+        let first = match self.names.first() {
+            Some(Name::Topic(name) | Name::Pattern(name)) => name.to_string(),
+            None => String::new(),
+        };
         self.leave(Some(done));
         Box::pin(async move {
-            // An error says that the task has ended: then the socket is gone too.
-            let _ = left.await;
-            Ok(())
+            match left.await {
+                Ok(Err(words)) => Err(Purpose::change("unsubscribe", &first).refused(&words)),
+                // An error says that the task has ended: then the socket is gone too.
+                Ok(Ok(())) | Err(_) => Ok(()),
+            }
         })
     }
 }
 
 enum Request {
     Join { id: u64, names: Vec<Name>, target: Target, done: oneshot::Sender<Result<(), String>> },
-    Leave { id: u64, names: Vec<Name>, done: Option<oneshot::Sender<()>> },
+    Leave { id: u64, names: Vec<Name>, done: Option<oneshot::Sender<Result<(), String>>> },
 }
 
 /// A join that waits for the server.
@@ -197,7 +203,11 @@ impl Conductor {
                 }
                 Some(Request::Leave { id, names, done }) => {
                     let outcome = self.leave(wire, id, &names).await;
-                    drop(done);
+                    if let Err(Fault::Refused(words)) = &outcome {
+                        tracing::warn!(?names, words, "the server refuses to end a subscription");
+                        // Whoever asked may not wait for it.
+                        done.map(|done| done.send(Err(words.clone())));
+                    }
                     outcome
                 }
             };
@@ -306,7 +316,13 @@ impl Conductor {
                 .for_each(|route| route.target.gap());
         }
         for (name, mailbox) in inboxes {
-            fetch_kept(wire, &name, &mailbox).await?;
+            match fetch_kept(wire, &name, &mailbox).await {
+                Err(Fault::Refused(words)) => {
+                    tracing::warn!(inbox = &*name, words, "the server refuses what it had kept");
+                    refused.insert(Name::Topic(name), words);
+                }
+                outcome => outcome?,
+            }
         }
         for joining in std::mem::take(&mut self.waiting) {
             let words = joining.names.iter().find_map(|name| refused.get(name));
@@ -366,7 +382,8 @@ async fn one_by_one(
     Ok(())
 }
 
-/// Reads what was kept for an inbox while nobody listened, oldest first.
+/// Reads what was kept for an inbox while nobody listened, oldest first. Who may not read that would
+/// miss answers some day, and is told at once.
 async fn fetch_kept(wire: &Wire, name: &str, mailbox: &Sender<Bytes>) -> Result<(), Fault> {
     let commands = Batch::from_iter([
         Command::new("MULTI"),
@@ -375,6 +392,13 @@ async fn fetch_kept(wire: &Wire, name: &str, mailbox: &Sender<Bytes>) -> Result<
         Command::new("EXEC"),
     ]);
     let replies = wire.pipeline(&commands).await?;
+    let refused = |reply: &Reply| match reply {
+        Reply::Refused(words) => Some(words.clone()),
+        _ => None,
+    };
+    if let Some(words) = replies.iter().find_map(refused) {
+        return Err(Fault::Refused(words));
+    }
     let answers = replies.into_iter().next_back().map(Reply::items).unwrap_or_default();
     let kept = answers.into_iter().next().map(Reply::items).unwrap_or_default();
     for message in kept.into_iter().rev().filter_map(Reply::bytes) {

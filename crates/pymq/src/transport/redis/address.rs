@@ -1,0 +1,384 @@
+//! Addresses of servers, as people write them in one line.
+//!
+//! The one invariant: an error quotes nothing of an address that might be a piece of a password,
+//! however the address is broken. It understands the words and leaves what they lead to, files and
+//! hosts, to whoever connects.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::options::{RedisEndpoint, RedisOptions};
+use crate::error::{Error, Result};
+use crate::transport::{Tls, TlsVerification};
+
+const FORMS: &str = "use redis://user:password@host:port/database, rediss:// for TLS, or \
+                     redis+unix:///path?db=0";
+
+/// Reads an address, see [`RedisOptions::from_url`].
+pub(super) fn read(address: &str) -> Result<RedisOptions> {
+    parse(address)
+        .map_err(|why| Error::config(without_password(address), format!("{why}; {FORMS}")))
+}
+
+/// An address with whatever may be a password replaced.
+fn without_password(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return "address".to_owned() };
+    // The last one: a password may hold any number of them that should have been encoded.
+    let rest = match rest.rsplit_once('@') {
+        Some((credentials, rest)) => {
+            let user = credentials.split([':', '/', '?']).next().unwrap_or_default();
+            format!("{user}:…@{rest}")
+        }
+        None => rest.to_owned(),
+    };
+    let shown = match rest.split_once('?') {
+        Some((place, query)) => {
+            let words: Vec<_> = query.split('&').map(if_harmless).collect();
+            format!("{place}?{}", words.join("&"))
+        }
+        None => rest,
+    };
+    format!("{scheme}://{shown}")
+}
+
+fn if_harmless(word: &str) -> &str {
+    if word.starts_with("pass") { "pass=…" } else { word }
+}
+
+fn parse(address: &str) -> Result<RedisOptions, String> {
+    let (scheme, rest) = address.split_once("://").ok_or("it has no scheme")?;
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = match place.find('/') {
+        Some(slash) => place.split_at(slash),
+        None => (place, ""),
+    };
+    if [path, query].iter().any(|part| part.contains('@')) && !authority.contains('@') {
+        return Err("in a password '/' is written %2F and '?' %3F, elsewhere '@' is %40".to_owned());
+    }
+    let (credentials, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let mut options = match scheme {
+        "redis" | "rediss" => over_tcp(host, path)?,
+        "redis+unix" => {
+            let socket = PathBuf::from(decoded(&format!("{host}{path}"), "the path")?);
+            if socket.as_os_str().is_empty() {
+                return Err("it names no socket".to_owned());
+            }
+            RedisOptions::new(RedisEndpoint::Unix(socket))
+        }
+        _ => return Err("it is of another scheme".to_owned()),
+    };
+    if scheme == "rediss" {
+        options.tls = Some(Tls::default());
+    }
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    options.username = some(decoded(user, "the user")?);
+    options.password = some(decoded(password, "the password")?);
+    let mut check_hostname = true;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (word, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decoded(&value.replace('+', " "), word)?;
+        if word == "ssl_check_hostname" {
+            check_hostname = truth(word, &value)?;
+        } else {
+            take(&mut options, word, value)?;
+        }
+    }
+    match &mut options.tls {
+        Some(tls) if !check_hostname && tls.verification == TlsVerification::Full => {
+            tls.verification = TlsVerification::Chain;
+        }
+        None if !check_hostname => return Err(only_with_tls("ssl_check_hostname")),
+        _ => {}
+    }
+    Ok(options)
+}
+
+fn over_tcp(host: &str, path: &str) -> Result<RedisOptions, String> {
+    let (host, port) = match host.rfind(']') {
+        Some(end) if host.starts_with('[') => (&host[1..end], &host[end + 1..]),
+        _ => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.parse().map_err(|_| "the port is no number from 0 to 65535")?,
+        None if port.is_empty() => 6379,
+        None => return Err("something stands between the host and its port".to_owned()),
+    };
+    let host = some(decoded(host, "the host")?).unwrap_or_else(|| "localhost".to_owned());
+    let mut options = RedisOptions::new(RedisEndpoint::Tcp(host, port));
+    let database = path.trim_matches('/');
+    if !database.is_empty() {
+        options.database = number("the database", database)?;
+    }
+    Ok(options)
+}
+
+/// Does what a word of the query says.
+fn take(options: &mut RedisOptions, word: &str, value: String) -> Result<(), String> {
+    match word {
+        "db" => options.database = number(word, &value)?,
+        "user" | "username" => options.username = some(value),
+        "pass" | "password" => options.password = some(value),
+        "client_name" => options.client_name = some(value),
+        "connect_timeout" | "socket_connect_timeout" => {
+            options.connect_timeout = seconds(word, &value)?;
+        }
+        "reconnect_wait" => options.reconnect_wait = seconds(word, &value)?,
+        _ => {
+            let understood = Word::find(word).ok_or_else(|| unknown(word))?;
+            let tls = options.tls.as_mut().ok_or_else(|| only_with_tls(word))?;
+            match understood {
+                Word::Ca => tls.ca = some(value).map(PathBuf::from),
+                Word::Certificate => tls.certificate = some(value).map(PathBuf::from),
+                Word::Key => tls.key = some(value).map(PathBuf::from),
+                Word::Verify => tls.verification = verification(word, &value)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The words of TLS, ours and those of redis-py.
+enum Word {
+    Ca,
+    Certificate,
+    Key,
+    Verify,
+}
+
+impl Word {
+    fn find(word: &str) -> Option<Self> {
+        match word {
+            "ca" | "ssl_ca_certs" | "ssl_ca_path" => Some(Self::Ca),
+            "cert" | "ssl_certfile" => Some(Self::Certificate),
+            "key" | "ssl_keyfile" => Some(Self::Key),
+            "verify" | "ssl_cert_reqs" => Some(Self::Verify),
+            _ => None,
+        }
+    }
+}
+
+fn verification(word: &str, value: &str) -> Result<TlsVerification, String> {
+    match value {
+        // A client has no use for a certificate that may be missing: Python treats both alike.
+        "full" | "required" | "optional" => Ok(TlsVerification::Full),
+        "chain" => Ok(TlsVerification::Chain),
+        "none" => Ok(TlsVerification::Nothing),
+        _ => Err(format!("{word} is full, chain or none")),
+    }
+}
+
+/// An '@' shows that it may be no word, but the rest of a password.
+fn unknown(word: &str) -> String {
+    let shown = if word.contains('@') { "…" } else { word };
+    format!("it has a word {shown:?} that nobody knows here")
+}
+
+fn only_with_tls(word: &str) -> String {
+    format!("{word} means something with rediss:// only")
+}
+
+fn truth(word: &str, value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "0" | "" => Ok(false),
+        _ => Err(format!("{word} is true or false")),
+    }
+}
+
+fn number(word: &str, value: &str) -> Result<i64, String> {
+    value.parse().map_err(|_| format!("{word} is no number"))
+}
+
+fn seconds(word: &str, value: &str) -> Result<Duration, String> {
+    let seconds: f64 = value.parse().map_err(|_| format!("{word} is no number of seconds"))?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| format!("{word} is a number of seconds above 0"))
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// A text without its percent-encoding; what is no encoding stays as it is.
+fn decoded(text: &str, what: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let byte = match after {
+            [high, low, ..] if *first == b'%' => hexadecimal(*high).zip(hexadecimal(*low)),
+            _ => None,
+        };
+        match byte {
+            Some((high, low)) => {
+                bytes.push(high << 4 | low);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| format!("{what} is no UTF-8 once its %… are decoded"))
+}
+
+fn hexadecimal(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(address: &str) -> RedisOptions {
+        read(address).unwrap_or_else(|error| panic!("{address} is an address: {error}"))
+    }
+
+    fn tcp(host: &str, port: u16) -> RedisEndpoint {
+        RedisEndpoint::Tcp(host.to_owned(), port)
+    }
+
+    #[test]
+    fn an_address_is_read_whole() {
+        let options = options("redis://me:p%40ss@example.org:7000/3");
+        assert_eq!(options.endpoint, tcp("example.org", 7000));
+        assert_eq!(options.database, 3);
+        assert_eq!(options.username.as_deref(), Some("me"));
+        assert_eq!(options.password.as_deref(), Some("p@ss"));
+        assert_eq!(options.tls, None);
+    }
+
+    #[test]
+    fn what_an_address_leaves_out_is_the_usual() {
+        for address in ["redis://", "redis://localhost", "redis://localhost:6379/"] {
+            let options = options(address);
+            assert_eq!(options.endpoint, tcp("localhost", 6379));
+            assert_eq!((options.database, options.username, options.password), (0, None, None));
+        }
+        assert_eq!(options("redis://me@h").username.as_deref(), Some("me"));
+        assert_eq!(options("redis://:p@h").password.as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn a_host_may_be_an_ipv6_address_with_and_without_a_port() {
+        assert_eq!(options("redis://[::1]").endpoint, tcp("::1", 6379));
+        assert_eq!(options("redis://:p@[fe80::1%25eth0]:1/2").endpoint, tcp("fe80::1%eth0", 1));
+        assert_eq!(options("redis://[::1]:7").shown(), "redis://[::1]:7");
+    }
+
+    #[test]
+    fn a_password_may_hold_what_an_address_gives_meaning_to() {
+        for (written, meant) in [
+            ("a%3Ab%2Fc%3Fd%23e%25", "a:b/c?d#e%"),
+            ("a:b@c#d+e", "a:b@c#d+e"),
+            ("100%", "100%"),
+            ("%C3%A9", "é"),
+        ] {
+            let options = options(&format!("redis://:{written}@h/1"));
+            assert_eq!(options.password.as_deref(), Some(meant), "{written}");
+            assert_eq!(options.endpoint, tcp("h", 6379));
+        }
+    }
+
+    #[test]
+    fn a_unix_address_names_a_path_and_what_goes_with_it() {
+        for address in [
+            "redis+unix:///run/my%20redis.sock?db=2&user=me&pass=p",
+            "redis+unix://me:p@/run/my%20redis.sock?db=2",
+            "redis+unix://me@/run/my%20redis.sock?db=2&password=p",
+        ] {
+            let options = options(address);
+            assert_eq!(options.endpoint, RedisEndpoint::Unix("/run/my redis.sock".into()));
+            assert_eq!(options.database, 2);
+            assert_eq!(options.username.as_deref(), Some("me"));
+            assert_eq!(options.password.as_deref(), Some("p"));
+        }
+    }
+
+    #[test]
+    fn the_words_of_the_query_are_understood() {
+        let options = options(
+            "redis://h/1?db=4&client_name=me&connect_timeout=2.5&reconnect_wait=1&user=u&pass=a+b",
+        );
+        assert_eq!(options.database, 4);
+        assert_eq!(options.client_name.as_deref(), Some("me"));
+        assert_eq!(options.connect_timeout, Duration::from_millis(2500));
+        assert_eq!(options.reconnect_wait, Duration::from_secs(1));
+        assert_eq!(options.username.as_deref(), Some("u"));
+        assert_eq!(options.password.as_deref(), Some("a b"));
+    }
+
+    #[test]
+    fn tls_takes_our_words_and_those_of_redis_py() {
+        for address in [
+            "rediss://h?ca=/ca.pem&cert=/c.pem&key=/k.pem&verify=chain",
+            "rediss://h?ssl_ca_certs=/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem\
+             &ssl_check_hostname=False&ssl_cert_reqs=required",
+        ] {
+            let tls = options(address).tls.expect("rediss:// is TLS");
+            assert_eq!(tls.ca, Some("/ca.pem".into()));
+            assert_eq!(tls.certificate, Some("/c.pem".into()));
+            assert_eq!(tls.key, Some("/k.pem".into()));
+            assert_eq!(tls.verification, TlsVerification::Chain);
+        }
+        let verification = |words: &str| {
+            options(&format!("rediss://h{words}")).tls.expect("rediss:// is TLS").verification
+        };
+        assert_eq!(verification(""), TlsVerification::Full);
+        assert_eq!(verification("?verify=none"), TlsVerification::Nothing);
+        let none = "?ssl_check_hostname=false&ssl_cert_reqs=none";
+        assert_eq!(verification(none), TlsVerification::Nothing);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named_with_the_forms_that_can() {
+        for (address, named) in [
+            ("redis://h:port", "port"),
+            ("redis://h:65536", "port"),
+            ("redis://[::1]7", "between the host and its port"),
+            ("redis://h/zero", "the database"),
+            ("redis://h/1/2", "the database"),
+            ("redis://h?db=x", "db"),
+            ("redis://h?hots=typo", "hots"),
+            ("redis://h?connect_timeout=0", "connect_timeout"),
+            ("redis://h?reconnect_wait=soon", "reconnect_wait"),
+            ("redis://h?ca=/ca.pem", "rediss://"),
+            ("redis://h?ssl_check_hostname=false", "rediss://"),
+            ("rediss://h?verify=perhaps", "full, chain or none"),
+            ("rediss://h?ssl_check_hostname=perhaps", "true or false"),
+            ("redis+unix://", "socket"),
+            ("redis://%FF@h", "UTF-8"),
+        ] {
+            let error = read(address).expect_err(address);
+            assert_eq!(error.kind(), crate::ErrorKind::Config);
+            let text = error.to_string();
+            assert!(text.contains(named) && text.contains("redis+unix:///path"), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_never_show_a_password_however_the_address_is_broken() {
+        for address in [
+            "redis://me:secret@h:port/0",
+            "redis://:secret@h/x",
+            "redis://:sec/secret@h",
+            "redis://:12/secret@h/0",
+            "redis://:sec?secret@h",
+            "redis://:sec?secret=1&secret@h",
+            "redis://:sec@secret@h:x",
+            "redis+unix:///s?pass=secret&db=x",
+            "redis+unix:///s?password=secret&db=x",
+            "redis://:secret%FF@h",
+            "redis://a@b?secret@h",
+            "secret",
+            "me:secret@h",
+        ] {
+            let error = read(address).expect_err(address);
+            assert!(!format!("{error} {error:?}").contains("secret"), "{address}: {error:?}");
+        }
+        let options = options("rediss://me:secret@h/1?client_name=x");
+        assert!(!format!("{options:?}{}", options.shown()).contains("secret"));
+    }
+}

@@ -1,0 +1,28 @@
+//! TLS, where it is not compiled in: said to whoever asks for it, before anything is sent.
+//!
+//! The one invariant: nothing that was to go over TLS ever goes without. What it stands in for is
+//! `tls.rs`.
+
+use tokio::net::TcpStream;
+
+use super::client::Fault;
+use super::options::RedisOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::Tls;
+
+const MISSING: &str = "TLS is not compiled in; enable the feature \"tls\"";
+
+/// Refuses options that ask for TLS.
+pub(super) fn check(options: &RedisOptions) -> Result<()> {
+    Err(Error::new(ErrorKind::Unsupported, "connect", options.shown(), MISSING))
+}
+
+/// Refuses.
+pub(super) async fn secure(_: TcpStream, _: &str, _: &Tls) -> Result<TcpStream, Fault> {
+    Err(Fault::Refused(MISSING.to_owned()))
+}
+
+/// There is nothing to explain.
+pub(super) fn explain(fault: Fault, _: &Tls) -> Fault {
+    fault
+}
