@@ -357,7 +357,11 @@ async fn subscribe(wire: &Wire, names: &[Name]) -> Result<(), Fault> {
 /// behind their messages.
 async fn unsubscribe(wire: &Wire, names: &[Name]) -> Result<(), Fault> {
     if names.is_empty() {
-        return wire.pipeline(&Batch::from_iter([Command::new("PING")])).await.map(drop);
+        return match wire.pipeline(&Batch::from_iter([Command::new("PING")])).await {
+            // Also where the user may not ask for it.
+            Ok(_) | Err(Fault::Refused(_)) => Ok(()),
+            Err(Fault::Lost(why)) => Err(Fault::Lost(why)),
+        };
     }
     let (topics, patterns) = split(names);
     wire.subscribing(Subscribing::NoMore, &topics).await?;
