@@ -8,7 +8,7 @@ WHEELS := target/wheels
 # `dist` is what people get in wheels, and takes minutes to build.
 PROFILE := release
 
-.PHONY: demo test lint bench torture fuzz miri clean setup wheel test-rust test-python
+.PHONY: demo test lint deny bench torture fuzz miri clean setup wheel test-rust test-python
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
@@ -21,7 +21,7 @@ test-rust: $(VENV)/ready
 	REDIS_SERVER="$$(scripts/find-redis-server)" cargo test --quiet --all-features
 
 test-python: wheel
-	cargo build --quiet --examples
+	cargo build --quiet --all-features --examples
 	REDIS_SERVER="$$(scripts/find-redis-server)" scripts/test-interpreters "$$(ls -t $(WHEELS)/*.whl | head -n 1)" $(BIN)/python
 	REDIS_SERVER="$$(scripts/find-redis-server)" $(BIN)/python -m pytest
 
@@ -30,11 +30,18 @@ lint: wheel
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features
+	scripts/check-features
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pymq._pymq
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
+
+## Advisories, licences and sources of every crate that we build on. Not part of CI: it needs the
+## database of advisories from the net, and cargo-deny takes minutes to build.
+deny:
+	@command -v cargo-deny >/dev/null || { echo "make deny: run \`cargo install cargo-deny --locked\` first" >&2; exit 1; }
+	cargo deny check
 
 ## The table of speed: this library, the raw limit and the original, in one run.
 bench: PROFILE := $(if $(QUICK),release,dist)
@@ -46,7 +53,7 @@ bench: wheel
 torture: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_TEST_STARTS=100 \
 		$(BIN)/python -m pytest python/tests/test_lifecycle.py
-	cargo build --quiet --examples
+	cargo build --quiet --all-features --examples
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
 		$(BIN)/python -m pytest tests/interop/test_kills.py
 

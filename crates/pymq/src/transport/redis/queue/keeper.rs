@@ -120,7 +120,7 @@ pub(super) async fn reap(core: &Core, keys: &Keys, max_deliveries: u32) -> Resul
     let (most, portion) = (max_deliveries.to_string(), PORTION.to_string());
     let tombstone = milliseconds(TOMBSTONE);
     let words = [&keys.leases, &keys.helds, &most, &portion, &tombstone];
-    let arguments = words.map(|word| word.as_bytes());
+    let arguments = words.map(String::as_bytes);
     // Repeated, it goes on where it had come to.
     let purpose = Purpose::question("reap", &keys.list);
     loop {
@@ -185,7 +185,7 @@ pub(super) async fn leave(core: &Core, consumer: &Consumer) -> Result<()> {
     let names = [&keys.epochs, &keys.lease(epoch), &keys.held(epoch), &keys.list, &keys.dead];
     let ghost = u32::from(ghost).to_string();
     let words = [keys.epoch(epoch), most.to_string(), PORTION.to_string(), ghost];
-    let arguments = words.each_ref().map(|word| word.as_bytes());
+    let arguments = words.each_ref().map(String::as_bytes);
     // Repeated, it goes on where it had come to.
     let purpose = Purpose::question("close", &keys.list);
     loop {
