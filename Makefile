@@ -8,7 +8,7 @@ WHEELS := target/wheels
 # `dist` is what people get in wheels, and takes minutes to build.
 PROFILE := release
 
-.PHONY: demo test lint bench torture fuzz miri clean setup wheel test-rust test-python test-faults
+.PHONY: demo test lint deny bench torture fuzz miri clean setup wheel test-rust test-python test-faults
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
@@ -21,7 +21,7 @@ test-rust: $(VENV)/ready
 	REDIS_SERVER="$$(scripts/find-redis-server)" cargo test --quiet --all-features
 
 test-python: wheel
-	cargo build --quiet --examples
+	cargo build --quiet --all-features --examples
 	REDIS_SERVER="$$(scripts/find-redis-server)" scripts/test-interpreters "$$(ls -t $(WHEELS)/*.whl | head -n 1)" $(BIN)/python
 	REDIS_SERVER="$$(scripts/find-redis-server)" $(BIN)/python -m pytest
 
@@ -33,7 +33,7 @@ FAULTS = --python $(BIN)/python --original "$$(scripts/original-env 0.7.0)" \
 test-faults: wheel
 	cargo test --quiet --package pymq-faults
 	cargo build --quiet --package pymq-faults
-	cargo build --quiet --examples
+	cargo build --quiet --all-features --examples
 	REDIS_SERVER="$$(scripts/find-redis-server)" "$(TARGET)/debug/pymq-faults" run --brief \
 		--seed 2718 --items 3000 --minutes 3 $(FAULTS)
 
@@ -42,11 +42,18 @@ lint: wheel
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features
+	scripts/check-features
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pymq._pymq
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
+
+## Advisories, licences and sources of every crate that we build on. Not part of CI: it needs the
+## database of advisories from the net, and cargo-deny takes minutes to build.
+deny:
+	@command -v cargo-deny >/dev/null || { echo "make deny: run \`cargo install cargo-deny --locked\` first" >&2; exit 1; }
+	cargo deny check
 
 ## The table of speed: this library, the raw limit and the original, in one run.
 bench: PROFILE := $(if $(QUICK),release,dist)
@@ -62,7 +69,7 @@ HOURS ?= 0
 torture: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_TEST_STARTS=100 \
 		$(BIN)/python -m pytest python/tests/test_lifecycle.py
-	cargo build --quiet --examples
+	cargo build --quiet --all-features --examples
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
 		$(BIN)/python -m pytest tests/interop/test_kills.py
 	cargo build --quiet --release --package pymq-faults

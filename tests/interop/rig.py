@@ -57,10 +57,10 @@ def original(version: str) -> str:
 
 
 @functools.cache
-def rust_peer() -> str:
-    """The program of peer.rs; it is built before the tests run, since pytest is no build tool."""
+def rust_example(name: str) -> str:
+    """A Rust example's program, built before the tests run, since pytest is no build tool."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    path = (ROOT / target / "debug/examples/interop_peer").resolve()
+    path = (ROOT / target / "debug/examples" / name).resolve()
     if not path.exists():
         raise AssertionError(f"{path} is missing; run `cargo build --examples` first")
     return str(path)
@@ -69,7 +69,7 @@ def rust_peer() -> str:
 KINDS: Mapping[str, Kind] = {
     "0.2.2": Kind(lambda: [original("0.2.2"), PROGRAM]),
     "0.7.0": Kind(lambda: [original("0.7.0"), PROGRAM]),
-    "rust": Kind(lambda: [rust_peer()], subscribes_at_once=True),
+    "rust": Kind(lambda: [rust_example("interop_peer")], subscribes_at_once=True),
     "python": Kind(lambda: [sys.executable, PROGRAM], subscribes_at_once=True),
 }
 OLD = ("0.2.2", "0.7.0")

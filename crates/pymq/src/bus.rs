@@ -326,7 +326,8 @@ impl Bus {
     pub async fn publish_bytes(&self, topic: &str, payload: Bytes) -> Result<Option<usize>> {
         name::check("publish", topic)?;
         self.0.limits.check("publish", topic, payload.len())?;
-        self.0.transport.publish(&self.0.namespace.whole(topic), payload).await
+        let published = self.0.transport.publish(&self.0.namespace.whole(topic), payload).await;
+        published.map_err(|error| error.about(name::shortened(topic)))
     }
 
     /// Subscribes to a topic, or to a pattern, and reads bytes; names in it are whole names.

@@ -95,6 +95,7 @@ impl ErrorKind {
 
 /// How a remote function failed, as its provider told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RemoteError {
     /// The error's type as its own side names it, e.g. `ValueError`.
     pub type_name: String,
@@ -207,6 +208,14 @@ impl Error {
 
     pub(crate) fn config(object: impl Into<String>, why: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Config, "connect", object, why)
+    }
+
+    /// The same failure under the name that a user gave the object, where a transport knows only
+    /// the whole one.
+    #[must_use]
+    pub(crate) fn about(mut self, object: impl Into<String>) -> Self {
+        self.0.object = object.into();
+        self
     }
 
     /// What kind of failure this is.

@@ -92,8 +92,8 @@ fn plain(text: &[u8]) -> usize {
     let mut at = 0;
     while let Some(eight) = text[at..].first_chunk() {
         let word = u64::from_le_bytes(*eight);
-        let quote = less(word ^ (EACH * b'"' as u64), 1);
-        let backslash = less(word ^ (EACH * b'\\' as u64), 1);
+        let quote = less(word ^ (EACH * u64::from(b'"')), 1);
+        let backslash = less(word ^ (EACH * u64::from(b'\\')), 1);
         let special = less(word, 0x20) | quote | backslash;
         if special != 0 {
             return at + special.trailing_zeros() as usize / 8;

@@ -40,14 +40,54 @@
 //!
 //! Several functions on shared state are a [`macro@service`], with a typed client. Without the default
 //! feature `macros`, [`Event`] is implemented by hand and closures go to [`Bus::expose_fn`].
+#![cfg_attr(feature = "macros", doc = "")]
+#![cfg_attr(
+    feature = "macros",
+    doc = "The [guide] goes through it: [events](guide::events), [queues](guide::queues), [calls](guide::calls), [Rust beside Python](guide::python)."
+)]
 //!
-//! Programs without a runtime take the feature `blocking`; what an address does not say, a
-//! [`BusBuilder`] does.
+//! # What each operation guarantees
+//! | operation | delivery | what is lost, and how you learn of it |
+//! |---|---|---|
+//! | [`publish`](Bus::publish) → [`subscribe`](Bus::subscribe), [`pattern`](Bus::pattern) | at most once, in order per publisher and topic | a slow subscriber's oldest, a lost connection's: an item [`Lagged`](ErrorKind::Lagged) in the stream |
+//! | [`put`](Queue::put) | in the queue when it returns | nothing; after [`Ambiguous`](ErrorKind::Ambiguous) it may be there |
+//! | [`claim`](Queue::claim), [`work`](Queue::work) | at least once | nothing; repeats are counted, hopeless items become dead letters |
+//! | [`get`](Queue::get) | at most once from when it returns | nothing on the way to it |
+//! | [`call`](Stub::call) | one provider executes, once | every call ends: with a result or an error that says why |
+//! | [`call_all`](Stub::call_all) | every provider alive executes, once | who is missing stands in the answer |
+//!
+//! # What each transport can do
+//! All pass the same [conformance suite](transport), and what one cannot do it says
+//! ([`Bus::capabilities`]; [`Unsupported`](ErrorKind::Unsupported)).
+//!
+//! | [`Capabilities`](transport::Capabilities) | `memory://` | `redis://`, `rediss://`, `redis+unix://` (Redis ≥ 6.2, Valkey) |
+//! |---|---|---|
+//! | `receiver_count`: `publish` tells how many received | yes | yes |
+//! | `cross_process`: other processes are reached | no | yes |
+//! | `durable`: queue items outlive the processes | no | yes, as far as the server's persistence goes |
+//! | `originals`: processes of the original `pymq` take part | no | yes |
+//!
+//! Anything else may be a transport: `examples/transport-tcp` in the repository is one that was
+//! written from outside.
+//!
+//! # Features
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `macros` | yes | [`derive@Event`], [`macro@remote`], [`macro@service`] |
+//! | `redis` | yes | `redis://`, `redis+unix://` |
+//! | `tls` | | `rediss://`, by rustls |
+//! | `blocking` | | `pymq::blocking`: the same for programs without a runtime |
+//! | `conformance` | | `pymq::conformance`: the contract as functions, for tests of transports |
+//!
+//! Memory is always there; features only add. The least Rust version is 1.95, the one that is tested;
+//! raising it is a minor release.
 //!
 //! # Layout, in reading order
 //! [`Bus`] · typed events ([`Topic`], [`Events`]) · [`Queue`], [`Delivery`] and [`Worker`] · calls ([`rpc`]) ·
 //! what they look like as bytes ([`wire`]) · names and patterns ([`name`]) · [`Error`] · the
 //! contract with whoever moves the bytes ([`transport`]).
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
 mod bus;
@@ -70,6 +110,8 @@ pub mod conformance;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod proof;
+#[cfg(feature = "macros")]
+pub mod guide;
 
 pub use builder::BusBuilder;
 pub use bus::Bus;

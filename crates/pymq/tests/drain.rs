@@ -14,11 +14,17 @@ everywhere!(
 async fn a_draining_bus_ends_claims_and_loses_no_item(place: &Place) {
     let [bus, other] = place.buses().await;
     let jobs = bus.queue::<u32>("jobs");
+    let (first, mut came) = mpsc::unbounded_channel();
     let waiting = tokio::spawn({
         let jobs = jobs.clone();
-        async move { jobs.get().await }
+        async move {
+            // The next one is asked for before anybody else gets to run.
+            let _ = first.send(jobs.get().await?);
+            jobs.get().await
+        }
     });
-    tokio::task::yield_now().await;
+    jobs.put(&0).await.expect("put");
+    assert_eq!(came.recv().await, Some(0));
     bus.drain().await.expect("drained");
     let error = waiting.await.expect("no panic").expect_err("the bus drains");
     assert_eq!(error.kind(), ErrorKind::Closed);

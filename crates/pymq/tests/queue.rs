@@ -113,7 +113,8 @@ async fn a_full_queue_says_so_and_makes_room(place: &Place) {
     let bus = place.bus().await;
     let queue = bus.queue::<u32>("small").maxsize(1);
     queue.put(&1).await.expect("put");
-    assert_eq!(queue.try_put(&2).await.expect_err("full").kind(), ErrorKind::Full);
+    let full = queue.try_put(&2).await.expect_err("full");
+    assert_eq!((full.kind(), full.object()), (ErrorKind::Full, queue.name()));
     let waiting = {
         let queue = queue.clone();
         tokio::spawn(async move { queue.put(&2).await })

@@ -136,7 +136,7 @@ impl<'py> Decoder<'_, 'py> {
                 node = Node::read(&types)?;
             }
         }
-        let tag = match tag.map(|tag| tag.cast_into_exact::<PyString>()) {
+        let tag = match tag.map(Bound::cast_into_exact::<PyString>) {
             Some(Ok(tag)) => Some(tag.to_string_lossy().into_owned()),
             Some(Err(_)) => {
                 self.unknown("a tag that is no string")?;

@@ -25,7 +25,6 @@ const STEP_BYTES: usize = 64 << 20;
 #[derive(Clone, Debug)]
 pub struct ByteQueue {
     source: Source,
-    name: Arc<str>,
     limits: Limits,
     ahead: Option<Arc<Ahead>>,
 }
@@ -34,6 +33,8 @@ pub struct ByteQueue {
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) transport: Arc<dyn Transport>,
+    /// The queue's name without the namespace, as errors have it.
+    pub(super) name: Arc<str>,
     pub(super) spec: Arc<QueueSpec>,
     pub(super) intakes: Arc<Intakes>,
 }
@@ -41,7 +42,12 @@ pub(super) struct Source {
 impl Source {
     pub(super) async fn claim(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
         let claim = self.transport.claim(&self.spec, limit, wait);
-        self.intakes.unless_draining("get", &self.spec.name, claim).await
+        self.named(self.intakes.unless_draining("get", &self.name, claim).await)
+    }
+
+    /// What the transport said, but under the user's name.
+    pub(super) fn named<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| error.about(name::shortened(&self.name)))
     }
 }
 
@@ -53,8 +59,9 @@ impl ByteQueue {
         name: &str,
         whole: String,
     ) -> Self {
-        let source = Source { transport, intakes, spec: Arc::new(QueueSpec::new(whole)) };
-        Self { source, name: name.into(), limits, ahead: None }
+        let spec = Arc::new(QueueSpec::new(whole));
+        let source = Source { transport, name: name.into(), spec, intakes };
+        Self { source, limits, ahead: None }
     }
 
     /// The same queue with other options.
@@ -83,7 +90,7 @@ impl ByteQueue {
 
     /// The queue's name, without the namespace.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.source.name
     }
 
     /// The options of this handle.
@@ -101,7 +108,7 @@ impl ByteQueue {
     /// `Config` for what could never be put in one step but must be; and as
     /// [`Queue::put_many`](super::Queue::put_many).
     pub async fn put(&self, items: Vec<Bytes>, wait: Wait) -> Result<()> {
-        name::check("put", &self.name)?;
+        name::check("put", self.name())?;
         self.check_sizes(&items)?;
         let (maxsize, whole) = (self.spec().maxsize, items.len());
         // Half of what fits, so that consumers work while the rest waits for space.
@@ -118,7 +125,7 @@ impl ByteQueue {
     }
 
     async fn push(&self, items: Vec<Bytes>, wait: Wait) -> Result<()> {
-        self.source.transport.push(&self.source.spec, items, wait).await
+        self.source.named(self.source.transport.push(&self.source.spec, items, wait).await)
     }
 
     async fn put_in_steps(&self, steps: Vec<Vec<Bytes>>, whole: usize, wait: Wait) -> Result<()> {
@@ -138,7 +145,7 @@ impl ByteQueue {
         }
         let kind = if error.is_retryable() { ErrorKind::Ambiguous } else { error.kind() };
         let why = format!("the first {done} of {whole} items were put; then: {}", error.message());
-        Error::new(kind, "put", &*self.name, why).with_source(error)
+        Error::new(kind, "put", self.name(), why).with_source(error)
     }
 
     fn too_many(&self, count: usize) -> Error {
@@ -147,7 +154,7 @@ impl ByteQueue {
             "{count} items cannot be put in one step (maxsize is {maxsize}, and 10,000 items or 64 \
              MiB are the most); put fewer at once, or wait without end"
         );
-        Error::new(ErrorKind::Config, "put", &*self.name, why)
+        Error::new(ErrorKind::Config, "put", self.name(), why)
     }
 
     fn check_sizes(&self, items: &[Bytes]) -> Result<()> {
@@ -162,7 +169,7 @@ impl ByteQueue {
         };
         let largest = self.limits.largest();
         let why = format!("{which}{size} bytes; at most {largest} travel in one item");
-        Err(Error::new(ErrorKind::Encode, "put", &*self.name, why))
+        Err(Error::new(ErrorKind::Encode, "put", self.name(), why))
     }
 
     /// Takes the first item on lease; `None` if there was none within `wait`.
@@ -178,7 +185,7 @@ impl ByteQueue {
     /// # Errors
     /// As [`claim`](Self::claim).
     pub async fn claim_many(&self, limit: usize, wait: Wait) -> Result<Vec<ByteDelivery>> {
-        name::check("get", &self.name)?;
+        name::check("get", self.name())?;
         let claimed = match &self.ahead {
             Some(ahead) => ahead.claim(limit, wait).await?,
             None => self.source.claim(limit, wait).await?,
@@ -204,7 +211,7 @@ impl ByteQueue {
     /// # Errors
     /// Those of the connection.
     pub async fn stats(&self) -> Result<QueueStats> {
-        self.source.transport.stats(&self.source.spec).await
+        self.source.named(self.source.transport.stats(&self.source.spec).await)
     }
 
     /// As [`Queue::join`](super::Queue::join).
@@ -228,7 +235,7 @@ impl ByteQueue {
     /// # Errors
     /// Those of the connection.
     pub async fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Bytes>> {
-        self.source.transport.peek(&self.source.spec, shelf, limit).await
+        self.source.named(self.source.transport.peek(&self.source.spec, shelf, limit).await)
     }
 
     /// As [`Queue::purge`](super::Queue::purge), of either shelf.
@@ -239,7 +246,7 @@ impl ByteQueue {
         if shelf == Shelf::Waiting {
             self.give_back();
         }
-        self.source.transport.purge(&self.source.spec, shelf).await
+        self.source.named(self.source.transport.purge(&self.source.spec, shelf).await)
     }
 
     /// As [`Queue::redrive`](super::Queue::redrive).
@@ -247,7 +254,7 @@ impl ByteQueue {
     /// # Errors
     /// Those of the connection.
     pub async fn redrive(&self, limit: usize) -> Result<usize> {
-        self.source.transport.redrive(&self.source.spec, limit).await
+        self.source.named(self.source.transport.redrive(&self.source.spec, limit).await)
     }
 
     /// As [`Queue::shut_down`](super::Queue::shut_down).
@@ -255,13 +262,13 @@ impl ByteQueue {
     /// # Errors
     /// Those of the connection.
     pub async fn shut_down(&self) -> Result<()> {
-        self.source.transport.shut_down(&self.source.spec).await
+        self.source.named(self.source.transport.shut_down(&self.source.spec).await)
     }
 
     /// What a claim without end would say if it ended: only a transport that breaks the contract
     /// gets here.
     pub(super) fn empty(&self) -> Error {
-        Error::new(ErrorKind::Server, "get", &*self.name, "the transport ended a wait without end")
+        Error::new(ErrorKind::Server, "get", self.name(), "the transport ended a wait without end")
     }
 }
 

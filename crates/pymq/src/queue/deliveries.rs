@@ -57,7 +57,8 @@ impl<T: DeserializeOwned> Deliveries<T> {
                 return None;
             }
             Err(error) => Err(error),
-            Ok(bytes) => Delivery::decode(self.queue.name(), bytes).map_err(|(bytes, error)| {
+            Ok(bytes) => Delivery::decode(self.queue.name(), bytes).map_err(|refused| {
+                let (bytes, error) = *refused;
                 bytes.reject_soon();
                 error
             }),

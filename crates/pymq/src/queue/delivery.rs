@@ -87,12 +87,15 @@ impl<T> Delivery<T> {
 
 impl<T: DeserializeOwned> Delivery<T> {
     /// Decodes an item; one that is no `T` comes back with the reason.
-    pub(super) fn decode(queue: &str, bytes: ByteDelivery) -> Result<Self, (ByteDelivery, Error)> {
+    pub(super) fn decode(
+        queue: &str,
+        bytes: ByteDelivery,
+    ) -> Result<Self, Box<(ByteDelivery, Error)>> {
         match codec::decode(queue, bytes.payload()) {
             Ok(item) => Ok(Self { item, bytes }),
             Err(error) => {
                 tracing::warn!(queue, %error, "an item goes to the dead letters");
-                Err((bytes, error))
+                Err(Box::new((bytes, error)))
             }
         }
     }
@@ -141,7 +144,7 @@ impl ByteDelivery {
         match self.receipt.take() {
             Some(receipt) => {
                 let Source { transport, spec, .. } = &self.source;
-                transport.settle(spec, receipt, how).await
+                self.source.named(transport.settle(spec, receipt, how).await)
             }
             None => Ok(()),
         }
@@ -171,7 +174,9 @@ impl ByteDelivery {
         let (source, receipt) = (self.source.clone(), self.receipt.clone());
         async move {
             match &receipt {
-                Some(receipt) => source.transport.extend(&source.spec, receipt, duration).await,
+                Some(receipt) => {
+                    source.named(source.transport.extend(&source.spec, receipt, duration).await)
+                }
                 None => Ok(()),
             }
         }

@@ -334,7 +334,7 @@ impl<T: DeserializeOwned> Queue<T> {
         let Some(bytes) = self.bytes.claim(wait).await? else { return Ok(None) };
         match Delivery::decode(self.name(), bytes) {
             Ok(delivery) => Ok(Some(delivery)),
-            Err(refused) => Err(self.reject(vec![refused]).await),
+            Err(refused) => Err(self.reject(vec![*refused]).await),
         }
     }
 
@@ -364,7 +364,7 @@ impl<T: DeserializeOwned> Queue<T> {
         for bytes in claimed {
             match Delivery::decode(self.name(), bytes) {
                 Ok(delivery) => good.push(delivery),
-                Err(refused) => bad.push(refused),
+                Err(refused) => bad.push(*refused),
             }
         }
         if good.is_empty() && !bad.is_empty() {

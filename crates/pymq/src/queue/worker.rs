@@ -228,7 +228,7 @@ async fn serve<T, E, F>(
     F: Future<Output = Result<(), E>> + Send + 'static,
 {
     let (delivery, how) = match Delivery::<T>::decode(&queue, delivery) {
-        Err((delivery, _)) => (delivery, Settlement::Reject),
+        Err(refused) => (refused.0, Settlement::Reject),
         Ok(decoded) => {
             let (item, delivery) = decoded.into_parts();
             let done = handler(item).await.map_err(|error| {

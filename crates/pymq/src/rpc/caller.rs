@@ -256,7 +256,7 @@ impl Caller {
                     caller.directory.learn(&caller.namespace, &function, &there.ids);
                 }
                 Ok(_) => {
-                    tracing::debug!(function, "some providers did not say that they are there")
+                    tracing::debug!(function, "some providers did not say that they are there");
                 }
                 Err(error) => tracing::debug!(function, %error, "could not ask who is there"),
             }

@@ -21,6 +21,7 @@ use crate::wire::{Arguments, Outcome, Request, Response};
 
 /// The answers to a call to everyone.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AllReplies {
     /// Who answered, in the order of arrival.
     pub replies: Vec<Reply>,
@@ -30,6 +31,7 @@ pub struct AllReplies {
 
 /// A provider that did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Missing {
     /// Who it was, if it had been heard of.
     pub provider: Option<Id>,

@@ -38,6 +38,7 @@ use crate::wire::Outcome;
 
 /// What one provider answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reply {
     /// The result or the failure, still as bytes.
     pub outcome: Outcome,

@@ -74,6 +74,7 @@ impl<A, R> fmt::Debug for Stub<A, R> {
 
 /// What one of several providers answered.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct StubReply<R> {
     /// Who; unknown for providers of the original, and for one that died before it was heard of.
     pub provider: Option<Id>,

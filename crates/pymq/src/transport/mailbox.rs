@@ -165,6 +165,15 @@ impl<T: Weigh> Sender<T> {
         });
     }
 
+    /// Tells the reader that this many messages were thrown away before they came here: by a broker
+    /// that keeps mailboxes of its own.
+    pub fn lagged(&self, missed: u64) {
+        self.change(|state| {
+            state.missed += missed;
+            state.lost_at = Stamp::now();
+        });
+    }
+
     /// Ends the mailbox; the reader still gets what is in it.
     pub fn close(&self) {
         self.change(|state| state.closed = true);
@@ -337,6 +346,16 @@ mod tests {
             Arrival::Message(Bytes::from("d")),
         ];
         assert_eq!(all(&mut receiver), expected);
+    }
+
+    #[test]
+    fn losses_here_and_before_are_told_as_one() {
+        let (sender, mut receiver) = small();
+        sender.lagged(3);
+        for letter in ["a", "b", "c"] {
+            sender.send(Bytes::from(letter));
+        }
+        assert_eq!(all(&mut receiver)[0], Arrival::Lagged(4));
     }
 
     #[test]

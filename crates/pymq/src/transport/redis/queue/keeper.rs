@@ -15,7 +15,7 @@ use super::super::link::{Purpose, jitter};
 use super::consumer::Consumer;
 use super::keys::Keys;
 use super::scripts;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long a dead epoch is remembered, in case that one of its commands is still on its way.
 const TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -31,11 +31,11 @@ pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
             if consumer.lock().registered
                 && let Err(error) = beat(&core, &consumer).await
             {
-                tracing::debug!(queue = consumer.keys.list, %error, "no heartbeat");
+                tell(&consumer, &error, "no heartbeat");
             }
             let most = consumer.lock().max_deliveries;
             if let Err(error) = reap(&core, &consumer.keys, most).await {
-                tracing::debug!(queue = consumer.keys.list, %error, "nothing reaped");
+                tell(&consumer, &error, "nothing reaped");
             }
             let lease = consumer.lock().lease;
             sleep(jitter(lease / 4, lease / 3)).await;
@@ -45,6 +45,15 @@ pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
     tokio::select! {
         () = work => {}
         () = consumer.closing() => {}
+    }
+}
+
+/// A lost connection is told elsewhere, and heals; a refusal has to be mended by somebody.
+fn tell(consumer: &Consumer, error: &Error, what: &str) {
+    let queue = &consumer.keys.list;
+    match error.kind() {
+        ErrorKind::Server => tracing::warn!(queue, %error, "{what}"),
+        _ => tracing::debug!(queue, %error, "{what}"),
     }
 }
 
@@ -120,7 +129,7 @@ pub(super) async fn reap(core: &Core, keys: &Keys, max_deliveries: u32) -> Resul
     let (most, portion) = (max_deliveries.to_string(), PORTION.to_string());
     let tombstone = milliseconds(TOMBSTONE);
     let words = [&keys.leases, &keys.helds, &most, &portion, &tombstone];
-    let arguments = words.map(|word| word.as_bytes());
+    let arguments = words.map(String::as_bytes);
     // Repeated, it goes on where it had come to.
     let purpose = Purpose::question("reap", &keys.list);
     loop {
@@ -185,7 +194,7 @@ pub(super) async fn leave(core: &Core, consumer: &Consumer) -> Result<()> {
     let names = [&keys.epochs, &keys.lease(epoch), &keys.held(epoch), &keys.list, &keys.dead];
     let ghost = u32::from(ghost).to_string();
     let words = [keys.epoch(epoch), most.to_string(), PORTION.to_string(), ghost];
-    let arguments = words.each_ref().map(|word| word.as_bytes());
+    let arguments = words.each_ref().map(String::as_bytes);
     // Repeated, it goes on where it had come to.
     let purpose = Purpose::question("close", &keys.list);
     loop {

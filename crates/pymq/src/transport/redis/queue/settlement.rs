@@ -115,7 +115,7 @@ fn copy(error: &Error) -> Error {
 pub(super) async fn take_reply(core: &Core, consumer: &Consumer, settling: Settling, reply: Reply) {
     match reply {
         Reply::Refused(words) if words.contains("NOSCRIPT") => {
-            teach(core, consumer, settling).await
+            teach(core, consumer, settling).await;
         }
         Reply::Refused(words) => {
             let purpose = Purpose::change("settle", &consumer.keys.list);
