@@ -373,7 +373,7 @@ fn memory() -> u64 {
 /// Waits for its killer.
 async fn stay_if(here: bool) {
     if here {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn run(setting: &Setting) -> Report {
         let one = |(provider, caller, end)| scope.spawn(move || lose(scene, provider, caller, end));
         let mut threads: Vec<_> = cases.map(one).collect();
         threads.extend(Kind::OURS.map(|kind| scope.spawn(move || lose_one_of_two(scene, kind))));
-        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
     });
     for done in reports {
         match done {

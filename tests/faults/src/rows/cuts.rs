@@ -27,7 +27,7 @@ pub(crate) fn run(setting: &Setting) -> Report {
                 move || cut_all(scene, setting, kind)
             })
         });
-        threads.map(|thread| thread.join())
+        threads.map(std::thread::ScopedJoinHandle::join)
     });
     for done in reports {
         match done {

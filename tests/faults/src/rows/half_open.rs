@@ -18,7 +18,7 @@ pub(crate) fn run(setting: &Setting) -> Report {
     let mut report = Report::default();
     let reports = std::thread::scope(|scope| {
         let threads = Kind::OURS.map(|kind| scope.spawn(move || behind_a_cable(setting, kind)));
-        threads.map(|thread| thread.join())
+        threads.map(std::thread::ScopedJoinHandle::join)
     });
     for done in reports {
         match done {

@@ -125,7 +125,7 @@ pub(crate) fn run(setting: &Setting) -> Report {
             })
             .map(|(kind, number, step)| scope.spawn(move || one(scene, kind, number as u64, step)))
             .collect();
-        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
     });
     for done in reports {
         match done {
