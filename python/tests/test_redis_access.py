@@ -147,6 +147,9 @@ class Certificates:
         if san:
             command += ["-addext", f"subjectAltName={san}"]
             command += ["-addext", "basicConstraints=critical,CA:FALSE"]
+        else:
+            # Python 3.13 refuses an authority that does not say so.
+            command += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
         subprocess.run(command, check=True, capture_output=True)
         return path
 
