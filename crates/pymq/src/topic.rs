@@ -19,7 +19,8 @@ use crate::bus::Bus;
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::intake::Intake;
-use crate::transport::{Arrival, Filter, Message, Receiver};
+use crate::name;
+use crate::transport::{Arrival, Filter, Guard, Message, Receiver, Subscription};
 
 /// A type of events, and the topic they travel on.
 ///
@@ -225,9 +226,30 @@ impl TypedSubscription {
     }
 }
 
+/// A subscription whose end, should it fail, is told of in the user's words.
+pub(crate) fn named(subscription: Subscription, filter: String) -> Subscription {
+    let (messages, guard) = subscription.split();
+    Subscription::new(messages, Box::new(Named { guard, filter }))
+}
+
+struct Named {
+    guard: Box<dyn Guard>,
+    filter: String,
+}
+
+impl Guard for Named {
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        let Self { guard, filter } = *self;
+        Box::pin(
+            async move { guard.release().await.map_err(|error| error.of("unsubscribe", filter)) },
+        )
+    }
+}
+
 /// The filters as errors name them.
-fn shown(filters: &[Filter]) -> Result<String> {
-    let names = filters.iter().map(|(Filter::Topic(name) | Filter::Pattern(name))| name.as_str());
+pub(crate) fn shown(filters: &[Filter]) -> Result<String> {
+    let name = |(Filter::Topic(name) | Filter::Pattern(name)): &Filter| name::shortened(name);
+    let names = filters.iter().map(name);
     match filters.len() {
         0 => {
             let why = "nothing to listen to: give at least one topic or pattern";

@@ -1,7 +1,8 @@
-//! A bus that drains, with queues: what was begun is finished, nothing new is taken, nothing lost.
+//! A bus that ends: what was begun is finished, nothing new is taken, nothing lost, and whoever comes
+//! later is told so in his own words.
 
 use place::Place;
-use pymq::ErrorKind;
+use pymq::{Error, ErrorKind, Filter};
 use tokio::sync::mpsc;
 
 mod place;
@@ -9,6 +10,7 @@ mod place;
 everywhere!(
     a_draining_bus_ends_claims_and_loses_no_item,
     a_draining_bus_lets_its_workers_finish_what_they_have_in_hand,
+    an_error_names_what_its_user_did_and_to_what,
 );
 
 async fn a_draining_bus_ends_claims_and_loses_no_item(place: &Place) {
@@ -64,4 +66,41 @@ async fn a_draining_bus_lets_its_workers_finish_what_they_have_in_hand(place: &P
     let theirs = other.queue::<u32>("jobs");
     assert_eq!(theirs.get().await.expect("it is still there"), 2);
     assert_eq!(theirs.stats().await.expect("asked").leased, 0, "the first was acknowledged");
+}
+
+async fn an_error_names_what_its_user_did_and_to_what(place: &Place) {
+    let bus = place.bus().await;
+    let jobs = bus.queue::<u32>("jobs");
+    jobs.put_many(&[1, 2, 3]).await.expect("put");
+    let held = jobs.claim_many(3).await.expect("claimed");
+    let [one, two, three] = held.try_into().expect("as many as were put");
+    let (topic, stub) = (bus.topic::<u32>("news"), bus.stub::<(), u32>("price"));
+    let filters = [Filter::Topic("door".into()), Filter::Pattern("window.*".into())];
+    bus.close().await.expect("closed");
+
+    fn told<T>(outcome: pymq::Result<T>) -> (&'static str, String) {
+        let error: Error = outcome.err().expect("the bus is closed");
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        (error.operation(), error.object().to_owned())
+    }
+    let price = bus.expose_fn("price", |(): ()| async { Ok::<_, String>(1) }).await;
+    for ((operation, object), expected) in [
+        (told(topic.publish(&1).await), ("publish", "news")),
+        (told(topic.subscribe().await), ("subscribe", "news")),
+        (told(bus.pattern::<u32>("news.*").await), ("subscribe", "news.*")),
+        (told(bus.subscribe_to::<u32>(&filters).await), ("subscribe", "door, window.*")),
+        (told(price), ("expose", "price")),
+        (told(stub.call(()).await), ("call", "price")),
+        (told(stub.call_all(()).await), ("call", "price")),
+        (told(jobs.put(&1).await), ("put", "jobs")),
+        (told(jobs.get().await), ("get", "jobs")),
+        (told(jobs.claim().await), ("get", "jobs")),
+        (told(jobs.stats().await), ("count", "jobs")),
+        (told(one.extend(std::time::Duration::from_secs(60)).await), ("extend", "jobs")),
+        (told(one.ack().await), ("ack", "jobs")),
+        (told(two.requeue().await), ("requeue", "jobs")),
+        (told(three.reject().await), ("reject", "jobs")),
+    ] {
+        assert_eq!((operation, &*object), expected);
+    }
 }

@@ -68,7 +68,7 @@
 //! let full = jobs.put_timeout(&"second".to_owned(), Duration::from_millis(10)).await.unwrap_err();
 //! assert_eq!(full.kind(), ErrorKind::Full);
 //! assert!(full.is_retryable());
-//! assert_eq!(full.to_string(), "push \"jobs\": queue full: maxsize is 1; get items first");
+//! assert_eq!(full.to_string(), "put \"jobs\": queue full: maxsize is 1; get items first");
 //! # Ok(()) }
 //! ```
 

@@ -15,7 +15,7 @@ use super::caller::{Caller, finished, no_such_remote};
 use super::pending::Waiting;
 use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::Id;
+use crate::name::{Id, shortened};
 use crate::transport::{Arrival, Inbox};
 use crate::wire::{Arguments, Outcome, Request, Response};
 
@@ -58,10 +58,11 @@ impl Caller {
         options: CallOptions,
     ) -> Result<Gathering> {
         self.check(function, &arguments)?;
-        self.open().await?;
+        let named = |error: Error| error.of("call", shortened(function));
+        self.open().await.map_err(named)?;
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let request = self.request(function, arguments, deadline);
-        let mut gathering = self.publish_to_all(&request).await?;
+        let mut gathering = self.publish_to_all(&request).await.map_err(named)?;
         gathering.deadline = deadline;
         gathering.originals_until = match (deadline, gathering.ours) {
             (Some(deadline), _) => Some(deadline),
@@ -104,7 +105,7 @@ impl Caller {
         let function = request.function.as_str();
         let call = request.ours.map_or_else(Id::random, |ours| ours.call);
         let (topic, marker) = (self.namespace.whole(function), self.namespace.marker(function));
-        let topics = [topic, marker.clone()];
+        let topics = [topic, marker];
         let started = Instant::now();
         let bytes = request.encode();
         self.refuse_keywords(request, &topics).await?;
@@ -128,7 +129,7 @@ impl Caller {
                 None
             };
             let caller = Arc::clone(self);
-            return Ok(Gathering::new(caller, marker, bytes, waiting, list, ours, others));
+            return Ok(Gathering::new(caller, function, bytes, waiting, list, ours, others));
         }
     }
 }
@@ -136,7 +137,7 @@ impl Caller {
 /// A call to everyone under way; dropping it tells who still runs that nobody waits any more.
 pub(crate) struct Gathering {
     caller: Arc<Caller>,
-    marker: String,
+    function: String,
     request: Bytes,
     waiting: Waiting,
     list: Option<Inbox>,
@@ -180,7 +181,7 @@ enum Event {
 impl Gathering {
     fn new(
         caller: Arc<Caller>,
-        marker: String,
+        function: &str,
         request: Bytes,
         waiting: Waiting,
         list: Option<Inbox>,
@@ -190,7 +191,7 @@ impl Gathering {
         let started = Instant::now();
         Self {
             caller,
-            marker,
+            function: function.to_owned(),
             request,
             waiting,
             list,
@@ -229,7 +230,7 @@ impl Gathering {
                     self.tell_late();
                     self.missing.clear();
                     self.concluded = true;
-                    return Some(Err(error));
+                    return Some(Err(error.of("call", shortened(&self.function))));
                 }
             }
         }
@@ -286,7 +287,7 @@ impl Gathering {
             Event::Original(Some(Arrival::Message(text))) => self.hear_original(&text),
             Event::Original(Some(_)) => {}
             Event::Ours(None) | Event::Original(None) => {
-                return Err(Error::closed("call", self.marker.as_str()));
+                return Err(Error::closed("call", self.function.as_str()));
             }
             Event::Tick => {
                 if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -334,10 +335,11 @@ impl Gathering {
         if self.ours == 0 {
             return Ok(());
         }
-        caller.transport.publish(&self.marker, self.request.clone()).await?;
+        let marker = caller.namespace.marker(&self.function);
+        caller.transport.publish(&marker, self.request.clone()).await?;
         let running: Vec<Id> = self.ids(State::Running);
         let answered = self.ids(State::Answered);
-        let topics: Vec<String> = std::iter::once(self.marker.clone())
+        let topics: Vec<String> = std::iter::once(marker)
             .chain(running.iter().chain(&answered).map(|id| caller.namespace.instance(*id)))
             .collect();
         let counts = caller.transport.count(&topics).await?;
@@ -402,7 +404,8 @@ impl Gathering {
 
     fn tell_late(&self) {
         if !self.concluded && self.settled() < self.ours {
-            self.caller.cancel(self.marker.clone(), self.waiting.call());
+            let marker = self.caller.namespace.marker(&self.function);
+            self.caller.cancel(marker, self.waiting.call());
         }
     }
 }
