@@ -101,6 +101,7 @@ impl<T> fmt::Debug for Topic<T> {
 }
 
 /// The events of one topic, in order; dropping it unsubscribes, on any thread.
+#[must_use = "dropping the events unsubscribes"]
 pub struct Events<T> {
     inner: TypedSubscription,
     values: PhantomData<fn() -> T>,
@@ -139,6 +140,7 @@ impl<T> fmt::Debug for Events<T> {
 
 /// The events of several topics, by pattern or by name, each with its topic; dropping it
 /// unsubscribes, on any thread.
+#[must_use = "dropping the events unsubscribes"]
 pub struct PatternEvents<T> {
     inner: TypedSubscription,
     values: PhantomData<fn() -> T>,

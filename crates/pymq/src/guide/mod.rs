@@ -36,12 +36,12 @@
 //! [`Bus::builder`](crate::Bus::builder) says what an address does not: a namespace, credentials, how
 //! a dead connection is noticed. [`Bus::drain`](crate::Bus::drain) closes in good order: calls that
 //! run are answered and streams read to their end first. A program without a runtime takes the
-//! feature `blocking`, which has the same bus with methods that wait.
+//! feature `blocking`, which has the same bus with methods that wait, in `pymq::blocking`.
 //!
 //! # Beginning
 //! ```toml
 //! [dependencies]
-//! pymq = "0.1"
+//! pymq = { git = "https://github.com/pymq-rs/pymq" }
 //! serde = { version = "1", features = ["derive"] }
 //! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
 //! ```

@@ -91,7 +91,7 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     /// The same function with a limit on how long a whole call may take.
     #[must_use]
     pub fn timeout(&self, timeout: Duration) -> Self {
-        self.options(CallOptions { timeout: Some(timeout), ..self.options })
+        self.options(self.options.timeout(timeout))
     }
 
     /// The same function with all of how its calls wait.
@@ -220,6 +220,7 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
 
 /// The answers to a call to everyone, as they come; then those who are missing. Dropping it cancels
 /// the call where it still runs.
+#[must_use = "dropping the answers cancels the call"]
 pub struct Replies<R> {
     gathered: Pin<Box<dyn Stream<Item = Result<Gathered>> + Send>>,
     function: Arc<str>,
