@@ -115,7 +115,7 @@ class _Default:
         """The default bus; without one, says so as the original does."""
         if self.bus is None:
             logger.error("no event bus, cannot get %s: call pymq.init first", wanted)
-            raise ValueError("Bus not set yet")
+            raise ValueError("Bus not set yet; call pymq.init first")
         return self.bus
 
 
@@ -171,7 +171,7 @@ def start() -> None:
     with _default.lock:
         bus = _default.bus
         if bus is None:
-            raise ValueError("Bus not set yet")
+            raise ValueError("Bus not set yet; call pymq.init first")
         run = next(run for run in _default.runs if run.bus is bus)
         if run.runner is not None:
             return

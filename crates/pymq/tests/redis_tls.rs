@@ -1,7 +1,7 @@
 //! TLS: who is trusted, who is refused and in which words, and that nothing goes without it.
 
 mod authority;
-mod server;
+mod place;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use authority::{Authority, Files, Good};
 use futures_core::Stream;
 use futures_util::StreamExt;
+use place::guarded;
+use place::server::{RedisServer, free_port};
 use pymq::transport::Tls;
 use pymq::{Bus, Error, ErrorKind};
-use server::{RedisServer, free_port};
 
 const GUARD: Duration = Duration::from_secs(60);
 const HERE: &[&str] = &["127.0.0.1", "localhost"];
@@ -66,10 +67,6 @@ fn has_tls() -> bool {
         eprintln!("this redis-server was built without TLS: nothing is shown");
     }
     known
-}
-
-async fn guarded(journey: impl Future<Output = ()>) {
-    tokio::time::timeout(GUARD, journey).await.expect("the journey hangs");
 }
 
 async fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin)) -> T {

@@ -6,8 +6,8 @@
 mod leases;
 mod waiting;
 
-#[path = "../server/mod.rs"]
-mod server;
+#[path = "../driver/mod.rs"]
+mod driver;
 
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -15,25 +15,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use driver::server::{Raw, RedisServer};
+use driver::{GUARD, blocked, bytes, connect, get, text, until};
 use pymq::ErrorKind;
 use pymq::transport::redis::Redis;
 use pymq::transport::{Claimed, QueueSpec, QueueStats, Queues, Settlement, Shelf, Transport, Wait};
-use server::{Raw, RedisServer};
-
-const GUARD: Duration = Duration::from_secs(60);
-
-fn bytes(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
-}
-
-fn text(bytes: &Bytes) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-async fn connect(server: &RedisServer) -> Arc<Redis> {
-    Arc::new(Redis::connect(&server.url()).await.expect("the server is there"))
-}
 
 fn queue(name: &str) -> Arc<QueueSpec> {
     Arc::new(QueueSpec::new(name))
@@ -49,11 +35,6 @@ async fn put(redis: &Redis, queue: &Arc<QueueSpec>, items: &[&str]) {
     redis.push(queue, items, Wait::No).await.expect("put");
 }
 
-async fn get(redis: &Redis, queue: &Arc<QueueSpec>) -> Claimed {
-    let claimed = redis.claim(queue, 1, Wait::at_most(GUARD)).await.expect("claimed");
-    claimed.into_iter().next().expect("an item in time")
-}
-
 async fn ack(redis: &Redis, queue: &Arc<QueueSpec>, item: Claimed) {
     redis.settle(queue, item.receipt, Settlement::Ack).await.expect("acknowledged");
 }
@@ -61,21 +42,6 @@ async fn ack(redis: &Redis, queue: &Arc<QueueSpec>, item: Claimed) {
 async fn stats(redis: &Redis, queue: &Arc<QueueSpec>) -> (usize, usize, usize) {
     let QueueStats { waiting, leased, dead } = redis.stats(queue).await.expect("counted");
     (waiting, leased, dead)
-}
-
-/// Waits until a condition holds that nothing announces.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let guard = tokio::time::Instant::now() + GUARD;
-    while !holds() {
-        assert!(tokio::time::Instant::now() < guard, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-fn blocked(raw: &mut Raw) -> usize {
-    let text = raw.run(&["INFO", "clients"]).text();
-    let line = text.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
-    line.expect("INFO counts blocked clients").trim().parse().expect("a number")
 }
 
 fn keys(raw: &mut Raw, glob: &str) -> Vec<String> {
