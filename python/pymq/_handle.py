@@ -181,7 +181,7 @@ def _check_options(
     name: str, maxsize: int, ack: str, lease: float, max_deliveries: int, prefetch: int
 ) -> None:
     checks: list[tuple[str, Any, Callable[[Any], bool], str]] = [
-        ("name", name, lambda value: isinstance(value, str) and value != "", "a name"),
+        ("name", name, lambda value: isinstance(value, str) and value != "", "text, not empty"),
         ("maxsize", maxsize, lambda value: isinstance(value, int), "a number of items"),
         ("ack", ack, lambda value: value in ("auto", "manual"), "'auto' or 'manual'"),
         ("lease", lease, lambda value: value > 0, "a length in seconds above 0"),
