@@ -19,7 +19,7 @@ use crate::bus::Bus;
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::intake::Intake;
-use crate::transport::{Arrival, Filter, Message, Receiver};
+use crate::transport::{Arrival, Filter, Message, Receiver, Sender};
 
 /// A type of events, and the topic they travel on.
 ///
@@ -196,13 +196,12 @@ impl TypedSubscription {
     async fn begin(bus: Bus, filters: &[Filter]) -> Result<Self> {
         let filter = shown(filters)?;
         let (messages, guard) = bus.subscribe_filters(filters).await?.split();
-        let mailbox = messages.sender();
+        let ending = Ending(messages.sender());
         let stop = Box::new(move || -> BoxFuture<'static, _> {
             Box::pin(async move {
-                let released = guard.release().await;
-                // What has arrived stays there to be read.
-                mailbox.close();
-                released
+                // Also when the wait for the broker is given up: dropping the guard ends it, too.
+                let _ending = ending;
+                guard.release().await
             })
         });
         let intake = bus.intakes().open("subscribe", &filter, stop)?;
@@ -222,6 +221,15 @@ impl TypedSubscription {
         let error = Error::lagged(self.filter.as_str(), missed);
         tracing::warn!(filter = self.filter, why = error.message(), "events missed");
         error
+    }
+}
+
+/// Ends a mailbox when it is dropped; what has arrived stays there to be read.
+struct Ending(Sender<Message>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

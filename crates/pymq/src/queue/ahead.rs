@@ -38,7 +38,7 @@ impl Ahead {
 
     /// Up to `limit` items, from here or else from the broker.
     pub(super) async fn claim(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
-        let here = self.take(limit);
+        let here = self.take(limit)?;
         if !here.is_empty() || limit == 0 {
             return Ok(here);
         }
@@ -53,7 +53,7 @@ impl Ahead {
             return self.source.claim(limit, Wait::No).await;
         }
         // Whoever had the turn before may have left some.
-        let here = self.take(limit);
+        let here = self.take(limit)?;
         if !here.is_empty() {
             return Ok(here);
         }
@@ -73,10 +73,13 @@ impl Ahead {
         }
     }
 
-    fn take(&self, limit: usize) -> Vec<Claimed> {
+    /// Items from here; none, and an error, when the bus takes in nothing more.
+    fn take(&self, limit: usize) -> Result<Vec<Claimed>> {
+        // With the bus goes what it holds: by now somebody else may have these.
+        self.source.check().inspect_err(|_| self.give_back())?;
         let mut items = self.lock();
         let count = limit.min(items.len());
-        items.drain(..count).collect()
+        Ok(items.drain(..count).collect())
     }
 
     /// No code of others runs under the lock, so a poisoned one is as good as any.
