@@ -30,6 +30,7 @@ everywhere!(
     purging_takes_what_was_fetched_ahead,
     deliveries_are_a_stream_that_ends_with_the_queue,
     a_dropped_stream_loses_nothing,
+    a_stream_that_nobody_waits_for_keeps_no_item_from_others,
     a_delivery_comes_apart_and_its_lease_can_be_extended,
 );
 
@@ -326,7 +327,7 @@ async fn deliveries_are_a_stream_that_ends_with_the_queue(place: &Place) {
 async fn a_dropped_stream_loses_nothing(place: &Place) {
     let [putter, getter] = places(place).await;
     let mut deliveries = getter.deliveries();
-    let wait = tokio::time::timeout(Duration::from_millis(10), deliveries.recv()).await;
+    let wait = tokio::time::timeout(Duration::from_millis(10), deliveries.next()).await;
     assert!(wait.is_err(), "there is nothing yet");
     putter.put(&1).await.expect("put");
     // The stream has a claim under way that this item answers.
@@ -334,6 +335,20 @@ async fn a_dropped_stream_loses_nothing(place: &Place) {
     std::thread::spawn(move || drop(deliveries)).join().expect("no panic");
     let again = putter.claim().await.expect("claimed");
     assert_eq!((*again, again.deliveries()), (1, 1));
+}
+
+async fn a_stream_that_nobody_waits_for_keeps_no_item_from_others(place: &Place) {
+    let [putter, getter] = places(place).await;
+    for getter in [getter.clone(), getter.prefetch(10)] {
+        let mut stream = getter.deliveries();
+        assert!(tokio::time::timeout(Duration::from_millis(20), stream.recv()).await.is_err());
+        putter.put(&1).await.expect("put");
+        assert_eq!(getter.get().await.expect("nobody else waits"), 1);
+        putter.put(&2).await.expect("put");
+        let delivery = stream.recv().await.expect("open").expect("an item");
+        assert_eq!(*delivery, 2);
+        delivery.ack().await.expect("confirmed");
+    }
 }
 
 async fn a_delivery_comes_apart_and_its_lease_can_be_extended(place: &Place) {
