@@ -423,6 +423,36 @@ async fn many_items_take_few_round_trips() {
     assert!(reads() - before > few + 100, "the measure shows nothing");
 }
 
+/// As when this process slept for longer than its lease.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn what_was_fetched_ahead_and_is_somebody_elses_by_now_is_not_handed_out() {
+    let server = place::server::RedisServer::start();
+    let [bus, other] = [
+        Bus::connect(&server.url()).await.expect("connected"),
+        Bus::connect(&server.url()).await.expect("connected"),
+    ];
+    let lease = Duration::from_millis(300);
+    let jobs = bus.queue::<u32>("jobs").lease(lease).prefetch(10);
+    let theirs = other.queue::<u32>("jobs").lease(lease);
+    jobs.put_many(&[1, 2, 3]).await.expect("put");
+    assert_eq!(jobs.get().await.expect("got"), 1);
+    until(async || theirs.stats().await.expect("stats").leased == 2).await;
+    let mut raw = server.raw();
+    let leases = raw.run(&["KEYS", "__pymq:*:lease:*"]).texts();
+    raw.run(&["DEL", leases.first().expect("it has a lease")]);
+    assert_eq!(theirs.get_many(10).await.expect("got"), [2, 3]);
+    tokio::time::sleep(lease).await;
+    assert_eq!(jobs.try_get().await.expect("asked"), None);
+    theirs.put(&4).await.expect("put");
+    assert_eq!(jobs.get().await.expect("got"), 4);
+    tokio::time::sleep(lease).await;
+    theirs.put_many(&[5, 6]).await.expect("put");
+    assert_eq!(jobs.get().await.expect("got"), 5);
+    tokio::time::sleep(lease).await;
+    assert_eq!(jobs.get().await.expect("its lease was kept"), 6);
+}
+
 async fn until(mut holds: impl AsyncFnMut() -> bool) {
     while !holds().await {
         tokio::time::sleep(Duration::from_millis(2)).await;
