@@ -8,14 +8,14 @@ WHEELS := target/wheels
 # `dist` is what people get in wheels, and takes minutes to build.
 PROFILE := release
 
-.PHONY: demo test lint deny bench torture fuzz miri clean setup wheel test-rust test-python
+.PHONY: demo test lint deny bench torture fuzz miri clean setup wheel test-rust test-python test-faults
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo
 
 ## Every test, Rust and Python.
-test: test-rust test-python
+test: test-rust test-python test-faults
 
 test-rust: $(VENV)/ready
 	REDIS_SERVER="$$(scripts/find-redis-server)" cargo test --quiet --all-features
@@ -24,6 +24,18 @@ test-python: wheel
 	cargo build --quiet --all-features --examples
 	REDIS_SERVER="$$(scripts/find-redis-server)" scripts/test-interpreters "$$(ls -t $(WHEELS)/*.whl | head -n 1)" $(BIN)/python
 	REDIS_SERVER="$$(scripts/find-redis-server)" $(BIN)/python -m pytest
+
+# Workers in Rust and Python, and of the original, under faults: `docs/guarantees.md`.
+TARGET = $${CARGO_TARGET_DIR:-target}
+FAULTS = --python $(BIN)/python --original "$$(scripts/original-env 0.7.0)" \
+	--peer "$(TARGET)/debug/examples/interop_peer"
+
+test-faults: wheel
+	cargo test --quiet --package pymq-faults
+	cargo build --quiet --package pymq-faults
+	cargo build --quiet --all-features --examples
+	REDIS_SERVER="$$(scripts/find-redis-server)" "$(TARGET)/debug/pymq-faults" run --brief \
+		--seed 2718 --items 3000 --minutes 3 $(FAULTS)
 
 ## What must be clean before a change lands.
 lint: wheel
@@ -49,13 +61,20 @@ bench: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PROFILE=$(PROFILE) PATH="$(CURDIR)/$(BIN):$$PATH" \
 		scripts/bench
 
-## What takes too long for `make test`: starts and exits by the hundred, workers killed by the hundred.
+## What takes too long for `make test`: starts and exits by the hundred, workers killed by the
+## hundred, and every fault at length; again and again for HOURS, each time with the next SEED.
+SEED ?= 2718
+ITEMS ?= 200000
+HOURS ?= 0
 torture: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_TEST_STARTS=100 \
 		$(BIN)/python -m pytest python/tests/test_lifecycle.py
 	cargo build --quiet --all-features --examples
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
 		$(BIN)/python -m pytest tests/interop/test_kills.py
+	cargo build --quiet --release --package pymq-faults
+	REDIS_SERVER="$$(scripts/find-redis-server)" "$(TARGET)/release/pymq-faults" run \
+		--seed $(SEED) --items $(ITEMS) --minutes 60 --hours $(HOURS) --at-once 2 $(FAULTS)
 
 ## Any bytes whatever into the decoders, beside Python's json and Redis's matcher: SECONDS in all.
 fuzz: SECONDS := 60

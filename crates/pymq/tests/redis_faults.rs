@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pymq::ErrorKind;
 use pymq::name::{Address, Form};
 use pymq::transport::redis::{Redis, RedisOptions};
 use pymq::transport::{
     Arrival, Claimed, Events, Filter, Inboxes, QueueSpec, Queues, Settlement, Subscription,
     Transport, Wait,
 };
+use pymq::{Bus, ErrorKind};
 use server::{Raw, RedisServer};
 
 const GUARD: Duration = Duration::from_secs(60);
@@ -158,6 +158,23 @@ async fn a_killed_connection_of_any_kind_is_replaced_and_nothing_is_lost() {
     }
     let stats = redis.stats(&jobs).await.expect("counted");
     assert_eq!((stats.waiting, stats.leased, stats.dead), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_on_its_way_back_is_no_missing_provider() {
+    let server = RedisServer::start();
+    let provider =
+        Bus::builder(&server.url()).client_name("pymq-provider").connect().await.expect("up");
+    let _service = provider
+        .expose_fn("half", |(n,): (u32,)| async move { Ok::<_, String>(n / 2) })
+        .await
+        .expect("exposed");
+    let half = Bus::connect(&server.url()).await.expect("up").stub::<(u32,), u32>("half");
+    let mut raw = server.raw();
+    for n in 0..20 {
+        assert_eq!(half.call((2 * n,)).await.expect("it comes back"), n);
+        assert!(kill(&mut raw, "provider") > 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! The library's own files for what threads share, over primitives that choose who goes next.
 //!
-//! `mailbox` and `pending` are compiled here a second time, as they are; [`sync`] and the other
+//! `mailbox` and `pending` are compiled here a second time, as they are; `sync` and the other
 //! small modules stand where the library's are. Each model in [`mailboxes`] and [`calls`] is one
 //! history of a few threads, which `tests/orders.rs` runs in thousands of orders.
 

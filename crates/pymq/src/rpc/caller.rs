@@ -15,7 +15,9 @@ use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use super::directory::{Choice, Directory, Lookup};
 use super::pending::{Pending, Waiting};
-use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
+use super::{
+    ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RECONNECTS_WITHIN, RETURN_WITHIN, Reply,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
@@ -214,14 +216,14 @@ impl Caller {
     async fn route(self: &Arc<Self>, function: &str) -> Result<Route> {
         let mut nobody_since: Option<Instant> = None;
         loop {
-            let known_before = match self.directory.choose(function) {
+            let left = match self.directory.choose(function) {
                 Lookup::Chosen { choice, stale } => {
                     if stale {
                         self.refresh(function);
                     }
                     return Ok(Route::One(choice));
                 }
-                Lookup::Unknown { known_before } => known_before,
+                Lookup::Unknown { left } => left,
             };
             let there = self.who(function).await?;
             if !there.ids.is_empty() {
@@ -239,11 +241,23 @@ impl Caller {
                 return Ok(Route::Originals);
             }
             let since = *nobody_since.get_or_insert_with(Instant::now);
-            let returning = known_before && (there.away || self.after_gap());
-            if !returning || since.elapsed() >= RETURN_WITHIN {
+            if !self.may_return(left, since, &there) {
                 return Err(no_such_remote(function));
             }
             sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Whether providers that were known, the last of which `left`, may be on their way back since
+    /// nobody was found, at `since`.
+    fn may_return(&self, left: Option<Instant>, since: Instant, there: &There) -> bool {
+        match left {
+            Some(_) if there.away || self.after_gap() => since.elapsed() < RETURN_WITHIN,
+            // Who has lost its connection looks like who has left for good.
+            Some(left) if self.transport.capabilities().cross_process => {
+                left.elapsed() < RECONNECTS_WITHIN
+            }
+            _ => false,
         }
     }
 

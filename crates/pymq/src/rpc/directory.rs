@@ -22,7 +22,19 @@ pub(super) struct Directory(Mutex<HashMap<String, Entry>>);
 struct Entry {
     providers: Vec<Known>,
     asked: Instant,
+    /// When the last of them was struck off.
+    left: Option<Instant>,
     turn: usize,
+}
+
+impl Entry {
+    fn keep(&mut self, stays: impl Fn(&Known) -> bool) {
+        let before = self.providers.len();
+        self.providers.retain(stays);
+        if before > 0 && self.providers.is_empty() {
+            self.left = Some(Instant::now());
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -39,8 +51,8 @@ pub(super) enum Lookup {
     Chosen { choice: Choice, stale: bool },
     /// None is known at the moment.
     Unknown {
-        /// Whether there ever was one.
-        known_before: bool,
+        /// When the last one was struck off, if there ever was one.
+        left: Option<Instant>,
     },
 }
 
@@ -49,11 +61,11 @@ impl Directory {
     pub(super) fn choose(&self, function: &str) -> Lookup {
         let mut functions = self.lock();
         let Some(entry) = functions.get_mut(function) else {
-            return Lookup::Unknown { known_before: false };
+            return Lookup::Unknown { left: None };
         };
         let count = entry.providers.len();
         if count == 0 {
-            return Lookup::Unknown { known_before: true };
+            return Lookup::Unknown { left: entry.left };
         }
         entry.turn = (entry.turn + 1) % count;
         let turn = entry.turn;
@@ -77,10 +89,11 @@ impl Directory {
         let entry = functions.entry(function.to_owned()).or_insert_with(|| Entry {
             providers: Vec::new(),
             asked: Instant::now(),
+            left: None,
             turn: 0,
         });
         entry.asked = Instant::now();
-        entry.providers.retain(|known| ids.contains(&known.id));
+        entry.keep(|known| ids.contains(&known.id));
         for id in ids {
             if !entry.providers.iter().any(|known| known.id == *id) {
                 entry.providers.push(Known {
@@ -95,7 +108,7 @@ impl Directory {
     /// Strikes a provider off.
     pub(super) fn forget(&self, function: &str, id: Id) {
         if let Some(entry) = self.lock().get_mut(function) {
-            entry.providers.retain(|known| known.id != id);
+            entry.keep(|known| known.id != id);
         }
     }
 
@@ -153,7 +166,7 @@ mod tests {
         directory.forget("f", ids[0]);
         assert_eq!(choose(&directory).id(), ids[1]);
         directory.forget("f", ids[1]);
-        assert!(matches!(directory.choose("f"), Lookup::Unknown { known_before: true }));
-        assert!(matches!(directory.choose("g"), Lookup::Unknown { known_before: false }));
+        assert!(matches!(directory.choose("f"), Lookup::Unknown { left: Some(_) }));
+        assert!(matches!(directory.choose("g"), Lookup::Unknown { left: None }));
     }
 }

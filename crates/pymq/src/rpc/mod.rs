@@ -75,6 +75,9 @@ const LOST_AFTER: Duration = Duration::from_millis(6500);
 const GONE_AFTER: Duration = Duration::from_secs(2);
 /// After a gap of the caller's own connection, known providers get this long to come back.
 const RETURN_WITHIN: Duration = Duration::from_secs(3);
+/// Without such a gap, the last known provider gets this long: many times a reconnect, and what the
+/// first call after it left for good takes to say so.
+const RECONNECTS_WITHIN: Duration = Duration::from_millis(500);
 /// How long providers keep replies for callers that ask again, and brokers for those away.
 const REPLIES_KEPT: Duration = Duration::from_secs(60);
 /// How long the original keeps reply lists (its `rpc_channel_expire`).

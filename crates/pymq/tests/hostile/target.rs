@@ -184,9 +184,12 @@ impl Traces {
     fn of_process() -> Self {
         let opened = std::fs::read_dir("/proc/self/fd").expect("/proc is there").flatten();
         let files = opened.filter_map(|file| std::fs::read_link(file.path()).ok());
-        // Other tests of this process read the corpus and the logs of their servers.
+        // Other tests of this process read the corpus and the logs of their servers, and look
+        // for traces as this one does.
         let theirs = |file: &PathBuf| {
-            file.starts_with(std::env::temp_dir()) || file.to_string_lossy().contains("/corpus/")
+            file.starts_with(std::env::temp_dir())
+                || file.starts_with("/proc")
+                || file.to_string_lossy().contains("/corpus/")
         };
         let regular = |file: &PathBuf| file.is_file() && !theirs(file);
         let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is there");

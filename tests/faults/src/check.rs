@@ -1,0 +1,311 @@
+//! The checker: what the histories of all processes, and what is left on the server, say together.
+//!
+//! The one invariant: it believes only what was written down. An item is lost if its put was
+//! confirmed and nobody has done it and it lies nowhere; a second delivery is explained only if the
+//! first one's holder was killed, lost its lease, or was told that its confirmation failed.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use crate::crew::{Fate, Story};
+use crate::history::{Line, What};
+use crate::report::Report;
+
+/// Items that lie on the server at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    pub(crate) waiting: Vec<u64>,
+    pub(crate) held: Vec<u64>,
+    pub(crate) dead: Vec<u64>,
+}
+
+/// How much a lost item weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Nothing is lost: workers with leases, originals that are not killed.
+    Nothing,
+    /// At most so many: what `get` had returned to processes that were killed.
+    AtMost(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    /// Killed in the middle, or told that nobody knows.
+    Maybe,
+    Done,
+    Refused,
+}
+
+#[derive(Debug)]
+struct Delivery {
+    hand: usize,
+    number: u64,
+    done: bool,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    Acked,
+    LeaseLost,
+    Unsettled,
+    Taken,
+}
+
+#[derive(Debug, Default)]
+struct Item {
+    put: Option<Put>,
+    deliveries: Vec<Delivery>,
+}
+
+/// Judges a queue's histories.
+pub(crate) fn queue(report: &mut Report, stories: &[Story], left: &Left, promise: Promise) {
+    let mut items: HashMap<u64, Item> = HashMap::new();
+    for (number, story) in stories.iter().enumerate() {
+        let takes = story.name.ends_with("take");
+        story.lines.iter().for_each(|line| digest(&mut items, line, number, takes));
+    }
+    let lies: HashSet<u64> =
+        [&left.waiting, &left.held, &left.dead].into_iter().flatten().copied().collect();
+    let mut lost = Vec::new();
+    for (&number, item) in &items {
+        let done = item.deliveries.iter().filter(|delivery| delivery.done).count();
+        report.count("deliveries", item.deliveries.len());
+        report.count("done twice", done.saturating_sub(1));
+        match item.put {
+            Some(Put::Done) => report.count("items put", 1),
+            Some(Put::Maybe) => report.count("puts with unknown outcome", 1),
+            Some(Put::Refused) => report.count("puts refused", 1),
+            None => {}
+        }
+        if item.put == Some(Put::Done) && done == 0 && !lies.contains(&number) {
+            lost.push(number);
+        }
+        let came = done > 0 || !item.deliveries.is_empty();
+        report.must(!came || item.put != Some(Put::Refused), || {
+            format!("item {number} came although its put was refused")
+        });
+        report.must(!came || item.put.is_some(), || format!("nobody put item {number}"));
+        explain(report, number, item, stories);
+    }
+    report.count("lost", lost.len());
+    let allowed = match promise {
+        Promise::Nothing => 0,
+        Promise::AtMost(most) => most,
+    };
+    lost.sort_unstable();
+    report.must(lost.len() <= allowed, || {
+        let first: Vec<_> = lost.iter().take(10).map(|item| (item, &items[item])).collect();
+        format!("{} items are lost ({allowed} may be); first: {first:?}", lost.len())
+    });
+}
+
+fn digest(items: &mut HashMap<u64, Item>, line: &Line, hand: usize, takes: bool) {
+    let put = match line.what {
+        What::Begun | What::Ambiguous => Some(Put::Maybe),
+        What::Put => Some(Put::Done),
+        What::Refused => Some(Put::Refused),
+        _ => None,
+    };
+    if put.is_some() {
+        for item in line.item..line.item + line.number {
+            items.entry(item).or_default().put = put;
+        }
+        return;
+    }
+    let end = match line.what {
+        What::Got => {
+            let end = if takes { End::Taken } else { End::Open };
+            let delivery = Delivery { hand, number: line.number, done: takes, end };
+            return items.entry(line.item).or_default().deliveries.push(delivery);
+        }
+        What::Done => None,
+        What::Acked => Some(End::Acked),
+        What::LeaseLost => Some(End::LeaseLost),
+        What::Unsettled => Some(End::Unsettled),
+        _ => return,
+    };
+    let deliveries = &mut items.entry(line.item).or_default().deliveries;
+    if let Some(delivery) = deliveries.iter_mut().rev().find(|delivery| delivery.hand == hand) {
+        match end {
+            None => delivery.done = true,
+            Some(end) => delivery.end = end,
+        }
+    }
+}
+
+/// Every delivery but one needs a reason why it was not the last.
+fn explain(report: &mut Report, number: u64, item: &Item, stories: &[Story]) {
+    let mut kept = 0;
+    for delivery in &item.deliveries {
+        if delivery.number > 1 {
+            report.count("redelivered", 1);
+        }
+        match (delivery.end, stories[delivery.hand].fate) {
+            (End::Acked, _) => kept += 1,
+            // Confirmed within 10 ms, unless its process ended first.
+            (End::Taken, Fate::Killed) => report.count("taken by the killed", 1),
+            (End::Taken, _) => kept += 1,
+            (End::LeaseLost, _) => report.count("explained by a lost lease", 1),
+            (End::Unsettled, _) => report.count("explained by a failed confirmation", 1),
+            (End::Open, Fate::Killed) => report.count("explained by a kill", 1),
+            (End::Open, _) => report.count("explained by a close", 1),
+        }
+    }
+    report.must(kept <= 1, || {
+        format!("item {number} was confirmed {kept} times: {:?}", item.deliveries)
+    });
+}
+
+/// Judges one subscriber's history: each publisher's events in order, and gaps told of. Events are
+/// numbered without holes; `published` says how many there were.
+pub(crate) fn subscriber(report: &mut Report, story: &Story, published: u64) {
+    let mut next = 0;
+    // Told of since the last event, or not yet needed: a gap may be told before or after its hole.
+    let (mut holes, mut told) = (0, 0);
+    for line in &story.lines {
+        match line.what {
+            What::Received => {
+                report.must(line.item >= next, || {
+                    let name = &story.name;
+                    format!("{name} received event {} after {}", line.item, next.max(1) - 1)
+                });
+                holes += usize::from(line.item > next);
+                report.count("events missed", line.item.saturating_sub(next) as usize);
+                report.count("events received", 1);
+                next = line.item + 1;
+            }
+            What::Missed => told += 1,
+            _ => {}
+        }
+    }
+    report.count("holes", holes);
+    report.count("gaps told of", told);
+    report.must(holes == 0 || told > 0, || {
+        format!("{} missed events in {holes} places and was not told", story.name)
+    });
+    report.must(next == published, || {
+        format!("{} received nothing behind event {next} of {published}", story.name)
+    });
+}
+
+/// Judges a caller: every answer is the one to its question.
+pub(crate) fn caller(report: &mut Report, story: &Story) {
+    let mut open = None;
+    for line in &story.lines {
+        match line.what {
+            What::Called => open = Some(line.item),
+            What::Answered => {
+                report.count("calls answered", 1);
+                report.must(open == Some(line.item) && line.number == line.item * 2, || {
+                    format!(
+                        "{} called {open:?} and got {} for {}",
+                        story.name, line.number, line.item
+                    )
+                });
+            }
+            What::Failed => report.count(&format!("calls failed as {}", line.word), 1),
+            _ => {}
+        }
+    }
+}
+
+/// The time from a moment to a line.
+pub(crate) fn since(moment: Duration, line: &Line) -> Duration {
+    line.at.saturating_sub(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn story(name: &str, fate: Fate, lines: &[(What, u64, u64)]) -> Story {
+        let line = |&(what, item, number): &(What, u64, u64)| Line {
+            at: Duration::ZERO,
+            what,
+            item,
+            number,
+            word: String::new(),
+        };
+        Story { name: name.to_owned(), fate, lines: lines.iter().map(line).collect() }
+    }
+
+    fn judged(stories: &[Story], left: &Left) -> Report {
+        let mut report = Report::default();
+        queue(&mut report, stories, left, Promise::Nothing);
+        report
+    }
+
+    fn producer() -> Story {
+        story("0-Rust-produce", Fate::Finished, &[(What::Begun, 1, 2), (What::Put, 1, 2)])
+    }
+
+    const DONE: [(What, u64, u64); 3] =
+        [(What::Got, 1, 1), (What::Done, 1, 0), (What::Acked, 1, 0)];
+
+    #[test]
+    fn an_item_that_nobody_did_and_that_lies_nowhere_is_lost() {
+        let stories = [producer(), story("1-Rust-consume", Fate::Finished, &DONE)];
+        assert!(!judged(&stories, &Left::default()).is_well());
+        let left = Left { dead: vec![2], ..Left::default() };
+        assert!(judged(&stories, &left).is_well());
+    }
+
+    #[test]
+    fn an_item_that_was_handed_out_and_not_done_is_lost_too() {
+        let killed = story("1-Rust-consume", Fate::Killed, &[(What::Got, 2, 1)]);
+        let stories = [producer(), story("2-Rust-consume", Fate::Finished, &DONE), killed];
+        assert_eq!(judged(&stories, &Left::default()).counted("lost"), 1);
+    }
+
+    #[test]
+    fn a_confirmed_item_must_not_come_again() {
+        let left = Left { waiting: vec![2], ..Left::default() };
+        let consumer = |fate| story("1-Rust-consume", fate, &DONE);
+        let twice = [producer(), consumer(Fate::Finished), consumer(Fate::Finished)];
+        assert!(!judged(&twice, &left).is_well());
+        let unconfirmed = story("2-Rust-consume", Fate::Killed, &DONE[..2]);
+        let explained = [producer(), consumer(Fate::Finished), unconfirmed];
+        let report = judged(&explained, &left);
+        assert!(report.is_well());
+        assert_eq!(report.counted("done twice"), 1);
+    }
+
+    #[test]
+    fn an_item_must_have_been_put() {
+        let refused = story("0-Rust-produce", Fate::Finished, &[(What::Refused, 1, 1)]);
+        for stories in [vec![], vec![refused]] {
+            let consumer = story("1-Rust-consume", Fate::Finished, &DONE);
+            assert!(!judged(&[stories, vec![consumer]].concat(), &Left::default()).is_well());
+        }
+    }
+
+    #[test]
+    fn events_come_in_order_and_holes_are_told_of() {
+        let judged = |lines: &[(What, u64, u64)]| {
+            let mut report = Report::default();
+            subscriber(&mut report, &story("0-Rust-subscribe", Fate::Finished, lines), 3);
+            report.is_well()
+        };
+        let (one, two, three) =
+            ((What::Received, 0, 0), (What::Received, 1, 0), (What::Received, 2, 0));
+        assert!(judged(&[one, two, three]));
+        assert!(!judged(&[two, one, three]));
+        assert!(!judged(&[one, three]));
+        assert!(judged(&[one, (What::Missed, 0, 1), three]));
+        assert!(!judged(&[one, two]));
+    }
+
+    #[test]
+    fn an_answer_belongs_to_its_call() {
+        let judged = |answer| {
+            let mut report = Report::default();
+            let lines = [(What::Called, 4, 0), (What::Answered, 4, answer)];
+            caller(&mut report, &story("0-Rust-call", Fate::Finished, &lines));
+            report.is_well()
+        };
+        assert!(judged(8));
+        assert!(!judged(6));
+    }
+}

@@ -1,0 +1,97 @@
+//! The runs, and which rows of `docs/guarantees.md` each of them shows.
+//!
+//! The one invariant: a run stands by itself, on a server of its own, and gives a report.
+
+use crate::report::Report;
+use crate::scene::Setting;
+
+mod calls;
+mod cuts;
+mod events;
+mod half_open;
+mod leaks;
+mod letters;
+mod restarts;
+mod server_full;
+mod steps;
+mod storms;
+
+/// A run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) name: &'static str,
+    pub(crate) rows: &'static [u32],
+    pub(crate) work: fn(&Setting) -> Report,
+}
+
+/// All of them; the long ones first, since several go on at once.
+pub(crate) const ALL: &[Run] = &[
+    Run { name: "leaks", rows: &[], work: leaks::run },
+    Run { name: "mixed storm", rows: &[1, 3, 7, 8, 13, 16], work: storms::mixed },
+    Run { name: "restarts", rows: &[2], work: storms::restarts },
+    Run { name: "takers", rows: &[1], work: storms::takers },
+    Run { name: "event storm", rows: &[3, 8], work: events::storm },
+    Run { name: "call storm", rows: &[8, 11], work: calls::storm },
+    Run { name: "half-open", rows: &[6], work: half_open::run },
+    Run { name: "cuts", rows: &[8], work: cuts::run },
+    Run { name: "steps", rows: &[1], work: steps::run },
+    Run { name: "lost provider", rows: &[11], work: calls::run },
+    Run { name: "idle connections", rows: &[3], work: restarts::idle },
+    Run { name: "recovery", rows: &[2, 3, 7], work: restarts::run },
+    Run { name: "slow subscriber", rows: &[10], work: events::run },
+    Run { name: "full server", rows: &[12], work: server_full::run },
+    Run { name: "bait", rows: &[], work: steps::bait },
+    Run { name: "crash loop", rows: &[9], work: letters::crash_loop },
+    Run { name: "slept too long", rows: &[13], work: letters::slept },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> std::path::PathBuf {
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    }
+
+    fn page() -> String {
+        let page = std::fs::read_to_string(root().join("docs/guarantees.md"));
+        page.expect("the page of guarantees is there")
+    }
+
+    #[test]
+    fn the_page_of_guarantees_names_every_run_and_no_other() {
+        let page = page();
+        let named = page.split('`').filter_map(|word| word.strip_prefix("faults: "));
+        for name in named {
+            assert!(ALL.iter().any(|run| run.name == name), "no run {name:?}");
+        }
+        for run in ALL {
+            assert!(page.contains(&format!("`faults: {}`", run.name)), "{:?} is missing", run.name);
+        }
+    }
+
+    #[test]
+    fn a_run_stands_in_the_rows_that_it_shows() {
+        let page = page();
+        for run in ALL {
+            for row in run.rows {
+                let start = format!("| {row} | ");
+                let line = page.lines().find(|line| line.starts_with(&start));
+                let line = line.unwrap_or_else(|| panic!("there is no row {row}"));
+                assert!(line.contains(&format!("`faults: {}`", run.name)), "{}: {line}", run.name);
+            }
+        }
+    }
+
+    #[test]
+    fn tests_that_the_page_names_are_there() {
+        let page = page();
+        let named = page.split('`').filter_map(|word| word.split_once("::"));
+        for (path, test) in named {
+            let text = std::fs::read_to_string(root().join(path));
+            let text = text.unwrap_or_else(|error| panic!("{path}: {error}"));
+            let there = ["fn", "def"].iter().any(|word| text.contains(&format!("{word} {test}(")));
+            assert!(there, "{path} has no test {test}");
+        }
+    }
+}

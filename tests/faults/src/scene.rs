@@ -1,0 +1,123 @@
+//! The scene of a run: a server of its own, workers, and what lies on the server.
+//!
+//! The one invariant: two runs share nothing. It looks at the server behind the library's back and
+//! knows the library's keys for that.
+
+use std::time::{Duration, Instant};
+
+use crate::check::Left;
+use crate::crew::{self, Crew, GUARD, Hand, Kind};
+use crate::report::Report;
+use crate::server::{Answer, RedisServer};
+
+/// What a run was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) seed: u64,
+    /// How many items a storm is to see.
+    pub(crate) items: u64,
+    /// After how long a storm that is not done is given up.
+    pub(crate) patience: Duration,
+    /// The short version of everything.
+    pub(crate) brief: bool,
+    pub(crate) python: String,
+    pub(crate) original: Option<String>,
+    /// The peer of the interoperability tests in Rust.
+    pub(crate) peer: Option<String>,
+}
+
+/// Keys of users begin so.
+pub(crate) const PREFIX: &str = "__eventbus:global:";
+
+/// A server and a crew.
+pub(crate) struct Scene {
+    pub(crate) server: RedisServer,
+    pub(crate) crew: Crew,
+    folder: std::path::PathBuf,
+}
+
+impl Scene {
+    /// Starts the server of a run, with further arguments.
+    pub(crate) fn start(run: &str, setting: &Setting, arguments: &[&str]) -> Self {
+        let folder = crew::folder(run);
+        let crew = Crew::new(folder.clone(), &setting.python, setting.original.as_deref());
+        Self { server: RedisServer::start_with(arguments), crew, folder }
+    }
+
+    /// Starts a worker that talks to the server directly.
+    pub(crate) fn hire(&self, kind: Kind, role: &str, options: &[String]) -> Hand {
+        self.crew.hire(kind, role, &self.url(self.server.port()), options)
+    }
+
+    /// The address of a port on this machine.
+    pub(crate) fn url(&self, port: u16) -> String {
+        format!("redis://127.0.0.1:{port}")
+    }
+
+    /// What lies on the server.
+    pub(crate) fn left(&self, queue: &str) -> Left {
+        // In one step: an item that is on its way from one list to another must not be in none.
+        const LOOK: &str = "local held = {} \
+            for _, key in ipairs(redis.call('KEYS', ARGV[1])) do \
+                for _, item in ipairs(redis.call('LRANGE', key, 0, -1)) do \
+                    held[#held + 1] = item end end \
+            return {redis.call('LRANGE', KEYS[1], 0, -1), held, redis.call('LRANGE', KEYS[2], 0, -1)}";
+        let (list, side) = (format!("{PREFIX}{queue}"), format!("__pymq:{{{PREFIX}{queue}}}"));
+        let words = [LOOK, "2", &list, &format!("{side}:dead"), &format!("{side}:held:*")];
+        let answer = self.server.raw().run(&[&["EVAL"], &words[..]].concat());
+        let Answer::List(lists) = answer else { panic!("the server says {answer:?}") };
+        let mut lists = lists.iter().map(|list| match list {
+            Answer::List(items) => items.iter().filter_map(number).collect(),
+            _ => Vec::new(),
+        });
+        let mut next = || lists.next().unwrap_or_default();
+        Left { waiting: next(), held: next(), dead: next() }
+    }
+
+    /// Waits until nothing waits and nothing is held.
+    pub(crate) fn drained(&self, queue: &str) -> Result<(), String> {
+        let (mut best, mut until) = (usize::MAX, Instant::now() + GUARD);
+        loop {
+            let left = self.left(queue);
+            let count = left.waiting.len() + left.held.len();
+            if count == 0 {
+                return Ok(());
+            }
+            if count < best {
+                (best, until) = (count, Instant::now() + GUARD);
+            }
+            if Instant::now() > until {
+                return Err(format!("{count} items of {queue:?} stay where they are: {left:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Ends a run: what it wrote is kept if something is wrong.
+    pub(crate) fn end(self, report: &mut Report) {
+        if report.is_well() {
+            crew::tidy(&self.folder);
+        } else {
+            report.say(format!("histories and logs are in {}", self.folder.display()));
+        }
+    }
+}
+
+/// Waits until something holds that nobody announces.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> {
+    let guard = Instant::now() + GUARD;
+    while !holds() {
+        if Instant::now() > guard {
+            return Err(format!("waited in vain until {what}"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn number(item: &Answer) -> Option<u64> {
+    match item {
+        Answer::Text(bytes) => std::str::from_utf8(bytes).ok()?.trim().parse().ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,287 @@
+"""A worker process in Python, the twin of ``src/worker.rs``: it does one thing until its standard
+input ends, and writes down what it did.
+
+``produce`` and ``take`` keep to what the original has, so they run on it as well. Errors are noted
+and the next thing is tried. The letters of the lines are explained in ``src/history.rs``.
+
+    worker.py ROLE ADDRESS HISTORY [option=value]...
+"""
+
+import logging
+import os
+import queue as queues
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pymq
+from pymq.provider.redis import RedisConfig
+
+BREATH = 0.02
+OURS = hasattr(pymq, "connect")
+
+
+class History:
+    """Appends lines, each list of them in one step."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+    def note(self, letter: str, entries: Iterable[tuple[int, int]], word: str = "") -> None:
+        at = time.time_ns() // 1000
+        lines = [f"{at} {letter} {item} {number} {word}\n" for item, number in entries]
+        os.write(self._file, "".join(lines).encode())
+
+
+class Worker:
+    """What a worker of each role does; ``options`` come from the command line."""
+
+    def __init__(self, history: History, options: dict[str, str]) -> None:
+        self.history = history
+        self.options = options
+
+    def number(self, name: str, default: int = 0) -> int:
+        return int(self.options.get(name, default))
+
+    def seconds(self, name: str, default: float = 0.0) -> float:
+        return float(self.options.get(name, default))
+
+    def queue(self, **more: Any) -> Any:
+        name = self.options.get("queue", "work")
+        if not OURS:
+            return pymq.queue(name)
+        options = {"lease": self.seconds("lease", 30), **more}
+        return pymq.queue(name, max_deliveries=self.number("max_deliveries"), **options)
+
+    def produce(self) -> None:
+        queue, batch = self.queue(), self.number("batch", 1)
+        first = self.number("first")
+        end = first + self.number("count", 1)
+        for start in range(first, end, batch):
+            items = range(start, min(start + batch, end))
+            if (start - first) % (batch * 8) == 0:
+                self._wait_for_space(queue)
+            self.history.note("b", [(start, len(items))])
+            try:
+                if len(items) == 1:
+                    queue.put(start, block=False)
+                else:
+                    queue.put_many(items)
+                self.history.note("o", [(start, len(items))])
+            except Exception as error:
+                letter = "a" if type(error).__name__ == "OutcomeUnknownError" else "f"
+                self.history.note(letter, [(start, len(items))], type(error).__name__)
+                time.sleep(BREATH)
+            time.sleep(self.seconds("pause"))
+
+    def _wait_for_space(self, queue: Any) -> None:
+        while True:
+            try:
+                if queue.qsize() <= self.number("most", 5000):
+                    return
+            except Exception:
+                return
+            time.sleep(BREATH)
+
+    def consume(self) -> None:
+        queue, many = self.queue(ack="manual"), self.number("many", 1)
+        stop_at, dies_of = self.options.get("stop_at"), self.number("dies_of")
+        while True:
+            try:
+                claimed = self._claim(queue, many)
+            except Exception as error:
+                self.history.note("e", [(0, 0)], type(error).__name__)
+                time.sleep(BREATH)
+                continue
+            self.history.note("g", [(item, deliveries) for item, deliveries, _ in claimed])
+            if dies_of and any(item == dies_of for item, *_ in claimed):
+                os._exit(1)
+            stay_if(stop_at == "got")
+            time.sleep(self.seconds("pause"))
+            self.history.note("d", [(item, 0) for item, *_ in claimed])
+            stay_if(stop_at == "done")
+            for item, _, done in claimed:
+                self._confirm(item, done)
+            stay_if(stop_at == "acked")
+
+    def _claim(self, queue: Any, many: int) -> list[tuple[int, int, Any]]:
+        """Items with their deliveries (0: not known) and what confirms them."""
+        if many == 1:
+            delivery = queue.get_delivery()
+            return [(delivery.item, delivery.deliveries, delivery.ack)]
+        return [(item, 0, queue.task_done) for item in queue.get_many(many)]
+
+    def _confirm(self, item: int, done: Any) -> None:
+        try:
+            done()
+            self.history.note("k", [(item, 0)])
+        except pymq.exceptions.LeaseLostError:
+            self.history.note("l", [(item, 0)])
+        except Exception as error:
+            self.history.note("u", [(item, 0)], type(error).__name__)
+
+    def take(self) -> None:
+        queue = self.queue()
+        while True:
+            try:
+                item = queue.get(timeout=None if OURS else 1)
+                self.history.note("g", [(item, 1)])
+                time.sleep(self.seconds("pause"))
+            except queues.Empty:
+                continue
+            except Exception as error:
+                self.history.note("e", [(0, 0)], type(error).__name__)
+                time.sleep(BREATH)
+                continue
+            stay_if(self.options.get("stop_at") == "got")
+
+    def publish(self) -> None:
+        topic = self.options.get("topic", "news")
+        first = self.number("first")
+        for number in range(first, first + self.number("count", 1)):
+            try:
+                pymq.publish(number, topic)
+                self.history.note("o", [(number, 1)])
+            except Exception as error:
+                letter = "a" if type(error).__name__ == "OutcomeUnknownError" else "f"
+                self.history.note(letter, [(number, 1)], type(error).__name__)
+            time.sleep(self.seconds("pause"))
+
+    def subscribe(self) -> None:
+        begins = self.options.get("begins")
+
+        def receive(event: int) -> None:
+            nonlocal begins
+            self.history.note("r", [(event, 0)])
+            # Only the first event takes long.
+            while begins and not os.path.exists(begins):
+                time.sleep(BREATH)
+            begins = None
+
+        logging.getLogger("pymq").addHandler(Losses(self.history))
+        pymq.subscribe(receive, self.options.get("topic", "news"))
+        self.history.note("s", [(0, 0)])
+        stay_if(True)
+
+    def serve(self) -> None:
+        hangs = self.number("hangs")
+
+        def double(number: int) -> int:
+            self.history.note("s", [(number, 0)])
+            stay_if(bool(hangs) and number >= hangs)
+            return number * 2
+
+        pymq.expose(double, self.options.get("name", "double"))
+        self.history.note("s", [(0, 0)])
+        stay_if(True)
+
+    def call(self) -> None:
+        every = bool(self.number("all"))
+        name = self.options.get("name", "double")
+        stub = pymq.stub(name, self.seconds("timeout") or None, every)
+        first = self.number("first")
+        for number in range(first, first + self.number("count", 1)):
+            self.history.note("c", [(number, 0)])
+            try:
+                answer = stub(number)
+                if answer is None:
+                    answer = pymq.exceptions.NoSuchRemoteError("double")
+            except Exception as error:
+                answer = error
+            for each in answer if isinstance(answer, list) else [answer]:
+                if isinstance(each, Exception):
+                    self.history.note("e", [(number, 0)], type(each).__name__)
+                    time.sleep(BREATH)
+                else:
+                    self.history.note("w", [(number, each)])
+        self.history.note("d", [(0, 0)])
+        stay_if(True)
+
+    def churn(self) -> None:
+        def double(number: int) -> int:
+            return number * 2
+
+        arrived: queues.Queue[int] = queues.Queue()
+
+        def receive(event: int) -> None:
+            arrived.put(event)
+
+        count, queue = self.number("count", 1000), self.queue(ack="manual")
+        pymq.expose(double, "double")
+        stub = pymq.stub("double")
+        only = self.options.get("only")
+        for number in range(count):
+            sort = number % 5 if only is None else int(only)
+            if number % max(count // 10, 1) == 0:
+                self.history.note("m", [(number, memory())])
+            if sort == 0:
+                pymq.subscribe(receive, "churn")
+                pymq.publish(number, "churn")
+                arrived.get()
+                pymq.unsubscribe(receive, "churn")
+            elif sort == 1:
+                stub.rpc(number)
+            elif sort == 2:
+                pymq.publish(number, "nobody")
+            else:
+                queue.put(number)
+                queue.get()
+                queue.task_done()
+        self.history.note("m", [(count, memory())])
+
+
+class Losses(logging.Handler):
+    """Notes when the package says that events were missed."""
+
+    def __init__(self, history: History) -> None:
+        super().__init__(logging.WARNING)
+        self._history = history
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "missed" in record.getMessage():
+            self._history.note("x", [(0, 0)])
+
+
+def memory() -> int:
+    """Resident memory of this process, in bytes."""
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
+
+
+def stay_if(here: bool) -> None:
+    """Wait for the killer, or for the end of the input."""
+    if here:
+        threading.Event().wait()
+
+
+def main(role: str, url: str, history: str, options: list[str]) -> None:
+    worker = Worker(History(history), dict(option.split("=", 1) for option in options))
+    address = urlsplit(url)
+    while True:
+        try:
+            pymq.init(RedisConfig(host=address.hostname, port=address.port))
+            break
+        except Exception:
+            time.sleep(BREATH)
+    work = threading.Thread(target=getattr(worker, role), daemon=True)
+    threading.Thread(target=wait_for_end, daemon=True).start()
+    work.start()
+    while work.is_alive() and not ENDED.is_set():
+        work.join(0.05)
+    pymq.shutdown()
+
+
+ENDED = threading.Event()
+
+
+def wait_for_end() -> None:
+    sys.stdin.read()
+    ENDED.set()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])
