@@ -81,26 +81,36 @@ class Handle(Generic[T]):
     def taken(self, delivery: _pymq.Delivery) -> T:
         """The item, for somebody who confirms it by `task_done` or not at all."""
         item = self.decoded(delivery)
-        if self.manual:
-            self.open.add(delivery)
-        else:
-            delivery.ack_soon()
-            self.open.add_confirmed()
+        self._give(delivery)
         return item
 
     def taken_many(self, deliveries: list[_pymq.Delivery]) -> list[T]:
-        """The items that can be read; an error if there is none."""
+        """The items that can be read; an error if there is none.
+
+        None is confirmed before all are read, since what breaks off the reading would lose it.
+        """
         items: list[T] = []
+        readable: list[_pymq.Delivery] = []
         unreadable: DecodeError | None = None
         for delivery in deliveries:
             try:
-                items.append(self.taken(delivery))
+                items.append(self.decoded(delivery))
+                readable.append(delivery)
             except DecodeError as error:
                 self.report(error)
                 unreadable = error
         if unreadable is not None and not items:
             raise unreadable
+        for delivery in readable:
+            self._give(delivery)
         return items
+
+    def _give(self, delivery: _pymq.Delivery) -> None:
+        if self.manual:
+            self.open.add(delivery)
+        else:
+            delivery.ack_soon()
+            self.open.add_confirmed()
 
     def report(self, error: DecodeError) -> None:
         """Says that an item was passed over."""
