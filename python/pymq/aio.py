@@ -153,6 +153,7 @@ class AsyncEventBus:
                 prefetch=prefetch,
                 type=type,
                 owner=asyncio.current_task,
+                is_over=asyncio.Task.done,
             )
         )
 

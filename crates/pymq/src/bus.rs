@@ -317,6 +317,7 @@ impl Bus {
     /// # Errors
     /// If the broker could not be told; the bus is closed all the same.
     pub async fn close(&self) -> Result<()> {
+        self.0.intakes.close();
         self.0.transport.close().await
     }
 

@@ -20,7 +20,7 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::intake::Intake;
 use crate::name;
-use crate::transport::{Arrival, Filter, Guard, Message, Receiver, Subscription};
+use crate::transport::{Arrival, Filter, Guard, Message, Receiver, Sender, Subscription};
 
 /// A type of events, and the topic they travel on.
 ///
@@ -199,13 +199,12 @@ impl TypedSubscription {
     async fn begin(bus: Bus, filters: &[Filter]) -> Result<Self> {
         let filter = shown(filters)?;
         let (messages, guard) = bus.subscribe_filters(filters).await?.split();
-        let mailbox = messages.sender();
+        let ending = Ending(messages.sender());
         let stop = Box::new(move || -> BoxFuture<'static, _> {
             Box::pin(async move {
-                let released = guard.release().await;
-                // What has arrived stays there to be read.
-                mailbox.close();
-                released
+                // Also when the wait for the broker is given up: dropping the guard ends it, too.
+                let _ending = ending;
+                guard.release().await
             })
         });
         let intake = bus.intakes().open("subscribe", &filter, stop)?;
@@ -245,6 +244,15 @@ impl Guard for Named {
         Box::pin(
             async move { guard.release().await.map_err(|error| error.of("unsubscribe", filter)) },
         )
+    }
+}
+
+/// Ends a mailbox when it is dropped; what has arrived stays there to be read.
+struct Ending(Sender<Message>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

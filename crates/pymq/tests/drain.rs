@@ -1,9 +1,13 @@
 //! A bus that ends: what was begun is finished, nothing new is taken, nothing lost, and whoever comes
 //! later is told so in his own words.
 
+use std::time::Duration;
+
+use futures_util::FutureExt;
 use place::Place;
-use pymq::{Error, ErrorKind, Filter};
-use tokio::sync::mpsc;
+use pymq::{Bus, Error, ErrorKind, Filter, Worker};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 mod place;
 
@@ -11,6 +15,9 @@ everywhere!(
     a_draining_bus_ends_claims_and_loses_no_item,
     a_draining_bus_lets_its_workers_finish_what_they_have_in_hand,
     an_error_names_what_its_user_did_and_to_what,
+    what_was_fetched_ahead_is_not_handed_out_once_its_bus_ends,
+    a_second_drain_waits_for_what_the_first_one_waits_for,
+    streams_end_even_if_the_drain_that_ends_them_is_given_up,
 );
 
 async fn a_draining_bus_ends_claims_and_loses_no_item(place: &Place) {
@@ -96,11 +103,75 @@ async fn an_error_names_what_its_user_did_and_to_what(place: &Place) {
         (told(jobs.get().await), ("get", "jobs")),
         (told(jobs.claim().await), ("get", "jobs")),
         (told(jobs.stats().await), ("count", "jobs")),
-        (told(one.extend(std::time::Duration::from_secs(60)).await), ("extend", "jobs")),
+        (told(one.extend(Duration::from_secs(60)).await), ("extend", "jobs")),
         (told(one.ack().await), ("ack", "jobs")),
         (told(two.requeue().await), ("requeue", "jobs")),
         (told(three.reject().await), ("reject", "jobs")),
     ] {
         assert_eq!((operation, &*object), expected);
     }
+}
+
+/// A worker that is busy until it is told.
+async fn busy(bus: &Bus) -> (Worker, watch::Sender<bool>) {
+    let (begun, mut beginnings) = mpsc::unbounded_channel();
+    let (go_on, gate) = watch::channel(false);
+    let work = bus.queue::<u32>("work");
+    work.put(&0).await.expect("put");
+    let worker = work.work(1, move |_| {
+        let (begun, mut gate) = (begun.clone(), gate.clone());
+        async move {
+            let _ = begun.send(());
+            gate.wait_for(|open| *open).await.map(drop)
+        }
+    });
+    beginnings.recv().await.expect("it begins");
+    (worker.expect("started"), go_on)
+}
+
+async fn what_was_fetched_ahead_is_not_handed_out_once_its_bus_ends(place: &Place) {
+    let [bus, other] = place.buses().await;
+    let (_worker, _go_on) = busy(&bus).await;
+    let jobs = bus.queue::<u32>("jobs").prefetch(10);
+    jobs.put_many(&[1, 2, 3]).await.expect("put");
+    assert_eq!(jobs.get().await.expect("got"), 1);
+    assert!(bus.drain().now_or_never().is_none(), "a handler runs yet");
+    assert_eq!(jobs.try_get().await.expect_err("it drains").kind(), ErrorKind::Closed);
+    let theirs = other.queue::<u32>("jobs");
+    while theirs.len().await.expect("asked") < 2 {}
+
+    let jobs = other.queue::<u32>("jobs").prefetch(10);
+    let returned = jobs.claim().await.expect("they went back");
+    assert_eq!((*returned, returned.deliveries()), (2, 1));
+    returned.ack().await.expect("confirmed");
+    other.close().await.expect("closed");
+    assert_eq!(jobs.try_get().await.expect_err("it is closed").kind(), ErrorKind::Closed);
+    let third = place.bus().await;
+    assert_eq!(third.queue::<u32>("jobs").get().await.expect("it went back"), 3);
+}
+
+async fn a_second_drain_waits_for_what_the_first_one_waits_for(place: &Place) {
+    let bus = place.bus().await;
+    let (worker, go_on) = busy(&bus).await;
+    let first = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.drain().await }
+    });
+    let second = timeout(Duration::from_millis(200), bus.drain()).await;
+    assert!(second.is_err() && !first.is_finished(), "a handler runs yet");
+    bus.topic::<u32>("t").publish(&1).await.expect("handlers may use the bus");
+    go_on.send_replace(true);
+    first.await.expect("no panic").expect("drained");
+    worker.drain().await.expect("it had ended in good order");
+}
+
+async fn streams_end_even_if_the_drain_that_ends_them_is_given_up(place: &Place) {
+    let bus = place.bus().await;
+    let (_worker, _go_on) = busy(&bus).await;
+    let notes = bus.topic::<u32>("notes");
+    let mut events = notes.subscribe().await.expect("subscribed");
+    notes.publish(&1).await.expect("published");
+    assert_eq!(events.recv().await.expect("open").expect("an event"), 1);
+    assert!(bus.drain().now_or_never().is_none(), "a handler runs yet");
+    assert!(events.recv().await.is_none());
 }

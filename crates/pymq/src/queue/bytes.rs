@@ -45,6 +45,11 @@ impl Source {
         self.named("get", self.intakes.unless_draining("get", &self.name, claim).await)
     }
 
+    /// Fails when the bus drains or was closed.
+    pub(super) fn check(&self) -> Result<()> {
+        self.named("get", self.intakes.check("get", &self.name))
+    }
+
     /// What the transport said, but under the user's verb and name.
     pub(super) fn named<T>(&self, operation: &'static str, result: Result<T>) -> Result<T> {
         result.map_err(|error| error.of(operation, name::shortened(&self.name)))

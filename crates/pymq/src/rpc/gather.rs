@@ -80,6 +80,11 @@ impl Caller {
             if let Some(reply) = gathering.replies.pop_front() {
                 return Ok(reply);
             }
+            if gathering.is_complete() {
+                // One of ours had come meanwhile, and is gone.
+                let why = "its provider died or fell silent during the call";
+                return Err(Error::new(ErrorKind::ProviderLost, "call", request.function, why));
+            }
         }
     }
 
@@ -257,13 +262,20 @@ impl Gathering {
         settled + self.unnamed_missing()
     }
 
+    /// Whether all of ours have answered or are given up; those, too, who came after the call and
+    /// heard of it when all were asked again, since they take nobody's place.
+    fn is_settled(&self) -> bool {
+        let running = self.known.values().any(|heard| heard.state == State::Running);
+        !running && self.settled() >= self.ours
+    }
+
     fn unnamed_missing(&self) -> usize {
         self.missing.iter().filter(|missing| missing.provider.is_none()).count()
     }
 
     fn is_complete(&self) -> bool {
         let originals_over = self.originals_until.is_some_and(|until| Instant::now() >= until);
-        self.settled() >= self.ours && (self.from_originals >= self.others || originals_over)
+        self.is_settled() && (self.from_originals >= self.others || originals_over)
     }
 
     /// Waits for the next thing to happen; says whether the deadline passed. Cancel-safe: what was
@@ -403,7 +415,7 @@ impl Gathering {
     }
 
     fn tell_late(&self) {
-        if !self.concluded && self.settled() < self.ours {
+        if !self.concluded && !self.is_settled() {
             let marker = self.caller.namespace.marker(&self.function);
             self.caller.cancel(marker, self.waiting.call());
         }
