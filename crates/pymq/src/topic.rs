@@ -241,9 +241,8 @@ struct Named {
 impl Guard for Named {
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
         let Self { guard, filter } = *self;
-        Box::pin(
-            async move { guard.release().await.map_err(|error| error.of("unsubscribe", filter)) },
-        )
+        let released = guard.release();
+        Box::pin(async move { released.await.map_err(|error| error.of("unsubscribe", filter)) })
     }
 }
 
