@@ -346,7 +346,11 @@ impl Gathering {
         if self.ours == 0 {
             return Ok(());
         }
-        caller.transport.publish(&self.marker, self.request.clone()).await?;
+        match caller.transport.publish(&self.marker, self.request.clone()).await {
+            // It may have arrived; if not, it is asked again.
+            Err(error) if error.kind() == ErrorKind::Ambiguous => {}
+            asked => drop(asked?),
+        }
         let running: Vec<Id> = self.ids(State::Running);
         let answered = self.ids(State::Answered);
         let topics: Vec<String> = std::iter::once(self.marker.clone())
