@@ -288,8 +288,8 @@ impl Bus {
     /// functions answer the calls that had arrived, and workers finish the items in hand, and may use
     /// the bus for that; `subscribe`, `expose`, `get` and `claim` fail with `Closed`, those that wait
     /// too. When they have, the bus closes as [`close`](Self::close) does. It waits as long as
-    /// functions and workers take; dropping its future leaves the bus draining, and `close` ends that
-    /// at once. What was begun as bytes ([`provide`](Self::provide),
+    /// functions and workers take, and so does whoever drains the bus meanwhile; dropping its future
+    /// leaves the bus draining, and `close` ends that at once. What was begun as bytes ([`provide`](Self::provide),
     /// [`subscribe_bytes`](Self::subscribe_bytes)) is its holder's to end, before.
     ///
     /// ```

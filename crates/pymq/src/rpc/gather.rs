@@ -348,7 +348,11 @@ impl Gathering {
             return Ok(());
         }
         let marker = caller.namespace.marker(&self.function);
-        caller.transport.publish(&marker, self.request.clone()).await?;
+        match caller.transport.publish(&marker, self.request.clone()).await {
+            // It may have arrived; if not, it is asked again.
+            Err(error) if error.kind() == ErrorKind::Ambiguous => {}
+            asked => drop(asked?),
+        }
         let running: Vec<Id> = self.ids(State::Running);
         let answered = self.ids(State::Answered);
         let topics: Vec<String> = std::iter::once(marker)
