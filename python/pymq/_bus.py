@@ -28,6 +28,7 @@ from typing import (
 )
 
 from pymq import _pymq
+from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
 from pymq._callbacks import Listener, Skeleton, describe, event_channel, remote_name
 from pymq._codec import Codec
 from pymq._dispatch import ExecutorLane, Lane, Loops, Route
@@ -35,7 +36,6 @@ from pymq._handle import Handle
 from pymq._queue import NativeQueue
 from pymq._stub import NativeStub, Signature
 from pymq._types import fullname
-from pymq.core import EventBus, StubMethod, Topic, WrapperTopic
 from pymq.exceptions import ClosedError, PymqError, RemoteInvocationError
 
 if TYPE_CHECKING:

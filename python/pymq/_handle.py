@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 # How many items are thrown away at once, where a queue is emptied.
 AT_A_TIME = 256
+# How many owners are kept before those that are over are looked for.
+OWNERS = 64
 
 
 class Handle(Generic[T]):
@@ -42,6 +44,7 @@ class Handle(Generic[T]):
         prefetch: int = 1,
         type: Any = None,
         owner: Callable[[], Hashable] = threading.get_ident,
+        is_over: Callable[[Any], bool] | None = None,
     ) -> None:
         _check_options(name, maxsize, ack, lease, max_deliveries, prefetch)
         self._bus = bus
@@ -51,7 +54,7 @@ class Handle(Generic[T]):
         self.manual: bool = ack == "manual"
         self._options = (lease, max_deliveries, prefetch)
         self._plan = None if type is None else plan_for(type)
-        self.open: Open = Open(owner)
+        self.open: Open = Open(owner, is_over)
         self.native: _pymq.Queue = self._connect()
 
     def _connect(self) -> _pymq.Queue:
@@ -78,26 +81,36 @@ class Handle(Generic[T]):
     def taken(self, delivery: _pymq.Delivery) -> T:
         """The item, for somebody who confirms it by `task_done` or not at all."""
         item = self.decoded(delivery)
-        if self.manual:
-            self.open.add(delivery)
-        else:
-            delivery.ack_soon()
-            self.open.add_confirmed()
+        self._give(delivery)
         return item
 
     def taken_many(self, deliveries: list[_pymq.Delivery]) -> list[T]:
-        """The items that can be read; an error if there is none."""
+        """The items that can be read; an error if there is none.
+
+        None is confirmed before all are read, since what breaks off the reading would lose it.
+        """
         items: list[T] = []
+        readable: list[_pymq.Delivery] = []
         unreadable: DecodeError | None = None
         for delivery in deliveries:
             try:
-                items.append(self.taken(delivery))
+                items.append(self.decoded(delivery))
+                readable.append(delivery)
             except DecodeError as error:
                 self.report(error)
                 unreadable = error
         if unreadable is not None and not items:
             raise unreadable
+        for delivery in readable:
+            self._give(delivery)
         return items
+
+    def _give(self, delivery: _pymq.Delivery) -> None:
+        if self.manual:
+            self.open.add(delivery)
+        else:
+            delivery.ack_soon()
+            self.open.add_confirmed()
 
     def report(self, error: DecodeError) -> None:
         """Says that an item was passed over."""
@@ -114,10 +127,17 @@ class Handle(Generic[T]):
 
 
 class Open:
-    """Items that a handle gave out and that nobody has confirmed, by the thread that took them."""
+    """Items that a handle gave out and that nobody has confirmed, by the thread that took them.
 
-    def __init__(self, owner: Callable[[], Hashable]) -> None:
+    Or by the task: of those there is no end, so what one took that `is_over` becomes nobody's.
+    """
+
+    def __init__(
+        self, owner: Callable[[], Hashable], is_over: Callable[[Any], bool] | None = None
+    ) -> None:
         self._owner = owner
+        self._is_over = is_over
+        self._sweep_at = OWNERS
         self._guard = threading.Lock()
         self._numbers = itertools.count()
         self._held: dict[Hashable, deque[tuple[int, _pymq.Delivery]]] = {}
@@ -132,6 +152,16 @@ class Open:
     def add_confirmed(self, count: int = 1) -> None:
         here = self._owner()
         self._confirmed[here] = self._confirmed.get(here, 0) + count
+        if self._is_over is not None and len(self._confirmed) > self._sweep_at:
+            self._sweep(self._is_over)
+
+    def _sweep(self, is_over: Callable[[Any], bool]) -> None:
+        with self._guard:
+            over = [owner for owner in list(self._confirmed) if owner and is_over(owner)]
+            for owner in over:
+                left = self._confirmed.pop(owner)
+                self._confirmed[None] = self._confirmed.get(None, 0) + left
+            self._sweep_at = OWNERS + 2 * len(self._confirmed)
 
     def take(self) -> _pymq.Delivery | None:
         """The calling thread's oldest, else anybody's; `None` for one that was confirmed.
@@ -181,7 +211,7 @@ def _check_options(
     name: str, maxsize: int, ack: str, lease: float, max_deliveries: int, prefetch: int
 ) -> None:
     checks: list[tuple[str, Any, Callable[[Any], bool], str]] = [
-        ("name", name, lambda value: isinstance(value, str) and value != "", "a name"),
+        ("name", name, lambda value: isinstance(value, str) and value != "", "text, not empty"),
         ("maxsize", maxsize, lambda value: isinstance(value, int), "a number of items"),
         ("ack", ack, lambda value: value in ("auto", "manual"), "'auto' or 'manual'"),
         ("lease", lease, lambda value: value > 0, "a length in seconds above 0"),

@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pymq import _pymq
+from pymq._abstract import Queue
 from pymq._dispatch import wait_in_turn
 from pymq._handle import AT_A_TIME, Handle, check_timeout
-from pymq.core import Empty, Queue
+from pymq.core import Empty
 from pymq.exceptions import DecodeError, LeaseLostError, ShutDown
 
 if TYPE_CHECKING:

@@ -153,6 +153,7 @@ class AsyncEventBus:
                 prefetch=prefetch,
                 type=type,
                 owner=asyncio.current_task,
+                is_over=asyncio.Task.done,
             )
         )
 
@@ -254,7 +255,7 @@ def connect(url: str | None = None, **options: Any) -> _Connecting:
 def _default() -> AsyncEventBus:
     bus = core.default_bus()
     if bus is None:
-        raise ValueError("Bus not set yet")
+        raise ValueError("Bus not set yet; call pymq.init first")
     if not isinstance(bus, NativeEventBus):
         raise UnsupportedError(f"pymq.aio does not work on a {type(bus).__name__}")
     return AsyncEventBus(bus)

@@ -1,36 +1,33 @@
-"""The abstract classes that every bus fulfils, and the module-level verbs over one default bus.
+"""The module-level verbs over one default bus.
 
 The only global state of the package is here: the default bus, and what was declared before there
-was one. What a bus does stands in `_bus.py`; a user's own bus is a subclass of `EventBus`.
+was one. What a bus is stands in `_abstract.py`, what ours does in `_bus.py`.
 """
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from queue import Empty, Full
 from typing import (
     TYPE_CHECKING,
     Any,
-    Generic,
     Literal,
     NamedTuple,
     ParamSpec,
-    Protocol,
     TypeVar,
     overload,
 )
 
+from pymq._abstract import EventBus, Queue, StubMethod, Topic, WrapperTopic
 from pymq._dispatch import as_declared_on, running_loop
-from pymq.exceptions import RemoteInvocationError, UnsupportedError
+from pymq.exceptions import RemoteInvocationError
 
 if TYPE_CHECKING:
     from pymq._bus import NativeEventBus
-    from pymq._queue import Delivery
 
 __all__ = [
     "Empty",
@@ -58,156 +55,10 @@ __all__ = [
 
 logger: logging.Logger = logging.getLogger("pymq")
 
-T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=Callable[..., Any])
-B = TypeVar("B", bound="EventBus")
-
-
-class Queue(abc.ABC, Generic[T]):
-    """A `queue.Queue` that processes share: same methods, same arguments, same exceptions."""
-
-    #: How many items may wait at a time; 0 is no bound.
-    maxsize: int = 0
-
-    @property
-    def name(self) -> str:
-        """The queue's name on the bus."""
-        raise NotImplementedError
-
-    def get(self, block: bool = True, timeout: float | None = None) -> T:
-        """Take the first item, waiting for one as `queue.Queue.get` does; `Empty` if none came."""
-        raise NotImplementedError
-
-    def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
-        """Append an item, waiting for space as `queue.Queue.put` does; `Full` if none came."""
-        raise NotImplementedError
-
-    def qsize(self) -> int:
-        """How many items wait."""
-        raise NotImplementedError
-
-    def empty(self) -> bool:
-        """Whether no item waits."""
-        return self.qsize() == 0
-
-    def full(self) -> bool:
-        """Whether `maxsize` items wait."""
-        return 0 < self.maxsize <= self.qsize()
-
-    def put_nowait(self, item: T) -> None:
-        """Append an item if there is space now, else raise `Full`."""
-        return self.put(item, block=False)
-
-    def get_nowait(self) -> T:
-        """Take the first item if there is one now, else raise `Empty`."""
-        return self.get(block=False)
-
-    def task_done(self) -> None:
-        """Say that an item that was taken is done with; `ValueError` if there is none."""
-        raise _lacks(self, "task_done")
-
-    def join(self) -> None:
-        """Wait until every item was taken and is done with."""
-        raise _lacks(self, "join")
-
-    def shutdown(self, immediate: bool = False) -> None:
-        """End the queue for everybody: `put` raises `ShutDown`, `get` too once it is empty."""
-        raise _lacks(self, "shutdown")
-
-    def put_many(
-        self, items: Iterable[T], block: bool = True, timeout: float | None = None
-    ) -> None:
-        """Append several items in one step."""
-        raise _lacks(self, "put_many")
-
-    def get_many(self, limit: int, block: bool = True, timeout: float | None = None) -> list[T]:
-        """Take up to `limit` items, waiting for the first one only."""
-        raise _lacks(self, "get_many")
-
-    def get_delivery(self, block: bool = True, timeout: float | None = None) -> Delivery[T]:
-        """Take the first item on a lease, to be confirmed by whoever gets it."""
-        raise _lacks(self, "get_delivery")
-
-    def __iter__(self) -> Iterator[T]:
-        """Serve items: each is confirmed when the next one is asked for."""
-        raise _lacks(self, "iteration")
-
-    def close(self) -> None:
-        """Let go of what this handle holds. Does nothing unless a provider says otherwise."""
-
-    def free(self) -> None:
-        """Let go of what the operating system holds. Does nothing where that is nothing."""
-
-
-def _lacks(queue: object, what: str) -> UnsupportedError:
-    return UnsupportedError(f"{type(queue).__name__} has no {what}")
-
-
-class Topic(abc.ABC):  # noqa: B024 - the original's
-    """A name that events are published on, or a pattern of such names."""
-
-    @property
-    def name(self) -> str:
-        """The name or the pattern."""
-        raise NotImplementedError
-
-    @property
-    def is_pattern(self) -> bool:
-        """Whether the name is a pattern; nothing can be published on one."""
-        raise NotImplementedError
-
-    def publish(self, event: Any) -> int | None:
-        """Publish an event here; says how many received it, where that is known."""
-        raise NotImplementedError
-
-    def subscribe(self, callback: Callable[..., Any]) -> None:
-        """Call back for every event published here from now on."""
-        raise NotImplementedError
-
-
-class WrapperTopic(Topic):
-    """A topic that hands everything to a bus."""
-
-    def __init__(self, bus: PublishesAndSubscribes, name: str, is_pattern: bool) -> None:
-        self._bus = bus
-        self._name = name
-        self._is_pattern = is_pattern
-
-    @property
-    def name(self) -> str:
-        """The name or the pattern."""
-        return self._name
-
-    @property
-    def is_pattern(self) -> bool:
-        """Whether the name is a pattern."""
-        return self._is_pattern
-
-    def publish(self, event: Any) -> int | None:
-        """Publish an event here; `ValueError` on a pattern."""
-        if self._is_pattern:
-            raise ValueError("Cannot publish to pattern topic")
-        return self._bus.publish(event, self._name)
-
-    def subscribe(self, callback: Callable[..., Any]) -> None:
-        """Call back for every event published here from now on."""
-        self._bus.subscribe(callback, self._name, self._is_pattern)
-
-
-class PublishesAndSubscribes(Protocol):
-    """What a topic needs of a bus."""
-
-    def publish(self, event: Any, channel: str | None = None) -> int | None:
-        """Publish an event on a channel."""
-        ...
-
-    def subscribe(
-        self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
-    ) -> None:
-        """Call back for each event on a channel."""
-        ...
+B = TypeVar("B", bound=EventBus)
 
 
 class RpcRequest(NamedTuple):
@@ -226,74 +77,6 @@ class RpcResponse(NamedTuple):
     result: Any
     result_type: str | None = None
     error: bool = False
-
-
-class StubMethod(Generic[P, R]):
-    """A remote function, to be called as if it were a local one."""
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call it, and give its result or raise its error."""
-        raise NotImplementedError
-
-    def rpc(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call it, and give the `RpcResponse`: with `multi` a list of them."""
-        raise NotImplementedError
-
-
-class EventBus(abc.ABC):  # noqa: B024 - the original's
-    """What a bus can do. Subclass it to plug in a bus of one's own."""
-
-    def run(self) -> None:
-        """Serve until the bus is closed."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """End the bus, and with it `run`."""
-        raise NotImplementedError
-
-    def publish(self, event: Any, channel: str | None = None) -> int | None:
-        """Publish an event, on its class's channel unless another one is given.
-
-        Says how many received it, or `None` where that cannot be known.
-        """
-        raise NotImplementedError
-
-    def subscribe(
-        self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
-    ) -> None:
-        """Call back for each event; the channel defaults to the class that its parameter names."""
-        raise NotImplementedError
-
-    def unsubscribe(
-        self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
-    ) -> None:
-        """Take back a `subscribe` with the same arguments."""
-        raise NotImplementedError
-
-    def queue(self, name: str) -> Queue[Any]:
-        """The queue of that name."""
-        raise NotImplementedError
-
-    def topic(self, name: str, pattern: bool = False) -> Topic:
-        """The topic of that name, or a pattern of names."""
-        raise NotImplementedError
-
-    def stub(
-        self,
-        fn: Callable[..., Any] | str,
-        timeout: float | None = None,
-        multi: bool = False,
-    ) -> StubMethod[..., Any]:
-        """A remote function; `multi` calls all who provide it. The timeout is in seconds."""
-        raise NotImplementedError
-
-    def expose(self, fn: Callable[..., Any], channel: str | None = None) -> None:
-        """Let others call a function, under its full name unless a channel is given."""
-        raise NotImplementedError
-
-    def unexpose(self, fn: Callable[..., Any] | str) -> None:
-        """Take back an `expose`."""
-        raise NotImplementedError
 
 
 class _Run:
@@ -332,7 +115,7 @@ class _Default:
         """The default bus; without one, says so as the original does."""
         if self.bus is None:
             logger.error("no event bus, cannot get %s: call pymq.init first", wanted)
-            raise ValueError("Bus not set yet")
+            raise ValueError("Bus not set yet; call pymq.init first")
         return self.bus
 
 
@@ -388,7 +171,7 @@ def start() -> None:
     with _default.lock:
         bus = _default.bus
         if bus is None:
-            raise ValueError("Bus not set yet")
+            raise ValueError("Bus not set yet; call pymq.init first")
         run = next(run for run in _default.runs if run.bus is bus)
         if run.runner is not None:
             return

@@ -1,11 +1,8 @@
-"""Where the native core is tried by itself: in memory, and on a redis-server of its own."""
+"""Where the native core is tried by itself: in memory, and on the tests' redis-server."""
 
 import contextlib
 import faulthandler
 import os
-import shutil
-import socket
-import subprocess
 import threading
 import time
 import uuid
@@ -29,29 +26,6 @@ def _hang_guard(pytestconfig: pytest.Config) -> Iterator[None]:
     yield
     faulthandler.cancel_dump_traceback_later()
     os.close(seen)
-
-
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
-    assert server, "no redis-server; name one in REDIS_SERVER"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    arguments = ["--port", str(port), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([server, *arguments], stdout=subprocess.DEVNULL)
-    try:
-        until(lambda: accepts(port))
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def accepts(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
 
 
 class Place:

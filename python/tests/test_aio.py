@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -198,6 +200,27 @@ def test_a_queue_ends_without_threads(url: str) -> None:
             # The pool of the loop was never asked for.
             names = [thread.name for thread in threading.enumerate()]
             assert not [name for name in names if name.startswith("asyncio_")], names
+
+    run(main())
+
+
+def test_tasks_that_are_over_are_not_kept_by_the_queues_they_took_from(url: str) -> None:
+    async def main() -> None:
+        async with aio.connect(url) as bus:
+            jobs = bus.queue("jobs")
+            await jobs.put_many(list(range(300)))
+            tasks: weakref.WeakSet[asyncio.Task[int]] = weakref.WeakSet()
+            for n in range(300):
+                task: asyncio.Task[int] = asyncio.create_task(jobs.get())
+                tasks.add(task)
+                assert await task == n
+            del task
+            gc.collect()
+            assert len(tasks) < 100
+            for _ in range(300):
+                await jobs.task_done()
+            with pytest.raises(ValueError, match="too many"):
+                await jobs.task_done()
 
     run(main())
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from native_place import Place, Server, _hang_guard, bus, echo, echoing, place, redis_url, until  # noqa: F401
+from native_place import Place, Server, _hang_guard, bus, echo, echoing, place, until  # noqa: F401
 from pymq import exceptions
 from pymq._pymq import Bus, Call, Intake
 

@@ -6,7 +6,7 @@ import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from native_place import HANG, Place, _hang_guard, bus, echoing, place, receive, redis_url, until  # noqa: F401
+from native_place import HANG, Place, _hang_guard, bus, echoing, place, receive, until  # noqa: F401
 from pymq._pymq import Bus, Intake
 
 

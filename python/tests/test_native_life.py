@@ -25,7 +25,6 @@ from native_place import (  # noqa: F401
     native_threads,
     place,
     receive,
-    redis_url,
     until,
 )
 from pymq import exceptions

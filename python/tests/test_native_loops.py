@@ -16,7 +16,6 @@ from native_place import (  # noqa: F401
     echoing,
     native_threads,
     place,
-    redis_url,
     until,
 )
 from pymq import exceptions

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from native_place import HANG, _hang_guard, bus, echoing, place, redis_url  # noqa: F401
+from native_place import HANG, _hang_guard, bus, echoing, place  # noqa: F401
 from pymq import exceptions
 from pymq._pymq import Bus
 

@@ -15,7 +15,6 @@ from native_place import (  # noqa: F401
     echo,
     place,
     receive,
-    redis_url,
     until,
 )
 from pymq import exceptions

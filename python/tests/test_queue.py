@@ -24,6 +24,24 @@ def test_auto_items_are_confirmed_by_themselves(bus: pymq.NativeEventBus) -> Non
     assert queue.unfinished_tasks == 0
 
 
+class Interrupting:
+    """What Ctrl-C in the middle of decoding amounts to."""
+
+    def __init__(self, n: int) -> None:
+        if n == 3:
+            raise KeyboardInterrupt
+        self.n = n
+
+
+def test_a_get_of_many_that_is_interrupted_loses_no_item(bus: pymq.NativeEventBus) -> None:
+    queue = bus.queue("jobs", type=Interrupting)
+    queue.put_many([Interrupting(n) for n in range(3)])
+    bus.queue("jobs").put({"n": 3})
+    with pytest.raises(KeyboardInterrupt):
+        queue.get_many(4)
+    wait_until(lambda: queue.qsize() == 4, "the items are back")
+
+
 def test_the_first_task_done_makes_an_auto_handle_manual(bus: pymq.NativeEventBus) -> None:
     queue = bus.queue("jobs")
     queue.put_many(["one", "two", "three"])

@@ -271,8 +271,7 @@ fn client(service: &ItemTrait, methods: &[Method<'_>]) -> Result<TokenStream> {
             /// The same client with a limit on how long a whole call may take.
             #[must_use]
             #visible fn timeout(&self, timeout: ::core::time::Duration) -> Self {
-                let timeout = ::core::option::Option::Some(timeout);
-                self.options(::pymq::rpc::CallOptions { timeout, ..self.options })
+                self.options(self.options.timeout(timeout))
             }
 
             /// The same client with all of how its calls wait.

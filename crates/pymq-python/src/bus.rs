@@ -119,7 +119,8 @@ impl Bus {
         encoded: Encoded<'_>,
         timeout: Option<f64>,
     ) -> PyResult<Operation<Reply>> {
-        let options = CallOptions { timeout: wait::timeout(timeout)?, ..CallOptions::default() };
+        let mut options = CallOptions::default();
+        options.timeout = wait::timeout(timeout)?;
         let arguments = arguments(encoded);
         self.operation(|core| async move {
             core.bus.call_bytes(&function, arguments, options).await.map(Reply::from)
@@ -135,7 +136,8 @@ impl Bus {
     ) -> PyResult<Operation<Answers>> {
         let legacy_grace = wait::timeout(Some(legacy_grace))?
             .ok_or_else(|| bad_value("'legacy_grace' is too long; use a timeout"))?;
-        let options = CallOptions { timeout: wait::timeout(timeout)?, legacy_grace };
+        let mut options = CallOptions::default().legacy_grace(legacy_grace);
+        options.timeout = wait::timeout(timeout)?;
         let arguments = arguments(encoded);
         self.operation(|core| async move {
             let all = core.bus.call_all_bytes(&function, arguments, options).await?;

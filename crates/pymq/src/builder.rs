@@ -3,6 +3,7 @@
 //! The one invariant: what is given is honoured or refused by name when it connects, nothing is
 //! silently ignored. It holds no connection.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::bus::Bus;
@@ -44,7 +45,7 @@ use crate::wire::LARGEST_MESSAGE;
 /// Two things that Python's bus has to be told are not here. How far tags from the wire are trusted:
 /// in Rust the receiver's type alone decides what is made of a message, and tags are read past. How
 /// deep a message may nest: 200 levels on both sides, so that every peer reads what another writes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct BusBuilder {
     url: String,
@@ -153,5 +154,18 @@ impl BusBuilder {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl fmt::Debug for BusBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Anything behind the scheme may be a piece of a password.
+        let scheme = self.url.split_once("://").map_or("", |(scheme, _)| scheme);
+        f.debug_struct("BusBuilder")
+            .field("url", &format_args!("{scheme}://…"))
+            .field("namespace", &self.namespace)
+            .field("largest_message", &self.largest_message)
+            .field("settings", &self.settings)
+            .finish()
     }
 }

@@ -24,7 +24,7 @@ use crate::rpc::{
     AllReplies, CallOptions, Caller, ExposeOptions, Function, Provider, Remote, Reply, Service,
     Stub,
 };
-use crate::topic::{Event, Events, PatternEvents, Topic};
+use crate::topic::{self, Event, Events, PatternEvents, Topic};
 use crate::transport::{self, Capabilities, Filter, Subscription, Transport};
 use crate::wire::Arguments;
 
@@ -55,7 +55,10 @@ struct Core {
 }
 
 impl Bus {
-    /// Connects to an address: `memory://`, `memory://NAME`, `redis://[user[:password]@]host[:port][/db]`.
+    /// Connects to an address: `memory://`, `memory://NAME`,
+    /// `redis://[user[:password]@]host[:port][/db]`, `rediss://…` for TLS (feature `tls`),
+    /// `redis+unix://…`. What more it can say is a
+    /// [page of its own](https://github.com/pymq-rs/pymq/blob/main/docs/addresses.md).
     ///
     /// # Errors
     /// `Config` for an address that cannot be used, `Connection` if the server cannot be reached.
@@ -285,8 +288,8 @@ impl Bus {
     /// functions answer the calls that had arrived, and workers finish the items in hand, and may use
     /// the bus for that; `subscribe`, `expose`, `get` and `claim` fail with `Closed`, those that wait
     /// too. When they have, the bus closes as [`close`](Self::close) does. It waits as long as
-    /// functions and workers take; dropping its future leaves the bus draining, and `close` ends that
-    /// at once. What was begun as bytes ([`provide`](Self::provide),
+    /// functions and workers take, and so does whoever drains the bus meanwhile; dropping its future
+    /// leaves the bus draining, and `close` ends that at once. What was begun as bytes ([`provide`](Self::provide),
     /// [`subscribe_bytes`](Self::subscribe_bytes)) is its holder's to end, before.
     ///
     /// ```
@@ -314,6 +317,7 @@ impl Bus {
     /// # Errors
     /// If the broker could not be told; the bus is closed all the same.
     pub async fn close(&self) -> Result<()> {
+        self.0.intakes.close();
         self.0.transport.close().await
     }
 
@@ -327,7 +331,7 @@ impl Bus {
         name::check("publish", topic)?;
         self.0.limits.check("publish", topic, payload.len())?;
         let published = self.0.transport.publish(&self.0.namespace.whole(topic), payload).await;
-        published.map_err(|error| error.about(name::shortened(topic)))
+        published.map_err(|error| error.of("publish", name::shortened(topic)))
     }
 
     /// Subscribes to a topic, or to a pattern, and reads bytes; names in it are whole names.
@@ -350,7 +354,12 @@ impl Bus {
                 Ok(Filter::Pattern(namespace.whole_pattern(pattern)))
             }
         });
-        self.0.transport.subscribe(&whole.collect::<Result<Vec<_>>>()?).await
+        let whole = whole.collect::<Result<Vec<_>>>()?;
+        let shown = topic::shown(filters)?;
+        match self.0.transport.subscribe(&whole).await {
+            Ok(subscription) => Ok(topic::named(subscription, shown)),
+            Err(error) => Err(error.of("subscribe", shown)),
+        }
     }
 
     pub(crate) fn intakes(&self) -> &Arc<Intakes> {

@@ -210,10 +210,11 @@ impl Error {
         Self::new(ErrorKind::Config, "connect", object, why)
     }
 
-    /// The same failure under the name that a user gave the object, where a transport knows only
-    /// the whole one.
+    /// The same failure in the words of who asked: a transport knows only its own verb and the
+    /// whole name.
     #[must_use]
-    pub(crate) fn about(mut self, object: impl Into<String>) -> Self {
+    pub(crate) fn of(mut self, operation: &'static str, object: impl Into<String>) -> Self {
+        self.0.operation = operation;
         self.0.object = object.into();
         self
     }
@@ -282,16 +283,22 @@ impl fmt::Display for Error {
     }
 }
 
+/// For people too, since this is what a `main` that fails prints: the message, the kind as programs
+/// match it, and what caused it, as far as the message does not say it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("operation", &self.0.operation)
-            .field("object", &self.0.object)
-            .field("message", &self.0.message)
-            .field("remote", &self.0.remote)
-            .field("source", &self.0.source)
-            .finish()
+        let mut said = self.to_string();
+        write!(f, "{said} (ErrorKind::{:?})", self.0.kind)?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let why = error.to_string();
+            if !said.contains(&why) {
+                write!(f, "; caused by: {why}")?;
+                said = why;
+            }
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 
@@ -309,6 +316,20 @@ mod tests {
     fn a_message_names_operation_object_and_reason_on_one_line() {
         let error = Error::new(ErrorKind::Full, "put", "jobs", "maxsize is 3; get items first");
         assert_eq!(error.to_string(), "put \"jobs\": queue full: maxsize is 3; get items first");
+    }
+
+    #[test]
+    fn a_program_that_fails_shows_people_the_message_the_kind_and_what_caused_it() {
+        let cause = std::io::Error::other("no route to host");
+        let error = Error::new(ErrorKind::Connection, "connect", "redis://far", "gave up");
+        let shown = format!("{:?}", error.with_source(cause));
+        let expected = "connect \"redis://far\": not connected: gave up (ErrorKind::Connection); \
+                        caused by: no route to host";
+        assert_eq!(shown, expected);
+
+        let told = Error::new(ErrorKind::Server, "put", "jobs", "out of memory");
+        let told = format!("{:?}", told.with_source("out of memory"));
+        assert_eq!(told, "put \"jobs\": server error: out of memory (ErrorKind::Server)");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_core::future::BoxFuture;
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, Shared, WeakShared, join_all};
 use tokio::sync::watch;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -21,8 +21,8 @@ pub(crate) type Stop = Box<dyn FnOnce() -> BoxFuture<'static, Result<()>> + Send
 #[derive(Default)]
 pub(crate) struct Intakes {
     state: Mutex<State>,
-    /// For those who wait; set when all who take in have been told to stop.
-    draining: watch::Sender<bool>,
+    /// For those who wait; `Draining` when all who take in have been told to stop.
+    phase: watch::Sender<Phase>,
 }
 
 #[derive(Default)]
@@ -30,6 +30,17 @@ struct State {
     open: BTreeMap<u64, Stop>,
     next: u64,
     draining: bool,
+    /// The drain under way, for whoever drains meanwhile; it goes with the last who waits for it.
+    stopping: Option<WeakShared<BoxFuture<'static, ()>>>,
+}
+
+/// How far a bus is on its way to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    #[default]
+    Open,
+    Draining,
+    Closed,
 }
 
 impl Intakes {
@@ -57,19 +68,37 @@ impl Intakes {
         Ok(Intake { id, intakes: Arc::clone(self) })
     }
 
-    /// Stops all of them at once, and waits until they have.
+    /// Stops all of them at once, and waits until they have, whoever began it.
     pub(crate) async fn drain(&self) {
-        let open = {
-            let mut state = self.lock();
-            state.draining = true;
-            std::mem::take(&mut state.open)
-        };
-        let stopping: Vec<_> = open.into_values().map(|stop| stop()).collect();
-        self.draining.send_replace(true);
-        for stopped in join_all(stopping).await {
-            if let Err(error) = stopped {
-                tracing::debug!(%error, "the broker was not told of an end");
-            }
+        self.stopping().await;
+    }
+
+    fn stopping(&self) -> Shared<BoxFuture<'static, ()>> {
+        let mut state = self.lock();
+        if let Some(stopping) = state.stopping.as_ref().and_then(WeakShared::upgrade) {
+            return stopping;
+        }
+        state.draining = true;
+        let stopping = stop_all(std::mem::take(&mut state.open), self.phase.clone());
+        let stopping = stopping.boxed().shared();
+        state.stopping = stopping.downgrade();
+        stopping
+    }
+
+    /// Notes that the bus closes.
+    pub(crate) fn close(&self) {
+        self.phase.send_replace(Phase::Closed);
+    }
+
+    /// Whether something may be taken in.
+    ///
+    /// # Errors
+    /// `Closed` when the bus drains or was closed.
+    pub(crate) fn check(&self, operation: &'static str, object: &str) -> Result<()> {
+        match *self.phase.borrow() {
+            Phase::Open => Ok(()),
+            Phase::Draining => Err(draining(operation, object)),
+            Phase::Closed => Err(Error::closed(operation, object)),
         }
     }
 
@@ -83,9 +112,7 @@ impl Intakes {
         object: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        if *self.draining.borrow() {
-            return Err(draining(operation, object));
-        }
+        self.check(operation, object)?;
         tokio::select! {
             // What is there at once costs no subscription to the end.
             biased;
@@ -95,9 +122,10 @@ impl Intakes {
     }
 
     async fn begin_of_drain(&self) {
-        let mut draining = self.draining.subscribe();
-        // An error is impossible: we hold the sender.
-        let _ = draining.wait_for(|draining| *draining).await;
+        let mut phase = self.phase.subscribe();
+        // An error is impossible: we hold the sender. The transport itself ends who misses it
+        // because the bus is closed by then.
+        let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
     }
 
     fn take(&self, id: u64) -> Option<Stop> {
@@ -113,6 +141,16 @@ impl Intakes {
 impl fmt::Debug for Intakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Intakes").field("open", &self.lock().open.len()).finish()
+    }
+}
+
+async fn stop_all(open: BTreeMap<u64, Stop>, phase: watch::Sender<Phase>) {
+    let stopping: Vec<_> = open.into_values().map(|stop| stop()).collect();
+    phase.send_modify(|phase| *phase = (*phase).max(Phase::Draining));
+    for stopped in join_all(stopping).await {
+        if let Err(error) = stopped {
+            tracing::debug!(%error, "the broker was not told of an end");
+        }
     }
 }
 

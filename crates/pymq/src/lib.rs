@@ -118,7 +118,7 @@ pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
 pub use name::Namespace;
 pub use queue::{ByteDelivery, ByteQueue, Deliveries, Delivery, Queue, Worker};
-pub use rpc::{ExposeOptions, Remote, Replies, Service, Stub, StubReply};
+pub use rpc::{CallOptions, ExposeOptions, Remote, Replies, Service, Stub, StubReply};
 pub use topic::{Event, Events, PatternEvents, Topic};
 pub use transport::{Filter, QueueStats, Shelf, Wait};
 

@@ -19,7 +19,8 @@ use crate::bus::Bus;
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::intake::Intake;
-use crate::transport::{Arrival, Filter, Message, Receiver};
+use crate::name;
+use crate::transport::{Arrival, Filter, Guard, Message, Receiver, Sender, Subscription};
 
 /// A type of events, and the topic they travel on.
 ///
@@ -100,6 +101,7 @@ impl<T> fmt::Debug for Topic<T> {
 }
 
 /// The events of one topic, in order; dropping it unsubscribes, on any thread.
+#[must_use = "dropping the events unsubscribes"]
 pub struct Events<T> {
     inner: TypedSubscription,
     values: PhantomData<fn() -> T>,
@@ -138,6 +140,7 @@ impl<T> fmt::Debug for Events<T> {
 
 /// The events of several topics, by pattern or by name, each with its topic; dropping it
 /// unsubscribes, on any thread.
+#[must_use = "dropping the events unsubscribes"]
 pub struct PatternEvents<T> {
     inner: TypedSubscription,
     values: PhantomData<fn() -> T>,
@@ -196,13 +199,12 @@ impl TypedSubscription {
     async fn begin(bus: Bus, filters: &[Filter]) -> Result<Self> {
         let filter = shown(filters)?;
         let (messages, guard) = bus.subscribe_filters(filters).await?.split();
-        let mailbox = messages.sender();
+        let ending = Ending(messages.sender());
         let stop = Box::new(move || -> BoxFuture<'static, _> {
             Box::pin(async move {
-                let released = guard.release().await;
-                // What has arrived stays there to be read.
-                mailbox.close();
-                released
+                // Also when the wait for the broker is given up: dropping the guard ends it, too.
+                let _ending = ending;
+                guard.release().await
             })
         });
         let intake = bus.intakes().open("subscribe", &filter, stop)?;
@@ -225,9 +227,38 @@ impl TypedSubscription {
     }
 }
 
+/// A subscription whose end, should it fail, is told of in the user's words.
+pub(crate) fn named(subscription: Subscription, filter: String) -> Subscription {
+    let (messages, guard) = subscription.split();
+    Subscription::new(messages, Box::new(Named { guard, filter }))
+}
+
+struct Named {
+    guard: Box<dyn Guard>,
+    filter: String,
+}
+
+impl Guard for Named {
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        let Self { guard, filter } = *self;
+        let released = guard.release();
+        Box::pin(async move { released.await.map_err(|error| error.of("unsubscribe", filter)) })
+    }
+}
+
+/// Ends a mailbox when it is dropped; what has arrived stays there to be read.
+struct Ending(Sender<Message>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// The filters as errors name them.
-fn shown(filters: &[Filter]) -> Result<String> {
-    let names = filters.iter().map(|(Filter::Topic(name) | Filter::Pattern(name))| name.as_str());
+pub(crate) fn shown(filters: &[Filter]) -> Result<String> {
+    let name = |(Filter::Topic(name) | Filter::Pattern(name)): &Filter| name::shortened(name);
+    let names = filters.iter().map(name);
     match filters.len() {
         0 => {
             let why = "nothing to listen to: give at least one topic or pattern";

@@ -50,6 +50,23 @@ fn looks_like_a_path(word: &str) -> bool {
 }
 
 #[test]
+fn every_dependency_is_argued_for() {
+    let page = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the document");
+    let (_, table) = page.split_once("## Why each run-time dependency").expect("its chapter");
+    for name in ["pymq", "pymq-macros", "pymq-python"] {
+        let path = root().join("crates").join(name).join("Cargo.toml");
+        let manifest = std::fs::read_to_string(path).expect("a crate's manifest");
+        let (_, rest) = manifest.split_once("\n[dependencies]\n").expect("it depends on something");
+        let lines = rest.lines().take_while(|line| !line.is_empty());
+        for dependency in lines.filter_map(|line| line.split(['.', ' ']).next()) {
+            let named =
+                dependency.starts_with("pymq") || table.contains(&format!("`{dependency}`"));
+            assert!(named, "{name} depends on {dependency}: why?");
+        }
+    }
+}
+
+#[test]
 fn transports_know_no_json_and_no_calls() {
     for (path, text) in sources(&root().join("crates/pymq/src/transport")) {
         for word in ["serde", "crate::rpc", "crate::codec", "crate::wire", "pyo3"] {

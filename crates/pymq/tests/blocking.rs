@@ -146,7 +146,7 @@ fn all_answers_are_an_iterator(place: &Place) {
     let _one = one.expose(offer(3)).expect("exposed");
     let _two = two.expose(offer(4)).expect("exposed");
     let twice = caller.stub::<(), i64>("offer").keywords(&HashMap::from([("count", 2)]));
-    let twice = twice.expect("a map").options(pymq::rpc::CallOptions::default());
+    let twice = twice.expect("a map").options(pymq::CallOptions::default());
     let prices = |replies: &mut dyn Iterator<Item = pymq::StubReply<i64>>| {
         let mut prices: Vec<_> = replies.map(|reply| reply.result.expect("a price")).collect();
         prices.sort();

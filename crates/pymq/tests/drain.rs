@@ -1,14 +1,23 @@
-//! A bus that drains, with queues: what was begun is finished, nothing new is taken, nothing lost.
+//! A bus that ends: what was begun is finished, nothing new is taken, nothing lost, and whoever comes
+//! later is told so in his own words.
 
+use std::time::Duration;
+
+use futures_util::FutureExt;
 use place::Place;
-use pymq::ErrorKind;
-use tokio::sync::mpsc;
+use pymq::{Bus, Error, ErrorKind, Filter, Worker};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 mod place;
 
 everywhere!(
     a_draining_bus_ends_claims_and_loses_no_item,
     a_draining_bus_lets_its_workers_finish_what_they_have_in_hand,
+    an_error_names_what_its_user_did_and_to_what,
+    what_was_fetched_ahead_is_not_handed_out_once_its_bus_ends,
+    a_second_drain_waits_for_what_the_first_one_waits_for,
+    streams_end_even_if_the_drain_that_ends_them_is_given_up,
 );
 
 async fn a_draining_bus_ends_claims_and_loses_no_item(place: &Place) {
@@ -64,4 +73,105 @@ async fn a_draining_bus_lets_its_workers_finish_what_they_have_in_hand(place: &P
     let theirs = other.queue::<u32>("jobs");
     assert_eq!(theirs.get().await.expect("it is still there"), 2);
     assert_eq!(theirs.stats().await.expect("asked").leased, 0, "the first was acknowledged");
+}
+
+async fn an_error_names_what_its_user_did_and_to_what(place: &Place) {
+    let bus = place.bus().await;
+    let jobs = bus.queue::<u32>("jobs");
+    jobs.put_many(&[1, 2, 3]).await.expect("put");
+    let held = jobs.claim_many(3).await.expect("claimed");
+    let [one, two, three] = held.try_into().expect("as many as were put");
+    let (topic, stub) = (bus.topic::<u32>("news"), bus.stub::<(), u32>("price"));
+    let filters = [Filter::Topic("door".into()), Filter::Pattern("window.*".into())];
+    bus.close().await.expect("closed");
+
+    fn told<T>(outcome: pymq::Result<T>) -> (&'static str, String) {
+        let error: Error = outcome.err().expect("the bus is closed");
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        (error.operation(), error.object().to_owned())
+    }
+    let price = bus.expose_fn("price", |(): ()| async { Ok::<_, String>(1) }).await;
+    for ((operation, object), expected) in [
+        (told(topic.publish(&1).await), ("publish", "news")),
+        (told(topic.subscribe().await), ("subscribe", "news")),
+        (told(bus.pattern::<u32>("news.*").await), ("subscribe", "news.*")),
+        (told(bus.subscribe_to::<u32>(&filters).await), ("subscribe", "door, window.*")),
+        (told(price), ("expose", "price")),
+        (told(stub.call(()).await), ("call", "price")),
+        (told(stub.call_all(()).await), ("call", "price")),
+        (told(jobs.put(&1).await), ("put", "jobs")),
+        (told(jobs.get().await), ("get", "jobs")),
+        (told(jobs.claim().await), ("get", "jobs")),
+        (told(jobs.stats().await), ("count", "jobs")),
+        (told(one.extend(Duration::from_secs(60)).await), ("extend", "jobs")),
+        (told(one.ack().await), ("ack", "jobs")),
+        (told(two.requeue().await), ("requeue", "jobs")),
+        (told(three.reject().await), ("reject", "jobs")),
+    ] {
+        assert_eq!((operation, &*object), expected);
+    }
+}
+
+/// A worker that is busy until it is told.
+async fn busy(bus: &Bus) -> (Worker, watch::Sender<bool>) {
+    let (begun, mut beginnings) = mpsc::unbounded_channel();
+    let (go_on, gate) = watch::channel(false);
+    let work = bus.queue::<u32>("work");
+    work.put(&0).await.expect("put");
+    let worker = work.work(1, move |_| {
+        let (begun, mut gate) = (begun.clone(), gate.clone());
+        async move {
+            let _ = begun.send(());
+            gate.wait_for(|open| *open).await.map(drop)
+        }
+    });
+    beginnings.recv().await.expect("it begins");
+    (worker.expect("started"), go_on)
+}
+
+async fn what_was_fetched_ahead_is_not_handed_out_once_its_bus_ends(place: &Place) {
+    let [bus, other] = place.buses().await;
+    let (_worker, _go_on) = busy(&bus).await;
+    let jobs = bus.queue::<u32>("jobs").prefetch(10);
+    jobs.put_many(&[1, 2, 3]).await.expect("put");
+    assert_eq!(jobs.get().await.expect("got"), 1);
+    assert!(bus.drain().now_or_never().is_none(), "a handler runs yet");
+    assert_eq!(jobs.try_get().await.expect_err("it drains").kind(), ErrorKind::Closed);
+    let theirs = other.queue::<u32>("jobs");
+    while theirs.len().await.expect("asked") < 2 {}
+
+    let jobs = other.queue::<u32>("jobs").prefetch(10);
+    let returned = jobs.claim().await.expect("they went back");
+    assert_eq!((*returned, returned.deliveries()), (2, 1));
+    returned.ack().await.expect("confirmed");
+    other.close().await.expect("closed");
+    assert_eq!(jobs.try_get().await.expect_err("it is closed").kind(), ErrorKind::Closed);
+    let third = place.bus().await;
+    assert_eq!(third.queue::<u32>("jobs").get().await.expect("it went back"), 3);
+}
+
+async fn a_second_drain_waits_for_what_the_first_one_waits_for(place: &Place) {
+    let bus = place.bus().await;
+    let (worker, go_on) = busy(&bus).await;
+    let first = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.drain().await }
+    });
+    let second = timeout(Duration::from_millis(200), bus.drain()).await;
+    assert!(second.is_err() && !first.is_finished(), "a handler runs yet");
+    bus.topic::<u32>("t").publish(&1).await.expect("handlers may use the bus");
+    go_on.send_replace(true);
+    first.await.expect("no panic").expect("drained");
+    worker.drain().await.expect("it had ended in good order");
+}
+
+async fn streams_end_even_if_the_drain_that_ends_them_is_given_up(place: &Place) {
+    let bus = place.bus().await;
+    let (_worker, _go_on) = busy(&bus).await;
+    let notes = bus.topic::<u32>("notes");
+    let mut events = notes.subscribe().await.expect("subscribed");
+    notes.publish(&1).await.expect("published");
+    assert_eq!(events.recv().await.expect("open").expect("an event"), 1);
+    assert!(bus.drain().now_or_never().is_none(), "a handler runs yet");
+    assert!(events.recv().await.is_none());
 }

@@ -30,6 +30,7 @@ everywhere!(
     purging_takes_what_was_fetched_ahead,
     deliveries_are_a_stream_that_ends_with_the_queue,
     a_dropped_stream_loses_nothing,
+    a_stream_that_nobody_waits_for_keeps_no_item_from_others,
     a_delivery_comes_apart_and_its_lease_can_be_extended,
 );
 
@@ -326,7 +327,7 @@ async fn deliveries_are_a_stream_that_ends_with_the_queue(place: &Place) {
 async fn a_dropped_stream_loses_nothing(place: &Place) {
     let [putter, getter] = places(place).await;
     let mut deliveries = getter.deliveries();
-    let wait = tokio::time::timeout(Duration::from_millis(10), deliveries.recv()).await;
+    let wait = tokio::time::timeout(Duration::from_millis(10), deliveries.next()).await;
     assert!(wait.is_err(), "there is nothing yet");
     putter.put(&1).await.expect("put");
     // The stream has a claim under way that this item answers.
@@ -334,6 +335,20 @@ async fn a_dropped_stream_loses_nothing(place: &Place) {
     std::thread::spawn(move || drop(deliveries)).join().expect("no panic");
     let again = putter.claim().await.expect("claimed");
     assert_eq!((*again, again.deliveries()), (1, 1));
+}
+
+async fn a_stream_that_nobody_waits_for_keeps_no_item_from_others(place: &Place) {
+    let [putter, getter] = places(place).await;
+    for getter in [getter.clone(), getter.prefetch(10)] {
+        let mut stream = getter.deliveries();
+        assert!(tokio::time::timeout(Duration::from_millis(20), stream.recv()).await.is_err());
+        putter.put(&1).await.expect("put");
+        assert_eq!(getter.get().await.expect("nobody else waits"), 1);
+        putter.put(&2).await.expect("put");
+        let delivery = stream.recv().await.expect("open").expect("an item");
+        assert_eq!(*delivery, 2);
+        delivery.ack().await.expect("confirmed");
+    }
 }
 
 async fn a_delivery_comes_apart_and_its_lease_can_be_extended(place: &Place) {
@@ -406,6 +421,36 @@ async fn many_items_take_few_round_trips() {
         one_by_one.put(number).await.expect("put");
     }
     assert!(reads() - before > few + 100, "the measure shows nothing");
+}
+
+/// As when this process slept for longer than its lease.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn what_was_fetched_ahead_and_is_somebody_elses_by_now_is_not_handed_out() {
+    let server = place::server::RedisServer::start();
+    let [bus, other] = [
+        Bus::connect(&server.url()).await.expect("connected"),
+        Bus::connect(&server.url()).await.expect("connected"),
+    ];
+    let lease = Duration::from_millis(300);
+    let jobs = bus.queue::<u32>("jobs").lease(lease).prefetch(10);
+    let theirs = other.queue::<u32>("jobs").lease(lease);
+    jobs.put_many(&[1, 2, 3]).await.expect("put");
+    assert_eq!(jobs.get().await.expect("got"), 1);
+    until(async || theirs.stats().await.expect("stats").leased == 2).await;
+    let mut raw = server.raw();
+    let leases = raw.run(&["KEYS", "__pymq:*:lease:*"]).texts();
+    raw.run(&["DEL", leases.first().expect("it has a lease")]);
+    assert_eq!(theirs.get_many(10).await.expect("got"), [2, 3]);
+    tokio::time::sleep(lease).await;
+    assert_eq!(jobs.try_get().await.expect("asked"), None);
+    theirs.put(&4).await.expect("put");
+    assert_eq!(jobs.get().await.expect("got"), 4);
+    tokio::time::sleep(lease).await;
+    theirs.put_many(&[5, 6]).await.expect("put");
+    assert_eq!(jobs.get().await.expect("got"), 5);
+    tokio::time::sleep(lease).await;
+    assert_eq!(jobs.get().await.expect("its lease was kept"), 6);
 }
 
 async fn until(mut holds: impl AsyncFnMut() -> bool) {

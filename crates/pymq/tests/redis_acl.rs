@@ -389,6 +389,25 @@ impl Subscriber for Log {
 }
 
 #[tokio::test]
+async fn a_topic_that_was_denied_for_a_while_can_be_subscribed_to_again() {
+    let server = RedisServer::start();
+    let rules = ["on", ">PASSWORD", "~*", "+@all", "allchannels"].map(str::to_owned);
+    let url = admit(&server, "wavering", &rules);
+    let bus = Bus::connect(&url).await.expect("connected");
+    let topic = bus.topic::<u32>("news");
+    let mut before = topic.subscribe().await.expect("allowed");
+    // The server also ends the connections that listen to what is denied now.
+    server.raw().run(&["ACL", "SETUSER", "wavering", "resetchannels"]);
+    let gap = before.recv().await.expect("the bus is open");
+    assert_eq!(gap.expect_err("the connection was lost").kind(), ErrorKind::Lagged);
+    server.raw().run(&["ACL", "SETUSER", "wavering", "allchannels"]);
+    let mut again = topic.subscribe().await.expect("allowed again");
+    assert_eq!(topic.publish(&1).await.expect("published"), Some(1));
+    assert_eq!(again.recv().await.expect("open").expect("an event"), 1);
+    assert_eq!(before.recv().await.expect("open").expect("an event"), 1);
+}
+
+#[tokio::test]
 async fn a_password_is_in_no_log_no_error_and_no_debug_text() {
     const SECRET: &str = "s3cr3t-word";
     let log = Log::default();

@@ -1,7 +1,7 @@
 //! Faults: servers that die, stop and forget, connections that are killed or cut mid-reply.
 #![cfg(feature = "redis")]
 
-mod server;
+mod driver;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -10,37 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use driver::server::{Answer, Raw, RedisServer};
+use driver::{GUARD, blocked, bytes, connect, get, text, until};
 use pymq::name::{Address, Form};
 use pymq::transport::redis::{Redis, RedisOptions};
 use pymq::transport::{
-    Arrival, Claimed, Events, Filter, Inboxes, QueueSpec, Queues, Settlement, Subscription,
-    Transport, Wait,
+    Arrival, Events, Filter, Inboxes, QueueSpec, Queues, Settlement, Subscription, Transport, Wait,
 };
 use pymq::{Bus, ErrorKind};
-use server::{Raw, RedisServer};
-
-const GUARD: Duration = Duration::from_secs(60);
-
-fn bytes(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
-}
-
-fn text(bytes: &Bytes) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-async fn connect(server: &RedisServer) -> Arc<Redis> {
-    Arc::new(Redis::connect(&server.url()).await.expect("the server is there"))
-}
 
 fn queue(name: &str, lease: Duration) -> Arc<QueueSpec> {
     Arc::new(QueueSpec { lease, ..QueueSpec::new(name) })
-}
-
-async fn get(redis: &Redis, queue: &Arc<QueueSpec>) -> Claimed {
-    let claimed = redis.claim(queue, 1, Wait::at_most(GUARD)).await.expect("claimed");
-    claimed.into_iter().next().expect("an item in time")
 }
 
 async fn arrival(subscription: &mut Subscription) -> Arrival<String> {
@@ -60,23 +40,8 @@ async fn publish(redis: &Redis, topic: &str, payload: &str) {
     }
 }
 
-/// Waits until a condition holds that nothing announces.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let guard = Instant::now() + GUARD;
-    while !holds() {
-        assert!(Instant::now() < guard, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-fn blocked(raw: &mut Raw) -> usize {
-    let text = raw.run(&["INFO", "clients"]).text();
-    let line = text.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
-    line.expect("INFO counts blocked clients").trim().parse().expect("a number")
-}
-
 fn subscribers(raw: &mut Raw, topic: &str) -> bool {
-    let server::Answer::List(answer) = raw.run(&["PUBSUB", "NUMSUB", topic]) else {
+    let Answer::List(answer) = raw.run(&["PUBSUB", "NUMSUB", topic]) else {
         panic!("NUMSUB answers a list")
     };
     answer[1].number() > 0

@@ -1,18 +1,18 @@
 //! TLS: who is trusted, who is refused and in which words, and that nothing goes without it.
 
 mod authority;
-mod server;
+mod place;
 
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use authority::{Authority, Files, Good};
 use futures_core::Stream;
 use futures_util::StreamExt;
+use place::guarded;
+use place::server::{RedisServer, free_port};
 use pymq::transport::Tls;
 use pymq::{Bus, Error, ErrorKind};
-use server::RedisServer;
 
 const GUARD: Duration = Duration::from_secs(60);
 const HERE: &[&str] = &["127.0.0.1", "localhost"];
@@ -25,10 +25,7 @@ struct TlsServer {
 
 impl TlsServer {
     fn start(files: &Files, further: &[&str]) -> Self {
-        let port = TcpListener::bind(("127.0.0.1", 0))
-            .and_then(|listener| listener.local_addr())
-            .expect("loopback has free ports")
-            .port();
+        let port = free_port();
         let number = port.to_string();
         let mut arguments = vec!["--tls-port", &number];
         arguments.extend(["--tls-cert-file", &files.certificate, "--tls-key-file", &files.key]);
@@ -70,10 +67,6 @@ fn has_tls() -> bool {
         eprintln!("this redis-server was built without TLS: nothing is shown");
     }
     known
-}
-
-async fn guarded(journey: impl Future<Output = ()>) {
-    tokio::time::timeout(GUARD, journey).await.expect("the journey hangs");
 }
 
 async fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin)) -> T {
@@ -247,10 +240,10 @@ async fn tls_to_a_plain_port_and_plain_text_to_a_tls_port_are_told_apart() {
         authority.ca()
     );
     let error = Bus::connect(&to_plain).await.expect_err("no TLS there");
-    assert!(error.to_string().contains("redis:// is for one without"), "{error}");
+    assert!(error.to_string().contains("use redis://"), "{error}");
     let to_tls = format!("redis://127.0.0.1:{}", server.port);
     let error = Bus::connect(&to_tls).await.expect_err("TLS there");
-    assert!(error.to_string().contains("rediss:// is for one with"), "{error}");
+    assert!(error.to_string().contains("use rediss://"), "{error}");
 }
 
 #[tokio::test]

@@ -1,19 +1,18 @@
 //! Events and inboxes over a live server: what is subscribed arrives, and the server agrees.
 #![cfg(feature = "redis")]
 
-mod server;
+mod driver;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use driver::server::{Answer, Raw, RedisServer};
+use driver::{GUARD, blocked, bytes, connect, until};
 use pymq::ErrorKind;
 use pymq::name::{Address, Form, matches};
 use pymq::transport::redis::{Redis, RedisOptions};
 use pymq::transport::{Arrival, Events, Filter, Inbox, Inboxes, Subscription, Transport};
-use server::RedisServer;
-
-const GUARD: Duration = Duration::from_secs(60);
 
 fn topic(name: &str) -> Filter {
     Filter::Topic(name.to_owned())
@@ -21,14 +20,6 @@ fn topic(name: &str) -> Filter {
 
 fn pattern(name: &str) -> Filter {
     Filter::Pattern(name.to_owned())
-}
-
-fn bytes(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
-}
-
-async fn connect(server: &RedisServer) -> Redis {
-    Redis::connect(&server.url()).await.expect("the server is there")
 }
 
 /// The next message's topic, payload and pattern.
@@ -47,15 +38,6 @@ async fn next(subscription: &mut Subscription) -> (String, String, Option<String
 async fn next_reply(inbox: &mut Inbox) -> Arrival<Bytes> {
     let arrival = tokio::time::timeout(GUARD, inbox.recv()).await.expect("it arrives");
     arrival.expect("the inbox is open")
-}
-
-/// Waits until a condition holds that nothing announces.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let guard = tokio::time::Instant::now() + GUARD;
-    while !holds() {
-        assert!(tokio::time::Instant::now() < guard, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]
@@ -137,7 +119,7 @@ async fn all_exact_names_of_a_call_are_subscribed_by_one_command() {
     assert_eq!(calls_of_subscribe(&mut raw), before + 1);
 }
 
-fn calls_of_subscribe(raw: &mut server::Raw) -> usize {
+fn calls_of_subscribe(raw: &mut Raw) -> usize {
     let text = raw.run(&["INFO", "commandstats"]).text();
     let line = text.lines().find(|line| line.starts_with("cmdstat_subscribe:"));
     let calls = line.and_then(|line| line.split(['=', ',']).nth(1));
@@ -175,7 +157,7 @@ async fn globs_match_here_as_they_do_on_the_server() {
         raw.run(&["FLUSHDB"]);
         raw.run(&["SET", &text, ""]);
         let keys = raw.run(&["SCAN", "0", "MATCH", &glob, "COUNT", "100"]);
-        let server::Answer::List(answer) = keys else { panic!("SCAN answers a list") };
+        let Answer::List(answer) = keys else { panic!("SCAN answers a list") };
         let expected = !answer[1].texts().is_empty();
         assert_eq!(matches(glob.as_bytes(), text.as_bytes()), expected, "{glob:?} on {text:?}");
         matched += usize::from(expected);
@@ -243,12 +225,6 @@ async fn a_list_inbox_that_is_dropped_while_it_waits_loses_nothing() {
     // They use each other's connections: now and then one was not back in time.
     let clients = raw.run(&["CLIENT", "LIST"]).text();
     assert!(clients.lines().filter(|line| line.contains("name=pymq-waiting")).count() < 10);
-}
-
-fn blocked(raw: &mut server::Raw) -> usize {
-    let text = raw.run(&["INFO", "clients"]).text();
-    let line = text.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
-    line.expect("INFO counts blocked clients").trim().parse().expect("a number")
 }
 
 #[tokio::test]

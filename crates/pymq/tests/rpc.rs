@@ -27,6 +27,7 @@ everywhere!(
     arguments_that_do_not_fit_are_a_clear_error,
     many_calls_share_one_inbox,
     answers_of_all_come_as_they_are_given_and_the_missing_last,
+    a_provider_that_joins_a_call_to_all_takes_nobodys_place,
     a_call_that_is_dropped_is_cancelled_where_it_runs,
     answers_that_are_dropped_cancel_the_call_where_it_still_runs,
     positional_and_keyword_arguments_go_in_one_call,
@@ -285,6 +286,26 @@ async fn answers_of_all_come_as_they_are_given_and_the_missing_last(place: &Plac
     assert_eq!(missing.result.expect_err("no answer").kind(), ErrorKind::Timeout);
     assert!(replies.recv().await.is_none());
     assert!(replies.recv().await.is_none(), "and it stays at its end");
+}
+
+async fn a_provider_that_joins_a_call_to_all_takes_nobodys_place(place: &Place) {
+    let [slow, quick, caller] = place.buses().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let handler = move |(): ()| {
+        let opened = Arc::clone(&opened);
+        async move { opened.acquire().await.map(|_| 1) }
+    };
+    let _slow = slow.expose_fn("f", handler).await.expect("exposed");
+    let mut replies = caller.stub::<(), i64>("f").call_all_stream(()).await.expect("called");
+    // It hears of the call when all are asked again.
+    let _quick = constant(&quick, 2).await;
+    let first = replies.recv().await.expect("one answers").result;
+    assert_eq!(first.expect("the newcomer's answer"), 2);
+    gate.add_permits(1);
+    let second = replies.recv().await.expect("one runs yet").result;
+    assert_eq!(second.expect("who was asked first is waited for"), 1);
+    assert!(replies.recv().await.is_none());
 }
 
 async fn a_call_that_is_dropped_is_cancelled_where_it_runs(place: &Place) {

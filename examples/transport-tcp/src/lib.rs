@@ -7,8 +7,8 @@
 //!
 //! # In reading order
 //! * `frame.rs`: what travels. A transport moves names and bytes, in whatever form suits its broker.
-//! * `client.rs`: **the transport**: the contract, operation by operation, then the connection that
-//!   they share and what happens when a future is dropped.
+//! * `client.rs`: **the transport**: the contract, operation by operation.
+//! * `line.rs`: the connection that they share, and what happens when a future is dropped.
 //! * `server.rs`: the broker. This one keeps what the library has for one process,
 //!   [`Memory`](pymq::transport::memory::Memory), and lends it to others.
 //!
@@ -33,6 +33,7 @@
 
 mod client;
 mod frame;
+mod line;
 mod server;
 
 pub use client::{MAILBOX, Tcp};

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from pymq._abstract import WrapperTopic
 from pymq._callbacks import describe, event_channel, first_plan, remote_name
 from pymq._codec import Codec, call_plan
 from pymq._dispatch import wait_in_turn
@@ -27,7 +28,6 @@ from pymq.core import (
     RpcResponse,
     StubMethod,
     Topic,
-    WrapperTopic,
 )
 from pymq.exceptions import CallTimeoutError, NoSuchRemoteError
 from pymq.typing import fullname

@@ -28,8 +28,8 @@ impl Limits {
             return Ok(());
         }
         Err(Fault::new(format!(
-            "the message has {size} bytes, more than the limit of {}; raise max_bytes on every peer \
-             or send less",
+            "the message has {size} bytes, more than the limit of {}; send it in \
+             parts",
             self.bytes
         )))
     }

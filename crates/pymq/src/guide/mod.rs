@@ -36,12 +36,12 @@
 //! [`Bus::builder`](crate::Bus::builder) says what an address does not: a namespace, credentials, how
 //! a dead connection is noticed. [`Bus::drain`](crate::Bus::drain) closes in good order: calls that
 //! run are answered and streams read to their end first. A program without a runtime takes the
-//! feature `blocking`, which has the same bus with methods that wait.
+//! feature `blocking`, which has the same bus with methods that wait, in `pymq::blocking`.
 //!
 //! # Beginning
 //! ```toml
 //! [dependencies]
-//! pymq = "0.1"
+//! pymq = { git = "https://github.com/pymq-rs/pymq" }
 //! serde = { version = "1", features = ["derive"] }
 //! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
 //! ```
@@ -68,7 +68,7 @@
 //! let full = jobs.put_timeout(&"second".to_owned(), Duration::from_millis(10)).await.unwrap_err();
 //! assert_eq!(full.kind(), ErrorKind::Full);
 //! assert!(full.is_retryable());
-//! assert_eq!(full.to_string(), "push \"jobs\": queue full: maxsize is 1; get items first");
+//! assert_eq!(full.to_string(), "put \"jobs\": queue full: maxsize is 1; get items first");
 //! # Ok(()) }
 //! ```
 

@@ -1,31 +1,38 @@
 //! What a handle has fetched ahead: one round trip for many items that are handed out one by one.
 //!
 //! The one invariant: an item in here was handed to nobody, so it goes back to its queue uncounted
-//! when it is not wanted. One getter at a time asks the broker; the others wait for what it brings,
-//! or somebody could wait there while items lie here.
+//! when it is not wanted, and it is handed out only while it is ours. One getter at a time asks the
+//! broker; the others wait for what it brings, or somebody could wait there while items lie here.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::bytes::Source;
-use crate::error::Result;
-use crate::transport::{Claimed, Settlement, Wait};
+use crate::error::{ErrorKind, Result};
+use crate::transport::{Claimed, Receipt, Settlement, Wait};
 
 /// The items that a handle, with all its clones, has claimed and not handed out yet.
 pub(super) struct Ahead {
     source: Source,
     size: usize,
-    items: Mutex<VecDeque<Claimed>>,
+    items: Mutex<Items>,
     /// Held by the one who asks the broker.
     turn: tokio::sync::Mutex<()>,
 }
 
+struct Items {
+    line: VecDeque<Claimed>,
+    /// When they were last known to be ours.
+    known: Instant,
+}
+
 impl Ahead {
     pub(super) fn new(source: Source, size: usize) -> Self {
-        Self { source, size, items: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        let items = Mutex::new(Items { line: VecDeque::new(), known: Instant::now() });
+        Self { source, size, items, turn: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn size(&self) -> usize {
@@ -33,12 +40,12 @@ impl Ahead {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().line.len()
     }
 
     /// Up to `limit` items, from here or else from the broker.
     pub(super) async fn claim(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
-        let here = self.take(limit);
+        let here = self.take(limit, wait).await?;
         if !here.is_empty() || limit == 0 {
             return Ok(here);
         }
@@ -53,19 +60,21 @@ impl Ahead {
             return self.source.claim(limit, Wait::No).await;
         }
         // Whoever had the turn before may have left some.
-        let here = self.take(limit);
+        let here = self.take(limit, wait).await?;
         if !here.is_empty() {
             return Ok(here);
         }
         let mut claimed = self.source.claim(limit.max(self.size), wait).await?;
         let surplus = claimed.split_off(limit.min(claimed.len()));
-        self.lock().extend(surplus);
+        let mut items = self.lock();
+        items.line.extend(surplus);
+        items.known = Instant::now();
         Ok(claimed)
     }
 
     /// Returns the items to the head of their queue, uncounted. Does not wait, works on any thread.
     pub(super) fn give_back(&self) {
-        let items = std::mem::take(&mut *self.lock());
+        let items = std::mem::take(&mut self.lock().line);
         // The newest first, so that the oldest comes to lie at the head.
         for Claimed { receipt, .. } in items.into_iter().rev() {
             let Source { transport, spec, .. } = &self.source;
@@ -73,14 +82,52 @@ impl Ahead {
         }
     }
 
-    fn take(&self, limit: usize) -> Vec<Claimed> {
+    /// Items from here; none, and an error, when the bus takes in nothing more.
+    async fn take(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
+        // With the bus goes what it holds: by now somebody else may have these.
+        self.source.check().inspect_err(|_| self.give_back())?;
+        if let Some(first) = self.in_doubt() {
+            self.make_sure(&first, wait).await;
+        }
         let mut items = self.lock();
-        let count = limit.min(items.len());
-        items.drain(..count).collect()
+        let count = limit.min(items.line.len());
+        Ok(items.line.drain(..count).collect())
+    }
+
+    /// The first item, if so long ago that a process that slept since may have lost its lease: no
+    /// more than half of one had passed when they were claimed.
+    fn in_doubt(&self) -> Option<Receipt> {
+        let items = self.lock();
+        let doubtful = items.known.elapsed() > self.source.spec.lease / 2;
+        items.line.front().filter(|_| doubtful).map(|first| first.receipt.clone())
+    }
+
+    /// Asks the broker; what is somebody else's goes. Cancel-safe: the items stay here meanwhile.
+    async fn make_sure(&self, first: &Receipt, wait: Wait) {
+        let Source { transport, spec, .. } = &self.source;
+        let asked = Instant::now();
+        let answer = transport.extend(spec, first, spec.lease);
+        let answer = match wait {
+            Wait::Until(deadline) => timeout_at(deadline, answer).await.ok(),
+            Wait::No | Wait::Forever => Some(answer.await),
+        };
+        match answer {
+            Some(Ok(())) => self.lock().known = asked,
+            Some(Err(error)) if error.kind() == ErrorKind::LeaseLost => {
+                let handed_out =
+                    self.lock().line.front().is_none_or(|front| front.receipt != *first);
+                if !handed_out {
+                    tracing::warn!(queue = spec.name, "the lease of items fetched ahead was lost");
+                    self.give_back();
+                }
+            }
+            // Nobody can say more than that they were ours.
+            Some(Err(_)) | None => {}
+        }
     }
 
     /// No code of others runs under the lock, so a poisoned one is as good as any.
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Claimed>> {
+    fn lock(&self) -> MutexGuard<'_, Items> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

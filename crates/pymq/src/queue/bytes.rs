@@ -42,12 +42,17 @@ pub(super) struct Source {
 impl Source {
     pub(super) async fn claim(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
         let claim = self.transport.claim(&self.spec, limit, wait);
-        self.named(self.intakes.unless_draining("get", &self.name, claim).await)
+        self.named("get", self.intakes.unless_draining("get", &self.name, claim).await)
     }
 
-    /// What the transport said, but under the user's name.
-    pub(super) fn named<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|error| error.about(name::shortened(&self.name)))
+    /// Fails when the bus drains or was closed.
+    pub(super) fn check(&self) -> Result<()> {
+        self.named("get", self.intakes.check("get", &self.name))
+    }
+
+    /// What the transport said, but under the user's verb and name.
+    pub(super) fn named<T>(&self, operation: &'static str, result: Result<T>) -> Result<T> {
+        result.map_err(|error| error.of(operation, name::shortened(&self.name)))
     }
 }
 
@@ -125,7 +130,7 @@ impl ByteQueue {
     }
 
     async fn push(&self, items: Vec<Bytes>, wait: Wait) -> Result<()> {
-        self.source.named(self.source.transport.push(&self.source.spec, items, wait).await)
+        self.source.named("put", self.source.transport.push(&self.source.spec, items, wait).await)
     }
 
     async fn put_in_steps(&self, steps: Vec<Vec<Bytes>>, whole: usize, wait: Wait) -> Result<()> {
@@ -211,7 +216,7 @@ impl ByteQueue {
     /// # Errors
     /// Those of the connection.
     pub async fn stats(&self) -> Result<QueueStats> {
-        self.source.named(self.source.transport.stats(&self.source.spec).await)
+        self.source.named("count", self.source.transport.stats(&self.source.spec).await)
     }
 
     /// As [`Queue::join`](super::Queue::join).
@@ -235,7 +240,7 @@ impl ByteQueue {
     /// # Errors
     /// Those of the connection.
     pub async fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Bytes>> {
-        self.source.named(self.source.transport.peek(&self.source.spec, shelf, limit).await)
+        self.source.named("peek", self.source.transport.peek(&self.source.spec, shelf, limit).await)
     }
 
     /// As [`Queue::purge`](super::Queue::purge), of either shelf.
@@ -246,7 +251,7 @@ impl ByteQueue {
         if shelf == Shelf::Waiting {
             self.give_back();
         }
-        self.source.named(self.source.transport.purge(&self.source.spec, shelf).await)
+        self.source.named("purge", self.source.transport.purge(&self.source.spec, shelf).await)
     }
 
     /// As [`Queue::redrive`](super::Queue::redrive).
@@ -254,7 +259,7 @@ impl ByteQueue {
     /// # Errors
     /// Those of the connection.
     pub async fn redrive(&self, limit: usize) -> Result<usize> {
-        self.source.named(self.source.transport.redrive(&self.source.spec, limit).await)
+        self.source.named("redrive", self.source.transport.redrive(&self.source.spec, limit).await)
     }
 
     /// As [`Queue::shut_down`](super::Queue::shut_down).
@@ -262,7 +267,7 @@ impl ByteQueue {
     /// # Errors
     /// Those of the connection.
     pub async fn shut_down(&self) -> Result<()> {
-        self.source.named(self.source.transport.shut_down(&self.source.spec).await)
+        self.source.named("shut down", self.source.transport.shut_down(&self.source.spec).await)
     }
 
     /// What a claim without end would say if it ended: only a transport that breaks the contract

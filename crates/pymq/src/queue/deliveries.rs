@@ -18,6 +18,9 @@ use crate::error::{ErrorKind, Result};
 use crate::transport::Wait;
 
 /// The items of a queue as they come, each on lease; see [`Queue::deliveries`](super::Queue::deliveries).
+///
+/// Polled as a stream and left before something came, it keeps its place in the queue's line: what
+/// comes then stays in it until it is polled again or dropped. [`recv`](Self::recv) leaves the line.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct Deliveries<T> {
     queue: ByteQueue,
@@ -40,13 +43,14 @@ impl<T> Deliveries<T> {
 impl<T: DeserializeOwned> Deliveries<T> {
     /// The next delivery; `None` when the queue is shut down and empty, or the bus closed.
     ///
-    /// Cancel-safe: what comes meanwhile is handed out by the next call.
+    /// Cancel-safe: who stops waiting leaves the queue's line, and nothing is lost.
     ///
     /// # Errors
     /// `Decode` for an item that is no `T` (it becomes a dead letter), and those of the connection;
     /// either way the next call goes on.
     pub async fn recv(&mut self) -> Option<Result<Delivery<T>>> {
-        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+        let waiting = Waiting(self);
+        std::future::poll_fn(|context| Pin::new(&mut *waiting.0).poll_next(context)).await
     }
 
     fn deliver(&mut self, claimed: Result<Option<ByteDelivery>>) -> Option<Result<Delivery<T>>> {
@@ -63,6 +67,18 @@ impl<T: DeserializeOwned> Deliveries<T> {
                 error
             }),
         })
+    }
+}
+
+/// Gives the place in the queue's line up when nobody waits any more: an item that came there would
+/// lie with nobody.
+struct Waiting<'a, T>(&'a mut Deliveries<T>);
+
+impl<T> Drop for Waiting<'_, T> {
+    fn drop(&mut self) {
+        if matches!(self.0.state, State::Claiming(_)) {
+            self.0.state = State::Idle;
+        }
     }
 }
 

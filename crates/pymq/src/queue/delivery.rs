@@ -144,7 +144,7 @@ impl ByteDelivery {
         match self.receipt.take() {
             Some(receipt) => {
                 let Source { transport, spec, .. } = &self.source;
-                self.source.named(transport.settle(spec, receipt, how).await)
+                self.source.named(verb(how), transport.settle(spec, receipt, how).await)
             }
             None => Ok(()),
         }
@@ -175,7 +175,8 @@ impl ByteDelivery {
         async move {
             match &receipt {
                 Some(receipt) => {
-                    source.named(source.transport.extend(&source.spec, receipt, duration).await)
+                    let extended = source.transport.extend(&source.spec, receipt, duration).await;
+                    source.named("extend", extended)
                 }
                 None => Ok(()),
             }
@@ -187,6 +188,16 @@ impl ByteDelivery {
             let Source { transport, spec, .. } = &self.source;
             transport.settle_soon(spec, receipt, how);
         }
+    }
+}
+
+/// What a user calls it.
+fn verb(how: Settlement) -> &'static str {
+    match how {
+        Settlement::Ack => "ack",
+        Settlement::Requeue => "requeue",
+        Settlement::Return => "give back",
+        Settlement::Reject => "reject",
     }
 }
 

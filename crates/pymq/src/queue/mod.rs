@@ -408,7 +408,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Ok(()) }
     /// ```
     pub fn deliveries(&self) -> Deliveries<T> {
-        Deliveries::new(self.bytes.clone())
+        Deliveries::new(self.bytes.apart())
     }
 
     /// Up to `limit` items from the head of a shelf, left where they are.

@@ -97,13 +97,14 @@ impl Caller {
         self.check(function, &arguments)?;
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let answered = self.call_one(function, arguments, deadline);
-        match deadline {
+        let answered = match deadline {
             None => answered.await,
             // Dropping the future cancels the call at its provider.
             Some(deadline) => timeout_at(deadline, answered)
                 .await
                 .unwrap_or_else(|_| Err(timed_out(function, options.timeout))),
-        }
+        };
+        answered.map_err(|error| error.of("call", name::shortened(function)))
     }
 
     /// # Errors

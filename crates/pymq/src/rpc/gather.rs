@@ -15,7 +15,7 @@ use super::caller::{Caller, finished, no_such_remote};
 use super::pending::Waiting;
 use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::Id;
+use crate::name::{Id, shortened};
 use crate::transport::{Arrival, Inbox};
 use crate::wire::{Arguments, Outcome, Request, Response};
 
@@ -58,10 +58,11 @@ impl Caller {
         options: CallOptions,
     ) -> Result<Gathering> {
         self.check(function, &arguments)?;
-        self.open().await?;
+        let named = |error: Error| error.of("call", shortened(function));
+        self.open().await.map_err(named)?;
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let request = self.request(function, arguments, deadline);
-        let mut gathering = self.publish_to_all(&request).await?;
+        let mut gathering = self.publish_to_all(&request).await.map_err(named)?;
         gathering.deadline = deadline;
         gathering.originals_until = match (deadline, gathering.ours) {
             (Some(deadline), _) => Some(deadline),
@@ -78,6 +79,11 @@ impl Caller {
             gathering.advance().await?;
             if let Some(reply) = gathering.replies.pop_front() {
                 return Ok(reply);
+            }
+            if gathering.is_complete() {
+                // One of ours had come meanwhile, and is gone.
+                let why = "its provider died or fell silent during the call";
+                return Err(Error::new(ErrorKind::ProviderLost, "call", request.function, why));
             }
         }
     }
@@ -104,7 +110,7 @@ impl Caller {
         let function = request.function.as_str();
         let call = request.ours.map_or_else(Id::random, |ours| ours.call);
         let (topic, marker) = (self.namespace.whole(function), self.namespace.marker(function));
-        let topics = [topic, marker.clone()];
+        let topics = [topic, marker];
         let started = Instant::now();
         let bytes = request.encode();
         self.refuse_keywords(request, &topics).await?;
@@ -128,7 +134,7 @@ impl Caller {
                 None
             };
             let caller = Arc::clone(self);
-            return Ok(Gathering::new(caller, marker, bytes, waiting, list, ours, others));
+            return Ok(Gathering::new(caller, function, bytes, waiting, list, ours, others));
         }
     }
 }
@@ -136,7 +142,7 @@ impl Caller {
 /// A call to everyone under way; dropping it tells who still runs that nobody waits any more.
 pub(crate) struct Gathering {
     caller: Arc<Caller>,
-    marker: String,
+    function: String,
     request: Bytes,
     waiting: Waiting,
     list: Option<Inbox>,
@@ -180,7 +186,7 @@ enum Event {
 impl Gathering {
     fn new(
         caller: Arc<Caller>,
-        marker: String,
+        function: &str,
         request: Bytes,
         waiting: Waiting,
         list: Option<Inbox>,
@@ -190,7 +196,7 @@ impl Gathering {
         let started = Instant::now();
         Self {
             caller,
-            marker,
+            function: function.to_owned(),
             request,
             waiting,
             list,
@@ -229,7 +235,7 @@ impl Gathering {
                     self.tell_late();
                     self.missing.clear();
                     self.concluded = true;
-                    return Some(Err(error));
+                    return Some(Err(error.of("call", shortened(&self.function))));
                 }
             }
         }
@@ -256,13 +262,20 @@ impl Gathering {
         settled + self.unnamed_missing()
     }
 
+    /// Whether all of ours have answered or are given up; those, too, who came after the call and
+    /// heard of it when all were asked again, since they take nobody's place.
+    fn is_settled(&self) -> bool {
+        let running = self.known.values().any(|heard| heard.state == State::Running);
+        !running && self.settled() >= self.ours
+    }
+
     fn unnamed_missing(&self) -> usize {
         self.missing.iter().filter(|missing| missing.provider.is_none()).count()
     }
 
     fn is_complete(&self) -> bool {
         let originals_over = self.originals_until.is_some_and(|until| Instant::now() >= until);
-        self.settled() >= self.ours && (self.from_originals >= self.others || originals_over)
+        self.is_settled() && (self.from_originals >= self.others || originals_over)
     }
 
     /// Waits for the next thing to happen; says whether the deadline passed. Cancel-safe: what was
@@ -286,7 +299,7 @@ impl Gathering {
             Event::Original(Some(Arrival::Message(text))) => self.hear_original(&text),
             Event::Original(Some(_)) => {}
             Event::Ours(None) | Event::Original(None) => {
-                return Err(Error::closed("call", self.marker.as_str()));
+                return Err(Error::closed("call", self.function.as_str()));
             }
             Event::Tick => {
                 if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -334,10 +347,15 @@ impl Gathering {
         if self.ours == 0 {
             return Ok(());
         }
-        caller.transport.publish(&self.marker, self.request.clone()).await?;
+        let marker = caller.namespace.marker(&self.function);
+        match caller.transport.publish(&marker, self.request.clone()).await {
+            // It may have arrived; if not, it is asked again.
+            Err(error) if error.kind() == ErrorKind::Ambiguous => {}
+            asked => drop(asked?),
+        }
         let running: Vec<Id> = self.ids(State::Running);
         let answered = self.ids(State::Answered);
-        let topics: Vec<String> = std::iter::once(self.marker.clone())
+        let topics: Vec<String> = std::iter::once(marker)
             .chain(running.iter().chain(&answered).map(|id| caller.namespace.instance(*id)))
             .collect();
         let counts = caller.transport.count(&topics).await?;
@@ -401,8 +419,9 @@ impl Gathering {
     }
 
     fn tell_late(&self) {
-        if !self.concluded && self.settled() < self.ours {
-            self.caller.cancel(self.marker.clone(), self.waiting.call());
+        if !self.concluded && !self.is_settled() {
+            let marker = self.caller.namespace.marker(&self.function);
+            self.caller.cancel(marker, self.waiting.call());
         }
     }
 }

@@ -46,8 +46,9 @@ pub struct Reply {
     pub provider: Option<Id>,
 }
 
-/// How a call waits.
+/// How a call waits, see [`Stub::options`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CallOptions {
     /// How long the whole call may take; `None` waits as long as a provider is alive.
     pub timeout: Option<Duration>,
@@ -60,6 +61,22 @@ impl Default for CallOptions {
     /// No timeout, 5 s for providers of the original.
     fn default() -> Self {
         Self { timeout: None, legacy_grace: Duration::from_secs(5) }
+    }
+}
+
+impl CallOptions {
+    /// The same with a limit on how long the whole call may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The same with another patience for providers of the original.
+    #[must_use]
+    pub fn legacy_grace(mut self, grace: Duration) -> Self {
+        self.legacy_grace = grace;
+        self
     }
 }
 

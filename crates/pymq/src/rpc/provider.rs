@@ -59,7 +59,8 @@ impl Provider {
             Filter::Topic(namespace.marker(function)),
             Filter::Topic(namespace.instance(id)),
         ];
-        let subscription = transport.subscribe(&filters).await?;
+        let begun = transport.subscribe(&filters).await;
+        let subscription = begun.map_err(|error| error.of("expose", name::shortened(function)))?;
         let (sender, calls) = mailbox(Limit::default());
         let desk = Arc::new(Desk {
             transport,

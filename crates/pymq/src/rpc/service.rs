@@ -157,8 +157,8 @@ async fn serve(
             },
             Some(()) = running.next() => {}
             // From now on nothing new arrives; what had arrived is taken to its end. An error says
-            // that the service was dropped, and this task with it.
-            Ok(()) = &mut ended, if !retired => {
+            // that the service was dropped, and this task with it; it is heard once, too.
+            _ = &mut ended, if !retired => {
                 retired = true;
                 drop(provider.retire());
             }

@@ -91,7 +91,7 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     /// The same function with a limit on how long a whole call may take.
     #[must_use]
     pub fn timeout(&self, timeout: Duration) -> Self {
-        self.options(CallOptions { timeout: Some(timeout), ..self.options })
+        self.options(self.options.timeout(timeout))
     }
 
     /// The same function with all of how its calls wait.
@@ -164,7 +164,6 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     /// Returns when the call is on its way. Dropping the answers cancels it where it still runs.
     ///
     /// ```
-    /// use futures_util::StreamExt;
     /// # use pymq::Bus;
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
     /// # let bus = Bus::connect("memory://").await?;
@@ -172,7 +171,7 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     /// # let _two = bus.expose_fn("stock", |(): ()| async { Ok::<_, String>(4) }).await?;
     /// let mut replies = bus.stub::<(), u32>("stock").call_all_stream(()).await?;
     /// let mut stock = 0;
-    /// while let Some(reply) = replies.next().await {
+    /// while let Some(reply) = replies.recv().await {
     ///     stock += reply.result?;
     /// }
     /// assert_eq!(stock, 7);
@@ -221,6 +220,7 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
 
 /// The answers to a call to everyone, as they come; then those who are missing. Dropping it cancels
 /// the call where it still runs.
+#[must_use = "dropping the answers cancels the call"]
 pub struct Replies<R> {
     gathered: Pin<Box<dyn Stream<Item = Result<Gathered>> + Send>>,
     function: Arc<str>,

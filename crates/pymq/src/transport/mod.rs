@@ -232,6 +232,7 @@ pub trait Guard: Send + Sync {
 }
 
 /// A live subscription: read it as the [`Receiver`] it holds; drop it to end it.
+#[must_use = "dropping a subscription ends it"]
 pub struct Subscription {
     messages: Receiver<Message>,
     guard: Box<dyn Guard>,
@@ -275,6 +276,7 @@ impl fmt::Debug for Subscription {
 }
 
 /// The reading end of an address; drop it to close it.
+#[must_use = "dropping an inbox closes it"]
 pub struct Inbox {
     messages: Receiver<Bytes>,
     _guard: Box<dyn Guard>,

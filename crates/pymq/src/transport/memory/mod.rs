@@ -67,11 +67,12 @@ impl Memory {
         let mailbox = settings.mailbox.take().unwrap_or_default();
         settings.refuse_rest("memory://")?;
         let name = url.strip_prefix("memory://").ok_or_else(|| {
-            Error::config(shortened(url), "not a memory address; use memory:// or memory://NAME")
+            // Not quoted: it may be another broker's, with a password.
+            Error::config("address", "not a memory address; use memory:// or memory://NAME")
         })?;
         if name.contains(['/', '?', '#']) {
             let why = "a memory address is memory:// or memory://NAME, without path and options";
-            return Err(Error::config(shortened(url), why));
+            return Err(Error::config("memory://", why));
         }
         let broker = if name.is_empty() { Arc::default() } else { named(name) };
         let id = ConnectionId(broker.connections.fetch_add(1, Ordering::Relaxed));

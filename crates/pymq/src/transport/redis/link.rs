@@ -59,10 +59,10 @@ impl Dialer {
     fn not_there(&self, words: &str) -> String {
         match self.options.tls {
             None => {
-                format!("{words}; is there a Redis server without TLS? rediss:// is for one with")
+                format!("{words}; is a Redis server there? If it wants TLS, use rediss://")
             }
             Some(_) => {
-                format!("{words}; is there a Redis server with TLS? redis:// is for one without")
+                format!("{words}; is a Redis server with TLS there? If it wants none, use redis://")
             }
         }
     }

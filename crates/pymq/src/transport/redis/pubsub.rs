@@ -254,7 +254,10 @@ impl Conductor {
         }
         match outcome {
             Ok(()) => {
-                lock(&self.table).set_live(&joining.names, id);
+                let mut table = lock(&self.table);
+                table.set_live(&joining.names, id);
+                joining.names.iter().for_each(|name| table.set_refused(name, false));
+                drop(table);
                 // Whoever asked may have gone; then its membership says so too.
                 let _ = joining.done.send(Ok(()));
                 Ok(())
@@ -323,6 +326,9 @@ impl Conductor {
                 }
                 outcome => outcome?,
             }
+        }
+        for name in &names {
+            lock(&self.table).set_refused(name, refused.contains_key(name));
         }
         for joining in std::mem::take(&mut self.waiting) {
             let words = joining.names.iter().find_map(|name| refused.get(name));

@@ -64,6 +64,8 @@ pub(super) struct Entry {
     targets: Arc<Vec<Target>>,
     /// The last topic that a pattern caught, to be used again.
     topic: Option<Arc<str>>,
+    /// Whether the server would not have it back after a reconnect.
+    refused: bool,
 }
 
 impl Entry {
@@ -87,19 +89,28 @@ impl Table {
         }
     }
 
-    /// Adds a route; says whether the name is new here.
+    /// Adds a route; says whether the server has still to be asked for the name.
     pub(super) fn add(&mut self, name: &Name, id: u64, target: &Target) -> bool {
         let (entries, key) = self.entries(name);
         let mut new = false;
         let entry = entries.entry(key).or_insert_with(|| {
             new = true;
-            Entry { routes: Vec::new(), targets: Arc::default(), topic: None }
+            let targets = Arc::default();
+            Entry { routes: Vec::new(), targets, topic: None, refused: false }
         });
         if entry.routes.iter().all(|route| route.id != id) {
             entry.routes.push(Route { id, target: target.clone(), live: false });
             Arc::make_mut(&mut entry.targets).push(target.clone());
         }
-        new
+        new || entry.refused
+    }
+
+    /// Notes whether the server refuses a name.
+    pub(super) fn set_refused(&mut self, name: &Name, refused: bool) {
+        let (entries, key) = self.entries(name);
+        if let Some(entry) = entries.get_mut(&key) {
+            entry.refused = refused;
+        }
     }
 
     /// Whether nobody but this route listens to a name.

@@ -1,0 +1,203 @@
+//! Leases over a live server: how they end, what comes back and in which order, dead letters.
+
+use super::*;
+
+#[tokio::test]
+async fn a_requeued_item_comes_back_first_and_counted_and_old_decoders_still_read_it() {
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let queue = queue("q");
+    put(&redis, &queue, &["{\"a\": 1}", "next"]).await;
+    for expected in 1..=3 {
+        let item = get(&redis, &queue).await;
+        assert_eq!((text(&item.payload), item.deliveries), ("{\"a\": 1}".to_owned(), expected));
+        redis.settle(&queue, item.receipt, Settlement::Requeue).await.expect("requeued");
+    }
+    assert_eq!(server.raw().run(&["RPOP", "q"]).text(), "   {\"a\": 1}");
+    let next = get(&redis, &queue).await;
+    assert_eq!((text(&next.payload), next.deliveries), ("next".to_owned(), 1));
+}
+
+#[tokio::test]
+async fn a_returned_item_comes_back_first_and_uncounted() {
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let queue = queue("q");
+    put(&redis, &queue, &["a", "b"]).await;
+    for _ in 0..10 {
+        let item = get(&redis, &queue).await;
+        assert_eq!((text(&item.payload).as_str(), item.deliveries), ("a", 1));
+        redis.settle(&queue, item.receipt, Settlement::Return).await.expect("returned");
+    }
+}
+
+#[tokio::test]
+async fn hopeless_items_become_dead_letters_without_marks_and_can_be_redriven() {
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let queue = Arc::new(QueueSpec { max_deliveries: 3, ..QueueSpec::new("q") });
+    put(&redis, &queue, &["poison", "rejected"]).await;
+    for delivery in 1..=3 {
+        let item = get(&redis, &queue).await;
+        assert_eq!((text(&item.payload).as_str(), item.deliveries), ("poison", delivery));
+        redis.settle(&queue, item.receipt, Settlement::Requeue).await.expect("requeued");
+    }
+    let item = get(&redis, &queue).await;
+    redis.settle(&queue, item.receipt, Settlement::Reject).await.expect("rejected");
+    assert_eq!(stats(&redis, &queue).await, (0, 0, 2));
+    let dead = redis.peek(&queue, Shelf::Dead, 10).await.expect("peeked");
+    assert_eq!(dead, ["poison", "rejected"]);
+    assert_eq!(redis.redrive(&queue, 1).await.expect("redriven"), 1);
+    let item = get(&redis, &queue).await;
+    assert_eq!((text(&item.payload).as_str(), item.deliveries), ("poison", 1));
+    assert_eq!(redis.purge(&queue, Shelf::Dead).await.expect("purged"), 1);
+    assert_eq!(redis.redrive(&queue, 10).await.expect("redriven"), 0);
+}
+
+#[tokio::test]
+async fn max_deliveries_of_zero_never_gives_up() {
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let queue = Arc::new(QueueSpec { max_deliveries: 0, ..QueueSpec::new("q") });
+    put(&redis, &queue, &["x"]).await;
+    for delivery in 1..=20 {
+        let item = get(&redis, &queue).await;
+        assert_eq!(item.deliveries, delivery);
+        redis.settle(&queue, item.receipt, Settlement::Requeue).await.expect("requeued");
+    }
+}
+
+#[tokio::test]
+async fn equal_items_are_counted_each_for_itself() {
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let queue = Arc::new(QueueSpec { max_deliveries: 2, ..QueueSpec::new("q") });
+    put(&redis, &queue, &["same", "same", "same"]).await;
+    let item = get(&redis, &queue).await;
+    redis.settle(&queue, item.receipt, Settlement::Requeue).await.expect("requeued");
+    let mut deliveries = Vec::new();
+    for _ in 0..3 {
+        let item = get(&redis, &queue).await;
+        deliveries.push(item.deliveries);
+        ack(&redis, &queue, item).await;
+    }
+    assert_eq!(deliveries, [2, 1, 1]);
+    assert_eq!(stats(&redis, &queue).await, (0, 0, 0));
+}
+
+#[tokio::test]
+async fn the_items_of_a_lost_consumer_come_back_in_order_and_counted() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let queue = brief("q");
+    let lost = connect(&server).await;
+    put(&lost, &queue, &["a", "b", "c", "d"]).await;
+    let held = lost.claim(&queue, 3, Wait::No).await.expect("claimed");
+    assert_eq!(held.len(), 3);
+    let other = connect(&server).await;
+    // What is left of a consumer whose process died: its items, and no heartbeat.
+    let dead = "dead-1";
+    raw.run(&["ZADD", "__pymq:{q}:epochs", "0", dead]);
+    let mine = keys(&mut raw, "__pymq:{q}:held:*").remove(0);
+    raw.run(&["RENAME", &mine, "__pymq:{q}:held:dead-1"]);
+    for expected in ["a", "b", "c"] {
+        let item = get(&other, &queue).await;
+        if text(&item.payload) == "d" {
+            // The claim may have been faster than the first reaping.
+            other.settle(&queue, item.receipt, Settlement::Return).await.expect("returned");
+            until("reaped", || raw.run(&["LLEN", "q"]).number() == 4).await;
+            let item = get(&other, &queue).await;
+            assert_eq!((text(&item.payload).as_str(), item.deliveries), (expected, 2));
+        } else {
+            assert_eq!((text(&item.payload).as_str(), item.deliveries), (expected, 2));
+        }
+    }
+    let late = lost.settle(&queue, held[0].receipt.clone(), Settlement::Ack).await;
+    assert_eq!(late.expect_err("it is another's").kind(), ErrorKind::LeaseLost);
+}
+
+#[tokio::test]
+async fn a_lease_of_a_living_process_is_prolonged_whatever_its_consumer_does() {
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let other = connect(&server).await;
+    let queue = brief("q");
+    put(&redis, &queue, &["x"]).await;
+    let item = get(&redis, &queue).await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(stats(&other, &queue).await, (0, 1, 0));
+    }
+    ack(&redis, &queue, item).await;
+}
+
+#[tokio::test]
+async fn after_a_missed_lease_settling_says_so_and_harms_nobody() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let queue = brief("q");
+    put(&redis, &queue, &["x"]).await;
+    let item = get(&redis, &queue).await;
+    let lease = keys(&mut raw, "__pymq:{q}:lease:*").remove(0);
+    raw.run(&["DEL", &lease]);
+    until("it is back", || raw.run(&["LLEN", "q"]).number() == 1).await;
+    for how in [Settlement::Ack, Settlement::Requeue, Settlement::Return, Settlement::Reject] {
+        let late = redis.settle(&queue, item.receipt.clone(), how).await;
+        assert_eq!(late.expect_err("lost").kind(), ErrorKind::LeaseLost);
+    }
+    let extended = redis.extend(&queue, &item.receipt, GUARD).await;
+    assert_eq!(extended.expect_err("lost").kind(), ErrorKind::LeaseLost);
+    let again = get(&redis, &queue).await;
+    assert_eq!((text(&again.payload).as_str(), again.deliveries), ("x", 2));
+    ack(&redis, &queue, again).await;
+    assert_eq!(stats(&redis, &queue).await, (0, 0, 0));
+}
+
+#[tokio::test]
+async fn an_extended_lease_outlives_its_heartbeats() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let queue = brief("q");
+    put(&redis, &queue, &["x"]).await;
+    let item = get(&redis, &queue).await;
+    redis.extend(&queue, &item.receipt, Duration::from_secs(3600)).await.expect("extended");
+    let lease = keys(&mut raw, "__pymq:{q}:lease:*").remove(0);
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(raw.run(&["PTTL", &lease]).number() > 3_500_000);
+    }
+}
+
+#[tokio::test]
+async fn confirmations_that_nobody_waits_for_ride_along_or_go_by_themselves() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let queue = queue("q");
+    put(&redis, &queue, &["a", "b", "c"]).await;
+    for _ in 0..3 {
+        let item = get(&redis, &queue).await;
+        let (redis, queue) = (Arc::clone(&redis), Arc::clone(&queue));
+        let soon = move || redis.settle_soon(&queue, item.receipt, Settlement::Ack);
+        std::thread::spawn(soon).join().expect("no runtime is needed");
+    }
+    until("all are gone", || keys(&mut raw, "__pymq:{q}:held:*").is_empty()).await;
+}
+
+#[tokio::test]
+async fn closing_gives_back_what_is_held_and_leaves_no_key() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let queue = queue("q");
+    put(&redis, &queue, &["a", "b", "c"]).await;
+    let held = redis.claim(&queue, 2, Wait::No).await.expect("claimed");
+    assert_eq!(held.len(), 2);
+    redis.close().await.expect("closed");
+    assert_eq!(raw.run(&["LRANGE", "q", "0", "-1"]).texts(), ["c", " b", " a"]);
+    assert!(keys(&mut raw, "__pymq:*").is_empty());
+    let late = redis.settle(&queue, held[0].receipt.clone(), Settlement::Ack).await;
+    assert_eq!(late.expect_err("closed").kind(), ErrorKind::Closed);
+}
