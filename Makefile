@@ -22,8 +22,7 @@ test-rust: $(VENV)/ready
 
 test-python: wheel
 	cargo build --quiet --all-features --examples
-	REDIS_SERVER="$$(scripts/find-redis-server)" scripts/test-interpreters "$$(ls -t $(WHEELS)/*.whl | head -n 1)" $(BIN)/python
-	REDIS_SERVER="$$(scripts/find-redis-server)" $(BIN)/python -m pytest
+	REDIS_SERVER="$$(scripts/find-redis-server)" scripts/test-python "$$(ls -t $(WHEELS)/*.whl | head -n 1)" $(BIN)/python
 
 # Workers in Rust and Python, and of the original, under faults: `docs/guarantees.md`.
 TARGET = $${CARGO_TARGET_DIR:-target}
