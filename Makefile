@@ -15,7 +15,7 @@ demo: wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo
 
 ## Every test, Rust and Python.
-test: test-rust test-python test-faults
+test: test-rust test-faults test-python
 
 test-rust: $(VENV)/ready
 	REDIS_SERVER="$$(scripts/find-redis-server)" cargo test --quiet --all-features
