@@ -50,7 +50,11 @@ impl<T: Send + 'static> Operation<T> {
         let begun = Instant::now();
         let mut progress = runtime.begin(work);
         if let Begun::Waits(work) = progress {
-            progress = py.detach(|| runtime.drive(work));
+            // Letting go of the GIL for nothing could cost another thread's whole turn.
+            progress = match runtime.turn() {
+                Some(turn) => py.detach(|| runtime.drive(turn, work)),
+                None => Begun::Waits(work),
+            };
         }
         let task = match progress {
             Begun::Done(result) => return Ok(result.map_err(PyError::Library)?),

@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use crate::helm::{Helm, Need};
+use crate::helm::{Helm, Need, Turn};
 
 /// What an operation does, wherever it runs.
 pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -94,10 +94,14 @@ impl Runtime {
         }
     }
 
-    /// Does an operation on the calling thread, which drives all others meanwhile, if that is the
-    /// thing to do and as far as it comes in a short time.
-    pub(crate) fn drive<T>(&self, mut work: Work<T>) -> Begun<T> {
-        let Some(_turn) = self.driven.helm.take() else { return Begun::Waits(work) };
+    /// The right to drive, if the thread that waits is the one to do so.
+    pub(crate) fn turn(&self) -> Option<Turn<'_>> {
+        self.driven.helm.take()
+    }
+
+    /// Does an operation on the calling thread, which drives all others meanwhile, as far as it
+    /// comes in a short time.
+    pub(crate) fn drive<T>(&self, _turn: Turn<'_>, mut work: Work<T>) -> Begun<T> {
         let runtime = self.driven.enter();
         let Some(runtime) = &*runtime else { return Begun::Closed };
         let done =

@@ -116,7 +116,8 @@ impl<T: DeserializeOwned> Events<T> {
     /// Unsubscribes and waits until the broker knows.
     ///
     /// # Errors
-    /// If the connection is lost meanwhile; it is unsubscribed all the same.
+    /// If the broker refuses; nothing more arrives all the same. A lost connection is no error: the
+    /// subscription ended with it.
     pub async fn unsubscribe(self) -> Result<()> {
         self.inner.intake.stop().await
     }
@@ -160,7 +161,8 @@ impl<T: DeserializeOwned> PatternEvents<T> {
     /// Unsubscribes and waits until the broker knows.
     ///
     /// # Errors
-    /// If the connection is lost meanwhile; it is unsubscribed all the same.
+    /// If the broker refuses; nothing more arrives all the same. A lost connection is no error: the
+    /// subscription ended with it.
     pub async fn unsubscribe(self) -> Result<()> {
         self.inner.intake.stop().await
     }

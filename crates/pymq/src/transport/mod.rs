@@ -257,7 +257,8 @@ impl Subscription {
     /// Unsubscribes and waits until the broker knows.
     ///
     /// # Errors
-    /// When the connection is lost meanwhile; the subscription is gone all the same.
+    /// If the broker refuses; nothing more arrives all the same. A lost connection is no error: the
+    /// subscription ended with it.
     pub async fn end(self) -> Result<()> {
         self.guard.release().await
     }
