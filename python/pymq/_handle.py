@@ -151,7 +151,8 @@ class Open:
 
     def add_confirmed(self, count: int = 1) -> None:
         here = self._owner()
-        self._confirmed[here] = self._confirmed.get(here, 0) + count
+        with self._guard:
+            self._confirmed[here] = self._confirmed.get(here, 0) + count
         if self._is_over is not None and len(self._confirmed) > self._sweep_at:
             self._sweep(self._is_over)
 
