@@ -1,9 +1,31 @@
 //! Why a server refuses, in words that help: what is missing and where it is granted.
 //!
 //! The one invariant: the server's own words are in every answer, since they are what people look
-//! up. It decides nothing: which refusals pass by themselves is their readers' business.
+//! up. The one table of refusals that pass by themselves stands here; what to do about them is their
+//! readers' business.
 
 use super::link::Script;
+
+/// The codes of refusals that pass by themselves: the server loads, follows another, cannot write
+/// its log, misses its replicas, runs a script, or has no memory or place for a client just now.
+const PASSING: [&str; 10] = [
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "UNBLOCKED",
+    "BUSY",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "MISCONF",
+    "NOREPLICAS",
+    "OOM",
+];
+
+/// Whether a refusal passes by itself, so that trying again later is right.
+pub(super) fn passes(words: &str) -> bool {
+    let code = words.split(' ').next().unwrap_or_default();
+    PASSING.contains(&code) || words.contains("max number of clients")
+}
 
 /// Why an operation on `object` was refused.
 pub(super) fn explained(words: &str, object: &str) -> String {

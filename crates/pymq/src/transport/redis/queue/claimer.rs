@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::super::Core;
 use super::super::client::{Batch, Command, Fault, Reply, Wire};
 use super::super::link::{Purpose, jitter};
+use super::super::refusal::passes;
 use super::super::routes::{Name, Target};
 use super::consumer::Consumer;
 use super::keys::Keys;
@@ -31,15 +32,6 @@ const FIRST_SLICE: Duration = Duration::from_secs(1);
 const GHOST: Duration = Duration::from_secs(6);
 /// How long closing tries to give back what is held; the lease does it otherwise.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Refusals that pass by themselves.
-const PASSING: [&str; 7] =
-    ["LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "BUSY", "CLUSTERDOWN", "TRYAGAIN"];
-
-/// Whether a refusal passes by itself.
-pub(super) fn passes(words: &str) -> bool {
-    PASSING.iter().any(|passing| words.starts_with(passing))
-}
-
 /// Claims for everybody in the line until the consumer is closed.
 pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
     let mut claimer = Claimer { core, consumer, hinted: false };

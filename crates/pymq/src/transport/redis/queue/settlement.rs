@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 use super::super::Core;
 use super::super::client::{Command, Reply};
 use super::super::link::Purpose;
-use super::claimer::passes;
+use super::super::refusal::passes;
 use super::consumer::Consumer;
 use super::keys::Keys;
 use super::scripts;
