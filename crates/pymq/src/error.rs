@@ -26,7 +26,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// | `Config` | no | mend the address, name or option | no |
 /// | `Encode` | no | send another value | no |
 /// | `Decode` | the message came | mend its sender; a queue keeps the item as a dead letter | no |
-/// | `Server` | no | do what the server's words say | no |
+/// | `Server` | no | do what the server's words say | where it passes by itself: the server loads, fails over, misses replicas, has no memory |
 /// | `Lagged` | events were missed | go on reading, and fetch what must not be missed elsewhere | no |
 /// | `LeaseLost` | the work, perhaps twice | drop the result: another consumer has the item | no |
 /// | `Remote` | it ran and failed | look at [`Error::remote`] | no |
@@ -147,6 +147,8 @@ struct Inner {
     object: String,
     message: Cow<'static, str>,
     missed: Option<u64>,
+    /// Whether its reason passes by itself, where the kind alone does not say it.
+    passes: bool,
     remote: Option<RemoteError>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -165,6 +167,7 @@ impl Error {
             object: object.into(),
             message: message.into(),
             missed: None,
+            passes: false,
             remote: None,
             source: None,
         }))
@@ -174,6 +177,14 @@ impl Error {
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// The same failure, of which the broker says that nothing was done and that it passes.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub(crate) fn that_passes(mut self) -> Self {
+        self.0.passes = true;
         self
     }
 
@@ -258,6 +269,7 @@ impl Error {
         // Every kind by name: whoever adds one decides it here.
         match self.0.kind {
             ErrorKind::Connection | ErrorKind::Full => true,
+            ErrorKind::Server => self.0.passes,
             ErrorKind::Closed
             | ErrorKind::Timeout
             | ErrorKind::NoSuchRemote
@@ -270,8 +282,7 @@ impl Error {
             | ErrorKind::Ambiguous
             | ErrorKind::Lagged
             | ErrorKind::LeaseLost
-            | ErrorKind::ShutDown
-            | ErrorKind::Server => false,
+            | ErrorKind::ShutDown => false,
         }
     }
 }

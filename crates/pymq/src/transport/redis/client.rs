@@ -4,10 +4,11 @@
 //! file and nothing above it. A [`Wire`] is one socket and lives once: it never reconnects, which is
 //! its owner's business.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::end::End;
 use super::options::{RedisEndpoint, RedisOptions};
+use super::refusal::{Cause, Refusal};
 use super::tls;
 use crate::transport::Heartbeat;
 
@@ -94,7 +96,7 @@ pub(super) enum Reply {
     Bytes(Bytes),
     List(Vec<Reply>),
     /// The command failed; the connection is well.
-    Refused(String),
+    Refused(Refusal),
 }
 
 impl Reply {
@@ -111,7 +113,8 @@ impl Reply {
             Value::Boolean(truth) => Self::Number(i64::from(truth)),
             Value::ServerError(error) => {
                 let details = error.details().unwrap_or_default();
-                Self::Refused(format!("{} {details}", error.code()).trim_end().to_owned())
+                let words = format!("{} {details}", error.code());
+                Self::Refused(Refusal::new(words.trim_end()))
             }
             _ => Self::Nothing,
         }
@@ -148,7 +151,16 @@ pub(super) enum Fault {
     /// The connection is gone; what was sent may have been done.
     Lost(String),
     /// The server refused.
-    Refused(String),
+    Refused(Refusal),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(why) => f.write_str(why),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
 }
 
 impl Fault {
@@ -156,10 +168,10 @@ impl Fault {
         match error.kind() {
             // The crate's other kinds are words of the server, or of its own about options.
             CrateErrorKind::Io | CrateErrorKind::Parse => Self::Lost(error.to_string()),
-            _ => Self::Refused(match error.code() {
+            _ => Self::Refused(Refusal::new(match error.code() {
                 Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
                 None => error.to_string(),
-            }),
+            })),
         }
     }
 }
@@ -227,21 +239,23 @@ impl Wire {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(lost)?;
                 stream.set_nodelay(true).map_err(lost)?;
                 let Some(how) = &options.tls else {
-                    return Self::introduce(stream, options, role, pushes).await;
+                    return Self::introduce(stream, Arc::default(), options, role, pushes).await;
                 };
+                let ear = Arc::<Ear>::default();
                 let stream = tls::secure(stream, host, how).await?;
-                let wire = Self::introduce(stream, options, role, pushes).await;
-                wire.map_err(|fault| tls::explain(fault, how))
+                let wire = Self::introduce(stream, Arc::clone(&ear), options, role, pushes).await;
+                wire.map_err(|fault| tls::explain(fault, ear.failure.get(), how))
             }
             RedisEndpoint::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(lost)?;
-                Self::introduce(stream, options, role, pushes).await
+                Self::introduce(stream, Arc::default(), options, role, pushes).await
             }
         }
     }
 
     async fn introduce<S>(
         stream: S,
+        ear: Arc<Ear>,
         options: &RedisOptions,
         role: &str,
         pushes: Option<Pushes>,
@@ -249,8 +263,7 @@ impl Wire {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let heard = Arc::new(AtomicBool::new(false));
-        let stream = Listened { stream, heard: Arc::clone(&heard) };
+        let stream = Listened { stream, ear: Arc::clone(&ear) };
         // The crate's own limit of 500 ms an answer would end blocking commands, and a slow server
         // is not a dead one: the pulse alone decides.
         let mut config = AsyncConnectionConfig::new()
@@ -272,7 +285,7 @@ impl Wire {
             drop(ending);
         })
         .abort_handle();
-        let pulse = pulse(connection.clone(), driver.clone(), heard, options.heartbeat);
+        let pulse = pulse(connection.clone(), driver.clone(), ear, options.heartbeat);
         let pulse = tokio::spawn(pulse).abort_handle();
         let mut wire = Life { connection, driver, pulse, end, id: None };
         wire.id = greet(&wire.connection, options, role).await?;
@@ -314,7 +327,7 @@ impl Wire {
     pub(super) async fn run(&self, command: &Command) -> Result<Reply, Fault> {
         let mut connection = self.0.connection.clone();
         match Reply::new(self.answer(connection.send_packed_command(&command.0)).await?) {
-            Reply::Refused(words) => Err(Fault::Refused(words)),
+            Reply::Refused(refusal) => Err(Fault::Refused(refusal)),
             reply => Ok(reply),
         }
     }
@@ -356,10 +369,19 @@ impl Drop for Ending {
     }
 }
 
-/// A stream that notes that something was read, so that a busy connection is not called silent.
+/// What is heard of a server, whatever the crate makes of it.
+#[derive(Default)]
+struct Ear {
+    /// Something was read, so that a busy connection is not called silent.
+    heard: AtomicBool,
+    /// How reading failed; the crate would keep its text only.
+    failure: OnceLock<io::Error>,
+}
+
+/// A stream that is listened to.
 struct Listened<S> {
     stream: S,
-    heard: Arc<AtomicBool>,
+    ear: Arc<Ear>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
@@ -369,10 +391,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if result.is_ready() {
-            self.heard.store(true, Ordering::Relaxed);
-        }
-        result
+        result.map(|outcome| {
+            self.ear.heard.store(true, Ordering::Relaxed);
+            outcome.map_err(|error| {
+                let copy = io::Error::new(error.kind(), error.to_string());
+                // Kept is the first one: what comes later is its consequence.
+                let _ = self.ear.failure.set(error);
+                copy
+            })
+        })
     }
 }
 
@@ -398,20 +425,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Listened<S> {
 async fn pulse(
     mut connection: MultiplexedConnection,
     driver: AbortHandle,
-    heard: Arc<AtomicBool>,
+    ear: Arc<Ear>,
     heartbeat: Heartbeat,
 ) {
     let ping = redis::cmd("PING");
     loop {
         sleep(heartbeat.period).await;
-        heard.store(false, Ordering::Relaxed);
+        ear.heard.store(false, Ordering::Relaxed);
         let asked = Instant::now();
         let mut answer = std::pin::pin!(connection.send_packed_command(&ping));
         loop {
             match timeout(heartbeat.limit, &mut answer).await {
                 Ok(Ok(_)) => break,
                 Ok(Err(_)) => return,
-                Err(_) if heard.swap(false, Ordering::Relaxed) => {}
+                Err(_) if ear.heard.swap(false, Ordering::Relaxed) => {}
                 Err(_) => {
                     tracing::warn!(silent = ?asked.elapsed(), "the server is silent; reconnecting");
                     driver.abort();
@@ -441,7 +468,9 @@ async fn greet(
     let mut replies = values.into_iter().map(Reply::new);
     let (_, id, ping) = (replies.next(), replies.next(), replies.next());
     match ping {
-        Some(Reply::Refused(words)) if words.starts_with("LOADING") => Err(Fault::Lost(words)),
+        Some(Reply::Refused(refusal)) if refusal.cause() == Cause::Loading => {
+            Err(Fault::Lost(refusal.to_string()))
+        }
         // A name is a courtesy, and PING may be forbidden: neither is a reason not to serve.
         _ => Ok(id.and_then(|id| id.number())),
     }

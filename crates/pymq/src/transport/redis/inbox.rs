@@ -15,7 +15,6 @@ use tokio::task::JoinHandle;
 use super::Core;
 use super::client::{Command, Fault, Reply, Wire};
 use super::link::{Purpose, Script, jitter};
-use super::refusal::explained;
 use super::routes::{Name, Target};
 use crate::error::Result;
 use crate::name::{Address, Form};
@@ -172,8 +171,8 @@ impl ListReader {
                     }
                 }
                 Err(Fault::Lost(why)) => return (false, Err(Fault::Lost(why))),
-                Err(Fault::Refused(words)) => {
-                    let why = explained(&words, &self.list);
+                Err(Fault::Refused(refusal)) => {
+                    let why = refusal.explained(&self.list);
                     tracing::warn!(list = self.list, why, "the server refuses a reply list");
                     tokio::select! {
                         () = tokio::time::sleep(jitter(SLICE / 10, SLICE / 2)) => {}

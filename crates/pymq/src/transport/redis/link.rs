@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::client::{Batch, Command, Fault, Pushes, Reply, Wire, digest};
 use super::options::RedisOptions;
-use super::refusal::{explained, not_admitted};
+use super::refusal::{Cause, Refusal};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Connections for waiting commands that are kept when nobody waits.
@@ -48,7 +48,10 @@ impl Dialer {
         Wire::open(&self.options, role, None).await.map_err(|fault| {
             let (kind, why) = match fault {
                 Fault::Lost(words) => (ErrorKind::Connection, self.not_there(&words)),
-                Fault::Refused(words) => (ErrorKind::Config, not_admitted(&words)),
+                Fault::Refused(refusal) if refusal.passes() => {
+                    (ErrorKind::Connection, refusal.not_admitted())
+                }
+                Fault::Refused(refusal) => (ErrorKind::Config, refusal.not_admitted()),
             };
             Error::new(kind, "connect", self.options.shown(), why)
         })
@@ -78,7 +81,8 @@ impl Dialer {
         loop {
             match Wire::open(&self.options, role, pushes.clone()).await {
                 Ok(wire) => return wire,
-                Err(Fault::Lost(why) | Fault::Refused(why)) => {
+                Err(fault) => {
+                    let why = fault.to_string();
                     attempts += 1;
                     let server = self.options.shown();
                     // The first failure is news; that it goes on is not.
@@ -150,8 +154,10 @@ impl<'a> Purpose<'a> {
     }
 
     /// The server's refusal, in words that help.
-    pub(super) fn refused(&self, words: &str) -> Error {
-        self.error(ErrorKind::Server, explained(words, self.object))
+    pub(super) fn refused(&self, refusal: &Refusal) -> Error {
+        let error = self.error(ErrorKind::Server, refusal.explained(self.object));
+        let error = if refusal.passes() { error.that_passes() } else { error };
+        error.with_source(refusal.clone())
     }
 
     fn lost(&self, why: &str) -> Error {
@@ -167,7 +173,7 @@ impl<'a> Purpose<'a> {
     /// The reply of one command of a pipeline, its refusal as an error.
     pub(super) fn check(&self, reply: Option<Reply>) -> Result<Reply> {
         match reply {
-            Some(Reply::Refused(words)) => Err(self.refused(&words)),
+            Some(Reply::Refused(refusal)) => Err(self.refused(&refusal)),
             Some(reply) => Ok(reply),
             None => Err(self.error(ErrorKind::Server, "the server answered too little")),
         }
@@ -278,7 +284,7 @@ impl Link {
             let wire = self.wire(&purpose).await?;
             match wire.run(command).await {
                 Ok(reply) => return Ok(reply),
-                Err(Fault::Refused(words)) => return Err(purpose.refused(&words)),
+                Err(Fault::Refused(refusal)) => return Err(purpose.refused(&refusal)),
                 Err(Fault::Lost(why)) => self.after_loss(&purpose, &wire, &mut sent, &why).await?,
             }
         }
@@ -291,7 +297,7 @@ impl Link {
             let wire = self.wire(&purpose).await?;
             match wire.pipeline(batch).await {
                 Ok(replies) => return Ok(replies),
-                Err(Fault::Refused(words)) => return Err(purpose.refused(&words)),
+                Err(Fault::Refused(refusal)) => return Err(purpose.refused(&refusal)),
                 Err(Fault::Lost(why)) => self.after_loss(&purpose, &wire, &mut sent, &why).await?,
             }
         }
@@ -325,14 +331,17 @@ impl Link {
     ) -> Result<Reply> {
         let mut sent = 0;
         let mut command = script.call(keys, arguments);
+        // Once: a server that knows no text either would be asked for ever.
+        let mut taught = false;
         loop {
             let wire = self.wire(&purpose).await?;
             match wire.run(&command).await {
                 Ok(reply) => return Ok(reply),
-                Err(Fault::Refused(words)) if words.contains("NOSCRIPT") => {
+                Err(Fault::Refused(refusal)) if refusal.cause() == Cause::NoScript && !taught => {
+                    taught = true;
                     command = script.teach(keys, arguments);
                 }
-                Err(Fault::Refused(words)) => return Err(purpose.refused(&words)),
+                Err(Fault::Refused(refusal)) => return Err(purpose.refused(&refusal)),
                 Err(Fault::Lost(why)) => self.after_loss(&purpose, &wire, &mut sent, &why).await?,
             }
         }

@@ -3,10 +3,13 @@
 //! The one invariant: nothing that was to go over TLS ever goes without. What it stands in for is
 //! `tls.rs`.
 
+use std::io;
+
 use tokio::net::TcpStream;
 
 use super::client::Fault;
 use super::options::RedisOptions;
+use super::refusal::{Cause, Refusal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Tls;
 
@@ -19,10 +22,10 @@ pub(super) fn check(options: &RedisOptions) -> Result<()> {
 
 /// Refuses.
 pub(super) async fn secure(_: TcpStream, _: &str, _: &Tls) -> Result<TcpStream, Fault> {
-    Err(Fault::Refused(MISSING.to_owned()))
+    Err(Fault::Refused(Refusal::found(Cause::Untrusted, MISSING)))
 }
 
 /// There is nothing to explain.
-pub(super) fn explain(fault: Fault, _: &Tls) -> Fault {
+pub(super) fn explain(fault: Fault, _: Option<&io::Error>, _: &Tls) -> Fault {
     fault
 }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::client::{Batch, Command, Fault, Pushes, Reply, Subscribing, Wire};
 use super::link::{Dialer, Purpose, Stage};
+use super::refusal::Refusal;
 use super::routes::{Name, Table, Target, deliver, lock};
 use crate::error::{ErrorKind, Result};
 use crate::transport::{Guard, Sender};
@@ -64,7 +65,7 @@ impl PubSub {
         }
         match timeout(self.patience, confirmed).await {
             Ok(Ok(Ok(()))) => Ok(membership),
-            Ok(Ok(Err(words))) => Err(purpose.refused(&words)),
+            Ok(Ok(Err(refusal))) => Err(purpose.refused(&refusal)),
             Ok(Err(_)) => Err(purpose.closed()),
             Err(_) => {
                 let why = format!("not confirmed within {:?}", self.patience);
@@ -88,7 +89,7 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    fn leave(&mut self, done: Option<oneshot::Sender<Result<(), String>>>) {
+    fn leave(&mut self, done: Option<oneshot::Sender<Result<(), Refusal>>>) {
         let names = std::mem::take(&mut self.names);
         if !names.is_empty() {
             // Refused only when the task has ended, and every subscription with it.
@@ -113,7 +114,7 @@ impl Guard for Membership {
         self.leave(Some(done));
         Box::pin(async move {
             match left.await {
-                Ok(Err(words)) => Err(Purpose::change("unsubscribe", &first).refused(&words)),
+                Ok(Err(refusal)) => Err(Purpose::change("unsubscribe", &first).refused(&refusal)),
                 // An error says that the task has ended: then the socket is gone too.
                 Ok(Ok(())) | Err(_) => Ok(()),
             }
@@ -122,15 +123,15 @@ impl Guard for Membership {
 }
 
 enum Request {
-    Join { id: u64, names: Vec<Name>, target: Target, done: oneshot::Sender<Result<(), String>> },
-    Leave { id: u64, names: Vec<Name>, done: Option<oneshot::Sender<Result<(), String>>> },
+    Join { id: u64, names: Vec<Name>, target: Target, done: oneshot::Sender<Result<(), Refusal>> },
+    Leave { id: u64, names: Vec<Name>, done: Option<oneshot::Sender<Result<(), Refusal>>> },
 }
 
 /// A join that waits for the server.
 struct Joining {
     id: u64,
     names: Vec<Name>,
-    done: oneshot::Sender<Result<(), String>>,
+    done: oneshot::Sender<Result<(), Refusal>>,
 }
 
 /// The task that alone changes subscriptions.
@@ -203,10 +204,10 @@ impl Conductor {
                 }
                 Some(Request::Leave { id, names, done }) => {
                     let outcome = self.leave(wire, id, &names).await;
-                    if let Err(Fault::Refused(words)) = &outcome {
-                        tracing::warn!(?names, words, "the server refuses to end a subscription");
+                    if let Err(Fault::Refused(refusal)) = &outcome {
+                        tracing::warn!(?names, %refusal, "the server refuses to end a subscription");
                         // Whoever asked may not wait for it.
-                        done.map(|done| done.send(Err(words.clone())));
+                        done.map(|done| done.send(Err(refusal.clone())));
                     }
                     outcome
                 }
@@ -266,9 +267,9 @@ impl Conductor {
                 self.waiting.push(joining);
                 Err(Fault::Lost(why))
             }
-            Err(Fault::Refused(words)) => {
+            Err(Fault::Refused(refusal)) => {
                 let outcome = self.leave(wire, id, &joining.names).await;
-                let _ = joining.done.send(Err(words));
+                let _ = joining.done.send(Err(refusal));
                 outcome
             }
         }
@@ -295,7 +296,7 @@ impl Conductor {
             let patterns = table.patterns.keys().map(|glob| Name::Pattern(Arc::clone(glob)));
             topics.chain(patterns).collect()
         };
-        let mut refused: HashMap<Name, String> = HashMap::new();
+        let mut refused: HashMap<Name, Refusal> = HashMap::new();
         for chunk in names.chunks(CHUNK) {
             match subscribe(wire, chunk).await {
                 Ok(()) => {}
@@ -320,9 +321,9 @@ impl Conductor {
         }
         for (name, mailbox) in inboxes {
             match fetch_kept(wire, &name, &mailbox).await {
-                Err(Fault::Refused(words)) => {
-                    tracing::warn!(inbox = &*name, words, "the server refuses what it had kept");
-                    refused.insert(Name::Topic(name), words);
+                Err(Fault::Refused(refusal)) => {
+                    tracing::warn!(inbox = &*name, %refusal, "the server refuses what it had kept");
+                    refused.insert(Name::Topic(name), refusal);
                 }
                 outcome => outcome?,
             }
@@ -331,8 +332,8 @@ impl Conductor {
             lock(&self.table).set_refused(name, refused.contains_key(name));
         }
         for joining in std::mem::take(&mut self.waiting) {
-            let words = joining.names.iter().find_map(|name| refused.get(name));
-            let outcome = words.cloned().map_or(Ok(()), Err);
+            let refusal = joining.names.iter().find_map(|name| refused.get(name));
+            let outcome = refusal.cloned().map_or(Ok(()), Err);
             lock(&self.table).set_live(&joining.names, joining.id);
             // Whoever asked may have gone; then its membership says so too.
             let _ = joining.done.send(outcome);
@@ -377,15 +378,15 @@ async fn unsubscribe(wire: &Wire, names: &[Name]) -> Result<(), Fault> {
 async fn one_by_one(
     wire: &Wire,
     names: &[Name],
-    refused: &mut HashMap<Name, String>,
+    refused: &mut HashMap<Name, Refusal>,
 ) -> Result<(), Fault> {
     for name in names {
         match subscribe(wire, std::slice::from_ref(name)).await {
             Ok(()) => {}
             Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
-            Err(Fault::Refused(words)) => {
-                tracing::warn!(?name, words, "the server refuses a subscription it had accepted");
-                refused.insert(name.clone(), words);
+            Err(Fault::Refused(refusal)) => {
+                tracing::warn!(?name, %refusal, "the server refuses a subscription it had accepted");
+                refused.insert(name.clone(), refusal);
             }
         }
     }
@@ -403,11 +404,11 @@ async fn fetch_kept(wire: &Wire, name: &str, mailbox: &Sender<Bytes>) -> Result<
     ]);
     let replies = wire.pipeline(&commands).await?;
     let refused = |reply: &Reply| match reply {
-        Reply::Refused(words) => Some(words.clone()),
+        Reply::Refused(refusal) => Some(refusal.clone()),
         _ => None,
     };
-    if let Some(words) = replies.iter().find_map(refused) {
-        return Err(Fault::Refused(words));
+    if let Some(refusal) = replies.iter().find_map(refused) {
+        return Err(Fault::Refused(refusal));
     }
     let answers = replies.into_iter().next_back().map(Reply::items).unwrap_or_default();
     let kept = answers.into_iter().next().map(Reply::items).unwrap_or_default();

@@ -1,64 +1,218 @@
-//! Why a server refuses, in words that help: what is missing and where it is granted.
+//! Why a server refuses: what its words mean for us, and words that help people.
 //!
-//! The one invariant: the server's own words are in every answer, since they are what people look
-//! up. The one table of refusals that pass by themselves stands here; what to do about them is their
-//! readers' business.
+//! The one invariant: this is the only file that reads a server's words; everybody else asks the
+//! [`Refusal`] for its [`Cause`], or whether it [`passes`](Refusal::passes). The server's own words
+//! are in every answer, since they are what people look up.
+
+use std::fmt;
 
 use super::link::Script;
+use crate::error::Error;
 
-/// The codes of refusals that pass by themselves: the server loads, follows another, cannot write
-/// its log, misses its replicas, runs a script, or has no memory or place for a client just now.
-const PASSING: [&str; 10] = [
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "UNBLOCKED",
-    "BUSY",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "MISCONF",
-    "NOREPLICAS",
-    "OOM",
+/// What a refusal means for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The server loads its data.
+    Loading,
+    /// It is a replica, or has become one: another server takes the writes.
+    ReadOnly,
+    /// It is a replica that has lost its master.
+    MasterDown,
+    /// It ended a wait, since it follows another from now on.
+    Unblocked,
+    /// It runs a script.
+    Busy,
+    /// Its cluster has not settled.
+    Unsettled,
+    /// It cannot write its own files.
+    Misconfigured,
+    /// It misses its replicas.
+    NoReplicas,
+    /// It has no memory left.
+    Full,
+    /// It has no place for another client.
+    NoPlace,
+    /// It does not know a script by its digest.
+    NoScript,
+    /// The user lacks a right.
+    Denied,
+    /// A key holds a value of another type.
+    WrongKind,
+    /// It is one of several nodes of a cluster.
+    Cluster,
+    /// User or password do not fit.
+    NotLoggedIn,
+    /// It has no such database.
+    NoDatabase,
+    /// It is older than 6.2, or no Redis at all.
+    TooOld,
+    /// The two sides do not trust each other, or one of them speaks no TLS.
+    Untrusted,
+    /// Anything else.
+    Other,
+}
+
+/// The codes by which servers begin their refusals.
+const CODES: [(&str, Cause); 21] = [
+    ("LOADING", Cause::Loading),
+    ("READONLY", Cause::ReadOnly),
+    ("MASTERDOWN", Cause::MasterDown),
+    ("UNBLOCKED", Cause::Unblocked),
+    ("BUSY", Cause::Busy),
+    ("CLUSTERDOWN", Cause::Unsettled),
+    ("TRYAGAIN", Cause::Unsettled),
+    ("MISCONF", Cause::Misconfigured),
+    ("NOREPLICAS", Cause::NoReplicas),
+    ("OOM", Cause::Full),
+    ("NOSCRIPT", Cause::NoScript),
+    ("NOPERM", Cause::Denied),
+    ("WRONGTYPE", Cause::WrongKind),
+    ("MOVED", Cause::Cluster),
+    ("ASK", Cause::Cluster),
+    ("CROSSSLOT", Cause::Cluster),
+    ("WRONGPASS", Cause::NotLoggedIn),
+    ("NOAUTH", Cause::NotLoggedIn),
+    ("DENIED", Cause::NotLoggedIn),
+    ("NOPROTO", Cause::TooOld),
+    ("UNKILLABLE", Cause::Busy),
 ];
 
-/// Whether a refusal passes by itself, so that trying again later is right.
-pub(super) fn passes(words: &str) -> bool {
-    let code = words.split(' ').next().unwrap_or_default();
-    PASSING.contains(&code) || words.contains("max number of clients")
-}
-
-/// Why an operation on `object` was refused.
-pub(super) fn explained(words: &str, object: &str) -> String {
-    if words.contains("OOM") {
-        format!("the server has no memory left ({words}); get or purge items, or raise maxmemory")
-    } else if words.contains("WRONGTYPE") {
-        format!("the key {object:?} holds a value of another type; delete it or use another name")
-    } else if is_denied(words) {
-        denied(words, object)
-    } else {
-        words.to_owned()
-    }
-}
-
-/// Why a server did not let us in.
-pub(super) fn not_admitted(words: &str) -> String {
-    if is_denied(words) {
-        denied(words, "")
-    } else if words.contains("TLS") || words.contains("certificate") {
-        words.to_owned()
-    } else if words.contains("DB index") || words.contains("SELECT") {
-        format!("{words}; has the server such a database?")
-    } else {
-        format!("{words}; is it a Redis server of 6.2 or later, and do user and password fit?")
-    }
-}
-
-fn is_denied(words: &str) -> bool {
+/// Words of refusals that bear no code of their own.
+const PHRASES: [(&str, Cause); 8] = [
+    ("max number of clients", Cause::NoPlace),
     // Scripts are refused in words of their own: the first since 7.2, the other before.
-    words.contains("NOPERM")
-        || words.contains("ACL failure in script")
-        || words.contains("user executing the script can't")
+    ("ACL failure in script", Cause::Denied),
+    ("user executing the script can't", Cause::Denied),
+    ("invalid password", Cause::NotLoggedIn),
+    ("AUTH", Cause::NotLoggedIn),
+    ("DB index", Cause::NoDatabase),
+    ("SELECT", Cause::NoDatabase),
+    ("HELLO", Cause::TooOld),
+];
+
+impl Cause {
+    /// The one table of what passes by itself, so that trying again later is right: claims,
+    /// registrations, heartbeats, settlements, subscriptions and connections all ask it.
+    fn passes(self) -> bool {
+        match self {
+            Self::Loading
+            | Self::ReadOnly
+            | Self::MasterDown
+            | Self::Unblocked
+            | Self::Busy
+            | Self::Unsettled
+            | Self::Misconfigured
+            | Self::NoReplicas
+            | Self::Full
+            | Self::NoPlace => true,
+            Self::NoScript
+            | Self::Denied
+            | Self::WrongKind
+            | Self::Cluster
+            | Self::NotLoggedIn
+            | Self::NoDatabase
+            | Self::TooOld
+            | Self::Untrusted
+            | Self::Other => false,
+        }
+    }
+
+    /// What the words of a server mean.
+    fn of(words: &str) -> Self {
+        let code = code(words);
+        let by_code = CODES.iter().find(|(known, _)| *known == code);
+        let by_phrase = || PHRASES.iter().find(|(phrase, _)| words.contains(phrase));
+        by_code.or_else(by_phrase).map_or(Self::Other, |(_, cause)| *cause)
+    }
 }
+
+/// The code of what was refused, out of the words that two commands wrap around it.
+///
+/// `EXECABORT Transaction discarded because of: NOPERM …`, and before 7.0 from a script
+/// `ERR Error running script (call to f_…): @user_script:3: -OOM command not allowed …`.
+fn code(words: &str) -> &str {
+    let in_script = words.contains("user_script").then(|| words.rsplit_once(": -")).flatten();
+    let inner = in_script.or_else(|| words.split_once("discarded because of: "));
+    let words = inner.map_or(words, |(_, inner)| inner);
+    words.split(' ').next().unwrap_or_default()
+}
+
+/// A server's no: the connection is well, and nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    cause: Cause,
+    words: String,
+}
+
+impl Refusal {
+    /// What the server said.
+    pub(super) fn new(words: impl Into<String>) -> Self {
+        let words = words.into();
+        Self { cause: Cause::of(&words), words }
+    }
+
+    /// What we found out ourselves.
+    pub(super) fn found(cause: Cause, words: impl Into<String>) -> Self {
+        Self { cause, words: words.into() }
+    }
+
+    /// The refusal that an operation failed with, where one was the reason.
+    pub(super) fn within(error: &Error) -> Option<&Self> {
+        std::error::Error::source(error)?.downcast_ref()
+    }
+
+    /// Whether an operation failed for a reason that passes by itself.
+    pub(super) fn passed_on(error: &Error) -> bool {
+        Self::within(error).is_some_and(Self::passes)
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// Whether it passes by itself, so that trying again later is right.
+    pub(super) fn passes(&self) -> bool {
+        self.cause.passes()
+    }
+
+    /// Why an operation on `object` was refused.
+    pub(super) fn explained(&self, object: &str) -> String {
+        let words = &self.words;
+        match self.cause {
+            Cause::Full => format!(
+                "the server has no memory left ({words}); get or purge items, or raise maxmemory"
+            ),
+            Cause::WrongKind => format!(
+                "the key {object:?} holds a value of another type; delete it or use another name"
+            ),
+            Cause::Denied => denied(words, object),
+            _ => words.clone(),
+        }
+    }
+
+    /// Why a server did not let us in.
+    pub(super) fn not_admitted(&self) -> String {
+        let words = &self.words;
+        match self.cause {
+            Cause::Denied => denied(words, ""),
+            Cause::Untrusted | Cause::NoPlace => words.clone(),
+            Cause::NoDatabase => format!("{words}; has the server such a database?"),
+            _ => {
+                format!(
+                    "{words}; is it a Redis server of 6.2 or later, and do user and password fit?"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// What an ACL forbids, and the rule that would allow it.
 fn denied(words: &str, object: &str) -> String {
@@ -104,6 +258,7 @@ fn names(kind: char, object: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::link::Purpose;
     use super::*;
 
     #[test]
@@ -123,7 +278,7 @@ mod tests {
                 "a command of the scripts,",
             ),
         ] {
-            let text = explained(words, "__eventbus:shop:jobs");
+            let text = Refusal::new(words).explained("__eventbus:shop:jobs");
             assert!(text.contains(&format!("its ACL lacks {rule}")), "{text}");
             assert!(text.contains(words), "{text}");
         }
@@ -133,19 +288,54 @@ mod tests {
     fn a_name_out_of_reach_is_answered_with_the_rules_of_its_namespace() {
         let keys =
             "NOPERM this user has no permissions to access one of the keys used as arguments";
-        let text = explained(keys, "__eventbus:shop:jobs");
+        let text = Refusal::new(keys).explained("__eventbus:shop:jobs");
         let rules = "~__eventbus:shop:* ~__pymq:shop:* ~__pymq:{__eventbus:shop:*";
         assert!(text.contains(rules), "{text}");
         let channels = "NOPERM No permissions to access a channel";
-        let text = explained(channels, "__eventbus:shop:orders.*");
+        let text = Refusal::new(channels).explained("__eventbus:shop:orders.*");
         assert!(text.contains("&__eventbus:shop:orders.* (patterns"), "{text}");
     }
 
     #[test]
     fn at_the_door_the_advice_is_about_what_was_wrong() {
-        let text = not_admitted("WRONGPASS invalid username-password pair or user is disabled.");
+        let words = "WRONGPASS invalid username-password pair or user is disabled.";
+        let text = Refusal::new(words).not_admitted();
         assert!(text.ends_with("do user and password fit?"), "{text}");
-        let text = not_admitted("ERR DB index is out of range");
+        let text = Refusal::new("ERR DB index is out of range").not_admitted();
         assert!(text.ends_with("has the server such a database?"), "{text}");
+    }
+    #[test]
+    fn a_refusal_means_what_its_command_said_whatever_was_wrapped_around_it() {
+        for (words, cause) in [
+            ("OOM command not allowed when used memory > 'maxmemory'.", Cause::Full),
+            (
+                "ERR Error running script (call to f_1): @user_script:3: @user_script: 3: -OOM \
+                 command not allowed when used memory > 'maxmemory'.",
+                Cause::Full,
+            ),
+            (
+                "READONLY You can't write against a read only replica. script: 1, on \
+                 @user_script:1.",
+                Cause::ReadOnly,
+            ),
+            (
+                "EXECABORT Transaction discarded because of: NOPERM this user has no \
+                 permissions to run the 'exec' command",
+                Cause::Denied,
+            ),
+            ("ERR max number of clients reached", Cause::NoPlace),
+            ("NOSCRIPT No matching script. Please use EVAL.", Cause::NoScript),
+            ("ERR wrong number of arguments for 'get' command", Cause::Other),
+        ] {
+            assert_eq!(Refusal::new(words).cause(), cause, "{words}");
+        }
+    }
+
+    #[test]
+    fn an_operation_that_failed_remembers_whether_its_reason_passes() {
+        let of = |words: &str| Purpose::change("put", "jobs").refused(&Refusal::new(words));
+        assert!(Refusal::passed_on(&of("MISCONF Redis is configured to save RDB snapshots")));
+        assert!(!Refusal::passed_on(&of("WRONGTYPE Operation against a key")));
+        assert!(!Refusal::passed_on(&Error::closed("put", "jobs")));
     }
 }

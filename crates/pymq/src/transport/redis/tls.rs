@@ -26,6 +26,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::client::Fault;
 use super::options::{RedisEndpoint, RedisOptions};
+use super::refusal::{Cause, Refusal};
 use crate::error::{Error, Result};
 use crate::transport::{Tls, TlsVerification};
 
@@ -47,7 +48,7 @@ pub(super) async fn secure(
     host: &str,
     tls: &Tls,
 ) -> Result<TlsStream<TcpStream>, Fault> {
-    let name = server_name(host).map_err(Fault::Refused)?;
+    let name = server_name(host).map_err(untrusted)?;
     if tls.verification == TlsVerification::Nothing {
         tracing::warn!(host, "connecting without verifying the server's certificate");
     }
@@ -56,28 +57,37 @@ pub(super) async fn secure(
     let config = tokio::task::spawn_blocking(move || config(&wanted))
         .await
         .map_err(|_| Fault::Lost("the runtime is shutting down".to_owned()))?
-        .map_err(Fault::Refused)?;
+        .map_err(untrusted)?;
     let connector = TlsConnector::from(Arc::new(config));
     connector.connect(name, stream).await.map_err(|error| refusal(&error))
 }
 
 /// What it may mean that a server leaves right after the handshake: in TLS 1.3 it looks at our
 /// certificate only then.
-pub(super) fn explain(fault: Fault, tls: &Tls) -> Fault {
-    match fault {
-        Fault::Lost(why) if tls.certificate.is_none() => {
-            let words = format!("{why}; {NO_CERTIFICATE}");
-            if why.contains("CertificateRequired") {
-                Fault::Refused(words)
-            } else {
-                Fault::Lost(words)
-            }
+pub(super) fn explain(fault: Fault, failure: Option<&io::Error>, tls: &Tls) -> Fault {
+    let Fault::Lost(why) = fault else { return fault };
+    match (failure.and_then(alert), &tls.certificate) {
+        (Some(AlertDescription::CertificateRequired), None) => {
+            untrusted(format!("{why}; {NO_CERTIFICATE}"))
         }
-        Fault::Lost(why) if why.contains("received fatal alert") => {
-            Fault::Refused(format!("{why}: the server does not accept our certificate"))
+        (_, None) => Fault::Lost(format!("{why}; {NO_CERTIFICATE}")),
+        (Some(_), Some(_)) => {
+            untrusted(format!("{why}: the server does not accept our certificate"))
         }
-        fault => fault,
+        (None, Some(_)) => Fault::Lost(why),
     }
+}
+
+/// What the other side complained of before it left.
+fn alert(error: &io::Error) -> Option<AlertDescription> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+fn untrusted(why: String) -> Fault {
+    Fault::Refused(Refusal::found(Cause::Untrusted, why))
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, String> {
@@ -100,7 +110,7 @@ fn refusal(error: &io::Error) -> Fault {
         | rustls::Error::PeerIncompatible(_) => "it must speak TLS 1.2 or later",
         _ => "see the server's log",
     };
-    Fault::Refused(format!("{cause}; {advice}"))
+    untrusted(format!("{cause}; {advice}"))
 }
 
 fn certificate_advice(cause: &CertificateError) -> &'static str {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::super::Core;
 use super::super::client::{Batch, Command, Fault, Reply, Wire};
 use super::super::link::{Purpose, jitter};
-use super::super::refusal::passes;
+use super::super::refusal::{Cause, Refusal};
 use super::super::routes::{Name, Target};
 use super::consumer::Consumer;
 use super::keys::Keys;
@@ -91,8 +91,8 @@ async fn claim_now(core: &Core, consumer: &Consumer, limit: usize) -> Result<Vec
         taken.items = claim_by_script(core, consumer, epoch, want).await?;
     }
     if taken.items.is_empty() {
-        if let Some(words) = taken.refused {
-            return Err(purpose.refused(&words));
+        if let Some(refusal) = taken.refused {
+            return Err(purpose.refused(&refusal));
         }
         if replies.next().and_then(|reply| reply.number()) == Some(1) {
             return Err(shut_down_error(&purpose));
@@ -146,7 +146,7 @@ struct Taken {
     items: Vec<Bytes>,
     /// The server's memory is full.
     full: bool,
-    refused: Option<String>,
+    refused: Option<Refusal>,
 }
 
 impl Taken {
@@ -155,8 +155,8 @@ impl Taken {
         for reply in replies {
             match reply {
                 Reply::Bytes(stored) => taken.items.push(stored),
-                Reply::Refused(words) if words.contains("OOM") => taken.full = true,
-                Reply::Refused(words) => taken.refused = Some(words),
+                Reply::Refused(refusal) if refusal.cause() == Cause::Full => taken.full = true,
+                Reply::Refused(refusal) => taken.refused = Some(refusal),
                 _ => {}
             }
         }
@@ -211,11 +211,12 @@ impl Claimer {
         }
     }
 
-    /// A lost connection is waited for; anything else is the getters' to know.
+    /// A lost connection is waited for, and what passes by itself; anything else is the getters' to know.
     async fn take_error(&self, error: &Error) {
         let list = &self.consumer.keys.list;
-        if matches!(error.kind(), ErrorKind::Connection | ErrorKind::Ambiguous) {
-            tracing::debug!(queue = list, %error, "waiting for the connection");
+        let lost = matches!(error.kind(), ErrorKind::Connection | ErrorKind::Ambiguous);
+        if lost || Refusal::passed_on(error) {
+            tracing::debug!(queue = list, %error, "waiting for the server");
         } else {
             let copy = || Error::new(error.kind(), "get", &**list, error.message().to_owned());
             self.consumer.fail_all(copy);
@@ -272,8 +273,8 @@ impl Claimer {
                 self.core.pool.put(wire);
                 self.take(order, replies, began).await;
             }
-            Err(Fault::Lost(why) | Fault::Refused(why)) => {
-                tracing::debug!(queue = self.consumer.keys.list, why, "a claim's reply was lost");
+            Err(fault) => {
+                tracing::debug!(queue = self.consumer.keys.list, %fault, "a claim's reply was lost");
                 self.consumer.lock().look_again_at = Some(Instant::now() + GHOST);
                 self.consumer.unsettled(order.acks);
             }
@@ -375,8 +376,8 @@ impl Claimer {
         if !taken.items.is_empty() {
             return self.hand_out(order.epoch, taken.items).await;
         }
-        if let Some(words) = taken.refused {
-            return self.take_refusal(&words).await;
+        if let Some(refusal) = taken.refused {
+            return self.take_refusal(&refusal).await;
         }
         if full {
             return self.nap(Duration::from_millis(50), Duration::from_millis(500)).await;
@@ -414,13 +415,13 @@ impl Claimer {
         }
     }
 
-    async fn take_refusal(&self, words: &str) {
-        if passes(words) {
-            tracing::debug!(queue = self.consumer.keys.list, words, "the server refuses for now");
+    async fn take_refusal(&self, refusal: &Refusal) {
+        if refusal.passes() {
+            tracing::debug!(queue = self.consumer.keys.list, %refusal, "the server refuses for now");
             return self.nap(Duration::from_millis(100), Duration::from_millis(500)).await;
         }
         let purpose = Purpose::change("get", &self.consumer.keys.list);
-        self.consumer.fail_all(|| purpose.refused(words));
+        self.consumer.fail_all(|| purpose.refused(refusal));
     }
 
     async fn look_for_shutdown(&self) {

@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 use super::super::Core;
 use super::super::client::{Command, Reply};
 use super::super::link::Purpose;
-use super::super::refusal::passes;
+use super::super::refusal::{Cause, Refusal};
 use super::consumer::Consumer;
 use super::keys::Keys;
 use super::scripts;
@@ -114,13 +114,13 @@ fn copy(error: &Error) -> Error {
 
 pub(super) async fn take_reply(core: &Core, consumer: &Consumer, settling: Settling, reply: Reply) {
     match reply {
-        Reply::Refused(words) if words.contains("NOSCRIPT") => {
+        Reply::Refused(refusal) if refusal.cause() == Cause::NoScript => {
             teach(core, consumer, settling).await;
         }
-        Reply::Refused(words) => {
+        Reply::Refused(refusal) => {
             let purpose = Purpose::change("settle", &consumer.keys.list);
-            let refused = purpose.refused(&words);
-            if passes(&words) {
+            let refused = purpose.refused(&refusal);
+            if refusal.passes() {
                 put_off(consumer, vec![settling], &refused);
             } else {
                 settling.answer(&consumer.keys.list, Err(refused));
@@ -140,7 +140,7 @@ async fn teach(core: &Core, consumer: &Consumer, settling: Settling) {
     match core.commands.script(purpose, &scripts::SETTLE, &names, &arguments).await {
         Ok(reply) => consumer.settled(settling, reply.number() > Some(0)),
         Err(error) if error.kind() == ErrorKind::Ambiguous => consumer.unsettled(vec![settling]),
-        Err(error) if error.kind() == ErrorKind::Connection || passes(error.message()) => {
+        Err(error) if error.kind() == ErrorKind::Connection || Refusal::passed_on(&error) => {
             put_off(consumer, vec![settling], &error);
         }
         Err(error) => settling.answer(list, Err(error)),
