@@ -304,7 +304,10 @@ impl<'c, 'py> Encoder<'c, 'py> {
         let start = self.types.len();
         let is_node = self.compound(value)?;
         if branch.end(&mut self.types, key, start, is_node) {
-            branch.leaf_class = Some(class);
+            // A dict's tag also tells its keys' types, which the next of its class need not share.
+            let tag = self.encoding(value)?.tag.as_ref();
+            let is_class_tag = tag.is_some_and(|tag| branch.shares(&self.types, &tag.json));
+            branch.leaf_class = is_class_tag.then_some(class);
         }
         Ok(())
     }

@@ -39,11 +39,11 @@ pub(super) enum ChildKey<'a> {
 /// The node of one container while its children are written to the end of a buffer.
 pub(super) struct Branch {
     base: usize,
-    shares: bool,
+    sharing: bool,
     open: bool,
     plain: bool,
     each: Option<(usize, usize)>,
-    /// The class whose tag is the shared node, if that is nothing but a tag.
+    /// The class whose every value has the shared node, if it has nothing to say below it.
     pub(super) leaf_class: Option<usize>,
 }
 
@@ -52,7 +52,7 @@ impl Branch {
     pub(super) fn named(types: &[u8]) -> Self {
         Self {
             base: types.len(),
-            shares: false,
+            sharing: false,
             open: false,
             plain: false,
             each: None,
@@ -62,7 +62,7 @@ impl Branch {
 
     /// For a collection, where equal nodes of the children are written once.
     pub(super) fn shared(types: &[u8]) -> Self {
-        Self { shares: true, ..Self::named(types) }
+        Self { sharing: true, ..Self::named(types) }
     }
 
     /// A child that needs no node: with a shared one about, it has to say so.
@@ -75,7 +75,7 @@ impl Branch {
     }
 
     /// Puts a child's node, which was written from `start` on, under its key, if there is one and
-    /// it says something new. Says whether it is the shared node now, and a mere tag.
+    /// it says something new. Says whether it is the shared node now.
     pub(super) fn end(
         &mut self,
         types: &mut Vec<u8>,
@@ -91,7 +91,7 @@ impl Branch {
             types.truncate(start);
             return false;
         }
-        let shared = self.shares && !self.open && !self.plain;
+        let shared = self.sharing && !self.open && !self.plain;
         let end = types.len();
         if shared {
             types.extend_from_slice(b"{\"*\":");
@@ -105,7 +105,12 @@ impl Branch {
         if shared {
             self.each = Some((start + prefix, types.len()));
         }
-        shared && types[start + prefix] == b'"'
+        shared
+    }
+
+    /// Is the shared node nothing but this tag?
+    pub(super) fn shares(&self, types: &[u8], tag: &[u8]) -> bool {
+        self.each.is_some_and(|(from, to)| &types[from..to] == tag)
     }
 
     /// Closes the node; `own` is the container's tag as JSON. Says whether there is a node.
