@@ -22,6 +22,7 @@ from pymq.provider.simple import SimpleEventBus
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "interop"))
 
+from properties import SEED
 from rig import Server
 
 #: Nothing here takes as long; it ends a test that hangs.
@@ -31,6 +32,10 @@ HANG_GUARD = 60.0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TRANSPORTS = ("memory", "redis")
+
+
+def pytest_report_header() -> str:
+    return f"seed of the properties: PYMQ_TEST_SEED={SEED}"
 
 
 @pytest.fixture(scope="session")

@@ -2,20 +2,15 @@
 
 import json
 import math
-import os
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from properties import examined
 from pymq._codec import Codec, DecodeError
 
 codec = Codec()
-
-# Time is no property of a codec.
-# The same examples in every run of CI; new ones on people's machines.
-settings.register_profile("codec", deadline=None, derandomize="CI" in os.environ)
-settings.load_profile("codec")
 
 # A message with `__type` and its like is more than JSON.
 keys = st.text().filter(lambda key: not key.startswith("__"))
@@ -43,6 +38,7 @@ def same(one, other):
 
 
 @given(documents, st.sampled_from([None, 1]), st.booleans())
+@examined(200)
 def test_what_python_writes_reads_as_python_reads_it(value, indent, ascii_only):
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
     data = text.encode("utf-8", "surrogatepass")
@@ -56,6 +52,7 @@ def test_what_python_writes_reads_as_python_reads_it(value, indent, ascii_only):
 
 
 @given(documents)
+@examined(200)
 def test_what_is_written_reads_as_the_same_in_python(value):
     data = codec.encode(value)
     if value is None:
@@ -81,8 +78,8 @@ FRAGMENTS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=2000)
 @given(st.lists(FRAGMENTS, max_size=12).map("".join))
+@examined(2000)
 def test_any_text_is_accepted_or_refused_as_python_does(text):
     try:
         expected = json.loads(text)
@@ -94,6 +91,7 @@ def test_any_text_is_accepted_or_refused_as_python_does(text):
 
 
 @given(st.binary(max_size=30))
+@examined(200)
 def test_any_bytes_are_accepted_or_refused_as_python_does(data):
     try:
         expected = json.loads(data.decode())
@@ -140,11 +138,13 @@ rich = st.recursive(
 
 
 @given(rich)
+@examined(200)
 def test_rich_values_come_back_with_all_their_types(value):
     assert typed_equal(codec.decode(codec.encode(value)), value)
 
 
 @given(rich, rich)
+@examined(200)
 def test_rich_values_come_back_from_calls(one, other):
     from pymq._codec import call_plan
 
