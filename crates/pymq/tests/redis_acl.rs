@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_millis(20);
 const PAGE: &str = include_str!("../../../SECURITY.md");
 
 /// Without these everything works, if slower or less visibly.
-const COURTESIES: [&str; 4] = ["+ping", "+client|setname", "+client|id", "+client|unblock"];
+const COURTESIES: [&str; 2] = ["+ping", "+client|unblock"];
 
 /// Needed by what nobody waits for: reading answers of the original's providers, and giving back what
 /// is held. Only the log tells that they are missing.

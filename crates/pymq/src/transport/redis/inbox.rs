@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::Core;
-use super::client::{Command, Fault, Reply, Wire};
 use super::link::{Purpose, Script, jitter};
+use super::resp::{Command, Fault, Reply, Wire};
 use super::routes::{Name, Target};
 use crate::error::Result;
 use crate::name::{Address, Form};

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::client::{Batch, Command, Fault, Pushes, Reply, Wire, digest};
 use super::options::RedisOptions;
 use super::refusal::{Cause, Refusal};
+use super::resp::{Batch, Command, Fault, Pushes, Reply, Wire};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Connections for waiting commands that are kept when nobody waits.
@@ -205,7 +205,7 @@ impl Script {
     pub(super) fn call(&'static self, keys: &[&str], arguments: &[&[u8]]) -> Command {
         let digest = self.digest.get_or_init(|| {
             CALLED.lock().unwrap_or_else(PoisonError::into_inner).push(self);
-            digest(self.text)
+            sha1_smol::Sha1::from(self.text).digest().to_string()
         });
         Self::complete(Command::new("EVALSHA").arg(digest), keys, arguments)
     }
@@ -403,12 +403,6 @@ async fn keep(
 pub(super) struct Pool {
     dialer: Arc<Dialer>,
     spare: Mutex<Vec<Wire>>,
-}
-
-impl std::fmt::Debug for Wire {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wire").field("id", &self.id()).finish_non_exhaustive()
-    }
 }
 
 impl Pool {

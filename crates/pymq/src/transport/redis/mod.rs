@@ -17,11 +17,11 @@ use tokio::sync::{RwLock, watch};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use self::client::{Command, Fault, Reply, Wire};
 use self::link::{Dialer, Link, Pool, Purpose, Stage};
 pub use self::options::{RedisEndpoint, RedisOptions};
 use self::pubsub::PubSub;
 use self::queue::Consumers;
+use self::resp::{Command, Fault, Reply, Wire};
 use self::routes::{Name, Target};
 use super::{
     Answer, Capabilities, Claimed, Events, Filter, Inbox, Inboxes, Limit, QueueSpec, QueueStats,
@@ -31,7 +31,6 @@ use crate::error::Result;
 use crate::name::Address;
 
 mod address;
-mod client;
 mod end;
 mod inbox;
 mod link;
@@ -39,6 +38,7 @@ mod options;
 mod pubsub;
 mod queue;
 mod refusal;
+mod resp;
 mod routes;
 #[cfg(feature = "tls")]
 mod tls;

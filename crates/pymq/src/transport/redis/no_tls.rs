@@ -7,9 +7,9 @@ use std::io;
 
 use tokio::net::TcpStream;
 
-use super::client::Fault;
 use super::options::RedisOptions;
 use super::refusal::{Cause, Refusal};
+use super::resp::Fault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Tls;
 

@@ -15,9 +15,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::client::{Batch, Command, Fault, Pushes, Reply, Subscribing, Wire};
 use super::link::{Dialer, Purpose, Stage};
 use super::refusal::Refusal;
+use super::resp::{Batch, Command, Fault, Pushes, Reply, Subscribing, Wire};
 use super::routes::{Name, Table, Target, deliver, lock};
 use crate::error::{ErrorKind, Result};
 use crate::transport::{Guard, Sender};

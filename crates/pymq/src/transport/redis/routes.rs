@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::client::Push;
+use super::resp::Push;
 use crate::transport::{Message, Sender};
 
 /// What is subscribed to.
@@ -152,11 +152,11 @@ pub(super) fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 }
 
 /// Routes one push; runs in the socket's task.
-pub(super) fn deliver(table: &Mutex<Table>, push: Push<'_>) {
+pub(super) fn deliver(table: &Mutex<Table>, push: Push) {
     match push {
         Push::Message { topic, payload } => {
             // A name that is not UTF-8 cannot have been subscribed to.
-            let Ok(topic) = std::str::from_utf8(topic) else { return };
+            let Ok(topic) = std::str::from_utf8(&topic) else { return };
             let found = lock(table)
                 .topics
                 .get_key_value(topic)
@@ -166,8 +166,8 @@ pub(super) fn deliver(table: &Mutex<Table>, push: Push<'_>) {
             }
         }
         Push::PatternMessage { pattern, topic, payload } => {
-            let Ok(pattern) = std::str::from_utf8(pattern) else { return };
-            let topic = String::from_utf8_lossy(topic);
+            let Ok(pattern) = std::str::from_utf8(&pattern) else { return };
+            let topic = String::from_utf8_lossy(&topic);
             let found = {
                 let mut table = lock(table);
                 let key = table.patterns.get_key_value(pattern).map(|(key, _)| Arc::clone(key));
@@ -182,6 +182,7 @@ pub(super) fn deliver(table: &Mutex<Table>, push: Push<'_>) {
                 send(&targets, &topic, &payload, Some(&pattern));
             }
         }
+        Push::Confirmed | Push::Other => {}
     }
 }
 

@@ -24,9 +24,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::client::Fault;
 use super::options::{RedisEndpoint, RedisOptions};
 use super::refusal::{Cause, Refusal};
+use super::resp::Fault;
 use crate::error::{Error, Result};
 use crate::transport::{Tls, TlsVerification};
 

@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::Core;
-use super::super::client::{Batch, Command, Fault, Reply, Wire};
 use super::super::link::{Purpose, jitter};
 use super::super::refusal::{Cause, Refusal};
+use super::super::resp::{Batch, Command, Fault, Reply, Wire};
 use super::super::routes::{Name, Target};
 use super::consumer::Consumer;
 use super::keys::Keys;

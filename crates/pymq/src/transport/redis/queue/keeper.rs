@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::super::Core;
-use super::super::client::{Batch, Command, Reply};
 use super::super::link::{Purpose, jitter};
+use super::super::resp::{Batch, Command, Reply};
 use super::consumer::Consumer;
 use super::keys::Keys;
 use super::scripts;

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
 use super::super::Core;
-use super::super::client::{Command, Reply};
 use super::super::link::Purpose;
 use super::super::refusal::{Cause, Refusal};
+use super::super::resp::{Command, Reply};
 use super::consumer::Consumer;
 use super::keys::Keys;
 use super::scripts;

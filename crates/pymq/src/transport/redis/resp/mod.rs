@@ -1,0 +1,20 @@
+//! RESP3, the protocol of Redis: commands to bytes, bytes to replies and pushes, one socket each.
+//!
+//! Nothing here waits for more than one socket, and nothing here reconnects: a [`Wire`] lives once,
+//! and what comes after it is its owner's business. `command` and `decode` know no socket and no
+//! runtime; `driver` moves bytes between them and a socket; `wire` opens sockets and introduces
+//! itself. Everything that a server can send is bounded before it is read, see [`decode::Limits`].
+//!
+//! The protocol: <https://github.com/redis/redis-specifications/blob/master/protocol/RESP3.md>.
+
+mod command;
+mod decode;
+mod driver;
+mod reply;
+mod wire;
+
+pub(super) use command::{Batch, Command};
+pub(super) use decode::Push;
+pub(super) use driver::Pushes;
+pub(super) use reply::{Fault, Reply};
+pub(super) use wire::{Subscribing, Wire};

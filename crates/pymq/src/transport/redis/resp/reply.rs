@@ -1,0 +1,64 @@
+//! What a server answers, and why there may be no answer.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::transport::redis::refusal::Refusal;
+
+/// What a server answers.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    Nothing,
+    Number(i64),
+    /// A string of any kind, and a number that is no integer, in its own digits.
+    Bytes(Bytes),
+    /// An array, a set, or a map's keys and values in turn.
+    List(Vec<Reply>),
+    /// The command failed; the connection is well.
+    Refused(Refusal),
+}
+
+impl Reply {
+    /// The number, where there is one.
+    pub(crate) fn number(&self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The bytes, where there are any.
+    pub(crate) fn bytes(self) -> Option<Bytes> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The items of a list; anything else has none.
+    pub(crate) fn items(self) -> Vec<Reply> {
+        match self {
+            Self::List(items) => items,
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// The connection is gone; what was sent may have been done.
+    Lost(String),
+    /// The server refused.
+    Refused(Refusal),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(why) => f.write_str(why),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}

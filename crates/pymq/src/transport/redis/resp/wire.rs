@@ -1,0 +1,249 @@
+//! A socket to the server: opened, introduced, watched.
+//!
+//! The one invariant: a [`Wire`] that was given out has been let in by a server that serves, and it
+//! is cut when the server gives no sign of life for too long. It lives once.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::command::{Batch, Command};
+use super::driver::{Driver, Line, Pushes};
+use super::reply::{Fault, Reply};
+use crate::transport::Heartbeat;
+use crate::transport::redis::options::{RedisEndpoint, RedisOptions};
+use crate::transport::redis::refusal::Cause;
+#[cfg(not(unix))]
+use crate::transport::redis::refusal::Refusal;
+use crate::transport::redis::tls;
+
+/// The four commands whose answers are confirmations, one for each name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subscribing {
+    To,
+    ToPatterns,
+    NoMore,
+    NoMorePatterns,
+}
+
+impl Subscribing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::To => "SUBSCRIBE",
+            Self::ToPatterns => "PSUBSCRIBE",
+            Self::NoMore => "UNSUBSCRIBE",
+            Self::NoMorePatterns => "PUNSUBSCRIBE",
+        }
+    }
+}
+
+/// One socket to the server. Its tasks end with its last clone, or when it is [`cut`](Self::cut).
+#[derive(Clone)]
+pub(crate) struct Wire(Arc<Life>);
+
+struct Life {
+    line: Arc<Line>,
+    driver: AbortHandle,
+    pulse: AbortHandle,
+    /// The server's number of this client.
+    id: Option<i64>,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.pulse.abort();
+        self.driver.abort();
+    }
+}
+
+impl Wire {
+    /// Connects, introduces itself and makes sure that the server serves.
+    pub(crate) async fn open(
+        options: &RedisOptions,
+        role: &str,
+        pushes: Option<Pushes>,
+    ) -> Result<Self, Fault> {
+        let limit = options.connect_timeout;
+        match timeout(limit, Self::open_slowly(options, role, pushes)).await {
+            Ok(result) => result,
+            Err(_) => Err(Fault::Lost(format!("no answer within {limit:?}"))),
+        }
+    }
+
+    async fn open_slowly(
+        options: &RedisOptions,
+        role: &str,
+        pushes: Option<Pushes>,
+    ) -> Result<Self, Fault> {
+        let lost = |error: io::Error| Fault::Lost(error.to_string());
+        match &options.endpoint {
+            RedisEndpoint::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(lost)?;
+                stream.set_nodelay(true).map_err(lost)?;
+                let Some(how) = &options.tls else {
+                    return Self::introduce(stream, Arc::default(), options, role, pushes).await;
+                };
+                let stream = tls::secure(stream, host, how).await?;
+                let line = Arc::<Line>::default();
+                let wire = Self::introduce(stream, Arc::clone(&line), options, role, pushes).await;
+                wire.map_err(|fault| tls::explain(fault, line.failure(), how))
+            }
+            #[cfg(unix)]
+            RedisEndpoint::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(lost)?;
+                Self::introduce(stream, Arc::default(), options, role, pushes).await
+            }
+            #[cfg(not(unix))]
+            RedisEndpoint::Unix(_) => {
+                let why = "there are no unix sockets on this system";
+                Err(Fault::Refused(Refusal::found(Cause::Other, why)))
+            }
+        }
+    }
+
+    async fn introduce<S>(
+        stream: S,
+        line: Arc<Line>,
+        options: &RedisOptions,
+        role: &str,
+        pushes: Option<Pushes>,
+    ) -> Result<Self, Fault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let driver = Driver::new(stream, Arc::clone(&line), pushes);
+        let driver = tokio::spawn(driver.run()).abort_handle();
+        let pulse = pulse(Arc::clone(&line), driver.clone(), options.heartbeat);
+        let pulse = tokio::spawn(pulse).abort_handle();
+        let mut wire = Life { line, driver, pulse, id: None };
+        wire.id = greet(&wire.line, options, role).await?;
+        Ok(Self(Arc::new(wire)))
+    }
+
+    /// The server's number of this client, for `CLIENT UNBLOCK`.
+    pub(crate) fn id(&self) -> Option<i64> {
+        self.0.id
+    }
+
+    /// Whether the socket is thought to live.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.0.line.end().is_reached()
+    }
+
+    /// Returns when the socket is gone.
+    pub(crate) async fn ended(&self) {
+        self.0.line.end().wait().await;
+    }
+
+    /// Ends the socket and everything that waits on it.
+    pub(crate) fn cut(&self) {
+        self.0.pulse.abort();
+        self.0.driver.abort();
+    }
+
+    /// Does one command. Dropping the future does not undo a command that was sent.
+    pub(crate) async fn run(&self, command: &Command) -> Result<Reply, Fault> {
+        refusal(self.0.line.ask(command).await?)
+    }
+
+    /// Does several commands in one write; a refused one is a [`Reply::Refused`] in its place.
+    pub(crate) async fn pipeline(&self, batch: &Batch) -> Result<Vec<Reply>, Fault> {
+        self.0.line.ask_all(batch).await
+    }
+
+    /// Subscribes to, or unsubscribes from, all names in one command; returns when the server has
+    /// confirmed each.
+    pub(crate) async fn subscribing<T: AsRef<str>>(
+        &self,
+        how: Subscribing,
+        names: &[T],
+    ) -> Result<(), Fault> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let command = Command::new(how.name()).args(names.iter().map(AsRef::as_ref));
+        refusal(self.0.line.ask_confirmations(&command, names.len()).await?).map(drop)
+    }
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+fn refusal(reply: Reply) -> Result<Reply, Fault> {
+    match reply {
+        Reply::Refused(refusal) => Err(Fault::Refused(refusal)),
+        reply => Ok(reply),
+    }
+}
+
+/// Asks for a sign of life from time to time, and ends a driver that gives none for too long.
+async fn pulse(line: Arc<Line>, driver: AbortHandle, heartbeat: Heartbeat) {
+    let ping = Command::new("PING");
+    loop {
+        sleep(heartbeat.period).await;
+        line.was_heard();
+        let asked = Instant::now();
+        let mut answer = std::pin::pin!(line.ask(&ping));
+        loop {
+            match timeout(heartbeat.limit, &mut answer).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(_)) => return,
+                Err(_) if line.was_heard() => {}
+                Err(_) => {
+                    tracing::warn!(silent = ?asked.elapsed(), "the server is silent; reconnecting");
+                    driver.abort();
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Says who we are and makes sure that the server serves (a loading one does not). Gives the
+/// server's number of this client.
+async fn greet(line: &Line, options: &RedisOptions, role: &str) -> Result<Option<i64>, Fault> {
+    let name = options.client_name.clone().unwrap_or_else(|| format!("pymq-{role}"));
+    let mut hello = Command::new("HELLO").arg("3");
+    if let Some(password) = &options.password {
+        let user = options.username.as_deref().unwrap_or("default");
+        hello = hello.arg("AUTH").arg(user).arg(password);
+    }
+    let mut greeting = Batch::from_iter([hello.arg("SETNAME").arg(name)]);
+    if options.database != 0 {
+        greeting.extend([Command::new("SELECT").number(options.database)]);
+    }
+    greeting.extend([Command::new("PING")]);
+    let mut replies = line.ask_all(&greeting).await?.into_iter();
+    let server = refusal(replies.next().unwrap_or(Reply::Nothing))?;
+    let ping = replies.next_back();
+    for reply in replies {
+        refusal(reply)?;
+    }
+    match ping {
+        Some(Reply::Refused(refusal)) if refusal.cause() == Cause::Loading => {
+            Err(Fault::Lost(refusal.to_string()))
+        }
+        // PING may be forbidden, which is no reason not to serve.
+        _ => Ok(field(server, b"id").and_then(|id| id.number())),
+    }
+}
+
+/// A field of a map.
+fn field(map: Reply, name: &[u8]) -> Option<Reply> {
+    let mut items = map.items().into_iter();
+    while let (Some(key), Some(value)) = (items.next(), items.next()) {
+        if key.bytes().is_some_and(|key| *key == *name) {
+            return Some(value);
+        }
+    }
+    None
+}
