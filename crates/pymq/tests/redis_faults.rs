@@ -252,12 +252,17 @@ async fn a_stopped_server_is_noticed_and_used_again_when_it_goes_on() {
 #[tokio::test]
 async fn a_short_stall_is_no_reason_to_reconnect() {
     let server = RedisServer::start();
-    let mut raw = server.raw();
     let redis = connect(&server).await;
     let topic = [Filter::Topic("t".to_owned())];
     let mut subscription = redis.subscribe(&topic).await.expect("subscribed");
-    raw.write(&[b"DEBUG", b"SLEEP", b"6"]);
-    redis.publish("t", bytes("late")).await.expect("published");
+    server.pause();
+    let stall = async {
+        // Longer than it takes until a connection is asked for a sign of life.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        server.resume();
+    };
+    let (published, ()) = tokio::join!(redis.publish("t", bytes("late")), stall);
+    published.expect("published");
     assert_eq!(arrival(&mut subscription).await, Arrival::Message("late".to_owned()));
 }
 
