@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use place::Place;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use pymq::transport::{QueueStats, Settlement, Shelf, Wait};
 use pymq::{Bus, ByteDelivery, ByteQueue};
 
@@ -203,8 +203,13 @@ impl Both {
 fn histories_on(place: &Place, count: u32) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let buses = runtime.block_on(place.buses::<2>());
-    let config =
-        ProptestConfig { cases: count, failure_persistence: None, ..ProptestConfig::default() };
+    // Histories that failed once were saved beside this file, and come first.
+    let config = ProptestConfig {
+        cases: count,
+        source_file: Some(file!()),
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("saved"))),
+        ..ProptestConfig::default()
+    };
     let number = AtomicU32::new(0);
     let steps = proptest::collection::vec(step(), 1..40);
     let result = TestRunner::new(config).run(&steps, |steps| {

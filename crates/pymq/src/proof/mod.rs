@@ -8,7 +8,7 @@ pub mod arguments;
 pub mod envelopes;
 pub mod globs;
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 mod rendering;
 pub mod values;
 

@@ -14,10 +14,14 @@ use crate::wire::{
 };
 use crate::{codec, json};
 
-/// As many examples as a test may take time for; Miri is a thousand times slower.
-fn examples(count: u32) -> ProptestConfig {
-    let cases = if cfg!(miri) { 8 } else { count };
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+/// As many examples as a test may take time for, after those that failed once and were saved; Miri
+/// is a thousand times slower and reads no files.
+pub(crate) fn examples(count: u32) -> ProptestConfig {
+    let chosen = ProptestConfig { cases: count, ..ProptestConfig::default() };
+    match cfg!(miri) {
+        true => ProptestConfig { cases: count.div_ceil(64), failure_persistence: None, ..chosen },
+        false => chosen,
+    }
 }
 
 /// Any value of JSON; keys of ours among the keys.

@@ -257,11 +257,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig {
-            cases: if cfg!(miri) { 4 } else { 256 },
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        })]
+        #![proptest_config(crate::proof::properties::examples(256))]
 
         #[test]
         fn calls_are_as_pictured(steps in proptest::collection::vec(step(), 1..60)) {
