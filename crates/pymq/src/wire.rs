@@ -1,6 +1,7 @@
 //! The envelopes: what requests, replies and our own control messages look like as bytes.
 //!
-//! Every field name on the wire is known here, and in `tags` below it, and nowhere else. Requests and replies are the
+//! Of this crate, only this file and `tags` below it know the names of the wire's fields; the Python
+//! edge has a codec for Python's values, which knows those of values. Requests and replies are the
 //! original's (`pymq` 0.2.2 to 0.7.0 on PyPI), whose peers ignore the fifth element and every
 //! top-level key they do not know; control messages travel on channels of ours only. Values inside
 //! are spans of JSON that this module never looks into.

@@ -334,7 +334,8 @@ async fn whichever_command_is_denied_is_named_and_nothing_hangs() {
         // it refused either.
         let command = missing.split('|').next().unwrap_or(missing);
         for error in &errors {
-            let of_a_script = !exact && error.to_string().contains("lacks a command of the scripts");
+            let of_a_script =
+                !exact && error.to_string().contains("lacks a command of the scripts");
             let rule = match (exact, of_a_script) {
                 (true, _) => missing,
                 (false, false) => command,

@@ -1,6 +1,6 @@
 //! The top level of a message: which of the original's shapes a value takes there.
 //!
-//! Tags stand here and nowhere else. `__types` is written first and only if there is one.
+//! Tags are written here and read in `decode` and `stream`. `__types` is written first and only if there is one.
 
 use pyo3::intern;
 use pyo3::prelude::*;

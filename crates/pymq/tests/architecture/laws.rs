@@ -1,0 +1,160 @@
+//! The laws of the house, each a function from sources to what breaks it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::source::Source;
+
+/// From the bottom up: a module knows what stands below it, and its own parts. Those of one floor do
+/// not know each other, except where [`CIRCLE`] says so.
+const FLOORS: [&[&str]; 8] = [
+    &["error"],
+    &["name", "json", "sync"],
+    &["wire"],
+    &["limits", "transport"],
+    &["codec", "intake"],
+    &["rpc", "queue"],
+    &["topic", "bus", "builder"],
+    &["blocking", "conformance", "proof", "guide"],
+];
+
+/// Topics hold the bus that made them, since a handle keeps its bus alive; the bus makes topics, and a
+/// builder makes the bus.
+const CIRCLE: [&str; 3] = ["topic", "bus", "builder"];
+
+/// Nothing knows what is above it, by whichever path or name of the crate's root.
+pub(crate) fn nothing_imports_upward(sources: &[Source]) -> Vec<String> {
+    let front = front_door(sources);
+    let mut broken = Vec::new();
+    for source in sources {
+        let here = source.room();
+        if here.is_empty() {
+            // `lib.rs` is the front door: it names everything.
+            continue;
+        }
+        let Some(floor) = floor_of(&here) else {
+            broken.push(format!("{} stands on no floor", source.path.display()));
+            continue;
+        };
+        for path in &source.paths {
+            let [root, named, ..] = &path[..] else { continue };
+            let there = front.get(named.as_str()).map_or(named.as_str(), String::as_str);
+            if root != "crate" || there == here {
+                continue;
+            }
+            let circle = CIRCLE.contains(&here.as_str()) && CIRCLE.contains(&there);
+            if floor_of(there).is_some_and(|other| other >= floor) && !circle {
+                broken.push(format!("{} knows {}", source.path.display(), path.join("::")));
+            }
+        }
+    }
+    broken
+}
+
+fn floor_of(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// What `lib.rs` hands out at the crate's root, and from which module.
+fn front_door(sources: &[Source]) -> BTreeMap<&str, String> {
+    let front = sources.iter().filter(|source| source.room().is_empty());
+    let paths = front.flat_map(|source| &source.paths);
+    paths
+        .filter(|path| path.len() > 1 && floor_of(&path[0]).is_some())
+        .filter_map(|path| Some((path.last()?.as_str(), path[0].clone())))
+        .collect()
+}
+
+/// Transports move bytes: no JSON, no Python, and no transport knows another.
+pub(crate) fn transports_move_bytes(sources: &[Source]) -> Vec<String> {
+    const STRANGE: [&str; 5] = ["serde", "serde_json", "json5", "pyo3", "jiter"];
+    let mut broken = Vec::new();
+    for source in sources.iter().filter(|source| source.is_in("transport")) {
+        for path in &source.paths {
+            let strange = STRANGE.contains(&path[0].as_str());
+            let neighbour = match &path[..] {
+                [root, transport, other, ..] if root == "crate" && transport == "transport" => {
+                    let own = source.path.iter().nth(1).map(|word| word.to_string_lossy());
+                    ["memory", "redis"].contains(&other.as_str())
+                        && own.is_some_and(|own| own != "mod.rs" && own != other.as_str())
+                }
+                _ => false,
+            };
+            if strange || neighbour {
+                broken.push(format!("{} knows {}", source.path.display(), path.join("::")));
+            }
+        }
+    }
+    broken
+}
+
+/// The room in which Redis's protocol is spoken.
+const PROTOCOL: &str = "transport/redis/resp";
+
+/// Sockets are opened in the protocol's room alone, and that room knows neither topics nor queues nor
+/// calls: of the crate only errors, addresses and options.
+pub(crate) fn a_protocol_is_one_room(sources: &[Source]) -> Vec<String> {
+    const KNOWS: [&str; 6] = ["resp", "address", "options", "tls", "refusal", "end"];
+    let mut broken = Vec::new();
+    for source in sources {
+        let inside = source.is_in(PROTOCOL);
+        // TLS is spoken, or refused, around a socket that the room has opened.
+        let around = ["tls.rs", "no_tls.rs"]
+            .iter()
+            .any(|file| source.path == Path::new("transport/redis").join(file));
+        for path in &source.paths {
+            let socket = match &path[..] {
+                [root, net, ..] => ["tokio", "std"].contains(&root.as_str()) && net == "net",
+                _ => false,
+            };
+            let stranger = match &path[..] {
+                [root, transport, redis, room, ..]
+                    if (root.as_str(), transport.as_str(), redis.as_str())
+                        == ("crate", "transport", "redis") =>
+                {
+                    !KNOWS.contains(&room.as_str())
+                }
+                [root, room, ..] if root == "crate" => {
+                    !["error", "transport"].contains(&room.as_str())
+                }
+                _ => false,
+            };
+            if (socket && !inside && !around) || (stranger && inside) {
+                broken.push(format!("{} knows {}", source.path.display(), path.join("::")));
+            }
+        }
+    }
+    broken
+}
+
+/// Where a thread may wait for the async core: the blocking shell, and the runner of the conformance suite.
+const WAITS: [&str; 2] = ["blocking", "conformance"];
+
+/// The crate waits nowhere but at its edges.
+pub(crate) fn blocking_is_at_the_edge(sources: &[Source]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for source in sources.iter().filter(|source| !WAITS.contains(&&*source.room())) {
+        for word in source.paths.iter().flatten().chain(&source.methods) {
+            if ["block_on", "block_in_place"].contains(&word.as_str()) {
+                broken.push(format!("{} waits: {word}", source.path.display()));
+            }
+        }
+    }
+    broken
+}
+
+/// The names of the wire's fields.
+const FIELDS: [&str; 6] = ["__type", "__types", "__obj", "__list", "__meta", "pymq.core.Rpc"];
+
+/// Fields of the wire are named in one place: `rooms` of the crate, and nowhere else.
+pub(crate) fn fields_are_named_in(rooms: &[&str], sources: &[Source]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for source in sources.iter().filter(|source| !rooms.iter().any(|room| source.is_in(room))) {
+        for text in &source.texts {
+            if FIELDS.iter().any(|field| text.contains(field)) {
+                broken.push(format!("{} names {text}", source.path.display()));
+            }
+        }
+    }
+    broken
+}
