@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pymq::transport::{Settlement, Shelf, Wait};
+use pymq::transport::{Letters, Settlement, Shelf, Wait};
 use pymq::{ByteDelivery, ByteQueue};
 use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
@@ -60,7 +60,7 @@ impl Queue {
         let items = items.iter().map(|item| Bytes::copy_from_slice(item.as_bytes())).collect();
         self.operation(|Handle { queue, core }| async move {
             let _core = core;
-            queue.put(items, wait).await
+            queue.put(items, wait).await.map(drop)
         })
     }
 
@@ -189,7 +189,7 @@ impl Queue {
     fn redrive(&self, py: Python<'_>, limit: usize) -> PyResult<usize> {
         let redrive = self.operation(|Handle { queue, core }| async move {
             let _core = core;
-            queue.redrive(limit).await
+            queue.redrive(Letters::Oldest(limit), None).await
         })?;
         redrive.wait(py)
     }

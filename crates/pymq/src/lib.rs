@@ -117,10 +117,13 @@ pub use builder::BusBuilder;
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
 pub use name::Namespace;
-pub use queue::{ByteDelivery, ByteQueue, Deliveries, Delivery, Queue, Worker};
+pub use queue::{
+    ByteDelivery, ByteQueue, DeadLetters, Deliveries, Delivery, Letter, Queue, Retry, Worker,
+    claim_any, get_any,
+};
 pub use rpc::{CallOptions, ExposeOptions, Remote, Replies, Service, Stub, StubReply};
 pub use topic::{Event, Events, PatternEvents, Topic};
-pub use transport::{Filter, QueueStats, Shelf, Wait};
+pub use transport::{Failure, Filter, Put, PutOptions, QueueStats, Reason, Shelf, Wait};
 
 /// The derive beside the trait of its name, so that `use pymq::Event` brings both.
 #[cfg(feature = "macros")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use place::Place;
-use pymq::{Bus, Error, ErrorKind, Filter, Worker};
+use pymq::{Bus, Error, ErrorKind, Filter, Wait, Worker};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -79,7 +79,7 @@ async fn an_error_names_what_its_user_did_and_to_what(place: &Place) {
     let bus = place.bus().await;
     let jobs = bus.queue::<u32>("jobs");
     jobs.put_many(&[1, 2, 3]).await.expect("put");
-    let held = jobs.claim_many(3).await.expect("claimed");
+    let held = jobs.claim_many(3, Wait::Forever).await.expect("claimed");
     let [one, two, three] = held.try_into().expect("as many as were put");
     let (topic, stub) = (bus.topic::<u32>("news"), bus.stub::<(), u32>("price"));
     let filters = [Filter::Topic("door".into()), Filter::Pattern("window.*".into())];

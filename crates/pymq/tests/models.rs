@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use place::Place;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
-use pymq::transport::{QueueStats, Settlement, Shelf, Wait};
+use pymq::transport::{Letters, Settlement, Shelf, Wait};
 use pymq::{Bus, ByteDelivery, ByteQueue};
 
 mod place;
@@ -145,13 +145,15 @@ impl Both {
                 let count = limit.min(self.picture.dead.len());
                 let items = self.picture.dead.drain(..count).map(|item| (item, 0));
                 self.picture.waiting.extend(items);
-                assert_eq!(self.handles[0].redrive(limit).await.expect("redriven"), count);
+                let redriven = self.handles[0].redrive(Letters::Oldest(limit), None).await;
+                assert_eq!(redriven.expect("redriven"), count);
             }
             Step::Purge { shelf } => {
                 self.handles[0].purge(shelf).await.expect("purged");
                 match shelf {
                     Shelf::Waiting => self.picture.waiting.clear(),
                     Shelf::Dead => self.picture.dead.clear(),
+                    Shelf::Delayed => {}
                 }
             }
         }
@@ -183,11 +185,11 @@ impl Both {
     /// What was dropped or given up is settled soon, so the counts are awaited.
     async fn compare(&self) {
         let Picture { waiting, dead } = &self.picture;
-        let expected =
-            QueueStats { waiting: waiting.len(), leased: self.open.len(), dead: dead.len() };
+        let expected = (waiting.len(), self.open.len(), dead.len());
         let guard = tokio::time::Instant::now() + Duration::from_secs(60);
         loop {
             let stats = self.handles[0].stats().await.expect("stats");
+            let stats = (stats.waiting, stats.leased, stats.dead);
             if stats == expected {
                 break;
             }

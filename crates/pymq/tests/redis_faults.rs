@@ -15,12 +15,17 @@ use driver::{GUARD, blocked, bytes, connect, get, text, until};
 use pymq::name::{Address, Form};
 use pymq::transport::redis::{Redis, RedisOptions};
 use pymq::transport::{
-    Arrival, Events, Filter, Inboxes, QueueSpec, Queues, Settlement, Subscription, Transport, Wait,
+    Arrival, Events, Filter, Inboxes, QueueSpec, Queues, SettleOptions, Settlement, Subscription,
+    Transport, Wait,
 };
 use pymq::{Bus, ErrorKind};
 
 fn queue(name: &str, lease: Duration) -> Arc<QueueSpec> {
-    Arc::new(QueueSpec { lease, ..QueueSpec::new(name) })
+    {
+        let mut spec = QueueSpec::new(name);
+        spec.lease = lease;
+        Arc::new(spec)
+    }
 }
 
 async fn arrival(subscription: &mut Subscription) -> Arrival<String> {
@@ -71,7 +76,10 @@ async fn everything_resumes_after_the_server_was_killed_and_started_again() {
         let (redis, jobs) = (Arc::clone(&redis), Arc::clone(&jobs));
         async move {
             let item = get(&redis, &jobs).await;
-            redis.settle(&jobs, item.receipt, Settlement::Ack).await.expect("acknowledged");
+            redis
+                .settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default())
+                .await
+                .expect("acknowledged");
             text(&item.payload)
         }
     });
@@ -116,7 +124,10 @@ async fn a_killed_connection_of_any_kind_is_replaced_and_nothing_is_lost() {
         raw.run(&["LPUSH", "q", &round.to_string()]);
         let item = waiting.await.expect("no panic");
         assert_eq!((text(&item.payload), item.deliveries), (round.to_string(), 1));
-        redis.settle(&jobs, item.receipt, Settlement::Ack).await.expect("acknowledged");
+        redis
+            .settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default())
+            .await
+            .expect("acknowledged");
         assert_eq!(arrival(&mut subscription).await, Arrival::Gap);
         publish(&redis, "t", "x").await;
         assert_eq!(arrival(&mut subscription).await, Arrival::Message("x".to_owned()));
@@ -164,10 +175,18 @@ async fn a_storm_of_killed_connections_loses_and_doubles_no_item() {
                 for item in claimed {
                     mine.push(text(&item.payload));
                     if number % 2 == 0 {
-                        redis.settle_soon(&jobs, item.receipt, Settlement::Ack);
+                        redis.settle_soon(
+                            &jobs,
+                            item.receipt,
+                            Settlement::Ack,
+                            SettleOptions::default(),
+                        );
                     } else {
                         let how = Settlement::Ack;
-                        redis.settle(&jobs, item.receipt, how).await.expect("acknowledged");
+                        redis
+                            .settle(&jobs, item.receipt, how, SettleOptions::default())
+                            .await
+                            .expect("acknowledged");
                     }
                     done.fetch_add(1, Ordering::Relaxed);
                 }
@@ -215,7 +234,10 @@ async fn a_claim_whose_reply_was_cut_is_delivered_all_the_same() {
         raw.run(&["LPUSH", "q", "job"]);
         let item = waiting.await.expect("no panic");
         assert_eq!((text(&item.payload).as_str(), item.deliveries), ("job", 1));
-        redis.settle(&jobs, item.receipt, Settlement::Ack).await.expect("acknowledged");
+        redis
+            .settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default())
+            .await
+            .expect("acknowledged");
         let stats = redis.stats(&jobs).await.expect("counted");
         assert_eq!((stats.waiting, stats.leased, stats.dead), (0, 0, 0));
     }
@@ -277,7 +299,7 @@ async fn without_a_server_operations_fail_as_not_sent_after_their_patience() {
     // The first may still be sent into the dying connection: then nobody knows.
     let _ = redis.publish("t", bytes("x")).await;
     let publish = redis.publish("t", bytes("x")).await.map(|_| ());
-    let push = redis.push(&jobs, vec![bytes("x")], Wait::No).await;
+    let push = redis.push(&jobs, vec![bytes("x")], Wait::No.into()).await.map(drop);
     let claim = redis.claim(&jobs, 1, Wait::No).await.map(|_| ());
     let subscribe = redis.subscribe(&[Filter::Topic("t".to_owned())]).await.map(|_| ());
     for outcome in [publish, push, claim, subscribe] {
@@ -296,14 +318,17 @@ async fn a_settlement_without_a_server_is_done_once_it_is_back() {
     options.reconnect_wait = Duration::from_millis(100);
     let redis = Redis::with_options(options).await.expect("connected");
     let jobs = queue("q", Duration::from_secs(30));
-    redis.push(&jobs, vec![bytes("x"), bytes("y"), bytes("z")], Wait::No).await.expect("put");
+    redis
+        .push(&jobs, vec![bytes("x"), bytes("y"), bytes("z")], Wait::No.into())
+        .await
+        .expect("put");
     let items = redis.claim(&jobs, 3, Wait::No).await.expect("claimed");
     server.kill();
     // Something has to run into the dead connection first.
     let _ = redis.publish("t", bytes("x")).await;
     let hows = [Settlement::Ack, Settlement::Requeue, Settlement::Reject];
     for (item, how) in items.into_iter().zip(hows) {
-        let outcome = redis.settle(&jobs, item.receipt, how).await;
+        let outcome = redis.settle(&jobs, item.receipt, how, SettleOptions::default()).await;
         let error = outcome.expect_err("nobody is there");
         assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
     }
@@ -324,11 +349,14 @@ async fn a_settlement_that_a_read_only_server_refuses_is_done_once_it_may_be() {
     let mut raw = server.raw();
     let redis = connect(&server).await;
     let jobs = queue("q", Duration::from_secs(30));
-    redis.push(&jobs, vec![bytes("x")], Wait::No).await.expect("put");
+    redis.push(&jobs, vec![bytes("x")], Wait::No.into()).await.expect("put");
     let item = get(&redis, &jobs).await;
     // As after a failover: the server that we know has become a replica.
     raw.run(&["REPLICAOF", "127.0.0.1", "1"]);
-    let error = redis.settle(&jobs, item.receipt, Settlement::Ack).await.expect_err("read-only");
+    let error = redis
+        .settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default())
+        .await
+        .expect_err("read-only");
     assert_eq!(error.kind(), ErrorKind::Server, "{error}");
     raw.run(&["REPLICAOF", "NO", "ONE"]);
     let held = |raw: &mut Raw| raw.run(&["KEYS", "__pymq:{q}:held:*"]).texts().len();
@@ -364,14 +392,14 @@ async fn a_put_that_was_under_way_is_ambiguous_and_never_done_twice() {
     raw.run(&["CLIENT", "PAUSE", "60000", "WRITE"]);
     let putting = tokio::spawn({
         let (redis, jobs) = (Arc::clone(&redis), Arc::clone(&jobs));
-        async move { redis.push(&jobs, vec![bytes("x")], Wait::No).await }
+        async move { redis.push(&jobs, vec![bytes("x")], Wait::No.into()).await }
     });
     until("it is held up", || blocked(&mut raw) == 1).await;
     assert_eq!(kill(&mut raw, "commands"), 1);
     let error = putting.await.expect("no panic").expect_err("no answer came");
     assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
     raw.run(&["CLIENT", "UNPAUSE"]);
-    redis.push(&jobs, vec![bytes("y")], Wait::No).await.expect("put");
+    redis.push(&jobs, vec![bytes("y")], Wait::No.into()).await.expect("put");
     let items = raw.run(&["LRANGE", "q", "0", "-1"]).texts();
     assert!(items.iter().filter(|item| *item == "x").count() <= 1, "{items:?}");
 }
@@ -384,7 +412,7 @@ fn a_consumer_that_slept_longer_than_its_lease_loses_it_and_goes_on() {
     let sleeper = sleeper.expect("a runtime");
     let (redis, item) = sleeper.block_on(async {
         let redis = connect(&server).await;
-        redis.push(&jobs, vec![bytes("x"), bytes("y")], Wait::No).await.expect("put");
+        redis.push(&jobs, vec![bytes("x"), bytes("y")], Wait::No.into()).await.expect("put");
         let item = get(&redis, &jobs).await;
         (redis, item)
     });
@@ -399,14 +427,21 @@ fn a_consumer_that_slept_longer_than_its_lease_loses_it_and_goes_on() {
     });
     assert_eq!((text(&again.payload).as_str(), again.deliveries), ("x", 2));
     sleeper.block_on(async {
-        let late = redis.settle(&jobs, item.receipt, Settlement::Ack).await;
+        let late =
+            redis.settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default()).await;
         assert_eq!(late.expect_err("it is another's").kind(), ErrorKind::LeaseLost);
-        redis.push(&jobs, vec![bytes("z")], Wait::No).await.expect("put");
+        redis.push(&jobs, vec![bytes("z")], Wait::No.into()).await.expect("put");
         let z = get(&redis, &jobs).await;
-        redis.settle(&jobs, z.receipt, Settlement::Ack).await.expect("a new epoch holds it");
+        redis
+            .settle(&jobs, z.receipt, Settlement::Ack, SettleOptions::default())
+            .await
+            .expect("a new epoch holds it");
     });
     awake.block_on(async {
-        other.settle(&jobs, again.receipt, Settlement::Ack).await.expect("its own");
+        other
+            .settle(&jobs, again.receipt, Settlement::Ack, SettleOptions::default())
+            .await
+            .expect("its own");
     });
 }
 
@@ -416,17 +451,20 @@ async fn a_server_that_forgot_everything_is_used_as_a_new_one() {
     let mut raw = server.raw();
     let redis = connect(&server).await;
     let jobs = queue("q", Duration::from_millis(300));
-    redis.push(&jobs, vec![bytes("x")], Wait::No).await.expect("put");
+    redis.push(&jobs, vec![bytes("x")], Wait::No.into()).await.expect("put");
     let item = get(&redis, &jobs).await;
     raw.run(&["FLUSHALL"]);
-    let late = redis.settle(&jobs, item.receipt, Settlement::Ack).await;
+    let late = redis.settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default()).await;
     assert_eq!(late.expect_err("it is gone").kind(), ErrorKind::LeaseLost);
     let guard = Instant::now() + GUARD;
     loop {
-        redis.push(&jobs, vec![bytes("y")], Wait::No).await.expect("put");
+        redis.push(&jobs, vec![bytes("y")], Wait::No.into()).await.expect("put");
         let item = get(&redis, &jobs).await;
         assert_eq!(text(&item.payload), "y");
-        redis.settle(&jobs, item.receipt, Settlement::Ack).await.expect("acknowledged");
+        redis
+            .settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default())
+            .await
+            .expect("acknowledged");
         // From its next heartbeat on it is known again, and would be reaped if it died.
         if raw.run(&["ZCARD", "__pymq:{q}:epochs"]).number() > 0 {
             break;

@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use pymq::name::{Address, Form};
 use pymq::transport::{
-    Answer, Capabilities, Claimed, Events, Filter, Inbox, Inboxes, Limit, QueueSpec, QueueStats,
-    Queues, Receipt, Settlement, Shelf, Subscription, Transport, Wait, mailbox, pending,
+    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Inbox, Inboxes, Letters, Limit, Put,
+    PutOptions, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement, Shelf,
+    Subscription, Transport, Wait, answer, mailbox, pending,
 };
 use pymq::{Error, ErrorKind, Result};
 use tokio::net::TcpStream;
@@ -23,6 +24,9 @@ use crate::line::{Ask, Ending, Line, Mailbox, claimed, settlement};
 
 /// How much the mailbox of one subscription or inbox holds before the oldest messages go.
 pub const MAILBOX: Limit = Limit { messages: 10_000, bytes: 16 << 20 };
+
+/// What is not said of queues here: they know no later, no ids, no priorities.
+const ABLE: Capabilities = Capabilities::NONE;
 
 /// How long `close` waits for the server.
 const HANGS_UP_WITHIN: Duration = Duration::from_secs(5);
@@ -55,7 +59,7 @@ impl Tcp {
 
 impl Transport for Tcp {
     fn capabilities(&self) -> Capabilities {
-        let mut able = Capabilities::NONE;
+        let mut able = ABLE;
         able.receiver_count = true;
         able.cross_process = true;
         // Not durable: the server keeps everything in its memory. No originals: they speak Redis.
@@ -146,15 +150,24 @@ impl Inboxes for Tcp {
     }
 }
 
+fn lacking(operation: &'static str, queue: &QueueSpec, what: &str) -> Error {
+    let why = format!("pymq-tcp has no {what}");
+    Error::new(ErrorKind::Unsupported, operation, &queue.name, why)
+}
+
 impl Queues for Tcp {
     fn push<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,
         items: Vec<Bytes>,
-        wait: Wait,
-    ) -> Answer<'a, ()> {
-        let request = Request::Push { queue: Queue::from(&**queue), wait: wait.left() };
-        self.line.answer(Ask::new("push", &queue.name, request).with_all(items))
+        options: PutOptions,
+    ) -> Answer<'a, Put> {
+        if let Some(what) = options.lacking(ABLE) {
+            return answer(Err(lacking("push", queue, what)));
+        }
+        let request = Request::Push { queue: Queue::from(&**queue), wait: options.wait.left() };
+        let ask = Ask::new("push", &queue.name, request).with_all(items);
+        pending(async move { self.line.ask::<()>(ask).await.map(|()| Put::Done) })
     }
 
     fn claim<'a>(
@@ -173,11 +186,21 @@ impl Queues for Tcp {
         queue: &'a Arc<QueueSpec>,
         receipt: Receipt,
         how: Settlement,
+        options: SettleOptions,
     ) -> Answer<'a, ()> {
-        self.line.answer(settlement(queue, receipt, how))
+        match options.lacking(ABLE) {
+            Some(what) => answer(Err(lacking("settle", queue, what))),
+            None => self.line.answer(settlement(queue, receipt, how)),
+        }
     }
 
-    fn settle_soon(&self, queue: &Arc<QueueSpec>, receipt: Receipt, how: Settlement) {
+    fn settle_soon(
+        &self,
+        queue: &Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+        _options: SettleOptions,
+    ) {
         self.line.tell(settlement(queue, receipt, how));
     }
 
@@ -197,7 +220,7 @@ impl Queues for Tcp {
             let request = Request::Stats { queue: Queue::from(&**queue) };
             let (waiting, leased, dead) =
                 self.line.ask(Ask::new("count", &queue.name, request)).await?;
-            Ok(QueueStats { waiting, leased, dead })
+            Ok(QueueStats::new(waiting, leased, dead))
         })
     }
 
@@ -208,6 +231,9 @@ impl Queues for Tcp {
         limit: usize,
     ) -> Answer<'a, Vec<Bytes>> {
         pending(async move {
+            if from == Shelf::Delayed {
+                return Ok(Vec::new());
+            }
             let dead = from == Shelf::Dead;
             let request = Request::Peek { queue: Queue::from(&**queue), dead, limit };
             Ok(self.line.reply(Ask::new("peek", &queue.name, request)).await?.parts)
@@ -215,14 +241,50 @@ impl Queues for Tcp {
     }
 
     fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize> {
+        if shelf == Shelf::Delayed {
+            return answer(Ok(0));
+        }
         let dead = shelf == Shelf::Dead;
         let request = Request::Purge { queue: Queue::from(&**queue), dead };
         self.line.answer(Ask::new("purge", &queue.name, request))
     }
 
-    fn redrive<'a>(&'a self, queue: &'a Arc<QueueSpec>, limit: usize) -> Answer<'a, usize> {
-        let request = Request::Redrive { queue: Queue::from(&**queue), limit };
-        self.line.answer(Ask::new("redrive", &queue.name, request))
+    /// Nothing is known of them here but their bytes, and the oldest come first.
+    fn letters<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        skip: usize,
+        limit: usize,
+    ) -> Answer<'a, Vec<DeadLetter>> {
+        pending(async move {
+            let most = skip.saturating_add(limit);
+            let dead = self.peek(queue, Shelf::Dead, most).await?;
+            let unnamed = || Receipt { stored: Bytes::new(), number: 0 };
+            let letters = dead.into_iter().skip(skip);
+            Ok(letters.map(|payload| DeadLetter::new(payload, unnamed())).collect())
+        })
+    }
+
+    fn redrive<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        which: Letters,
+        to: &'a Arc<QueueSpec>,
+    ) -> Answer<'a, usize> {
+        match which {
+            Letters::Oldest(limit) if to.name == queue.name => {
+                let request = Request::Redrive { queue: Queue::from(&**queue), limit };
+                self.line.answer(Ask::new("redrive", &queue.name, request))
+            }
+            _ => answer(Err(lacking("redrive", queue, "dead letters that move one by one"))),
+        }
+    }
+
+    fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize> {
+        match which {
+            Letters::Oldest(usize::MAX) => self.purge(queue, Shelf::Dead),
+            _ => answer(Err(lacking("discard", queue, "dead letters that go one by one"))),
+        }
     }
 
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {

@@ -12,8 +12,8 @@ use futures_util::FutureExt as _;
 use pymq::name::Id;
 use pymq::transport::memory::Memory;
 use pymq::transport::{
-    Arrival, Claimed, Events as _, Inbox, Inboxes as _, Message, Queues as _, Receipt, Shelf,
-    Subscription, Transport as _,
+    Arrival, Claimed, Events as _, Inbox, Inboxes as _, Letters, Message, Queues as _, Receipt,
+    SettleOptions, Shelf, Subscription, Transport as _,
 };
 use pymq::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -240,14 +240,16 @@ async fn execute(memory: Arc<Memory>, request: Request, mut parts: Vec<Bytes>) -
             done(memory.send(&address(name, list), part()?, ttl).await?)
         }
         Request::Push { queue, wait: left } => {
-            done(memory.push(&Arc::new(queue.into()), parts, wait(left)).await?)
+            memory.push(&Arc::new(queue.into()), parts, wait(left).into()).await?;
+            done(())
         }
         Request::Claim { queue, limit, wait: left } => {
             claimed(memory.claim(&Arc::new(queue.into()), limit, wait(left)).await?)
         }
         Request::Settle { queue, lease, how } => {
             let receipt = Receipt { stored: part()?, number: lease };
-            done(memory.settle(&Arc::new(queue.into()), receipt, how.0).await?)
+            let options = SettleOptions::default();
+            done(memory.settle(&Arc::new(queue.into()), receipt, how.0, options).await?)
         }
         Request::Extend { queue, lease, duration } => {
             let receipt = Receipt { stored: part()?, number: lease };
@@ -265,7 +267,8 @@ async fn execute(memory: Arc<Memory>, request: Request, mut parts: Vec<Bytes>) -
             done(memory.purge(&Arc::new(queue.into()), shelf(dead)).await?)
         }
         Request::Redrive { queue, limit } => {
-            done(memory.redrive(&Arc::new(queue.into()), limit).await?)
+            let queue = Arc::new(queue.into());
+            done(memory.redrive(&queue, Letters::Oldest(limit), &queue).await?)
         }
         Request::ShutDown { queue } => done(memory.shut_down(&Arc::new(queue.into())).await?),
         Request::Subscribe { .. }

@@ -135,7 +135,7 @@ impl Worker {
             let items = (next..next + size).map(|item| Bytes::from(item.to_string())).collect();
             self.history.note(What::Begun, [(next, size)]);
             match queue.put(items, Wait::Forever).await {
-                Ok(()) => self.history.note(What::Put, [(next, size)]),
+                Ok(_) => self.history.note(What::Put, [(next, size)]),
                 Err(error) => {
                     let what = match error.kind() {
                         ErrorKind::Ambiguous => What::Ambiguous,

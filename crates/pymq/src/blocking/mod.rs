@@ -41,10 +41,12 @@ use crate::topic::{self, Event};
 use crate::transport::{Capabilities, Filter};
 
 mod calls;
+mod letters;
 mod queue;
 mod thread;
 
 pub use calls::{Service, Stub, function};
+pub use letters::DeadLetters;
 pub use queue::{Delivery, Queue, Worker};
 
 use thread::Core;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::letters::DeadLetters;
 use super::{Bus, Incoming, calls};
 use crate::error::Result;
-use crate::queue;
-use crate::transport::{QueueStats, Shelf, Wait};
+use crate::queue::{self, Retry};
+use crate::transport::{Put, PutOptions, QueueStats, Shelf, Wait};
 
 impl Bus {
     /// As [`pymq::Bus::queue`](crate::Bus::queue).
@@ -63,6 +64,24 @@ impl<T> Queue<T> {
     #[must_use]
     pub fn max_deliveries(self, max_deliveries: u32) -> Self {
         Self { inner: self.inner.max_deliveries(max_deliveries), bus: self.bus }
+    }
+
+    /// As [`pymq::Queue::max_dead_letters`](crate::Queue::max_dead_letters).
+    #[must_use]
+    pub fn max_dead_letters(self, most: usize) -> Self {
+        Self { inner: self.inner.max_dead_letters(most), bus: self.bus }
+    }
+
+    /// As [`pymq::Queue::priorities`](crate::Queue::priorities).
+    #[must_use]
+    pub fn priorities(self, priorities: bool) -> Self {
+        Self { inner: self.inner.priorities(priorities), bus: self.bus }
+    }
+
+    /// As [`pymq::Queue::retry`](crate::Queue::retry).
+    #[must_use]
+    pub fn retry(self, retry: Retry) -> Self {
+        Self { inner: self.inner.retry(retry), bus: self.bus }
     }
 
     /// The queue's name, without the namespace.
@@ -126,9 +145,24 @@ impl<T> Queue<T> {
         self.bus.wait(self.inner.redrive(limit))
     }
 
+    /// As [`pymq::Queue::stop`](crate::Queue::stop).
+    pub fn stop(&self) {
+        self.inner.stop();
+    }
+
+    /// As [`pymq::Queue::dead_letters`](crate::Queue::dead_letters).
+    pub fn dead_letters(&self) -> DeadLetters<T> {
+        DeadLetters { inner: self.inner.dead_letters(), bus: self.bus.clone() }
+    }
+
     /// As [`pymq::Queue::give_back`](crate::Queue::give_back).
     pub fn give_back(&self) {
         self.inner.give_back();
+    }
+
+    /// The queue of the async side.
+    pub(super) fn asynchronous(&self) -> &queue::Queue<T> {
+        &self.inner
     }
 
     fn deliver(&self, inner: queue::Delivery<T>) -> Delivery<T> {
@@ -161,6 +195,14 @@ impl<T: Serialize> Queue<T> {
         self.bus.wait(self.inner.put_timeout(item, timeout))
     }
 
+    /// As [`pymq::Queue::put_with`](crate::Queue::put_with).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_with(&self, item: &T, options: impl Into<PutOptions>) -> Result<Put> {
+        self.bus.wait(self.inner.put_with(item, options))
+    }
+
     /// As [`pymq::Queue::put_many`](crate::Queue::put_many).
     ///
     /// # Errors
@@ -170,6 +212,21 @@ impl<T: Serialize> Queue<T> {
         T: 'a,
     {
         self.bus.wait(self.inner.put_many(items))
+    }
+
+    /// As [`pymq::Queue::put_many_with`](crate::Queue::put_many_with).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_many_with<'a>(
+        &self,
+        items: impl IntoIterator<Item = &'a T>,
+        options: impl Into<PutOptions>,
+    ) -> Result<()>
+    where
+        T: 'a,
+    {
+        self.bus.wait(self.inner.put_many_with(items, options))
     }
 }
 
@@ -198,13 +255,12 @@ impl<T: DeserializeOwned> Queue<T> {
         self.bus.wait(self.inner.get_timeout(timeout))
     }
 
-    /// As [`pymq::Queue::get_many_within`](crate::Queue::get_many_within); to wait for ever, say
-    /// [`Wait::Forever`].
+    /// As [`pymq::Queue::get_many`](crate::Queue::get_many).
     ///
     /// # Errors
     /// As there.
     pub fn get_many(&self, limit: usize, wait: impl Into<Wait>) -> Result<Vec<T>> {
-        self.bus.wait(self.inner.get_many_within(limit, wait))
+        self.bus.wait(self.inner.get_many(limit, wait))
     }
 
     /// As [`pymq::Queue::claim`](crate::Queue::claim).
@@ -231,13 +287,12 @@ impl<T: DeserializeOwned> Queue<T> {
         Ok(self.bus.wait(self.inner.claim_timeout(timeout))?.map(|inner| self.deliver(inner)))
     }
 
-    /// As [`pymq::Queue::claim_many_within`](crate::Queue::claim_many_within); to wait for ever, say
-    /// [`Wait::Forever`].
+    /// As [`pymq::Queue::claim_many`](crate::Queue::claim_many).
     ///
     /// # Errors
     /// As there.
     pub fn claim_many(&self, limit: usize, wait: impl Into<Wait>) -> Result<Vec<Delivery<T>>> {
-        let claimed = self.bus.wait(self.inner.claim_many_within(limit, wait))?;
+        let claimed = self.bus.wait(self.inner.claim_many(limit, wait))?;
         Ok(claimed.into_iter().map(|inner| self.deliver(inner)).collect())
     }
 
@@ -253,7 +308,7 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     /// As there.
-    pub fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<T>> {
+    pub fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Result<T>>> {
         self.bus.wait(self.inner.peek(shelf, limit))
     }
 }
@@ -265,7 +320,7 @@ impl<T: DeserializeOwned + Send + 'static> Queue<T> {
     /// ```
     /// # fn main() -> pymq::Result<()> {
     /// # let bus = pymq::blocking::Bus::connect("memory://")?;
-    /// let jobs = bus.queue::<u32>("jobs");
+    /// let jobs = bus.queue::<u32>("jobs").retry(pymq::Retry::never());
     /// jobs.put_many(&[1, 2, 3])?;
     /// let worker = jobs.work(2, |number| match number {
     ///     2 => Err("two is too much"),
@@ -273,7 +328,7 @@ impl<T: DeserializeOwned + Send + 'static> Queue<T> {
     /// })?;
     /// jobs.join()?;
     /// worker.drain()?;
-    /// assert_eq!(jobs.stats()?.dead, 1);
+    /// assert_eq!(jobs.dead_letters().len()?, 1);
     /// # Ok(()) }
     /// ```
     ///
@@ -293,6 +348,28 @@ impl<T: DeserializeOwned + Send + 'static> Queue<T> {
             calls::on_a_thread(move || handler(item))
         };
         let inner = self.bus.wait(async { self.inner.work(concurrency, handler) })?;
+        Ok(Worker { inner, bus: self.bus.clone() })
+    }
+
+    /// Serves the queue as [`pymq::Queue::work_deliveries`](crate::Queue::work_deliveries) does, with
+    /// a handler that may wait.
+    ///
+    /// # Errors
+    /// As [`work`](Self::work).
+    pub fn work_deliveries<E>(
+        &self,
+        concurrency: usize,
+        handler: impl Fn(Delivery<T>) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Result<Worker>
+    where
+        E: Display + Send + 'static,
+    {
+        let (handler, bus) = (Arc::new(handler), self.bus.clone());
+        let handler = move |inner| {
+            let (handler, bus) = (Arc::clone(&handler), bus.clone());
+            calls::on_a_thread(move || handler(Delivery { inner, bus }))
+        };
+        let inner = self.bus.wait(async { self.inner.work_deliveries(concurrency, handler) })?;
         Ok(Worker { inner, bus: self.bus.clone() })
     }
 }
@@ -337,6 +414,22 @@ impl<T> Delivery<T> {
     /// As there.
     pub fn requeue(self) -> Result<()> {
         self.bus.wait(self.inner.requeue())
+    }
+
+    /// As [`pymq::Delivery::requeue_after`](crate::Delivery::requeue_after).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn requeue_after(self, delay: Duration) -> Result<()> {
+        self.bus.wait(self.inner.requeue_after(delay))
+    }
+
+    /// As [`pymq::Delivery::reject_because`](crate::Delivery::reject_because).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reject_because(self, reason: impl Display) -> Result<()> {
+        self.bus.wait(self.inner.reject_because(reason))
     }
 
     /// As [`pymq::Delivery::reject`](crate::Delivery::reject).

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::FutureExt;
 
-use super::{Broker, fresh_queue, kind, numbered, stats, take_one};
+use super::{Broker, counts, fresh_queue, kind, numbered, take_one};
 use crate::error::{ErrorKind, Result};
 use crate::transport::{QueueSpec, Settlement, Wait};
 
@@ -19,11 +19,11 @@ fn bounded(what: &str, maxsize: usize) -> Arc<QueueSpec> {
 pub async fn bounded_queue_waits_for_space(broker: &impl Broker) -> Result<()> {
     let (producer, consumer) = (broker.connect().await?, broker.connect().await?);
     let queue = bounded("waits for space", 2);
-    producer.push(&queue, vec![numbered(0), numbered(1)], Wait::No).await?;
+    producer.push(&queue, vec![numbered(0), numbered(1)], Wait::No.into()).await?;
     for (number, wait) in [(2, Wait::Forever), (3, Wait::at_most(Duration::from_secs(60)))] {
-        let mut push = producer.push(&queue, vec![numbered(number)], wait);
+        let mut push = producer.push(&queue, vec![numbered(number)], wait.into());
         assert!((&mut push).now_or_never().is_none(), "there is no space");
-        assert_eq!(consumer.stats(&queue).await?, stats(2, 0, 0));
+        assert_eq!(counts(&consumer, &queue).await?, (2, 0, 0));
         let (pushed, taken) = tokio::join!(push, take_one(&consumer, &queue, Settlement::Ack));
         pushed?;
         assert_eq!(taken?.0, numbered(number - 2));
@@ -38,12 +38,12 @@ pub async fn bounded_queue_waits_for_space(broker: &impl Broker) -> Result<()> {
 pub async fn bounded_queue_says_full(broker: &impl Broker) -> Result<()> {
     let (one, other) = (broker.connect().await?, broker.connect().await?);
     let queue = bounded("full", 1);
-    one.push(&queue, vec![numbered(0)], Wait::No).await?;
+    one.push(&queue, vec![numbered(0)], Wait::No.into()).await?;
     let length = Duration::from_millis(50);
     for connection in [&one, &other] {
         let begun = Instant::now();
         for wait in [Wait::No, Wait::at_most(length)] {
-            let refused = connection.push(&queue, vec![numbered(1)], wait).await;
+            let refused = connection.push(&queue, vec![numbered(1)], wait.into()).await;
             let error = refused.expect_err("the queue is full");
             assert_eq!(error.kind(), ErrorKind::Full);
             assert!(error.is_retryable());
@@ -51,19 +51,20 @@ pub async fn bounded_queue_says_full(broker: &impl Broker) -> Result<()> {
         assert!(begun.elapsed() >= length);
     }
     assert_eq!(take_one(&one, &queue, Settlement::Ack).await?.0, numbered(0));
-    assert_eq!(one.stats(&queue).await?, stats(0, 0, 0));
-    one.push(&queue, vec![numbered(1)], Wait::No).await
+    assert_eq!(counts(&one, &queue).await?, (0, 0, 0));
+    one.push(&queue, vec![numbered(1)], Wait::No.into()).await?;
+    Ok(())
 }
 
 /// Items pushed together are put together: all of them or, where there is no space, none.
 pub async fn a_push_is_one_step(broker: &impl Broker) -> Result<()> {
     let (one, other) = (broker.connect().await?, broker.connect().await?);
     let queue = bounded("one step", 4);
-    one.push(&queue, vec![numbered(0), numbered(1)], Wait::No).await?;
-    let refused = other.push(&queue, (2..5).map(numbered).collect(), Wait::No).await;
+    one.push(&queue, vec![numbered(0), numbered(1)], Wait::No.into()).await?;
+    let refused = other.push(&queue, (2..5).map(numbered).collect(), Wait::No.into()).await;
     assert_eq!(kind(refused), Some(ErrorKind::Full));
-    assert_eq!(one.stats(&queue).await?, stats(2, 0, 0));
-    other.push(&queue, (2..4).map(numbered).collect(), Wait::No).await?;
+    assert_eq!(counts(&one, &queue).await?, (2, 0, 0));
+    other.push(&queue, (2..4).map(numbered).collect(), Wait::No.into()).await?;
     for number in 0..4 {
         assert_eq!(take_one(&one, &queue, Settlement::Ack).await?.0, numbered(number));
     }
@@ -74,14 +75,14 @@ pub async fn a_push_is_one_step(broker: &impl Broker) -> Result<()> {
 pub async fn a_dropped_push_puts_nothing(broker: &impl Broker) -> Result<()> {
     let connection = broker.connect().await?;
     let queue = bounded("dropped push", 1);
-    connection.push(&queue, vec![numbered(0)], Wait::No).await?;
-    let mut dropped = connection.push(&queue, vec![numbered(1)], Wait::Forever);
+    connection.push(&queue, vec![numbered(0)], Wait::No.into()).await?;
+    let mut dropped = connection.push(&queue, vec![numbered(1)], Wait::Forever.into());
     assert!((&mut dropped).now_or_never().is_none(), "there is no space");
     drop(dropped);
     assert_eq!(take_one(&connection, &queue, Settlement::Ack).await?.0, numbered(0));
-    connection.push(&queue, vec![numbered(2)], Wait::Forever).await?;
+    connection.push(&queue, vec![numbered(2)], Wait::Forever.into()).await?;
     assert_eq!(take_one(&connection, &queue, Settlement::Ack).await?.0, numbered(2));
-    assert_eq!(connection.stats(&queue).await?, stats(0, 0, 0));
+    assert_eq!(counts(&connection, &queue).await?, (0, 0, 0));
     Ok(())
 }
 
@@ -90,10 +91,10 @@ pub async fn a_push_that_never_fits_is_refused(broker: &impl Broker) -> Result<(
     let connection = broker.connect().await?;
     let queue = bounded("never fits", 2);
     for wait in [Wait::No, Wait::at_most(Duration::from_secs(60)), Wait::Forever] {
-        let refused = connection.push(&queue, (0..3).map(numbered).collect(), wait).await;
+        let refused = connection.push(&queue, (0..3).map(numbered).collect(), wait.into()).await;
         assert_eq!(kind(refused), Some(ErrorKind::Config));
     }
-    connection.push(&queue, (0..2).map(numbered).collect(), Wait::Forever).await?;
-    assert_eq!(connection.stats(&queue).await?, stats(2, 0, 0));
+    connection.push(&queue, (0..2).map(numbered).collect(), Wait::Forever.into()).await?;
+    assert_eq!(counts(&connection, &queue).await?, (2, 0, 0));
     Ok(())
 }

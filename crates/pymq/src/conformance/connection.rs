@@ -12,7 +12,9 @@ use super::{
 };
 use crate::error::{ErrorKind, Result};
 use crate::name::{Address, Form};
-use crate::transport::{QueueSpec, Receipt, Settlement, Shelf, Transport, Wait};
+use crate::transport::{
+    Letters, QueueSpec, Receipt, SettleOptions, Settlement, Shelf, Transport, Wait,
+};
 
 const KEPT: Duration = Duration::from_secs(300);
 
@@ -36,7 +38,7 @@ pub async fn dropping_needs_no_runtime(broker: &impl Broker) -> Result<()> {
         let asked = [name];
         until(async || Ok(other.count(&asked).await? == [0])).await?;
     }
-    other.push(&queue, vec![numbered(1)], Wait::No).await?;
+    other.push(&queue, vec![numbered(1)], Wait::No.into()).await?;
     assert_eq!(take_one(&other, &queue, Settlement::Ack).await?, (numbered(1), 1));
     Ok(())
 }
@@ -59,7 +61,7 @@ pub async fn close_is_idempotent(broker: &impl Broker) -> Result<()> {
 pub async fn closed_says_closed(broker: &impl Broker) -> Result<()> {
     let connection = broker.connect().await?;
     let queue = Arc::new(fresh_queue("closed"));
-    connection.push(&queue, vec![numbered(0)], Wait::No).await?;
+    connection.push(&queue, vec![numbered(0)], Wait::No.into()).await?;
     let held = claim_one(&connection, &queue).await?;
     let counts = connection.capabilities().receiver_count;
     connection.close().await?;
@@ -84,15 +86,22 @@ async fn every_kind(
         ("subscribe", kind(connection.subscribe(&filters).await)),
         ("open_inbox", kind(connection.open_inbox(&address).await)),
         ("send", kind(connection.send(&address, payload.clone(), KEPT).await)),
-        ("push", kind(connection.push(queue, vec![payload.clone()], Wait::Forever).await)),
+        ("push", kind(connection.push(queue, vec![payload.clone()], Wait::Forever.into()).await)),
         ("claim", kind(connection.claim(queue, 1, Wait::Forever).await)),
         ("claim at once", kind(connection.claim(queue, 1, Wait::No).await)),
         ("extend", kind(connection.extend(queue, &receipt, KEPT).await)),
-        ("settle", kind(connection.settle(queue, receipt, Settlement::Ack).await)),
+        (
+            "settle",
+            kind(
+                connection.settle(queue, receipt, Settlement::Ack, SettleOptions::default()).await,
+            ),
+        ),
         ("stats", kind(connection.stats(queue).await)),
         ("peek", kind(connection.peek(queue, Shelf::Waiting, 1).await)),
+        ("letters", kind(connection.letters(queue, 0, 1).await)),
+        ("discard", kind(connection.discard(queue, Letters::Oldest(1)).await)),
         ("purge", kind(connection.purge(queue, Shelf::Waiting).await)),
-        ("redrive", kind(connection.redrive(queue, 1).await)),
+        ("redrive", kind(connection.redrive(queue, Letters::Oldest(1), queue).await)),
         ("shut_down", kind(connection.shut_down(queue).await)),
     ];
     if count {
@@ -109,13 +118,13 @@ pub async fn close_ends_what_waits(broker: &impl Broker) -> Result<()> {
     let mut full = fresh_queue("full");
     full.maxsize = 1;
     let full = Arc::new(full);
-    connection.push(&full, vec![numbered(0)], Wait::No).await?;
+    connection.push(&full, vec![numbered(0)], Wait::No.into()).await?;
     let addresses = ["inbox", "blocking"].map(|what| Address::new(fresh(what), Form::Inbox));
     let mut subscription = connection.subscribe(&[topic(&fresh("closed"))]).await?;
     let mut inbox = connection.open_inbox(&addresses[0]).await?;
     let mut blocking = connection.open_inbox(&addresses[1]).await?;
     let mut claim = connection.claim(&empty, 1, Wait::Forever);
-    let mut push = connection.push(&full, vec![numbered(1)], Wait::Forever);
+    let mut push = connection.push(&full, vec![numbered(1)], Wait::Forever.into());
     assert!((&mut claim).now_or_never().is_none(), "there is nothing to claim");
     assert!((&mut push).now_or_never().is_none(), "there is no space");
 

@@ -7,26 +7,31 @@ use bytes::Bytes;
 use futures_util::future::FutureExt;
 
 use super::{
-    Broker, claim_one, fresh_queue, kind, numbered, on_a_plain_thread, stats, take_one, until,
+    Broker, claim_one, counts, fresh_queue, kind, numbered, on_a_plain_thread, take_one, until,
 };
 use crate::error::{ErrorKind, Result};
-use crate::transport::{Claimed, QueueSpec, Settlement, Shelf, Transport, Wait};
+use crate::transport::{
+    Claimed, Letters, QueueSpec, SettleOptions, Settlement, Shelf, Transport, Wait,
+};
 
 /// `settle_soon` settles, called on a thread without a runtime, and whatever happens next.
 pub async fn settling_soon_settles(broker: &impl Broker) -> Result<()> {
     let (connection, other) = (broker.connect().await?, broker.connect().await?);
     let queue = Arc::new(fresh_queue("soon"));
     for how in [Settlement::Ack, Settlement::Requeue, Settlement::Reject] {
-        connection.push(&queue, vec![Bytes::from_static(b"item")], Wait::No).await?;
+        connection.push(&queue, vec![Bytes::from_static(b"item")], Wait::No.into()).await?;
         let Claimed { receipt, .. } = claim_one(&connection, &queue).await?;
         let (connection, spec) = (Arc::clone(&connection), Arc::clone(&queue));
-        on_a_plain_thread(move || connection.settle_soon(&spec, receipt, how)).await;
+        on_a_plain_thread(move || {
+            connection.settle_soon(&spec, receipt, how, SettleOptions::default());
+        })
+        .await;
         until(async || Ok(other.stats(&queue).await?.leased == 0)).await?;
         if how == Settlement::Requeue {
             assert_eq!(take_one(&other, &queue, Settlement::Ack).await?.1, 2);
         }
     }
-    assert_eq!(other.stats(&queue).await?, stats(0, 0, 1));
+    assert_eq!(counts(&other, &queue).await?, (0, 0, 1));
     Ok(())
 }
 
@@ -35,14 +40,16 @@ pub async fn settling_twice_says_lease_lost(broker: &impl Broker) -> Result<()> 
     let connection = broker.connect().await?;
     let queue = Arc::new(fresh_queue("twice"));
     // Equal items, which a transport might take for each other.
-    connection.push(&queue, vec![Bytes::from_static(b"item"); 3], Wait::No).await?;
+    connection.push(&queue, vec![Bytes::from_static(b"item"); 3], Wait::No.into()).await?;
     let Claimed { receipt, .. } = claim_one(&connection, &queue).await?;
-    connection.settle(&queue, receipt.clone(), Settlement::Requeue).await?;
+    connection
+        .settle(&queue, receipt.clone(), Settlement::Requeue, SettleOptions::default())
+        .await?;
     for how in [Settlement::Ack, Settlement::Requeue, Settlement::Return, Settlement::Reject] {
-        let again = connection.settle(&queue, receipt.clone(), how).await;
+        let again = connection.settle(&queue, receipt.clone(), how, SettleOptions::default()).await;
         assert_eq!(kind(again), Some(ErrorKind::LeaseLost), "{how:?}");
     }
-    assert_eq!(connection.stats(&queue).await?, stats(3, 0, 0));
+    assert_eq!(counts(&connection, &queue).await?, (3, 0, 0));
     assert_eq!(take_one(&connection, &queue, Settlement::Ack).await?.1, 2);
     assert_eq!(take_one(&connection, &queue, Settlement::Ack).await?.1, 1);
     Ok(())
@@ -53,14 +60,14 @@ pub async fn settling_twice_says_lease_lost(broker: &impl Broker) -> Result<()> 
 pub async fn extending_works_while_the_lease_lasts(broker: &impl Broker) -> Result<()> {
     let connection = broker.connect().await?;
     let queue = Arc::new(fresh_queue("extend"));
-    connection.push(&queue, vec![numbered(0), numbered(1)], Wait::No).await?;
+    connection.push(&queue, vec![numbered(0), numbered(1)], Wait::No.into()).await?;
     for how in [Settlement::Ack, Settlement::Requeue] {
         let Claimed { receipt, .. } = claim_one(&connection, &queue).await?;
         for seconds in [1, 120] {
             connection.extend(&queue, &receipt, Duration::from_secs(seconds)).await?;
         }
         assert_eq!(connection.stats(&queue).await?.leased, 1);
-        connection.settle(&queue, receipt.clone(), how).await?;
+        connection.settle(&queue, receipt.clone(), how, SettleOptions::default()).await?;
         let late = connection.extend(&queue, &receipt, Duration::from_secs(60)).await;
         assert_eq!(kind(late), Some(ErrorKind::LeaseLost));
     }
@@ -74,12 +81,12 @@ pub async fn leases_of_a_living_process_are_prolonged(broker: &impl Broker) -> R
     let mut queue = fresh_queue("prolonged");
     queue.lease = Duration::from_secs(1);
     let queue = Arc::new(queue);
-    consumer.push(&queue, vec![numbered(0)], Wait::No).await?;
+    consumer.push(&queue, vec![numbered(0)], Wait::No.into()).await?;
     let Claimed { receipt, .. } = claim_one(&consumer, &queue).await?;
     let waited = other.claim(&queue, 1, Wait::at_most(Duration::from_millis(3500))).await?;
     assert!(waited.is_empty(), "the item was given to another");
-    consumer.settle(&queue, receipt, Settlement::Ack).await?;
-    assert_eq!(other.stats(&queue).await?, stats(0, 0, 0));
+    consumer.settle(&queue, receipt, Settlement::Ack, SettleOptions::default()).await?;
+    assert_eq!(counts(&other, &queue).await?, (0, 0, 0));
     Ok(())
 }
 
@@ -87,7 +94,7 @@ pub async fn leases_of_a_living_process_are_prolonged(broker: &impl Broker) -> R
 pub async fn requeue_counts_and_return_does_not(broker: &impl Broker) -> Result<()> {
     let connection = broker.connect().await?;
     let queue = Arc::new(fresh_queue("requeue"));
-    connection.push(&queue, vec![numbered(0), numbered(1)], Wait::No).await?;
+    connection.push(&queue, vec![numbered(0), numbered(1)], Wait::No.into()).await?;
     for (deliveries, how) in [
         (1, Settlement::Return),
         (1, Settlement::Requeue),
@@ -111,12 +118,14 @@ pub async fn too_many_deliveries_make_a_dead_letter(broker: &impl Broker) -> Res
     let mut patient = queue.clone();
     patient.max_deliveries = 0;
     let (queue, patient) = (Arc::new(queue), Arc::new(patient));
-    connection.push(&queue, vec![Bytes::from_static(b"poison"), numbered(1)], Wait::No).await?;
+    connection
+        .push(&queue, vec![Bytes::from_static(b"poison"), numbered(1)], Wait::No.into())
+        .await?;
     for deliveries in 1..=3 {
         let taken = take_one(&connection, &queue, Settlement::Requeue).await?;
         assert_eq!(taken, (Bytes::from_static(b"poison"), deliveries));
     }
-    assert_eq!(connection.stats(&queue).await?, stats(1, 0, 1));
+    assert_eq!(counts(&connection, &queue).await?, (1, 0, 1));
     assert_eq!(connection.peek(&queue, Shelf::Dead, 9).await?, ["poison"]);
     for deliveries in 1..=10 {
         let taken = take_one(&connection, &patient, Settlement::Requeue).await?;
@@ -129,11 +138,11 @@ pub async fn too_many_deliveries_make_a_dead_letter(broker: &impl Broker) -> Res
 pub async fn reject_makes_a_dead_letter(broker: &impl Broker) -> Result<()> {
     let connection = broker.connect().await?;
     let queue = Arc::new(fresh_queue("reject"));
-    connection.push(&queue, (0..3).map(numbered).collect(), Wait::No).await?;
+    connection.push(&queue, (0..3).map(numbered).collect(), Wait::No.into()).await?;
     take_one(&connection, &queue, Settlement::Reject).await?;
     take_one(&connection, &queue, Settlement::Requeue).await?;
     assert_eq!(take_one(&connection, &queue, Settlement::Reject).await?, (numbered(1), 2));
-    assert_eq!(connection.stats(&queue).await?, stats(1, 0, 2));
+    assert_eq!(counts(&connection, &queue).await?, (1, 0, 2));
     assert_eq!(connection.peek(&queue, Shelf::Dead, 9).await?, [numbered(0), numbered(1)]);
     Ok(())
 }
@@ -142,23 +151,25 @@ pub async fn reject_makes_a_dead_letter(broker: &impl Broker) -> Result<()> {
 pub async fn redrive_brings_dead_letters_back(broker: &impl Broker) -> Result<()> {
     let connection = broker.connect().await?;
     let queue = Arc::new(fresh_queue("redrive"));
-    connection.push(&queue, (0..4).map(numbered).collect(), Wait::No).await?;
+    connection.push(&queue, (0..4).map(numbered).collect(), Wait::No.into()).await?;
     take_one(&connection, &queue, Settlement::Requeue).await?;
     for _ in 0..3 {
         take_one(&connection, &queue, Settlement::Reject).await?;
     }
-    assert_eq!(connection.redrive(&queue, 2).await?, 2);
-    assert_eq!(connection.stats(&queue).await?, stats(3, 0, 1));
+    assert_eq!(connection.redrive(&queue, Letters::Oldest(2), &queue).await?, 2);
+    assert_eq!(counts(&connection, &queue).await?, (3, 0, 1));
     for number in [3, 0, 1] {
         let taken = take_one(&connection, &queue, Settlement::Ack).await?;
         assert_eq!(taken, (numbered(number), 1));
     }
-    assert_eq!(connection.redrive(&queue, 10).await?, 1);
-    assert_eq!(connection.redrive(&queue, 10).await?, 0);
+    assert_eq!(connection.redrive(&queue, Letters::Oldest(10), &queue).await?, 1);
+    assert_eq!(connection.redrive(&queue, Letters::Oldest(10), &queue).await?, 0);
     // A consumer that waits is given what is brought back.
     take_one(&connection, &queue, Settlement::Reject).await?;
-    let (taken, redriven) =
-        tokio::join!(take_one(&connection, &queue, Settlement::Ack), connection.redrive(&queue, 1));
+    let (taken, redriven) = tokio::join!(
+        take_one(&connection, &queue, Settlement::Ack),
+        connection.redrive(&queue, Letters::Oldest(1), &queue)
+    );
     assert_eq!((taken?, redriven?), ((numbered(2), 1), 1));
     Ok(())
 }
@@ -172,7 +183,7 @@ pub async fn items_of_a_closed_connection_come_back_to_the_head(
     let mut queue = fresh_queue("closed");
     queue.max_deliveries = 2;
     let queue = Arc::new(queue);
-    other.push(&queue, (0..4).map(numbered).collect(), Wait::No).await?;
+    other.push(&queue, (0..4).map(numbered).collect(), Wait::No.into()).await?;
     take_one(&other, &queue, Settlement::Requeue).await?;
     assert_eq!(closing.claim(&queue, 3, Wait::No).await?.len(), 3);
     closing.close().await?;
@@ -180,7 +191,7 @@ pub async fn items_of_a_closed_connection_come_back_to_the_head(
         assert_eq!(take_one(&other, &queue, Settlement::Ack).await?, expected);
     }
     assert_eq!(other.peek(&queue, Shelf::Dead, 9).await?, [numbered(0)]);
-    assert_eq!(other.stats(&queue).await?, stats(0, 0, 1));
+    assert_eq!(counts(&other, &queue).await?, (0, 0, 1));
     Ok(())
 }
 
@@ -189,7 +200,7 @@ pub async fn items_of_a_closed_connection_come_back_to_the_head(
 pub async fn cancelled_claim_loses_nothing(broker: &impl Broker) -> Result<()> {
     let (consumer, other) = (broker.connect().await?, broker.connect().await?);
     let queue = Arc::new(fresh_queue("cancelled"));
-    let push = |number| other.push(&queue, vec![numbered(number)], Wait::No);
+    let push = |number| other.push(&queue, vec![numbered(number)], Wait::No.into());
 
     push(0).await?;
     drop(consumer.claim(&queue, 1, Wait::Forever));
@@ -207,7 +218,7 @@ pub async fn cancelled_claim_loses_nothing(broker: &impl Broker) -> Result<()> {
         }
         assert_eq!(take_one(&other, &queue, Settlement::Ack).await?, (numbered(number), 1));
     }
-    assert_eq!(other.stats(&queue).await?, stats(0, 0, 0));
+    assert_eq!(counts(&other, &queue).await?, (0, 0, 0));
     Ok(())
 }
 
@@ -221,16 +232,16 @@ pub async fn claims_cancelled_at_any_moment_lose_nothing(broker: &impl Broker) -
     for _ in 0..10 {
         let begun = Instant::now();
         let claim = tokio::spawn(claimed(Arc::clone(&consumer), Arc::clone(&queue)));
-        other.push(&queue, vec![numbered(0)], Wait::No).await?;
+        other.push(&queue, vec![numbered(0)], Wait::No.into()).await?;
         let item = claim.await.expect("claiming does not panic")?;
         length = length.max(begun.elapsed());
-        consumer.settle(&queue, item.receipt, Settlement::Ack).await?;
+        consumer.settle(&queue, item.receipt, Settlement::Ack, SettleOptions::default()).await?;
     }
     let (mut finished, mut cancelled) = (0, 0);
     for round in 0..ROUNDS {
         let claim = tokio::spawn(claimed(Arc::clone(&consumer), Arc::clone(&queue)));
         let (begun, delay) = (Instant::now(), length.mul_f64((round % 20) as f64 / 10.0));
-        let push = other.push(&queue, vec![numbered(round)], Wait::No);
+        let push = other.push(&queue, vec![numbered(round)], Wait::No.into());
         let cancel = async {
             while begun.elapsed() < delay {
                 tokio::task::yield_now().await;
@@ -250,7 +261,7 @@ pub async fn claims_cancelled_at_any_moment_lose_nothing(broker: &impl Broker) -
             }
         };
         assert_eq!((item.payload, item.deliveries), (numbered(round), 1));
-        owner.settle(&queue, item.receipt, Settlement::Ack).await?;
+        owner.settle(&queue, item.receipt, Settlement::Ack, SettleOptions::default()).await?;
     }
     assert!(finished > 0 && cancelled > 0, "{finished} finished, {cancelled} cancelled");
     Ok(())

@@ -44,7 +44,7 @@ use bytes::Bytes;
 use crate::error::{ErrorKind, Result};
 use crate::name::{Id, Namespace};
 use crate::transport::{
-    Arrival, Claimed, Filter, Limit, Message, QueueSpec, QueueStats, Settlement, Subscription,
+    Arrival, Claimed, Filter, Limit, Message, QueueSpec, SettleOptions, Settlement, Subscription,
     Transport, Wait,
 };
 
@@ -52,6 +52,7 @@ mod bounds;
 mod connection;
 mod events;
 mod inboxes;
+mod later;
 mod leases;
 mod patterns;
 mod payloads;
@@ -61,6 +62,7 @@ pub use bounds::*;
 pub use connection::*;
 pub use events::*;
 pub use inboxes::*;
+pub use later::*;
 pub use leases::*;
 pub use patterns::*;
 pub use payloads::*;
@@ -169,6 +171,16 @@ macro_rules! conformance_suite {
             items_of_a_closed_connection_come_back_to_the_head,
             cancelled_claim_loses_nothing,
             claims_cancelled_at_any_moment_lose_nothing,
+            an_item_for_later_comes_when_it_is_due,
+            items_for_later_come_in_the_order_of_their_time,
+            items_for_later_are_counted_by_a_bound,
+            an_item_given_back_for_later_comes_then,
+            a_shut_down_queue_gives_out_what_is_due_later,
+            a_put_with_an_id_is_done_once,
+            higher_priorities_come_first,
+            dead_letters_tell_why_they_died,
+            dead_letters_are_moved_and_discarded_one_by_one,
+            dead_letters_are_bounded,
             payload_is_opaque,
             any_utf8_name_works,
             dropping_needs_no_runtime,
@@ -217,8 +229,13 @@ fn kind<T>(result: Result<T>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
 }
 
-fn stats(waiting: usize, leased: usize, dead: usize) -> QueueStats {
-    QueueStats { waiting, leased, dead }
+/// How many items wait, are leased, and are dead.
+async fn counts(
+    transport: &Arc<dyn Transport>,
+    queue: &Arc<QueueSpec>,
+) -> Result<(usize, usize, usize)> {
+    let stats = transport.stats(queue).await?;
+    Ok((stats.waiting, stats.leased, stats.dead))
 }
 
 /// The message that comes next; anything else that arrives breaks the rule.
@@ -243,7 +260,7 @@ async fn take_one(
     how: Settlement,
 ) -> Result<(Bytes, u32)> {
     let Claimed { payload, deliveries, receipt } = claim_one(transport, queue).await?;
-    transport.settle(queue, receipt, how).await?;
+    transport.settle(queue, receipt, how, SettleOptions::default()).await?;
     Ok((payload, deliveries))
 }
 
@@ -272,6 +289,7 @@ mod tests {
             include_str!("connection.rs"),
             include_str!("events.rs"),
             include_str!("inboxes.rs"),
+            include_str!("later.rs"),
             include_str!("leases.rs"),
             include_str!("patterns.rs"),
             include_str!("payloads.rs"),

@@ -27,7 +27,7 @@ pub async fn payload_is_opaque(broker: &impl Broker) -> Result<()> {
             let arrival = inbox.recv().await;
             assert!(arrival == Some(Arrival::Message(payload.clone())), "{:?}", address.form());
         }
-        other.push(&queue, vec![payload.clone()], Wait::No).await?;
+        other.push(&queue, vec![payload.clone()], Wait::No.into()).await?;
         for how in [Settlement::Requeue, Settlement::Return, Settlement::Ack] {
             assert!(take_one(&one, &queue, how).await?.0 == payload, "item");
         }
@@ -100,7 +100,7 @@ async fn carries(
     assert_eq!(patterns, [None, Some(pattern)]);
 
     let queue = Arc::new(QueueSpec::new(whole));
-    other.push(&queue, vec![payload.clone()], Wait::No).await?;
+    other.push(&queue, vec![payload.clone()], Wait::No.into()).await?;
     for (how, deliveries) in [(Settlement::Requeue, 1), (Settlement::Ack, 2)] {
         assert_eq!(take_one(one, &queue, how).await?, (payload.clone(), deliveries));
     }

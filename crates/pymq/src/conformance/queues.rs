@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::{FutureExt, try_join_all};
 
-use super::{Broker, claim_one, fresh_queue, kind, numbered, stats, take_one, until};
+use super::{Broker, claim_one, counts, fresh_queue, kind, numbered, take_one, until};
 use crate::error::{ErrorKind, Result};
-use crate::transport::{Settlement, Shelf, Transport, Wait};
+use crate::transport::{SettleOptions, Settlement, Shelf, Transport, Wait};
 
 /// Each item goes to one consumer, however many there are.
 pub async fn each_item_goes_to_one_consumer(broker: &impl Broker) -> Result<()> {
@@ -27,13 +27,15 @@ pub async fn each_item_goes_to_one_consumer(broker: &impl Broker) -> Result<()> 
                 };
                 for item in claimed {
                     seen.push(item.payload);
-                    connection.settle(&queue, item.receipt, Settlement::Ack).await?;
+                    connection
+                        .settle(&queue, item.receipt, Settlement::Ack, SettleOptions::default())
+                        .await?;
                 }
             }
         }));
     }
     for number in 0..ITEMS {
-        producer.push(&queue, vec![numbered(number)], Wait::No).await?;
+        producer.push(&queue, vec![numbered(number)], Wait::No.into()).await?;
     }
     producer.shut_down(&queue).await?;
     let mut seen = Vec::new();
@@ -53,9 +55,9 @@ pub async fn queue_is_fifo(broker: &impl Broker) -> Result<()> {
     let (producer, consumer) = (broker.connect().await?, broker.connect().await?);
     let queue = Arc::new(fresh_queue("fifo"));
     for number in 0..10 {
-        producer.push(&queue, vec![numbered(number)], Wait::No).await?;
+        producer.push(&queue, vec![numbered(number)], Wait::No.into()).await?;
     }
-    producer.push(&queue, (10..20).map(numbered).collect(), Wait::No).await?;
+    producer.push(&queue, (10..20).map(numbered).collect(), Wait::No.into()).await?;
     for number in 0..5 {
         let (payload, deliveries) = take_one(&consumer, &queue, Settlement::Ack).await?;
         assert_eq!((payload, deliveries), (numbered(number), 1));
@@ -76,13 +78,15 @@ pub async fn a_claim_waits_for_an_item(broker: &impl Broker) -> Result<()> {
         let mut claim = consumer.claim(&queue, 1, wait);
         assert!((&mut claim).now_or_never().is_none(), "there is nothing to claim");
         let item = vec![Bytes::from_static(b"item")];
-        let (claimed, pushed) = tokio::join!(claim, producer.push(&queue, item, Wait::No));
+        let (claimed, pushed) = tokio::join!(claim, producer.push(&queue, item, Wait::No.into()));
         pushed?;
         for item in claimed? {
             assert_eq!((&*item.payload, item.deliveries), (&b"item"[..], 1));
-            consumer.settle(&queue, item.receipt, Settlement::Ack).await?;
+            consumer
+                .settle(&queue, item.receipt, Settlement::Ack, SettleOptions::default())
+                .await?;
         }
-        assert_eq!(producer.stats(&queue).await?, stats(0, 0, 0));
+        assert_eq!(counts(&producer, &queue).await?, (0, 0, 0));
     }
     Ok(())
 }
@@ -98,8 +102,8 @@ pub async fn claim_times_out_to_nothing(broker: &impl Broker) -> Result<()> {
     assert!(begun.elapsed() >= length);
     // What was given up does not keep what comes later, though it may still be on its way to be
     // ended at the broker, and catch it for a moment.
-    consumer.push(&queue, vec![Bytes::from_static(b"late")], Wait::No).await?;
-    until(async || Ok(consumer.stats(&queue).await? == stats(1, 0, 0))).await?;
+    consumer.push(&queue, vec![Bytes::from_static(b"late")], Wait::No.into()).await?;
+    until(async || Ok(counts(&consumer, &queue).await? == (1, 0, 0))).await?;
     assert_eq!(claim_one(&consumer, &queue).await?.deliveries, 1);
     Ok(())
 }
@@ -108,15 +112,15 @@ pub async fn claim_times_out_to_nothing(broker: &impl Broker) -> Result<()> {
 pub async fn claim_takes_up_to_limit(broker: &impl Broker) -> Result<()> {
     let (producer, consumer) = (broker.connect().await?, broker.connect().await?);
     let queue = Arc::new(fresh_queue("limit"));
-    producer.push(&queue, (0..5).map(numbered).collect(), Wait::No).await?;
+    producer.push(&queue, (0..5).map(numbered).collect(), Wait::No.into()).await?;
     assert_eq!(consumer.claim(&queue, 3, Wait::Forever).await?.len(), 3);
     assert_eq!(consumer.claim(&queue, 3, Wait::Forever).await?.len(), 2);
-    let push = producer.push(&queue, vec![numbered(5)], Wait::No);
+    let push = producer.push(&queue, vec![numbered(5)], Wait::No.into());
     let (claimed, pushed) = tokio::join!(consumer.claim(&queue, 3, Wait::Forever), push);
     pushed?;
     assert_eq!(claimed?.len(), 1);
     for wait in [Wait::No, Wait::Forever] {
-        producer.push(&queue, (0..600).map(numbered).collect(), Wait::No).await?;
+        producer.push(&queue, (0..600).map(numbered).collect(), Wait::No.into()).await?;
         assert_eq!(consumer.claim(&queue, 600, wait).await?.len(), 600);
     }
     Ok(())
@@ -126,16 +130,16 @@ pub async fn claim_takes_up_to_limit(broker: &impl Broker) -> Result<()> {
 pub async fn stats_tell_waiting_leased_and_dead(broker: &impl Broker) -> Result<()> {
     let (consumer, other) = (broker.connect().await?, broker.connect().await?);
     let queue = Arc::new(fresh_queue("stats"));
-    assert_eq!(other.stats(&queue).await?, stats(0, 0, 0));
-    consumer.push(&queue, (0..6).map(numbered).collect(), Wait::No).await?;
-    assert_eq!(other.stats(&queue).await?, stats(6, 0, 0));
+    assert_eq!(counts(&other, &queue).await?, (0, 0, 0));
+    consumer.push(&queue, (0..6).map(numbered).collect(), Wait::No.into()).await?;
+    assert_eq!(counts(&other, &queue).await?, (6, 0, 0));
     let held = consumer.claim(&queue, 2, Wait::No).await?;
     take_one(&consumer, &queue, Settlement::Reject).await?;
-    assert_eq!(other.stats(&queue).await?, stats(3, 2, 1));
+    assert_eq!(counts(&other, &queue).await?, (3, 2, 1));
     for item in held {
-        consumer.settle(&queue, item.receipt, Settlement::Ack).await?;
+        consumer.settle(&queue, item.receipt, Settlement::Ack, SettleOptions::default()).await?;
     }
-    assert_eq!(other.stats(&queue).await?, stats(3, 0, 1));
+    assert_eq!(counts(&other, &queue).await?, (3, 0, 1));
     Ok(())
 }
 
@@ -143,7 +147,7 @@ pub async fn stats_tell_waiting_leased_and_dead(broker: &impl Broker) -> Result<
 pub async fn peek_leaves_items(broker: &impl Broker) -> Result<()> {
     let connection = broker.connect().await?;
     let queue = Arc::new(fresh_queue("peek"));
-    connection.push(&queue, (0..5).map(numbered).collect(), Wait::No).await?;
+    connection.push(&queue, (0..5).map(numbered).collect(), Wait::No.into()).await?;
     for _ in 0..2 {
         take_one(&connection, &queue, Settlement::Reject).await?;
     }
@@ -153,7 +157,7 @@ pub async fn peek_leaves_items(broker: &impl Broker) -> Result<()> {
         let dead = connection.peek(&queue, Shelf::Dead, 10).await?;
         assert_eq!(dead, [numbered(0), numbered(1)]);
     }
-    assert_eq!(connection.stats(&queue).await?, stats(3, 0, 2));
+    assert_eq!(counts(&connection, &queue).await?, (3, 0, 2));
     assert_eq!(claim_one(&connection, &queue).await?.deliveries, 1);
     Ok(())
 }
@@ -162,17 +166,17 @@ pub async fn peek_leaves_items(broker: &impl Broker) -> Result<()> {
 pub async fn purge_deletes_and_lifts_shutdown(broker: &impl Broker) -> Result<()> {
     let (connection, other) = (broker.connect().await?, broker.connect().await?);
     let queue = Arc::new(fresh_queue("purge"));
-    connection.push(&queue, (0..5).map(numbered).collect(), Wait::No).await?;
+    connection.push(&queue, (0..5).map(numbered).collect(), Wait::No.into()).await?;
     take_one(&connection, &queue, Settlement::Reject).await?;
     let held = claim_one(&connection, &queue).await?;
     other.shut_down(&queue).await?;
     assert_eq!(other.purge(&queue, Shelf::Waiting).await?, 3);
-    assert_eq!(connection.stats(&queue).await?, stats(0, 1, 1));
-    connection.push(&queue, vec![numbered(5)], Wait::No).await?;
-    connection.settle(&queue, held.receipt, Settlement::Ack).await?;
+    assert_eq!(counts(&connection, &queue).await?, (0, 1, 1));
+    connection.push(&queue, vec![numbered(5)], Wait::No.into()).await?;
+    connection.settle(&queue, held.receipt, Settlement::Ack, SettleOptions::default()).await?;
     assert_eq!(other.purge(&queue, Shelf::Dead).await?, 1);
     assert_eq!(other.purge(&queue, Shelf::Dead).await?, 0);
-    assert_eq!(connection.stats(&queue).await?, stats(1, 0, 0));
+    assert_eq!(counts(&connection, &queue).await?, (1, 0, 0));
     Ok(())
 }
 
@@ -181,12 +185,12 @@ pub async fn purge_deletes_what_was_given_back(broker: &impl Broker) -> Result<(
     let (connection, other) = (broker.connect().await?, broker.connect().await?);
     let queue = Arc::new(fresh_queue("given back"));
     for how in [Settlement::Return, Settlement::Requeue] {
-        connection.push(&queue, (0..3).map(numbered).collect(), Wait::No).await?;
+        connection.push(&queue, (0..3).map(numbered).collect(), Wait::No.into()).await?;
         for item in connection.claim(&queue, 3, Wait::No).await? {
-            connection.settle_soon(&queue, item.receipt, how);
+            connection.settle_soon(&queue, item.receipt, how, SettleOptions::default());
         }
         assert_eq!(connection.purge(&queue, Shelf::Waiting).await?, 3, "{how:?}");
-        assert_eq!(other.stats(&queue).await?, stats(0, 0, 0));
+        assert_eq!(counts(&other, &queue).await?, (0, 0, 0));
     }
     Ok(())
 }
@@ -195,11 +199,11 @@ pub async fn purge_deletes_what_was_given_back(broker: &impl Broker) -> Result<(
 pub async fn shut_down_ends_puts_and_then_gets(broker: &impl Broker) -> Result<()> {
     let (one, other) = (broker.connect().await?, broker.connect().await?);
     let queue = Arc::new(fresh_queue("shut down"));
-    one.push(&queue, vec![numbered(0), numbered(1)], Wait::No).await?;
+    one.push(&queue, vec![numbered(0), numbered(1)], Wait::No.into()).await?;
     one.shut_down(&queue).await?;
     one.shut_down(&queue).await?;
     for connection in [&one, &other] {
-        let push = connection.push(&queue, vec![numbered(2)], Wait::Forever).await;
+        let push = connection.push(&queue, vec![numbered(2)], Wait::Forever.into()).await;
         assert_eq!(kind(push), Some(ErrorKind::ShutDown));
         take_one(connection, &queue, Settlement::Ack).await?;
     }
@@ -219,13 +223,13 @@ pub async fn shut_down_ends_what_waits(broker: &impl Broker) -> Result<()> {
     let mut bounded = fresh_queue("puts wait");
     bounded.maxsize = 1;
     let bounded = Arc::new(bounded);
-    closing.push(&bounded, vec![numbered(0)], Wait::No).await?;
+    closing.push(&bounded, vec![numbered(0)], Wait::No.into()).await?;
     let mut connections: Vec<Arc<dyn Transport>> = vec![Arc::clone(&closing)];
     connections.push(broker.connect().await?);
     let mut waiting = Vec::new();
     for connection in &connections {
         waiting.push(connection.claim(&empty, 1, Wait::Forever).map(kind).boxed());
-        let push = connection.push(&bounded, vec![numbered(1)], Wait::Forever);
+        let push = connection.push(&bounded, vec![numbered(1)], Wait::Forever.into());
         waiting.push(push.map(kind).boxed());
     }
     for operation in &mut waiting {
@@ -239,6 +243,6 @@ pub async fn shut_down_ends_what_waits(broker: &impl Broker) -> Result<()> {
     let (ended, shut) = tokio::join!(ended, shut);
     shut?;
     assert_eq!(ended?, vec![Some(ErrorKind::ShutDown); 4]);
-    assert_eq!(closing.stats(&bounded).await?, stats(1, 0, 0));
+    assert_eq!(counts(&closing, &bounded).await?, (1, 0, 0));
     Ok(())
 }

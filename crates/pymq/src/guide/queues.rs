@@ -8,19 +8,21 @@
 //! |---|---|---|
 //! | [`put`](crate::Queue::put), [`put_many`](crate::Queue::put_many) | the item is in the queue when it returns; after [`Ambiguous`](crate::ErrorKind::Ambiguous) it may be, and it is never repeated by itself | |
 //! | [`claim`](crate::Queue::claim), [`work`](crate::Queue::work), [`deliveries`](crate::Queue::deliveries) | at least once | the item comes back within its [`lease`](crate::Queue::lease) (30 s by default) |
-//! | [`get`](crate::Queue::get), [`get_many`](crate::Queue::get_many) | at most once from when it returns; nothing is lost on the way to it | what it had returned is gone |
+//! | [`get`](crate::Queue::get), [`get_many`](crate::Queue::get_many) | at most once, except that what a process took in the last 10 ms before it died may come once more; nothing is lost on the way to it | what it had returned is gone |
 //!
-//! Order is first in, first out; an item that comes back does so at the head. After
+//! Order is first in, first out; an item that comes back at once does so at the head. After
 //! [`max_deliveries`](crate::Queue::max_deliveries) in vain (5 by default) it becomes a *dead
-//! letter*, kept until it is [redriven](crate::Queue::redrive). At least once means that a handler
+//! letter*, which is logged with its reason and kept until it is
+//! [redriven](crate::DeadLetters::redrive). At least once means that a handler
 //! may see an item twice; [`deliveries`](crate::Delivery::deliveries) tells when.
 //!
 //! # Workers
 //! [`work`](crate::Queue::work) runs a handler for each item, so many at once: `Ok` acknowledges,
-//! `Err` and a panic give the item back.
+//! `Err` and a panic give the item back for later: by default it comes again after 1, 4, 16 and 64 s,
+//! so that what it depends on may be away for a minute; [`Retry`](crate::Retry) says otherwise.
 //!
 //! ```
-//! use pymq::{Bus, Shelf};
+//! use pymq::{Bus, Retry};
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Clone, Serialize, Deserialize)]
@@ -35,7 +37,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
 //! let bus = Bus::connect("memory://").await?;
-//! let jobs = bus.queue::<Resize>("resize").max_deliveries(3);
+//! let jobs = bus.queue::<Resize>("resize").max_deliveries(3).retry(Retry::at_once());
 //! let job = |picture: &str, width| Resize { picture: picture.into(), width };
 //! jobs.put_many(&[job("cat", 64), job("dog", 0)]).await?;
 //!
@@ -43,8 +45,9 @@
 //! jobs.join().await?; // until nothing waits and nothing is leased, on any machine
 //! worker.drain().await?; // takes nothing new, finishes what it has in hand
 //!
-//! let given_up = jobs.peek(Shelf::Dead, 10).await?;
-//! assert_eq!(given_up[0].picture, "dog");
+//! let given_up = jobs.dead_letters().read(0, 10).await?;
+//! assert_eq!(given_up[0].item().unwrap().picture, "dog");
+//! assert_eq!(given_up[0].failure().words, "dog cannot vanish");
 //! # Ok(()) }
 //! ```
 //! In a service, wait for the signal to stop, then drain:
@@ -92,6 +95,33 @@
 //! assert!(jobs.try_claim().await?.is_none());
 //! # Ok(()) }
 //! ```
+//!
+//! # Later, once, first
+//! [`put_with`](crate::Queue::put_with) says more of an item: that it is due later, that it is put once
+//! however often it is tried, that it goes before others. A transport that lacks one of these says so
+//! with [`Unsupported`](crate::ErrorKind::Unsupported).
+//!
+//! ```
+//! use std::time::Duration;
+//! use pymq::{Bus, Put, PutOptions};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+//! let bus = Bus::connect("memory://").await?;
+//! let jobs = bus.queue::<&str>("jobs").priorities(true);
+//! jobs.put_with(&"remind", PutOptions::new().delay(Duration::from_millis(20))).await?;
+//! jobs.put(&"pack").await?;
+//! jobs.put_with(&"repair", PutOptions::new().priority(9)).await?;
+//! let bill = PutOptions::new().id("order-17");
+//! assert_eq!(jobs.put_with(&"bill", bill.clone()).await?, Put::Done);
+//! assert_eq!(jobs.put_with(&"bill", bill).await?, Put::Already);
+//!
+//! # let jobs = bus.queue::<String>("jobs").priorities(true);
+//! for expected in ["repair", "pack", "bill", "remind"] {
+//!     assert_eq!(jobs.get().await?, expected);
+//! }
+//! # Ok(()) }
+//! ```
+//! [`claim_any`](crate::claim_any) takes from several queues, in order of preference.
 //!
 //! # Bounds
 //! With [`maxsize`](crate::Queue::maxsize) a put waits until there is space;

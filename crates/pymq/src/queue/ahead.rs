@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::bytes::Source;
 use crate::error::{ErrorKind, Result};
-use crate::transport::{Claimed, Receipt, Settlement, Wait};
+use crate::transport::{Claimed, Receipt, SettleOptions, Settlement, Wait};
 
 /// The items that a handle, with all its clones, has claimed and not handed out yet.
 pub(super) struct Ahead {
@@ -78,7 +78,7 @@ impl Ahead {
         // The newest first, so that the oldest comes to lie at the head.
         for Claimed { receipt, .. } in items.into_iter().rev() {
             let Source { transport, spec, .. } = &self.source;
-            transport.settle_soon(spec, receipt, Settlement::Return);
+            transport.settle_soon(spec, receipt, Settlement::Return, SettleOptions::default());
         }
     }
 

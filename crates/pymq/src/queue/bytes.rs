@@ -10,11 +10,15 @@ use bytes::Bytes;
 
 use super::ahead::Ahead;
 use super::delivery::ByteDelivery;
+use super::retry::Retry;
+use super::stop::Stop;
 use crate::error::{Error, ErrorKind, Result};
 use crate::intake::Intakes;
 use crate::limits::Limits;
 use crate::name;
-use crate::transport::{Claimed, QueueSpec, QueueStats, Shelf, Transport, Wait};
+use crate::transport::{
+    Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Shelf, Transport, Wait,
+};
 
 /// The most items that are put in one step, so that others get their turn in between.
 const STEP_ITEMS: usize = 10_000;
@@ -27,6 +31,8 @@ pub struct ByteQueue {
     source: Source,
     limits: Limits,
     ahead: Option<Arc<Ahead>>,
+    retry: Retry,
+    stop: Arc<Stop>,
 }
 
 /// Where deliveries come from and are settled.
@@ -66,7 +72,7 @@ impl ByteQueue {
     ) -> Self {
         let spec = Arc::new(QueueSpec::new(whole));
         let source = Source { transport, name: name.into(), spec, intakes };
-        Self { source, limits, ahead: None }
+        Self { source, limits, ahead: None, retry: Retry::default(), stop: Arc::default() }
     }
 
     /// The same queue with other options.
@@ -82,6 +88,31 @@ impl ByteQueue {
     pub fn prefetch(self, items: usize) -> Self {
         let ahead = (items > 1).then(|| Arc::new(Ahead::new(self.source.clone(), items)));
         Self { ahead, ..self }
+    }
+
+    /// The same queue, whose workers try again as `retry` says.
+    #[must_use]
+    pub fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// When an item that failed in its so-manieth delivery comes again; `None` is never. At once
+    /// where the transport knows no later.
+    pub fn retry_after(&self, deliveries: u32) -> Option<Duration> {
+        let delay = self.retry.delay(deliveries)?;
+        let able = self.source.transport.capabilities().delays;
+        Some(if able { delay } else { Duration::ZERO })
+    }
+
+    /// As [`Queue::stop`](super::Queue::stop).
+    pub fn stop(&self) {
+        self.stop.ask();
+        self.give_back();
+    }
+
+    /// Whether this handle, or a clone of it, was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_asked()
     }
 
     /// A handle with the same options that shares nothing fetched ahead with this one.
@@ -106,14 +137,17 @@ impl ByteQueue {
     /// Appends items, all in one step or, where there are too many for that, in several.
     ///
     /// In several steps go more than 10,000 items, more than 64 MiB, and, waiting for ever, more
-    /// than `maxsize`. On a bounded queue with a limited `wait` it is always one step.
+    /// than `maxsize`. On a bounded queue with a limited wait it is always one step.
     ///
     /// # Errors
-    /// `Encode` for an item of more than 16 MiB; `Full` if there was no space within `wait`;
-    /// `Config` for what could never be put in one step but must be; and as
+    /// `Encode` for an item of more than 16 MiB; `Full` if there was no space in time; `Config` for
+    /// what could never be put in one step but must be, and for options that cannot be;
+    /// `Unsupported` for those that the transport lacks; and as
     /// [`Queue::put_many`](super::Queue::put_many).
-    pub async fn put(&self, items: Vec<Bytes>, wait: Wait) -> Result<()> {
+    pub async fn put(&self, items: Vec<Bytes>, options: impl Into<PutOptions>) -> Result<Put> {
+        let options = options.into();
         name::check("put", self.name())?;
+        options.check(self.name(), self.spec(), items.len())?;
         self.check_sizes(&items)?;
         let (maxsize, whole) = (self.spec().maxsize, items.len());
         // Half of what fits, so that consumers work while the rest waits for space.
@@ -121,26 +155,33 @@ impl ByteQueue {
         let most = most.min(STEP_ITEMS);
         let in_one = whole <= most && items.iter().map(Bytes::len).sum::<usize>() <= STEP_BYTES;
         if in_one || whole <= 1 {
-            return self.push(items, wait).await;
+            return self.push(items, options).await;
         }
-        if maxsize > 0 && wait != Wait::Forever {
+        if maxsize > 0 && options.wait != Wait::Forever {
             return Err(self.too_many(whole));
         }
-        self.put_in_steps(steps(items, most), whole, wait).await
+        self.put_in_steps(steps(items, most), whole, options).await
     }
 
-    async fn push(&self, items: Vec<Bytes>, wait: Wait) -> Result<()> {
-        self.source.named("put", self.source.transport.push(&self.source.spec, items, wait).await)
+    async fn push(&self, items: Vec<Bytes>, options: PutOptions) -> Result<Put> {
+        let Source { transport, spec, .. } = &self.source;
+        self.source.named("put", transport.push(spec, items, options).await)
     }
 
-    async fn put_in_steps(&self, steps: Vec<Vec<Bytes>>, whole: usize, wait: Wait) -> Result<()> {
+    async fn put_in_steps(
+        &self,
+        steps: Vec<Vec<Bytes>>,
+        whole: usize,
+        options: PutOptions,
+    ) -> Result<Put> {
         let mut done = 0;
         for step in steps {
             let count = step.len();
-            self.push(step, wait).await.map_err(|error| self.put_in_part(error, done, whole))?;
+            let pushed = self.push(step, options.clone()).await;
+            pushed.map_err(|error| self.put_in_part(error, done, whole))?;
             done += count;
         }
-        Ok(())
+        Ok(Put::Done)
     }
 
     /// Some items are in the queue, so that nobody may simply try again.
@@ -191,10 +232,13 @@ impl ByteQueue {
     /// As [`claim`](Self::claim).
     pub async fn claim_many(&self, limit: usize, wait: Wait) -> Result<Vec<ByteDelivery>> {
         name::check("get", self.name())?;
-        let claimed = match &self.ahead {
-            Some(ahead) => ahead.claim(limit, wait).await?,
-            None => self.source.claim(limit, wait).await?,
+        let claim = async {
+            match &self.ahead {
+                Some(ahead) => ahead.claim(limit, wait).await,
+                None => self.source.claim(limit, wait).await,
+            }
         };
+        let claimed = self.stop.unless_asked(self.name(), claim).await?;
         let deliver = |claimed| ByteDelivery::new(self.source.clone(), claimed);
         Ok(claimed.into_iter().map(deliver).collect())
     }
@@ -214,9 +258,10 @@ impl ByteQueue {
     /// As [`Queue::stats`](super::Queue::stats).
     ///
     /// # Errors
-    /// Those of the connection.
+    /// `Config` for a bad name, and those of the connection.
     pub async fn stats(&self) -> Result<QueueStats> {
-        self.source.named("count", self.source.transport.stats(&self.source.spec).await)
+        let Source { transport, spec, .. } = &self.source;
+        self.asked("count", transport.stats(spec)).await
     }
 
     /// As [`Queue::join`](super::Queue::join).
@@ -226,8 +271,7 @@ impl ByteQueue {
     pub async fn join(&self) -> Result<()> {
         let mut pause = Duration::from_millis(2);
         loop {
-            let stats = self.stats().await?;
-            if stats.waiting + stats.leased == 0 {
+            if self.stats().await?.unfinished() == 0 {
                 return Ok(());
             }
             tokio::time::sleep(pause).await;
@@ -238,36 +282,79 @@ impl ByteQueue {
     /// As [`Queue::peek`](super::Queue::peek), without decoding.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// `Config` for a bad name, and those of the connection.
     pub async fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Bytes>> {
-        self.source.named("peek", self.source.transport.peek(&self.source.spec, shelf, limit).await)
+        let Source { transport, spec, .. } = &self.source;
+        self.asked("peek", transport.peek(spec, shelf, limit)).await
     }
 
-    /// As [`Queue::purge`](super::Queue::purge), of either shelf.
+    /// As [`Queue::purge`](super::Queue::purge), of any shelf.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// `Config` for a bad name, and those of the connection.
     pub async fn purge(&self, shelf: Shelf) -> Result<usize> {
         if shelf == Shelf::Waiting {
             self.give_back();
         }
-        self.source.named("purge", self.source.transport.purge(&self.source.spec, shelf).await)
+        let Source { transport, spec, .. } = &self.source;
+        self.asked("purge", transport.purge(spec, shelf)).await
     }
 
-    /// As [`Queue::redrive`](super::Queue::redrive).
+    /// Up to `limit` dead letters after the `skip` oldest, oldest first, left where they are.
     ///
     /// # Errors
-    /// Those of the connection.
-    pub async fn redrive(&self, limit: usize) -> Result<usize> {
-        self.source.named("redrive", self.source.transport.redrive(&self.source.spec, limit).await)
+    /// `Config` for a bad name, and those of the connection.
+    pub async fn letters(&self, skip: usize, limit: usize) -> Result<Vec<DeadLetter>> {
+        let Source { transport, spec, .. } = &self.source;
+        self.asked("look at the dead letters of", transport.letters(spec, skip, limit)).await
+    }
+
+    /// Moves dead letters back to the tail of this queue, or of another one; says how many.
+    ///
+    /// # Errors
+    /// `Config` for a bad name, and those of the connection.
+    pub async fn redrive(&self, which: Letters, to: Option<&Self>) -> Result<usize> {
+        let to = to.unwrap_or(self);
+        name::check("redrive", to.name())?;
+        if !self.shares_transport(to) {
+            let why = "dead letters move between queues of one bus; take both from the same";
+            return Err(Error::new(ErrorKind::Config, "redrive", to.name(), why));
+        }
+        let Source { transport, spec, .. } = &self.source;
+        self.asked("redrive", transport.redrive(spec, which, &to.source.spec)).await
+    }
+
+    /// Deletes dead letters; says how many.
+    ///
+    /// # Errors
+    /// `Config` for a bad name, and those of the connection.
+    pub async fn discard(&self, which: Letters) -> Result<usize> {
+        let Source { transport, spec, .. } = &self.source;
+        self.asked("discard dead letters of", transport.discard(spec, which)).await
     }
 
     /// As [`Queue::shut_down`](super::Queue::shut_down).
     ///
     /// # Errors
-    /// Those of the connection.
+    /// `Config` for a bad name, and those of the connection.
     pub async fn shut_down(&self) -> Result<()> {
-        self.source.named("shut down", self.source.transport.shut_down(&self.source.spec).await)
+        let Source { transport, spec, .. } = &self.source;
+        self.asked("shut down", transport.shut_down(spec)).await
+    }
+
+    /// Whether both are on one connection, so that one can move items to the other.
+    fn shares_transport(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source.transport, &other.source.transport)
+    }
+
+    /// An operation of the transport under the user's verb, on a name that `put` would take.
+    async fn asked<T>(
+        &self,
+        operation: &'static str,
+        answer: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        name::check(operation, self.name())?;
+        self.source.named(operation, answer.await)
     }
 
     /// What a claim without end would say if it ended: only a transport that breaks the contract

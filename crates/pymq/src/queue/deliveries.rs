@@ -13,9 +13,9 @@ use futures_core::future::BoxFuture;
 use serde::de::DeserializeOwned;
 
 use super::bytes::ByteQueue;
-use super::delivery::{ByteDelivery, Delivery};
+use super::delivery::{ByteDelivery, Delivery, undecodable};
 use crate::error::{ErrorKind, Result};
-use crate::transport::Wait;
+use crate::transport::{Settlement, Wait};
 
 /// The items of a queue as they come, each on lease; see [`Queue::deliveries`](super::Queue::deliveries).
 ///
@@ -41,7 +41,8 @@ impl<T> Deliveries<T> {
 }
 
 impl<T: DeserializeOwned> Deliveries<T> {
-    /// The next delivery; `None` when the queue is shut down and empty, or the bus closed.
+    /// The next delivery; `None` when the queue is shut down and empty, the handle that it was made
+    /// from stopped, or the bus closed.
     ///
     /// Cancel-safe: who stops waiting leaves the queue's line, and nothing is lost.
     ///
@@ -63,7 +64,7 @@ impl<T: DeserializeOwned> Deliveries<T> {
             Err(error) => Err(error),
             Ok(bytes) => Delivery::decode(self.queue.name(), bytes).map_err(|refused| {
                 let (bytes, error) = *refused;
-                bytes.reject_soon();
+                bytes.settle_soon(Settlement::Reject, undecodable(&error));
                 error
             }),
         })

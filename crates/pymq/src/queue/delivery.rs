@@ -4,7 +4,9 @@
 //! gives the item back; dropping works on any thread, with or without a runtime. It does not know
 //! how a lease is kept alive: transports do that.
 
+use std::fmt::Display;
 use std::ops::Deref;
+use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use serde::de::DeserializeOwned;
 use super::bytes::Source;
 use crate::codec;
 use crate::error::{Error, Result};
-use crate::transport::{Claimed, Receipt, Settlement};
+use crate::transport::{Claimed, Failure, Reason, Receipt, SettleOptions, Settlement};
 
 /// An item on lease. Dropping it gives the item back, on any thread; so does losing its process.
 ///
@@ -65,12 +67,32 @@ impl<T> Delivery<T> {
         self.bytes.settle(Settlement::Requeue).await
     }
 
+    /// Gives the item back to come again after `delay`, one delivery more on its count, behind those
+    /// that wait then.
+    ///
+    /// # Errors
+    /// `Unsupported` where the transport knows no later, and as [`ack`](Self::ack).
+    pub async fn requeue_after(self, delay: Duration) -> Result<()> {
+        let later = SettleOptions::default().delay(delay);
+        self.bytes.settle_with(Settlement::Requeue, later).await
+    }
+
     /// Gives the item up: it becomes a dead letter.
     ///
     /// # Errors
     /// As [`ack`](Self::ack).
     pub async fn reject(self) -> Result<()> {
         self.bytes.settle(Settlement::Reject).await
+    }
+
+    /// Gives the item up for a reason, which is kept with the dead letter.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub async fn reject_because(self, reason: impl Display) -> Result<()> {
+        let failure = Failure::new(Reason::Rejected).error("", &reason.to_string()).origin(here());
+        let options = SettleOptions::default().failure(failure);
+        self.bytes.settle_with(Settlement::Reject, options).await
     }
 
     /// Makes sure that the lease lasts for `duration` from now, even if this process does not.
@@ -93,11 +115,49 @@ impl<T: DeserializeOwned> Delivery<T> {
     ) -> Result<Self, Box<(ByteDelivery, Error)>> {
         match codec::decode(queue, bytes.payload()) {
             Ok(item) => Ok(Self { item, bytes }),
-            Err(error) => {
-                tracing::warn!(queue, %error, "an item goes to the dead letters");
-                Err(Box::new((bytes, error)))
-            }
+            Err(error) => Err(Box::new((bytes, error))),
         }
+    }
+
+    /// The same delivery, which comes home when it is dropped.
+    pub(super) fn homing(self, home: Weak<Home>) -> Self {
+        let Self { item, mut bytes } = self;
+        bytes.home = Some(home);
+        Self { item, bytes }
+    }
+}
+
+/// What is told of an item that could not be decoded.
+pub(super) fn undecodable(error: &Error) -> SettleOptions {
+    let failure = Failure::new(Reason::Undecodable).error("Decode", error.message());
+    SettleOptions::default().failure(failure.origin(here()))
+}
+
+/// This process, as `host:process`.
+pub(super) fn here() -> String {
+    static HOST: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let host = HOST.get_or_init(|| {
+        let asked = std::fs::read_to_string("/proc/sys/kernel/hostname");
+        let host = asked.ok().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+        host.trim().to_owned()
+    });
+    // Asked each time: a forked child is another one.
+    format!("{host}:{}", std::process::id())
+}
+
+/// Where a delivery returns to when a handler drops it unsettled: the worker decides what becomes of
+/// it. Dropped with one inside, as when the handler is cancelled, it gives the item back.
+#[derive(Debug, Default)]
+pub(super) struct Home(Mutex<Option<ByteDelivery>>);
+
+impl Home {
+    /// What came home.
+    pub(super) fn take(&self) -> Option<ByteDelivery> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, delivery: ByteDelivery) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(delivery);
     }
 }
 
@@ -118,12 +178,14 @@ pub struct ByteDelivery {
     deliveries: u32,
     /// Gone once it is settled.
     receipt: Option<Receipt>,
+    /// Where it goes when it is dropped; gone with the worker that waits there.
+    home: Option<Weak<Home>>,
 }
 
 impl ByteDelivery {
     pub(super) fn new(source: Source, claimed: Claimed) -> Self {
         let Claimed { payload, deliveries, receipt } = claimed;
-        Self { source, payload, deliveries, receipt: Some(receipt) }
+        Self { source, payload, deliveries, receipt: Some(receipt), home: None }
     }
 
     /// The bytes as they were put.
@@ -140,11 +202,20 @@ impl ByteDelivery {
     ///
     /// # Errors
     /// As [`Delivery::ack`].
-    pub async fn settle(mut self, how: Settlement) -> Result<()> {
+    pub async fn settle(self, how: Settlement) -> Result<()> {
+        self.settle_with(how, SettleOptions::default()).await
+    }
+
+    /// Ends the lease, with more to say: when the item comes again, or why it is given up.
+    ///
+    /// # Errors
+    /// As [`Delivery::requeue_after`].
+    pub async fn settle_with(mut self, how: Settlement, options: SettleOptions) -> Result<()> {
         match self.receipt.take() {
             Some(receipt) => {
                 let Source { transport, spec, .. } = &self.source;
-                self.source.named(verb(how), transport.settle(spec, receipt, how).await)
+                let settled = transport.settle(spec, receipt, how, options).await;
+                self.source.named(verb(how), settled)
             }
             None => Ok(()),
         }
@@ -152,18 +223,19 @@ impl ByteDelivery {
 
     /// Confirms with the next claim or within 10 ms; does not wait, works on any thread.
     pub fn ack_soon(mut self) {
-        self.settle_soon(Settlement::Ack);
+        self.end_soon(Settlement::Ack, SettleOptions::default());
     }
 
     /// Gives the item back to the head of its queue, uncounted: it was never handed to anybody. Does
     /// not wait, works on any thread.
     pub fn give_back(mut self) {
-        self.settle_soon(Settlement::Return);
+        self.end_soon(Settlement::Return, SettleOptions::default());
     }
 
-    /// Gives the item up, as [`Delivery::reject`], without waiting; works on any thread.
-    pub fn reject_soon(mut self) {
-        self.settle_soon(Settlement::Reject);
+    /// Ends the lease as [`settle_with`](Self::settle_with) does, without waiting; works on any
+    /// thread.
+    pub fn settle_soon(mut self, how: Settlement, options: SettleOptions) {
+        self.end_soon(how, options);
     }
 
     /// As [`Delivery::extend`]; the future does not hold the delivery, which may be settled meanwhile.
@@ -183,10 +255,10 @@ impl ByteDelivery {
         }
     }
 
-    fn settle_soon(&mut self, how: Settlement) {
+    fn end_soon(&mut self, how: Settlement, options: SettleOptions) {
         if let Some(receipt) = self.receipt.take() {
             let Source { transport, spec, .. } = &self.source;
-            transport.settle_soon(spec, receipt, how);
+            transport.settle_soon(spec, receipt, how, options);
         }
     }
 }
@@ -203,6 +275,20 @@ fn verb(how: Settlement) -> &'static str {
 
 impl Drop for ByteDelivery {
     fn drop(&mut self) {
-        self.settle_soon(Settlement::Requeue);
+        let home = self.home.take().and_then(|home| home.upgrade());
+        if let Some(home) = home
+            && let Some(receipt) = self.receipt.take()
+        {
+            let (source, payload) = (self.source.clone(), self.payload.clone());
+            home.put(Self {
+                source,
+                payload,
+                deliveries: self.deliveries,
+                receipt: Some(receipt),
+                home: None,
+            });
+            return;
+        }
+        self.end_soon(Settlement::Requeue, SettleOptions::default());
     }
 }

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,18 +15,28 @@ use serde::de::DeserializeOwned;
 
 use crate::codec;
 use crate::error::{Error, Result};
-use crate::transport::{QueueStats, Settlement, Shelf, Wait};
+use crate::transport::{Letters, Put, PutOptions, QueueStats, Settlement, Shelf, Wait};
 
 mod ahead;
+mod any;
 mod bytes;
 mod deliveries;
 mod delivery;
+mod letters;
+mod retry;
+mod serve;
+mod stop;
 mod worker;
 
+pub use any::{claim_any, get_any};
 pub use bytes::ByteQueue;
 pub use deliveries::Deliveries;
 pub use delivery::{ByteDelivery, Delivery};
+pub use letters::{DeadLetters, Letter};
+pub use retry::Retry;
 pub use worker::Worker;
+
+use delivery::undecodable;
 
 /// A queue of items of type `T`. Cheap to clone; options are this handle's, items everybody's.
 ///
@@ -82,11 +93,11 @@ impl<T> Queue<T> {
     ///
     /// Those that were not handed out are leased all the same: no other consumer has them, and
     /// [`stats`](Self::stats) counts them so. They go back uncounted when the handle and its clones
-    /// are dropped, and with [`give_back`](Self::give_back). When the bus is closed or the process
+    /// are dropped, with [`give_back`](Self::give_back), and when the bus is drained. When the process
     /// dies they go back with everything else that it holds, and counted.
     ///
     /// ```
-    /// # use pymq::Bus;
+    /// # use pymq::{Bus, Wait};
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
     /// # let bus = Bus::connect("memory://").await?;
     /// let jobs = bus.queue::<u32>("jobs").prefetch(100);
@@ -94,7 +105,7 @@ impl<T> Queue<T> {
     /// assert_eq!(jobs.get().await?, 1);
     /// assert_eq!(jobs.stats().await?.leased, 2);
     /// drop(jobs);
-    /// assert_eq!(bus.queue::<u32>("jobs").get_many(10).await?, [2, 3]);
+    /// assert_eq!(bus.queue::<u32>("jobs").get_many(10, Wait::No).await?, [2, 3]);
     /// # Ok(()) }
     /// ```
     #[must_use]
@@ -106,6 +117,26 @@ impl<T> Queue<T> {
     #[must_use]
     pub fn max_deliveries(self, max_deliveries: u32) -> Self {
         Self::new(self.bytes.with(|spec| spec.max_deliveries = max_deliveries))
+    }
+
+    /// How many dead letters are kept; 0, the default, is all. Beyond it the oldest go, which is
+    /// logged. It holds for the items that this handle takes.
+    #[must_use]
+    pub fn max_dead_letters(self, most: usize) -> Self {
+        Self::new(self.bytes.with(|spec| spec.max_dead_letters = most))
+    }
+
+    /// Whether items have priorities, see [`PutOptions::priority`]; by default they do not. All
+    /// handles of such a queue ask for them: one that does not may leave the others' items lying.
+    #[must_use]
+    pub fn priorities(self, priorities: bool) -> Self {
+        Self::new(self.bytes.with(|spec| spec.priorities = priorities))
+    }
+
+    /// When workers of this handle try an item again that failed; see [`Retry`] for the default.
+    #[must_use]
+    pub fn retry(self, retry: Retry) -> Self {
+        Self::new(self.bytes.retry(retry))
     }
 
     /// The queue's name, without the namespace.
@@ -129,7 +160,8 @@ impl<T> Queue<T> {
         Ok(self.len().await? == 0)
     }
 
-    /// How many items wait, are leased, and are dead letters.
+    /// How many items wait, are due later, are leased, and are dead letters, how long the first has
+    /// waited, and how many consumers there are. Looking changes nothing.
     ///
     /// # Errors
     /// Those of the connection.
@@ -137,7 +169,7 @@ impl<T> Queue<T> {
         self.bytes.stats().await
     }
 
-    /// Waits until no item waits and none is leased, on any machine.
+    /// Waits until no item waits, is due later, or is leased, on any machine.
     ///
     /// # Errors
     /// Those of the connection.
@@ -145,8 +177,9 @@ impl<T> Queue<T> {
         self.bytes.join().await
     }
 
-    /// Deletes the items that wait, with those that this handle has fetched ahead, and lifts a
-    /// shutdown; says how many there were.
+    /// Deletes the items that wait or are due later, with those that this handle has fetched ahead,
+    /// and lifts a shutdown; says how many there were. Dead letters have
+    /// [a purge of their own](DeadLetters::purge).
     ///
     /// # Errors
     /// Those of the connection.
@@ -154,7 +187,8 @@ impl<T> Queue<T> {
         self.bytes.purge(Shelf::Waiting).await
     }
 
-    /// Shuts the queue down for everyone: puts fail with `ShutDown`, and gets too once it is empty.
+    /// Shuts the queue down for everyone: puts fail with `ShutDown`, and gets too once it is empty
+    /// and nothing is due later.
     ///
     /// # Errors
     /// Those of the connection.
@@ -168,12 +202,56 @@ impl<T> Queue<T> {
         self.bytes.give_back();
     }
 
+    /// Takes no more through this handle and its clones, for good: what waits in `get` and `claim`
+    /// fails with `Closed`, streams of deliveries end, and workers end when what they have in hand is
+    /// done. What was fetched ahead goes back uncounted. Other handles of the queue go on, and so
+    /// does putting.
+    ///
+    /// ```
+    /// # use pymq::Bus;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// let jobs = bus.queue::<u32>("jobs");
+    /// jobs.put(&1).await?;
+    /// let mut deliveries = jobs.deliveries();
+    /// while let Some(job) = deliveries.recv().await {
+    ///     job?.ack().await?;
+    ///     jobs.stop();
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn stop(&self) {
+        self.bytes.stop();
+    }
+
+    /// The dead letters of this queue: the items that were given up, each with its reason.
+    ///
+    /// ```
+    /// # use pymq::Bus;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// let jobs = bus.queue::<u32>("jobs");
+    /// jobs.put(&7).await?;
+    /// jobs.claim().await?.reject_because("seven is out of stock").await?;
+    /// let letters = jobs.dead_letters();
+    /// for letter in letters.read(0, 10).await? {
+    ///     assert_eq!(letter.item().ok(), Some(&7));
+    ///     assert_eq!(letter.failure().words, "seven is out of stock");
+    /// }
+    /// assert_eq!(letters.redrive_where(|letter| letter.deliveries() == Some(1)).await?, 1);
+    /// assert_eq!(jobs.get().await?, 7);
+    /// # Ok(()) }
+    /// ```
+    pub fn dead_letters(&self) -> DeadLetters<T> {
+        DeadLetters::of(self.bytes.clone())
+    }
+
     /// Moves up to `limit` dead letters back to the queue, oldest first; says how many.
     ///
     /// # Errors
     /// Those of the connection.
     pub async fn redrive(&self, limit: usize) -> Result<usize> {
-        self.bytes.redrive(limit).await
+        self.bytes.redrive(Letters::Oldest(limit), None).await
     }
 }
 
@@ -184,7 +262,7 @@ impl<T: Serialize> Queue<T> {
     /// `Encode`, `ShutDown`, and those of the connection; it is never repeated by itself, so after
     /// `Ambiguous` the item may be there.
     pub async fn put(&self, item: &T) -> Result<()> {
-        self.put_within(item, Wait::Forever).await
+        self.put_with(item, PutOptions::new()).await.map(drop)
     }
 
     /// Appends an item if there is space now.
@@ -192,20 +270,40 @@ impl<T: Serialize> Queue<T> {
     /// # Errors
     /// `Full`, and as [`put`](Self::put).
     pub async fn try_put(&self, item: &T) -> Result<()> {
-        self.put_within(item, Wait::No).await
+        self.put_with(item, Wait::No).await.map(drop)
     }
 
-    /// Appends an item, waiting for space for at most `timeout`.
+    /// Appends an item, waiting for at most `timeout`.
     ///
     /// # Errors
     /// `Full`, and as [`put`](Self::put).
     pub async fn put_timeout(&self, item: &T, timeout: Duration) -> Result<()> {
-        self.put_within(item, Wait::at_most(timeout)).await
+        self.put_with(item, Wait::at_most(timeout)).await.map(drop)
     }
 
-    async fn put_within(&self, item: &T, wait: Wait) -> Result<()> {
+    /// Appends an item, with more to say: how long to wait, when it may be taken, under which id,
+    /// how urgent it is. Says whether it was put, or had been before under the same id.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pymq::{Bus, Put, PutOptions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// let jobs = bus.queue::<&str>("jobs");
+    /// let once = PutOptions::new().id("order-17").delay(Duration::from_millis(5));
+    /// assert_eq!(jobs.put_with(&"send the bill", once.clone()).await?, Put::Done);
+    /// assert_eq!(jobs.put_with(&"send the bill", once).await?, Put::Already);
+    /// assert_eq!(jobs.stats().await?.unfinished(), 1);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Full` if there was no space in time, `Config` for options that cannot be, `Unsupported` for
+    /// those that the transport lacks, and as [`put`](Self::put); with an id, trying again is right
+    /// after `Ambiguous` too.
+    pub async fn put_with(&self, item: &T, options: impl Into<PutOptions>) -> Result<Put> {
         let payload = codec::encode(self.name(), item)?;
-        self.bytes.put(vec![payload], wait).await
+        self.bytes.put(vec![payload], options).await
     }
 
     /// Appends several items, in order, in one round trip and one step: nobody else's come between.
@@ -214,12 +312,12 @@ impl<T: Serialize> Queue<T> {
     /// soon as there is space; dropping the future then leaves some of them put.
     ///
     /// ```
-    /// # use pymq::Bus;
+    /// # use pymq::{Bus, Wait};
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
     /// # let bus = Bus::connect("memory://").await?;
     /// let jobs = bus.queue::<u32>("jobs");
     /// jobs.put_many(&[1, 2]).await?;
-    /// assert_eq!(jobs.get_many(10).await?, [1, 2]);
+    /// assert_eq!(jobs.get_many(10, Wait::Forever).await?, [1, 2]);
     /// # Ok(()) }
     /// ```
     ///
@@ -230,33 +328,32 @@ impl<T: Serialize> Queue<T> {
     where
         T: 'a,
     {
-        self.put_many_within(items, Wait::Forever).await
+        self.put_many_with(items, PutOptions::new()).await
     }
 
-    /// Appends several items if there is space for all of them in time: all or none.
-    ///
-    /// `wait` is [`Wait::No`], a length, or a moment.
+    /// Appends several items as `options` say; a [`Wait`] is enough. Those that do not wait for ever
+    /// put all or none.
     ///
     /// # Errors
-    /// `Full`, then nothing was put; `Config` for more items than could ever be put in one step;
-    /// and as [`put_many`](Self::put_many).
-    pub async fn put_many_within<'a>(
+    /// `Full`, then nothing was put; `Config` for more items than could ever be put in one step and
+    /// for one id for several; and as [`put_many`](Self::put_many).
+    pub async fn put_many_with<'a>(
         &self,
         items: impl IntoIterator<Item = &'a T>,
-        wait: impl Into<Wait>,
+        options: impl Into<PutOptions>,
     ) -> Result<()>
     where
         T: 'a,
     {
         let encode = |item| codec::encode(self.name(), item);
         let payloads = items.into_iter().map(encode).collect::<Result<_>>()?;
-        self.bytes.put(payloads, wait.into()).await
+        self.bytes.put(payloads, options).await.map(drop)
     }
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    /// Takes the first item, waiting for one. At most once: if this program dies, what `get` has
-    /// returned is gone.
+    /// Takes the first item, waiting for one. At most once, except that what a process took in the
+    /// last 10 ms before it died may come once more; what `get` had returned to it is gone.
     ///
     /// # Errors
     /// `Decode` for an item that is no `T` (it is a dead letter then), `ShutDown`, and those of the
@@ -281,27 +378,17 @@ impl<T: DeserializeOwned> Queue<T> {
         Ok(self.claim_timeout(timeout).await?.map(taken))
     }
 
-    /// Takes up to `limit` items in one round trip, waiting for the first one only. At most once, as
-    /// [`get`](Self::get).
+    /// Takes up to `limit` items in one round trip, waiting for the first one only, as `wait` says;
+    /// no items if there is none in time. At most once, as [`get`](Self::get).
     ///
-    /// There may be fewer than there are in the queue: over Redis 1,000 at a time, and with
-    /// [`prefetch`](Self::prefetch) what is left of those that were fetched ahead. Items that are no
-    /// `T` are logged, become dead letters and are left out.
+    /// `wait` is a [`Wait`], a length, or a moment. There may be fewer items than there are in the
+    /// queue: over Redis 1,000 at a time, and with [`prefetch`](Self::prefetch) what is left of those
+    /// that were fetched ahead. Items that are no `T` become dead letters and are left out.
     ///
     /// # Errors
     /// `Decode` if none of the items is a `T`, and as [`get`](Self::get).
-    pub async fn get_many(&self, limit: usize) -> Result<Vec<T>> {
-        self.get_many_within(limit, Wait::Forever).await
-    }
-
-    /// The same, waiting for the first item as `wait` says; no items if there is none in time.
-    ///
-    /// `wait` is [`Wait::No`], a length, or a moment.
-    ///
-    /// # Errors
-    /// As [`get_many`](Self::get_many).
-    pub async fn get_many_within(&self, limit: usize, wait: impl Into<Wait>) -> Result<Vec<T>> {
-        let deliveries = self.claim_many_within(limit, wait).await?;
+    pub async fn get_many(&self, limit: usize, wait: impl Into<Wait>) -> Result<Vec<T>> {
+        let deliveries = self.claim_many(limit, wait).await?;
         Ok(deliveries.into_iter().map(taken).collect())
     }
 
@@ -338,23 +425,13 @@ impl<T: DeserializeOwned> Queue<T> {
         }
     }
 
-    /// Takes up to `limit` items on lease in one round trip, waiting for the first one only. At least
-    /// once; each is settled for itself. Fewer may come than there are, as of
+    /// Takes up to `limit` items on lease in one round trip, waiting for the first one only, as `wait`
+    /// says. At least once; each is settled for itself. Fewer may come than there are, as of
     /// [`get_many`](Self::get_many).
     ///
     /// # Errors
     /// As [`get_many`](Self::get_many).
-    pub async fn claim_many(&self, limit: usize) -> Result<Vec<Delivery<T>>> {
-        self.claim_many_within(limit, Wait::Forever).await
-    }
-
-    /// The same, waiting for the first item as `wait` says; no items if there is none in time.
-    ///
-    /// `wait` is [`Wait::No`], a length, or a moment.
-    ///
-    /// # Errors
-    /// As [`get_many`](Self::get_many).
-    pub async fn claim_many_within(
+    pub async fn claim_many(
         &self,
         limit: usize,
         wait: impl Into<Wait>,
@@ -371,7 +448,9 @@ impl<T: DeserializeOwned> Queue<T> {
             return Err(self.reject(bad).await);
         }
         // Their neighbours do not wait for them.
-        bad.into_iter().for_each(|(bytes, _)| bytes.reject_soon());
+        for (bytes, error) in bad {
+            bytes.settle_soon(Settlement::Reject, undecodable(&error));
+        }
         Ok(good)
     }
 
@@ -379,7 +458,8 @@ impl<T: DeserializeOwned> Queue<T> {
     async fn reject(&self, refused: Vec<(ByteDelivery, Error)>) -> Error {
         let mut first = None;
         for (bytes, error) in refused {
-            if let Err(error) = bytes.settle(Settlement::Reject).await {
+            let settled = bytes.settle_with(Settlement::Reject, undecodable(&error)).await;
+            if let Err(error) = settled {
                 tracing::warn!(queue = self.name(), %error, "an item is no dead letter yet");
             }
             first.get_or_insert(error);
@@ -389,7 +469,8 @@ impl<T: DeserializeOwned> Queue<T> {
 
     /// The items as they come, each on lease, as a [`Stream`](futures_core::Stream). At least once.
     ///
-    /// It ends when the queue is shut down and empty, or the bus closed. Dropping it loses nothing.
+    /// It ends when the queue is shut down and empty, this handle [stopped](Self::stop), or the bus
+    /// closed. Dropping it loses nothing.
     ///
     /// ```
     /// # use pymq::Bus;
@@ -411,32 +492,33 @@ impl<T: DeserializeOwned> Queue<T> {
         Deliveries::new(self.bytes.apart())
     }
 
-    /// Up to `limit` items from the head of a shelf, left where they are.
+    /// Up to `limit` items from the head of a shelf, left where they are: each as a value, or as the
+    /// reason why it is none.
     ///
     /// # Errors
-    /// `Decode`, and those of the connection.
-    pub async fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<T>> {
+    /// Those of the connection.
+    pub async fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Result<T>>> {
         let items = self.bytes.peek(shelf, limit).await?;
-        items.iter().map(|item| codec::decode(self.name(), item)).collect()
+        Ok(items.iter().map(|item| codec::decode(self.name(), item)).collect())
     }
 }
 
 impl<T: DeserializeOwned + Send + 'static> Queue<T> {
     /// Serves the queue with a handler, up to `concurrency` items at once, until the [`Worker`] is
-    /// drained or dropped, or the queue is shut down and empty.
+    /// drained or dropped, this handle [stopped](Self::stop), or the queue is shut down and empty.
     ///
     /// At least once: an item is acknowledged when its handler has returned `Ok`. With `Err`, or if
-    /// the handler panics, it is given back and comes again, to this worker or another, until
-    /// [`max_deliveries`](Self::max_deliveries) makes it a dead letter; so does an item whose
-    /// process dies. It comes again at once: a handler that knows better when to try waits before
-    /// it returns. An item that is no `T` becomes a dead letter at once. Lost connections are
-    /// waited for. Handlers run as tasks of the current runtime.
+    /// the handler panics, it comes again later, to this worker or another: by default after 1, 4, 16
+    /// and 64 s ([`retry`](Self::retry) says otherwise), until [`max_deliveries`](Self::max_deliveries)
+    /// makes it a dead letter that tells the error. An item whose process dies comes again within its
+    /// [`lease`](Self::lease). An item that is no `T` becomes a dead letter at once. Lost connections
+    /// are waited for. Handlers run as tasks of the current runtime.
     ///
     /// ```
-    /// # use pymq::Bus;
+    /// # use pymq::{Bus, Retry};
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
     /// # let bus = Bus::connect("memory://").await?;
-    /// let jobs = bus.queue::<u32>("jobs");
+    /// let jobs = bus.queue::<u32>("jobs").retry(Retry::never());
     /// jobs.put_many(&[1, 2, 3]).await?;
     /// let worker = jobs.work(2, async |number: u32| match number {
     ///     2 => Err("two is too much"),
@@ -444,7 +526,8 @@ impl<T: DeserializeOwned + Send + 'static> Queue<T> {
     /// })?;
     /// jobs.join().await?;
     /// worker.drain().await?;
-    /// assert_eq!(jobs.stats().await?.dead, 1);
+    /// let letters = jobs.dead_letters().read(0, 10).await?;
+    /// assert_eq!(letters[0].failure().words, "two is too much");
     /// # Ok(()) }
     /// ```
     ///
@@ -459,7 +542,47 @@ impl<T: DeserializeOwned + Send + 'static> Queue<T> {
         E: fmt::Display + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
     {
-        Worker::start(self.bytes.apart(), concurrency, handler)
+        let (queue, handler) = (Arc::new(self.bytes.clone()), Arc::new(handler));
+        Worker::start(self.bytes.apart(), concurrency, move |delivery| {
+            serve::item(Arc::clone(&queue), delivery, Arc::clone(&handler))
+        })
+    }
+
+    /// Serves the queue as [`work`](Self::work) does, with a handler that sees the delivery: how often
+    /// the item was handed out; and that may extend its lease, or settle it itself. A delivery that the
+    /// handler drops is settled by what it returns.
+    ///
+    /// ```
+    /// # use pymq::{Bus, Delivery};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// let jobs = bus.queue::<u32>("jobs");
+    /// jobs.put_many(&[1, 2, 3]).await?;
+    /// let worker = jobs.work_deliveries(2, async |job: Delivery<u32>| match *job {
+    ///     2 => job.reject_because("two is too much").await,
+    ///     _ => Ok(()),
+    /// })?;
+    /// jobs.join().await?;
+    /// worker.drain().await?;
+    /// assert_eq!(jobs.dead_letters().len().await?, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`work`](Self::work).
+    pub fn work_deliveries<E, F>(
+        &self,
+        concurrency: usize,
+        handler: impl Fn(Delivery<T>) -> F + Send + Sync + 'static,
+    ) -> Result<Worker>
+    where
+        E: fmt::Display + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        let (queue, handler) = (Arc::new(self.bytes.clone()), Arc::new(handler));
+        Worker::start(self.bytes.apart(), concurrency, move |delivery| {
+            serve::delivery(Arc::clone(&queue), delivery, Arc::clone(&handler))
+        })
     }
 }
 

@@ -1,26 +1,25 @@
 //! A worker: it claims items and runs a handler for each, so many at once.
 //!
-//! The one invariant: every item it claims is settled: acknowledged when its handler succeeded,
-//! given back when the handler failed, panicked or was cancelled, returned when it was never begun.
-//! How a lost connection comes back is the transport's; the worker only asks again.
+//! The one invariant: every item it claims is handed to [`serve`](super::serve), which settles it, or
+//! is returned when it was never begun. How a lost connection comes back is the transport's; the
+//! worker only asks again.
 
-use std::fmt::{self, Display};
+use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::bytes::ByteQueue;
-use super::delivery::{ByteDelivery, Delivery};
+use super::delivery::ByteDelivery;
 use crate::error::{Error, ErrorKind, Result};
 use crate::intake::Intake;
-use crate::transport::{Settlement, Wait};
+use crate::transport::Wait;
 
 /// How long a worker waits before it claims again after a failure: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -45,15 +44,14 @@ enum Asked {
 }
 
 impl Worker {
-    pub(super) fn start<T, E, F>(
+    /// `serve` makes the future of one item, which settles it.
+    pub(super) fn start<F>(
         queue: ByteQueue,
         concurrency: usize,
-        handler: impl Fn(T) -> F + Send + Sync + 'static,
+        serve: impl Fn(ByteDelivery) -> F + Send + Sync + 'static,
     ) -> Result<Self>
     where
-        T: DeserializeOwned + Send + 'static,
-        E: Display + 'static,
-        F: Future<Output = Result<(), E>> + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
     {
         let name: Arc<str> = queue.name().into();
         let refused = |why: &'static str| Error::new(ErrorKind::Config, "work", &*name, why);
@@ -73,12 +71,7 @@ impl Worker {
             })
         });
         let _intake = queue.intakes().open("work", &name, stop)?;
-        let handler = Arc::new(handler);
-        let begin = {
-            let name = Arc::clone(&name);
-            move |delivery| serve(Arc::clone(&name), delivery, Arc::clone(&handler))
-        };
-        let serving = Serving { queue, concurrency, begin, running: JoinSet::new() };
+        let serving = Serving { queue, concurrency, begin: serve, running: JoinSet::new() };
         let serving = runtime.spawn(serving.run(asking));
         Ok(Self { name, asked, serving, _intake })
     }
@@ -89,7 +82,8 @@ impl Worker {
     /// back.
     ///
     /// # Errors
-    /// What had ended the worker before: `Closed`, or a failure that does not pass by itself.
+    /// The failure that had ended the worker before, because it does not pass by itself; `Closed` if
+    /// its runtime ended under it.
     pub async fn drain(mut self) -> Result<()> {
         self.asked.send_replace(Asked::Drain);
         match (&mut self.serving).await {
@@ -99,8 +93,9 @@ impl Worker {
         }
     }
 
-    /// Returns when the worker has ended: the queue was shut down and is empty, the bus was closed,
-    /// or a failure does not pass by itself. Cancel-safe; [`drain`](Self::drain) then says which.
+    /// Returns when the worker has ended: the queue was shut down and is empty, its handle was
+    /// stopped and what was in hand is done, the bus was closed, or a failure does not pass by
+    /// itself, which [`drain`](Self::drain) then tells. Cancel-safe.
     pub async fn ended(&self) {
         self.asked.closed().await;
     }
@@ -187,7 +182,9 @@ where
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::ShutDown => source = Source::Dry,
-                    ErrorKind::Closed | ErrorKind::Config | ErrorKind::Unsupported => {
+                    // A regular end, whoever wanted it.
+                    ErrorKind::Closed => return Ok(()),
+                    ErrorKind::Config | ErrorKind::Unsupported => {
                         return Err(error);
                     }
                     _ => {
@@ -217,37 +214,12 @@ async fn next(claim: &mut Option<Claim>) -> Result<Vec<ByteDelivery>> {
     }
 }
 
-/// One item's way; whatever it does not come to, the dropped delivery gives it back.
-async fn serve<T, E, F>(
-    queue: Arc<str>,
-    delivery: ByteDelivery,
-    handler: Arc<impl Fn(T) -> F + Send + Sync + 'static>,
-) where
-    T: DeserializeOwned + Send + 'static,
-    E: Display + 'static,
-    F: Future<Output = Result<(), E>> + Send + 'static,
-{
-    let (delivery, how) = match Delivery::<T>::decode(&queue, delivery) {
-        Err(refused) => (refused.0, Settlement::Reject),
-        Ok(decoded) => {
-            let (item, delivery) = decoded.into_parts();
-            let done = handler(item).await.map_err(|error| {
-                let deliveries = delivery.deliveries();
-                tracing::warn!(queue = &*queue, %error, deliveries, "a handler failed");
-            });
-            (delivery, if done.is_ok() { Settlement::Ack } else { Settlement::Requeue })
-        }
-    };
-    if let Err(error) = delivery.settle(how).await {
-        tracing::warn!(queue = &*queue, %error, "an item was not settled");
-    }
-}
-
-/// What panicked has given its item back already.
+/// A handler that panics fails its item; what panics beside it (the destructor of an item) has given
+/// the item back.
 fn report(queue: &str, ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(queue, "a handler panicked; its item is given back");
+        tracing::error!(queue, "serving an item panicked; it is given back");
     }
 }

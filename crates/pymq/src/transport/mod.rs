@@ -21,13 +21,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_util::future::{Either, Ready, ready};
-use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::name::Address;
 
 mod mailbox;
 pub mod memory;
+mod obituaries;
+mod queue;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod settings;
@@ -35,6 +36,10 @@ mod settings;
 #[cfg(feature = "blocking")]
 pub(crate) use mailbox::unparking_waker;
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Stamp, Weigh, mailbox};
+pub use queue::{
+    Claimed, DeadLetter, Due, Failure, Letters, Put, PutId, PutOptions, QueueSpec, QueueStats,
+    Reason, Receipt, SettleOptions, Settlement, Shelf, Wait,
+};
 pub use settings::{Heartbeat, Settings, Tls, TlsVerification};
 
 /// The answer of an operation: ready at once, or a boxed future.
@@ -80,12 +85,28 @@ pub struct Capabilities {
     pub durable: bool,
     /// Processes of the original may be on the bus.
     pub originals: bool,
+    /// Items may be put, and given back, for later.
+    pub delays: bool,
+    /// A put with an id is done once.
+    pub put_ids: bool,
+    /// Queues may order their items by priority.
+    pub priorities: bool,
+    /// Dead letters keep why they died, and may be moved and discarded one by one.
+    pub letters: bool,
 }
 
 impl Capabilities {
     /// Nothing beyond what every transport must do; set what is true.
-    pub const NONE: Self =
-        Self { receiver_count: false, cross_process: false, durable: false, originals: false };
+    pub const NONE: Self = Self {
+        receiver_count: false,
+        cross_process: false,
+        durable: false,
+        originals: false,
+        delays: false,
+        put_ids: false,
+        priorities: false,
+        letters: false,
+    };
 }
 
 /// Events: at-most-once, to everyone who listens.
@@ -127,23 +148,30 @@ pub trait Inboxes {
 /// Queues: each item to one consumer, which holds it on a lease until it is settled.
 ///
 /// First in, first out. An item whose consumer died, or let its lease run out, goes back to the
-/// head with one delivery more on its count; beyond [`QueueSpec::max_deliveries`] it goes to the
-/// queue's dead letters. Leases of a living process are prolonged by the transport itself, without
-/// any help of the consumer's threads.
+/// head with one delivery more on its count; beyond [`QueueSpec::max_deliveries`] of the consumer
+/// that held it, it goes to the queue's dead letters. No dead letter is silent: the transport logs a
+/// warning with queue, deliveries and reason, and never the item. Leases of a living process are
+/// prolonged by the transport itself, without any help of the consumer's threads.
 pub trait Queues {
-    /// Appends `items`, in order and all in one step; waits for space as `wait` says where the
+    /// Appends `items`, in order and all in one step; waits for space as `options` say where the
     /// queue is bounded (`Full` when there was none in time; `Config`, at once, for more items than
     /// could ever fit). Never repeated by itself: a connection lost meanwhile is an `Ambiguous`
-    /// error.
+    /// error, unless the items have an id.
+    ///
+    /// Items that are due later are in nobody's way until then, and come in the order of their time;
+    /// a bounded queue counts them. One with an id that the queue has seen within its window is put
+    /// no second time. On a queue with priorities higher ones come first, first in first out within
+    /// one.
     fn push<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,
         items: Vec<Bytes>,
-        wait: Wait,
-    ) -> Answer<'a, ()>;
+        options: PutOptions,
+    ) -> Answer<'a, Put>;
 
     /// Takes up to `limit` items on lease, waiting for the first one only; none in time is an empty
-    /// answer. A claim that is dropped while it waits loses nothing.
+    /// answer. A claim that is dropped while it waits loses nothing. Where items are due later, it
+    /// waits until they are.
     fn claim<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,
@@ -158,11 +186,18 @@ pub trait Queues {
         queue: &'a Arc<QueueSpec>,
         receipt: Receipt,
         how: Settlement,
+        options: SettleOptions,
     ) -> Answer<'a, ()>;
 
     /// Ends a lease soon: with the next claim or within 10 ms, whichever comes first. For drops
     /// and for confirmations that nobody waits for; works on any thread without a runtime.
-    fn settle_soon(&self, queue: &Arc<QueueSpec>, receipt: Receipt, how: Settlement);
+    fn settle_soon(
+        &self,
+        queue: &Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+        options: SettleOptions,
+    );
 
     /// Makes sure that the lease lasts at least `duration` from now, without its consumer's
     /// process having to live that long.
@@ -173,11 +208,11 @@ pub trait Queues {
         duration: Duration,
     ) -> Answer<'a, ()>;
 
-    /// How many items wait, are leased, and are dead letters; leases that ran out are returned
-    /// first.
+    /// How many items wait, are due later, are leased, and are dead letters. Looking decides no
+    /// item's fate: what ran out of its lease is judged by the options of the consumer that held it.
     fn stats<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, QueueStats>;
 
-    /// Up to `limit` items from the head, left where they are.
+    /// Up to `limit` items from the head of a shelf, left where they are.
     fn peek<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,
@@ -185,15 +220,33 @@ pub trait Queues {
         limit: usize,
     ) -> Answer<'a, Vec<Bytes>>;
 
-    /// Deletes what waits on a shelf, leases untouched; lifts a shutdown. Says how many. What this
-    /// connection gave back before, with [`settle_soon`](Self::settle_soon) too, waits.
+    /// Deletes what is on a shelf, leases untouched; says how many. From [`Shelf::Waiting`] go the
+    /// items that are due later too, what this connection gave back before (with
+    /// [`settle_soon`](Self::settle_soon) too), and a shutdown.
     fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize>;
 
-    /// Moves up to `limit` dead letters, oldest first, to the tail of the queue with their counts
-    /// reset; says how many.
-    fn redrive<'a>(&'a self, queue: &'a Arc<QueueSpec>, limit: usize) -> Answer<'a, usize>;
+    /// Up to `limit` dead letters after the `skip` oldest, oldest first, left where they are.
+    fn letters<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        skip: usize,
+        limit: usize,
+    ) -> Answer<'a, Vec<DeadLetter>>;
 
-    /// Shuts the queue down for everyone: puts fail with `ShutDown`, gets too once it is empty.
+    /// Moves dead letters, oldest first, to the tail of queue `to`, most often their own, with their
+    /// counts reset; says how many. A bound of that queue does not hold them.
+    fn redrive<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        which: Letters,
+        to: &'a Arc<QueueSpec>,
+    ) -> Answer<'a, usize>;
+
+    /// Deletes dead letters; says how many.
+    fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize>;
+
+    /// Shuts the queue down for everyone: puts fail with `ShutDown`, gets too once it is empty and
+    /// nothing is due later.
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()>;
 }
 
@@ -312,124 +365,6 @@ impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").field("messages", &self.messages).finish_non_exhaustive()
     }
-}
-
-/// A queue and how it is used; options are the consumer's own, the items are everybody's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueSpec {
-    /// The whole name.
-    pub name: String,
-    /// How many items may wait; 0 is no bound. Exact among peers of this library.
-    pub maxsize: usize,
-    /// How long an item stays with a consumer of which nothing is heard.
-    pub lease: Duration,
-    /// After how many deliveries an item goes to the dead letters; 0 is never.
-    pub max_deliveries: u32,
-}
-
-impl QueueSpec {
-    /// The queue of that whole name: unbounded, leases of 30 s, five deliveries.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), maxsize: 0, lease: Duration::from_secs(30), max_deliveries: 5 }
-    }
-}
-
-/// How long an operation may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Not at all.
-    No,
-    /// Until a moment.
-    Until(Instant),
-    /// As long as it takes.
-    Forever,
-}
-
-impl Wait {
-    /// At most `timeout` from now; a length that no clock can hold is for ever.
-    pub fn at_most(timeout: Duration) -> Self {
-        match Instant::now().checked_add(timeout) {
-            Some(deadline) => Self::Until(deadline),
-            None => Self::Forever,
-        }
-    }
-
-    /// What is left of it; `None` is without end.
-    pub fn left(self) -> Option<Duration> {
-        match self {
-            Self::No => Some(Duration::ZERO),
-            Self::Until(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
-            Self::Forever => None,
-        }
-    }
-}
-
-/// A length of time from now.
-impl From<Duration> for Wait {
-    fn from(timeout: Duration) -> Self {
-        Self::at_most(timeout)
-    }
-}
-
-/// A moment.
-impl From<Instant> for Wait {
-    fn from(deadline: Instant) -> Self {
-        Self::Until(deadline)
-    }
-}
-
-/// An item on lease.
-#[derive(Debug)]
-pub struct Claimed {
-    /// The bytes as they were put.
-    pub payload: Bytes,
-    /// How often it was handed out, this time included.
-    pub deliveries: u32,
-    /// What settles it.
-    pub receipt: Receipt,
-}
-
-/// Names one delivery of one item to the transport that made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The bytes as the transport stores them.
-    pub stored: Bytes,
-    /// A number that means something to the transport.
-    pub number: u64,
-}
-
-/// How a lease ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settlement {
-    /// Done: the item is gone.
-    Ack,
-    /// Tried and given back: to the head, with one delivery more; to the dead letters beyond
-    /// [`QueueSpec::max_deliveries`].
-    Requeue,
-    /// Never handed to anybody: to the head as it was.
-    Return,
-    /// Hopeless: to the dead letters.
-    Reject,
-}
-
-/// The two places where a queue's unleased items lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shelf {
-    /// Items that wait for a consumer.
-    Waiting,
-    /// Items that were given up.
-    Dead,
-}
-
-/// How many items a queue has, by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueStats {
-    /// Waiting for a consumer.
-    pub waiting: usize,
-    /// Held by consumers, not yet settled.
-    pub leased: usize,
-    /// Given up.
-    pub dead: usize,
 }
 
 /// Opens the transport that `url` names by its scheme.

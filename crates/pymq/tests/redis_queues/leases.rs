@@ -11,7 +11,10 @@ async fn a_requeued_item_comes_back_first_and_counted_and_old_decoders_still_rea
     for expected in 1..=3 {
         let item = get(&redis, &queue).await;
         assert_eq!((text(&item.payload), item.deliveries), ("{\"a\": 1}".to_owned(), expected));
-        redis.settle(&queue, item.receipt, Settlement::Requeue).await.expect("requeued");
+        redis
+            .settle(&queue, item.receipt, Settlement::Requeue, SettleOptions::default())
+            .await
+            .expect("requeued");
     }
     assert_eq!(server.raw().run(&["RPOP", "q"]).text(), "   {\"a\": 1}");
     let next = get(&redis, &queue).await;
@@ -27,7 +30,10 @@ async fn a_returned_item_comes_back_first_and_uncounted() {
     for _ in 0..10 {
         let item = get(&redis, &queue).await;
         assert_eq!((text(&item.payload).as_str(), item.deliveries), ("a", 1));
-        redis.settle(&queue, item.receipt, Settlement::Return).await.expect("returned");
+        redis
+            .settle(&queue, item.receipt, Settlement::Return, SettleOptions::default())
+            .await
+            .expect("returned");
     }
 }
 
@@ -35,35 +41,52 @@ async fn a_returned_item_comes_back_first_and_uncounted() {
 async fn hopeless_items_become_dead_letters_without_marks_and_can_be_redriven() {
     let server = RedisServer::start();
     let redis = connect(&server).await;
-    let queue = Arc::new(QueueSpec { max_deliveries: 3, ..QueueSpec::new("q") });
+    let queue = {
+        let mut spec = QueueSpec::new("q");
+        spec.max_deliveries = 3;
+        Arc::new(spec)
+    };
     put(&redis, &queue, &["poison", "rejected"]).await;
     for delivery in 1..=3 {
         let item = get(&redis, &queue).await;
         assert_eq!((text(&item.payload).as_str(), item.deliveries), ("poison", delivery));
-        redis.settle(&queue, item.receipt, Settlement::Requeue).await.expect("requeued");
+        redis
+            .settle(&queue, item.receipt, Settlement::Requeue, SettleOptions::default())
+            .await
+            .expect("requeued");
     }
     let item = get(&redis, &queue).await;
-    redis.settle(&queue, item.receipt, Settlement::Reject).await.expect("rejected");
+    redis
+        .settle(&queue, item.receipt, Settlement::Reject, SettleOptions::default())
+        .await
+        .expect("rejected");
     assert_eq!(stats(&redis, &queue).await, (0, 0, 2));
     let dead = redis.peek(&queue, Shelf::Dead, 10).await.expect("peeked");
     assert_eq!(dead, ["poison", "rejected"]);
-    assert_eq!(redis.redrive(&queue, 1).await.expect("redriven"), 1);
+    assert_eq!(redis.redrive(&queue, Letters::Oldest(1), &queue).await.expect("redriven"), 1);
     let item = get(&redis, &queue).await;
     assert_eq!((text(&item.payload).as_str(), item.deliveries), ("poison", 1));
     assert_eq!(redis.purge(&queue, Shelf::Dead).await.expect("purged"), 1);
-    assert_eq!(redis.redrive(&queue, 10).await.expect("redriven"), 0);
+    assert_eq!(redis.redrive(&queue, Letters::Oldest(10), &queue).await.expect("redriven"), 0);
 }
 
 #[tokio::test]
 async fn max_deliveries_of_zero_never_gives_up() {
     let server = RedisServer::start();
     let redis = connect(&server).await;
-    let queue = Arc::new(QueueSpec { max_deliveries: 0, ..QueueSpec::new("q") });
+    let queue = {
+        let mut spec = QueueSpec::new("q");
+        spec.max_deliveries = 0;
+        Arc::new(spec)
+    };
     put(&redis, &queue, &["x"]).await;
     for delivery in 1..=20 {
         let item = get(&redis, &queue).await;
         assert_eq!(item.deliveries, delivery);
-        redis.settle(&queue, item.receipt, Settlement::Requeue).await.expect("requeued");
+        redis
+            .settle(&queue, item.receipt, Settlement::Requeue, SettleOptions::default())
+            .await
+            .expect("requeued");
     }
 }
 
@@ -71,10 +94,17 @@ async fn max_deliveries_of_zero_never_gives_up() {
 async fn equal_items_are_counted_each_for_itself() {
     let server = RedisServer::start();
     let redis = connect(&server).await;
-    let queue = Arc::new(QueueSpec { max_deliveries: 2, ..QueueSpec::new("q") });
+    let queue = {
+        let mut spec = QueueSpec::new("q");
+        spec.max_deliveries = 2;
+        Arc::new(spec)
+    };
     put(&redis, &queue, &["same", "same", "same"]).await;
     let item = get(&redis, &queue).await;
-    redis.settle(&queue, item.receipt, Settlement::Requeue).await.expect("requeued");
+    redis
+        .settle(&queue, item.receipt, Settlement::Requeue, SettleOptions::default())
+        .await
+        .expect("requeued");
     let mut deliveries = Vec::new();
     for _ in 0..3 {
         let item = get(&redis, &queue).await;
@@ -104,7 +134,10 @@ async fn the_items_of_a_lost_consumer_come_back_in_order_and_counted() {
         let item = get(&other, &queue).await;
         if text(&item.payload) == "d" {
             // The claim may have been faster than the first reaping.
-            other.settle(&queue, item.receipt, Settlement::Return).await.expect("returned");
+            other
+                .settle(&queue, item.receipt, Settlement::Return, SettleOptions::default())
+                .await
+                .expect("returned");
             until("reaped", || raw.run(&["LLEN", "q"]).number() == 4).await;
             let item = get(&other, &queue).await;
             assert_eq!((text(&item.payload).as_str(), item.deliveries), (expected, 2));
@@ -112,7 +145,9 @@ async fn the_items_of_a_lost_consumer_come_back_in_order_and_counted() {
             assert_eq!((text(&item.payload).as_str(), item.deliveries), (expected, 2));
         }
     }
-    let late = lost.settle(&queue, held[0].receipt.clone(), Settlement::Ack).await;
+    let late = lost
+        .settle(&queue, held[0].receipt.clone(), Settlement::Ack, SettleOptions::default())
+        .await;
     assert_eq!(late.expect_err("it is another's").kind(), ErrorKind::LeaseLost);
 }
 
@@ -143,7 +178,7 @@ async fn after_a_missed_lease_settling_says_so_and_harms_nobody() {
     raw.run(&["DEL", &lease]);
     until("it is back", || raw.run(&["LLEN", "q"]).number() == 1).await;
     for how in [Settlement::Ack, Settlement::Requeue, Settlement::Return, Settlement::Reject] {
-        let late = redis.settle(&queue, item.receipt.clone(), how).await;
+        let late = redis.settle(&queue, item.receipt.clone(), how, SettleOptions::default()).await;
         assert_eq!(late.expect_err("lost").kind(), ErrorKind::LeaseLost);
     }
     let extended = redis.extend(&queue, &item.receipt, GUARD).await;
@@ -180,7 +215,9 @@ async fn confirmations_that_nobody_waits_for_ride_along_or_go_by_themselves() {
     for _ in 0..3 {
         let item = get(&redis, &queue).await;
         let (redis, queue) = (Arc::clone(&redis), Arc::clone(&queue));
-        let soon = move || redis.settle_soon(&queue, item.receipt, Settlement::Ack);
+        let soon = move || {
+            redis.settle_soon(&queue, item.receipt, Settlement::Ack, SettleOptions::default());
+        };
         std::thread::spawn(soon).join().expect("no runtime is needed");
     }
     until("all are gone", || keys(&mut raw, "__pymq:{q}:held:*").is_empty()).await;
@@ -198,6 +235,8 @@ async fn closing_gives_back_what_is_held_and_leaves_no_key() {
     redis.close().await.expect("closed");
     assert_eq!(raw.run(&["LRANGE", "q", "0", "-1"]).texts(), ["c", " b", " a"]);
     assert!(keys(&mut raw, "__pymq:*").is_empty());
-    let late = redis.settle(&queue, held[0].receipt.clone(), Settlement::Ack).await;
+    let late = redis
+        .settle(&queue, held[0].receipt.clone(), Settlement::Ack, SettleOptions::default())
+        .await;
     assert_eq!(late.expect_err("closed").kind(), ErrorKind::Closed);
 }

@@ -19,7 +19,10 @@ use driver::server::{Raw, RedisServer};
 use driver::{GUARD, blocked, bytes, connect, get, text, until};
 use pymq::ErrorKind;
 use pymq::transport::redis::Redis;
-use pymq::transport::{Claimed, QueueSpec, QueueStats, Queues, Settlement, Shelf, Transport, Wait};
+use pymq::transport::{
+    Claimed, Letters, QueueSpec, QueueStats, Queues, SettleOptions, Settlement, Shelf, Transport,
+    Wait,
+};
 
 fn queue(name: &str) -> Arc<QueueSpec> {
     Arc::new(QueueSpec::new(name))
@@ -27,20 +30,27 @@ fn queue(name: &str) -> Arc<QueueSpec> {
 
 /// A queue whose leases are short enough to watch them end.
 fn brief(name: &str) -> Arc<QueueSpec> {
-    Arc::new(QueueSpec { lease: Duration::from_millis(300), ..QueueSpec::new(name) })
+    {
+        let mut spec = QueueSpec::new(name);
+        spec.lease = Duration::from_millis(300);
+        Arc::new(spec)
+    }
 }
 
 async fn put(redis: &Redis, queue: &Arc<QueueSpec>, items: &[&str]) {
     let items = items.iter().map(|item| bytes(item)).collect();
-    redis.push(queue, items, Wait::No).await.expect("put");
+    redis.push(queue, items, Wait::No.into()).await.expect("put");
 }
 
 async fn ack(redis: &Redis, queue: &Arc<QueueSpec>, item: Claimed) {
-    redis.settle(queue, item.receipt, Settlement::Ack).await.expect("acknowledged");
+    redis
+        .settle(queue, item.receipt, Settlement::Ack, SettleOptions::default())
+        .await
+        .expect("acknowledged");
 }
 
 async fn stats(redis: &Redis, queue: &Arc<QueueSpec>) -> (usize, usize, usize) {
-    let QueueStats { waiting, leased, dead } = redis.stats(queue).await.expect("counted");
+    let QueueStats { waiting, leased, dead, .. } = redis.stats(queue).await.expect("counted");
     (waiting, leased, dead)
 }
 
@@ -114,7 +124,10 @@ async fn peeking_leaves_items_where_they_are_and_purging_leaves_leases() {
     put(&redis, &queue, &["held", "a", "b", "c"]).await;
     let held = get(&redis, &queue).await;
     let requeued = get(&redis, &queue).await;
-    redis.settle(&queue, requeued.receipt, Settlement::Requeue).await.expect("requeued");
+    redis
+        .settle(&queue, requeued.receipt, Settlement::Requeue, SettleOptions::default())
+        .await
+        .expect("requeued");
     assert_eq!(redis.peek(&queue, Shelf::Waiting, 2).await.expect("peeked"), ["a", "b"]);
     assert!(redis.peek(&queue, Shelf::Waiting, 0).await.expect("peeked").is_empty());
     assert_eq!(stats(&redis, &queue).await, (3, 1, 0));
@@ -130,9 +143,10 @@ async fn consumers_drain_a_server_whose_memory_is_full_and_puts_say_why_they_fai
     let redis = connect(&server).await;
     let queue = brief("q");
     let items: Vec<_> = (0..100).map(|number| bytes(&format!("{number:0>10000}"))).collect();
-    redis.push(&queue, items, Wait::No).await.expect("put");
+    redis.push(&queue, items, Wait::No.into()).await.expect("put");
     raw.run(&["CONFIG", "SET", "maxmemory", "1mb"]);
-    let error = redis.push(&queue, vec![bytes("x")], Wait::No).await.expect_err("it is full");
+    let error =
+        redis.push(&queue, vec![bytes("x")], Wait::No.into()).await.expect_err("it is full");
     assert_eq!(error.kind(), ErrorKind::Server);
     assert!(error.message().contains("memory"), "{error}");
     let mut taken = Vec::new();
@@ -143,7 +157,10 @@ async fn consumers_drain_a_server_whose_memory_is_full_and_puts_say_why_they_fai
         };
         taken.push(text(&item.payload).trim_start_matches('0').to_owned());
         if number % 10 == 0 {
-            redis.settle(&queue, item.receipt, Settlement::Reject).await.expect("rejected");
+            redis
+                .settle(&queue, item.receipt, Settlement::Reject, SettleOptions::default())
+                .await
+                .expect("rejected");
         } else {
             ack(&redis, &queue, item).await;
         }
@@ -162,7 +179,7 @@ async fn a_key_of_another_type_is_named_and_nothing_hangs() {
     let queue = queue("q");
     let claim = redis.claim(&queue, 1, Wait::Forever).await.map(|_| ());
     let trial = redis.claim(&queue, 1, Wait::No).await.map(|_| ());
-    let push = redis.push(&queue, vec![bytes("x")], Wait::No).await;
+    let push = redis.push(&queue, vec![bytes("x")], Wait::No.into()).await.map(drop);
     let peek = redis.peek(&queue, Shelf::Waiting, 1).await.map(|_| ());
     for outcome in [claim, trial, push, peek] {
         let error = outcome.expect_err("the key is not a list");
@@ -184,7 +201,7 @@ async fn ten_consumers_share_a_thousand_items_and_each_goes_to_one() {
             loop {
                 let item = get(&redis, &queue).await;
                 let payload = text(&item.payload);
-                redis.settle_soon(&queue, item.receipt, Settlement::Ack);
+                redis.settle_soon(&queue, item.receipt, Settlement::Ack, SettleOptions::default());
                 if payload == "end" {
                     redis.close().await.expect("closed");
                     return mine;
@@ -194,8 +211,8 @@ async fn ten_consumers_share_a_thousand_items_and_each_goes_to_one() {
         }));
     }
     let items: Vec<_> = (0..1000).map(|number| bytes(&number.to_string())).collect();
-    producer.push(&queue, items, Wait::No).await.expect("put");
-    producer.push(&queue, vec![bytes("end"); 10], Wait::No).await.expect("put");
+    producer.push(&queue, items, Wait::No.into()).await.expect("put");
+    producer.push(&queue, vec![bytes("end"); 10], Wait::No.into()).await.expect("put");
     let mut all = Vec::new();
     for worker in workers {
         all.extend(worker.await.expect("no worker panics"));

@@ -50,7 +50,7 @@ async fn two_hundred_waiting_claims_share_one_connection_and_are_served_in_order
     let clients = raw.run(&["CLIENT", "LIST"]).text();
     assert_eq!(clients.lines().filter(|line| line.contains("name=pymq-waiting")).count(), 1);
     let items: Vec<_> = (0..200).map(|number| bytes(&number.to_string())).collect();
-    redis.push(&queue, items, Wait::No).await.expect("put");
+    redis.push(&queue, items, Wait::No.into()).await.expect("put");
     for task in tasks {
         task.await.expect("no task panics");
     }
@@ -104,7 +104,10 @@ async fn cancelled_claims_lose_nothing_and_count_nothing() {
                 item.receipt
             }
         };
-        redis.settle(&queue, receipt, Settlement::Ack).await.expect("acknowledged");
+        redis
+            .settle(&queue, receipt, Settlement::Ack, SettleOptions::default())
+            .await
+            .expect("acknowledged");
     }
     assert!(cancelled > 50 && served > 50, "one-sided: {cancelled} cancelled, {served} served");
     assert_eq!(stats(&redis, &queue).await, (0, 0, 0));
@@ -135,19 +138,23 @@ async fn a_bounded_queue_is_never_longer_and_wakes_those_who_wait_for_space() {
     let server = RedisServer::start();
     let redis = connect(&server).await;
     let other = connect(&server).await;
-    let queue = Arc::new(QueueSpec { maxsize: 3, ..QueueSpec::new("q") });
+    let queue = {
+        let mut spec = QueueSpec::new("q");
+        spec.maxsize = 3;
+        Arc::new(spec)
+    };
     let mut putters = Vec::new();
     for number in 0..20 {
         let redis = Arc::clone(if number % 2 == 0 { &redis } else { &other });
         let queue = Arc::clone(&queue);
         putters.push(tokio::spawn(async move {
             let item = vec![bytes(&number.to_string())];
-            redis.push(&queue, item, Wait::at_most(GUARD)).await.expect("put in time");
+            redis.push(&queue, item, Wait::at_most(GUARD).into()).await.expect("put in time");
         }));
     }
     let mut raw = server.raw();
     until("it is full", || raw.run(&["LLEN", "q"]).number() == 3).await;
-    let full = redis.push(&queue, vec![bytes("x")], Wait::No).await.expect_err("it is full");
+    let full = redis.push(&queue, vec![bytes("x")], Wait::No.into()).await.expect_err("it is full");
     assert_eq!(full.kind(), ErrorKind::Full);
     assert!(full.is_retryable());
     let mut seen = HashSet::new();
@@ -160,9 +167,9 @@ async fn a_bounded_queue_is_never_longer_and_wakes_those_who_wait_for_space() {
     for putter in putters {
         putter.await.expect("no putter panics");
     }
-    let many = redis.push(&queue, vec![bytes("x"); 4], Wait::Forever).await;
+    let many = redis.push(&queue, vec![bytes("x"); 4], Wait::Forever.into()).await;
     assert_eq!(many.expect_err("they can never fit").kind(), ErrorKind::Config);
-    redis.push(&queue, vec![bytes("x"); 3], Wait::No).await.expect("they just fit");
+    redis.push(&queue, vec![bytes("x"); 3], Wait::No.into()).await.expect("they just fit");
 }
 
 #[tokio::test]
@@ -172,7 +179,11 @@ async fn a_shutdown_is_for_everyone_and_gets_drain_first() {
     let redis = connect(&server).await;
     let other = connect(&server).await;
     let queue = queue("q");
-    let bounded = Arc::new(QueueSpec { maxsize: 5, ..QueueSpec::new("q") });
+    let bounded = {
+        let mut spec = QueueSpec::new("q");
+        spec.maxsize = 5;
+        Arc::new(spec)
+    };
     let mut waiting = Vec::new();
     for redis in [&redis, &other] {
         let (redis, queue) = (Arc::clone(redis), Arc::clone(&queue));
@@ -185,7 +196,7 @@ async fn a_shutdown_is_for_everyone_and_gets_drain_first() {
         assert_eq!(outcome.expect_err("shut down").kind(), ErrorKind::ShutDown);
     }
     for (redis, queue) in [(&redis, &queue), (&other, &queue), (&other, &bounded)] {
-        let put = redis.push(queue, vec![bytes("x"), bytes("y")], Wait::No).await;
+        let put = redis.push(queue, vec![bytes("x"), bytes("y")], Wait::No.into()).await;
         assert_eq!(put.expect_err("shut down").kind(), ErrorKind::ShutDown);
     }
     assert_eq!(stats(&redis, &queue).await, (0, 0, 0));
@@ -207,7 +218,11 @@ async fn closing_ends_a_waiting_claim_and_a_waiting_put() {
     let mut raw = server.raw();
     let redis = connect(&server).await;
     let empty = queue("empty");
-    let full = Arc::new(QueueSpec { maxsize: 1, ..QueueSpec::new("full") });
+    let full = {
+        let mut spec = QueueSpec::new("full");
+        spec.maxsize = 1;
+        Arc::new(spec)
+    };
     put(&redis, &full, &["x"]).await;
     let claim = {
         let redis = Arc::clone(&redis);
@@ -215,7 +230,9 @@ async fn closing_ends_a_waiting_claim_and_a_waiting_put() {
     };
     let push = {
         let redis = Arc::clone(&redis);
-        tokio::spawn(async move { redis.push(&full, vec![bytes("y")], Wait::Forever).await })
+        tokio::spawn(async move {
+            redis.push(&full, vec![bytes("y")], Wait::Forever.into()).await.map(drop)
+        })
     };
     until("it waits", || blocked(&mut raw) == 1).await;
     redis.close().await.expect("closed");

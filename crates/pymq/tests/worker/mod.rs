@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pymq::{ErrorKind, Queue};
+use pymq::{ErrorKind, Queue, Retry};
 use tokio::sync::{Notify, Semaphore};
 
 use super::until;
@@ -53,7 +53,7 @@ async fn a_worker_serves_so_many_items_at_once_and_no_more(place: &Place) {
 }
 
 async fn an_item_whose_handler_fails_comes_again_until_it_is_a_dead_letter(place: &Place) {
-    let queue = queue(place).await.max_deliveries(3);
+    let queue = queue(place).await.max_deliveries(3).retry(Retry::at_once());
     let tries = Arc::new(Mutex::new(Vec::new()));
     let worker = {
         let tries = Arc::clone(&tries);
@@ -66,11 +66,12 @@ async fn an_item_whose_handler_fails_comes_again_until_it_is_a_dead_letter(place
     queue.join().await.expect("all is done, or dead");
     worker.expect("it began").drain().await.expect("drained");
     assert_eq!(*tries.lock().expect("no panic"), [1, 2, 2, 2, 3]);
-    assert_eq!(queue.peek(pymq::Shelf::Dead, 9).await.expect("peeked"), [2]);
+    let dead = queue.peek(pymq::Shelf::Dead, 9).await.expect("peeked");
+    assert_eq!(dead.iter().flatten().collect::<Vec<_>>(), [&2]);
 }
 
 async fn a_panic_in_a_handler_is_its_items_affair_alone(place: &Place) {
-    let queue = queue(place).await.max_deliveries(2);
+    let queue = queue(place).await.max_deliveries(2).retry(Retry::at_once());
     let done = Done::default();
     let worker = {
         let done = done.clone();
@@ -154,7 +155,7 @@ async fn a_dropped_worker_gives_back_what_it_had_in_hand(place: &Place) {
 }
 
 async fn a_worker_ends_when_its_queue_is_shut_down_and_empty(place: &Place) {
-    let queue = queue(place).await;
+    let queue = queue(place).await.retry(Retry::at_once());
     let (done, tried) = (Done::default(), Arc::new(AtomicUsize::new(0)));
     let fail = Arc::new(Notify::new());
     let worker = {
@@ -190,7 +191,7 @@ async fn a_worker_ends_with_its_bus(place: &Place) {
     let worker = bus.queue::<u32>("jobs").work(1, Done::default().handler()).expect("it began");
     bus.close().await.expect("closed");
     worker.ended().await;
-    assert_eq!(worker.drain().await.expect_err("closed").kind(), ErrorKind::Closed);
+    worker.drain().await.expect("a bus that closes is a regular end");
 }
 
 async fn a_worker_that_could_serve_nothing_is_refused(place: &Place) {

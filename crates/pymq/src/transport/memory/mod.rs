@@ -14,9 +14,13 @@ use crate::error::{Error, Result};
 use crate::name::shortened;
 
 mod events;
+mod graveyard;
 mod inboxes;
+mod line;
 mod queues;
+mod seen;
 mod shelves;
+mod store;
 
 /// The brokers that have a name, for as long as anybody is connected to them.
 ///
@@ -46,7 +50,7 @@ struct Broker {
     connections: AtomicU64,
     events: events::Listeners,
     inboxes: inboxes::Addresses,
-    queues: shelves::Store,
+    queues: store::Store,
 }
 
 impl Memory {
@@ -112,7 +116,14 @@ fn named(name: &str) -> Arc<Broker> {
 
 impl Transport for Memory {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { receiver_count: true, ..Capabilities::NONE }
+        Capabilities {
+            receiver_count: true,
+            delays: true,
+            put_ids: true,
+            priorities: true,
+            letters: true,
+            ..Capabilities::NONE
+        }
     }
 
     fn close(&self) -> Answer<'_, ()> {

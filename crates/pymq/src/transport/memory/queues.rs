@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::Memory;
-use super::shelves::{Aftermath, Bell, Claim, Push, Queue, Ticket, full};
+use super::shelves::{Claim, Push, Queue, Watch, full};
+use super::store::{Aftermath, Bell, Ticket, Turn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::shortened;
 use crate::transport::{
-    Answer, Claimed, QueueSpec, QueueStats, Queues, Receipt, Settlement, Shelf, Wait, answer,
-    pending,
+    Answer, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
+    SettleOptions, Settlement, Shelf, Wait, answer, pending,
 };
 
 impl Queues for Memory {
@@ -25,11 +27,12 @@ impl Queues for Memory {
         &'a self,
         queue: &'a Arc<QueueSpec>,
         items: Vec<Bytes>,
-        wait: Wait,
-    ) -> Answer<'a, ()> {
-        match self.push_or_line_up(queue, items, wait) {
-            Ok(None) => answer(Ok(())),
-            Ok(Some(place)) => pending(place.wait_for_space(wait)),
+        options: PutOptions,
+    ) -> Answer<'a, Put> {
+        let wait = options.wait;
+        match self.push_or_line_up(queue, items, options) {
+            Ok(Ok(put)) => answer(Ok(put)),
+            Ok(Err(place)) => pending(place.wait_for_space(wait)),
             Err(error) => answer(Err(error)),
         }
     }
@@ -55,17 +58,25 @@ impl Queues for Memory {
         queue: &'a Arc<QueueSpec>,
         receipt: Receipt,
         how: Settlement,
+        options: SettleOptions,
     ) -> Answer<'a, ()> {
         answer(self.change("settle", queue, |found, after| {
-            let settled = found.is_some_and(|found| found.settle(receipt.number, how, after));
+            let settled =
+                found.is_some_and(|found| found.settle(receipt.number, how, options, after));
             if settled { Ok(()) } else { Err(lost("settle", queue)) }
         }))
     }
 
-    fn settle_soon(&self, queue: &Arc<QueueSpec>, receipt: Receipt, how: Settlement) {
+    fn settle_soon(
+        &self,
+        queue: &Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+        options: SettleOptions,
+    ) {
         // At once is soon enough, and nobody waits to hear that the lease was lost or the bus
         // closed: in both cases the item is somebody else's by now.
-        drop(self.settle(queue, receipt, how));
+        drop(self.settle(queue, receipt, how, options));
     }
 
     /// Any length is kept without more ado: no lease here runs out on a clock.
@@ -83,7 +94,7 @@ impl Queues for Memory {
 
     fn stats<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, QueueStats> {
         answer(self.change("count", queue, |found, _| {
-            Ok(found.map_or(QueueStats::default(), |found| found.stats()))
+            Ok(found.map_or(QueueStats::default(), Queue::stats))
         }))
     }
 
@@ -104,16 +115,47 @@ impl Queues for Memory {
         }))
     }
 
-    fn redrive<'a>(&'a self, queue: &'a Arc<QueueSpec>, limit: usize) -> Answer<'a, usize> {
-        answer(self.change("redrive", queue, |found, after| {
-            Ok(found.map_or(0, |found| found.redrive(limit, after)))
+    fn letters<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        skip: usize,
+        limit: usize,
+    ) -> Answer<'a, Vec<DeadLetter>> {
+        answer(self.change("look at", queue, |found, _| {
+            Ok(found.map_or(Vec::new(), |found| found.letters(skip, limit)))
+        }))
+    }
+
+    fn redrive<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        which: Letters,
+        to: &'a Arc<QueueSpec>,
+    ) -> Answer<'a, usize> {
+        answer(self.broker.queues.with(|state, after| {
+            self.check_open("redrive", &queue.name)?;
+            let items = state.existing(&queue.name).map(|found| found.exhume(&which));
+            let items = items.unwrap_or_default();
+            let count = items.len();
+            state.queue(&to.name).bring_back(items, to.priorities, after);
+            Ok(count)
+        }))
+    }
+
+    fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize> {
+        answer(self.change("discard", queue, |found, after| {
+            let before = after.discarded.len();
+            if let Some(found) = found {
+                found.discard(&which, after);
+            }
+            Ok(after.discarded.len() - before)
         }))
     }
 
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
         answer(self.broker.queues.with(|state, after| {
             self.check_open("shut down", &queue.name)?;
-            state.queue(&queue.name).shut_down(&queue.name, after);
+            state.queue(&queue.name).shut_down(after);
             Ok(())
         }))
     }
@@ -143,15 +185,16 @@ impl Memory {
         &'a self,
         queue: &'a Arc<QueueSpec>,
         items: Vec<Bytes>,
-        wait: Wait,
-    ) -> Result<Option<Place<'a>>> {
+        options: PutOptions,
+    ) -> Result<Result<Put, Place<'a>>> {
         self.broker.queues.with(|state, after| {
             self.check_open("push", &queue.name)?;
             let found = state.queue(&queue.name);
-            match found.push(queue, items, wait, after)? {
-                Push::Done => Ok(None),
-                Push::Wait(items) => Ok(Some(Place::take(self, queue, |bell| {
-                    found.wait_for_space(self.id, queue.maxsize, items, bell)
+            match found.push(queue, items, options, after)? {
+                Push::Done => Ok(Ok(Put::Done)),
+                Push::Already => Ok(Ok(Put::Already)),
+                Push::Wait(parcel) => Ok(Err(Place::take(self, queue, |bell| {
+                    found.wait_for_space(self.id, queue.maxsize, parcel, bell)
                 }))),
             }
         })
@@ -171,7 +214,7 @@ impl Memory {
                 Claim::Taken(claimed) => Ok(Ok(claimed)),
                 Claim::Empty if wait == Wait::No => Ok(Ok(Vec::new())),
                 Claim::Empty => Ok(Err(Place::take(self, queue, |bell| {
-                    found.wait_for_items(self.id, limit, bell)
+                    found.wait_for_items(self.id, limit, bell, after)
                 }))),
             }
         })
@@ -183,7 +226,15 @@ struct Place<'a> {
     memory: &'a Memory,
     queue: &'a QueueSpec,
     ticket: Ticket,
-    bell: oneshot::Receiver<Result<()>>,
+    bell: oneshot::Receiver<Result<Turn>>,
+}
+
+/// What ended a wait.
+enum Woken {
+    Rung(Result<Turn>),
+    /// An item is due.
+    Due,
+    TimeUp,
 }
 
 impl<'a> Place<'a> {
@@ -197,8 +248,20 @@ impl<'a> Place<'a> {
     }
 
     async fn wait_for_items(mut self, wait: Wait) -> Result<Vec<Claimed>> {
-        if let Some(rung) = self.rung(wait).await {
-            rung?;
+        let mut due = None;
+        loop {
+            match self.woken(wait, due).await {
+                Woken::TimeUp => break,
+                Woken::Rung(turn) => match turn? {
+                    Turn::Come | Turn::Already => break,
+                    Turn::KeepTime => {}
+                },
+                Woken::Due => {}
+            }
+            match self.watch()? {
+                Watch::Until(next) => due = next,
+                Watch::Over => break,
+            }
         }
         // Even when the time was up first: what was dealt out by now is ours.
         let Self { memory, queue, ticket, .. } = &self;
@@ -208,9 +271,20 @@ impl<'a> Place<'a> {
         })
     }
 
-    async fn wait_for_space(mut self, wait: Wait) -> Result<()> {
-        if let Some(rung) = self.rung(wait).await {
-            return rung;
+    /// Lines up what is due, and stays in the line under a new bell.
+    fn watch(&mut self) -> Result<Watch> {
+        let (ring, bell) = oneshot::channel();
+        self.bell = bell;
+        let Self { memory, queue, ticket, .. } = &self;
+        memory.change("claim", queue, |found, after| match found {
+            Some(found) => found.watch(*ticket, ring, after),
+            None => Ok(Watch::Over),
+        })
+    }
+
+    async fn wait_for_space(mut self, wait: Wait) -> Result<Put> {
+        if let Woken::Rung(turn) = self.woken(wait, None).await {
+            return turn.map(put);
         }
         let Self { memory, queue, ticket, .. } = &self;
         let waited = memory.change("push", queue, |found, after| {
@@ -220,21 +294,36 @@ impl<'a> Place<'a> {
             return Err(full(queue));
         }
         // Not in the line any more: its turn came in this very moment, and the bell is about to ring.
-        self.rung(Wait::Forever).await.unwrap_or(Ok(()))
+        match self.woken(Wait::Forever, None).await {
+            Woken::Rung(turn) => turn.map(put),
+            Woken::Due | Woken::TimeUp => Ok(Put::Done),
+        }
     }
 
-    /// What was rung; `None` when the time was up first.
-    async fn rung(&mut self, wait: Wait) -> Option<Result<()>> {
-        let rung = match wait {
-            Wait::No => self.bell.try_recv().ok(),
-            Wait::Until(deadline) => {
-                tokio::time::timeout_at(deadline, &mut self.bell).await.ok()?.ok()
-            }
-            Wait::Forever => (&mut self.bell).await.ok(),
+    /// Waits for the bell, or until the time is up or an item due, whichever comes first.
+    async fn woken(&mut self, wait: Wait, due: Option<Instant>) -> Woken {
+        let until = match wait {
+            Wait::No => return self.bell.try_recv().map_or(Woken::TimeUp, Woken::Rung),
+            Wait::Until(deadline) => Some(deadline),
+            Wait::Forever => None,
+        };
+        let rung = match due.into_iter().chain(until).min() {
+            None => (&mut self.bell).await,
+            Some(end) => match timeout_at(end, &mut self.bell).await {
+                Ok(rung) => rung,
+                Err(_) if due == Some(end) => return Woken::Due,
+                Err(_) => return Woken::TimeUp,
+            },
         };
         // A bell that is thrown away unrung belongs to a queue that nobody can ring for again.
-        Some(rung.unwrap_or_else(|| Err(Error::closed("wait", shortened(&self.queue.name)))))
+        let closed = || Error::closed("wait", shortened(&self.queue.name));
+        Woken::Rung(rung.unwrap_or_else(|_| Err(closed())))
     }
+}
+
+/// What the turn of a push says.
+fn put(turn: Turn) -> Put {
+    if turn == Turn::Already { Put::Already } else { Put::Done }
 }
 
 impl Drop for Place<'_> {
@@ -282,7 +371,7 @@ mod tests {
         assert!(waits(&mut first) && waits(&mut gone) && waits(&mut last));
         drop(gone);
         let items = ["a", "b", "c"].map(Bytes::from).to_vec();
-        done(memory.push(&queue, items, Wait::No)).expect("there is space");
+        done(memory.push(&queue, items, Wait::No.into())).expect("there is space");
         assert_eq!(payloads(done(last).expect("an item came")), ["c"]);
         assert_eq!(payloads(done(first).expect("items came")), ["a", "b"]);
     }
@@ -291,7 +380,11 @@ mod tests {
     fn who_waits_for_space_is_not_overtaken_by_who_could_wait_too() {
         let (memory, queue) = (memory(), queue(2));
         let push = |items: &[&'static str], wait| {
-            memory.push(&queue, items.iter().copied().map(Bytes::from).collect(), wait)
+            memory.push(
+                &queue,
+                items.iter().copied().map(Bytes::from).collect(),
+                PutOptions::from(wait),
+            )
         };
         done(push(&["a"], Wait::No)).expect("there is space");
         let mut large = push(&["b", "c"], Wait::Forever);
@@ -310,7 +403,7 @@ mod tests {
     #[test]
     fn who_gives_up_lets_the_next_in_line_pass() {
         let (memory, queue) = (memory(), queue(2));
-        let push = |count| memory.push(&queue, vec![Bytes::new(); count], Wait::Forever);
+        let push = |count| memory.push(&queue, vec![Bytes::new(); count], PutOptions::new());
         done(push(1)).expect("there is space");
         let (mut large, mut small) = (push(2), push(1));
         assert!(waits(&mut large) && waits(&mut small));
@@ -321,7 +414,7 @@ mod tests {
     #[test]
     fn a_push_that_could_never_fit_is_refused_at_once() {
         let (memory, queue) = (memory(), queue(2));
-        let refused = done(memory.push(&queue, vec![Bytes::new(); 3], Wait::Forever));
+        let refused = done(memory.push(&queue, vec![Bytes::new(); 3], PutOptions::new()));
         let error = refused.expect_err("three items do not fit into two places");
         assert_eq!(error.kind(), ErrorKind::Config);
     }
@@ -333,7 +426,7 @@ mod tests {
         let queue = queue(0);
         let mut claim = one.claim(&queue, 1, Wait::Forever);
         assert!(waits(&mut claim));
-        done(other.push(&queue, vec![Bytes::from("a")], Wait::No)).expect("there is space");
+        done(other.push(&queue, vec![Bytes::from("a")], Wait::No.into())).expect("there is space");
         one.end();
         let error = done(claim).expect_err("its connection is closed");
         assert_eq!(error.kind(), ErrorKind::Closed);

@@ -2,140 +2,90 @@
 //!
 //! The invariant: where somebody waits for items, none is waiting, and where somebody waits for
 //! space, the first in line has not got enough; every change ends with [`Queue::deal`], which
-//! restores it. Bells are rung and payloads dropped when the lock is free, since both may run code
-//! of their owners'; waiting itself is not done here.
+//! restores it. Where items are due later, the first who waits for some keeps the time: it wakes when
+//! the next is due, so that nobody polls and no task is needed. Waiting itself is not done here.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::ConnectionId;
+use super::graveyard::Graveyard;
+use super::line::{Item, Line};
+use super::seen::Seen;
+use super::store::{Aftermath, Bell, Death, Ticket, Turn, next_number};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::shortened;
-use crate::transport::{Claimed, QueueSpec, QueueStats, Receipt, Settlement, Shelf, Wait};
+use crate::transport::{
+    Claimed, DeadLetter, Due, Failure, Letters, PutOptions, QueueSpec, QueueStats, Reason, Receipt,
+    SettleOptions, Settlement, Shelf, Wait,
+};
 
-/// How many queues there may be before the unused ones are looked for.
-const CLEARING: usize = 64;
-
-/// Wakes one who waits: its turn has come (what it waited for is there), or it never will.
-pub(super) type Bell = oneshot::Sender<Result<()>>;
-
-/// A place in a line; smaller is earlier.
-pub(super) type Ticket = u64;
-
-/// All queues of a broker.
-#[derive(Default)]
-pub(super) struct Store(Mutex<State>);
-
-impl Store {
-    /// Does `work` under the lock, and afterwards what must not be done under it.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut State, &mut Aftermath) -> T) -> T {
-        let mut after = Aftermath::default();
-        // A panic cannot leave the state half-changed (no user code runs under the lock), so a
-        // poisoned lock is as good as any.
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = work(&mut state, &mut after);
-        drop(state);
-        for (bell, result) in after.bells {
-            // Whoever gave up meanwhile has given its place back, with what was dealt to it.
-            let _ = bell.send(result);
-        }
-        result
-    }
-
-    /// Ends what a connection waits for, and gives back what it holds.
-    pub(super) fn leave(&self, connection: ConnectionId) {
-        self.with(|state, after| {
-            for (name, queue) in &mut state.queues {
-                queue.leave(connection, name, after);
-            }
-        });
-    }
-}
-
-/// What is left to do when the lock is free.
-#[derive(Default)]
-pub(super) struct Aftermath {
-    bells: Vec<(Bell, Result<()>)>,
-    discarded: Vec<Bytes>,
-}
-
-#[derive(Default)]
-pub(super) struct State {
-    queues: HashMap<Box<str>, Queue>,
-    clear_at: usize,
-}
-
-impl State {
-    pub(super) fn existing(&mut self, name: &str) -> Option<&mut Queue> {
-        self.queues.get_mut(name)
-    }
-
-    pub(super) fn queue(&mut self, name: &str) -> &mut Queue {
-        if !self.queues.contains_key(name) {
-            if self.queues.len() >= self.clear_at.max(CLEARING) {
-                self.queues.retain(|_, queue| !queue.is_unused());
-                self.clear_at = self.queues.len() * 2;
-            }
-            self.queues.insert(name.into(), Queue::default());
-        }
-        self.queues.get_mut(name).expect("the queue was made above")
-    }
-}
-
-/// A number that is larger than every earlier one of this process, so that an old receipt cannot
-/// settle a new lease.
-fn next_number() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
-}
-
-#[derive(Default)]
 pub(super) struct Queue {
-    waiting: VecDeque<Item>,
+    name: Arc<str>,
+    line: Line,
     leased: BTreeMap<u64, Lease>,
-    dead: VecDeque<Bytes>,
+    dead: Graveyard,
     getters: BTreeMap<Ticket, Getter>,
     /// Dealt out, not yet fetched by the getter that waited.
     dealt: BTreeMap<Ticket, (ConnectionId, Vec<Item>)>,
     putters: BTreeMap<Ticket, Putter>,
+    seen: Seen,
     shut: bool,
-}
-
-struct Item {
-    payload: Bytes,
-    /// How often it was handed out so far.
-    deliveries: u32,
 }
 
 struct Lease {
     item: Item,
     owner: ConnectionId,
+    fate: Fate,
+}
+
+/// What decides an item's fate: its consumer's options.
+#[derive(Clone, Copy)]
+struct Fate {
     max_deliveries: u32,
+    max_dead_letters: usize,
+}
+
+impl From<&QueueSpec> for Fate {
+    fn from(spec: &QueueSpec) -> Self {
+        Self { max_deliveries: spec.max_deliveries, max_dead_letters: spec.max_dead_letters }
+    }
 }
 
 struct Getter {
     owner: ConnectionId,
     limit: usize,
-    bell: Bell,
+    /// Gone while it is on its way to look when the next item is due.
+    bell: Option<Bell>,
+    /// When it wakes to look; only the first in line does.
+    wakes: Option<Instant>,
 }
 
 struct Putter {
     owner: ConnectionId,
     maxsize: usize,
-    items: Vec<Bytes>,
+    parcel: Parcel,
     bell: Bell,
+}
+
+/// Items on their way into a queue.
+pub(super) struct Parcel {
+    items: Vec<Bytes>,
+    options: PutOptions,
 }
 
 /// What became of a push.
 pub(super) enum Push {
     /// The items are in the queue.
     Done,
+    /// They were put before.
+    Already,
     /// There is no space for them now.
-    Wait(Vec<Bytes>),
+    Wait(Parcel),
 }
 
 /// What became of a claim.
@@ -144,6 +94,14 @@ pub(super) enum Claim {
     Taken(Vec<Claimed>),
     /// There are none now.
     Empty,
+}
+
+/// What one finds that comes to keep the time.
+pub(super) enum Watch {
+    /// It is still in the line; the next item is due then.
+    Until(Option<Instant>),
+    /// Its turn has come.
+    Over,
 }
 
 pub(super) fn full(queue: &QueueSpec) -> Error {
@@ -157,11 +115,25 @@ pub(super) fn shut(operation: &'static str, name: &str) -> Error {
 }
 
 impl Queue {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            line: Line::default(),
+            leased: BTreeMap::new(),
+            dead: Graveyard::default(),
+            getters: BTreeMap::new(),
+            dealt: BTreeMap::new(),
+            putters: BTreeMap::new(),
+            seen: Seen::default(),
+            shut: false,
+        }
+    }
+
     pub(super) fn push(
         &mut self,
         spec: &QueueSpec,
         items: Vec<Bytes>,
-        wait: Wait,
+        options: PutOptions,
         after: &mut Aftermath,
     ) -> Result<Push> {
         if self.shut {
@@ -175,25 +147,31 @@ impl Queue {
             );
             return Err(Error::new(ErrorKind::Config, "push", shortened(&spec.name), why));
         }
+        if options.id.as_ref().is_some_and(|id| self.seen.has(id)) {
+            return Ok(Push::Already);
+        }
         let fits = self.has_space(spec.maxsize, items.len());
         // Who can wait does so behind those who wait already; who cannot takes what there is.
-        if fits && (self.putters.is_empty() || wait == Wait::No) {
-            self.append(items);
+        if fits && (self.putters.is_empty() || options.wait == Wait::No) {
+            self.append(Parcel { items, options });
             self.deal(after);
             return Ok(Push::Done);
         }
-        if wait == Wait::No { Err(full(spec)) } else { Ok(Push::Wait(items)) }
+        if options.wait == Wait::No {
+            return Err(full(spec));
+        }
+        Ok(Push::Wait(Parcel { items, options }))
     }
 
     pub(super) fn wait_for_space(
         &mut self,
         owner: ConnectionId,
         maxsize: usize,
-        items: Vec<Bytes>,
+        parcel: Parcel,
         bell: Bell,
     ) -> Ticket {
         let ticket = next_number();
-        self.putters.insert(ticket, Putter { owner, maxsize, items, bell });
+        self.putters.insert(ticket, Putter { owner, maxsize, parcel, bell });
         ticket
     }
 
@@ -204,18 +182,23 @@ impl Queue {
         limit: usize,
         after: &mut Aftermath,
     ) -> Result<Claim> {
-        let count = limit.min(self.waiting.len());
-        if count > 0 {
-            let items = self.waiting.drain(..count).collect();
-            let claimed = self.lease(items, owner, spec.max_deliveries);
+        self.line.ripen();
+        if limit > 0 && !self.line.is_empty() {
+            let items = self.line.take(limit);
+            let claimed = self.lease(items, owner, spec.into());
             self.deal(after);
             return Ok(Claim::Taken(claimed));
         }
-        match (limit, self.shut) {
-            (0, _) => Ok(Claim::Taken(Vec::new())),
-            (_, true) => Err(shut("claim", &spec.name)),
-            (_, false) => Ok(Claim::Empty),
+        match limit {
+            0 => Ok(Claim::Taken(Vec::new())),
+            _ if self.is_over() => Err(shut("claim", &spec.name)),
+            _ => Ok(Claim::Empty),
         }
+    }
+
+    /// Whether nothing will come any more, but for what is given back.
+    fn is_over(&self) -> bool {
+        self.shut && self.line.is_empty() && self.line.delayed() == 0
     }
 
     pub(super) fn wait_for_items(
@@ -223,10 +206,36 @@ impl Queue {
         owner: ConnectionId,
         limit: usize,
         bell: Bell,
+        after: &mut Aftermath,
     ) -> Ticket {
         let ticket = next_number();
-        self.getters.insert(ticket, Getter { owner, limit, bell });
+        self.getters.insert(ticket, Getter { owner, limit, bell: Some(bell), wakes: None });
+        self.appoint(after);
         ticket
+    }
+
+    /// Whether a getter that was woken for the time goes on waiting, by that bell, and until when.
+    ///
+    /// # Errors
+    /// `ShutDown` if it was, and the getter missed the bell for it.
+    pub(super) fn watch(
+        &mut self,
+        ticket: Ticket,
+        bell: Bell,
+        after: &mut Aftermath,
+    ) -> Result<Watch> {
+        match self.getters.get_mut(&ticket) {
+            Some(getter) => getter.bell = Some(bell),
+            None if self.dealt.contains_key(&ticket) => return Ok(Watch::Over),
+            None => return Err(shut("claim", &self.name)),
+        }
+        self.line.ripen();
+        let next = self.line.next_due();
+        if let Some(getter) = self.getters.get_mut(&ticket) {
+            getter.wakes = next;
+        }
+        self.deal(after);
+        Ok(Watch::Until(next))
     }
 
     /// Leases what was dealt to a getter that waited; nothing, where nothing was.
@@ -237,7 +246,7 @@ impl Queue {
         ticket: Ticket,
     ) -> Vec<Claimed> {
         match self.dealt.remove(&ticket) {
-            Some((_, items)) => self.lease(items, owner, spec.max_deliveries),
+            Some((_, items)) => self.lease(items, owner, spec.into()),
             None => Vec::new(),
         }
     }
@@ -251,23 +260,29 @@ impl Queue {
             self.put_back(items);
         }
         if let Some(putter) = putter {
-            after.discarded.extend(putter.items);
+            after.discarded.extend(putter.parcel.items);
         }
         self.deal(after);
         waited
     }
 
     /// Ends a lease; says whether there was one.
-    pub(super) fn settle(&mut self, number: u64, how: Settlement, after: &mut Aftermath) -> bool {
+    pub(super) fn settle(
+        &mut self,
+        number: u64,
+        how: Settlement,
+        options: SettleOptions,
+        after: &mut Aftermath,
+    ) -> bool {
         let Some(mut lease) = self.leased.remove(&number) else { return false };
         match how {
             Settlement::Ack => after.discarded.push(lease.item.payload),
-            Settlement::Requeue => self.fail(lease),
+            Settlement::Requeue => self.fail(lease, options, after),
             Settlement::Return => {
                 lease.item.deliveries -= 1;
-                self.waiting.push_front(lease.item);
+                self.line.push_front(lease.item);
             }
-            Settlement::Reject => self.dead.push_back(lease.item.payload),
+            Settlement::Reject => self.bury(lease, options, Reason::Rejected, after),
         }
         self.deal(after);
         true
@@ -277,73 +292,97 @@ impl Queue {
         self.leased.contains_key(&number)
     }
 
-    pub(super) fn stats(&self) -> QueueStats {
+    pub(super) fn stats(&mut self) -> QueueStats {
+        self.line.ripen();
         let dealt: usize = self.dealt.values().map(|(_, items)| items.len()).sum();
-        QueueStats {
-            waiting: self.waiting.len(),
-            leased: self.leased.len() + dealt,
-            dead: self.dead.len(),
-        }
+        let (waiting, leased) = (self.line.len(), self.leased.len() + dealt);
+        let mut stats = QueueStats::new(waiting, leased, self.dead.len());
+        stats.delayed = self.line.delayed();
+        stats.oldest = self.line.oldest().map(|since| since.elapsed());
+        let holders = self.leased.values().map(|lease| lease.owner);
+        let waiters = self.getters.values().map(|getter| getter.owner);
+        let dealt = self.dealt.values().map(|(owner, _)| *owner);
+        let consumers: HashSet<_> = holders.chain(waiters).chain(dealt).collect();
+        stats.consumers = Some(consumers.len());
+        stats
     }
 
-    pub(super) fn peek(&self, from: Shelf, limit: usize) -> Vec<Bytes> {
+    pub(super) fn peek(&mut self, from: Shelf, limit: usize) -> Vec<Bytes> {
+        self.line.ripen();
         match from {
-            Shelf::Waiting => {
-                self.waiting.iter().take(limit).map(|item| item.payload.clone()).collect()
-            }
-            Shelf::Dead => self.dead.iter().take(limit).cloned().collect(),
+            Shelf::Waiting => self.line.waiting().take(limit).cloned().collect(),
+            Shelf::Delayed => self.line.later().take(limit).cloned().collect(),
+            Shelf::Dead => self.dead.payloads().take(limit).cloned().collect(),
         }
     }
 
     pub(super) fn purge(&mut self, shelf: Shelf, after: &mut Aftermath) -> usize {
+        self.line.ripen();
         let before = after.discarded.len();
         match shelf {
             Shelf::Waiting => {
-                after.discarded.extend(self.waiting.drain(..).map(|item| item.payload));
+                after.discarded.extend(self.line.drain());
+                after.discarded.extend(self.line.drain_delayed());
+                self.shut = false;
             }
-            Shelf::Dead => after.discarded.extend(self.dead.drain(..)),
+            Shelf::Delayed => after.discarded.extend(self.line.drain_delayed()),
+            Shelf::Dead => self.discard(&Letters::Oldest(usize::MAX), after),
         }
         let purged = after.discarded.len() - before;
-        self.shut = false;
         self.deal(after);
         purged
     }
 
-    pub(super) fn redrive(&mut self, limit: usize, after: &mut Aftermath) -> usize {
-        let count = limit.min(self.dead.len());
-        let items = self.dead.drain(..count).collect();
-        self.append(items);
-        self.deal(after);
-        count
+    pub(super) fn letters(&self, skip: usize, limit: usize) -> Vec<DeadLetter> {
+        self.dead.look(skip, limit)
     }
 
-    pub(super) fn shut_down(&mut self, name: &str, after: &mut Aftermath) {
+    pub(super) fn discard(&mut self, which: &Letters, after: &mut Aftermath) {
+        let letters = self.dead.take(which).into_iter();
+        after.discarded.extend(letters.map(|letter| letter.item.payload));
+    }
+
+    /// Takes dead letters out, as items that nobody has tried.
+    pub(super) fn exhume(&mut self, which: &Letters) -> Vec<Item> {
+        let now = Instant::now();
+        let fresh = |item| Item { deliveries: 0, since: now, ..item };
+        self.dead.take(which).into_iter().map(|letter| fresh(letter.item)).collect()
+    }
+
+    /// Lines up what was brought back.
+    pub(super) fn bring_back(&mut self, items: Vec<Item>, priorities: bool, after: &mut Aftermath) {
+        for mut item in items {
+            item.priority *= u8::from(priorities);
+            self.line.push_back(item);
+        }
+        self.deal(after);
+    }
+
+    pub(super) fn shut_down(&mut self, after: &mut Aftermath) {
         self.shut = true;
         for putter in std::mem::take(&mut self.putters).into_values() {
-            after.bells.push((putter.bell, Err(shut("push", name))));
-            after.discarded.extend(putter.items);
+            after.bells.push((putter.bell, Err(shut("push", &self.name))));
+            after.discarded.extend(putter.parcel.items);
         }
-        // Who waits for items waits because there are none.
-        for getter in std::mem::take(&mut self.getters).into_values() {
-            after.bells.push((getter.bell, Err(shut("claim", name))));
-        }
+        self.deal(after);
     }
 
-    fn leave(&mut self, connection: ConnectionId, name: &str, after: &mut Aftermath) {
-        let closed = |operation| Err(Error::closed(operation, shortened(name)));
+    pub(super) fn leave(&mut self, connection: ConnectionId, after: &mut Aftermath) {
+        let name = Arc::clone(&self.name);
+        let closed = |operation| Err(Error::closed(operation, shortened(&name)));
         for getter in take_of(&mut self.getters, |getter| getter.owner == connection) {
-            after.bells.push((getter.bell, closed("claim")));
+            after.bells.extend(getter.bell.map(|bell| (bell, closed("claim"))));
         }
         for putter in take_of(&mut self.putters, |putter| putter.owner == connection) {
             after.bells.push((putter.bell, closed("push")));
-            after.discarded.extend(putter.items);
+            after.discarded.extend(putter.parcel.items);
         }
         // The newest first, so that the oldest comes to lie at the head.
         for (_, items) in take_of(&mut self.dealt, |(owner, _)| *owner == connection) {
             self.put_back(items);
         }
         for lease in take_of(&mut self.leased, |lease| lease.owner == connection) {
-            self.fail(lease);
+            self.fail(lease, SettleOptions::default(), after);
         }
         self.deal(after);
     }
@@ -351,55 +390,108 @@ impl Queue {
     /// Deals items and space out to those who wait, in the order in which they came.
     fn deal(&mut self, after: &mut Aftermath) {
         loop {
-            while !self.waiting.is_empty()
+            while !self.line.is_empty()
                 && let Some((ticket, getter)) = self.getters.pop_first()
             {
-                let count = getter.limit.min(self.waiting.len());
-                let items = self.waiting.drain(..count).collect();
+                let items = self.line.take(getter.limit);
                 self.dealt.insert(ticket, (getter.owner, items));
-                after.bells.push((getter.bell, Ok(())));
+                after.bells.extend(getter.bell.map(|bell| (bell, Ok(Turn::Come))));
             }
-            let Some(first) = self.putters.first_entry() else { return };
-            let Putter { maxsize, items, .. } = first.get();
-            if *maxsize > 0 && self.waiting.len() + items.len() > *maxsize {
-                return;
+            let held = self.held();
+            let Some(first) = self.putters.first_entry() else { break };
+            let Putter { maxsize, parcel, .. } = first.get();
+            let again = parcel.options.id.as_ref().is_some_and(|id| self.seen.has(id));
+            if !again && *maxsize > 0 && held + parcel.items.len() > *maxsize {
+                break;
             }
             let putter = first.remove();
-            self.append(putter.items);
-            after.bells.push((putter.bell, Ok(())));
+            if again {
+                after.bells.push((putter.bell, Ok(Turn::Already)));
+                continue;
+            }
+            self.append(putter.parcel);
+            after.bells.push((putter.bell, Ok(Turn::Come)));
+        }
+        if self.is_over() {
+            for getter in std::mem::take(&mut self.getters).into_values() {
+                after.bells.extend(getter.bell.map(|bell| (bell, Err(shut("claim", &self.name)))));
+            }
+        }
+        self.appoint(after);
+    }
+
+    /// Lets the first in line know when to wake, if it does not.
+    fn appoint(&mut self, after: &mut Aftermath) {
+        let Some(due) = self.line.next_due() else { return };
+        let Some(mut first) = self.getters.first_entry() else { return };
+        let getter = first.get_mut();
+        if getter.wakes != Some(due) {
+            getter.wakes = Some(due);
+            after.bells.extend(getter.bell.take().map(|bell| (bell, Ok(Turn::KeepTime))));
         }
     }
 
-    fn has_space(&self, maxsize: usize, count: usize) -> bool {
-        maxsize == 0 || self.waiting.len() + count <= maxsize
+    /// How many a bound counts: those that wait, now and for later.
+    fn held(&self) -> usize {
+        self.line.len() + self.line.delayed()
     }
 
-    fn append(&mut self, payloads: Vec<Bytes>) {
-        self.waiting.extend(payloads.into_iter().map(|payload| Item { payload, deliveries: 0 }));
+    fn has_space(&self, maxsize: usize, count: usize) -> bool {
+        maxsize == 0 || self.held() + count <= maxsize
+    }
+
+    fn append(&mut self, Parcel { items, options }: Parcel) {
+        let PutOptions { due, id, priority, .. } = options;
+        if let Some(id) = id {
+            self.seen.note(id);
+        }
+        let since = Instant::now();
+        let fresh = |payload| Item { payload, deliveries: 0, priority, since };
+        let delay = if due == Due::Now { Duration::ZERO } else { due.delay() };
+        for payload in items {
+            match delay {
+                Duration::ZERO => self.line.push_back(fresh(payload)),
+                delay => self.line.delay(fresh(payload), delay, next_number()),
+            }
+        }
     }
 
     /// Puts items back at the head, in their order.
     fn put_back(&mut self, items: Vec<Item>) {
         for item in items.into_iter().rev() {
-            self.waiting.push_front(item);
+            self.line.push_front(item);
         }
     }
 
     /// Puts an item back that was tried in vain, or gives it up.
-    fn fail(&mut self, lease: Lease) {
-        if lease.max_deliveries > 0 && lease.item.deliveries >= lease.max_deliveries {
-            self.dead.push_back(lease.item.payload);
+    fn fail(&mut self, lease: Lease, options: SettleOptions, after: &mut Aftermath) {
+        let most = lease.fate.max_deliveries;
+        if most > 0 && lease.item.deliveries >= most {
+            self.bury(lease, options, Reason::TooManyDeliveries, after);
+        } else if options.delay.is_zero() {
+            self.line.push_front(lease.item);
         } else {
-            self.waiting.push_front(lease.item);
+            self.line.delay(lease.item, options.delay, next_number());
         }
     }
 
-    fn lease(
+    fn bury(
         &mut self,
-        items: Vec<Item>,
-        owner: ConnectionId,
-        max_deliveries: u32,
-    ) -> Vec<Claimed> {
+        Lease { item, fate, .. }: Lease,
+        options: SettleOptions,
+        reason: Reason,
+        after: &mut Aftermath,
+    ) {
+        let failure = options.failure.map_or_else(|| Failure::new(reason), |failure| *failure);
+        let (queue, deliveries) = (Arc::clone(&self.name), item.deliveries);
+        self.dead.bury(next_number(), item, failure.clone());
+        let before = after.discarded.len();
+        after.discarded.extend(self.dead.shorten(fate.max_dead_letters));
+        let dropped = after.discarded.len() - before;
+        after.deaths.push(Death { queue, deliveries, failure, dropped });
+    }
+
+    fn lease(&mut self, items: Vec<Item>, owner: ConnectionId, fate: Fate) -> Vec<Claimed> {
         let mut claimed = Vec::with_capacity(items.len());
         for mut item in items {
             let number = next_number();
@@ -409,15 +501,20 @@ impl Queue {
                 deliveries: item.deliveries,
                 receipt: Receipt { stored: Bytes::new(), number },
             });
-            self.leased.insert(number, Lease { item, owner, max_deliveries });
+            self.leased.insert(number, Lease { item, owner, fate });
         }
         claimed
     }
 
-    fn is_unused(&self) -> bool {
-        let Self { waiting, leased, dead, getters, dealt, putters, shut } = self;
-        let empty = waiting.is_empty() && leased.is_empty() && dead.is_empty();
-        empty && getters.is_empty() && dealt.is_empty() && putters.is_empty() && !shut
+    pub(super) fn is_unused(&mut self) -> bool {
+        let Self { name: _, line, leased, dead, getters, dealt, putters, seen, shut } = self;
+        let empty = line.is_empty() && line.delayed() == 0 && leased.is_empty() && dead.len() == 0;
+        empty
+            && getters.is_empty()
+            && dealt.is_empty()
+            && putters.is_empty()
+            && seen.is_empty()
+            && !*shut
     }
 }
 
@@ -426,20 +523,4 @@ fn take_of<T>(all: &mut BTreeMap<u64, T>, which: impl Fn(&T) -> bool) -> Vec<T> 
     let keys: Vec<u64> =
         all.iter().rev().filter(|(_, value)| which(value)).map(|(key, _)| *key).collect();
     keys.iter().filter_map(|key| all.remove(key)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unused_queues_are_forgotten_and_used_ones_are_not() {
-        let mut state = State::default();
-        state.queue("shut").shut = true;
-        for number in 0..10_000 {
-            state.queue(&number.to_string());
-        }
-        assert!(state.queues.len() <= CLEARING);
-        assert!(state.queue("shut").shut);
-    }
 }

@@ -24,8 +24,9 @@ use self::queue::Consumers;
 use self::resp::{Command, Fault, Reply, Wire};
 use self::routes::{Name, Target};
 use super::{
-    Answer, Capabilities, Claimed, Events, Filter, Inbox, Inboxes, Limit, QueueSpec, QueueStats,
-    Queues, Receipt, Settlement, Shelf, Subscription, Transport, Wait, answer, mailbox, pending,
+    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Inbox, Inboxes, Letters, Limit, Put,
+    PutOptions, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement, Shelf,
+    Subscription, Transport, Wait, answer, mailbox, pending,
 };
 use crate::error::Result;
 use crate::name::Address;
@@ -201,9 +202,18 @@ impl fmt::Debug for Core {
     }
 }
 
+/// What it can do.
+const ABLE: Capabilities = Capabilities {
+    receiver_count: true,
+    cross_process: true,
+    durable: true,
+    originals: true,
+    ..Capabilities::NONE
+};
+
 impl Transport for Redis {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { receiver_count: true, cross_process: true, durable: true, originals: true }
+        ABLE
     }
 
     fn close(&self) -> Answer<'_, ()> {
@@ -293,9 +303,9 @@ impl Queues for Redis {
         &'a self,
         queue: &'a Arc<QueueSpec>,
         items: Vec<Bytes>,
-        wait: Wait,
-    ) -> Answer<'a, ()> {
-        pending(queue::push(&self.core, queue, items, wait))
+        options: PutOptions,
+    ) -> Answer<'a, Put> {
+        pending(queue::push(&self.core, queue, items, options))
     }
 
     fn claim<'a>(
@@ -312,12 +322,19 @@ impl Queues for Redis {
         queue: &'a Arc<QueueSpec>,
         receipt: Receipt,
         how: Settlement,
+        options: SettleOptions,
     ) -> Answer<'a, ()> {
-        pending(queue::settle(&self.core, queue, receipt, how))
+        pending(queue::settle(&self.core, queue, receipt, how, options))
     }
 
-    fn settle_soon(&self, queue: &Arc<QueueSpec>, receipt: Receipt, how: Settlement) {
-        queue::settle_soon(&self.core, queue, receipt, how);
+    fn settle_soon(
+        &self,
+        queue: &Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+        options: SettleOptions,
+    ) {
+        queue::settle_soon(&self.core, queue, receipt, how, options);
     }
 
     fn extend<'a>(
@@ -346,8 +363,26 @@ impl Queues for Redis {
         pending(queue::purge(&self.core, queue, shelf))
     }
 
-    fn redrive<'a>(&'a self, queue: &'a Arc<QueueSpec>, limit: usize) -> Answer<'a, usize> {
-        pending(queue::redrive(&self.core, queue, limit))
+    fn letters<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        skip: usize,
+        limit: usize,
+    ) -> Answer<'a, Vec<DeadLetter>> {
+        pending(queue::letters(&self.core, queue, skip, limit))
+    }
+
+    fn redrive<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        which: Letters,
+        to: &'a Arc<QueueSpec>,
+    ) -> Answer<'a, usize> {
+        pending(queue::redrive(&self.core, queue, which, to))
+    }
+
+    fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize> {
+        pending(queue::discard(&self.core, queue, which))
     }
 
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {

@@ -26,7 +26,11 @@ use super::link::{Purpose, jitter};
 use super::resp::{Batch, Command, Reply};
 use super::routes::{Name, Target};
 use crate::error::{ErrorKind, Result};
-use crate::transport::{Claimed, QueueSpec, QueueStats, Receipt, Settlement, Shelf, Wait};
+use crate::transport::obituaries::Obituaries;
+use crate::transport::{
+    Claimed, DeadLetter, Failure, Letters, Put, PutOptions, QueueSpec, QueueStats, Reason, Receipt,
+    SettleOptions, Settlement, Shelf, Wait,
+};
 
 mod claimer;
 mod consumer;
@@ -42,6 +46,7 @@ mod ticket;
 pub(super) struct Consumers {
     running: Mutex<HashMap<String, Arc<Consumer>>>,
     epochs: AtomicU64,
+    obituaries: Arc<Obituaries>,
 }
 
 impl Consumers {
@@ -97,20 +102,29 @@ pub(super) async fn push(
     core: &Core,
     spec: &QueueSpec,
     items: Vec<Bytes>,
-    wait: Wait,
-) -> Result<()> {
+    options: PutOptions,
+) -> Result<Put> {
     let purpose = Purpose::change("put", &spec.name);
     core.check(&purpose)?;
+    if let Some(what) = options.lacking(super::ABLE) {
+        return Err(lacking(&purpose, what));
+    }
     let keys = Keys::new(core, &spec.name);
     // There is always space for nothing; whether the queue is shut down is said all the same.
     let maxsize = if items.is_empty() { usize::MAX } else { spec.maxsize };
     if maxsize == 0 {
-        return push_unbounded(core, &purpose, &keys, &items).await;
+        return push_unbounded(core, &purpose, &keys, &items).await.map(|()| Put::Done);
     }
-    tokio::select! {
-        result = push_bounded(core, &purpose, &keys, &items, maxsize, wait) => result,
+    let pushed = tokio::select! {
+        result = push_bounded(core, &purpose, &keys, &items, maxsize, options.wait) => result,
         () = core.closing() => Err(purpose.closed()),
-    }
+    };
+    pushed.map(|()| Put::Done)
+}
+
+/// What this transport cannot do yet.
+fn lacking(purpose: &Purpose<'_>, what: &str) -> crate::Error {
+    purpose.error(ErrorKind::Unsupported, format!("redis:// has no {what} yet"))
 }
 
 /// A plain LPUSH, as the original's. Whether the queue is shut down is asked in the same write;
@@ -221,17 +235,57 @@ pub(super) async fn settle(
     spec: &QueueSpec,
     receipt: Receipt,
     how: Settlement,
+    options: SettleOptions,
 ) -> Result<()> {
     let purpose = Purpose::change("settle", &spec.name);
     core.check(&purpose)?;
+    if let Some(what) = options.lacking(super::ABLE) {
+        return Err(lacking(&purpose, what));
+    }
+    let death = death(spec, &receipt, how, options);
     let (settling, settled) = Settling::awaited(receipt, how, spec);
     consumer(core, spec).settle(settling, Duration::ZERO);
-    settled.await.unwrap_or_else(|_| Err(purpose.closed()))
+    let settled = settled.await.unwrap_or_else(|_| Err(purpose.closed()));
+    if settled.is_ok() {
+        tell(core, spec, death);
+    }
+    settled
 }
 
-pub(super) fn settle_soon(core: &Arc<Core>, spec: &QueueSpec, receipt: Receipt, how: Settlement) {
+/// What is told of an item that becomes a dead letter by being settled so: its deliveries and why.
+fn death(
+    spec: &QueueSpec,
+    receipt: &Receipt,
+    how: Settlement,
+    options: SettleOptions,
+) -> Option<(u32, Failure)> {
+    let deliveries = unmarked(&receipt.stored).1.saturating_add(1);
+    let spent = spec.max_deliveries > 0 && deliveries >= spec.max_deliveries;
+    let reason = match how {
+        Settlement::Reject => Reason::Rejected,
+        Settlement::Requeue if spent => Reason::TooManyDeliveries,
+        Settlement::Ack | Settlement::Requeue | Settlement::Return => return None,
+    };
+    let failure = options.failure.map_or_else(|| Failure::new(reason), |failure| *failure);
+    Some((deliveries, failure))
+}
+
+fn tell(core: &Core, spec: &QueueSpec, death: Option<(u32, Failure)>) {
+    if let Some((deliveries, failure)) = death {
+        core.consumers.obituaries.tell(&spec.name, deliveries, &failure, 0);
+    }
+}
+
+pub(super) fn settle_soon(
+    core: &Arc<Core>,
+    spec: &QueueSpec,
+    receipt: Receipt,
+    how: Settlement,
+    options: SettleOptions,
+) {
     // Closed, everything that is held goes back anyhow.
     if core.check(&Purpose::change("settle", &spec.name)).is_ok() {
+        tell(core, spec, death(spec, &receipt, how, options));
         let settling = Settling::silent(receipt, how, spec);
         consumer(core, spec).settle(settling, Duration::from_millis(10));
     }
@@ -277,7 +331,7 @@ pub(super) async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     let reply = core.commands.script(purpose, &scripts::STATS, &names, &arguments).await?;
     let mut counts = reply.items().into_iter().map(|reply| reply.number().unwrap_or_default());
     let mut count = || counts.next().unwrap_or_default() as usize;
-    Ok(QueueStats { waiting: count(), leased: count(), dead: count() })
+    Ok(QueueStats::new(count(), count(), count()))
 }
 
 pub(super) async fn peek(
@@ -292,10 +346,53 @@ pub(super) async fn peek(
         return Ok(Vec::new());
     }
     let keys = Keys::new(core, &spec.name);
-    let first = i64::try_from(limit).map_or(i64::MIN, |limit| -limit).to_string();
-    let command = Command::new("LRANGE").arg(keys.shelf(from)).arg(first).arg("-1");
+    let Some(key) = keys.shelf(from) else { return Ok(Vec::new()) };
+    let items = tail(core, purpose, key, 0, limit).await?;
+    Ok(items.iter().map(|item| unmarked(item).0).collect())
+}
+
+/// Up to `limit` items after the first `skip` from the head of a list, which is its right end.
+async fn tail(
+    core: &Core,
+    purpose: Purpose<'_>,
+    key: &str,
+    skip: usize,
+    limit: usize,
+) -> Result<Vec<Bytes>> {
+    let from_end = |place: usize| i64::try_from(place).map_or(i64::MIN, |place| -place);
+    let first = from_end(skip.saturating_add(limit)).to_string();
+    let last = from_end(skip.saturating_add(1)).to_string();
+    let command = Command::new("LRANGE").arg(key).arg(first).arg(last);
     let items = core.commands.run(purpose, &command).await?.items();
-    Ok(items.into_iter().rev().filter_map(Reply::bytes).map(|item| unmarked(&item).0).collect())
+    Ok(items.into_iter().rev().filter_map(Reply::bytes).collect())
+}
+
+/// The dead letters, of which nothing is known but their bytes.
+pub(super) async fn letters(
+    core: &Core,
+    spec: &QueueSpec,
+    skip: usize,
+    limit: usize,
+) -> Result<Vec<DeadLetter>> {
+    let purpose = Purpose::question("look", &spec.name);
+    core.check(&purpose)?;
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    let keys = Keys::new(core, &spec.name);
+    let items = tail(core, purpose, &keys.dead, skip, limit).await?;
+    let letter =
+        |stored: Bytes| DeadLetter::new(unmarked(&stored).0, Receipt { stored, number: 0 });
+    Ok(items.into_iter().map(letter).collect())
+}
+
+pub(super) async fn discard(core: &Core, spec: &QueueSpec, which: Letters) -> Result<usize> {
+    let purpose = Purpose::change("discard", &spec.name);
+    core.check(&purpose)?;
+    match which {
+        Letters::Oldest(usize::MAX) => purge(core, spec, Shelf::Dead).await,
+        _ => Err(lacking(&purpose, "dead letters that are discarded one by one")),
+    }
 }
 
 pub(super) async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
@@ -307,7 +404,7 @@ pub(super) async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result
         consumer.calm(Calm::Everything).await;
     }
     let keys = Keys::new(core, &spec.name);
-    let key = keys.shelf(shelf);
+    let Some(key) = keys.shelf(shelf) else { return Ok(0) };
     let mut commands = vec![Command::new("LLEN").arg(key), Command::new("UNLINK").arg(key)];
     if shelf == Shelf::Waiting {
         commands.push(Command::new("DEL").arg(&keys.shut));
@@ -320,9 +417,20 @@ pub(super) async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result
     Ok(replies.first().and_then(Reply::number).unwrap_or_default() as usize)
 }
 
-pub(super) async fn redrive(core: &Core, spec: &QueueSpec, limit: usize) -> Result<usize> {
+pub(super) async fn redrive(
+    core: &Core,
+    spec: &QueueSpec,
+    which: Letters,
+    to: &QueueSpec,
+) -> Result<usize> {
     let purpose = Purpose::change("redrive", &spec.name);
     core.check(&purpose)?;
+    let Letters::Oldest(limit) = which else {
+        return Err(lacking(&purpose, "dead letters that are moved one by one"));
+    };
+    if to.name != spec.name {
+        return Err(lacking(&purpose, "dead letters that are moved to another queue"));
+    }
     let keys = Keys::new(core, &spec.name);
     let mut moved = 0;
     // In portions: a script keeps everybody else waiting.
@@ -354,10 +462,12 @@ pub(super) async fn shut_down(core: &Core, spec: &QueueSpec) -> Result<()> {
 }
 
 impl Keys {
-    fn shelf(&self, shelf: Shelf) -> &str {
+    /// Where the items of a shelf lie; nothing is ever due later here.
+    fn shelf(&self, shelf: Shelf) -> Option<&str> {
         match shelf {
-            Shelf::Waiting => &self.list,
-            Shelf::Dead => &self.dead,
+            Shelf::Waiting => Some(&self.list),
+            Shelf::Dead => Some(&self.dead),
+            Shelf::Delayed => None,
         }
     }
 }

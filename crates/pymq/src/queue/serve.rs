@@ -1,0 +1,124 @@
+//! One item's way through a handler, and what becomes of it.
+//!
+//! The one invariant: an item is acknowledged when its handler said so, and comes again as the
+//! queue's [`Retry`](super::Retry) says when the handler failed or panicked, unless the handler settled
+//! it. Whatever it does not come to, the dropped delivery gives it back at once.
+
+use std::any::{Any, type_name};
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use futures_util::future::FutureExt as _;
+use serde::de::DeserializeOwned;
+
+use super::bytes::ByteQueue;
+use super::delivery::{ByteDelivery, Delivery, Home, here, undecodable};
+use crate::transport::{Failure, Reason, SettleOptions, Settlement};
+
+/// Serves an item with a handler that takes it by value.
+pub(super) async fn item<T, E, F>(
+    queue: Arc<ByteQueue>,
+    delivery: ByteDelivery,
+    handler: Arc<impl Fn(T) -> F + Send + Sync + 'static>,
+) where
+    T: DeserializeOwned + Send + 'static,
+    E: Display + 'static,
+    F: Future<Output = Result<(), E>> + Send + 'static,
+{
+    let Some(decoded) = decoded::<T>(&queue, delivery).await else { return };
+    let (item, delivery) = decoded.into_parts();
+    let done = outcome(async move { handler(item).await }).await;
+    end(&queue, delivery, done).await;
+}
+
+/// Serves an item with a handler that takes its delivery, and may settle it.
+pub(super) async fn delivery<T, E, F>(
+    queue: Arc<ByteQueue>,
+    delivery: ByteDelivery,
+    handler: Arc<impl Fn(Delivery<T>) -> F + Send + Sync + 'static>,
+) where
+    T: DeserializeOwned + Send + 'static,
+    E: Display + 'static,
+    F: Future<Output = Result<(), E>> + Send + 'static,
+{
+    let Some(decoded) = decoded::<T>(&queue, delivery).await else { return };
+    let home = Arc::new(Home::default());
+    let decoded = decoded.homing(Arc::downgrade(&home));
+    let done = outcome(async move { handler(decoded).await }).await;
+    // Settled, or handed on to somebody who will: then there is nothing to do.
+    if let Some(delivery) = home.take() {
+        end(&queue, delivery, done).await;
+    }
+}
+
+async fn decoded<T: DeserializeOwned>(
+    queue: &ByteQueue,
+    delivery: ByteDelivery,
+) -> Option<Delivery<T>> {
+    match Delivery::decode(queue.name(), delivery) {
+        Ok(decoded) => Some(decoded),
+        Err(refused) => {
+            let (delivery, error) = *refused;
+            settle(queue, delivery, Settlement::Reject, undecodable(&error)).await;
+            None
+        }
+    }
+}
+
+/// How a handler ended; one that panicked failed.
+async fn outcome<E: Display>(handler: impl Future<Output = Result<(), E>>) -> Result<(), Failure> {
+    // What the handler shares with others is theirs to mistrust, as after any panic.
+    let failed = match AssertUnwindSafe(handler).catch_unwind().await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => match catch_unwind(AssertUnwindSafe(|| error.to_string())) {
+            Ok(words) => Failure::new(Reason::Failed).error(type_name::<E>(), &words),
+            Err(_) => Failure::new(Reason::Failed).error(type_name::<E>(), ""),
+        },
+        Err(panic) => Failure::new(Reason::Failed).error("panic", words(&*panic)),
+    };
+    Err(failed.origin(here()))
+}
+
+/// What a panic says, if it is text.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default()
+}
+
+async fn end(queue: &ByteQueue, delivery: ByteDelivery, done: Result<(), Failure>) {
+    let Err(failure) = done else {
+        return settle(queue, delivery, Settlement::Ack, SettleOptions::default()).await;
+    };
+    let deliveries = delivery.deliveries();
+    let again = queue.retry_after(deliveries);
+    let last = deliveries >= queue.spec().max_deliveries && queue.spec().max_deliveries > 0;
+    match again.filter(|_| !last) {
+        Some(delay) => tracing::warn!(
+            queue = queue.name(), error = failure.words, deliveries, again_after = ?delay,
+            "a handler failed"
+        ),
+        None => tracing::warn!(
+            queue = queue.name(),
+            error = failure.words,
+            deliveries,
+            "a handler failed for good"
+        ),
+    }
+    let options = SettleOptions::default().failure(failure);
+    match again {
+        Some(delay) => settle(queue, delivery, Settlement::Requeue, options.delay(delay)).await,
+        None => settle(queue, delivery, Settlement::Reject, options).await,
+    }
+}
+
+async fn settle(
+    queue: &ByteQueue,
+    delivery: ByteDelivery,
+    how: Settlement,
+    options: SettleOptions,
+) {
+    if let Err(error) = delivery.settle_with(how, options).await {
+        tracing::warn!(queue = queue.name(), %error, "an item was not settled");
+    }
+}

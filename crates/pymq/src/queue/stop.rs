@@ -1,0 +1,58 @@
+//! How a handle is told to take no more: once, for all its clones, waits and streams.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::error::{Error, ErrorKind, Result};
+
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    asked: AtomicBool,
+    told: Notify,
+}
+
+impl Stop {
+    pub(super) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Takes something in, unless the handle was stopped, or until it is. What comes in the same
+    /// moment is taken.
+    ///
+    /// # Errors
+    /// `Closed` then; and those of `work`, which must be cancel-safe.
+    pub(super) async fn unless_asked<T>(
+        &self,
+        queue: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if self.is_asked() {
+            return Err(stopped(queue));
+        }
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.asked() => Err(stopped(queue)),
+        }
+    }
+
+    async fn asked(&self) {
+        let told = self.told.notified();
+        tokio::pin!(told);
+        // Registered before the look, so that nothing asked in between is missed.
+        told.as_mut().enable();
+        if !self.is_asked() {
+            told.await;
+        }
+    }
+}
+
+fn stopped(queue: &str) -> Error {
+    Error::new(ErrorKind::Closed, "get", queue, "this handle was stopped; make a new one")
+}

@@ -1,0 +1,143 @@
+//! All queues of a broker, under one lock, and what is left to do when it is free.
+//!
+//! The invariant: bells are rung, payloads dropped and dead letters told when the lock is free, since
+//! these may run code of their owners'.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::ConnectionId;
+use super::shelves::Queue;
+use crate::error::Result;
+use crate::transport::Failure;
+use crate::transport::obituaries::Obituaries;
+
+/// How many queues there may be before the unused ones are looked for.
+const CLEARING: usize = 64;
+
+/// Wakes one who waits, or tells it that its turn will never come.
+pub(super) type Bell = oneshot::Sender<Result<Turn>>;
+
+/// What the bell says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// What it waited for is there.
+    Come,
+    /// What it waits to put is there already.
+    Already,
+    /// It is first in line, and is to wake when the next item is due.
+    KeepTime,
+}
+
+/// A place in a line; smaller is earlier.
+pub(super) type Ticket = u64;
+
+/// All queues of a broker.
+#[derive(Default)]
+pub(super) struct Store {
+    state: Mutex<State>,
+    obituaries: Arc<Obituaries>,
+}
+
+impl Store {
+    /// Does `work` under the lock, and afterwards what must not be done under it.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut State, &mut Aftermath) -> T) -> T {
+        let mut after = Aftermath::default();
+        // A panic cannot leave the state half-changed (no user code runs under the lock), so a
+        // poisoned lock is as good as any.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = work(&mut state, &mut after);
+        drop(state);
+        for (bell, result) in after.bells {
+            // Whoever gave up meanwhile has given its place back, with what was dealt to it.
+            let _ = bell.send(result);
+        }
+        for Death { queue, deliveries, failure, dropped } in after.deaths {
+            self.obituaries.tell(&queue, deliveries, &failure, dropped);
+        }
+        result
+    }
+
+    /// Ends what a connection waits for, and gives back what it holds.
+    pub(super) fn leave(&self, connection: ConnectionId) {
+        self.with(|state, after| {
+            for queue in state.queues.values_mut() {
+                queue.leave(connection, after);
+            }
+        });
+    }
+}
+
+/// What is left to do when the lock is free.
+#[derive(Default)]
+pub(super) struct Aftermath {
+    pub(super) bells: Vec<(Bell, Result<Turn>)>,
+    pub(super) discarded: Vec<Bytes>,
+    pub(super) deaths: Vec<Death>,
+}
+
+/// An item that became a dead letter.
+pub(super) struct Death {
+    pub(super) queue: Arc<str>,
+    pub(super) deliveries: u32,
+    pub(super) failure: Failure,
+    /// How many older ones made room for it.
+    pub(super) dropped: usize,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    queues: HashMap<Box<str>, Queue>,
+    clear_at: usize,
+}
+
+impl State {
+    pub(super) fn existing(&mut self, name: &str) -> Option<&mut Queue> {
+        self.queues.get_mut(name)
+    }
+
+    pub(super) fn queue(&mut self, name: &str) -> &mut Queue {
+        if !self.queues.contains_key(name) {
+            if self.queues.len() >= self.clear_at.max(CLEARING) {
+                self.queues.retain(|_, queue| !queue.is_unused());
+                self.clear_at = self.queues.len() * 2;
+            }
+            self.queues.insert(name.into(), Queue::new(name));
+        }
+        self.queues.get_mut(name).expect("the queue was made above")
+    }
+}
+
+/// A number that is larger than every earlier one of this process, so that an old receipt cannot
+/// settle a new lease.
+pub(super) fn next_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{PutOptions, QueueSpec};
+
+    #[test]
+    fn unused_queues_are_forgotten_and_used_ones_are_not() {
+        let mut state = State::default();
+        let mut after = Aftermath::default();
+        state.queue("shut").shut_down(&mut after);
+        for number in 0..10_000 {
+            state.queue(&number.to_string());
+        }
+        assert!(state.queues.len() <= CLEARING);
+        assert!(
+            state
+                .queue("shut")
+                .push(&QueueSpec::new("shut"), Vec::new(), PutOptions::new(), &mut after)
+                .is_err()
+        );
+    }
+}
