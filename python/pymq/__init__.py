@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import atexit as _atexit
 
+from pymq import core as _core
 from pymq import exceptions, provider
 from pymq._bus import NativeEventBus, connect
-from pymq._bus import close_all as _close_all
 from pymq._callbacks import RunningCall, current_call
 from pymq._codec import register
+from pymq._message import Message, current_message
 from pymq._neighbour import warn_of_original as _warn_of_original
 from pymq._pymq import __version__
 from pymq._queue import Delivery
@@ -72,6 +73,7 @@ __all__ = [
     "EventBus",
     "Full",
     "LeaseLostError",
+    "Message",
     "NativeEventBus",
     "NoSuchRemoteError",
     "OutcomeUnknownError",
@@ -91,6 +93,7 @@ __all__ = [
     "__version__",
     "connect",
     "current_call",
+    "current_message",
     "exceptions",
     "expose",
     "init",
@@ -109,6 +112,5 @@ __all__ = [
     "unsubscribe",
 ]
 
-_atexit.register(_close_all)
-_atexit.register(shutdown)
+_atexit.register(_core.at_exit)
 _warn_of_original()

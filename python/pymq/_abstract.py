@@ -231,3 +231,8 @@ class EventBus(abc.ABC):  # noqa: B024 - the original's
     def unexpose(self, fn: Callable[..., Any] | str) -> None:
         """Take back an `expose`."""
         raise NotImplementedError
+
+
+# Where programs import them from, and where the original has them.
+for _class in (EventBus, Queue, StubMethod, Topic):
+    _class.__module__ = "pymq.core"

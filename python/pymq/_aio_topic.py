@@ -7,18 +7,20 @@ subscription, dropping it too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import weakref
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from pymq._codec import plan_for
 from pymq._dispatch import yield_turn
+from pymq._message import note
 from pymq._pymq import Completions, Intake, Subscription
 from pymq._reactor import run
-from pymq.exceptions import DecodeError
+from pymq.exceptions import DecodeError, PymqError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,15 +29,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pymq")
 
+T = TypeVar("T")
 
-class Events:
+
+class Events(Generic[T]):
     """The events of a topic, from when it is entered or first asked; ends with the bus.
 
-    Events that cannot be read, and events that were missed, are logged and passed over.
+    Events that cannot be read, and events that were missed, are logged and passed over. In the body
+    of the loop `pymq.current_message` says which topic the event came on.
     """
 
-    def __init__(self, bus: AsyncEventBus, name: str, pattern: bool, type: Any = None) -> None:
+    def __init__(
+        self,
+        bus: AsyncEventBus,
+        name: str,
+        pattern: bool,
+        type: Any = None,
+        *,
+        topics: bool = False,
+    ) -> None:
         self._bus = bus
+        self._topics = topics
         self._name = name
         self._pattern = pattern
         self._plan = None if type is None else plan_for(type)
@@ -52,9 +66,7 @@ class Events:
         self._source = await run(Completions.begin_subscribe, native, self._name, self._pattern)
         intake = Intake()
         intake.attach(self._source)
-        fileno, readable = intake.fileno(), self._readable
         loop = asyncio.get_running_loop()
-        loop.add_reader(fileno, readable.set)
         self._intake = intake
         # The intake lives as long as its descriptor is watched.
         self._forget = weakref.finalize(self, _forget, loop, intake)
@@ -62,18 +74,20 @@ class Events:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         await self.start()
         while True:
             while self._arrived:
                 _, topic, payload = self._arrived.popleft()
                 if payload is None:
                     raise StopAsyncIteration
-                if topic == "":
+                if topic is None:
                     logger.warning("topic %r: events were missed", self._name)
                     continue
+                note(topic)
                 try:
-                    return self._bus.bus._codec.decode(payload, self._plan, "event")
+                    event = self._bus.bus._codec.decode(payload, self._plan, "event")
+                    return (topic, event) if self._topics else event  # type: ignore[return-value]
                 except DecodeError as error:
                     logger.error("topic %r: an event is dropped: %s", topic, error)
             await self._receive()
@@ -88,6 +102,8 @@ class Events:
             if intake.closed:
                 raise StopAsyncIteration
             yield_turn()
+            loop, fileno = asyncio.get_running_loop(), intake.fileno()
+            loop.add_reader(fileno, _wake, loop, fileno, self._readable)
             await self._readable.wait()
 
     async def aclose(self) -> None:
@@ -96,7 +112,10 @@ class Events:
         if intake is not None and source is not None:
             self._forget()
             self._readable.set()
-            await run(Completions.begin_end, source)
+            with contextlib.suppress(PymqError):
+                # It has ended, whatever the broker says, or the bus has; the loop that is left here
+                # has its own reason.
+                await run(Completions.begin_end, source)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -109,6 +128,12 @@ class Events:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, fileno: int, readable: asyncio.Event) -> None:
+    """Watched only while somebody waits: it stays readable until all is taken."""
+    loop.remove_reader(fileno)
+    readable.set()
 
 
 def _forget(loop: asyncio.AbstractEventLoop, intake: Intake) -> None:
@@ -154,10 +179,18 @@ class AsyncTopic:
         """Call back for every event published here from now on."""
         await self._bus.subscribe(callback, self._name, self._pattern)
 
-    def events(self, type: Any = None) -> Events:
+    @overload
+    def events(self, type: type[T], *, topics: Literal[False] = False) -> Events[T]: ...
+    @overload
+    def events(self, type: type[T], *, topics: Literal[True]) -> Events[tuple[str, T]]: ...
+    @overload
+    def events(self, type: Any = None, *, topics: Literal[False] = False) -> Events[Any]: ...
+    @overload
+    def events(self, type: Any = None, *, topics: Literal[True]) -> Events[tuple[str, Any]]: ...
+    def events(self, type: Any = None, *, topics: bool = False) -> Events[Any]:
         """What is published here: `async for event in topic.events(): …`.
 
         It is subscribed when it is first asked, or entered with `async with`. `type` is the events'
-        type, where tags are not enough.
+        type, where tags are not enough. With `topics` each is a pair of its topic and the event.
         """
-        return Events(self._bus, self._name, self._pattern, type)
+        return Events(self._bus, self._name, self._pattern, type, topics=topics)

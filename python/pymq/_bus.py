@@ -14,25 +14,35 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
-    NoReturn,
     ParamSpec,
     TypeVar,
     overload,
 )
 
-from pymq import _pymq
+from pymq import _green, _options, _pymq
 from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
-from pymq._callbacks import Listener, Skeleton, describe, event_channel, remote_name
+from pymq._bound import Bound, Exposed, Subscribed
+from pymq._callables import check_channel, check_listener, check_remote
+from pymq._callbacks import (
+    Listener,
+    Skeleton,
+    current_call,
+    describe,
+    event_channel,
+    remote_name,
+)
 from pymq._codec import Codec
-from pymq._dispatch import ExecutorLane, Lane, Loops, Route
+from pymq._dispatch import ExecutorLane, Lane
 from pymq._handle import Handle
+from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
+from pymq._loops import Loops, loop_here
 from pymq._queue import NativeQueue
 from pymq._stub import NativeStub, Signature
 from pymq._types import fullname
@@ -45,9 +55,7 @@ logger = logging.getLogger("pymq")
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: How long `close` waits for callbacks, in seconds.
-GRACE = 10.0
+T = TypeVar("T")
 
 
 class Order(enum.Enum):
@@ -57,38 +65,6 @@ class Order(enum.Enum):
     ONE_ROW = "one row"
     #: Each subscriber and each exposed function for itself.
     SIDE_BY_SIDE = "side by side"
-
-
-class _State(enum.Enum):
-    DECLARING = "was not started"
-    RUNNING = "runs"
-    CLOSED = "is closed"
-    FORKED = "belongs to the parent process; call pymq.init or pymq.connect in this one"
-
-
-class Bound:
-    """A callback, and where it is served once the bus runs."""
-
-    def __init__(
-        self, callback: Callable[..., Any], route: Route, channel: str, *, width: int = 1
-    ) -> None:
-        self.callback = callback
-        self.route = route
-        self.channel = channel
-        self.width = width
-        self.source: _pymq.Subscription | _pymq.Provider | None = None
-        self.lane: Lane | None = None
-        self.number = 0
-
-
-class Subscribed(Bound):
-    """A subscriber."""
-
-    pattern: bool = False
-
-
-class Exposed(Bound):
-    """An exposed function."""
 
 
 class NativeEventBus(EventBus):
@@ -114,15 +90,17 @@ class NativeEventBus(EventBus):
         legacy_grace: float = 5.0,
         native: _pymq.Bus | None = None,
     ) -> None:
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers is at least 1, not {workers}")
+        if workers is not None:
+            workers = _options.count("workers", workers)
+        legacy_grace = _options.seconds("legacy_grace", legacy_grace, endless=False)
         self._codec = Codec(trust=trust, strict=strict)
         self._namespace = namespace
         self._legacy_grace = legacy_grace
         self._loops = Loops()
         self._lock = threading.RLock()
-        self._state = _State.DECLARING
-        self._over = threading.Event()
+        self._state = State.DECLARING
+        self._over = Over()
+        self._finished = False
         self._subscribers: dict[tuple[str, bool], list[Subscribed]] = {}
         self._remotes: dict[str, Exposed] = {}
         self._lanes: set[Lane] = set()
@@ -133,7 +111,10 @@ class NativeEventBus(EventBus):
             self._row = Lane("dispatch", workers or 1)
         if self._row is not None:
             self._lanes.add(self._row)
-        self._native = _pymq.Bus.connect(url, namespace) if native is None else native
+        if native is None:
+            _green.refuse_others()
+            native = _green.waiting(_pymq.Bus.connect, url, namespace)
+        self._native: _pymq.Bus = native
         _live.add(self)
 
     # ---- events
@@ -144,8 +125,20 @@ class NativeEventBus(EventBus):
         At most once: who is not subscribed, away or too slow does not get it. Says how many
         received it, as the transport counts: subscriptions in memory, connections on Redis.
         """
+        return self._native.publish(*self._encoded(event, channel))
+
+    def _encoded(self, event: Any, channel: str | None) -> tuple[str, bytes]:
+        """Where an event goes, and as what."""
         payload = self._codec.encode(event, "event")
-        return self._native.publish(fullname(event) if channel is None else channel, payload)
+        name = fullname(event) if channel is None else channel
+        self._noticed_event(name, event)
+        return name, payload
+
+    def _noticed_event(self, channel: str, event: Any) -> None:
+        """Told of every event that is published; for tests."""
+
+    def _noticed_failure(self, listener: Listener, error: BaseException) -> None:
+        """Told of every event that a subscriber did not handle; for tests."""
 
     def subscribe(
         self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
@@ -184,6 +177,30 @@ class NativeEventBus(EventBus):
 
     # ---- queues
 
+    @overload
+    def queue(
+        self,
+        name: str,
+        maxsize: int = 0,
+        ack: Literal["auto", "manual"] = "auto",
+        *,
+        lease: float = 30.0,
+        max_deliveries: int = 5,
+        prefetch: int = 1,
+        type: type[T],
+    ) -> NativeQueue[T]: ...
+    @overload
+    def queue(
+        self,
+        name: str,
+        maxsize: int = 0,
+        ack: Literal["auto", "manual"] = "auto",
+        *,
+        lease: float = 30.0,
+        max_deliveries: int = 5,
+        prefetch: int = 1,
+        type: Any = None,
+    ) -> NativeQueue[Any]: ...
     def queue(
         self,
         name: str,
@@ -222,6 +239,21 @@ class NativeEventBus(EventBus):
     # ---- remote calls
 
     @overload
+    def stub(
+        self,
+        fn: Callable[P, Coroutine[Any, Any, R]],
+        timeout: float | None = None,
+        multi: Literal[False] = False,
+    ) -> StubMethod[P, R]: ...
+    @overload
+    def stub(
+        self,
+        fn: Callable[P, Coroutine[Any, Any, R]],
+        timeout: float | None = ...,
+        *,
+        multi: Literal[True],
+    ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
+    @overload
     def stub(  # type: ignore[overload-overlap]
         self, fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
     ) -> StubMethod[P, R]: ...
@@ -247,13 +279,20 @@ class NativeEventBus(EventBus):
     ) -> NativeStub[P, Any]:
         if not callable(fn) and not isinstance(fn, str):
             raise TypeError(f"cannot create stub for fn type {type(fn)}")
-        if timeout is not None and timeout < 0:
-            raise ValueError(f"timeout is a length in seconds, not {timeout}")
+        if timeout is not None:
+            timeout = _options.seconds("timeout", timeout)
         channel = fn if isinstance(fn, str) else remote_name(fn)
         signature = None if isinstance(fn, str) else Signature(fn)
         self._check_open()
         return NativeStub(
-            self._native, self._codec, channel, signature, timeout, multi, self._legacy_grace
+            self._native,
+            self._codec,
+            channel,
+            signature,
+            timeout,
+            multi,
+            self._legacy_grace,
+            answered_here=provides_here,
         )
 
     def expose(
@@ -287,9 +326,9 @@ class NativeEventBus(EventBus):
         """Start to serve; once this returns, what was subscribed before sees the next event."""
         with self._lock:
             self._check_open()
-            if self._state is _State.RUNNING:
+            if self._state is State.RUNNING:
                 return
-            self._state = _State.RUNNING
+            self._state = State.RUNNING
             subscribers = [bound for every in self._subscribers.values() for bound in every]
             remotes = list(self._remotes.values())
         for bound in subscribers:
@@ -299,6 +338,10 @@ class NativeEventBus(EventBus):
 
     def run(self) -> None:
         """Serve until the bus is closed."""
+        if loop_here() is not None:
+            raise RuntimeError(
+                "bus.run() would freeze the event loop of this thread; the bus serves without it"
+            )
         self.begin()
         self._over.wait()
 
@@ -306,38 +349,77 @@ class NativeEventBus(EventBus):
         """End the bus: handle what was received, for up to `timeout` seconds, then let go of all.
 
         Afterwards no thread of the bus lives, but for one that is inside of a callback that does
-        not end. Closing again does nothing.
+        not end. Closing again does nothing. Inside of a callback it waits for the others; the
+        exposed function that closes its own bus is still answered. On the thread of an event loop
+        that callbacks are busy on it raises `RuntimeError`: there, await the close of `pymq.aio`.
         """
+        deadline = time.monotonic() + _options.seconds("timeout", timeout)
+        self.refuse_to_wait_for_this_loop()
         with self._lock:
-            if self._state in (_State.CLOSED, _State.FORKED):
+            if self._state is State.FORKED:
                 return
-            self._state = _State.CLOSED
+            begins = self._state is not State.CLOSED
+            self._state = State.CLOSED
             remotes, lanes = list(self._remotes.values()), list(self._lanes)
-        deadline = time.monotonic() + timeout
-        try:
+        if begins:
             for bound in remotes:
                 # First of all, so that callers go elsewhere.
                 with contextlib.suppress(PymqError):
                     _end_source(bound)
             for lane in lanes:
                 lane.close()
+            self._over.set()
+        call = current_call()
+        if call is not None and call._is_on(self._loops):
+            # This very thread is to give an answer.
+            call._afterwards = lambda: self._finish(lanes, deadline)
+        else:
+            self._finish(lanes, deadline)
+
+    def _finish(self, lanes: list[Lane], deadline: float) -> None:
+        """Waits for what is under way, then ends it."""
+        with self._lock:
+            if self._finished:
+                return
+            self._finished = True
+        self._loops.give_up(stopped_only=True)
+        try:
             for lane in lanes:
                 if not lane.wait(deadline):
                     lane.discard()
         finally:
-            self._native.close(max(1.0, deadline - time.monotonic()))
+            self._native.close(max(LAST_WORDS, deadline - time.monotonic()))
+            # What waited inside of PyMQ has just been told that it is over.
+            end = max(deadline, time.monotonic() + LAST_WORDS)
+            self._loops.give_up()
             for lane in lanes:
-                # What waited inside of PyMQ has just been told that it is over.
                 lane.discard()
-                lane.wait(time.monotonic() + 1.0)
-            self._loops.close()
+                lane.wait(end)
+            self._loops.close(end)
+            # A bus that is over keeps nobody's functions.
+            with self._lock:
+                self._subscribers.clear()
+                self._remotes.clear()
+                self._lanes.clear()
             _live.discard(self)
-            self._over.set()
+
+    def refuse_to_wait_for_this_loop(self) -> None:
+        """Raises `RuntimeError` if a close here waited for the event loop of this very thread."""
+        loop = loop_here()
+        if loop is None or self._state is State.CLOSED:
+            return
+        if self._loops.busy_on(loop):
+            raise RuntimeError(
+                "closing this bus would wait for callbacks that run on the event loop of this very "
+                "thread; use `await pymq.aio.shutdown()`, or `await bus.close()` of a bus of "
+                "pymq.aio"
+            )
+        self._loops.refuse(loop)
 
     @property
     def closed(self) -> bool:
         """Whether the bus has ended."""
-        return self._state in (_State.CLOSED, _State.FORKED)
+        return self._state in (State.CLOSED, State.FORKED)
 
     @property
     def capabilities(self) -> dict[str, bool]:
@@ -357,9 +439,9 @@ class NativeEventBus(EventBus):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_state", _State.CLOSED) is _State.RUNNING:
+        if getattr(self, "_state", State.CLOSED) is State.RUNNING:
             # Without waiting: a finaliser may run anywhere. The threads end by themselves.
-            for lane in self._lanes:
+            for lane in list(self._lanes):
                 lane.close()
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
@@ -370,14 +452,16 @@ class NativeEventBus(EventBus):
 
     @property
     def _serves(self) -> bool:
-        return self._state is not _State.DECLARING
+        return self._state is not State.DECLARING
 
     def _declare(
         self, callback: Callable[..., Any], channel: str | None, pattern: bool
     ) -> Subscribed:
+        check_channel(channel, "subscribe")
+        check_listener(callback)
         if channel is None:
             channel, pattern = event_channel(callback), False
-        route = Listener(callback, channel, self._codec, self._loops)
+        route = Listener(callback, channel, self._codec, self._loops, self._noticed_failure)
         bound = Subscribed(callback, route, channel)
         bound.pattern = pattern
         with self._lock:
@@ -388,12 +472,13 @@ class NativeEventBus(EventBus):
     def _declare_remote(
         self, fn: Callable[..., Any], channel: str | None, concurrency: int
     ) -> Exposed:
-        if concurrency < 1:
-            raise ValueError(f"concurrency is at least 1, not {concurrency}")
+        concurrency = _options.count("concurrency", concurrency)
+        check_channel(channel, "expose")
+        check_remote(fn)
         if channel is None:
             channel = remote_name(fn)
         route = Skeleton(fn, channel, self._codec, self._loops)
-        bound = Exposed(fn, route, channel, width=concurrency)
+        bound = Exposed(fn, route, channel, concurrency)
         with self._lock:
             self._check_open()
             if channel in self._remotes:
@@ -434,13 +519,18 @@ class NativeEventBus(EventBus):
             elif self._remotes.get(bound.channel) is bound:
                 del self._remotes[bound.channel]
 
+    def _bound(self) -> list[Bound]:
+        with self._lock:
+            subscribers = [bound for every in self._subscribers.values() for bound in every]
+            return [*subscribers, *self._remotes.values()]
+
     # ---- serving
 
     def _serve(self, bound: Bound, source: _pymq.Subscription | _pymq.Provider) -> None:
         lane = self._lane_for(bound)
         with self._lock:
             bound.source, bound.lane = source, lane
-            if self._state is _State.RUNNING:
+            if self._state is State.RUNNING:
                 self._lanes.add(lane)
                 bound.number = lane.attach(source, bound.route)
                 return
@@ -466,29 +556,22 @@ class NativeEventBus(EventBus):
                 self._lanes.discard(lane)
 
     def _check_open(self) -> None:
-        if self._state in (_State.CLOSED, _State.FORKED):
+        if self._state in (State.CLOSED, State.FORKED):
             raise ClosedError(f"this bus {self._state.value}")
 
     def _become_forked(self) -> None:
         """In a forked child: nothing here may touch what belongs to the parent."""
         self._lock = threading.RLock()
-        self._state = _State.FORKED
+        self._state = State.FORKED
         self._native.abandon()
-        self._native = _Abandoned()  # type: ignore[assignment]
-        self._over = threading.Event()
+        self._native = Abandoned()  # type: ignore[assignment]
+        self._over = Over()
         self._over.set()
 
 
 def _end_source(bound: Bound) -> None:
     if bound.source is not None:
         bound.source.end()
-
-
-class _Abandoned:
-    """Stands for the native bus in a forked child."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise ClosedError(f"this bus {_State.FORKED.value}")
 
 
 def connect(url: str | None = None, **options: Any) -> NativeEventBus:
@@ -508,10 +591,23 @@ def connect(url: str | None = None, **options: Any) -> NativeEventBus:
 _live: weakref.WeakSet[NativeEventBus] = weakref.WeakSet()
 
 
-def close_all() -> None:
+def close_all(deadline: float | None = None) -> None:
     """At exit: no thread of ours may touch the interpreter while it ends."""
+    if deadline is None:
+        deadline = time.monotonic() + GRACE
     for bus in list(_live):
-        bus.close()
+        bus.close(max(0.0, deadline - time.monotonic()))
+
+
+def provides_here(channel: str) -> bool:
+    """Whether a call of that name may be answered by a coroutine on the calling thread's loop."""
+    loop = loop_here()
+    return loop is not None and any(
+        remote.home is loop
+        for bus in list(_live)
+        for name, remote in list(bus._remotes.items())
+        if name == channel
+    )
 
 
 def _after_fork_in_child() -> None:

@@ -1,7 +1,8 @@
 """What becomes of an arrival: an event for a subscriber, a call for an exposed function.
 
 Both decode by a plan that was made once from the function's hints, run the function, and never
-let an arrival go unanswered. Who runs them, and when, is `_dispatch.py`'s business.
+let an arrival go unanswered. Who runs them, and when, is `_dispatch.py`'s business; what can be
+subscribed or exposed at all is said in `_callables.py`.
 """
 
 from __future__ import annotations
@@ -13,80 +14,32 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from pymq import _hints
-from pymq._codec import Codec, Plan, call_plan, plan_for
-from pymq._dispatch import Loops, running_loop
+from pymq._callables import describe, event_channel, first_plan, is_coroutine_function, remote_name
+from pymq._codec import Codec, call_plan
+from pymq._dispatch import may_be_absent
+from pymq._green import refuse_coroutines
+from pymq._loops import Loops, running_loop
+from pymq._message import Message, arrived
 from pymq._pymq import Call
 from pymq._types import fullname
 from pymq.exceptions import DecodeError, EncodeError
 
+__all__ = [
+    "Listener",
+    "Message",
+    "RunningCall",
+    "Skeleton",
+    "current_call",
+    "describe",
+    "event_channel",
+    "first_plan",
+    "remote_name",
+]
+
 logger = logging.getLogger("pymq")
 
-
-def event_channel(callback: Callable[..., Any]) -> str:
-    """The channel of the class that hints a subscriber's one parameter.
-
-    Raises `ValueError` for a callback of which it cannot be told.
-    """
-    parameters = _parameters(callback)
-    if len(parameters) != 1:
-        raise ValueError(
-            f"Listener functions need exactly one arguments; {describe(callback)} has "
-            f"{len(parameters)}, so say the channel: subscribe(callback, channel)"
-        )
-    (parameter,) = parameters
-    if parameter.annotation is parameter.empty:
-        raise ValueError(
-            "Please annotate the event class with an appropriate type, or say the channel; "
-            f"{describe(callback)} does neither"
-        )
-    hint = _hint(callback, parameter.name)
-    if isinstance(parameter.annotation, str) and hint is Any:
-        raise ValueError(
-            f"the hint {parameter.annotation!r} of {describe(callback)} cannot be resolved; "
-            "make the name importable from its module, or say the channel"
-        )
-    if not isinstance(hint, type):
-        raise ValueError(f"{hint!r} of {describe(callback)} is no class; say the channel")
-    return fullname(hint)
-
-
-def remote_name(fn: Callable[..., Any]) -> str:
-    """The name that a function is exposed under by itself: module and qualified name."""
-    try:
-        return f"{fn.__module__}.{fn.__qualname__}"
-    except AttributeError:
-        raise ValueError(f"{fn!r} has no name of its own; say the channel") from None
-
-
-def describe(fn: Callable[..., Any]) -> str:
-    """A callback's name, for people."""
-    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
-    module = getattr(fn, "__module__", None)
-    return f"{module}.{name}" if module else name
-
-
-def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = _hints.signature(fn).parameters.values()
-    return [parameter for parameter in parameters if parameter.kind not in variable]
-
-
-def _hint(fn: Callable[..., Any], name: str) -> Any:
-    return _hints.stripped(_hints.of_callable(fn).get(name, Any))
-
-
-def first_plan(callback: Callable[..., Any]) -> Plan | None:
-    """The plan of the hint of a subscriber's first parameter."""
-    parameters = _parameters(callback)
-    return plan_for(_hint(callback, parameters[0].name)) if parameters else None
-
-
-def is_coroutine_function(fn: Callable[..., Any]) -> bool:
-    """Whether calling it gives something to be awaited."""
-    return inspect.iscoroutinefunction(fn) or (
-        not inspect.isroutine(fn) and inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
-    )
+#: How much of an error's words goes to a caller when the error itself cannot be sent.
+WORDS = 10_000
 
 
 class Runner:
@@ -94,19 +47,44 @@ class Runner:
 
     def __init__(self, fn: Callable[..., Any], loops: Loops) -> None:
         self.fn = fn
+        self.is_coroutine = is_coroutine_function(fn)
+        if self.is_coroutine:
+            refuse_coroutines()
         self._loops = loops
-        self._loop = running_loop() if is_coroutine_function(fn) else None
+        self._loop = running_loop() if self.is_coroutine else None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        gone: Callable[[], bool] | None = None,
+    ) -> Any:
+        """The result; a coroutine is cancelled when `gone` says that nobody waits for it."""
         result = self.fn(*args, **kwargs)
         # What a plain function returns may be a coroutine too: a partial, a decorator's.
-        return self._loops.run(result, self._loop) if asyncio.iscoroutine(result) else result
+        if not inspect.iscoroutine(result):
+            return result
+        with may_be_absent():
+            return self._loops.run(result, self._loop, gone)
+
+    @property
+    def home(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that it would run on."""
+        return self._loops.home(self._loop) if self.is_coroutine else None
 
 
 class Listener:
     """A subscriber and its channel."""
 
-    def __init__(self, callback: Callable[..., Any], channel: str, codec: Codec, loops: Loops):
+    def __init__(
+        self,
+        callback: Callable[..., Any],
+        channel: str,
+        codec: Codec,
+        loops: Loops,
+        failed: Callable[[Listener, BaseException], None],
+    ) -> None:
+        self._failed = failed
         self.label = f"subscriber {describe(callback)} on {channel!r}"
         self._run = Runner(callback, loops)
         self._decode = codec.decode
@@ -118,15 +96,23 @@ class Listener:
         except DecodeError as error:
             # Not the event itself: what others send is not ours to log.
             logger.error("%s: an event on %r is dropped: %s", self.label, topic, error)
+            self._failed(self, error)
             return
-        self._run(event)
+        with arrived(topic):
+            try:
+                self._run((event,), {})
+            except BaseException as error:
+                self._failed(self, error)
+                raise
 
 
 class RunningCall:
     """The call that an exposed function is busy with."""
 
-    def __init__(self, call: Call, function: str) -> None:
+    def __init__(self, call: Call, function: str, loops: Loops) -> None:
         self._call = call
+        self._loops = loops
+        self._afterwards: Callable[[], None] | None = None
         #: The name that was called.
         self.function = function
 
@@ -134,6 +120,10 @@ class RunningCall:
     def cancelled(self) -> bool:
         """Whether the caller has stopped waiting; then nobody will see the result."""
         return self._call.cancelled
+
+    def _is_on(self, loops: Loops) -> bool:
+        """Whether it is one of the bus of these loops."""
+        return self._loops is loops
 
 
 _running: ContextVar[RunningCall | None] = ContextVar("pymq_running_call", default=None)
@@ -151,32 +141,48 @@ class Skeleton:
         self.label = f"remote {describe(fn)} on {channel!r}"
         self._channel = channel
         self._codec = codec
+        self._loops = loops
         self._plan = call_plan(fn)
-        self._run = Runner(fn, loops)
+        self.runner = Runner(fn, loops)
 
     def __call__(self, topic: str | None, call: Call) -> None:
+        running = RunningCall(call, self._channel, self._loops)
+        token = _running.set(running)
+        try:
+            with arrived(self._channel):
+                self._answer(call)
+        finally:
+            _running.reset(token)
+            if running._afterwards is not None:
+                running._afterwards()
+
+    def _answer(self, call: Call) -> None:
+        """First the caller is told, then the log: what fails there must not cost the answer."""
         try:
             args, kwargs = self._codec.decode_call(call.args, call.kwargs, call.types, self._plan)
         except (DecodeError, TypeError) as error:
+            self._fail(call, error)
             logger.warning("%s: a wrong call: %s", self.label, error)
-            self._fail(call, error)
             return
-        token = _running.set(RunningCall(call, self._channel))
-        try:
-            result = self._run(*args, **kwargs)
         except BaseException as error:
-            logger.exception("%s raised", self.label)
+            # Of a constructor that the arguments name.
             self._fail(call, error)
-            return
-        finally:
-            _running.reset(token)
+            raise
         try:
-            value, type_name, types = self._codec.encode_result(result)
-        except EncodeError as error:
-            logger.error("%s: its result cannot be sent: %s", self.label, error)
+            result = self.runner(args, kwargs, lambda: call.cancelled)
+        except BaseException as error:
             self._fail(call, error)
-            return
-        call.answer(value, type_name, types)
+            if isinstance(error, asyncio.CancelledError) and call.cancelled:
+                logger.debug("%s was cancelled by its caller", self.label)
+                return
+            raise
+        try:
+            call.answer(*self._codec.encode_result(result))
+        except BaseException as error:
+            self._fail(call, error)
+            if not isinstance(error, EncodeError):
+                raise
+            logger.error("%s: its result cannot be sent: %s", self.label, error)
 
     def _fail(self, call: Call, error: BaseException) -> None:
         # Under names that every peer knows, the original's too.
@@ -184,6 +190,17 @@ class Skeleton:
             error = TypeError(str(error))
         elif isinstance(error, DecodeError):
             error = ValueError(str(error))
-        # Arguments that cannot be sent go in words.
-        value, type_name, types = self._codec.encode_result(error)
-        call.answer(value, type_name, types, failed=True)
+        try:
+            # Arguments that cannot be sent go in words.
+            call.answer(*self._codec.encode_result(error), failed=True)
+        except BaseException:
+            # Not even in words; the caller is told what it was, and that it was.
+            value, _, types = self._codec.encode_result([_words(error)])
+            call.answer(value, fullname(type(error)), types, failed=True)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)[:WORDS]
+    except BaseException:
+        return f"{type(error).__name__}, whose words cannot be made"

@@ -2,30 +2,37 @@
 
 A `Lane` is a native intake and the threads that serve it: its callbacks begin in the order of
 arrival, `width` at a time, and nothing that one raises stops it. Values and functions are not its
-business: a route makes a call out of an arrival.
+business: a route makes a call out of an arrival. A lane keeps no route alive, its bus does.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Executor, Future
-from concurrent.futures import TimeoutError as FutureTimeout
-from concurrent.futures import wait as wait_for_futures
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from pymq._pymq import Intake, Provider, Subscription
+from pymq._green import patient
+from pymq._loops import threads_here
+from pymq._pymq import Call, Intake, Provider, Subscription
+from pymq._turns import Turns
 
 logger = logging.getLogger("pymq")
 
 T = TypeVar("T")
+
+#: How long a thread rests that was interrupted by what nobody foresaw, in seconds.
+RESPITE = 0.1
+
+#: A source's number, the topic of an event, and what came: bytes, a `Call`, `Missed`, or the end.
+Arrival: TypeAlias = tuple[int, "str | None", Any]
 
 
 class Route(Protocol):
@@ -46,21 +53,27 @@ class Lane:
         self._name = name
         self._width = width
         self._yields = yields
-        self._intake = Intake()
-        self._arrivals: deque[tuple[int, str | None, Any]] = deque()
-        self._routes: dict[int, Route] = {}
-        self._turns = _Turns(width)
+        self._intake = patient(Intake())
+        self._arrivals: deque[Arrival] = deque()
+        # Weak, because the threads keep the lane: a bus that its own callback mentions is still
+        # collected, and its lanes end with it.
+        self._routes: dict[int, weakref.ref[Route]] = {}
+        self._turns = Turns(width)
         self._reading = threading.Lock()
-        self._changed = threading.Condition()
+        # Reentrant: a finaliser that runs under it may come in by another door.
+        self._changed = threading.Condition(threading.RLock())
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._discards = False
+        #: How many arrivals were begun.
+        self.begun = 0
 
     def attach(self, source: Subscription | Provider, route: Route) -> int:
-        """Begins to serve a source; the number is for `detach`."""
+        """Begins to serve a source, as long as somebody keeps the route; the number is for
+        `detach`."""
         with self._changed:
             number = self._intake.attach(source)
-            self._routes[number] = route
+            self._routes[number] = weakref.ref(route)
             if not self._threads:
                 self._add_thread()
         return number
@@ -76,25 +89,36 @@ class Lane:
         self._intake.close()
 
     def wait(self, deadline: float) -> bool:
-        """Waits for the threads to end; says whether they have, but for the one that asks."""
-        here = threading.current_thread()
+        """Waits for the threads to end; says whether they have, but for those that cannot before
+        the caller does."""
+        here = threads_here()
         ended: set[threading.Thread] = set()
         with self._changed:
-            while self._threads - {here}:
+            while self._others(here):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                ended |= self._threads - {here}
-                self._changed.wait(left)
+                ended |= self._threads - here
+                self._changed.wait(min(left, threading.TIMEOUT_MAX))
         for thread in ended:
             # They have left the set, and have nothing more to do.
             thread.join()
         return True
 
+    def _others(self, here: set[threading.Thread]) -> bool:
+        """Whether others than the caller have something to do."""
+        return bool(self._threads - here)
+
     def discard(self) -> None:
         """What has not begun is not begun any more."""
         self._discards = True
         self._arrivals.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that came was handled."""
+        with self._changed:
+            return self._intake.idle and not self._arrivals and self._idle == len(self._threads)
 
     def leave(self) -> None:
         """A callback begins to wait: somebody else's turn."""
@@ -102,7 +126,7 @@ class Lane:
             return
         with self._changed:
             if self._idle == 0:
-                self._add_thread()
+                self._try_to_add_thread()
         self._turns.give()
 
     def come_back(self) -> None:
@@ -115,31 +139,44 @@ class Lane:
         thread = threading.Thread(target=self._work, name=f"pymq-{self._name}", daemon=True)
         self._threads.add(thread)
         self._idle += 1
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            self._threads.discard(thread)
+            self._idle -= 1
+            raise
+
+    def _try_to_add_thread(self) -> None:
+        try:
+            self._add_thread()
+        except RuntimeError:
+            # The system gives no more: those that there are do it, one after the other.
+            logger.warning("no more threads to be had for callbacks")
 
     def _work(self) -> None:
         _here.lane = self
         try:
-            while self._take_turn():
-                try:
-                    while self._arrivals and not self._turns.wanted():
-                        try:
-                            arrival = self._arrivals.popleft()
-                        except IndexError:
-                            break
-                        self._handle(arrival)
-                finally:
-                    self._turns.give()
-                with self._changed:
-                    self._idle += 1
-                    self._changed.notify_all()
-                    if self._idle > self._width:
-                        break
+            # Outside of all that depends on a user's code: whatever comes through, a thread that
+            # serves others goes on.
+            while not self._serve():
+                time.sleep(RESPITE)
         finally:
             with self._changed:
                 self._idle -= 1
                 self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
+
+    def _serve(self) -> bool:
+        """Serves to the end; not so far, if something comes through that nobody foresaw."""
+        try:
+            while self._take_turn():
+                self._serve_turn()
+                if self._is_superfluous():
+                    break
+        except BaseException:
+            _pass_over("a callback thread was interrupted")
+            return False
+        return True
 
     def _take_turn(self) -> bool:
         """Waits until there is something to do and a turn to do it; not, once all is over."""
@@ -152,54 +189,150 @@ class Lane:
                     self._arrivals.extend(arrivals)
                 del arrivals
             self._turns.take()
+        return True
+
+    def _serve_turn(self) -> None:
         with self._changed:
             self._idle -= 1
             if self._idle == 0 and len(self._threads) < self._width:
-                self._add_thread()
-        return True
+                self._try_to_add_thread()
+        try:
+            while not self._turns.wanted() and (arrival := _first(self._arrivals)):
+                self._handle(arrival)
+                # Nobody else keeps a call: one that is dropped is answered at once.
+                del arrival
+        finally:
+            self._turns.give()
+            with self._changed:
+                self._idle += 1
+                self._changed.notify_all()
 
-    def _handle(self, arrival: tuple[int, str | None, Any]) -> None:
+    def _is_superfluous(self) -> bool:
+        with self._changed:
+            return self._idle > self._width
+
+    def _handle(self, arrival: Arrival) -> None:
+        """Handles one arrival; raises nothing."""
         number, topic, payload = arrival
-        route = self._routes.get(number) or self._route(number)
-        if route is None:
-            return
-        if payload is None:
-            self._routes.pop(number, None)
-        elif topic == "":
-            _report_missed(route, payload)
-        else:
-            _run(route, topic, payload)
+        self.begun += 1
+        try:
+            route = self._route(number)
+            if route is None:
+                return
+            if topic is not None or isinstance(payload, Call):
+                _run(route, topic, payload)
+            elif payload is None:
+                self._routes.pop(number, None)
+            else:
+                _report_missed(route, payload.count)
+        except BaseException:
+            _pass_over("a callback was interrupted")
 
     def _route(self, number: int) -> Route | None:
-        # `attach` may be about to put it there.
-        with self._changed:
-            return self._routes.get(number)
+        found = self._routes.get(number)
+        if found is None:
+            # `attach` may be about to put it there.
+            with self._changed:
+                found = self._routes.get(number)
+        return None if found is None else found()
 
 
 class ExecutorLane(Lane):
-    """A lane whose thread hands every callback to an executor, whose order and width hold then."""
+    """A lane whose thread hands every callback to an executor, whose order and width hold then.
+
+    A callback that waits inside of PyMQ keeps its place in the executor; meanwhile a thread of the
+    lane's stands in for it, so that a nested call ends even where the executor has one place.
+    """
 
     def __init__(self, name: str, executor: Executor) -> None:
         super().__init__(name)
         self._executor = executor
-        self._running: set[Future[None]] = set()
+        self._pending: deque[Arrival] = deque()
+        self._busy: set[threading.Thread] = set()
+        # As many as callbacks wait.
+        self._places = Turns(0)
 
     def wait(self, deadline: float) -> bool:
         """Waits for the thread and for what the executor runs, and shuts the executor down."""
         over = super().wait(deadline)
-        left = max(0.0, deadline - time.monotonic())
-        running = wait_for_futures(list(self._running), timeout=left).not_done
         self._executor.shutdown(wait=False)
-        return over and not running
+        return over
 
-    def _handle(self, arrival: tuple[int, str | None, Any]) -> None:
+    def _others(self, here: set[threading.Thread]) -> bool:
+        return super()._others(here) or bool(self._pending) or bool(self._busy - here)
+
+    def discard(self) -> None:
+        """What has not begun is not begun any more."""
+        super().discard()
+        self._pending.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that came was handled."""
+        return super().idle and not self._pending and not self._busy
+
+    def leave(self) -> None:
+        """A callback begins to wait: what is next may be done in its place."""
+        self._places.give()
+        self._stand_in()
+
+    def come_back(self) -> None:
+        """A callback has waited: it goes on when its place is free."""
+        self._places.take(returning=True)
+
+    def _handle(self, arrival: Arrival) -> None:
+        self._pending.append(arrival)
+        del arrival
         try:
-            future = self._executor.submit(super()._handle, arrival)
+            self._executor.submit(self._do_next)
         except RuntimeError:
             logger.exception("a callback was not run: its dispatcher takes no more")
-            return
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
+            self._pending.pop()
+        self._stand_in()
+
+    def _do_next(self) -> None:
+        """Handles the oldest that is left, on whatever thread the executor has for it."""
+        before, _here.lane = _here.lane, self
+        thread = threading.current_thread()
+        with self._changed:
+            nested = thread in self._busy
+            self._busy.add(thread)
+        try:
+            arrival = _first(self._pending)
+            if arrival is not None:
+                super()._handle(arrival)
+        finally:
+            _here.lane = before
+            with self._changed:
+                if not nested:
+                    self._busy.discard(thread)
+                self._changed.notify_all()
+
+    def _stand_in(self) -> None:
+        if self._pending and self._places.free:
+            thread = threading.Thread(target=self._help, name="pymq-stand-in", daemon=True)
+            thread.start()
+
+    def _help(self) -> None:
+        while self._pending and self._places.try_take():
+            try:
+                self._do_next()
+            finally:
+                self._places.give()
+
+
+def _first(arrivals: deque[Arrival]) -> Arrival | None:
+    # Others take from it too: it may be empty although it was not a moment ago.
+    try:
+        return arrivals.popleft()
+    except IndexError:
+        return None
+
+
+def _pass_over(what: str) -> None:
+    """Logs the exception that is being handled; if that fails too, nobody can be told."""
+    with contextlib.suppress(BaseException):
+        logger.exception(what)
 
 
 def _run(route: Route, topic: str | None, payload: Any) -> None:
@@ -210,43 +343,11 @@ def _run(route: Route, topic: str | None, payload: Any) -> None:
         logger.exception("%s raised", route.label)
 
 
-def _report_missed(route: Route, count: int) -> None:
-    if count < 0:
+def _report_missed(route: Route, count: int | None) -> None:
+    if count is None:
         logger.warning("%s: events may have been missed, the connection was lost", route.label)
     else:
         logger.warning("%s: %d events missed, it is too slow", route.label, count)
-
-
-class _Turns:
-    """So many turns; those who come back from a wait get theirs before those who begin."""
-
-    def __init__(self, free: int) -> None:
-        self._guard = threading.Lock()
-        self._free = free
-        self._returning: deque[threading.Lock] = deque()
-        self._beginning: deque[threading.Lock] = deque()
-
-    def wanted(self) -> bool:
-        """Whether somebody wants to come back."""
-        return bool(self._returning)
-
-    def take(self, *, returning: bool = False) -> None:
-        with self._guard:
-            if self._free:
-                self._free -= 1
-                return
-            turn = threading.Lock()
-            turn.acquire()
-            (self._returning if returning else self._beginning).append(turn)
-        turn.acquire()
-
-    def give(self) -> None:
-        with self._guard:
-            waiting = self._returning or self._beginning
-            if waiting:
-                waiting.popleft().release()
-            else:
-                self._free += 1
 
 
 # ---- waiting inside callbacks
@@ -279,26 +380,33 @@ def wait_in_turn(operation: Callable[..., T], *args: Any) -> T:
         lane.come_back()
 
 
-class _Absence:
+class Absence:
     """An `async def` callback's turn, which it gives up at its first wait inside PyMQ."""
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self.left = False
-        self._over = False
+        # One of `begin`, on the loop, and `end`, on the lane's thread, gets it.
+        self._present = deque([None])
 
     def begin(self) -> None:
-        if not self.left and not self._over:
-            self.left = True
+        """Gives the turn up, unless that was done, or the callback is over."""
+        if self._was_present():
             self._lane.leave()
 
     def end(self) -> None:
-        self._over = True
-        if self.left:
+        """Has it back."""
+        if not self._was_present():
             self._lane.come_back()
 
+    def _was_present(self) -> bool:
+        try:
+            self._present.pop()
+        except IndexError:
+            return False
+        return True
 
-_absence: ContextVar[_Absence | None] = ContextVar("pymq_absence", default=None)
+
+_absence: ContextVar[Absence | None] = ContextVar("pymq_absence", default=None)
 
 
 def yield_turn() -> None:
@@ -308,97 +416,17 @@ def yield_turn() -> None:
         absence.begin()
 
 
-# ---- callbacks that are coroutines
-
-
-class Loops:
-    """Runs coroutines: on the loop they were registered from, else on one loop of our own."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._own: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def run(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop | None) -> T:
-        """Runs a coroutine to its end while this thread waits."""
-        lane = _here.lane
-        absence = _Absence(lane) if lane is not None else None
-
-        async def with_turn() -> T:
-            _absence.set(absence)
-            return await coroutine
-
-        home = loop if loop is not None and loop.is_running() else self._own_loop()
-        try:
-            return _result(asyncio.run_coroutine_threadsafe(with_turn(), home), home)
-        finally:
-            if absence is not None:
-                absence.end()
-
-    def close(self) -> None:
-        """Ends the loop of our own, and what still runs on it."""
-        with self._guard:
-            loop, thread, self._own, self._thread = self._own, self._thread, None, None
-        if loop is None or thread is None:
-            return
-        loop.call_soon_threadsafe(loop.stop)
-        if thread is not threading.current_thread():
-            thread.join()
-
-    def _own_loop(self) -> asyncio.AbstractEventLoop:
-        with self._guard:
-            if self._own is None:
-                self._own = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_run_loop, args=(self._own,), name="pymq-loop", daemon=True
-                )
-                self._thread.start()
-            return self._own
-
-
-def _result(future: Future[T], home: asyncio.AbstractEventLoop) -> T:
-    """Waits for a coroutine; not for ever, should its loop have ended without a word."""
-    while True:
-        try:
-            return future.result(timeout=1.0)
-        except FutureTimeout:
-            if future.done():
-                raise
-            if home.is_closed():
-                raise RuntimeError("its event loop was closed before it ended") from None
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
-
-
-_declared_on: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
-    "pymq_declared_on", default=None
-)
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that the caller runs on, or stands for."""
-    try:
-        return _declared_on.get() or asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
 @contextlib.contextmanager
-def as_declared_on(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
-    """What is registered in here was declared on that loop."""
-    token = _declared_on.set(loop)
+def may_be_absent() -> Iterator[None]:
+    """The coroutine that the calling callback begins in here may give up the callback's turn."""
+    lane = _here.lane
+    if lane is None:
+        yield
+        return
+    absence = Absence(lane)
+    token = _absence.set(absence)
     try:
         yield
     finally:
-        _declared_on.reset(token)
+        _absence.reset(token)
+        absence.end()

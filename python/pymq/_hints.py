@@ -7,9 +7,12 @@ make a class or a function unusable.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import numbers
+import operator
 import sys
+import types
 import typing
 from collections.abc import Callable, Hashable, Sized
 from typing import Annotated, Any, ClassVar, Final, TypeVar
@@ -33,6 +36,8 @@ OPEN: tuple[Any, ...] = (
     numbers.Rational,
     numbers.Integral,
 )
+
+_TYPING = ("typing", "typing_extensions")
 
 _OPEN_SIGNATURE = inspect.Signature(
     [
@@ -72,7 +77,7 @@ def of_class(cls: type, args: tuple[Any, ...] = ()) -> dict[str, Any]:
     if inspect.isfunction(init):
         for name, hint in _resolved(init).items():
             if name != "return":
-                hints.setdefault(name, hint)
+                hints.setdefault(name, _with_self(hint, cls))
     parameters = getattr(cls, "__parameters__", ())
     if args and parameters:
         values = dict(zip(parameters, args, strict=False))
@@ -87,7 +92,7 @@ def of_attributes(cls: type) -> dict[str, Any]:
 
 def of_callable(fn: Callable[..., Any]) -> dict[str, Any]:
     """The hints of a function's parameters, and of its result as `return`."""
-    while hasattr(fn, "func") and not inspect.isfunction(fn):
+    while isinstance(fn, (functools.partial, functools.partialmethod)):
         fn = fn.func
     if isinstance(fn, type):
         return _resolved(fn.__init__)  # type: ignore[misc]
@@ -116,10 +121,18 @@ def signature(fn: Callable[..., Any]) -> inspect.Signature:
     except ValueError:
         # Some builtins do not tell; then all arguments are theirs to judge.
         return _OPEN_SIGNATURE
-    parameters = list(found.parameters.values())
-    if parameters and parameters[0].name == "self" and not inspect.ismethod(fn):
-        found = found.replace(parameters=parameters[1:])
+    if is_in_class_body(fn):
+        found = found.replace(parameters=list(found.parameters.values())[1:])
     return found
+
+
+def is_in_class_body(fn: Callable[..., Any]) -> bool:
+    """Whether it is a method as a plain function: it takes a `self` that nobody gives it."""
+    if not inspect.isfunction(fn):
+        return False
+    inside = fn.__qualname__.rpartition(".")[0]
+    first = next(iter(inspect.signature(fn).parameters), None)
+    return first == "self" and bool(inside) and not inside.endswith("<locals>")
 
 
 def _substituted(hint: Any, values: dict[Any, Any]) -> Any:
@@ -135,9 +148,29 @@ def _resolved(owner: Any, include_extras: bool = False) -> dict[str, Any]:
     # A class may refer to itself where its name cannot be seen, inside of a function.
     own = {owner.__name__: owner} if isinstance(owner, type) else {}
     try:
-        return typing.get_type_hints(owner, localns=own, include_extras=include_extras)
+        hints = typing.get_type_hints(owner, localns=own, include_extras=include_extras)
     except Exception:
-        return _one_by_one(owner, own)
+        hints = _one_by_one(owner, own)
+    if isinstance(owner, type):
+        return {name: _with_self(hint, owner) for name, hint in hints.items()}
+    return hints
+
+
+def _with_self(hint: Any, cls: type) -> Any:
+    """The hint with the class in the place of `Self`."""
+    if getattr(hint, "__module__", None) in _TYPING and str(hint).endswith(".Self"):
+        return cls
+    args = typing.get_args(hint)
+    if not args or typing.get_origin(hint) is typing.Literal:
+        return hint
+    given = tuple(_with_self(arg, cls) for arg in args)
+    if all(mine is before for mine, before in zip(given, args, strict=True)):
+        return hint
+    if isinstance(hint, types.UnionType):
+        return functools.reduce(operator.or_, given)
+    if hasattr(hint, "copy_with"):
+        return hint.copy_with(given)
+    return typing.get_origin(hint)[given]
 
 
 def _one_by_one(owner: Any, own: dict[str, Any]) -> dict[str, Any]:

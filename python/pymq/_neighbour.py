@@ -10,6 +10,11 @@ import os
 import sys
 import warnings
 
+SENTENCE = (
+    "the distributions pymq {version} and pymq-rs are both installed here, and both are the "
+    "package 'pymq': uninstall both, then install pymq-rs alone"
+)
+
 
 def original_beside(folder: str) -> str | None:
     """The version of the original whose metadata lies in a folder of packages."""
@@ -24,14 +29,22 @@ def original_beside(folder: str) -> str | None:
     return None
 
 
-def warn_of_original() -> None:
-    """Warns if the original's distribution is installed where this program looks for packages."""
+def sentence() -> str | None:
+    """What to say if the original is installed where this program looks for packages."""
     for folder in sys.path:
         version = original_beside(folder) if os.path.isdir(folder) else None
         if version is not None:
-            warnings.warn(
-                f"the distributions pymq {version} and pymq-rs are both installed here, and both "
-                "are the package 'pymq': uninstall both, then install pymq-rs alone",
-                stacklevel=3,
-            )
-            return
+            return SENTENCE.format(version=version)
+    return None
+
+
+def warn_of_original() -> None:
+    """Warns of it."""
+    said = sentence()
+    if said is not None:
+        warnings.warn(said, stacklevel=3)
+
+
+def original_is_in_front() -> bool:
+    """Whether `import pymq` gives the original: it was installed last, over our files."""
+    return not hasattr(sys.modules["pymq"], "NativeEventBus")

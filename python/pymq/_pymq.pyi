@@ -155,16 +155,27 @@ class Intake:
     ) -> list[tuple[int, str | None, Any]]:
         """Waits for arrivals, then takes all there are, up to `limit`.
 
-        Each is (source, topic, payload) for an event, (source, None, Call) for a request,
-        (source, "", n) for n events missed (-1: unknown, a connection was lost), and
-        (source, None, None) when the source has ended. An empty batch: timeout, or `close`.
+        Each is (source, topic, payload) for an event, and without a topic (source, None, what) for
+        all else: a `Call`, `Missed` events, or None when the source has ended. An empty batch:
+        timeout, or `close`.
         """
     def close(self) -> None:
         """Wakes whoever waits; from then on `recv` gives what is left and then empty batches."""
     @property
     def closed(self) -> bool: ...
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is there to be taken, and what was taken was followed by `recv`."""
     def fileno(self) -> int:
         """An event descriptor, readable while there is something to take; for event loops."""
+
+@final
+class Missed:
+    """Events that were missed, in the place where they would have been."""
+
+    @property
+    def count(self) -> int | None:
+        """How many; `None` where a connection was lost and nobody can know."""
 
 @final
 class Queue:

@@ -7,6 +7,7 @@ own. What the answers mean is decided here: none, one, errors, those that are mi
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -46,6 +47,7 @@ class Signature:
     def __init__(self, fn: Callable[..., Any]) -> None:
         self._plan: CallPlan = call_plan(fn)
         self._parameters = list(self._plan.signature.parameters.values())
+        self._least, self._most = _positional(self._parameters)
 
     @property
     def returns(self) -> Any:
@@ -58,6 +60,8 @@ class Signature:
         Providers of the original know positions only. What was moved is gone from `kwargs`; a
         wrong call is a `TypeError`.
         """
+        if not kwargs and self._least <= len(args) <= self._most:
+            return args
         self._plan.bind(args, kwargs)
         moved = list(args)
         for parameter in self._parameters[len(args) :]:
@@ -68,6 +72,20 @@ class Signature:
 
     def __str__(self) -> str:
         return str(self._plan.signature)
+
+
+def _positional(parameters: list[inspect.Parameter]) -> tuple[float, float]:
+    """How many arguments a call without keywords may have."""
+    least, most = 0.0, 0.0
+    for parameter in parameters:
+        needed = parameter.default is parameter.empty
+        if parameter.kind in _POSITIONAL:
+            least, most = least + needed, most + 1
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            most = math.inf
+        elif parameter.kind is parameter.KEYWORD_ONLY and needed:
+            least = math.inf
+    return least, most
 
 
 class Encoded(NamedTuple):
@@ -90,8 +108,11 @@ class NativeStub(StubMethod[P, R]):
         timeout: float | None,
         multi: bool,
         legacy_grace: float,
+        *,
+        answered_here: Callable[[str], bool],
     ) -> None:
         self.bus = bus
+        self._answered_here = answered_here
         self.channel = channel
         self.legacy_grace = legacy_grace
         self._codec = codec
@@ -119,6 +140,11 @@ class NativeStub(StubMethod[P, R]):
 
         Raises `NoSuchRemoteError` if nobody provides the function.
         """
+        if self._answered_here(self.channel):
+            raise RuntimeError(
+                f"calling {self.channel!r} here would wait for a coroutine on the event loop of "
+                "this very thread; use `await pymq.aio.stub(...)(...)`"
+            )
         encoded = self.encoded(args, dict(kwargs))
         if self.multi:
             return self.responses(*wait_in_turn(self._call_all, encoded))
@@ -129,7 +155,7 @@ class NativeStub(StubMethod[P, R]):
 
     def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
         """The arguments as they travel; those of a known signature must fit it."""
-        if kwargs and self._signature is not None:
+        if self._signature is not None:
             args = self._signature.bind(args, kwargs)
         return Encoded(*self._codec.encode_call(args, kwargs))
 

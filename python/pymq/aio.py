@@ -8,23 +8,29 @@ loses nothing.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
-from pymq import core
+from pymq import _whole, core  # noqa: F401 - says so if the original hides ours
 from pymq._aio_queue import AsyncDelivery, AsyncQueue
 from pymq._aio_topic import AsyncTopic, Events
 from pymq._bus import NativeEventBus
+from pymq._green import refuse_coroutines
+from pymq._life import GRACE
+from pymq._loops import as_declared_on
 from pymq._pymq import Completions
 from pymq._reactor import run
 from pymq._stub import NativeStub, result_of
-from pymq._types import fullname
 from pymq.exceptions import (
     CallTimeoutError,
     NoSuchRemoteError,
     ProviderLostError,
+    RemoteInvocationError,
     UnsupportedError,
 )
 
@@ -43,9 +49,11 @@ __all__ = [
     "init",
     "publish",
     "queue",
+    "remote",
     "shutdown",
     "stub",
     "subscribe",
+    "subscriber",
     "topic",
     "unexpose",
     "unsubscribe",
@@ -53,6 +61,8 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+C = TypeVar("C", bound=Callable[..., Any])
 B = TypeVar("B", bound=core.EventBus)
 
 
@@ -96,8 +106,7 @@ class AsyncEventBus:
 
     async def publish(self, event: Any, channel: str | None = None) -> int | None:
         """Publish an event, as `pymq.publish` does."""
-        payload = self.bus._codec.encode(event, "event")
-        name = fullname(event) if channel is None else channel
+        name, payload = self.bus._encoded(event, channel)
         receivers: int | None = await run(
             Completions.begin_publish, self.bus._native, name, payload
         )
@@ -131,6 +140,30 @@ class AsyncEventBus:
         """The topic of that name, or a pattern of names."""
         return AsyncTopic(self, name, pattern)
 
+    @overload
+    def queue(
+        self,
+        name: str,
+        maxsize: int = 0,
+        ack: Literal["auto", "manual"] = "auto",
+        *,
+        lease: float = 30.0,
+        max_deliveries: int = 5,
+        prefetch: int = 1,
+        type: type[T],
+    ) -> AsyncQueue[T]: ...
+    @overload
+    def queue(
+        self,
+        name: str,
+        maxsize: int = 0,
+        ack: Literal["auto", "manual"] = "auto",
+        *,
+        lease: float = 30.0,
+        max_deliveries: int = 5,
+        prefetch: int = 1,
+        type: Any = None,
+    ) -> AsyncQueue[Any]: ...
     def queue(
         self,
         name: str,
@@ -157,9 +190,36 @@ class AsyncEventBus:
             )
         )
 
+    @overload
     def stub(
-        self, fn: Callable[P, R] | str, timeout: float | None = None, multi: bool = False
-    ) -> AsyncStub[P, Any]:
+        self,
+        fn: Callable[P, Coroutine[Any, Any, R]],
+        timeout: float | None = None,
+        multi: Literal[False] = False,
+    ) -> AsyncStub[P, R]: ...
+    @overload
+    def stub(
+        self,
+        fn: Callable[P, Coroutine[Any, Any, R]],
+        timeout: float | None = ...,
+        *,
+        multi: Literal[True],
+    ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
+    @overload
+    def stub(  # type: ignore[overload-overlap]
+        self, fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
+    ) -> AsyncStub[P, R]: ...
+    @overload
+    def stub(  # type: ignore[overload-overlap]
+        self, fn: Callable[P, R], timeout: float | None = ..., *, multi: Literal[True]
+    ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
+    @overload
+    def stub(
+        self, fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+    ) -> AsyncStub[..., Any]: ...
+    def stub(
+        self, fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+    ) -> AsyncStub[..., Any]:
         """A remote function, as `pymq.stub` gives one."""
         return AsyncStub(self.bus._stub(fn, timeout, multi))
 
@@ -191,9 +251,14 @@ class AsyncEventBus:
         finally:
             self.bus._stop_serving(bound)
 
-    async def close(self) -> None:
+    @property
+    def closed(self) -> bool:
+        """Whether the bus has ended."""
+        return self.bus.closed
+
+    async def close(self, timeout: float = GRACE) -> None:
         """End the bus, as `NativeEventBus.close` does; callbacks on this loop may end first."""
-        await asyncio.to_thread(self.bus.close)
+        await _on_a_thread(self.bus.close, timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -207,6 +272,22 @@ class AsyncEventBus:
         await self.close()
 
 
+async def _on_a_thread(wait: Callable[..., T], *args: Any) -> T:
+    """Waits on a thread of its own: the loop's executor may be full of those who wait for this."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(wait(*args))
+        except BaseException as error:
+            future.set_exception(error)
+
+    # In the context of the caller, who may be a callback of the bus that ends.
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(run,), name="pymq-waits", daemon=True).start()
+    return await asyncio.shield(asyncio.wrap_future(future))
+
+
 class _Connecting:
     """A bus on its way: to be awaited, or entered with `async with`."""
 
@@ -216,6 +297,7 @@ class _Connecting:
         self._bus: AsyncEventBus | None = None
 
     async def _connect(self) -> AsyncEventBus:
+        refuse_coroutines()
         namespace = self._options.get("namespace", "global")
         native = await run(Completions.begin_connect, self._url, namespace)
         bus = NativeEventBus(self._url, native=native, **self._options)
@@ -264,20 +346,30 @@ def _default() -> AsyncEventBus:
 async def init(
     factory: Callable[[], core.EventBus] | str | None = None, start_bus: bool = True
 ) -> core.EventBus:
-    """Make the default bus, as `pymq.init` does."""
-    return await asyncio.to_thread(core.init, factory, start_bus)
+    """Make the default bus, as `pymq.init` does; coroutines that were declared run on this loop."""
+    with as_declared_on(asyncio.get_running_loop()):
+        return await _on_a_thread(core.init, factory, start_bus)
 
 
 async def shutdown() -> None:
     """End the default bus, as `pymq.shutdown` does; callbacks on this loop may end first."""
-    await asyncio.to_thread(core.shutdown)
+    await _on_a_thread(core.shutdown)
+
+
+async def _served() -> AsyncEventBus:
+    """The default bus, with what was declared for a loop bound to this one."""
+    bus = _default()
+    if core.waits_for_a_loop():
+        with as_declared_on(asyncio.get_running_loop()):
+            await _on_a_thread(core.bind_to_loop)
+    return bus
 
 
 async def publish(event: Any, channel: str | None = None) -> int | None:
     """Publish an event; before `init` this is only an error in the log."""
     if core.default_bus() is None:
         return core.publish(event, channel)
-    return await _default().publish(event, channel)
+    return await (await _served()).publish(event, channel)
 
 
 async def subscribe(
@@ -286,7 +378,7 @@ async def subscribe(
     """Call back for each event, from `init` on; an `async def` callback runs on this loop."""
     if core.default_bus() is None:
         return core.subscribe(callback, channel, pattern)
-    return await _default().subscribe(callback, channel, pattern)
+    return await (await _served()).subscribe(callback, channel, pattern)
 
 
 async def unsubscribe(
@@ -295,7 +387,7 @@ async def unsubscribe(
     """Take back a `subscribe` with the same arguments."""
     if core.default_bus() is None:
         return core.unsubscribe(callback, channel, pattern)
-    return await _default().unsubscribe(callback, channel, pattern)
+    return await (await _served()).unsubscribe(callback, channel, pattern)
 
 
 def topic(name: str, pattern: bool = False) -> AsyncTopic:
@@ -303,25 +395,117 @@ def topic(name: str, pattern: bool = False) -> AsyncTopic:
     return _default().topic(name, pattern)
 
 
-def queue(name: str, *args: Any, **options: Any) -> AsyncQueue[Any]:
+@overload
+def queue(
+    name: str,
+    maxsize: int = 0,
+    ack: Literal["auto", "manual"] = "auto",
+    *,
+    lease: float = 30.0,
+    max_deliveries: int = 5,
+    prefetch: int = 1,
+    type: type[T],
+) -> AsyncQueue[T]: ...
+@overload
+def queue(
+    name: str,
+    maxsize: int = 0,
+    ack: Literal["auto", "manual"] = "auto",
+    *,
+    lease: float = 30.0,
+    max_deliveries: int = 5,
+    prefetch: int = 1,
+    type: Any = None,
+) -> AsyncQueue[Any]: ...
+def queue(
+    name: str,
+    maxsize: int = 0,
+    ack: Literal["auto", "manual"] = "auto",
+    *,
+    lease: float = 30.0,
+    max_deliveries: int = 5,
+    prefetch: int = 1,
+    type: Any = None,
+) -> AsyncQueue[Any]:
     """A handle on the queue of that name; options as for `pymq.queue`."""
-    return _default().queue(name, *args, **options)
+    return _default().queue(
+        name,
+        maxsize,
+        ack,
+        lease=lease,
+        max_deliveries=max_deliveries,
+        prefetch=prefetch,
+        type=type,
+    )
 
 
+@overload
 def stub(
-    fn: Callable[P, R] | str, timeout: float | None = None, multi: bool = False
-) -> AsyncStub[P, Any]:
+    fn: Callable[P, Coroutine[Any, Any, R]],
+    timeout: float | None = None,
+    multi: Literal[False] = False,
+) -> AsyncStub[P, R]: ...
+@overload
+def stub(
+    fn: Callable[P, Coroutine[Any, Any, R]],
+    timeout: float | None = ...,
+    *,
+    multi: Literal[True],
+) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
+@overload
+def stub(  # type: ignore[overload-overlap]
+    fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
+) -> AsyncStub[P, R]: ...
+@overload
+def stub(  # type: ignore[overload-overlap]
+    fn: Callable[P, R], timeout: float | None = ..., *, multi: Literal[True]
+) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
+@overload
+def stub(
+    fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+) -> AsyncStub[..., Any]: ...
+def stub(
+    fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+) -> AsyncStub[..., Any]:
     """A remote function, as `pymq.stub` gives one."""
     return _default().stub(fn, timeout, multi)
 
 
-async def expose(fn: Callable[..., Any], channel: str | None = None, **options: Any) -> None:
+async def expose(
+    fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1
+) -> None:
     """Let others call a function, from `init` on; an `async def` one runs on this loop."""
     if core.default_bus() is None:
-        return core.expose(fn, channel, **options)
-    return await _default().expose(fn, channel, **options)
+        return core.expose(fn, channel, concurrency=concurrency)
+    return await (await _served()).expose(fn, channel, concurrency=concurrency)
 
 
 async def unexpose(fn: Callable[..., Any] | str) -> None:
     """Take back an `expose`."""
-    await _default().unexpose(fn)
+    await (await _served()).unexpose(fn)
+
+
+@overload
+def subscriber(callback: C, /, channel: str | None = None, pattern: bool = False) -> C: ...
+@overload
+def subscriber(channel: str | None = None, pattern: bool = False) -> Callable[[C], C]: ...
+def subscriber(*args: Any, **kwargs: Any) -> Any:
+    """Subscribe the decorated function, as `pymq.subscriber` does.
+
+    It runs on the event loop of `init`, never on another thread; a plain function too, so it must
+    not block.
+    """
+    return core.declare_subscriber(args, kwargs, at_home=True)
+
+
+@overload
+def remote(callback: C, /, channel: str | None = None, *, concurrency: int = 1) -> C: ...
+@overload
+def remote(channel: str | None = None, *, concurrency: int = 1) -> Callable[[C], C]: ...
+def remote(*args: Any, **kwargs: Any) -> Any:
+    """Expose the decorated function, as `pymq.remote` does.
+
+    It runs on the event loop of `init`, never on another thread; a plain function too, so it must
+    not block. The caller's timeout, or its end, cancels a coroutine.
+    """
+    return core.declare_remote(args, kwargs, at_home=True)

@@ -1,16 +1,17 @@
 """The module-level verbs over one default bus.
 
-The only global state of the package is here: the default bus, and what was declared before there
-was one. What a bus is stands in `_abstract.py`, what ours does in `_bus.py`.
+The only global state of the package is here: the default bus, and what was declared for it. What a
+bus is stands in `_abstract.py`, what ours does in `_bus.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 from queue import Empty, Full
 from typing import (
     TYPE_CHECKING,
@@ -23,7 +24,10 @@ from typing import (
 )
 
 from pymq._abstract import EventBus, Queue, StubMethod, Topic, WrapperTopic
-from pymq._dispatch import as_declared_on, running_loop
+from pymq._callables import check_channel, describe, remote_name
+from pymq._declared import Declarations, Declared, DeclaredRemote, DeclaredSubscriber
+from pymq._life import GRACE
+from pymq._options import count
 from pymq.exceptions import RemoteInvocationError
 
 if TYPE_CHECKING:
@@ -57,6 +61,7 @@ logger: logging.Logger = logging.getLogger("pymq")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., Any])
 B = TypeVar("B", bound=EventBus)
 
@@ -88,28 +93,13 @@ class _Run:
 
 
 class _Default:
-    """The default bus, and what waits for it."""
+    """The default bus, and what is declared for it."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.bus: EventBus | None = None
         self.runs: list[_Run] = []
-        self.subscribers: list[tuple[Callable[..., Any], str | None, bool]] = []
-        self.remotes: list[tuple[Callable[..., Any], str | None, dict[str, Any]]] = []
-        #: Where coroutine functions among them are to run.
-        self.loops: dict[int, asyncio.AbstractEventLoop] = {}
-
-    def note_loop(self, callback: Callable[..., Any]) -> None:
-        """Remembers the event loop that something is declared on, if it is."""
-        loop = running_loop()
-        if loop is not None:
-            self.loops[id(callback)] = loop
-
-    def forget(self) -> None:
-        """Nothing is declared any more."""
-        self.subscribers.clear()
-        self.remotes.clear()
-        self.loops.clear()
+        self.declared = Declarations()
 
     def bound(self, wanted: str) -> EventBus:
         """The default bus; without one, says so as the original does."""
@@ -127,7 +117,7 @@ def init(factory: str | None = None, start_bus: bool = True) -> NativeEventBus: 
 @overload
 def init(factory: Callable[[], B], start_bus: bool = True) -> B: ...
 def init(factory: Callable[[], EventBus] | str | None = None, start_bus: bool = True) -> EventBus:
-    """Make the default bus, and bind to it what was declared before.
+    """Make the default bus, and bind to it what was declared before, by decorators for good.
 
     `factory` is a callable that gives a bus (a `RedisConfig`, `SimpleEventBus`, a class of one's
     own), or an address such as `"redis://localhost"`; without it the environment's `PYMQ_URL`, else
@@ -139,20 +129,16 @@ def init(factory: Callable[[], EventBus] | str | None = None, start_bus: bool = 
         before, _default.bus = _default.bus, bus
         run = _Run(bus)
         _default.runs.append(run)
+        _default.declared.unbind()
         try:
             if start_bus:
                 start()
-            for callback, channel, pattern in _default.subscribers:
-                with as_declared_on(_default.loops.get(id(callback))):
-                    bus.subscribe(callback, channel, pattern)
-            for fn, channel, options in _default.remotes:
-                with as_declared_on(_default.loops.get(id(fn))):
-                    bus.expose(fn, channel, **options)
+            _default.declared.bind(bus)
         except BaseException:
-            _end(run)
+            _end(run, time.monotonic() + GRACE)
             _default.bus = before
+            _default.declared.unbind()
             raise
-        _default.forget()
         return bus
 
 
@@ -186,29 +172,63 @@ def start() -> None:
 def shutdown() -> None:
     """End the default bus; doing it again, or without one, does nothing.
 
-    What was received is still handled, for up to ten seconds.
+    What was received is still handled, for up to ten seconds. What decorators declared stays
+    declared, and the next `init` binds it. On the thread of an event loop that callbacks are busy
+    on it raises `RuntimeError`: use `await pymq.aio.shutdown()` there.
     """
+    _shutdown(time.monotonic() + GRACE)
+
+
+def _shutdown(deadline: float) -> None:
+    from pymq._bus import NativeEventBus
+
     with _default.lock:
         runs = list(_default.runs)
     for run in runs:
-        _end(run)
+        if isinstance(run.bus, NativeEventBus):
+            # Before anything is ended: who is refused has lost nothing.
+            run.bus.refuse_to_wait_for_this_loop()
+    for run in runs:
+        _end(run, deadline)
     if runs:
         with _default.lock:
-            _default.forget()
+            _default.declared.unbind()
+            _default.declared.forget_once()
 
 
-def _end(run: _Run) -> None:
+def at_exit() -> None:
+    """Ends every bus, the default ones first, all within the time of one."""
+    from pymq._bus import close_all
+
+    deadline = time.monotonic() + GRACE
+    try:
+        _shutdown(deadline)
+    finally:
+        close_all(deadline)
+
+
+def _end(run: _Run, deadline: float) -> None:
     # Not under the lock: callbacks that end now may want to publish or to subscribe.
     try:
-        run.bus.close()
+        _close(run.bus, max(0.0, deadline - time.monotonic()))
         if run.runner is not None and run.runner is not threading.current_thread():
-            run.runner.join(timeout=10.0)
+            run.runner.join(timeout=max(1.0, deadline - time.monotonic()))
     finally:
         with _default.lock:
             if run in _default.runs:
                 _default.runs.remove(run)
             if _default.bus is run.bus:
                 _default.bus = None
+
+
+def _close(bus: EventBus, within: float) -> None:
+    from pymq._bus import NativeEventBus
+
+    if isinstance(bus, NativeEventBus) and type(bus).close is NativeEventBus.close:
+        bus.close(within)
+    else:
+        # A close of a user's own takes no time.
+        bus.close()
 
 
 def publish(event: Any, channel: str | None = None) -> int | None:
@@ -235,8 +255,7 @@ def subscribe(
     with _default.lock:
         bus = _default.bus
         if bus is None:
-            _default.subscribers.append((callback, channel, pattern))
-            _default.note_loop(callback)
+            _default.declared.add(DeclaredSubscriber(callback, channel, pattern))
             return
     bus.subscribe(callback, channel, pattern)
 
@@ -244,13 +263,25 @@ def subscribe(
 def unsubscribe(
     callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
 ) -> None:
-    """Take back a `subscribe` with the same arguments."""
+    """Take back a `subscribe` with the same arguments, or what a decorator declared."""
     with _default.lock:
         bus = _default.bus
+        served = _undeclare_subscriber(callback, channel, pattern)
         if bus is None:
-            _default.subscribers.remove((callback, channel, pattern))
+            if served is None:
+                raise ValueError(f"{describe(callback)} is not subscribed")
             return
-    bus.unsubscribe(callback, channel, pattern)
+    bus.unsubscribe(callback if served is None else served, channel, pattern)
+
+
+def _undeclare_subscriber(
+    callback: Callable[..., Any], channel: str | None, pattern: bool
+) -> Callable[..., Any] | None:
+    for declared in _default.declared:
+        if isinstance(declared, DeclaredSubscriber) and declared.is_of(callback, channel, pattern):
+            _default.declared.remove(declared)
+            return declared.served
+    return None
 
 
 @overload
@@ -258,13 +289,93 @@ def subscriber(callback: C, /, channel: str | None = None, pattern: bool = False
 @overload
 def subscriber(channel: str | None = None, pattern: bool = False) -> Callable[[C], C]: ...
 def subscriber(*args: Any, **kwargs: Any) -> Any:
-    """Subscribe the decorated function: `@subscriber`, `@subscriber("channel", True)`."""
-    return _decorate(subscribe, args, kwargs)
+    """Subscribe the decorated function: `@subscriber`, `@subscriber("channel", True)`.
+
+    It stays declared: each bus that `init` makes binds it.
+    """
+    return declare_subscriber(args, kwargs)
 
 
-def queue(name: str, *args: Any, **options: Any) -> Queue[Any]:
+def declare_subscriber(
+    args: tuple[Any, ...], kwargs: dict[str, Any], *, at_home: bool = False
+) -> Any:
+    """What `@subscriber` does with its arguments."""
+
+    def options(channel: str | None = None, pattern: bool = False) -> tuple[str | None, bool]:
+        check_channel(channel, "subscriber")
+        return channel, pattern
+
+    def declare(callback: Callable[..., Any], given: tuple[str | None, bool]) -> None:
+        _declare(DeclaredSubscriber(callback, *given, lasting=True, at_home=at_home))
+
+    options.__qualname__ = "subscriber"
+    return _decorate(declare, options, args, kwargs)
+
+
+def _declare(declared: Declared) -> None:
+    """Declares for good, and binds to the default bus if there is one."""
+    with _default.lock:
+        bus = _default.bus
+        replaced = _default.declared.add(declared)
+    if bus is None:
+        return
+    for other in replaced:
+        other.release(bus)
+    try:
+        declared.bind(bus)
+    except BaseException:
+        _default.declared.remove(declared)
+        raise
+
+
+@overload
+def queue(
+    name: str,
+    maxsize: int = 0,
+    ack: Literal["auto", "manual"] = "auto",
+    *,
+    lease: float = 30.0,
+    max_deliveries: int = 5,
+    prefetch: int = 1,
+    type: type[T],
+) -> Queue[T]: ...
+@overload
+def queue(
+    name: str,
+    maxsize: int = 0,
+    ack: Literal["auto", "manual"] = "auto",
+    *,
+    lease: float = 30.0,
+    max_deliveries: int = 5,
+    prefetch: int = 1,
+    type: Any = None,
+) -> Queue[Any]: ...
+def queue(
+    name: str,
+    maxsize: int = 0,
+    ack: Literal["auto", "manual"] = "auto",
+    *,
+    lease: float = 30.0,
+    max_deliveries: int = 5,
+    prefetch: int = 1,
+    type: Any = None,
+) -> Queue[Any]:
     """The queue of that name; the options are those of `NativeEventBus.queue`."""
-    return _default.bound("queue").queue(name, *args, **options)
+    options = {
+        "maxsize": maxsize,
+        "ack": ack,
+        "lease": lease,
+        "max_deliveries": max_deliveries,
+        "prefetch": prefetch,
+        "type": type,
+    }
+    return _default.bound("queue").queue(name, **_given(queue, options))
+
+
+def _given(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Those that are not the defaults: a bus of a user's own knows no others."""
+    defaults = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if value is not defaults[name].default}
 
 
 def default_bus() -> EventBus | None:
@@ -291,6 +402,16 @@ class _Later:
 
 
 @overload
+def stub(
+    fn: Callable[P, Coroutine[Any, Any, R]],
+    timeout: float | None = None,
+    multi: Literal[False] = False,
+) -> StubMethod[P, R]: ...
+@overload
+def stub(
+    fn: Callable[P, Coroutine[Any, Any, R]], timeout: float | None = ..., *, multi: Literal[True]
+) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
+@overload
 def stub(  # type: ignore[overload-overlap]
     fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
 ) -> StubMethod[P, R]: ...
@@ -313,41 +434,99 @@ def stub(
     return _default.bound("stub").stub(fn, timeout, multi)
 
 
-def expose(fn: Callable[..., Any], channel: str | None = None, **options: Any) -> None:
-    """Let others call a function, from `init` on, under its full name unless a channel is given."""
+def expose(fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1) -> None:
+    """Let others call a function, from `init` on, under its full name unless a channel is given.
+
+    It handles `concurrency` calls at a time.
+    """
     with _default.lock:
         bus = _default.bus
         if bus is None:
-            _default.remotes.append((fn, channel, options))
-            _default.note_loop(fn)
+            _default.declared.add(DeclaredRemote(fn, channel, concurrency))
             return
-    bus.expose(fn, channel, **options)
+    if concurrency == 1:
+        bus.expose(fn, channel)
+    else:
+        bus.expose(fn, channel, concurrency=concurrency)  # type: ignore[call-arg]
 
 
 def unexpose(fn: Callable[..., Any] | str) -> None:
-    """Take back an `expose`. Raises `ValueError` before `init`."""
-    _default.bound("remote").unexpose(fn)
+    """Take back an `expose`, or what a decorator declared. Raises `ValueError` before `init`."""
+    bus = _default.bound("remote")
+    name = fn if isinstance(fn, str) else remote_name(fn)
+    with _default.lock:
+        for declared in _default.declared:
+            if isinstance(declared, DeclaredRemote) and declared.channel == name:
+                _default.declared.remove(declared)
+    bus.unexpose(fn)
 
 
 @overload
-def remote(fn: C, /, channel: str | None = None, **options: Any) -> C: ...
+def remote(callback: C, /, channel: str | None = None, *, concurrency: int = 1) -> C: ...
 @overload
-def remote(channel: str | None = None, **options: Any) -> Callable[[C], C]: ...
+def remote(channel: str | None = None, *, concurrency: int = 1) -> Callable[[C], C]: ...
 def remote(*args: Any, **kwargs: Any) -> Any:
-    """Expose the decorated function: `@remote`, `@remote("name")`."""
-    return _decorate(expose, args, kwargs)
+    """Expose the decorated function: `@remote`, `@remote("name")`, `@remote(concurrency=4)`.
+
+    It stays declared: each bus that `init` makes exposes it.
+    """
+    return declare_remote(args, kwargs)
 
 
-def _decorate(verb: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def declare_remote(args: tuple[Any, ...], kwargs: dict[str, Any], *, at_home: bool = False) -> Any:
+    """What `@remote` does with its arguments."""
+
+    def options(channel: str | None = None, *, concurrency: int = 1) -> tuple[str | None, int]:
+        check_channel(channel, "remote")
+        return channel, count("concurrency", concurrency)
+
+    def declare(fn: Callable[..., Any], given: tuple[str | None, int]) -> None:
+        _declare(DeclaredRemote(fn, *given, lasting=True, at_home=at_home))
+
+    options.__qualname__ = "remote"
+    return _decorate(declare, options, args, kwargs)
+
+
+def _decorate(
+    declare: Callable[[Any, Any], None],
+    options: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """A decorator with or without arguments; wrong ones are refused where they are written."""
     if args and callable(args[0]):
-        verb(*args, **kwargs)
+        declare(args[0], options(*args[1:], **kwargs))
         return args[0]
+    given = options(*args, **kwargs)
 
     def decorator(fn: C) -> C:
-        verb(fn, *args, **kwargs)
+        declare(fn, given)
         return fn
 
     return decorator
+
+
+def waits_for_a_loop() -> bool:
+    """Whether something was declared for `pymq.aio` whose loop is not known yet."""
+    return any(not declared.is_bound for declared in _default.declared)
+
+
+def bind_to_loop() -> None:
+    """Binds that to the loop that the caller stands for."""
+    with _default.lock:
+        if _default.bus is not None:
+            _default.declared.bind(_default.bus)
+
+
+def declarations() -> list[Declared]:
+    """All that is declared."""
+    return list(_default.declared)
+
+
+def forget_locals(before: list[Declared]) -> None:
+    """Forgets what was declared inside of functions since `before`."""
+    with _default.lock:
+        _default.declared.forget_locals(before)
 
 
 def _after_fork_in_child() -> None:

@@ -1,78 +1,73 @@
 """A bus in memory for users' own tests: the fixture `pymq_bus`.
 
-It is the default bus while a test runs, so code under test may use `pymq.publish` and the like.
-What passes here passes on Redis, because values are serialised; nothing leaves the process.
+It is the default bus while a test runs, so code under test may use `pymq.publish` and the like;
+what decorators declare is bound in every test. A subscriber that raises fails the test. The plugin
+is loaded by every run of pytest, so it imports nothing of the package before it is used.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import pymq
-from pymq._bus import Bound, NativeEventBus, Subscribed
+from pymq import _neighbour
+
+if TYPE_CHECKING:
+    from pymq.testing import MemoryBus
 
 __all__ = ["MemoryBus", "pymq_bus"]
 
-
-class MemoryBus(NativeEventBus):
-    """A bus in memory that knows when all that was published has been handled."""
-
-    def __init__(self) -> None:
-        super().__init__("memory://")
-        self._handled = threading.Condition()
-        self._under_way = 0
-
-    def publish(self, event: Any, channel: str | None = None) -> int | None:
-        """Publish an event, see `NativeEventBus.publish`."""
-        # Counted under the lock: a subscriber may be done before its event has been counted.
-        with self._handled:
-            receivers = super().publish(event, channel)
-            self._under_way += receivers or 0
-        return receivers
-
-    def wait_until_handled(self, timeout: float = 10.0) -> None:
-        """Wait until the subscribers have handled all that was published, by them too.
-
-        Raises `TimeoutError` if that takes longer than `timeout` seconds.
-        """
-        with self._handled:
-            if not self._handled.wait_for(lambda: self._under_way <= 0, timeout):
-                raise TimeoutError(f"{self._under_way} events are still unhandled")
-
-    def _serve(self, bound: Bound, source: Any) -> None:
-        # Calls are not counted: their callers wait for them.
-        if isinstance(bound, Subscribed):
-            bound.route = _Counting(bound.route, self)
-        super()._serve(bound, source)
-
-    def _count_handled(self) -> None:
-        with self._handled:
-            self._under_way -= 1
-            self._handled.notify_all()
+_SWITCH = "pymq_fail_on_errors"
 
 
-class _Counting:
-    """A route that tells its bus when it has handled an event."""
+def __getattr__(name: str) -> Any:
+    if name == "MemoryBus":
+        from pymq.testing import MemoryBus
 
-    def __init__(self, route: Any, bus: MemoryBus) -> None:
-        self.label = route.label
-        self._route = route
-        self._bus = bus
+        return MemoryBus
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    def __call__(self, topic: str | None, arrival: Any) -> None:
-        try:
-            self._route(topic, arrival)
-        finally:
-            self._bus._count_handled()
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The switch for all tests; `pymq_bus.fail_on_errors` is the one of a single test."""
+    parser.addini(_SWITCH, "whether a subscriber that raises fails the test", "bool", default=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Where the original hides this package, its import says nothing."""
+    said = _neighbour.sentence() if _neighbour.original_is_in_front() else None
+    if said is not None:
+        terminalreporter.write_line(f"pymq: {said}")
 
 
 @pytest.fixture
-def pymq_bus() -> Iterator[MemoryBus]:
+def pymq_bus(request: pytest.FixtureRequest) -> Iterator[MemoryBus]:
     """A bus in memory, which is the default bus while the test runs."""
+    import pymq
+    from pymq import core
+    from pymq.testing import MemoryBus
+
+    declared = core.declarations()
     bus = pymq.init(MemoryBus)
+    bus.fail_on_errors = bool(request.config.getini(_SWITCH))
     yield bus
     pymq.shutdown()
+    # Of a function that is over, unlike those of modules that a test was the first to import.
+    core.forget_locals(declared)
+    bus.check()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """What subscribers have raised by the end of a test is the test's own failure."""
+    outcome: Any = yield
+    bus = getattr(item, "funcargs", {}).get("pymq_bus")
+    if bus is None or outcome.excinfo is not None:
+        return
+    try:
+        bus.check()
+    except AssertionError as error:
+        bus.failed.clear()
+        outcome.force_exception(error)

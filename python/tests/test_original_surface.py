@@ -203,7 +203,7 @@ def test_what_is_taken_back_before_init_is_not_bound(factory: Factory) -> None:
     pymq.init(factory)
     assert pymq.publish("hello", "news") == 0
     pymq.shutdown()
-    with pytest.raises(ValueError, match="not in list"):
+    with pytest.raises(ValueError, match="is not subscribed"):
         pymq.unsubscribe(callback, "news")
 
 

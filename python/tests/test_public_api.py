@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +28,7 @@ MODULES = [
     "pymq.provider.redis",
     "pymq.provider.simple",
     "pymq.pytest_plugin",
+    "pymq.testing",
     "pymq.typing",
 ]
 
@@ -106,3 +109,67 @@ def test_the_original_beside_this_package_is_told_of(
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.warns(UserWarning, match=r"pymq 0\.7\.0 and pymq-rs"):
         warn_of_original()
+
+
+def test_the_abstract_classes_are_those_of_core() -> None:
+    for cls in (pymq.EventBus, pymq.Queue, pymq.Topic, pymq.StubMethod):
+        assert cls.__module__ == "pymq.core"
+
+
+ORIGINAL_IN_FRONT = {
+    "__init__.py": "from pymq.core import *",
+    "core.py": "def init(factory, start_bus=True): ...",
+    "exceptions.py": "class RpcException(Exception): ...",
+}
+
+
+def overlaid(folder: Path, files: dict[str, str]) -> dict[str, str]:
+    """An environment in which files of the original have replaced ours."""
+    shutil.copytree(Path(pymq.__file__).parent, folder / "pymq")
+    for name, text in files.items():
+        (folder / "pymq" / name).write_text(text)
+    (folder / "pymq-0.7.0.dist-info").mkdir()
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+SENTENCE = "the distributions pymq 0.7.0 and pymq-rs are both installed here"
+
+
+@pytest.mark.parametrize("module", ["pymq.aio", "pymq.testing"])
+def test_what_the_original_hides_says_so(tmp_path: Path, module: str) -> None:
+    environment = overlaid(tmp_path, ORIGINAL_IN_FRONT)
+    code = f"import pymq\ntry: import {module}\nexcept ImportError as error: print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert SENTENCE in done.stdout
+
+
+@pytest.mark.parametrize(
+    "files", [ORIGINAL_IN_FRONT, {}], ids=["installed last", "installed first"]
+)
+def test_pytest_runs_beside_the_original_and_says_so_once(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    environment = overlaid(tmp_path / "packages", files)
+    (tmp_path / "test_it.py").write_text("def test_it(): pass")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "pymq.pytest_plugin",
+        ],
+        env={**environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert said.count(SENTENCE) == 1, said

@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
@@ -78,6 +79,7 @@ impl Intake {
         }
         let inner = self.inner.get()?;
         let deadline = wait::deadline(wait::timeout(timeout)?);
+        inner.in_hand.store(false, Ordering::Relaxed);
         // What is there is taken without letting go of the GIL: nothing here waits for it.
         let mut taken = inner.take(limit);
         let in_vain = deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -100,6 +102,15 @@ impl Intake {
         Ok(self.inner.get()?.door.lock().closed)
     }
 
+    /// Whether nothing is there to be taken, and what was taken was followed by another `recv`.
+    #[getter]
+    fn idle(&self) -> PyResult<bool> {
+        let inner = self.inner.get()?;
+        // Taking needs this lock too: nothing is between the door and the hand.
+        let _state = inner.lock();
+        Ok(!inner.in_hand.load(Ordering::Relaxed) && !inner.door.lock().has_something())
+    }
+
     /// A descriptor, readable while there is something to take; for event loops.
     fn fileno(&self) -> PyResult<RawFd> {
         Ok(self.inner.get()?.door.bell()?.fileno())
@@ -110,6 +121,9 @@ impl Intake {
 struct Inner {
     state: Mutex<State>,
     door: Arc<Door>,
+    /// Whether the last `recv` gave something; written under the lock of the state, or by the one
+    /// reader there is before it takes.
+    in_hand: AtomicBool,
 }
 
 #[derive(Default)]
@@ -154,6 +168,9 @@ impl Inner {
             state.enlist(number);
         }
         let taken = state.take(limit);
+        if !taken.is_empty() {
+            self.in_hand.store(true, Ordering::Relaxed);
+        }
         let left = !state.full.is_empty() || !state.ended.is_empty();
         self.door.leave(left);
         taken
@@ -233,7 +250,11 @@ struct AtDoor {
 
 impl AtDoor {
     fn is_open(&self) -> bool {
-        self.closed || self.left || !self.knocked.is_empty()
+        self.closed || self.has_something()
+    }
+
+    fn has_something(&self) -> bool {
+        self.left || !self.knocked.is_empty()
     }
 }
 
@@ -327,7 +348,15 @@ impl Wake for Knock {
     }
 }
 
-/// What Python sees of one arrival: source, topic, payload.
+/// Events that were missed, in the place where they would have been.
+#[pyclass(frozen, get_all, module = "pymq._pymq")]
+pub(crate) struct Missed {
+    /// How many; `None` where a connection was lost and nobody can know.
+    count: Option<u64>,
+}
+
+/// What Python sees of one arrival: source, topic, payload. Only events have a topic; what the
+/// others are is said by their class, since any text at all may be a topic.
 type Entry<'py> = (u64, Option<Bound<'py, PyString>>, Bound<'py, PyAny>);
 
 impl Taken {
@@ -338,10 +367,7 @@ impl Taken {
                 let topic = topics.name(py, &message.topic, &source);
                 (number, Some(topic), PyBytes::new(py, &message.payload).into_any())
             }
-            Some(Item::Missed(missed)) => {
-                let missed = missed.map_or(-1, |missed| i64::try_from(missed).unwrap_or(i64::MAX));
-                (number, Some(PyString::new(py, "")), missed.into_bound_py_any(py)?)
-            }
+            Some(Item::Missed(count)) => (number, None, Missed { count }.into_bound_py_any(py)?),
             Some(Item::Request(call)) => {
                 let call = Call::new(Arc::clone(source.core()), call);
                 (number, None, call.into_bound_py_any(py)?)

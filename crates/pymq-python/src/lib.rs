@@ -36,6 +36,8 @@ mod _pymq {
     #[pymodule_export]
     use crate::intake::Intake;
     #[pymodule_export]
+    use crate::intake::Missed;
+    #[pymodule_export]
     use crate::provider::Call;
     #[pymodule_export]
     use crate::provider::Missing;

@@ -328,7 +328,7 @@ impl Bus {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub async fn publish_bytes(&self, topic: &str, payload: Bytes) -> Result<Option<usize>> {
-        name::check("publish", topic)?;
+        name::check_topic("publish", topic)?;
         self.0.limits.check("publish", topic, payload.len())?;
         let published = self.0.transport.publish(&self.0.namespace.whole(topic), payload).await;
         published.map_err(|error| error.of("publish", name::shortened(topic)))
@@ -346,11 +346,11 @@ impl Bus {
         let namespace = &self.0.namespace;
         let whole = filters.iter().map(|filter| match filter {
             Filter::Topic(topic) => {
-                name::check("subscribe", topic)?;
+                name::check_topic("subscribe", topic)?;
                 Ok(Filter::Topic(namespace.whole(topic)))
             }
             Filter::Pattern(pattern) => {
-                name::check("subscribe", pattern)?;
+                name::check_topic("subscribe", pattern)?;
                 Ok(Filter::Pattern(namespace.whole_pattern(pattern)))
             }
         });

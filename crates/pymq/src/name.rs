@@ -159,16 +159,27 @@ impl Address {
     }
 }
 
-/// Refuses names that no transport can carry.
+/// Refuses names of queues and functions that no transport can carry.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] for an empty name and for one over [`LONGEST_NAME`].
 pub(crate) fn check(operation: &'static str, name: &str) -> Result<()> {
-    let why = match name.len() {
-        0 => "the name is empty; give it at least one character",
-        1..=LONGEST_NAME => return Ok(()),
-        _ => "the name is longer than 64 KiB; shorten it",
-    };
+    if name.is_empty() {
+        let why = "the name is empty; give it at least one character";
+        return Err(Error::new(ErrorKind::Config, operation, name, why));
+    }
+    check_topic(operation, name)
+}
+
+/// Refuses topics that no transport can carry. The empty one is a topic: the original has it.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for one over [`LONGEST_NAME`].
+pub(crate) fn check_topic(operation: &'static str, name: &str) -> Result<()> {
+    if name.len() <= LONGEST_NAME {
+        return Ok(());
+    }
+    let why = "the name is longer than 64 KiB; shorten it";
     Err(Error::new(ErrorKind::Config, operation, shortened(name), why))
 }
 

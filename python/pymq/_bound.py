@@ -1,0 +1,48 @@
+"""Callbacks as a bus knows them: subscribers and exposed functions, and where each is served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from pymq import _pymq
+from pymq._callbacks import Skeleton
+from pymq._dispatch import Lane, Route
+
+
+class Bound:
+    """A callback, and where it is served once the bus runs."""
+
+    def __init__(
+        self, callback: Callable[..., Any], route: Route, channel: str, *, width: int = 1
+    ) -> None:
+        self.callback = callback
+        # Its lane keeps it only as long as it is kept here.
+        self.route = route
+        self.channel = channel
+        self.width = width
+        self.source: _pymq.Subscription | _pymq.Provider | None = None
+        self.lane: Lane | None = None
+        self.number = 0
+
+
+class Subscribed(Bound):
+    """A subscriber."""
+
+    pattern: bool = False
+
+
+class Exposed(Bound):
+    """An exposed function."""
+
+    def __init__(
+        self, fn: Callable[..., Any], skeleton: Skeleton, channel: str, width: int
+    ) -> None:
+        super().__init__(fn, skeleton, channel, width=width)
+        self._runner = skeleton.runner
+
+    @property
+    def home(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that it would run on."""
+        return self._runner.home

@@ -1,0 +1,110 @@
+"""Under gevent, threads are greenlets of one thread: what waits there stops all of them.
+
+So whatever waits in the native core is done on a real thread, while the hub goes on. An operation
+that is broken off, by `gevent.Timeout` for example, ends on its thread, and what it gave is
+dropped: a claimed item goes back. Nothing here is used, nor gevent imported, where it does not run.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pymq import _pymq
+from pymq.exceptions import UnsupportedError
+
+T = TypeVar("T")
+
+#: As many operations may wait at a time.
+THREADS = 10_000
+
+#: What does not wait, by class; all else may.
+_QUICK: dict[type, tuple[str, ...]] = {
+    _pymq.Bus: ("queue", "abandon"),
+    _pymq.Delivery: ("ack_soon",),
+    _pymq.Intake: ("attach", "detach", "close", "fileno"),
+    _pymq.Provider: (),
+    _pymq.Queue: (),
+    _pymq.Subscription: (),
+}
+
+_pools: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def runs_here() -> bool:
+    """Whether gevent has put greenlets in the place of threads."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def refuse_others() -> None:
+    """Raises `UnsupportedError` where others have done so, whose hub nothing here can let go on."""
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.is_monkey_patched("thread"):
+        raise UnsupportedError(
+            "eventlet has put green threads in the place of threads, and waiting would stop them "
+            "all; use gevent, or threads"
+        )
+
+
+def refuse_coroutines() -> None:
+    """Raises `UnsupportedError` where no event loop of asyncio can have a thread."""
+    if runs_here():
+        raise UnsupportedError("under gevent no coroutine can be a callback; use a plain function")
+
+
+def waiting(operation: Callable[..., T], *args: Any) -> T:
+    """Does something that waits; under gevent on a thread, and what it gives is patient too."""
+    return _patiently(operation, *args) if runs_here() else operation(*args)
+
+
+def patient(native: T) -> T:
+    """The same native object; under gevent one whose operations let the hub go on."""
+    return _Patient(native) if runs_here() else native  # type: ignore[return-value]
+
+
+class _Patient:
+    """Stands for a native object, and does what waits on a real thread."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = native
+        self._quick = _QUICK[type(native)]
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._native, name)
+        if not callable(value):
+            return value
+        return functools.partial(_at_once if name in self._quick else _patiently, value)
+
+
+def _patiently(operation: Callable[..., Any], *args: Any) -> Any:
+    return _wrapped(_pool().apply(operation, tuple(map(_unwrapped, args))))
+
+
+def _at_once(operation: Callable[..., Any], *args: Any) -> Any:
+    return _wrapped(operation(*map(_unwrapped, args)))
+
+
+def _wrapped(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_wrapped(each) for each in value]
+    return _Patient(value) if type(value) in _QUICK else value
+
+
+def _unwrapped(value: Any) -> Any:
+    return value._native if isinstance(value, _Patient) else value
+
+
+def _pool() -> Any:
+    """The calling hub's; its own is too small for waits that may last."""
+    import gevent
+    from gevent.threadpool import ThreadPool
+
+    hub = gevent.get_hub()
+    pool = _pools.get(hub)
+    if pool is None:
+        pool = _pools[hub] = ThreadPool(THREADS, hub=hub)
+    return pool
