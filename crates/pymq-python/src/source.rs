@@ -126,7 +126,7 @@ impl From<Arrival<Message>> for Item {
         match arrival {
             Arrival::Message(message) => Self::Event(message),
             Arrival::Lagged(missed) => Self::Missed(Some(missed)),
-            Arrival::Gap => Self::Missed(None),
+            Arrival::Gap | Arrival::Refused(_) => Self::Missed(None),
         }
     }
 }

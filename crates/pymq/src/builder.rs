@@ -40,6 +40,7 @@ use crate::wire::LARGEST_MESSAGE;
 /// | [`namespace`](Self::namespace), [`largest_message`](Self::largest_message), [`mailbox`](Self::mailbox) | yes | yes |
 /// | [`username`](Self::username), [`password`](Self::password), [`client_name`](Self::client_name) | `Unsupported` | yes |
 /// | [`tls`](Self::tls) | `Unsupported` | yes; not on a unix socket |
+/// | [`connect_wait`](Self::connect_wait) | yes: there is nothing to wait for | yes |
 /// | [`connect_timeout`](Self::connect_timeout), [`reconnect_wait`](Self::reconnect_wait), [`heartbeat`](Self::heartbeat) | `Unsupported` | yes |
 ///
 /// Two things that Python's bus has to be told are not here. How far tags from the wire are trusted:
@@ -67,6 +68,11 @@ impl BusBuilder {
     /// The namespace; `global` unless told. Programs see each other within one only.
     pub fn namespace(mut self, name: &str) -> Self {
         self.namespace = Namespace::new(name);
+        self
+    }
+
+    pub(crate) fn within(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
         self
     }
 
@@ -98,6 +104,13 @@ impl BusBuilder {
     /// How long one attempt to connect may take; 5 s unless told.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// How long connecting waits for a broker that is not there yet, does not serve yet or is full;
+    /// by default a first attempt that fails is the caller's to know at once.
+    pub fn connect_wait(mut self, wait: Duration) -> Self {
+        self.settings.connect_wait = Some(wait);
         self
     }
 
@@ -140,7 +153,7 @@ impl BusBuilder {
         self.check()?;
         let Self { url, namespace, largest_message, settings } = self;
         let transport = transport::connect_with(&url, settings).await?;
-        Ok(Bus::with_limits(transport, namespace, Limits { largest_message }))
+        Bus::with_limits(transport, namespace, Limits { largest_message })
     }
 
     fn check(&self) -> Result<()> {

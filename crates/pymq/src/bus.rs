@@ -5,13 +5,15 @@
 //! any handle made from it, and holds no global state.
 
 use std::fmt::{self, Display};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures_util::future::{FutureExt, try_join_all};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::builder::BusBuilder;
 use crate::codec;
@@ -25,7 +27,9 @@ use crate::rpc::{
     Stub,
 };
 use crate::topic::{self, Event, Events, PatternEvents, Topic};
-use crate::transport::{self, Capabilities, Filter, Subscription, Transport};
+use crate::transport::{
+    self, Capabilities, Filter, Health, State, States, Subscription, Transport,
+};
 use crate::wire::Arguments;
 
 /// A connection to everything: events, queues and remote procedure calls.
@@ -52,6 +56,8 @@ struct Core {
     caller: Arc<Caller>,
     limits: Limits,
     intakes: Arc<Intakes>,
+    /// Dropped with the last handle, by which the watch over the runtime ends.
+    _watched: oneshot::Sender<()>,
 }
 
 impl Bus {
@@ -76,14 +82,15 @@ impl Bus {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn connect_in(url: &str, namespace: Namespace) -> Result<Self> {
-        Ok(Self::over(transport::connect(url).await?, namespace))
+        Self::builder(url).within(namespace).connect().await
     }
 
-    /// A bus over any transport, a third party's too.
+    /// A bus over any transport, a third party's too. Its tasks run on the tokio runtime that it is
+    /// called on; when that has ended, the bus is closed.
     ///
-    /// # Panics
-    /// Outside a tokio runtime: the tasks of the bus need one.
-    pub fn over(transport: Arc<dyn Transport>, namespace: Namespace) -> Self {
+    /// # Errors
+    /// `Config` outside a tokio runtime: the tasks of the bus need one.
+    pub fn over(transport: Arc<dyn Transport>, namespace: Namespace) -> Result<Self> {
         Self::with_limits(transport, namespace, Limits::default())
     }
 
@@ -91,18 +98,60 @@ impl Bus {
         transport: Arc<dyn Transport>,
         namespace: Namespace,
         limits: Limits,
-    ) -> Self {
-        let runtime = Handle::current();
+    ) -> Result<Self> {
+        let runtime = transport::runtime()?;
         let caller =
             Caller::new(Arc::clone(&transport), namespace.clone(), runtime.clone(), limits);
-        Self(Arc::new(Core {
+        let intakes = Arc::<Intakes>::default();
+        let (watched, bus_is_gone) = oneshot::channel();
+        let ending = RuntimeEnding::new(&transport, &intakes);
+        runtime.spawn(ending.watch(bus_is_gone));
+        Ok(Self(Arc::new(Core {
             transport,
             namespace,
             runtime,
             caller: Arc::new(caller),
             limits,
-            intakes: Arc::default(),
-        }))
+            intakes,
+            _watched: watched,
+        })))
+    }
+
+    /// How it stands to its broker: connected, away, or closed.
+    ///
+    /// ```
+    /// # use pymq::Bus;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// let bus = Bus::connect("memory://").await?;
+    /// assert_eq!(bus.state().word(), "connected");
+    /// bus.close().await?;
+    /// assert_eq!(bus.state().word(), "closed");
+    /// # Ok(()) }
+    /// ```
+    pub fn state(&self) -> State {
+        self.0.transport.states().now()
+    }
+
+    /// The state, then each that follows: a stream that ends after `Closed`.
+    pub fn states(&self) -> States {
+        self.0.transport.states()
+    }
+
+    /// The state and what else is known of its health, for a health endpoint; nothing is asked of
+    /// the broker.
+    pub fn health(&self) -> Health {
+        self.0.transport.health()
+    }
+
+    /// Asks the broker for a sign of life, now; says how long the round trip took.
+    ///
+    /// # Errors
+    /// `Connection`, at once where there is no connection, within seconds where the broker is
+    /// silent; `Closed`.
+    pub async fn ping(&self) -> Result<Duration> {
+        let asked = Instant::now();
+        self.0.transport.ping().await?;
+        Ok(asked.elapsed())
     }
 
     /// Publishes an event on its type's topic; says how many received it, where that is known.
@@ -411,6 +460,42 @@ impl Bus {
     /// The namespace it lives in.
     pub fn namespace(&self) -> &Namespace {
         &self.0.namespace
+    }
+}
+
+/// Closes a bus whose runtime ends before the bus does, since nothing of it works any more.
+struct RuntimeEnding {
+    transport: Weak<dyn Transport>,
+    intakes: Weak<Intakes>,
+    armed: bool,
+}
+
+impl RuntimeEnding {
+    fn new(transport: &Arc<dyn Transport>, intakes: &Arc<Intakes>) -> Self {
+        let (transport, intakes) = (Arc::downgrade(transport), Arc::downgrade(intakes));
+        Self { transport, intakes, armed: true }
+    }
+
+    /// Returns when the bus is gone; dropped before, it closes the bus.
+    async fn watch(mut self, bus_is_gone: oneshot::Receiver<()>) {
+        // An error is the news: its sender goes with the bus.
+        let _ = bus_is_gone.await;
+        self.armed = false;
+    }
+}
+
+impl Drop for RuntimeEnding {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        if let Some(intakes) = self.intakes.upgrade() {
+            intakes.close();
+        }
+        if let Some(transport) = self.transport.upgrade() {
+            // There is no runtime to wait on: what can be done at once is all that can be done.
+            let _ = transport.close().now_or_never();
+        }
     }
 }
 

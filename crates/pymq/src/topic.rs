@@ -219,6 +219,7 @@ impl TypedSubscription {
             Arrival::Message(message) => Ok(message),
             Arrival::Lagged(missed) => Err(self.lagged(Some(missed))),
             Arrival::Gap => Err(self.lagged(None)),
+            Arrival::Refused(why) => Err(self.refused(&why)),
         }))
     }
 
@@ -226,6 +227,12 @@ impl TypedSubscription {
         let error = Error::lagged(self.filter.as_str(), missed);
         tracing::warn!(filter = self.filter, why = error.message(), "events missed");
         error
+    }
+
+    fn refused(&self, words: &str) -> Error {
+        let why =
+            format!("the broker allows it no more ({words}); it is asked again, go on reading");
+        Error::new(ErrorKind::Server, "receive", self.filter.as_str(), why)
     }
 }
 

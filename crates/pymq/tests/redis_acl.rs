@@ -424,11 +424,36 @@ async fn a_topic_that_was_denied_for_a_while_can_be_subscribed_to_again() {
     raw.run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     let gap = before.recv().await.expect("the bus is open");
     assert_eq!(gap.expect_err("the connection was lost").kind(), ErrorKind::Lagged);
+    let told = before.recv().await.expect("the bus is open").expect_err("nothing is allowed");
+    assert_eq!(told.kind(), ErrorKind::Server);
+    assert!(told.to_string().contains("NOPERM"), "{told}");
     server.raw().run(&["ACL", "SETUSER", "wavering", "allchannels"]);
     let mut again = topic.subscribe().await.expect("allowed again");
+    let back = before.recv().await.expect("the bus is open").expect_err("it missed something");
+    assert_eq!(back.kind(), ErrorKind::Lagged);
     assert_eq!(topic.publish(&1).await.expect("published"), Some(1));
     assert_eq!(again.recv().await.expect("open").expect("an event"), 1);
     assert_eq!(before.recv().await.expect("open").expect("an event"), 1);
+}
+
+#[tokio::test]
+async fn a_subscription_that_was_denied_for_a_while_is_back_by_itself() {
+    let server = RedisServer::start();
+    let rules = ["on", ">PASSWORD", "~*", "+@all", "allchannels"].map(str::to_owned);
+    let url = admit(&server, "wavering", &rules);
+    let bus = Bus::connect(&url).await.expect("connected");
+    let publisher = Bus::connect(&server.url()).await.expect("connected");
+    let mut news = bus.topic::<u32>("news").subscribe().await.expect("allowed");
+    let _service = bus.expose_fn("f", |(): ()| async { Ok::<_, String>(7) }).await.expect("bound");
+    server.raw().run(&["ACL", "SETUSER", "wavering", "resetchannels"]);
+    while news.recv().await.expect("open").expect_err("cut").kind() != ErrorKind::Server {}
+    server.raw().run(&["ACL", "SETUSER", "wavering", "allchannels"]);
+    let back = news.recv().await.expect("the bus is open").expect_err("it missed something");
+    assert_eq!(back.kind(), ErrorKind::Lagged);
+    publisher.topic("news").publish(&5_u32).await.expect("published");
+    assert_eq!(news.recv().await.expect("open").expect("an event"), 5);
+    let f = publisher.stub::<(), u32>("f");
+    while f.call(()).await.is_err() {}
 }
 
 #[tokio::test]

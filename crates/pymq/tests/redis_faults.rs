@@ -34,6 +34,7 @@ async fn arrival(subscription: &mut Subscription) -> Arrival<String> {
         Arrival::Message(message) => Arrival::Message(text(&message.payload)),
         Arrival::Lagged(missed) => Arrival::Lagged(missed),
         Arrival::Gap => Arrival::Gap,
+        Arrival::Refused(why) => Arrival::Refused(why),
     }
 }
 

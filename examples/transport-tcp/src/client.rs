@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use pymq::name::{Address, Form};
 use pymq::transport::{
-    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Inbox, Inboxes, Letters, Limit, Put,
-    PutOptions, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement, Shelf,
-    Subscription, Transport, Wait, answer, mailbox, pending,
+    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Health, Inbox, Inboxes, Letters,
+    Limit, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement,
+    Shelf, States, Subscription, Transport, Wait, answer, mailbox, pending,
 };
 use pymq::{Error, ErrorKind, Result};
 use tokio::net::TcpStream;
@@ -64,6 +64,22 @@ impl Transport for Tcp {
         able.cross_process = true;
         // Not durable: the server keeps everything in its memory. No originals: they speak Redis.
         able
+    }
+
+    fn states(&self) -> States {
+        self.line.states()
+    }
+
+    fn health(&self) -> Health {
+        Health::new(self.line.states().now())
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        // Any question will do: its answer is the sign of life.
+        pending(async {
+            let ask = Ask::new("ping", "server", Request::Count { topics: Vec::new() });
+            self.line.ask::<Vec<usize>>(ask).await.map(drop)
+        })
     }
 
     fn close(&self) -> Answer<'_, ()> {

@@ -23,8 +23,8 @@
 //! let address = listener.local_addr()?.to_string();
 //! let _server = tokio::spawn(serve(listener)); // in life: `pymq-tcp 127.0.0.1:7117`
 //!
-//! let here = Bus::over(Tcp::connect(&address).await?, Namespace::default());
-//! let there = Bus::over(Tcp::connect(&address).await?, Namespace::default());
+//! let here = Bus::over(Tcp::connect(&address).await?, Namespace::default())?;
+//! let there = Bus::over(Tcp::connect(&address).await?, Namespace::default())?;
 //! let twice = |(x,): (i64,)| async move { x.checked_mul(2).ok_or("too large") };
 //! let _service = there.expose_fn("twice", twice).await?;
 //! assert_eq!(here.stub::<_, i64>("twice").call((21,)).await?, 42);

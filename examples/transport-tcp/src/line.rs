@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pymq::transport::{
-    Answer, Claimed, Guard, Message, QueueSpec, Receipt, Sender, Settlement, pending,
+    self, Answer, Claimed, Guard, Message, QueueSpec, Receipt, Sender, Settlement, StateSetter,
+    States, pending, states,
 };
 use pymq::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
@@ -79,6 +80,8 @@ pub(crate) struct Line {
     gone: watch::Receiver<()>,
     last: AtomicU64,
     state: Mutex<State>,
+    /// What the bus is told of the connection.
+    standing: StateSetter,
 }
 
 #[derive(Default)]
@@ -147,11 +150,18 @@ impl Line {
         // long as there are operations at once.
         let (outgoing, frames) = mpsc::unbounded_channel();
         let (reads, gone) = watch::channel(());
-        let line = Self { outgoing, gone, last: AtomicU64::new(0), state: Mutex::default() };
+        let (standing, _) = states(transport::State::connected());
+        let state = Mutex::default();
+        let line = Self { outgoing, gone, last: AtomicU64::new(0), state, standing };
         let line = Arc::new(line);
         let reading = read_all(from, Arc::clone(&line), reads);
         let tasks = [tokio::spawn(write_all(frames, to)), tokio::spawn(reading)];
         (line, tasks)
+    }
+
+    /// How it stands.
+    pub(crate) fn states(&self) -> States {
+        self.standing.subscribe()
     }
 
     /// Why it is over, if it is.
@@ -238,6 +248,10 @@ impl Line {
             return false;
         }
         state.ended = Some(how);
+        self.standing.set(match how {
+            Ending::Closed => transport::State::Closed,
+            Ending::Lost => transport::State::away("the server is gone; connect anew"),
+        });
         let (asked, streams) =
             (std::mem::take(&mut state.asked), std::mem::take(&mut state.streams));
         // Outside the lock, since dropping and closing wake those who wait.

@@ -300,7 +300,7 @@ async fn pass_events(mut from: Subscription, stream: u64, outgoing: mpsc::Sender
             }
             Arrival::Lagged(missed) => tell(&outgoing, &Said::Lagged { stream, missed }, &[]).await,
             // Memory has no connection that could be lost.
-            Arrival::Gap => true,
+            Arrival::Gap | Arrival::Refused(_) => true,
         };
         if !told {
             return;
@@ -318,7 +318,7 @@ async fn pass_letters(mut from: Inbox, stream: u64, outgoing: mpsc::Sender<Bytes
             }
             Arrival::Lagged(missed) => tell(&outgoing, &Said::Lagged { stream, missed }, &[]).await,
             // Memory has no connection that could be lost.
-            Arrival::Gap => true,
+            Arrival::Gap | Arrival::Refused(_) => true,
         };
         if !told {
             return;

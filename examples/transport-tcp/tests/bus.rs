@@ -9,7 +9,7 @@ use server::Server;
 
 async fn connect(server: &Server) -> Bus {
     let transport = Tcp::connect(server.address()).await.expect("the server listens");
-    Bus::over(transport, Namespace::default())
+    Bus::over(transport, Namespace::default()).expect("a runtime")
 }
 
 #[tokio::test]

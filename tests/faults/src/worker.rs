@@ -261,7 +261,7 @@ impl Worker {
                 Arrival::Lagged(missed) => {
                     self.history.note(What::Missed, [(0, missed)]);
                 }
-                Arrival::Gap => self.history.note(What::Missed, [(0, 0)]),
+                Arrival::Gap | Arrival::Refused(_) => self.history.note(What::Missed, [(0, 0)]),
             }
             // Only the first event takes long.
             while begins.is_some_and(|sign| !sign.exists()) {

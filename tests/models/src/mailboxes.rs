@@ -30,7 +30,7 @@ impl Seen {
         match arrival {
             Arrival::Message(message) => self.messages.push(message),
             Arrival::Lagged(missed) => self.missed += missed,
-            Arrival::Gap => {}
+            Arrival::Gap | Arrival::Refused(_) => {}
         }
     }
 

@@ -193,7 +193,9 @@ impl Caller {
                     continue;
                 }
                 // Silence while we were away says nothing about the provider.
-                Ok(Some(Arrival::Gap | Arrival::Lagged(_))) => heard = Instant::now(),
+                Ok(Some(Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_))) => {
+                    heard = Instant::now();
+                }
                 Ok(None) => return Err(Error::closed("call", function)),
                 Err(_) => {}
             }
@@ -358,7 +360,7 @@ async fn read(mut inbox: Inbox, pending: Arc<Pending>, gap: Arc<Mutex<Option<Ins
                 Ok(response) => pending.route(response),
                 Err(error) => tracing::warn!(%error, "malformed response dropped"),
             },
-            Arrival::Gap | Arrival::Lagged(_) => {
+            Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_) => {
                 *gap.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 pending.gap();
             }

@@ -137,7 +137,7 @@ impl Provider {
     fn due(&self, arrival: Arrival<Call>) -> Option<Call> {
         match arrival {
             Arrival::Message(call) => call.is_due().then_some(call),
-            Arrival::Gap => None,
+            Arrival::Gap | Arrival::Refused(_) => None,
             Arrival::Lagged(missed) => {
                 let function = &self.desk.function;
                 tracing::warn!(function, missed, "calls refused: more than 65,536 were waiting");
@@ -180,7 +180,7 @@ async fn attend(ending: Ending, subscription: Subscription) {
                         armed = true;
                     }
                 }
-                Some(Arrival::Gap | Arrival::Lagged(_)) => {}
+                Some(Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_)) => {}
                 None => break,
             },
             () = &mut alarm, if armed => {

@@ -25,6 +25,9 @@ pub enum Arrival<T> {
     Lagged(u64),
     /// The connection was lost and is back; what was sent meanwhile did not arrive.
     Gap,
+    /// The broker does not allow the subscription any more, in these words. It is asked for again,
+    /// and a [`Gap`](Self::Gap) says that it is back.
+    Refused(Arc<str>),
 }
 
 /// The place of a message in the order of arrival, over all mailboxes of this process.
@@ -77,11 +80,11 @@ impl Weigh for Bytes {
 pub fn mailbox<T: Weigh>(limit: Limit) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Mutex::new(State {
         queue: VecDeque::new(),
+        messages: 0,
         bytes: 0,
         limit,
+        before: Losses::default(),
         missed: 0,
-        gap: false,
-        lost_at: Stamp::NEVER,
         closed: false,
         reader: None,
     }));
@@ -89,36 +92,101 @@ pub fn mailbox<T: Weigh>(limit: Limit) -> (Sender<T>, Receiver<T>) {
 }
 
 struct State<T> {
-    queue: VecDeque<(Stamp, T)>,
+    /// Messages, and between them what was lost there.
+    queue: VecDeque<(Stamp, Arrival<T>)>,
+    /// How many of them are messages, and their bytes.
+    messages: usize,
     bytes: usize,
     limit: Limit,
+    /// What was lost before everything in the queue.
+    before: Losses,
+    /// How many messages were thrown away so far.
     missed: u64,
-    gap: bool,
-    /// When the last loss happened, in the order of arrival.
-    lost_at: Stamp,
     closed: bool,
     reader: Option<Waker>,
 }
 
-impl<T: Weigh> State<T> {
-    fn next(&mut self) -> Option<Arrival<T>> {
-        // Losses are older than whatever is still in the queue, so they are told first.
+/// Losses at one place that nobody was told of yet.
+#[derive(Default)]
+struct Losses {
+    missed: u64,
+    gap: bool,
+    refused: Option<Arc<str>>,
+    /// The place in the order of arrival; something was lost there if it has one.
+    at: Option<Stamp>,
+}
+
+impl Losses {
+    fn next<T>(&mut self) -> Option<Arrival<T>> {
         if self.missed > 0 {
             return Some(Arrival::Lagged(std::mem::take(&mut self.missed)));
         }
-        if std::mem::take(&mut self.gap) {
-            return Some(Arrival::Gap);
+        if let Some(why) = self.refused.take() {
+            return Some(Arrival::Refused(why));
         }
-        let (_, message) = self.queue.pop_front()?;
-        self.bytes -= message.weight();
-        Some(Arrival::Message(message))
+        self.at = None;
+        std::mem::take(&mut self.gap).then_some(Arrival::Gap)
+    }
+
+    /// Where the next one stands.
+    fn stamp(&self) -> Option<Stamp> {
+        let any = self.missed > 0 || self.gap || self.refused.is_some();
+        self.at.filter(|_| any)
+    }
+}
+
+impl<T: Weigh> State<T> {
+    fn next(&mut self) -> Option<Arrival<T>> {
+        self.before.next().or_else(|| {
+            let (_, arrival) = self.queue.pop_front()?;
+            self.forget(&arrival);
+            Some(arrival)
+        })
+    }
+
+    fn forget(&mut self, arrival: &Arrival<T>) {
+        if let Arrival::Message(message) = arrival {
+            self.messages -= 1;
+            self.bytes -= message.weight();
+        }
     }
 
     /// The stamp of what [`next`](Self::next) would give.
     fn oldest(&self) -> Option<Stamp> {
-        let lost = (self.missed > 0 || self.gap).then_some(self.lost_at);
-        let first = self.queue.front().map(|(stamp, _)| *stamp);
-        lost.into_iter().chain(first).min()
+        self.before.stamp().or_else(|| self.queue.front().map(|(stamp, _)| *stamp))
+    }
+
+    /// Throws the oldest away; losses that stood there are told with the new one.
+    fn lose_oldest(&mut self) {
+        let Some((stamp, arrival)) = self.queue.pop_front() else { return };
+        self.forget(&arrival);
+        self.before.at = Some(stamp);
+        match arrival {
+            Arrival::Message(_) => {
+                self.before.missed += 1;
+                self.missed += 1;
+            }
+            Arrival::Lagged(missed) => self.before.missed += missed,
+            Arrival::Gap => self.before.gap = true,
+            Arrival::Refused(why) => self.before.refused = Some(why),
+        }
+    }
+
+    /// Notes a loss behind what is in the queue. Losses with no message between them are one each
+    /// of their kind, so that there are never many more of them than of messages.
+    fn note(&mut self, loss: Arrival<T>) {
+        let last = self.queue.iter_mut().rev().map(|(_, arrival)| arrival);
+        for there in last.take_while(|arrival| !matches!(arrival, Arrival::Message(_))) {
+            match (there, &loss) {
+                (Arrival::Lagged(before), Arrival::Lagged(missed)) => return *before += missed,
+                (Arrival::Gap, Arrival::Gap) => return,
+                (Arrival::Refused(before), Arrival::Refused(why)) => {
+                    return *before = Arc::clone(why);
+                }
+                _ => {}
+            }
+        }
+        self.queue.push_back((Stamp::now(), loss));
     }
 }
 
@@ -144,34 +212,42 @@ impl<T: Weigh> Sender<T> {
     pub fn send(&self, message: T) {
         self.change(|state| {
             state.bytes += message.weight();
+            state.messages += 1;
             // Under the lock, so that the stamps within a mailbox rise.
-            state.queue.push_back((Stamp::now(), message));
+            state.queue.push_back((Stamp::now(), Arrival::Message(message)));
             let Limit { messages, bytes } = state.limit;
-            while state.queue.len() > messages || (state.bytes > bytes && state.queue.len() > 1) {
-                let (_, oldest) =
-                    state.queue.pop_front().expect("a queue over its limit has a first");
-                state.bytes -= oldest.weight();
-                state.missed += 1;
-                state.lost_at = Stamp::now();
+            while state.messages > messages || (state.bytes > bytes && state.messages > 1) {
+                state.lose_oldest();
             }
         });
     }
 
-    /// Tells the reader that an unknown number of messages were lost on the way.
+    /// Tells the reader, behind what it has not read yet, that an unknown number of messages were
+    /// lost on the way.
     pub fn gap(&self) {
-        self.change(|state| {
-            state.gap = true;
-            state.lost_at = Stamp::now();
-        });
+        self.change(|state| state.note(Arrival::Gap));
+    }
+
+    /// Tells the reader that the broker does not allow the subscription any more.
+    pub fn refused(&self, why: impl Into<Arc<str>>) {
+        self.change(|state| state.note(Arrival::Refused(why.into())));
     }
 
     /// Tells the reader that this many messages were thrown away before they came here: by a broker
     /// that keeps mailboxes of its own.
     pub fn lagged(&self, missed: u64) {
-        self.change(|state| {
-            state.missed += missed;
-            state.lost_at = Stamp::now();
-        });
+        if missed > 0 {
+            self.change(|state| {
+                state.missed += missed;
+                state.note(Arrival::Lagged(missed));
+            });
+        }
+    }
+
+    /// How many messages wait, and how many were thrown away so far.
+    pub fn load(&self) -> (usize, u64) {
+        let state = lock(&self.0);
+        (state.messages, state.missed)
     }
 
     /// Ends the mailbox; the reader still gets what is in it.
@@ -356,6 +432,55 @@ mod tests {
             sender.send(Bytes::from(letter));
         }
         assert_eq!(all(&mut receiver)[0], Arrival::Lagged(4));
+    }
+
+    #[test]
+    fn a_loss_stands_where_it_happened() {
+        let (sender, mut receiver) = mailbox(Limit { messages: 4, bytes: 1 << 20 });
+        let message = |text: &'static str| Arrival::Message(Bytes::from(text));
+        sender.send(Bytes::from("1"));
+        sender.send(Bytes::from("2"));
+        sender.refused("no right");
+        sender.gap();
+        sender.send(Bytes::from("3"));
+        sender.lagged(7);
+        sender.gap();
+        sender.send(Bytes::from("4"));
+        let expected = [
+            message("1"),
+            message("2"),
+            Arrival::Refused("no right".into()),
+            Arrival::Gap,
+            message("3"),
+            Arrival::Lagged(7),
+            Arrival::Gap,
+            message("4"),
+        ];
+        assert_eq!(all(&mut receiver), expected);
+    }
+
+    #[test]
+    fn losses_with_no_message_between_them_are_one_of_their_kind() {
+        let (sender, mut receiver) = small();
+        for _ in 0..1000 {
+            sender.gap();
+            sender.lagged(2);
+        }
+        assert_eq!(all(&mut receiver), [Arrival::Gap, Arrival::Lagged(2000)]);
+    }
+
+    #[test]
+    fn a_loss_that_is_overtaken_by_an_overflow_is_told_with_it() {
+        let (sender, mut receiver) = small();
+        sender.send(Bytes::from("a"));
+        sender.gap();
+        for letter in ["b", "c", "d"] {
+            sender.send(Bytes::from(letter));
+        }
+        let arrivals = all(&mut receiver);
+        assert_eq!(arrivals[..2], [Arrival::Lagged(2), Arrival::Gap]);
+        assert_eq!(arrivals.len(), 4);
+        assert_eq!(sender.load(), (0, 2));
     }
 
     #[test]

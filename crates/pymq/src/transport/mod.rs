@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_util::future::{Either, Ready, ready};
+use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
 use crate::name::Address;
@@ -32,6 +33,7 @@ mod queue;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod settings;
+mod state;
 
 #[cfg(feature = "blocking")]
 pub(crate) use mailbox::unparking_waker;
@@ -41,6 +43,7 @@ pub use queue::{
     Reason, Receipt, SettleOptions, Settlement, Shelf, Wait,
 };
 pub use settings::{Heartbeat, Settings, Tls, TlsVerification};
+pub use state::{Health, State, StateSetter, States, states};
 
 /// The answer of an operation: ready at once, or a boxed future.
 ///
@@ -65,6 +68,16 @@ where
 pub trait Transport: Events + Inboxes + Queues + fmt::Debug + Send + Sync + 'static {
     /// What this transport can do beyond what every one must.
     fn capabilities(&self) -> Capabilities;
+
+    /// How it stands to its broker: the state, and each that follows. `Closed` is the last one.
+    fn states(&self) -> States;
+
+    /// The state and what else is known of its health, without asking the broker.
+    fn health(&self) -> Health;
+
+    /// Asks the broker for a sign of life, now: where there is no connection it fails at once with
+    /// `Connection`.
+    fn ping(&self) -> Answer<'_, ()>;
 
     /// Ends everything: subscriptions and inboxes end, waiting operations fail with `Closed`, what
     /// this connection holds leased goes back to its queue as if requeued. Closing again does
@@ -375,12 +388,24 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
     connect_with(url, Settings::default()).await
 }
 
+/// The runtime that we are called on, whose tasks do the work.
+pub(crate) fn runtime() -> Result<Handle> {
+    Handle::try_current().map_err(|_| {
+        Error::config(
+            "bus",
+            "a bus is connected within a tokio runtime, whose tasks do its work: use \
+             #[tokio::main], Runtime::block_on, or pymq::blocking, which brings one",
+        )
+    })
+}
+
 /// Opens the transport that `url` names by its scheme, with more to say.
 ///
 /// # Errors
 /// `Config` for an unknown scheme or a malformed address, `Unsupported` for a transport that was
 /// not compiled in and for a setting that it cannot honour, and what the transport itself says.
 pub async fn connect_with(url: &str, settings: Settings) -> Result<Arc<dyn Transport>> {
+    runtime()?;
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
         Some("memory") => Ok(Arc::new(memory::Memory::connect_with(url, settings)?)),

@@ -28,6 +28,8 @@ pub struct Settings {
     pub client_name: Option<String>,
     /// How long one attempt to connect may take.
     pub connect_timeout: Option<Duration>,
+    /// How long connecting waits for a broker that is not there yet; not at all by default.
+    pub connect_wait: Option<Duration>,
     /// How long an operation waits for a lost connection to come back before it fails with
     /// `Connection`.
     pub reconnect_wait: Option<Duration>,
@@ -124,6 +126,7 @@ impl Settings {
             tls,
             client_name,
             connect_timeout,
+            connect_wait,
             reconnect_wait,
             heartbeat,
             mailbox,
@@ -134,6 +137,7 @@ impl Settings {
             ("tls", tls.is_some()),
             ("client_name", client_name.is_some()),
             ("connect_timeout", connect_timeout.is_some()),
+            ("connect_wait", connect_wait.is_some()),
             ("reconnect_wait", reconnect_wait.is_some()),
             ("heartbeat", heartbeat.is_some()),
             ("mailbox", mailbox.is_some()),
@@ -156,6 +160,7 @@ impl fmt::Debug for Settings {
             .field("tls", &self.tls)
             .field("client_name", &self.client_name)
             .field("connect_timeout", &self.connect_timeout)
+            .field("connect_wait", &self.connect_wait)
             .field("reconnect_wait", &self.reconnect_wait)
             .field("heartbeat", &self.heartbeat)
             .field("mailbox", &self.mailbox)

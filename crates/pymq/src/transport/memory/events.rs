@@ -122,6 +122,14 @@ impl Listeners {
         ended.iter().for_each(Sender::close);
     }
 
+    /// How many messages a connection has not read, and how many it was too slow for.
+    pub(super) fn of(&self, connection: ConnectionId) -> (usize, u64) {
+        let state = self.read();
+        let own = state.subscriptions.range((connection, 0)..=(connection, u64::MAX));
+        own.map(|(_, record)| record.sender.load())
+            .fold((0, 0), |sum, load| (sum.0 + load.0, sum.1 + load.1))
+    }
+
     fn route(&self, topic: &str) -> Route {
         if let Some(route) = self.read().kept_route(topic) {
             return route;

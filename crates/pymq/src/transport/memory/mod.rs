@@ -9,7 +9,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::{Answer, Capabilities, Limit, Settings, Transport, answer};
+use super::{
+    Answer, Capabilities, Health, Limit, Settings, State, StateSetter, States, Transport, answer,
+    states,
+};
 use crate::error::{Error, Result};
 use crate::name::shortened;
 
@@ -39,6 +42,7 @@ pub struct Memory {
     id: ConnectionId,
     mailbox: Limit,
     closed: AtomicBool,
+    state: StateSetter,
 }
 
 /// Names a connection to its broker.
@@ -69,6 +73,8 @@ impl Memory {
     /// `Unsupported` for any other setting, and as of [`connect`](Self::connect).
     pub fn connect_with(url: &str, mut settings: Settings) -> Result<Self> {
         let mailbox = settings.mailbox.take().unwrap_or_default();
+        // There is nothing to wait for.
+        settings.connect_wait = None;
         settings.refuse_rest("memory://")?;
         let name = url.strip_prefix("memory://").ok_or_else(|| {
             // Not quoted: it may be another broker's, with a password.
@@ -80,7 +86,8 @@ impl Memory {
         }
         let broker = if name.is_empty() { Arc::default() } else { named(name) };
         let id = ConnectionId(broker.connections.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { broker, id, mailbox, closed: AtomicBool::new(false) })
+        let (state, _) = states(State::connected());
+        Ok(Self { broker, id, mailbox, closed: AtomicBool::new(false), state })
     }
 
     /// Fails once this connection is closed. [`end`](Self::end) sets the flag before it takes any
@@ -97,6 +104,7 @@ impl Memory {
             self.broker.events.leave(self.id);
             self.broker.inboxes.leave(self.id);
             self.broker.queues.leave(self.id);
+            self.state.set(State::Closed);
         }
     }
 }
@@ -124,6 +132,21 @@ impl Transport for Memory {
             letters: true,
             ..Capabilities::NONE
         }
+    }
+
+    fn states(&self) -> States {
+        self.state.subscribe()
+    }
+
+    fn health(&self) -> Health {
+        let (unread, lost) = self.broker.events.of(self.id);
+        let mut health = Health::new(self.state.now());
+        (health.unread_events, health.lost_events) = (unread, lost);
+        health
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        answer(self.check_open("ping", "memory://"))
     }
 
     fn close(&self) -> Answer<'_, ()> {

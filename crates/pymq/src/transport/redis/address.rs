@@ -122,6 +122,7 @@ fn take(options: &mut RedisOptions, word: &str, value: String) -> Result<(), Str
         "connect_timeout" | "socket_connect_timeout" => {
             options.connect_timeout = seconds(word, &value)?;
         }
+        "connect_wait" => options.connect_wait = seconds(word, &value)?,
         "reconnect_wait" => options.reconnect_wait = seconds(word, &value)?,
         _ => {
             let understood = Word::find(word).ok_or_else(|| unknown(word))?;

@@ -13,15 +13,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::Core;
-use super::link::{Purpose, Script, jitter};
+use super::dialer::jitter;
+use super::purpose::Purpose;
 use super::resp::{Command, Fault, Reply, Wire};
 use super::routes::{Name, Target};
+use super::script::Script;
+use super::timing::SLICE;
 use crate::error::Result;
 use crate::name::{Address, Form};
 use crate::transport::{Guard, Inbox, Limit, Sender, mailbox};
 
-/// How long one wait at the server lasts: a host that vanishes cannot take anything for longer.
-pub(super) const SLICE: Duration = Duration::from_secs(5);
 /// How long an item lives that a closing reader gives back to its list, as the original has it.
 const KEPT: Duration = Duration::from_secs(300);
 

@@ -17,38 +17,45 @@ use tokio::sync::{RwLock, watch};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use self::link::{Dialer, Link, Pool, Purpose, Stage};
+use self::dialer::Dialer;
+use self::link::{Link, Stage};
 pub use self::options::{RedisEndpoint, RedisOptions};
+use self::pool::Pool;
 use self::pubsub::PubSub;
+use self::purpose::Purpose;
 use self::queue::Consumers;
 use self::resp::{Command, Fault, Reply, Wire};
 use self::routes::{Name, Target};
+use self::timing::SLICE_AND_WAY;
 use super::{
-    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Inbox, Inboxes, Letters, Limit, Put,
-    PutOptions, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement, Shelf,
-    Subscription, Transport, Wait, answer, mailbox, pending,
+    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Health, Inbox, Inboxes, Letters,
+    Limit, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement,
+    Shelf, States, Subscription, Transport, Wait, answer, mailbox, pending,
 };
 use crate::error::Result;
 use crate::name::Address;
 
 mod address;
+mod dialer;
 mod end;
 mod inbox;
 mod link;
 mod options;
+mod pool;
 mod pubsub;
+mod purpose;
 mod queue;
 mod refusal;
 mod resp;
 mod routes;
+mod script;
+mod standing;
+mod timing;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 mod tls;
-
-/// How long a waiting command may take to come back once it was told to.
-const UNBLOCKING: Duration = Duration::from_secs(6);
 
 /// A connection to a Redis (6.2 or later) or Valkey server.
 ///
@@ -78,16 +85,18 @@ impl Redis {
     /// As of [`connect`](Self::connect).
     pub async fn with_options(options: RedisOptions) -> Result<Self> {
         options.check()?;
-        let runtime = Handle::current();
+        let runtime = super::runtime()?;
         let mailbox = options.mailbox;
         let patience = options.reconnect_wait;
+        let until = Instant::now().checked_add(options.connect_wait);
         let dialer = Arc::new(Dialer::new(options));
-        let first = dialer.dial_once("commands").await?;
+        let first = dialer.dial_first(until).await?;
         let (stage, watched) = watch::channel(Stage::Open);
         let core = Core {
             commands: Link::start(Arc::clone(&dialer), first, watched.clone(), &runtime),
             pubsub: PubSub::start(Arc::clone(&dialer), patience, watched, &runtime),
-            pool: Pool::new(dialer),
+            pool: Pool::new(Arc::clone(&dialer)),
+            dialer,
             consumers: Consumers::default(),
             readers: RwLock::default(),
             identity: Uuid::new_v4().simple().to_string(),
@@ -120,6 +129,7 @@ struct Core {
     commands: Link,
     pubsub: PubSub,
     pool: Pool,
+    dialer: Arc<Dialer>,
     consumers: Consumers,
     /// Held shared by each reader of a list inbox while it lives.
     readers: RwLock<()>,
@@ -160,9 +170,17 @@ impl Core {
     async fn finish_closing(&self) {
         self.consumers.finish().await;
         // Readers of lists give back what they had just taken.
-        let _ = timeout(UNBLOCKING, self.readers.write()).await;
+        let _ = timeout(SLICE_AND_WAY, self.readers.write()).await;
         self.stage.send_replace(Stage::Closed);
+        self.dialer.standing().close();
         self.pool.clear();
+    }
+
+    /// Ends everything that waits here, where there is no runtime any more that could end it well.
+    fn abandon(&self) {
+        self.consumers.abandon();
+        self.stage.send_replace(Stage::Closed);
+        self.dialer.standing().close();
     }
 
     /// Ends a waiting command and reads its answer, so that an item that it took is not lost.
@@ -170,7 +188,7 @@ impl Core {
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        let until = Instant::now() + UNBLOCKING;
+        let until = Instant::now() + SLICE_AND_WAY;
         let pause = Duration::from_millis(20);
         while Instant::now() < until {
             self.unblock_once(wire).await;
@@ -216,13 +234,32 @@ impl Transport for Redis {
         ABLE
     }
 
+    fn states(&self) -> States {
+        self.core.dialer.standing().states()
+    }
+
+    fn health(&self) -> Health {
+        let standing = self.core.dialer.standing();
+        let mut health = Health::new(standing.now());
+        health.reconnects = standing.reconnects();
+        (health.unread_events, health.lost_events) = self.core.pubsub.load();
+        health
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        pending(self.core.commands.ping())
+    }
+
     fn close(&self) -> Answer<'_, ()> {
         pending(async {
             if self.core.begin_closing() {
                 // In a task of its own: it is finished even if nobody waits for it.
                 let core = Arc::clone(&self.core);
-                // An error says that the runtime is shutting down, and everything with it.
-                let _ = self.core.runtime.spawn(async move { core.finish_closing().await }).await;
+                let closing = self.core.runtime.spawn(async move { core.finish_closing().await });
+                // An error says that the runtime has ended, and every task with it.
+                if closing.await.is_err() {
+                    self.core.abandon();
+                }
             } else {
                 let mut stage = self.core.stage.subscribe();
                 // An error is impossible: we hold the sender.

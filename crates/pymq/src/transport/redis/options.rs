@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::timing::SLICE_AND_WAY;
 use super::{address, tls};
 use crate::error::{Error, Result};
 use crate::transport::{Heartbeat, Limit, Settings, Tls};
@@ -49,6 +50,9 @@ pub struct RedisOptions {
     pub client_name: Option<String>,
     /// How long one attempt to connect may take; 5 s unless told.
     pub connect_timeout: Duration,
+    /// How long connecting waits for a server that is not there yet, does not serve yet or is full;
+    /// not at all by default.
+    pub connect_wait: Duration,
     /// How long an operation waits for a lost connection to come back before it fails with
     /// `Connection`; 10 s unless told.
     pub reconnect_wait: Duration,
@@ -58,9 +62,6 @@ pub struct RedisOptions {
     /// How much a subscriber may lag before it loses the oldest events.
     pub mailbox: Limit,
 }
-
-/// The least [`Heartbeat::limit`], see [`RedisOptions::heartbeat`].
-const LEAST_LIMIT: Duration = Duration::from_secs(6);
 
 impl RedisOptions {
     /// The usual options for a server at `endpoint`.
@@ -73,6 +74,7 @@ impl RedisOptions {
             tls: None,
             client_name: None,
             connect_timeout: Duration::from_secs(5),
+            connect_wait: Duration::ZERO,
             reconnect_wait: Duration::from_secs(10),
             heartbeat: Heartbeat::default(),
             mailbox: Limit::default(),
@@ -109,7 +111,7 @@ impl RedisOptions {
             return refused("a database is a number from 0 on");
         }
         let Heartbeat { period, limit } = self.heartbeat;
-        if period.is_zero() || limit < LEAST_LIMIT {
+        if period.is_zero() || limit < SLICE_AND_WAY {
             return refused(
                 "a heartbeat needs a period above zero and a limit of 6 s or more, since a \
                  waiting command is silent for 5 s",
@@ -163,6 +165,7 @@ impl RedisOptions {
         }
         self.client_name = settings.client_name.take().or(self.client_name);
         self.connect_timeout = settings.connect_timeout.take().unwrap_or(self.connect_timeout);
+        self.connect_wait = settings.connect_wait.take().unwrap_or(self.connect_wait);
         self.reconnect_wait = settings.reconnect_wait.take().unwrap_or(self.reconnect_wait);
         self.heartbeat = settings.heartbeat.take().unwrap_or(self.heartbeat);
         self.mailbox = settings.mailbox.take().unwrap_or(self.mailbox);
@@ -181,6 +184,7 @@ impl fmt::Debug for RedisOptions {
             .field("tls", &self.tls)
             .field("client_name", &self.client_name)
             .field("connect_timeout", &self.connect_timeout)
+            .field("connect_wait", &self.connect_wait)
             .field("reconnect_wait", &self.reconnect_wait)
             .field("heartbeat", &self.heartbeat)
             .field("mailbox", &self.mailbox)

@@ -5,6 +5,7 @@
 //! own task, straight into mailboxes, see `routes`.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,23 +14,31 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::link::{Dialer, Purpose, Stage};
+use super::dialer::{Dialer, jitter};
+use super::link::Stage;
+use super::purpose::Purpose;
 use super::refusal::Refusal;
 use super::resp::{Batch, Command, Fault, Pushes, Reply, Subscribing, Wire};
 use super::routes::{Name, Table, Target, deliver, lock};
+use super::standing::Role;
+use super::timing::ASK_AGAIN;
 use crate::error::{ErrorKind, Result};
 use crate::transport::{Guard, Sender};
 
 /// How many names go into one SUBSCRIBE after a reconnect.
 const CHUNK: usize = 1000;
+/// How many names of a subscription stand in the log.
+const SHOWN: usize = 3;
 
 /// The asking side.
 pub(super) struct PubSub {
     control: mpsc::UnboundedSender<Request>,
     next: AtomicU64,
     patience: Duration,
+    dialer: Arc<Dialer>,
+    table: Arc<Mutex<Table>>,
 }
 
 impl PubSub {
@@ -43,10 +52,28 @@ impl PubSub {
         // Unbounded, because drops on any thread must be able to send without waiting; at most two
         // requests lie in it for each subscription of the program.
         let (control, requests) = mpsc::unbounded_channel();
-        let table = Arc::default();
-        let waiting = Vec::new();
-        runtime.spawn(Conductor { dialer, table, requests, waiting, stage }.run());
-        Self { control, next: AtomicU64::new(0), patience }
+        let table = Arc::<Mutex<Table>>::default();
+        let conductor = Conductor {
+            dialer: Arc::clone(&dialer),
+            table: Arc::clone(&table),
+            requests,
+            waiting: Vec::new(),
+            refused: Refused::default(),
+            stage,
+        };
+        runtime.spawn(conductor.run());
+        Self { control, next: AtomicU64::new(0), patience, dialer, table }
+    }
+
+    /// How many events wait to be read, and how many their readers were too slow for.
+    pub(super) fn load(&self) -> (usize, u64) {
+        let mut seen = HashMap::new();
+        for route in lock(&self.table).routes() {
+            if let Target::Events(mailbox) = &route.target {
+                seen.insert(route.id, mailbox.load());
+            }
+        }
+        seen.into_values().fold((0, 0), |sum, load| (sum.0 + load.0, sum.1 + load.1))
     }
 
     /// Listens to all names; returns when the server has confirmed each.
@@ -68,7 +95,8 @@ impl PubSub {
             Ok(Ok(Err(refusal))) => Err(purpose.refused(&refusal)),
             Ok(Err(_)) => Err(purpose.closed()),
             Err(_) => {
-                let why = format!("not confirmed within {:?}", self.patience);
+                let trouble = self.dialer.standing().trouble(Role::Subscriptions);
+                let why = format!("not confirmed within {:?} ({trouble})", self.patience);
                 Err(purpose.error(ErrorKind::Connection, why))
             }
         }
@@ -127,6 +155,12 @@ enum Request {
     Leave { id: u64, names: Vec<Name>, done: Option<oneshot::Sender<Result<(), Refusal>>> },
 }
 
+impl From<(Joining, Target)> for Request {
+    fn from((Joining { id, names, done }, target): (Joining, Target)) -> Self {
+        Self::Join { id, names, target, done }
+    }
+}
+
 /// A join that waits for the server.
 struct Joining {
     id: u64,
@@ -140,7 +174,36 @@ struct Conductor {
     table: Arc<Mutex<Table>>,
     requests: mpsc::UnboundedReceiver<Request>,
     waiting: Vec<Joining>,
+    refused: Refused,
     stage: watch::Receiver<Stage>,
+}
+
+/// Also when the runtime ends and takes the task with it: then nothing comes any more.
+impl Drop for Conductor {
+    fn drop(&mut self) {
+        for route in lock(&self.table).routes() {
+            route.target.close();
+        }
+    }
+}
+
+/// What the server has taken back, to be asked for again.
+#[derive(Default)]
+struct Refused {
+    groups: HashMap<u64, Vec<Name>>,
+    again_at: Option<Instant>,
+    attempts: u32,
+}
+
+impl Refused {
+    /// Asks again later, and later still each time.
+    fn put_off(&mut self) {
+        let pause = Duration::from_millis(250) * 2_u32.saturating_pow(self.attempts.min(10));
+        self.attempts += 1;
+        let pause = pause.min(ASK_AGAIN);
+        self.again_at =
+            (!self.groups.is_empty()).then(|| Instant::now() + jitter(pause / 2, pause));
+    }
 }
 
 impl Conductor {
@@ -151,9 +214,6 @@ impl Conductor {
             // An error says that the transport is gone, which is the same news.
             _ = stage.wait_for(|stage| *stage > Stage::Open) => {}
         }
-        for route in lock(&self.table).routes() {
-            route.target.close();
-        }
     }
 
     async fn serve(&mut self) {
@@ -162,16 +222,17 @@ impl Conductor {
         let mut again = false;
         loop {
             let Some(wire) = self.connect().await else { return };
-            if self.restore(&wire, again).await.is_ok() {
-                if again {
-                    tracing::info!("subscriptions are back, after a gap");
+            let why = match self.restore(&wire, again).await {
+                Ok(()) => {
+                    again = true;
+                    match self.conduct(&wire).await {
+                        Some(why) => why,
+                        None => return,
+                    }
                 }
-                again = true;
-                if !self.conduct(&wire).await {
-                    return;
-                }
-                tracing::warn!("lost the connection for subscriptions");
-            }
+                Err(fault) => fault.to_string(),
+            };
+            self.dialer.standing().lost(Role::Subscriptions, &why);
             wire.cut();
         }
     }
@@ -181,7 +242,7 @@ impl Conductor {
         let dialer = Arc::clone(&self.dialer);
         let table = Arc::clone(&self.table);
         let pushes: Pushes = Arc::new(move |push| deliver(&table, push));
-        let mut dial = std::pin::pin!(dialer.dial("subscriptions", Some(pushes)));
+        let mut dial = std::pin::pin!(dialer.dial(Role::Subscriptions, Some(pushes)));
         loop {
             tokio::select! {
                 wire = &mut dial => return Some(wire),
@@ -190,17 +251,31 @@ impl Conductor {
         }
     }
 
-    /// Does what is asked until the connection ends; `false` when nobody can ask any more.
-    async fn conduct(&mut self, wire: &Wire) -> bool {
+    /// Does what is asked until the connection ends, and says why; `None` when nobody can ask any
+    /// more.
+    async fn conduct(&mut self, wire: &Wire) -> Option<String> {
+        let mut doubted = pin!(self.dialer.doubted());
         loop {
+            let again_at = self.refused.again_at;
             let request = tokio::select! {
-                () = wire.ended() => return true,
-                request = self.requests.recv() => request,
+                () = wire.ended() => return Some("the connection ended".to_owned()),
+                () = &mut doubted => return Some("another server takes the writes".to_owned()),
+                () = reached(again_at) => None,
+                request = self.requests.recv() => Some(request?),
             };
             let outcome = match request {
-                None => return false,
+                None => self.ask_again(wire).await,
                 Some(Request::Join { id, names, target, done }) => {
-                    self.join(wire, Joining { id, names, done }, &target).await
+                    // It may be allowed again by now; who is told so later would wonder at events.
+                    let asked = self.ask_again(wire).await;
+                    let joining = Joining { id, names, done };
+                    match asked {
+                        Ok(()) => self.join(wire, joining, &target).await,
+                        Err(fault) => {
+                            self.note(Request::from((joining, target)));
+                            Err(fault)
+                        }
+                    }
                 }
                 Some(Request::Leave { id, names, done }) => {
                     let outcome = self.leave(wire, id, &names).await;
@@ -212,10 +287,58 @@ impl Conductor {
                     outcome
                 }
             };
-            if let Err(Fault::Lost(_)) = outcome {
-                return true;
+            if let Err(Fault::Lost(why)) = outcome {
+                return Some(why);
             }
         }
+    }
+
+    /// Asks for what was taken back; what is given again has missed something meanwhile.
+    async fn ask_again(&mut self, wire: &Wire) -> Result<(), Fault> {
+        for (id, names) in std::mem::take(&mut self.refused.groups) {
+            match self.begin_again(wire, &names).await {
+                Ok(()) => {
+                    tracing::info!(?names, "the server allows a subscription again, after a gap");
+                    let mut table = lock(&self.table);
+                    names.iter().for_each(|name| table.set_refused(name, false));
+                    table.routes().filter(|route| route.id == id).for_each(|route| {
+                        route.target.gap();
+                    });
+                }
+                Err(fault) => {
+                    self.refused.groups.insert(id, names);
+                    if let Fault::Lost(_) = fault {
+                        return Err(fault);
+                    }
+                }
+            }
+        }
+        self.refused.put_off();
+        Ok(())
+    }
+
+    /// Subscribes to names in one step, and reads what was kept for the inboxes among them.
+    async fn begin_again(&self, wire: &Wire, names: &[Name]) -> Result<(), Fault> {
+        subscribe(wire, names).await?;
+        for (name, mailbox) in self.inboxes(names) {
+            fetch_kept(wire, &name, &mailbox).await?;
+        }
+        Ok(())
+    }
+
+    /// The inboxes of those names.
+    fn inboxes(&self, names: &[Name]) -> Vec<(Arc<str>, Sender<Bytes>)> {
+        let table = lock(&self.table);
+        let mut inboxes = Vec::new();
+        for name in names {
+            let Name::Topic(topic) = name else { continue };
+            for route in table.topics.get(topic).into_iter().flat_map(|entry| &entry.routes) {
+                if let Target::Inbox(mailbox) = &route.target {
+                    inboxes.push((Arc::clone(topic), mailbox.clone()));
+                }
+            }
+        }
+        inboxes
     }
 
     /// Changes the table only: there is no server to tell.
@@ -231,6 +354,7 @@ impl Conductor {
             }
             Request::Leave { id, names, .. } => {
                 self.waiting.retain(|joining| joining.id != id);
+                self.refused.groups.remove(&id);
                 let mut table = lock(&self.table);
                 for name in &names {
                     table.remove(name, id);
@@ -278,6 +402,7 @@ impl Conductor {
     /// What the server sent before it knew is still delivered: the routes go last.
     async fn leave(&mut self, wire: &Wire, id: u64, names: &[Name]) -> Result<(), Fault> {
         self.waiting.retain(|joining| joining.id != id);
+        self.refused.groups.remove(&id);
         let mut unused = names.to_vec();
         unused.retain(|name| lock(&self.table).is_only(name, id));
         let outcome = unsubscribe(wire, &unused).await;
@@ -288,57 +413,87 @@ impl Conductor {
         outcome
     }
 
-    /// Subscribes to everything on a new connection, then tells of the gap.
+    /// Subscribes to everything on a new connection, then tells of the gap. What was subscribed
+    /// together is together again: whoever counts a function's topic must not find it without the
+    /// marker of whom it belongs to.
     async fn restore(&mut self, wire: &Wire, again: bool) -> Result<(), Fault> {
-        let names: Vec<Name> = {
-            let table = lock(&self.table);
-            let topics = table.topics.keys().map(|topic| Name::Topic(Arc::clone(topic)));
-            let patterns = table.patterns.keys().map(|glob| Name::Pattern(Arc::clone(glob)));
-            topics.chain(patterns).collect()
-        };
-        let mut refused: HashMap<Name, Refusal> = HashMap::new();
-        for chunk in names.chunks(CHUNK) {
-            match subscribe(wire, chunk).await {
+        self.refused = Refused::default();
+        let groups = lock(&self.table).groups();
+        let mut refused: HashMap<u64, Refusal> = HashMap::new();
+        for portion in portions(&groups) {
+            let names: Vec<Name> = portion.iter().flat_map(|(_, names)| names.clone()).collect();
+            match subscribe(wire, &names).await {
                 Ok(()) => {}
                 Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
                 // One of them is forbidden by now; the others should not suffer.
-                Err(Fault::Refused(_)) => one_by_one(wire, chunk, &mut refused).await?,
-            }
-        }
-        let mut inboxes = Vec::new();
-        for (name, entry) in &lock(&self.table).topics {
-            for route in &entry.routes {
-                if let Target::Inbox(mailbox) = &route.target {
-                    inboxes.push((Arc::clone(name), mailbox.clone()));
-                }
+                Err(Fault::Refused(_)) => one_by_one(wire, portion, &mut refused).await?,
             }
         }
         if again {
-            lock(&self.table)
-                .routes()
-                .filter(|route| route.live)
-                .for_each(|route| route.target.gap());
+            let mut table = lock(&self.table);
+            table.routes().filter(|route| route.live).for_each(|route| route.target.gap());
         }
-        for (name, mailbox) in inboxes {
-            match fetch_kept(wire, &name, &mailbox).await {
-                Err(Fault::Refused(refusal)) => {
-                    tracing::warn!(inbox = &*name, %refusal, "the server refuses what it had kept");
-                    refused.insert(Name::Topic(name), refusal);
+        for (id, names) in &groups {
+            for (name, mailbox) in self.inboxes(names) {
+                match fetch_kept(wire, &name, &mailbox).await {
+                    Err(Fault::Refused(refusal)) => {
+                        tracing::warn!(inbox = &*name, %refusal, "the server refuses what it kept");
+                        refused.insert(*id, refusal);
+                    }
+                    outcome => outcome?,
                 }
-                outcome => outcome?,
             }
         }
-        for name in &names {
-            lock(&self.table).set_refused(name, refused.contains_key(name));
+        self.take_refused(&groups, refused);
+        Ok(())
+    }
+
+    /// Notes what the server refused; answers those who wait for the server.
+    fn take_refused(&mut self, groups: &[(u64, Vec<Name>)], refused: HashMap<u64, Refusal>) {
+        let mut table = lock(&self.table);
+        for (id, names) in groups {
+            names.iter().for_each(|name| table.set_refused(name, refused.contains_key(id)));
+        }
+        // A name that somebody else has, too, is there.
+        for (_, names) in groups.iter().filter(|(id, _)| !refused.contains_key(id)) {
+            names.iter().for_each(|name| table.set_refused(name, false));
+        }
+        for route in table.routes().filter(|route| route.live) {
+            if let Some(refusal) = refused.get(&route.id) {
+                route.target.refused(&refusal.to_string());
+            }
         }
         for joining in std::mem::take(&mut self.waiting) {
-            let refusal = joining.names.iter().find_map(|name| refused.get(name));
-            let outcome = refusal.cloned().map_or(Ok(()), Err);
-            lock(&self.table).set_live(&joining.names, joining.id);
+            table.set_live(&joining.names, joining.id);
+            let outcome = refused.get(&joining.id).cloned().map_or(Ok(()), Err);
             // Whoever asked may have gone; then its membership says so too.
             let _ = joining.done.send(outcome);
         }
-        Ok(())
+        drop(table);
+        let taken_back = groups.iter().filter(|(id, _)| refused.contains_key(id)).cloned();
+        self.refused.groups = taken_back.collect();
+        self.refused.put_off();
+    }
+}
+
+/// Groups of names, as many to a command as go well; a group is never cut.
+fn portions(groups: &[(u64, Vec<Name>)]) -> impl Iterator<Item = &[(u64, Vec<Name>)]> {
+    let mut names = 0;
+    groups.chunk_by(move |(_, one), (_, next)| {
+        names += one.len();
+        let fits = names + next.len() <= CHUNK;
+        if !fits {
+            names = 0;
+        }
+        fits
+    })
+}
+
+/// Returns at a moment; without one, never.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -377,16 +532,21 @@ async fn unsubscribe(wire: &Wire, names: &[Name]) -> Result<(), Fault> {
 
 async fn one_by_one(
     wire: &Wire,
-    names: &[Name],
-    refused: &mut HashMap<Name, Refusal>,
+    groups: &[(u64, Vec<Name>)],
+    refused: &mut HashMap<u64, Refusal>,
 ) -> Result<(), Fault> {
-    for name in names {
-        match subscribe(wire, std::slice::from_ref(name)).await {
+    for (id, names) in groups {
+        match subscribe(wire, names).await {
             Ok(()) => {}
             Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
             Err(Fault::Refused(refusal)) => {
-                tracing::warn!(?name, %refusal, "the server refuses a subscription it had accepted");
-                refused.insert(name.clone(), refusal);
+                let names = &names[..names.len().min(SHOWN)];
+                tracing::warn!(
+                    ?names,
+                    %refusal,
+                    "the server refuses a subscription that it had accepted; asking again"
+                );
+                refused.insert(*id, refusal);
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::link::Script;
+use super::script::Script;
 use crate::error::Error;
 
 /// What a refusal means for us.
@@ -78,7 +78,7 @@ const CODES: [(&str, Cause); 21] = [
 ];
 
 /// Words of refusals that bear no code of their own.
-const PHRASES: [(&str, Cause); 8] = [
+const PHRASES: [(&str, Cause); 9] = [
     ("max number of clients", Cause::NoPlace),
     // Scripts are refused in words of their own: the first since 7.2, the other before.
     ("ACL failure in script", Cause::Denied),
@@ -88,6 +88,7 @@ const PHRASES: [(&str, Cause); 8] = [
     ("DB index", Cause::NoDatabase),
     ("SELECT", Cause::NoDatabase),
     ("HELLO", Cause::TooOld),
+    ("RESP3", Cause::TooOld),
 ];
 
 impl Cause {
@@ -175,6 +176,11 @@ impl Refusal {
         self.cause.passes()
     }
 
+    /// Whether the writes are another server's by now: then a new connection may lead to it.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self.cause, Cause::ReadOnly | Cause::MasterDown | Cause::Unblocked)
+    }
+
     /// Why an operation on `object` was refused.
     pub(super) fn explained(&self, object: &str) -> String {
         let words = &self.words;
@@ -195,13 +201,12 @@ impl Refusal {
         let words = &self.words;
         match self.cause {
             Cause::Denied => denied(words, ""),
-            Cause::Untrusted | Cause::NoPlace => words.clone(),
             Cause::NoDatabase => format!("{words}; has the server such a database?"),
-            _ => {
-                format!(
-                    "{words}; is it a Redis server of 6.2 or later, and do user and password fit?"
-                )
-            }
+            Cause::NotLoggedIn => format!("{words}; do user and password fit?"),
+            Cause::NoPlace => format!("{words}; end some of its clients, or raise maxclients"),
+            Cause::TooOld => format!("{words}; PyMQ needs a Redis server of 6.2 or later"),
+            Cause::Other => format!("{words}; is it a Redis server of 6.2 or later?"),
+            _ => words.clone(),
         }
     }
 }
@@ -258,7 +263,7 @@ fn names(kind: char, object: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::link::Purpose;
+    use super::super::purpose::Purpose;
     use super::*;
 
     #[test]

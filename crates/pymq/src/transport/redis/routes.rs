@@ -4,7 +4,7 @@
 //! wakes up cannot stand in the way of the next message. What the server has subscribed is not
 //! known here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -40,6 +40,14 @@ impl Target {
         }
     }
 
+    pub(super) fn refused(&self, why: &str) {
+        match self {
+            Self::Events(mailbox) => mailbox.refused(why),
+            Self::Inbox(mailbox) => mailbox.refused(why),
+            Self::Hint(notify) => notify.notify_one(),
+        }
+    }
+
     pub(super) fn close(&self) {
         match self {
             Self::Events(mailbox) => mailbox.close(),
@@ -51,7 +59,7 @@ impl Target {
 
 /// One listener of a name.
 pub(super) struct Route {
-    id: u64,
+    pub(super) id: u64,
     pub(super) target: Target,
     /// Whether it was ever confirmed: only who listened can have missed something.
     pub(super) live: bool,
@@ -138,6 +146,19 @@ impl Table {
                 route.live = true;
             }
         }
+    }
+
+    /// What each listener subscribed to, in the order in which they came.
+    pub(super) fn groups(&self) -> Vec<(u64, Vec<Name>)> {
+        let topics = self.topics.iter().map(|(topic, entry)| (Name::Topic(topic.clone()), entry));
+        let globs = self.patterns.iter().map(|(glob, entry)| (Name::Pattern(glob.clone()), entry));
+        let mut groups: BTreeMap<u64, Vec<Name>> = BTreeMap::new();
+        for (name, entry) in topics.chain(globs) {
+            for route in &entry.routes {
+                groups.entry(route.id).or_default().push(name.clone());
+            }
+        }
+        groups.into_iter().collect()
     }
 
     pub(super) fn routes(&mut self) -> impl Iterator<Item = &mut Route> {

@@ -13,10 +13,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::Core;
-use super::super::link::{Purpose, jitter};
+use super::super::dialer::jitter;
+use super::super::purpose::Purpose;
 use super::super::refusal::{Cause, Refusal};
 use super::super::resp::{Batch, Command, Fault, Reply, Wire};
 use super::super::routes::{Name, Target};
+use super::super::timing::SLICE_AND_WAY;
 use super::consumer::Consumer;
 use super::keys::Keys;
 use super::settlement::{Settling, confirm, settle_all, settle_alone, take_reply};
@@ -28,8 +30,6 @@ use crate::transport::{Claimed, QueueSpec};
 
 /// The wait at the server before the consumer listens for hints: only who is idle pays for them.
 const FIRST_SLICE: Duration = Duration::from_secs(1);
-/// After how long a command of a lost connection has certainly ended at the server.
-const GHOST: Duration = Duration::from_secs(6);
 /// How long closing tries to give back what is held; the lease does it otherwise.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Claims for everybody in the line until the consumer is closed.
@@ -270,12 +270,12 @@ impl Claimer {
         self.consumer.end_round();
         match outcome {
             Ok(replies) => {
-                self.core.pool.put(wire);
+                self.core.pool.put_after(wire, &replies);
                 self.take(order, replies, began).await;
             }
             Err(fault) => {
                 tracing::debug!(queue = self.consumer.keys.list, %fault, "a claim's reply was lost");
-                self.consumer.lock().look_again_at = Some(Instant::now() + GHOST);
+                self.consumer.lock().look_again_at = Some(Instant::now() + SLICE_AND_WAY);
                 self.consumer.unsettled(order.acks);
             }
         }

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, RwLock, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::link::{Purpose, Stage};
+use super::super::link::Stage;
+use super::super::purpose::Purpose;
 use super::keys::Keys;
 use super::settlement::Settling;
 use super::state::{Calm, State, Waiter};

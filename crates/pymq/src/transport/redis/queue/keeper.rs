@@ -10,7 +10,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::super::Core;
-use super::super::link::{Purpose, jitter};
+use super::super::dialer::jitter;
+use super::super::purpose::Purpose;
 use super::super::resp::{Batch, Command, Reply};
 use super::consumer::Consumer;
 use super::keys::Keys;

@@ -22,10 +22,11 @@ use self::keys::Keys;
 use self::settlement::Settling;
 use self::state::Calm;
 use super::Core;
-use super::link::{Purpose, jitter};
+use super::dialer::jitter;
+use super::purpose::Purpose;
 use super::resp::{Batch, Command, Reply};
 use super::routes::{Name, Target};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::transport::obituaries::Obituaries;
 use crate::transport::{
     Claimed, DeadLetter, Failure, Letters, Put, PutOptions, QueueSpec, QueueStats, Reason, Receipt,
@@ -75,6 +76,16 @@ impl Consumers {
         }
         for consumer in running {
             consumer.finished().await;
+        }
+    }
+
+    /// Fails all who wait, where there is no runtime any more whose tasks could serve them.
+    pub(super) fn abandon(&self) {
+        for consumer in self.lock().values() {
+            consumer.fail_all(|| Error::closed("get", &*consumer.keys.list));
+            for settling in consumer.end() {
+                settling.answer(&consumer.keys.list, Err(Error::closed("settle", "bus")));
+            }
         }
     }
 

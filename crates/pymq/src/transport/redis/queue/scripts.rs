@@ -3,7 +3,7 @@
 //! The one invariant: a script changes a queue in one step, and works when the server's memory is
 //! full if consumers need it to drain. They touch the keys of one queue only.
 
-use crate::transport::redis::link::Script;
+use crate::transport::redis::script::Script;
 
 pub(super) static REGISTER: Script = Script::new(include_str!("register.lua"));
 pub(super) static REAP: Script = Script::new(include_str!("reap.lua"));

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
 use super::super::Core;
-use super::super::link::Purpose;
+use super::super::purpose::Purpose;
 use super::super::refusal::{Cause, Refusal};
 use super::super::resp::{Command, Reply};
 use super::consumer::Consumer;

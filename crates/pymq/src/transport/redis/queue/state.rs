@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::inbox::SLICE;
+use super::super::timing::SLICE;
 use super::settlement::Settling;
 use super::ticket::Answer;
 use super::unmarked;

@@ -36,6 +36,15 @@ impl Reply {
         }
     }
 
+    /// Whether anything in it was refused because another server takes the writes by now.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_elsewhere(),
+            Self::List(items) => items.iter().any(Self::is_elsewhere),
+            _ => false,
+        }
+    }
+
     /// The items of a list; anything else has none.
     pub(crate) fn items(self) -> Vec<Reply> {
         match self {

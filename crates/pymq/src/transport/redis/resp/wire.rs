@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{Batch, Command};
 use super::driver::{Driver, Line, Pushes};
+use super::hello;
 use super::reply::{Fault, Reply};
 use crate::transport::Heartbeat;
 use crate::transport::redis::options::{RedisEndpoint, RedisOptions};
@@ -233,8 +234,21 @@ async fn greet(line: &Line, options: &RedisOptions, role: &str) -> Result<Option
             Err(Fault::Lost(refusal.to_string()))
         }
         // PING may be forbidden, which is no reason not to serve.
-        _ => Ok(field(server, b"id").and_then(|id| id.number())),
+        _ => {
+            examine(line, &server).await?;
+            Ok(field(server, b"id").and_then(|id| id.number()))
+        }
     }
+}
+
+/// Refuses a server that cannot serve us.
+async fn examine(line: &Line, server: &Reply) -> Result<(), Fault> {
+    let nodes = if hello::is_clustered(server) {
+        hello::nodes(line.ask(&Command::new("CLUSTER").arg("INFO")).await?)
+    } else {
+        None
+    };
+    hello::check(server, nodes).map_err(Fault::Refused)
 }
 
 /// A field of a map.

@@ -1,0 +1,68 @@
+//! Connections for commands that wait at the server: one user at a time each.
+//!
+//! The one invariant: what is put back has nothing under way. It opens one when none is spare.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::dialer::Dialer;
+use super::resp::{Reply, Wire};
+use super::standing::Role;
+
+/// Connections for waiting commands that are kept when nobody waits.
+const SPARE_WIRES: usize = 4;
+
+/// Connections for commands that wait at the server: one user at a time each.
+#[derive(Debug)]
+pub(super) struct Pool {
+    dialer: Arc<Dialer>,
+    spare: Mutex<Vec<Wire>>,
+}
+
+impl Pool {
+    pub(super) fn new(dialer: Arc<Dialer>) -> Self {
+        Self { dialer, spare: Mutex::default() }
+    }
+
+    /// A live connection: a spare one, else a new one, however long that takes.
+    pub(super) async fn take(&self) -> Wire {
+        match self.spare() {
+            Some(wire) => wire,
+            None => self.dialer.dial(Role::Waiting, None).await,
+        }
+    }
+
+    /// Puts a connection back that has nothing under way.
+    pub(super) fn put(&self, wire: Wire) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if wire.is_alive() && spare.len() < SPARE_WIRES {
+            spare.push(wire);
+        }
+    }
+
+    /// Puts a connection back after an answer, unless the answer says that it leads to the wrong
+    /// server.
+    pub(super) fn put_after(&self, wire: Wire, replies: &[Reply]) {
+        if replies.iter().any(Reply::is_elsewhere) {
+            self.clear();
+            self.dialer.doubt();
+        } else {
+            self.put(wire);
+        }
+    }
+
+    /// Ends the spare connections.
+    pub(super) fn clear(&self) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// A spare connection, if there is one.
+    pub(super) fn spare(&self) -> Option<Wire> {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let wire = spare.pop()?;
+            if wire.is_alive() {
+                return Some(wire);
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What an operation is for: its name in errors, whether it may be repeated, when it has to end.
+//!
+//! The one invariant: whatever the state of the connection, an operation that was given a time ends
+//! by then, and its error says whether it may have been done: `Connection` when it certainly was
+//! not, `Ambiguous` when nobody knows.
+
+use tokio::time::{Instant, timeout_at};
+
+use super::refusal::Refusal;
+use super::resp::{Fault, Reply};
+use super::timing::ROUND_TRIP;
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::Wait;
+
+/// Whether a command may be sent again when its connection is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It changes something: then the error is `Ambiguous`.
+    Never,
+    /// Doing it twice is doing it once.
+    Once,
+}
+
+/// What a command is for, as errors tell it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purpose<'a> {
+    pub(super) operation: &'static str,
+    pub(super) object: &'a str,
+    pub(super) repeat: Repeat,
+    /// When it has to have ended, if it was given a time.
+    pub(super) until: Option<Instant>,
+}
+
+impl<'a> Purpose<'a> {
+    /// A change: never repeated.
+    pub(super) fn change(operation: &'static str, object: &'a str) -> Self {
+        Self { operation, object, repeat: Repeat::Never, until: None }
+    }
+
+    /// A question: repeated once.
+    pub(super) fn question(operation: &'static str, object: &'a str) -> Self {
+        Self { operation, object, repeat: Repeat::Once, until: None }
+    }
+
+    /// The same, to have ended when the wait is over, whatever the state of the connection.
+    pub(super) fn within(self, wait: Wait) -> Self {
+        let until = match wait {
+            Wait::No => Some(Instant::now()),
+            Wait::Until(until) => Some(until),
+            Wait::Forever => None,
+        };
+        Self { until, ..self }
+    }
+
+    /// When the answer to what is sent now has to be there.
+    fn answer_until(&self) -> Option<Instant> {
+        self.until.map(|until| until.max(Instant::now() + ROUND_TRIP))
+    }
+
+    /// What is answered, or that the time was over before.
+    pub(super) async fn answered<T>(
+        &self,
+        asked: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Unanswered> {
+        match self.answer_until() {
+            None => asked.await.map_err(Unanswered::Fault),
+            Some(until) => match timeout_at(until, asked).await {
+                Ok(outcome) => outcome.map_err(Unanswered::Fault),
+                Err(_) => Err(Unanswered::Late),
+            },
+        }
+    }
+
+    /// What was sent was not answered in time.
+    pub(super) fn late(&self) -> Error {
+        match self.repeat {
+            Repeat::Never => self.error(
+                ErrorKind::Ambiguous,
+                "the time was over before the server answered; it may still be done",
+            ),
+            Repeat::Once => self.error(
+                ErrorKind::Connection,
+                "the time was over before the server answered; nothing was changed",
+            ),
+        }
+    }
+
+    pub(super) fn error(&self, kind: ErrorKind, why: impl Into<String>) -> Error {
+        Error::new(kind, self.operation, self.object, why.into())
+    }
+
+    pub(super) fn closed(&self) -> Error {
+        Error::closed(self.operation, self.object)
+    }
+
+    /// The server's refusal, in words that help.
+    pub(super) fn refused(&self, refusal: &Refusal) -> Error {
+        let error = self.error(ErrorKind::Server, refusal.explained(self.object));
+        let error = if refusal.passes() { error.that_passes() } else { error };
+        error.with_source(refusal.clone())
+    }
+
+    pub(super) fn lost(&self, why: &str) -> Error {
+        match self.repeat {
+            Repeat::Never => self.error(
+                ErrorKind::Ambiguous,
+                format!("the connection was lost before the answer came ({why})"),
+            ),
+            Repeat::Once => self.error(ErrorKind::Connection, format!("lost twice ({why})")),
+        }
+    }
+
+    /// The reply of one command of a pipeline, its refusal as an error.
+    pub(super) fn check(&self, reply: Option<Reply>) -> Result<Reply> {
+        match reply {
+            Some(Reply::Refused(refusal)) => Err(self.refused(&refusal)),
+            Some(reply) => Ok(reply),
+            None => Err(self.error(ErrorKind::Server, "the server answered too little")),
+        }
+    }
+}
+
+/// Why something that was sent has no answer.
+pub(super) enum Unanswered {
+    /// The operation's time was over; the connection may be well.
+    Late,
+    Fault(Fault),
+}

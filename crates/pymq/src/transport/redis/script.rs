@@ -1,0 +1,48 @@
+//! Scripts: called by digest, taught by text, found again by the lines that errors name.
+//!
+//! The one invariant: a script that was called can be found by its digest for as long as the process
+//! lives. It sends nothing.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::resp::Command;
+
+/// A script and the digest the server knows it by.
+pub(super) struct Script {
+    text: &'static str,
+    digest: OnceLock<String>,
+}
+
+/// The scripts that were called, to find one by its digest.
+static CALLED: Mutex<Vec<&'static Script>> = Mutex::new(Vec::new());
+
+impl Script {
+    pub(super) const fn new(text: &'static str) -> Self {
+        Self { text, digest: OnceLock::new() }
+    }
+
+    /// A line of the script of that digest, counted from 1 as the server does.
+    pub(super) fn line(digest: &str, number: usize) -> Option<&'static str> {
+        let called = CALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |script: &&&Script| script.digest.get().is_some_and(|known| known == digest);
+        called.iter().find(is_it)?.text.lines().nth(number.checked_sub(1)?)
+    }
+
+    /// The call by digest: short, and unknown to a server that never saw the text.
+    pub(super) fn call(&'static self, keys: &[&str], arguments: &[&[u8]]) -> Command {
+        let digest = self.digest.get_or_init(|| {
+            CALLED.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+            sha1_smol::Sha1::from(self.text).digest().to_string()
+        });
+        Self::complete(Command::new("EVALSHA").arg(digest), keys, arguments)
+    }
+
+    /// The call by text: always understood.
+    pub(super) fn teach(&self, keys: &[&str], arguments: &[&[u8]]) -> Command {
+        Self::complete(Command::new("EVAL").arg(self.text), keys, arguments)
+    }
+
+    fn complete(command: Command, keys: &[&str], arguments: &[&[u8]]) -> Command {
+        command.number(keys.len()).args(keys).args(arguments)
+    }
+}

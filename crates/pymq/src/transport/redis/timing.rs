@@ -1,0 +1,18 @@
+//! How long anything takes that is not for the user to say: one table, with reasons.
+
+use std::time::Duration;
+
+/// How long one wait at the server lasts: a host that vanishes cannot take anything for longer.
+pub(super) const SLICE: Duration = Duration::from_secs(5);
+/// After how long a waiting command has certainly come back: a slice, and a second for the way.
+/// For so long an ended wait is waited for, and for no less a server may be silent.
+pub(super) const SLICE_AND_WAY: Duration = Duration::from_secs(6);
+/// How long the answer to what was sent is waited for at least, however short the operation's own
+/// time is: a round trip takes some, and an operation that may not wait is an attempt all the same.
+pub(super) const ROUND_TRIP: Duration = Duration::from_secs(1);
+/// How long a ping waits for its answer.
+pub(super) const PING: Duration = Duration::from_secs(5);
+/// How often what goes on is told again in the log.
+pub(super) const TOLD_AGAIN: Duration = Duration::from_secs(60);
+/// The longest pause before something that was refused is asked for again.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
