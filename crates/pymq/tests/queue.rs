@@ -440,8 +440,13 @@ async fn what_was_fetched_ahead_and_is_somebody_elses_by_now_is_not_handed_out()
     assert_eq!(jobs.get().await.expect("got"), 1);
     until(async || theirs.stats().await.expect("stats").leased == 2).await;
     let mut raw = server.raw();
-    let leases = raw.run(&["KEYS", "__pymq:*:lease:*"]).texts();
-    raw.run(&["DEL", leases.first().expect("it has a lease")]);
+    let epochs = raw.run(&["KEYS", "__pymq:*:epochs"]).texts().remove(0);
+    let holder = raw.run(&["ZRANGE", &epochs, "0", "-1"]).texts().remove(0);
+    until(async || {
+        raw.run(&["ZADD", &epochs, "XX", "0", &holder]);
+        theirs.stats().await.expect("stats").waiting == 2
+    })
+    .await;
     assert_eq!(theirs.get_many(10, Wait::Forever).await.expect("got"), [2, 3]);
     tokio::time::sleep(lease * 6 / 10).await;
     assert_eq!(jobs.try_get().await.expect("asked"), None);

@@ -310,7 +310,9 @@ fn assert_denied(error: &Error, rule: &str) {
     let text = error.to_string();
     let named = text.contains("the user may not do this") && text.contains("SECURITY.md");
     assert!(named && text.contains(rule), "{rule}: {text}");
-    assert_eq!(error.kind(), ErrorKind::Server);
+    // What was put into a queue that is shut down and may not be taken back is in it perhaps.
+    let stays = error.kind() == ErrorKind::Ambiguous && text.contains("may be in it");
+    assert!(error.kind() == ErrorKind::Server || stays, "{error}");
 }
 
 #[tokio::test]

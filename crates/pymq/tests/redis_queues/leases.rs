@@ -2,6 +2,13 @@
 
 use super::*;
 
+const EPOCHS: &str = "__pymq:{q}:epochs";
+
+/// Who is registered as holding something.
+fn epochs(raw: &mut Raw) -> Vec<String> {
+    raw.run(&["ZRANGE", EPOCHS, "0", "-1"]).texts()
+}
+
 #[tokio::test]
 async fn a_requeued_item_comes_back_first_and_counted_and_old_decoders_still_read_it() {
     let server = RedisServer::start();
@@ -174,9 +181,13 @@ async fn after_a_missed_lease_settling_says_so_and_harms_nobody() {
     let queue = brief("q");
     put(&redis, &queue, &["x"]).await;
     let item = get(&redis, &queue).await;
-    let lease = keys(&mut raw, "__pymq:{q}:lease:*").remove(0);
-    raw.run(&["DEL", &lease]);
-    until("it is back", || raw.run(&["LLEN", "q"]).number() == 1).await;
+    let epoch = epochs(&mut raw).remove(0);
+    let back = || {
+        // As if nothing had been heard of it for long.
+        raw.run(&["ZADD", EPOCHS, "XX", "0", &epoch]);
+        raw.run(&["LLEN", "q"]).number() == 1
+    };
+    until("it is back", back).await;
     for how in [Settlement::Ack, Settlement::Requeue, Settlement::Return, Settlement::Reject] {
         let late = redis.settle(&queue, item.receipt.clone(), how, SettleOptions::default()).await;
         assert_eq!(late.expect_err("lost").kind(), ErrorKind::LeaseLost);
@@ -198,11 +209,14 @@ async fn an_extended_lease_outlives_its_heartbeats() {
     put(&redis, &queue, &["x"]).await;
     let item = get(&redis, &queue).await;
     redis.extend(&queue, &item.receipt, Duration::from_secs(3600)).await.expect("extended");
-    let lease = keys(&mut raw, "__pymq:{q}:lease:*").remove(0);
+    let last = |raw: &mut Raw| raw.run(&["ZRANGE", EPOCHS, "-1", "-1", "WITHSCORES"]).texts();
+    let extended = last(&mut raw);
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(raw.run(&["PTTL", &lease]).number() > 3_500_000);
+        assert_eq!(last(&mut raw), extended);
     }
+    ack(&redis, &queue, item).await;
+    assert_eq!(stats(&redis, &queue).await, (0, 0, 0));
 }
 
 #[tokio::test]

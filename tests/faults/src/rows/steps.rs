@@ -208,10 +208,8 @@ fn play(
 fn settled(scene: &Scene, queue: &str, key: &str) -> Result<(), String> {
     scene.drained(queue)?;
     let mut raw = scene.server.raw();
-    let leases = format!("__pymq:{{{key}}}:lease:*");
-    until("the leases of the dead have run out", || {
-        raw.run(&["KEYS", &leases]).texts().len() <= 1
-    })?;
+    let epochs = format!("__pymq:{{{key}}}:epochs");
+    until("the leases of the dead have run out", || raw.run(&["ZCARD", &epochs]).number() <= 1)?;
     scene.drained(queue)
 }
 

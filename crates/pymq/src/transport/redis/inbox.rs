@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 use super::Core;
 use super::dialer::jitter;
 use super::purpose::Purpose;
+use super::queue::side_key;
+use super::refusal::Cause;
 use super::resp::{Command, Fault, Reply, Wire};
 use super::routes::{Name, Target};
 use super::script::Script;
@@ -161,7 +163,8 @@ impl ListReader {
             let outcome = tokio::select! {
                 outcome = &mut answer => outcome,
                 () = &mut *ended => {
-                    let outcome = self.core.unblock(wire, answer).await;
+                    let spare = side_key(&self.list, "spare");
+                    let outcome = self.core.unblock(wire, &spare, answer).await;
                     return (true, self.give_back(outcome).await);
                 }
             };
@@ -185,7 +188,11 @@ impl ListReader {
     }
 
     async fn give_back(&self, outcome: Result<Reply, Fault>) -> Result<(), Fault> {
-        let Some(item) = popped(outcome?) else { return Ok(()) };
+        let reply = match outcome {
+            Err(Fault::Refused(refusal)) if refusal.cause() == Cause::Unblocked => return Ok(()),
+            outcome => outcome?,
+        };
+        let Some(item) = popped(reply) else { return Ok(()) };
         let push = Command::new("RPUSH").arg(&self.list).arg(&item);
         let expire = Command::new("PEXPIRE").arg(&self.list).number(KEPT.as_millis() as u64);
         let purpose = Purpose::change("close", &self.list);

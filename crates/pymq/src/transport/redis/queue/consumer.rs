@@ -1,56 +1,173 @@
-//! A consumer: what this process knows of one queue that it takes items from.
+//! A consumer: what this process knows of one queue that it takes items from, with one lease and one
+//! policy.
 //!
-//! The one invariant: `held` counts what the server holds for the current epoch and somebody here
-//! has or is about to get; what the server holds beyond that are items whose reply was lost. It
-//! sends nothing: the claimer and the keeper do.
+//! The one invariant: everything here changes under one lock, in steps that leave the counts right;
+//! what is held is `holds`' to count, who waits the line's. It sends nothing and waits for nothing at
+//! the server: the claimer asks it what to do next.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, RwLock, oneshot, watch};
+use tokio::sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::super::dialer::jitter;
 use super::super::link::Stage;
 use super::super::purpose::Purpose;
-use super::keys::Keys;
-use super::settlement::Settling;
-use super::state::{Calm, State, Waiter};
-use super::ticket::{Answer, Place, Ticket};
-use super::{lease_lost, shut_down_error};
-use crate::error::Error;
-use crate::transport::{Claimed, QueueSpec, Wait};
+use super::super::timing::SLICE_AND_WAY;
+use super::holds::Holds;
+use super::keys::{Epoch, Keys};
+use super::line::{Answer, Line, Ticket, Waiter};
+use super::settle::Settling;
+use super::{copy, lease_lost};
+use crate::error::{Error, Result};
+use crate::transport::{Claimed, QueueSpec, Receipt, Settlement, Wait};
 
-/// One queue's consumer; all local getters share it.
+/// After how long without use a consumer ends.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long the registration of an epoch that holds nothing is kept for the next claim.
+const VACANT: Duration = Duration::from_millis(500);
+/// The longest lease: clocks and scripts count no further, and no process lives as long.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// How many settlements that were done by themselves are remembered, for who asks again.
+const REMEMBERED: usize = 1000;
+
+/// One queue's consumer; all local getters with its lease and policy share it.
 #[derive(Debug)]
 pub(super) struct Consumer {
-    pub(super) keys: Keys,
+    keys: Keys,
+    lease: Duration,
+    max_deliveries: u32,
+    /// The number of the next epoch of this process.
+    sequence: Arc<AtomicU32>,
     /// Wakes the claimer.
-    pub(super) changed: Notify,
+    changed: Notify,
     /// Wakes those who wait for calm, see [`calm`](Self::calm).
-    pub(super) calmed: Notify,
-    /// Taken shared while items are moved on the commands' connection, alone by a reconciliation.
-    pub(super) moving: RwLock<()>,
+    calmed: Notify,
+    /// Taken shared while items are moved on the commands' connection, alone while lists are read.
+    moving: RwLock<()>,
     state: Mutex<State>,
     stage: watch::Sender<Stage>,
 }
 
+/// What changes.
+#[derive(Debug)]
+struct State {
+    line: Line,
+    holds: Holds,
+    settlements: Vec<Settling>,
+    flush_at: Option<Instant>,
+    /// Refused or not sent, to be tried again.
+    put_off: Vec<(Instant, Settling)>,
+    /// Sent when the connection was lost.
+    uncertain: Vec<Settling>,
+    /// Done after whoever asked had been told that they were refused.
+    done_alone: VecDeque<(Receipt, Settlement)>,
+    /// When the server's list of an epoch is to be compared with what is held.
+    doubts: Vec<(Instant, Epoch)>,
+    /// The server's clock in ms, and when it was asked.
+    clock: Option<(Instant, i64)>,
+    /// Whether the server has shown that it lets us claim.
+    opened: bool,
+    shut: bool,
+    poked: bool,
+    bounded: bool,
+    beat_at: Instant,
+    reap_at: Instant,
+    /// Somebody asked for an item since the last reaping.
+    called: bool,
+    /// Whether a claim waits at the server.
+    at_server: bool,
+    /// Settlements that are being sent.
+    sending: usize,
+    /// Why nothing can be claimed just now.
+    trouble: Option<Error>,
+    used: Instant,
+}
+
+/// What the claimer should do next.
+pub(super) enum Step {
+    Finish,
+    Rest(Option<Instant>),
+    Aside(Chore),
+    Open,
+    Compare(Vec<Epoch>),
+    Leave(Vec<Epoch>),
+    Claim,
+}
+
+/// What is done beside a wait at the server.
+pub(super) enum Chore {
+    Settle(Vec<Settling>),
+    /// Prolongs the leases of epochs.
+    Beat(Vec<Epoch>),
+    Reap,
+}
+
+/// What may be under way although nobody waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Calm {
+    /// A claim, for somebody who left.
+    Claims,
+    /// That, or a settlement.
+    Everything,
+}
+
+/// One round of claiming.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) epoch: Epoch,
+    /// Confirmations that ride along.
+    pub(super) acks: Vec<Settling>,
+    pub(super) want: usize,
+    /// How long to wait for the first; `None` is not at all.
+    pub(super) slice: Option<Duration>,
+    pub(super) bounded: bool,
+    /// Until when the epoch is registered, by the server's clock, if it surely is; else a script
+    /// finds out.
+    pub(super) lease_end: Option<i64>,
+    pub(super) began: Instant,
+}
+
 impl Consumer {
-    pub(super) fn new(keys: Keys, epoch: u64, spec: &QueueSpec) -> Self {
+    pub(super) fn new(keys: Keys, sequence: Arc<AtomicU32>, spec: &QueueSpec) -> Self {
+        let epoch = next_epoch(&sequence, spec.max_deliveries);
         Self {
             keys,
+            lease: clamped(spec.lease),
+            max_deliveries: spec.max_deliveries,
+            sequence,
             changed: Notify::new(),
             calmed: Notify::new(),
             moving: RwLock::default(),
-            state: Mutex::new(State::new(epoch, spec)),
+            state: Mutex::new(State::new(epoch)),
             stage: watch::Sender::new(Stage::Open),
         }
     }
 
+    /// Whether it is for handles with these options.
+    pub(super) fn serves(&self, spec: &QueueSpec) -> bool {
+        self.lease == clamped(spec.lease) && self.max_deliveries == spec.max_deliveries
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(super) fn lease(&self) -> Duration {
+        self.lease
+    }
+
     /// A panic cannot leave the state half-changed, so a poisoned lock is as good as any.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_epoch(&self) -> Epoch {
+        next_epoch(&self.sequence, self.max_deliveries)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -69,12 +186,11 @@ impl Consumer {
         let _ = stage.wait_for(|stage| *stage > Stage::Open).await;
     }
 
-    /// Ends it if it has long been of no use; under the lock, as getters come in.
-    pub(super) fn retire_if_idle(&self, after: Duration) {
-        let state = self.lock();
-        if state.is_idle() && state.used.elapsed() > after {
-            self.close();
-        }
+    /// Returns when it has ended.
+    pub(super) async fn finished(&self) {
+        let mut stage = self.stage.subscribe();
+        // An error is impossible: we hold the sender.
+        let _ = stage.wait_for(|stage| *stage == Stage::Closed).await;
     }
 
     /// Says that it has ended; returns the settlements that came too late.
@@ -84,11 +200,19 @@ impl Consumer {
         state.take_settlements()
     }
 
-    /// Returns when it has ended.
-    pub(super) async fn finished(&self) {
-        let mut stage = self.stage.subscribe();
-        // An error is impossible: we hold the sender.
-        let _ = stage.wait_for(|stage| *stage == Stage::Closed).await;
+    /// Returns when something has changed that the claimer should look at.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Held while items are moved on the commands' connection.
+    pub(super) async fn moving(&self) -> RwLockReadGuard<'_, ()> {
+        self.moving.read().await
+    }
+
+    /// Held while nothing may be moved there.
+    pub(super) async fn still(&self) -> RwLockWriteGuard<'_, ()> {
+        self.moving.write().await
     }
 
     /// Returns when nothing of a kind is under way; or after a moment, since a server may not
@@ -105,28 +229,13 @@ impl Consumer {
         }
     }
 
-    /// Notes that the claim at the server is over.
-    pub(super) fn end_round(&self) {
-        self.lock().at_server = false;
-        self.calmed.notify_waiters();
-    }
-
-    /// Notes that settlements begin to be sent.
-    pub(super) fn begin_sending(&self) {
-        self.lock().sending += 1;
-    }
-
-    /// Notes that they were sent.
-    pub(super) fn end_sending(&self) {
-        self.lock().sending -= 1;
-        self.calmed.notify_waiters();
-    }
-
     /// Makes the claimer look whether the queue was shut down.
     pub(super) fn poke(&self) {
         self.lock().poked = true;
         self.changed.notify_one();
     }
+
+    // ---- who waits ----
 
     /// Puts somebody in the line; `None` when the consumer has retired.
     pub(super) fn enqueue(
@@ -140,11 +249,11 @@ impl Consumer {
         if !self.is_open() {
             return None;
         }
-        state.adopt(spec);
-        state.waiters.push_back(Waiter { limit, wait, reply });
+        state.call(spec);
+        state.line.join(Waiter { limit, wait, reply });
         drop(state);
         self.changed.notify_one();
-        Some(Ticket { consumer: Arc::clone(self), answer, place: Place::InLine })
+        Some(Ticket::in_line(Arc::clone(self), answer))
     }
 
     /// A ticket whose answer the caller gives himself, through [`answer`](Self::answer).
@@ -157,27 +266,313 @@ impl Consumer {
         if !self.is_open() {
             return None;
         }
-        state.adopt(spec);
+        state.call(spec);
+        let reaps = state.reap_at <= Instant::now();
         drop(state);
-        let ticket = Ticket { consumer: Arc::clone(self), answer, place: Place::Apart };
-        Some((ticket, reply))
+        if reaps {
+            self.changed.notify_one();
+        }
+        Some((Ticket::apart(Arc::clone(self), answer), reply))
     }
 
     pub(super) fn answer(&self, reply: oneshot::Sender<Answer>, answer: Answer) {
         let mut state = self.lock();
         if let Err(Ok(unwanted)) = reply.send(answer) {
             state.give_back(unwanted);
-            drop(state);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes the answer of somebody who leaves: either he sees it here, or none is given any more.
+    pub(super) fn leave_line(
+        &self,
+        answer: &mut oneshot::Receiver<Answer>,
+        in_line: bool,
+    ) -> Option<Answer> {
+        let mut state = self.lock();
+        answer.close();
+        let last = answer.try_recv().ok();
+        if last.is_none() && in_line && state.line.leave() {
             self.changed.notify_one();
+        }
+        last
+    }
+
+    /// Why nothing could be claimed until now, for somebody whose time is up.
+    pub(super) fn trouble(&self) -> Option<Error> {
+        self.lock().trouble.as_ref().map(|error| copy(error, "get"))
+    }
+
+    /// Notes why nothing can be claimed; says whether that is news.
+    pub(super) fn set_trouble(&self, error: &Error) -> bool {
+        self.lock().trouble.replace(copy(error, "get")).is_none()
+    }
+
+    /// Notes that claims get through.
+    pub(super) fn clear_trouble(&self) -> bool {
+        self.lock().trouble.take().is_some()
+    }
+
+    /// Fails everybody in the line.
+    pub(super) fn fail_all(&self, error: impl Fn() -> Error) {
+        let mut state = self.lock();
+        state.line.fail_all(error);
+    }
+
+    // ---- what to do next ----
+
+    pub(super) fn step(&self) -> Step {
+        let open = self.is_open();
+        let mut state = self.lock();
+        let step = state.step(Instant::now(), open, self.lease);
+        if matches!(step, Step::Finish) && open {
+            // Under the lock, as getters come in: none finds it open any more.
+            self.stage.send_modify(|stage| *stage = (*stage).max(Stage::Closing));
+        }
+        step
+    }
+
+    /// What is due beside a wait at the server, and whether the wait should end.
+    pub(super) fn beside(&self, epoch: Option<Epoch>) -> (Option<Chore>, bool) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let chore = state.chore(now, self.lease);
+        let moved_on = epoch.is_some_and(|epoch| epoch != state.holds.current());
+        let out = state.line.nobody_waits() || state.poked || moved_on || state.doubts_due(now);
+        (chore, out || !self.is_open())
+    }
+
+    /// When the next thing is due that is done beside a wait.
+    pub(super) fn beside_at(&self) -> Option<Instant> {
+        let state = self.lock();
+        state.chore_at().into_iter().chain(state.doubts_at()).min()
+    }
+
+    /// The next round for those in the line; `None` when nobody is any more.
+    pub(super) fn round(&self, most: Duration) -> Option<Round> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if state.line.nobody_waits() || state.poked {
+            return None;
+        }
+        let (want, longest) = state.line.wants(now);
+        let slice = longest.clamp(Duration::from_millis(1), most.max(Duration::from_millis(1)));
+        let slice = (!state.shut).then_some(slice);
+        state.at_server = true;
+        Some(self.begin_round(&mut state, now, want, slice))
+    }
+
+    /// A round for one getter who does not wait.
+    pub(super) fn round_apart(&self, want: usize) -> Round {
+        self.begin_round(&mut self.lock(), Instant::now(), want, None)
+    }
+
+    fn begin_round(
+        &self,
+        state: &mut State,
+        began: Instant,
+        want: usize,
+        slice: Option<Duration>,
+    ) -> Round {
+        if state.holds.is_full() {
+            state.holds.turn_to(self.next_epoch());
+        }
+        let epoch = state.holds.current();
+        let lease_end = state.lease_end(epoch, began, slice.unwrap_or_default(), self.lease);
+        Round {
+            epoch,
+            acks: state.take_acks(),
+            want,
+            slice,
+            bounded: state.bounded,
+            lease_end,
+            began,
         }
     }
 
-    /// Ends a lease, at the latest in `within`.
-    pub(super) fn settle(&self, settling: Settling, within: Duration) {
+    /// Notes that the claim at the server is over.
+    pub(super) fn end_round(&self) {
+        self.lock().at_server = false;
+        self.calmed.notify_waiters();
+    }
+
+    // ---- what the server said ----
+
+    pub(super) fn is_opened(&self) -> bool {
+        self.lock().opened
+    }
+
+    /// Every epoch that the server may know of, newest first.
+    pub(super) fn all_epochs(&self) -> Vec<Epoch> {
+        self.lock().holds.all()
+    }
+
+    pub(super) fn current(&self) -> Epoch {
+        self.lock().holds.current()
+    }
+
+    pub(super) fn owns(&self, epoch: Epoch) -> bool {
+        self.lock().holds.owns(epoch)
+    }
+
+    /// Notes the server's clock, and whether the queue is shut down.
+    pub(super) fn note_server(&self, sent: Instant, clock: i64, shut: bool) {
+        let mut state = self.lock();
+        state.clock = Some((sent, clock));
+        state.shut = shut;
+        state.opened = true;
+    }
+
+    /// Notes that an epoch is registered since something that was sent at a moment.
+    pub(super) fn note_kept(&self, epoch: Epoch, sent: Instant) {
+        self.lock().holds.keep(epoch, sent);
+    }
+
+    /// Notes that nobody knows whether an epoch is registered.
+    pub(super) fn note_doubt(&self, epoch: Epoch) {
+        self.lock().holds.doubt(epoch);
+    }
+
+    /// Whether an item that was taken by something that was sent at a moment is surely ours still.
+    pub(super) fn is_sure(&self, epoch: Epoch) -> bool {
+        let until = self.lock().holds.sure_until(epoch, self.lease);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Notes that what was sent for an epoch may have been done, now or by a ghost in a moment.
+    pub(super) fn doubt(&self, epoch: Epoch) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.holds.doubt(epoch);
+        state.doubts.extend([(now, epoch), (now + SLICE_AND_WAY, epoch)]);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Has the list of an epoch read, since the answer of a claim is too old to be believed.
+    pub(super) fn look_at(&self, epoch: Epoch) {
+        self.lock().doubts.push((Instant::now(), epoch));
+    }
+
+    /// Notes that an epoch of ours was over when something was sent; says how many items that cost.
+    pub(super) fn lose(&self, epoch: Epoch, sent: Instant) -> usize {
+        let mut state = self.lock();
+        let Some(lost) = state.holds.lose(epoch, sent) else {
+            state.doubts.push((Instant::now(), epoch));
+            return 0;
+        };
+        if epoch == state.holds.current() {
+            // Receipts of it are somebody else's business; the same name must not come again.
+            let next = self.next_epoch();
+            state.holds.turn_to(next);
+        }
+        let uncertain = std::mem::take(&mut state.uncertain);
+        let (late, others) = uncertain.into_iter().partition(|settling| settling.place() == epoch);
+        state.uncertain = others;
+        drop(state);
+        self.changed.notify_one();
+        let late: Vec<Settling> = late;
+        for settling in late {
+            self.settled(settling, false);
+        }
+        lost
+    }
+
+    /// Compares what the server holds for an epoch with what is known here; returns what nobody here
+    /// has heard of.
+    pub(super) fn compare(&self, epoch: Epoch, server: Vec<Bytes>) -> Vec<Bytes> {
+        let mut state = self.lock();
+        let uncertain = std::mem::take(&mut state.uncertain);
+        let (here, others) = uncertain.into_iter().partition(|settling| settling.place() == epoch);
+        state.uncertain = others;
+        let (done, again, unknown) = state.holds.compare(epoch, server, here);
+        state.keep(again, Instant::now());
+        drop(state);
+        for settling in done {
+            self.settled(settling, true);
+        }
+        unknown
+    }
+
+    // ---- items ----
+
+    /// Gives items that have just been claimed to those who wait, in their order.
+    pub(super) fn distribute(&self, epoch: Epoch, items: Vec<Bytes>) {
+        let mut state = self.lock();
+        let claimed = state.take(epoch, items, self.lease);
+        let left = state.line.serve(claimed.into());
+        state.give_back(left);
+    }
+
+    /// Notes items as held, for somebody apart from the line.
+    pub(super) fn take_over(&self, epoch: Epoch, items: Vec<Bytes>) -> Vec<Claimed> {
+        self.lock().take(epoch, items, self.lease)
+    }
+
+    /// Returns items that nobody here may have.
+    pub(super) fn give_back(&self, epoch: Epoch, items: Vec<Bytes>) {
+        let mut state = self.lock();
+        let claimed = state.take(epoch, items, self.lease);
+        state.give_back(claimed);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Returns items that somebody got and did not want.
+    pub(super) fn return_unwanted(&self, items: Vec<Claimed>) {
+        self.lock().give_back(items);
+        self.changed.notify_one();
+    }
+
+    /// Where the server has the item of a receipt.
+    pub(super) fn place(&self, receipt: &Receipt) -> Epoch {
+        self.lock().holds.place(receipt)
+    }
+
+    /// The epoch into which an item goes whose lease is to last for `duration`.
+    pub(super) fn place_for(&self, receipt: &Receipt, duration: Duration) -> Epoch {
+        let place = self.place(receipt);
+        let alone = place != Epoch::of(receipt);
+        if alone || duration <= self.lease { place } else { self.next_epoch() }
+    }
+
+    /// Notes that the lease of an item lasts until a moment.
+    pub(super) fn note_extension(&self, receipt: &Receipt, to: Epoch, until: Option<Instant>) {
+        self.lock().holds.extend(receipt, to, until);
+    }
+
+    // ---- settlements ----
+
+    /// Ends the lease of an item, at the latest in `within`; the answer is sent to whoever waits.
+    pub(super) fn settle(
+        &self,
+        receipt: Receipt,
+        how: Settlement,
+        within: Duration,
+        waits: bool,
+    ) -> Option<oneshot::Receiver<Result<()>>> {
         let mut state = self.lock();
         if *self.stage.borrow() == Stage::Closed {
-            return settling.answer(&self.keys.list, Err(Error::closed("settle", &self.keys.list)));
+            let (reply, answer) = oneshot::channel();
+            // Nobody but us has the other end.
+            let _ = reply.send(Err(Error::closed("settle", &self.keys.list)));
+            return waits.then_some(answer);
         }
+        if let Some(outcome) = state.done_alone(&receipt, how) {
+            let (reply, answer) = oneshot::channel();
+            let purpose = Purpose::change("settle", &self.keys.list);
+            // Nobody but us has the other end.
+            let _ = reply.send(if outcome { Ok(()) } else { Err(lease_lost(&purpose)) });
+            return waits.then_some(answer);
+        }
+        let place = state.place_again(&receipt);
+        let (settling, answer) = if waits {
+            let (settling, answer) = Settling::awaited(receipt, place, how);
+            (settling, Some(answer))
+        } else {
+            (Settling::silent(receipt, place, how), None)
+        };
         let until = Instant::now() + within;
         let sooner = state.flush_at.is_none_or(|at| until < at);
         state.flush_at = if sooner { Some(until) } else { state.flush_at };
@@ -186,74 +581,309 @@ impl Consumer {
         if sooner {
             self.changed.notify_one();
         }
+        answer
     }
 
-    pub(super) fn note_extension(&self, epoch: u64, until: Option<Instant>) {
-        let mut state = self.lock();
-        if state.epoch == epoch {
-            state.extended = state.extended.max(until);
-        }
+    /// Settlements that wait for company or for another attempt.
+    pub(super) fn take_settlements(&self) -> Vec<Settling> {
+        self.lock().take_settlements()
     }
 
-    /// Gives items that have just been claimed to those who wait, in their order.
-    pub(super) fn distribute(&self, epoch: u64, items: Vec<Bytes>) {
-        let mut state = self.lock();
-        let mut claimed: VecDeque<Claimed> =
-            items.into_iter().map(|stored| state.take_over(stored, epoch)).collect();
-        while !claimed.is_empty() {
-            let Some(waiter) = state.waiters.pop_front() else { break };
-            let portion: Vec<_> = claimed.drain(..waiter.limit.min(claimed.len())).collect();
-            if let Err(Ok(unwanted)) = waiter.reply.send(Ok(portion)) {
-                state.gone -= 1;
-                unwanted.into_iter().rev().for_each(|item| claimed.push_front(item));
-            }
-        }
-        state.give_back(claimed.into());
+    /// Notes that settlements begin to be sent.
+    pub(super) fn begin_sending(&self) {
+        self.lock().sending += 1;
     }
 
-    /// Returns items that nobody here may have.
-    pub(super) fn give_back(&self, epoch: u64, items: Vec<Bytes>) {
-        let mut state = self.lock();
-        let claimed = items.into_iter().map(|stored| state.take_over(stored, epoch)).collect();
-        state.give_back(claimed);
-    }
-
-    /// Notes an item as held, for somebody apart from the line.
-    pub(super) fn take_over(&self, stored: Bytes, epoch: u64) -> Claimed {
-        self.lock().take_over(stored, epoch)
-    }
-
-    /// Fails everybody in the line.
-    pub(super) fn fail_all(&self, error: impl Fn() -> Error) {
-        let mut state = self.lock();
-        state.gone = 0;
-        for waiter in std::mem::take(&mut state.waiters) {
-            // Whoever asked may have stopped waiting.
-            let _ = waiter.reply.send(Err(error()));
-        }
-    }
-
-    /// Everybody learns that the queue is empty and shut down.
-    pub(super) fn fail_as_shut_down(&self) {
-        let purpose = Purpose::change("get", &self.keys.list);
-        self.fail_all(|| shut_down_error(&purpose));
+    /// Notes that they were sent.
+    pub(super) fn end_sending(&self) {
+        self.lock().sending -= 1;
+        self.calmed.notify_waiters();
+        self.changed.notify_one();
     }
 
     /// Notes the server's answer to a settlement that was sent.
     pub(super) fn settled(&self, settling: Settling, found: bool) {
         let mut state = self.lock();
-        state.let_go(&settling.receipt);
+        state.holds.let_go(settling.place(), settling.stored());
+        let list = &self.keys.list;
+        if settling.was_refused() {
+            if found {
+                tracing::info!(queue = list, "an item is settled that could not be before");
+            }
+            let how = settling.how();
+            return state.remember(settling.into_receipt(), how, found);
+        }
         drop(state);
-        let purpose = Purpose::change("settle", &self.keys.list);
-        settling.answer(&self.keys.list, if found { Ok(()) } else { Err(lease_lost(&purpose)) });
+        let purpose = Purpose::change("settle", list);
+        settling.answer(list, if found { Ok(()) } else { Err(lease_lost(&purpose)) });
+    }
+
+    /// Keeps a settlement that could not be done for another attempt.
+    pub(super) fn keep_settlement(&self, settling: Settling, until: Instant) {
+        self.lock().put_off.push((until, settling));
+        self.changed.notify_one();
     }
 
     /// Notes that settlements were sent and their answers lost.
     pub(super) fn unsettled(&self, settlements: Vec<Settling>) {
-        let mut state = self.lock();
-        state.uncertain.extend(settlements);
-        state.reconcile_at = Some(Instant::now());
-        drop(state);
-        self.changed.notify_one();
+        for settling in settlements {
+            let place = settling.place();
+            self.lock().uncertain.push(settling);
+            self.doubt(place);
+        }
     }
+}
+
+impl State {
+    fn new(epoch: Epoch) -> Self {
+        let now = Instant::now();
+        Self {
+            line: Line::default(),
+            holds: Holds::new(epoch),
+            settlements: Vec::new(),
+            flush_at: None,
+            put_off: Vec::new(),
+            uncertain: Vec::new(),
+            done_alone: VecDeque::new(),
+            doubts: Vec::new(),
+            clock: None,
+            opened: false,
+            shut: false,
+            poked: false,
+            bounded: false,
+            beat_at: now,
+            reap_at: now,
+            called: false,
+            at_server: false,
+            sending: 0,
+            trouble: None,
+            used: now,
+        }
+    }
+
+    /// Notes that somebody asks for an item.
+    fn call(&mut self, spec: &QueueSpec) {
+        self.bounded |= spec.maxsize > 0;
+        self.called = true;
+        self.used = Instant::now();
+    }
+
+    /// What to do next.
+    fn step(&mut self, now: Instant, open: bool, lease: Duration) -> Step {
+        if !open {
+            return Step::Finish;
+        }
+        self.poked = false;
+        if let Some(chore) = self.chore(now, lease) {
+            return Step::Aside(chore);
+        }
+        if self.doubts_due(now) {
+            return Step::Compare(self.take_doubts(now));
+        }
+        let waits = !self.line.nobody_waits();
+        if waits && !self.opened {
+            return Step::Open;
+        }
+        if self.holds.has_vacant() && self.vacant_at() <= now && !self.at_server {
+            return Step::Leave(self.holds.vacant());
+        }
+        if waits {
+            return Step::Claim;
+        }
+        if self.is_idle() && self.used + IDLE <= now {
+            return Step::Finish;
+        }
+        Step::Rest(self.rest_until())
+    }
+
+    fn rest_until(&self) -> Option<Instant> {
+        let vacant = self.holds.has_vacant().then(|| self.vacant_at());
+        let idle = self.is_idle().then(|| self.used + IDLE);
+        self.chore_at().into_iter().chain(self.doubts_at()).chain(vacant).chain(idle).min()
+    }
+
+    fn vacant_at(&self) -> Instant {
+        self.used + VACANT
+    }
+
+    fn is_idle(&self) -> bool {
+        self.line.nobody_waits()
+            && self.holds.is_empty()
+            && self.settlements.is_empty()
+            && self.put_off.is_empty()
+            && self.uncertain.is_empty()
+            && self.doubts.is_empty()
+            && !self.holds.has_vacant()
+    }
+
+    /// What is due and done beside everything else.
+    fn chore(&mut self, now: Instant, lease: Duration) -> Option<Chore> {
+        let due = self.due(now);
+        if !due.is_empty() {
+            return Some(Chore::Settle(due));
+        }
+        let period = || now + jitter(lease / 4, lease / 3);
+        if !self.holds.is_empty() && self.beat_at <= now {
+            self.beat_at = period();
+            return Some(Chore::Beat(self.holds.occupied()));
+        }
+        if self.reaps() && self.reap_at <= now {
+            self.reap_at = period();
+            self.called = false;
+            return Some(Chore::Reap);
+        }
+        None
+    }
+
+    fn chore_at(&self) -> Option<Instant> {
+        let put_off = self.put_off.iter().map(|(at, _)| *at).min();
+        let beat = (!self.holds.is_empty()).then_some(self.beat_at);
+        let reap = self.reaps().then_some(self.reap_at);
+        self.flush_at.into_iter().chain(put_off).chain(beat).chain(reap).min()
+    }
+
+    /// Whether this consumer looks after others: who holds nothing and serves nobody costs nothing.
+    fn reaps(&self) -> bool {
+        self.called || !self.line.nobody_waits() || !self.holds.is_empty()
+    }
+
+    fn doubts_at(&self) -> Option<Instant> {
+        self.doubts.iter().map(|(at, _)| *at).min()
+    }
+
+    fn doubts_due(&self, now: Instant) -> bool {
+        self.doubts.iter().any(|(at, _)| *at <= now)
+    }
+
+    fn take_doubts(&mut self, now: Instant) -> Vec<Epoch> {
+        let mut due: Vec<_> =
+            self.doubts.iter().filter(|(at, _)| *at <= now).map(|(_, epoch)| *epoch).collect();
+        self.doubts.retain(|(at, _)| *at > now);
+        due.sort_unstable();
+        due.dedup();
+        due
+    }
+
+    fn is_calm(&self, of: Calm) -> bool {
+        let claiming = self.at_server && self.line.nobody_waits();
+        let settling = self.sending > 0 && of == Calm::Everything;
+        !claiming && !settling
+    }
+
+    /// Until when the lease of an epoch should last that takes something in a round, if the epoch is
+    /// surely registered: then the round writes that down only for a server that forgot it.
+    fn lease_end(
+        &self,
+        epoch: Epoch,
+        now: Instant,
+        slice: Duration,
+        lease: Duration,
+    ) -> Option<i64> {
+        let kept = self.holds.kept(epoch)?;
+        let (asked, clock) = self.clock?;
+        if now.saturating_duration_since(kept) > lease / 2 {
+            return None;
+        }
+        let ahead = now.saturating_duration_since(asked) + slice + lease;
+        Some(clock + i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX / 2))
+    }
+
+    fn take(&mut self, epoch: Epoch, items: Vec<Bytes>, lease: Duration) -> Vec<Claimed> {
+        if self.holds.is_empty() {
+            self.beat_at = Instant::now() + jitter(lease / 4, lease / 3);
+        }
+        self.used = Instant::now();
+        items.into_iter().map(|stored| self.holds.take(epoch, stored)).collect()
+    }
+
+    /// Returns items that nobody got, newest first, so that the oldest is at the head again.
+    fn give_back(&mut self, items: Vec<Claimed>) {
+        if items.is_empty() {
+            return;
+        }
+        for Claimed { receipt, .. } in items.into_iter().rev() {
+            let place = self.holds.leave_place(&receipt);
+            self.settlements.push(Settling::silent(receipt, place, Settlement::Return));
+        }
+        self.flush_at = Some(Instant::now());
+    }
+
+    /// The settlements whose time has come; those that could ride with the next claim do.
+    fn due(&mut self, now: Instant) -> Vec<Settling> {
+        let mut due = Vec::new();
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush_at = None;
+            due.append(&mut self.settlements);
+        }
+        if self.put_off.iter().any(|(at, _)| *at <= now) {
+            let (ready, later) =
+                std::mem::take(&mut self.put_off).into_iter().partition(|(at, _)| *at <= now);
+            self.put_off = later;
+            let ready: Vec<(Instant, Settling)> = ready;
+            due.extend(ready.into_iter().map(|(_, settling)| settling));
+        }
+        due
+    }
+
+    fn take_settlements(&mut self) -> Vec<Settling> {
+        self.flush_at = None;
+        let mut all = std::mem::take(&mut self.settlements);
+        all.extend(std::mem::take(&mut self.put_off).into_iter().map(|(_, settling)| settling));
+        all
+    }
+
+    /// The confirmations that ride with a claim.
+    fn take_acks(&mut self) -> Vec<Settling> {
+        let all = std::mem::take(&mut self.settlements);
+        let is_ack = |settling: &Settling| settling.how() == Settlement::Ack;
+        let (acks, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_ack);
+        if others.is_empty() {
+            self.flush_at = None;
+        }
+        self.settlements = others;
+        acks
+    }
+
+    /// Puts settlements back that were not sent.
+    fn keep(&mut self, settlements: Vec<Settling>, until: Instant) {
+        if !settlements.is_empty() {
+            self.settlements.extend(settlements);
+            self.flush_at = Some(self.flush_at.map_or(until, |at| at.min(until)));
+        }
+    }
+
+    /// Where the server has the item of a receipt that is settled; a settlement of it that was
+    /// refused before gives way to the new one.
+    fn place_again(&mut self, receipt: &Receipt) -> Epoch {
+        let before = self.put_off.iter().position(|(_, settling)| settling.is_left_of(receipt));
+        match before {
+            Some(before) => self.put_off.swap_remove(before).1.place(),
+            None => self.holds.leave_place(receipt),
+        }
+    }
+
+    fn remember(&mut self, receipt: Receipt, how: Settlement, found: bool) {
+        if !found {
+            return;
+        }
+        if self.done_alone.len() >= REMEMBERED {
+            self.done_alone.pop_front();
+        }
+        self.done_alone.push_back((receipt, how));
+    }
+
+    /// Whether that was done by itself meanwhile: `Some(false)` if it ended in another way.
+    fn done_alone(&mut self, receipt: &Receipt, how: Settlement) -> Option<bool> {
+        let place = self.done_alone.iter().position(|(done, _)| done == receipt)?;
+        self.done_alone.remove(place).map(|(_, done)| done == how)
+    }
+}
+
+fn next_epoch(sequence: &AtomicU32, max_deliveries: u32) -> Epoch {
+    Epoch::new(sequence.fetch_add(1, Ordering::Relaxed), max_deliveries)
+}
+
+/// A lease that clocks can hold; one of nothing would be over before it begins.
+fn clamped(lease: Duration) -> Duration {
+    lease.clamp(Duration::from_millis(1), LONGEST)
 }

@@ -1,76 +1,78 @@
-//! Queues: the original's lists, with leases beside them.
+//! Queues: the original's lists, with leases beside them. `docs/redis-queues.md` draws the protocol.
 //!
-//! The one invariant: an item is at any moment in exactly one list: waiting, held by one epoch, or
-//! dead. Moves between them are single commands or scripts, so that whoever dies wherever leaves
-//! nothing in between. What is claimed here and by whom is the consumer's to know.
+//! The one invariant: an item is at any moment in one list at least: waiting, held by one epoch, or
+//! dead. Moves between them are single commands, or scripts that push before they take, so that
+//! whoever dies wherever, and whatever is refused, loses nothing.
 //!
 //! How often an item was delivered is told by the spaces before it, one for each time it came back:
 //! every JSON decoder skips them, the original's too. An item that is put with spaces of its own
 //! before it comes out without them, counted accordingly.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use self::consumer::Consumer;
-use self::keys::Keys;
-use self::settlement::Settling;
-use self::state::Calm;
-use super::Core;
-use super::dialer::jitter;
+use self::consumer::{Calm, Consumer};
+use self::keys::{Epoch, Keys};
 use super::purpose::Purpose;
-use super::resp::{Batch, Command, Reply};
-use super::routes::{Name, Target};
+use super::resp::{Command, Reply};
+use super::{Core, Redis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::obituaries::Obituaries;
 use crate::transport::{
-    Claimed, DeadLetter, Failure, Letters, Put, PutOptions, QueueSpec, QueueStats, Reason, Receipt,
-    SettleOptions, Settlement, Shelf, Wait,
+    Answer, Claimed, DeadLetter, Failure, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues,
+    Reason, Receipt, SettleOptions, Settlement, Shelf, Wait, pending,
 };
 
-mod claimer;
+mod claim;
 mod consumer;
-mod keeper;
+mod holds;
 mod keys;
+mod lease;
+mod line;
+mod push;
 mod scripts;
-mod settlement;
-mod state;
-mod ticket;
+mod settle;
 
-/// The consumers of this process, one for each queue that is in use.
+pub(super) use self::keys::side_key;
+
+/// How long a confirmation waits for company at most.
+const COMPANY: Duration = Duration::from_millis(10);
+
+/// The consumers of this process: one for each queue, lease and policy that is in use.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
-    running: Mutex<HashMap<String, Arc<Consumer>>>,
-    epochs: AtomicU64,
+    running: Mutex<HashMap<String, Vec<Arc<Consumer>>>>,
+    /// The number of the next epoch.
+    sequence: Arc<AtomicU32>,
+    /// Whether the server's policy of eviction was looked at.
+    policy_told: AtomicBool,
     obituaries: Arc<Obituaries>,
 }
 
 impl Consumers {
-    /// A number that no epoch of this process has yet.
-    fn next_epoch(&self) -> u64 {
-        self.epochs.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn find(&self, queue: &str) -> Option<Arc<Consumer>> {
-        self.lock().get(queue).cloned()
+    fn of(&self, queue: &str) -> Vec<Arc<Consumer>> {
+        self.lock().get(queue).cloned().unwrap_or_default()
     }
 
     fn forget(&self, consumer: &Arc<Consumer>) {
         let mut running = self.lock();
-        let list = &consumer.keys.list;
-        if running.get(list).is_some_and(|other| Arc::ptr_eq(other, consumer)) {
-            running.remove(list);
+        let list = &consumer.keys().list;
+        if let Some(consumers) = running.get_mut(list) {
+            consumers.retain(|other| !Arc::ptr_eq(other, consumer));
+            if consumers.is_empty() {
+                running.remove(list);
+            }
         }
     }
 
     /// Ends all of them; returns when what they held is given back, or cannot be.
     pub(super) async fn finish(&self) {
-        let running: Vec<_> = self.lock().values().cloned().collect();
+        let running: Vec<_> = self.lock().values().flatten().cloned().collect();
         for consumer in &running {
             consumer.close();
         }
@@ -81,141 +83,177 @@ impl Consumers {
 
     /// Fails all who wait, where there is no runtime any more whose tasks could serve them.
     pub(super) fn abandon(&self) {
-        for consumer in self.lock().values() {
-            consumer.fail_all(|| Error::closed("get", &*consumer.keys.list));
+        for consumer in self.lock().values().flatten() {
+            let queue = &consumer.keys().list;
+            consumer.fail_all(|| Error::closed("get", &**queue));
             for settling in consumer.end() {
-                settling.answer(&consumer.keys.list, Err(Error::closed("settle", "bus")));
+                settling.answer(queue, Err(Error::closed("settle", &**queue)));
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Consumer>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Arc<Consumer>>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The running consumer of a queue, started if there is none.
+/// The running consumer for handles with these options, started if there is none.
 fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
     let mut running = core.consumers.lock();
-    if let Some(consumer) = running.get(&spec.name).filter(|consumer| consumer.is_open()) {
+    let consumers = running.entry(spec.name.clone()).or_default();
+    let fits = |consumer: &&Arc<Consumer>| consumer.is_open() && consumer.serves(spec);
+    if let Some(consumer) = consumers.iter().find(fits) {
         return Arc::clone(consumer);
     }
     let keys = Keys::new(core, &spec.name);
-    let consumer = Arc::new(Consumer::new(keys, core.consumers.next_epoch(), spec));
-    running.insert(spec.name.clone(), Arc::clone(&consumer));
+    let sequence = Arc::clone(&core.consumers.sequence);
+    let consumer = Arc::new(Consumer::new(keys, sequence, spec));
+    consumers.push(Arc::clone(&consumer));
     drop(running);
-    core.runtime.spawn(claimer::run(Arc::clone(core), Arc::clone(&consumer)));
-    core.runtime.spawn(keeper::run(Arc::clone(core), Arc::clone(&consumer)));
+    core.runtime.spawn(claim::run(Arc::clone(core), Arc::clone(&consumer)));
+    if !core.consumers.policy_told.swap(true, Ordering::Relaxed) {
+        core.runtime.spawn(tell_policy(Arc::clone(core)));
+    }
     consumer
 }
 
-pub(super) async fn push(
-    core: &Core,
-    spec: &QueueSpec,
-    items: Vec<Bytes>,
-    options: PutOptions,
-) -> Result<Put> {
-    let purpose = Purpose::change("put", &spec.name);
-    core.check(&purpose)?;
-    if let Some(what) = options.lacking(super::ABLE) {
-        return Err(lacking(&purpose, what));
-    }
-    let keys = Keys::new(core, &spec.name);
-    // There is always space for nothing; whether the queue is shut down is said all the same.
-    let maxsize = if items.is_empty() { usize::MAX } else { spec.maxsize };
-    if maxsize == 0 {
-        return push_unbounded(core, &purpose, &keys, &items).await.map(|()| Put::Done);
-    }
-    let pushed = tokio::select! {
-        result = push_bounded(core, &purpose, &keys, &items, maxsize, options.wait) => result,
-        () = core.closing() => Err(purpose.closed()),
+/// The consumer that holds the item of a receipt; if it has ended, one that can settle it.
+fn holder(core: &Arc<Core>, spec: &QueueSpec, receipt: &Receipt) -> Arc<Consumer> {
+    let epoch = Epoch::of(receipt);
+    let running = core.consumers.lock();
+    let consumers = running.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
+    let found = match consumers {
+        [only] if only.is_open() => Some(only),
+        several => several.iter().find(|consumer| consumer.is_open() && consumer.owns(epoch)),
     };
-    pushed.map(|()| Put::Done)
-}
-
-/// What this transport cannot do yet.
-fn lacking(purpose: &Purpose<'_>, what: &str) -> crate::Error {
-    purpose.error(ErrorKind::Unsupported, format!("redis:// has no {what} yet"))
-}
-
-/// A plain LPUSH, as the original's. Whether the queue is shut down is asked in the same write;
-/// in that rare case the items are taken back, unless a consumer was faster: then they were put.
-async fn push_unbounded(
-    core: &Core,
-    purpose: &Purpose<'_>,
-    keys: &Keys,
-    items: &[Bytes],
-) -> Result<()> {
-    let room = keys.list.len() + items.iter().map(Bytes::len).sum::<usize>();
-    let put = Command::with_room("LPUSH", room).arg(&keys.list).args(items);
-    let ask = Command::new("EXISTS").arg(&keys.shut);
-    let mut replies =
-        core.commands.pipeline(*purpose, &Batch::from_iter([put, ask])).await?.into_iter();
-    purpose.check(replies.next())?;
-    if purpose.check(replies.next())?.number() != Some(1) {
-        return Ok(());
+    if let Some(found) = found {
+        return Arc::clone(found);
     }
-    let arguments: Vec<&[u8]> = items.iter().map(|item| &**item).collect();
-    let found =
-        core.commands.script(*purpose, &scripts::WITHDRAW, &[&keys.list], &arguments).await?;
-    if found.number() > Some(0) { Err(shut_down_error(purpose)) } else { Ok(()) }
+    drop(running);
+    consumer(core, spec)
 }
 
-/// A script that checks the length, tried again until there is space: consumers of bounded queues
-/// give a hint, and a poll makes up for those who do not.
-async fn push_bounded(
-    core: &Core,
-    purpose: &Purpose<'_>,
-    keys: &Keys,
-    items: &[Bytes],
-    maxsize: usize,
-    wait: Wait,
-) -> Result<()> {
-    if items.len() > maxsize {
-        let count = items.len();
-        let why = format!("{count} items at once never fit: maxsize is {maxsize}; put fewer");
-        return Err(purpose.error(ErrorKind::Config, why));
-    }
-    let most = maxsize.to_string();
-    let mut arguments: Vec<&[u8]> = vec![most.as_bytes()];
-    arguments.extend(items.iter().map(|item| &**item));
-    let space = Arc::new(Notify::new());
-    let mut membership = None;
-    loop {
-        let reply = core
-            .commands
-            .script(*purpose, &scripts::PUT, &[&keys.list, &keys.shut], &arguments)
-            .await?;
-        match reply.number() {
-            Some(-2) => return Err(shut_down_error(purpose)),
-            Some(-1) => {}
-            _ => return Ok(()),
-        }
-        let left = wait.left();
-        if left == Some(Duration::ZERO) {
-            let why = format!("it holds {maxsize} items at most; get some, or wait longer");
-            return Err(purpose.error(ErrorKind::Full, why));
-        }
-        if membership.is_none() {
-            let name = Name::Topic(keys.hint.as_str().into());
-            let target = Target::Hint(Arc::clone(&space));
-            // Without it, the poll alone has to do.
-            membership = core.pubsub.join(*purpose, vec![name], target).await.ok();
-            continue;
-        }
-        let poll = jitter(Duration::from_millis(50), Duration::from_millis(250));
-        tokio::select! {
-            () = space.notified() => {}
-            () = sleep(left.map_or(poll, |left| left.min(poll))) => {}
-        }
+/// Looks once how the server makes room when its memory is full, and says what that does to queues.
+async fn tell_policy(core: Arc<Core>) {
+    let purpose = Purpose::question("look at", "maxmemory-policy");
+    let command = Command::new("INFO").arg("memory");
+    // Forbidden, it stays unknown: this is a courtesy.
+    let Ok(reply) = core.commands.run(purpose, &command).await else { return };
+    let text = reply.bytes().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let policy = text.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+    let policy = policy.unwrap_or_default().trim();
+    if policy.starts_with("allkeys") {
+        tracing::warn!(
+            policy,
+            "a full server may delete whole queues; set maxmemory-policy to noeviction"
+        );
+    } else if policy.starts_with("volatile") {
+        tracing::warn!(
+            policy,
+            "a full server may delete replies that wait for their callers, no queues and no \
+             leases; maxmemory-policy noeviction deletes nothing"
+        );
     }
 }
 
-fn shut_down_error(purpose: &Purpose<'_>) -> crate::Error {
-    purpose.error(ErrorKind::ShutDown, "it was shut down; purge it to use it again")
+impl Queues for Redis {
+    fn push<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        items: Vec<Bytes>,
+        options: PutOptions,
+    ) -> Answer<'a, Put> {
+        pending(push::push(&self.core, queue, items, options))
+    }
+
+    fn claim<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        limit: usize,
+        wait: Wait,
+    ) -> Answer<'a, Vec<Claimed>> {
+        pending(claim(&self.core, queue, limit, wait))
+    }
+
+    fn settle<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+        options: SettleOptions,
+    ) -> Answer<'a, ()> {
+        pending(settle(&self.core, queue, receipt, how, options))
+    }
+
+    fn settle_soon(
+        &self,
+        queue: &Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+        options: SettleOptions,
+    ) {
+        // Closed, everything that is held goes back anyhow.
+        if self.core.check(&Purpose::change("settle", &queue.name)).is_ok() {
+            tell(&self.core, queue, death(&receipt, how, options));
+            holder(&self.core, queue, &receipt).settle(receipt, how, COMPANY, false);
+        }
+    }
+
+    fn extend<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        receipt: &'a Receipt,
+        duration: Duration,
+    ) -> Answer<'a, ()> {
+        pending(extend(&self.core, queue, receipt, duration))
+    }
+
+    fn stats<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, QueueStats> {
+        pending(stats(&self.core, queue))
+    }
+
+    fn peek<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        from: Shelf,
+        limit: usize,
+    ) -> Answer<'a, Vec<Bytes>> {
+        pending(peek(&self.core, queue, from, limit))
+    }
+
+    fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize> {
+        pending(purge(&self.core, queue, shelf))
+    }
+
+    fn letters<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        skip: usize,
+        limit: usize,
+    ) -> Answer<'a, Vec<DeadLetter>> {
+        pending(letters(&self.core, queue, skip, limit))
+    }
+
+    fn redrive<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        which: Letters,
+        to: &'a Arc<QueueSpec>,
+    ) -> Answer<'a, usize> {
+        pending(redrive(&self.core, queue, which, to))
+    }
+
+    fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize> {
+        pending(discard(&self.core, queue, which))
+    }
+
+    fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
+        pending(shut_down(&self.core, queue))
+    }
 }
 
-pub(super) async fn claim(
+async fn claim(
     core: &Arc<Core>,
     spec: &QueueSpec,
     limit: usize,
@@ -231,7 +269,7 @@ pub(super) async fn claim(
         core.check(&purpose)?;
         let consumer = consumer(core, spec);
         let ticket = match wait {
-            Wait::No => claimer::try_claim(core, &consumer, spec, limit),
+            Wait::No => claim::try_claim(core, &consumer, spec, limit),
             _ => consumer.enqueue(spec, limit, wait),
         };
         // None: it retired just now, for want of use; the next one will do.
@@ -241,7 +279,7 @@ pub(super) async fn claim(
     }
 }
 
-pub(super) async fn settle(
+async fn settle(
     core: &Arc<Core>,
     spec: &QueueSpec,
     receipt: Receipt,
@@ -253,25 +291,20 @@ pub(super) async fn settle(
     if let Some(what) = options.lacking(super::ABLE) {
         return Err(lacking(&purpose, what));
     }
-    let death = death(spec, &receipt, how, options);
-    let (settling, settled) = Settling::awaited(receipt, how, spec);
-    consumer(core, spec).settle(settling, Duration::ZERO);
-    let settled = settled.await.unwrap_or_else(|_| Err(purpose.closed()));
-    if settled.is_ok() {
-        tell(core, spec, death);
-    }
-    settled
+    let holder = holder(core, spec, &receipt);
+    let death = death(&receipt, how, options);
+    let settled = match holder.settle(receipt, how, Duration::ZERO, true) {
+        Some(settled) => settled.await.unwrap_or_else(|_| Err(purpose.closed())),
+        None => Err(purpose.closed()),
+    };
+    settled.inspect(|()| tell(core, spec, death))
 }
 
 /// What is told of an item that becomes a dead letter by being settled so: its deliveries and why.
-fn death(
-    spec: &QueueSpec,
-    receipt: &Receipt,
-    how: Settlement,
-    options: SettleOptions,
-) -> Option<(u32, Failure)> {
+fn death(receipt: &Receipt, how: Settlement, options: SettleOptions) -> Option<(u32, Failure)> {
     let deliveries = unmarked(&receipt.stored).1.saturating_add(1);
-    let spent = spec.max_deliveries > 0 && deliveries >= spec.max_deliveries;
+    let most = Epoch::of(receipt).max_deliveries();
+    let spent = most > 0 && u64::from(deliveries) >= most;
     let reason = match how {
         Settlement::Reject => Reason::Rejected,
         Settlement::Requeue if spent => Reason::TooManyDeliveries,
@@ -287,22 +320,12 @@ fn tell(core: &Core, spec: &QueueSpec, death: Option<(u32, Failure)>) {
     }
 }
 
-pub(super) fn settle_soon(
-    core: &Arc<Core>,
-    spec: &QueueSpec,
-    receipt: Receipt,
-    how: Settlement,
-    options: SettleOptions,
-) {
-    // Closed, everything that is held goes back anyhow.
-    if core.check(&Purpose::change("settle", &spec.name)).is_ok() {
-        tell(core, spec, death(spec, &receipt, how, options));
-        let settling = Settling::silent(receipt, how, spec);
-        consumer(core, spec).settle(settling, Duration::from_millis(10));
-    }
+/// What this transport cannot do yet.
+fn lacking(purpose: &Purpose<'_>, what: &str) -> Error {
+    purpose.error(ErrorKind::Unsupported, format!("redis:// has no {what} yet"))
 }
 
-pub(super) async fn extend(
+async fn extend(
     core: &Arc<Core>,
     spec: &QueueSpec,
     receipt: &Receipt,
@@ -310,33 +333,28 @@ pub(super) async fn extend(
 ) -> Result<()> {
     let purpose = Purpose::question("extend", &spec.name);
     core.check(&purpose)?;
-    let consumer = consumer(core, spec);
-    // Noted first, so that no heartbeat can shorten it again.
-    consumer.note_extension(receipt.number, Instant::now().checked_add(duration));
-    let keys = &consumer.keys;
-    let (held, lease) = (keys.held(receipt.number), keys.lease(receipt.number));
-    let milliseconds = duration.as_millis().min(i64::MAX as u128 / 2).to_string();
-    let arguments: [&[u8]; 2] = [&receipt.stored, milliseconds.as_bytes()];
-    let reply =
-        core.commands.script(purpose, &scripts::EXTEND, &[&held, &lease], &arguments).await?;
-    if reply.number() == Some(1) { Ok(()) } else { Err(lease_lost(&purpose)) }
+    let holder = holder(core, spec, receipt);
+    let keys = holder.keys();
+    let (from, to) = (holder.place(receipt), holder.place_for(receipt, duration));
+    let (held, there) = (keys.held(from), keys.held(to));
+    let names = [keys.epochs.as_str(), &held, &there, &keys.spare];
+    let (milliseconds, epoch) = (lease::milliseconds(duration), keys.epoch(to));
+    let arguments: [&[u8]; 3] = [&receipt.stored, milliseconds.as_bytes(), epoch.as_bytes()];
+    let _moving = holder.moving().await;
+    let reply = core.commands.script(purpose, &scripts::EXTEND, &names, &arguments).await?;
+    if reply.number() != Some(1) {
+        return Err(lease_lost(&purpose));
+    }
+    holder.note_extension(receipt, to, Instant::now().checked_add(duration));
+    Ok(())
 }
 
-fn lease_lost(purpose: &Purpose<'_>) -> crate::Error {
-    let why = "the lease ran out and the item was given to somebody else; use a longer one";
-    purpose.error(ErrorKind::LeaseLost, why)
-}
-
-pub(super) async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
+async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     let purpose = Purpose::question("count", &spec.name);
     core.check(&purpose)?;
-    if let Some(consumer) = core.consumers.find(&spec.name) {
-        // Confirmations that only wait for company should not count as leased.
-        settlement::flush(core, &consumer).await;
-        consumer.calm(Calm::Everything).await;
-    }
+    quieten(core, spec).await;
     let keys = Keys::new(core, &spec.name);
-    keeper::reap(core, &keys, spec.max_deliveries).await?;
+    lease::reap(core, &keys).await?;
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead];
     let arguments = [keys.helds.as_bytes()];
     let reply = core.commands.script(purpose, &scripts::STATS, &names, &arguments).await?;
@@ -345,12 +363,16 @@ pub(super) async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     Ok(QueueStats::new(count(), count(), count()))
 }
 
-pub(super) async fn peek(
-    core: &Core,
-    spec: &QueueSpec,
-    from: Shelf,
-    limit: usize,
-) -> Result<Vec<Bytes>> {
+/// Has done what only waits for company: it should not count as leased, and what was given back a
+/// moment ago waits.
+async fn quieten(core: &Core, spec: &QueueSpec) {
+    for consumer in core.consumers.of(&spec.name) {
+        settle::flush(core, &consumer).await;
+        consumer.calm(Calm::Everything).await;
+    }
+}
+
+async fn peek(core: &Core, spec: &QueueSpec, from: Shelf, limit: usize) -> Result<Vec<Bytes>> {
     let purpose = Purpose::question("peek", &spec.name);
     core.check(&purpose)?;
     if limit == 0 {
@@ -379,7 +401,7 @@ async fn tail(
 }
 
 /// The dead letters, of which nothing is known but their bytes.
-pub(super) async fn letters(
+async fn letters(
     core: &Core,
     spec: &QueueSpec,
     skip: usize,
@@ -397,7 +419,7 @@ pub(super) async fn letters(
     Ok(items.into_iter().map(letter).collect())
 }
 
-pub(super) async fn discard(core: &Core, spec: &QueueSpec, which: Letters) -> Result<usize> {
+async fn discard(core: &Core, spec: &QueueSpec, which: Letters) -> Result<usize> {
     let purpose = Purpose::change("discard", &spec.name);
     core.check(&purpose)?;
     match which {
@@ -406,14 +428,10 @@ pub(super) async fn discard(core: &Core, spec: &QueueSpec, which: Letters) -> Re
     }
 }
 
-pub(super) async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
+async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
     let purpose = Purpose::change("purge", &spec.name);
     core.check(&purpose)?;
-    if let Some(consumer) = core.consumers.find(&spec.name) {
-        // What was given back a moment ago waits, too.
-        settlement::flush(core, &consumer).await;
-        consumer.calm(Calm::Everything).await;
-    }
+    quieten(core, spec).await;
     let keys = Keys::new(core, &spec.name);
     let Some(key) = keys.shelf(shelf) else { return Ok(0) };
     let mut commands = vec![Command::new("LLEN").arg(key), Command::new("UNLINK").arg(key)];
@@ -422,18 +440,11 @@ pub(super) async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result
         commands.push(Command::new("PUBLISH").arg(&keys.hint).arg("purge"));
     }
     let replies = core.commands.transaction(purpose, commands).await?;
-    if let Some(consumer) = core.consumers.find(&spec.name) {
-        consumer.poke();
-    }
+    core.consumers.of(&spec.name).iter().for_each(|consumer| consumer.poke());
     Ok(replies.first().and_then(Reply::number).unwrap_or_default() as usize)
 }
 
-pub(super) async fn redrive(
-    core: &Core,
-    spec: &QueueSpec,
-    which: Letters,
-    to: &QueueSpec,
-) -> Result<usize> {
+async fn redrive(core: &Core, spec: &QueueSpec, which: Letters, to: &QueueSpec) -> Result<usize> {
     let purpose = Purpose::change("redrive", &spec.name);
     core.check(&purpose)?;
     let Letters::Oldest(limit) = which else {
@@ -448,7 +459,7 @@ pub(super) async fn redrive(
     while moved < limit {
         let portion = (limit - moved).min(1000);
         let arguments = portion.to_string();
-        let names = [keys.dead.as_str(), &keys.list];
+        let names = [keys.dead.as_str(), &keys.list, &keys.spare];
         let arguments = [arguments.as_bytes()];
         let reply = core.commands.script(purpose, &scripts::REDRIVE, &names, &arguments).await?;
         let count = reply.number().unwrap_or_default() as usize;
@@ -460,15 +471,13 @@ pub(super) async fn redrive(
     Ok(moved)
 }
 
-pub(super) async fn shut_down(core: &Core, spec: &QueueSpec) -> Result<()> {
+async fn shut_down(core: &Core, spec: &QueueSpec) -> Result<()> {
     let purpose = Purpose::question("shut down", &spec.name);
     core.check(&purpose)?;
     let keys = Keys::new(core, &spec.name);
-    let arguments = [keys.hint.as_bytes()];
-    core.commands.script(purpose, &scripts::SHUT_DOWN, &[&keys.shut], &arguments).await?;
-    if let Some(consumer) = core.consumers.find(&spec.name) {
-        consumer.poke();
-    }
+    let names = [keys.shut.as_str(), &keys.spare];
+    core.commands.script(purpose, &scripts::SHUT_DOWN, &names, &[keys.hint.as_bytes()]).await?;
+    core.consumers.of(&spec.name).iter().for_each(|consumer| consumer.poke());
     Ok(())
 }
 
@@ -481,6 +490,21 @@ impl Keys {
             Shelf::Delayed => None,
         }
     }
+}
+
+fn lease_lost(purpose: &Purpose<'_>) -> Error {
+    let why = "the lease ran out and the item was given to somebody else; use a longer one";
+    purpose.error(ErrorKind::LeaseLost, why)
+}
+
+fn shut_down_error(purpose: &Purpose<'_>) -> Error {
+    purpose.error(ErrorKind::ShutDown, "it was shut down; purge it to use it again")
+}
+
+/// The same failure for another one who has to know of it.
+fn copy(error: &Error, operation: &'static str) -> Error {
+    let copy = Error::new(error.kind(), operation, error.object(), error.message().to_owned());
+    if error.is_retryable() { copy.that_passes() } else { copy }
 }
 
 /// An item without its marks, and how many there were: one space for each delivery before.

@@ -1,0 +1,320 @@
+//! What a consumer holds: its epochs, and the items in each.
+//!
+//! The one invariant: an item counts here from the moment in which it was taken until the server has
+//! answered its settlement, in the epoch under which the server has it. What the server holds beyond
+//! that are items whose reply was lost. Nothing is sent from here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::keys::Epoch;
+use super::settle::Settling;
+use super::unmarked;
+use crate::transport::{Claimed, Receipt};
+
+/// How many items an epoch takes before a new one begins: the server looks for one in a list.
+const FULL: usize = 1000;
+
+/// The epochs of one consumer.
+#[derive(Debug)]
+pub(super) struct Holds {
+    /// The one under which items are taken.
+    current: Epoch,
+    /// Those that hold something.
+    holding: BTreeMap<Epoch, Hold>,
+    /// Those that may stand in the server's registry, and since when they surely do: when the script
+    /// that said so was sent.
+    registered: BTreeMap<Epoch, Option<Instant>>,
+    /// Where items are that went into an epoch of their own, by the epoch and bytes of their receipt.
+    moved: HashMap<(u64, Bytes), Vec<Epoch>>,
+}
+
+/// What one epoch holds.
+#[derive(Debug, Default)]
+struct Hold {
+    items: HashMap<Bytes, usize>,
+    count: usize,
+    /// Until when its lease was extended.
+    extended: Option<Instant>,
+    /// When something was last put in.
+    taken: Option<Instant>,
+}
+
+impl Holds {
+    pub(super) fn new(current: Epoch) -> Self {
+        Self {
+            current,
+            holding: BTreeMap::new(),
+            registered: BTreeMap::new(),
+            moved: HashMap::new(),
+        }
+    }
+
+    pub(super) fn current(&self) -> Epoch {
+        self.current
+    }
+
+    /// Begins a new epoch; what the others hold is kept.
+    pub(super) fn turn_to(&mut self, epoch: Epoch) {
+        self.current = epoch;
+    }
+
+    /// Whether another epoch should take what comes.
+    pub(super) fn is_full(&self) -> bool {
+        self.holding.get(&self.current).is_some_and(|hold| hold.count >= FULL)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.holding.is_empty()
+    }
+
+    /// The epochs that hold something.
+    pub(super) fn occupied(&self) -> Vec<Epoch> {
+        self.holding.keys().copied().collect()
+    }
+
+    /// Whether an epoch is one of these.
+    pub(super) fn owns(&self, epoch: Epoch) -> bool {
+        epoch == self.current || self.holding.contains_key(&epoch)
+    }
+
+    /// Notes an item that was taken.
+    pub(super) fn take(&mut self, epoch: Epoch, stored: Bytes) -> Claimed {
+        let (payload, marks) = unmarked(&stored);
+        self.put(epoch, stored.clone());
+        let receipt = Receipt { stored, number: epoch.number() };
+        Claimed { payload, deliveries: marks.saturating_add(1), receipt }
+    }
+
+    fn put(&mut self, epoch: Epoch, stored: Bytes) {
+        let hold = self.holding.entry(epoch).or_default();
+        *hold.items.entry(stored).or_default() += 1;
+        hold.count += 1;
+        hold.taken = Some(Instant::now());
+    }
+
+    /// Notes that an item is not held any more.
+    pub(super) fn let_go(&mut self, place: Epoch, stored: &Bytes) {
+        let Some(hold) = self.holding.get_mut(&place) else { return };
+        let Some(count) = hold.items.get_mut(stored) else { return };
+        *count -= 1;
+        if *count == 0 {
+            hold.items.remove(stored);
+        }
+        hold.count -= 1;
+        if hold.count == 0 {
+            self.holding.remove(&place);
+        }
+    }
+
+    /// In which epoch the server has the item of a receipt.
+    pub(super) fn place(&self, receipt: &Receipt) -> Epoch {
+        let places = self.moved.get(&(receipt.number, receipt.stored.clone()));
+        places.and_then(|places| places.last()).copied().unwrap_or(Epoch::of(receipt))
+    }
+
+    /// The same, for the settlement of one such item: each of several equal ones has its own.
+    pub(super) fn leave_place(&mut self, receipt: &Receipt) -> Epoch {
+        if self.moved.is_empty() {
+            return Epoch::of(receipt);
+        }
+        let key = (receipt.number, receipt.stored.clone());
+        let Some(places) = self.moved.get_mut(&key) else { return Epoch::of(receipt) };
+        let place = places.pop();
+        if places.is_empty() {
+            self.moved.remove(&key);
+        }
+        place.unwrap_or(Epoch::of(receipt))
+    }
+
+    /// Notes that the lease of an item lasts until a moment, in the epoch `to`.
+    pub(super) fn extend(&mut self, receipt: &Receipt, to: Epoch, until: Option<Instant>) {
+        let from = self.place(receipt);
+        if from != to {
+            self.let_go(from, &receipt.stored);
+            self.put(to, receipt.stored.clone());
+            let key = (receipt.number, receipt.stored.clone());
+            self.moved.entry(key).or_default().push(to);
+            self.registered.insert(to, Some(Instant::now()));
+        }
+        if let Some(hold) = self.holding.get_mut(&to) {
+            hold.extended = hold.extended.max(until);
+        }
+    }
+
+    /// Notes that an epoch was registered by something that was sent at a moment.
+    pub(super) fn keep(&mut self, epoch: Epoch, sent: Instant) {
+        let since = self.registered.entry(epoch).or_default();
+        *since = (*since).max(Some(sent));
+    }
+
+    /// Notes that an epoch may be registered, and that nobody knows.
+    pub(super) fn doubt(&mut self, epoch: Epoch) {
+        self.registered.insert(epoch, None);
+    }
+
+    /// When an epoch was last known to be registered.
+    pub(super) fn kept(&self, epoch: Epoch) -> Option<Instant> {
+        self.registered.get(&epoch).copied().flatten()
+    }
+
+    /// Until when its items surely are ours.
+    pub(super) fn sure_until(&self, epoch: Epoch, lease: Duration) -> Option<Instant> {
+        let extended = self.holding.get(&epoch).and_then(|hold| hold.extended);
+        self.kept(epoch).map(|at| at + lease).max(extended)
+    }
+
+    /// The epochs that may be registered and hold nothing, to be forgotten.
+    pub(super) fn vacant(&mut self) -> Vec<Epoch> {
+        let holding = &self.holding;
+        let vacant: BTreeSet<Epoch> =
+            self.registered.keys().filter(|epoch| !holding.contains_key(epoch)).copied().collect();
+        self.registered.retain(|epoch, _| !vacant.contains(epoch));
+        vacant.into_iter().collect()
+    }
+
+    pub(super) fn has_vacant(&self) -> bool {
+        self.registered.keys().any(|epoch| !self.holding.contains_key(epoch))
+    }
+
+    /// All that are of interest to the server, newest first.
+    pub(super) fn all(&self) -> Vec<Epoch> {
+        let all: BTreeSet<_> = self.registered.keys().chain(self.holding.keys()).copied().collect();
+        all.into_iter().rev().collect()
+    }
+
+    /// Takes the server's word, of a question that was sent at a moment, that an epoch is not there
+    /// any more. Returns how many items are lost; `None` if something was taken since, so that the
+    /// list has to be read.
+    pub(super) fn lose(&mut self, epoch: Epoch, sent: Instant) -> Option<usize> {
+        if self.holding.get(&epoch).is_some_and(|hold| hold.taken > Some(sent)) {
+            return None;
+        }
+        self.registered.remove(&epoch);
+        self.moved.retain(|_, places| !places.contains(&epoch));
+        Some(self.holding.remove(&epoch).map_or(0, |hold| hold.count))
+    }
+
+    /// Compares with what the server holds for an epoch, newest first: which settlements had been
+    /// done, which are still to be done, and which items nobody here has heard of, oldest first.
+    pub(super) fn compare(
+        &self,
+        epoch: Epoch,
+        server: Vec<Bytes>,
+        uncertain: Vec<Settling>,
+    ) -> (Vec<Settling>, Vec<Settling>, Vec<Bytes>) {
+        let mut there: HashMap<&Bytes, usize> = HashMap::new();
+        for stored in &server {
+            *there.entry(stored).or_default() += 1;
+        }
+        let nothing = HashMap::new();
+        let here = self.holding.get(&epoch).map_or(&nothing, |hold| &hold.items);
+        let (mut done, mut again) = (Vec::new(), Vec::new());
+        let mut missing: HashMap<Bytes, usize> = HashMap::new();
+        for settling in uncertain {
+            let stored = settling.stored();
+            let gone = missing.entry(stored.clone()).or_default();
+            let on_server = there.get(stored).copied().unwrap_or_default();
+            if on_server + *gone < here.get(stored).copied().unwrap_or_default() {
+                *gone += 1;
+                done.push(settling);
+            } else {
+                again.push(settling);
+            }
+        }
+        let mut known = here.clone();
+        let mut unknown = Vec::new();
+        for stored in server.into_iter().rev() {
+            match known.get_mut(&stored) {
+                Some(count) if *count > 0 => *count -= 1,
+                _ => unknown.push(stored),
+            }
+        }
+        (done, again, unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Settlement;
+
+    const EPOCH: u32 = 7;
+
+    /// A consumer that was given `items`.
+    fn holding(items: &[&'static str]) -> (Holds, Epoch) {
+        let epoch = Epoch::new(EPOCH, 5);
+        let mut holds = Holds::new(epoch);
+        for item in items {
+            holds.take(epoch, Bytes::from_static(item.as_bytes()));
+        }
+        (holds, epoch)
+    }
+
+    /// How many of the acknowledgements whose answers were lost were done and are sent again, and what
+    /// nobody had heard of.
+    fn compare(
+        items: &[&'static str],
+        acknowledged: &[&'static str],
+        server: &[&'static str],
+    ) -> (usize, usize, Vec<Bytes>) {
+        let (holds, epoch) = holding(items);
+        let uncertain = acknowledged.iter().map(|item| {
+            let stored = Bytes::from_static(item.as_bytes());
+            let receipt = Receipt { stored, number: epoch.number() };
+            Settling::silent(receipt, epoch, Settlement::Ack)
+        });
+        let server = server.iter().map(|item| Bytes::from_static(item.as_bytes())).collect();
+        let (done, again, unknown) = holds.compare(epoch, server, uncertain.collect());
+        (done.len(), again.len(), unknown)
+    }
+
+    #[test]
+    fn an_acknowledgement_was_done_exactly_when_the_item_is_gone() {
+        assert_eq!(compare(&["a"], &["a"], &[]), (1, 0, vec![]));
+        assert_eq!(compare(&["a"], &["a"], &["a"]), (0, 1, vec![]));
+    }
+
+    #[test]
+    fn of_equal_items_as_many_were_acknowledged_as_are_missing() {
+        let held = ["same", "same", "same"];
+        assert_eq!(compare(&held, &["same", "same"], &["same", "same"]), (1, 1, vec![]));
+        assert_eq!(compare(&held, &["same", "same"], &["same"]), (2, 0, vec![]));
+    }
+
+    #[test]
+    fn what_nobody_here_has_heard_of_is_found_oldest_first() {
+        // The server's list has the newest first.
+        let found = compare(&["known"], &[], &["newer", "known", "older"]);
+        assert_eq!(found, (0, 0, vec![Bytes::from("older"), Bytes::from("newer")]));
+    }
+
+    #[test]
+    fn an_extended_item_is_settled_where_it_went_and_an_equal_one_where_it_was() {
+        let (mut holds, epoch) = holding(&["same", "same"]);
+        let receipt = Receipt { stored: Bytes::from("same"), number: epoch.number() };
+        let own = Epoch::new(EPOCH + 1, 5);
+        holds.extend(&receipt, own, None);
+        assert_eq!(holds.occupied(), [epoch, own]);
+        assert_eq!(holds.place(&receipt), own);
+        let first = holds.leave_place(&receipt);
+        let second = holds.leave_place(&receipt);
+        assert_eq!((first, second), (own, epoch));
+        holds.let_go(first, &receipt.stored);
+        holds.let_go(second, &receipt.stored);
+        assert!(holds.is_empty());
+        assert_eq!(holds.vacant(), [own]);
+    }
+
+    #[test]
+    fn what_was_taken_after_the_server_was_asked_is_not_lost_by_its_answer() {
+        let before = Instant::now();
+        let (mut holds, epoch) = holding(&["a"]);
+        assert_eq!(holds.lose(epoch, before), None);
+        assert_eq!(holds.lose(epoch, Instant::now()), Some(1));
+        assert!(holds.is_empty());
+    }
+}

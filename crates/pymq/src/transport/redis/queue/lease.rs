@@ -1,0 +1,216 @@
+//! Leases: prolonging ours, giving back those of the dead, and finding what lost replies had brought.
+//!
+//! The one invariant: an epoch that was once found to be over is never used again; a new one takes
+//! its place before the next claim. Everyone reaps, so that no one in particular has to live; whose
+//! items go where is said by the policy in the name of the epoch that held them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::super::Core;
+use super::super::purpose::Purpose;
+use super::super::resp::{Batch, Command, Reply};
+use super::consumer::Consumer;
+use super::keys::{Epoch, Keys};
+use super::scripts;
+use crate::error::{ErrorKind, Result};
+use crate::transport::Wait;
+
+/// The most items that one run of a script moves: everybody else waits for it.
+const PORTION: &str = "1000";
+
+/// Learns the server's clock, whether the queue is shut down, and whether we may register: before
+/// the first claim, since what is taken must be registered in the same write.
+pub(super) async fn open(core: &Core, consumer: &Consumer, wait: Wait) -> Result<()> {
+    prolong(core, consumer, &[consumer.current()], wait).await
+}
+
+/// What prolongs the leases of epochs and registers those that hold something; by its text where a
+/// server that does not know the digest would spoil it.
+pub(super) fn keep(consumer: &Consumer, epochs: &[Epoch], by_text: bool) -> Command {
+    let keys = consumer.keys();
+    let names = [keys.epochs.as_str(), &keys.shut, &keys.spare];
+    let words = words_of_keep(consumer, epochs);
+    let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+    if by_text {
+        scripts::KEEP.teach(&names, &arguments)
+    } else {
+        scripts::KEEP.call(&names, &arguments)
+    }
+}
+
+fn words_of_keep(consumer: &Consumer, epochs: &[Epoch]) -> Vec<String> {
+    let keys = consumer.keys();
+    let first = [milliseconds(consumer.lease()), keys.helds.clone()];
+    first.into_iter().chain(epochs.iter().map(|epoch| keys.epoch(*epoch))).collect()
+}
+
+/// What the answer to that says.
+pub(super) struct Kept {
+    pub(super) shut: bool,
+    over: Vec<Epoch>,
+}
+
+/// Notes the answer to what prolongs leases, which was sent at a moment.
+pub(super) fn note_kept(
+    consumer: &Consumer,
+    epochs: &[Epoch],
+    sent: Instant,
+    reply: Reply,
+) -> Kept {
+    let mut numbers = reply.items().into_iter().map(|reply| reply.number().unwrap_or_default());
+    let (clock, shut) = (numbers.next(), numbers.next() == Some(1));
+    if let Some(clock) = clock {
+        consumer.note_server(sent, clock, shut);
+    }
+    let mut over = Vec::new();
+    for (epoch, alive) in epochs.iter().zip(numbers) {
+        if alive == 1 {
+            consumer.note_kept(*epoch, sent);
+        } else {
+            over.push(*epoch);
+        }
+    }
+    Kept { shut, over }
+}
+
+/// Prolongs the leases of epochs; where one is over, a new one begins.
+pub(super) async fn beat(core: &Core, consumer: &Consumer, epochs: &[Epoch]) -> Result<()> {
+    prolong(core, consumer, epochs, Wait::Forever).await
+}
+
+async fn prolong(core: &Core, consumer: &Consumer, epochs: &[Epoch], wait: Wait) -> Result<()> {
+    let keys = consumer.keys();
+    let sent = Instant::now();
+    let purpose = Purpose::question("renew", &keys.list).within(wait);
+    let names = [keys.epochs.as_str(), &keys.shut, &keys.spare];
+    let words = words_of_keep(consumer, epochs);
+    let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+    let reply = core.commands.script(purpose, &scripts::KEEP, &names, &arguments).await?;
+    for epoch in note_kept(consumer, epochs, sent, reply).over {
+        lose(consumer, epoch, sent);
+    }
+    Ok(())
+}
+
+fn lose(consumer: &Consumer, epoch: Epoch, sent: Instant) {
+    let held = consumer.lose(epoch, sent);
+    if held > 0 {
+        let queue = &consumer.keys().list;
+        tracing::warn!(queue, held, "the lease was lost; its items go to others");
+    }
+}
+
+/// A lost connection is told elsewhere, and heals; a refusal has to be mended by somebody.
+pub(super) fn tell(consumer: &Consumer, outcome: Result<()>, what: &str) {
+    let queue = &consumer.keys().list;
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::Server => tracing::warn!(queue, %error, "{what}"),
+        Err(error) => tracing::debug!(queue, %error, "{what}"),
+        Ok(()) => {}
+    }
+}
+
+/// Gives back what the dead hold.
+pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
+    let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.spare];
+    let arguments = [keys.helds.as_bytes(), PORTION.as_bytes()];
+    // Repeated, it goes on where it had come to.
+    let purpose = Purpose::question("reap", &keys.list);
+    loop {
+        let asked = Instant::now();
+        let reply = core.commands.script(purpose, &scripts::REAP, &names, &arguments).await?;
+        let counts: Vec<i64> = reply.items().iter().filter_map(Reply::number).collect();
+        let [back, dead, more] = counts[..] else { return Ok(()) };
+        if back > 0 {
+            tracing::info!(queue = keys.list, back, "items of lost consumers are back");
+        }
+        if dead > 0 {
+            let why = "handed out for the last time";
+            tracing::warn!(
+                queue = keys.list,
+                dead,
+                why,
+                "items of lost consumers are dead letters"
+            );
+        }
+        if more == 0 {
+            return Ok(());
+        }
+        // However much there is, others have most of the server's time.
+        sleep(asked.elapsed().clamp(Duration::from_millis(1), Duration::from_millis(100)) * 4)
+            .await;
+    }
+}
+
+/// Compares what the server holds for epochs of ours with what we know of, and hands out what lost
+/// replies had brought.
+pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) -> Result<()> {
+    let _still = consumer.still().await;
+    let keys = consumer.keys();
+    let sent = Instant::now();
+    let purpose = Purpose::question("get", &keys.list);
+    let lists =
+        epochs.iter().map(|epoch| Command::new("LRANGE").arg(keys.held(*epoch)).arg("0").arg("-1"));
+    let commands: Batch = std::iter::once(keep(consumer, epochs, true)).chain(lists).collect();
+    let mut replies = core.commands.pipeline(purpose, &commands).await?.into_iter();
+    let kept = note_kept(consumer, epochs, sent, purpose.check(replies.next())?);
+    for epoch in epochs {
+        let server = purpose.check(replies.next())?.items();
+        let server: Vec<Bytes> = server.into_iter().filter_map(Reply::bytes).collect();
+        if kept.over.contains(epoch) {
+            lose(consumer, *epoch, sent);
+            continue;
+        }
+        let unknown = consumer.compare(*epoch, server);
+        if !unknown.is_empty() {
+            let found = unknown.len();
+            tracing::info!(queue = keys.list, found, "items of lost replies are found");
+            consumer.distribute(*epoch, unknown);
+        }
+    }
+    Ok(())
+}
+
+/// Forgets epochs that hold nothing.
+pub(super) async fn leave(core: &Core, consumer: &Consumer, epochs: &[Epoch]) -> Result<()> {
+    let _still = consumer.still().await;
+    let keys = consumer.keys();
+    let words: Vec<String> = std::iter::once(keys.helds.clone())
+        .chain(epochs.iter().map(|epoch| keys.epoch(*epoch)))
+        .collect();
+    let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+    let purpose = Purpose::question("close", &keys.list);
+    core.commands.script(purpose, &scripts::LEAVE, &[&keys.epochs], &arguments).await?;
+    Ok(())
+}
+
+/// Gives back what is held and ends the epochs.
+pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
+    let epochs = consumer.all_epochs();
+    if epochs.is_empty() {
+        return Ok(());
+    }
+    let keys = consumer.keys();
+    let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.spare];
+    let words: Vec<String> = [keys.helds.clone(), PORTION.to_owned()]
+        .into_iter()
+        .chain(epochs.into_iter().map(|epoch| keys.epoch(epoch)))
+        .collect();
+    let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+    // Repeated, it goes on where it had come to.
+    let purpose = Purpose::question("close", &keys.list);
+    loop {
+        let reply = core.commands.script(purpose, &scripts::CLOSE, &names, &arguments).await?;
+        if reply.number() != Some(1) {
+            return Ok(());
+        }
+    }
+}
+
+pub(super) fn milliseconds(duration: Duration) -> String {
+    // Far beyond any life, and far from what a clock in a script could not count.
+    duration.as_millis().clamp(1, 1 << 42).to_string()
+}

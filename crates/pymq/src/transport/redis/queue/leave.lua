@@ -1,0 +1,8 @@
+-- Forgets epochs that hold nothing.
+-- KEYS: epochs.  ARGV: prefix of held items, epochs.
+for i = 2, #ARGV do
+    if redis.call('EXISTS', ARGV[1] .. ARGV[i]) == 0 then
+        redis.call('ZREM', KEYS[1], ARGV[i])
+    end
+end
+return 1

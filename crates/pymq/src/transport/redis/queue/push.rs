@@ -1,0 +1,136 @@
+//! Putting: plain pushes as the original's, or by a script where the queue is bounded.
+//!
+//! The one invariant: an error says whether the items are in the queue. A put is never repeated by
+//! itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::super::dialer::jitter;
+use super::super::purpose::Purpose;
+use super::super::resp::{Batch, Command};
+use super::super::routes::{Name, Target};
+use super::super::{ABLE, Core};
+use super::keys::Keys;
+use super::{lacking, scripts, shut_down_error};
+use crate::error::{ErrorKind, Result};
+use crate::transport::{Put, PutOptions, QueueSpec, Wait};
+
+pub(super) async fn push(
+    core: &Core,
+    spec: &QueueSpec,
+    items: Vec<Bytes>,
+    options: PutOptions,
+) -> Result<Put> {
+    let purpose = Purpose::change("put", &spec.name).within(options.wait);
+    core.check(&purpose)?;
+    if let Some(what) = options.lacking(ABLE) {
+        return Err(lacking(&purpose, what));
+    }
+    let keys = Keys::new(core, &spec.name);
+    // There is always space for nothing; whether the queue is shut down is said all the same.
+    let maxsize = if items.is_empty() { usize::MAX } else { spec.maxsize };
+    if maxsize == 0 {
+        return push_unbounded(core, &purpose, &keys, &items).await.map(|()| Put::Done);
+    }
+    let pushed = tokio::select! {
+        result = push_bounded(core, &purpose, &keys, &items, maxsize, options.wait) => result,
+        () = core.closing() => Err(purpose.closed()),
+    };
+    pushed.map(|()| Put::Done)
+}
+
+/// A plain LPUSH, as the original's. Whether the queue is shut down is asked in the same write; in
+/// that rare case the items are taken back, unless a consumer was faster: then they were put.
+async fn push_unbounded(
+    core: &Core,
+    purpose: &Purpose<'_>,
+    keys: &Keys,
+    items: &[Bytes],
+) -> Result<()> {
+    let room = keys.list.len() + items.iter().map(Bytes::len).sum::<usize>();
+    let put = Command::with_room("LPUSH", room).arg(&keys.list).args(items);
+    let ask = Command::new("EXISTS").arg(&keys.shut);
+    let mut replies =
+        core.commands.pipeline(*purpose, &Batch::from_iter([put, ask])).await?.into_iter();
+    purpose.check(replies.next())?;
+    match purpose.check(replies.next()) {
+        Ok(reply) if reply.number() == Some(1) => withdraw(core, purpose, keys, items).await,
+        Ok(_) => Ok(()),
+        Err(error) => {
+            // The items are in the queue: that is what the caller asked about.
+            tracing::warn!(queue = keys.list, %error, "put, but a shutdown would not be seen");
+            Ok(())
+        }
+    }
+}
+
+/// Takes items back from a queue that is shut down. Where that cannot be done they stay, which is
+/// neither a put that was refused nor one that was done.
+async fn withdraw(core: &Core, purpose: &Purpose<'_>, keys: &Keys, items: &[Bytes]) -> Result<()> {
+    let arguments: Vec<&[u8]> = items.iter().map(|item| &**item).collect();
+    let names = [keys.list.as_str()];
+    match core.commands.script(*purpose, &scripts::WITHDRAW, &names, &arguments).await {
+        Ok(found) if found.number() > Some(0) => Err(shut_down_error(purpose)),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let why = format!(
+                "the queue was shut down, and the items may be in it all the same ({})",
+                error.message()
+            );
+            Err(purpose.error(ErrorKind::Ambiguous, why))
+        }
+    }
+}
+
+/// A script that checks the length, tried again until there is space: consumers of bounded queues
+/// give a hint, and a poll makes up for those who do not.
+async fn push_bounded(
+    core: &Core,
+    purpose: &Purpose<'_>,
+    keys: &Keys,
+    items: &[Bytes],
+    maxsize: usize,
+    wait: Wait,
+) -> Result<()> {
+    if items.len() > maxsize {
+        let count = items.len();
+        let why = format!("{count} items at once never fit: maxsize is {maxsize}; put fewer");
+        return Err(purpose.error(ErrorKind::Config, why));
+    }
+    let most = maxsize.to_string();
+    let mut arguments: Vec<&[u8]> = vec![most.as_bytes()];
+    arguments.extend(items.iter().map(|item| &**item));
+    let space = Arc::new(Notify::new());
+    let mut membership = None;
+    loop {
+        let names = [keys.list.as_str(), &keys.shut];
+        let reply = core.commands.script(*purpose, &scripts::PUT, &names, &arguments).await?;
+        match reply.number() {
+            Some(-2) => return Err(shut_down_error(purpose)),
+            Some(-1) => {}
+            _ => return Ok(()),
+        }
+        let left = wait.left();
+        if left == Some(Duration::ZERO) {
+            let why = format!("it holds {maxsize} items at most; get some, or wait longer");
+            return Err(purpose.error(ErrorKind::Full, why));
+        }
+        if membership.is_none() {
+            let name = Name::Topic(keys.hint.as_str().into());
+            let target = Target::Hint(Arc::clone(&space));
+            // Without it, the poll alone has to do.
+            membership = core.pubsub.join(*purpose, vec![name], target).await.ok();
+            continue;
+        }
+        let poll = jitter(Duration::from_millis(50), Duration::from_millis(250));
+        tokio::select! {
+            () = space.notified() => {}
+            () = sleep(left.map_or(poll, |left| left.min(poll))) => {}
+        }
+    }
+}

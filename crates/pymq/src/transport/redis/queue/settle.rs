@@ -1,0 +1,206 @@
+//! Settlements: the ends of leases, sent one by one or many in one write.
+//!
+//! The one invariant: a settlement is done or known to be too late before it is forgotten, or its
+//! item would stay leased as long as the process lives. One whose answer was lost is uncertain until
+//! the server's list has been read; one that was refused or not sent is sent again, also when
+//! whoever asked for it was told of the refusal.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant};
+
+use super::super::Core;
+use super::super::purpose::Purpose;
+use super::super::refusal::Cause;
+use super::super::resp::{Command, Reply};
+use super::consumer::Consumer;
+use super::keys::{Epoch, Keys};
+use super::{copy, scripts};
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::{Receipt, Settlement};
+
+/// After how long a settlement that could not be done is tried again; each time in vain it doubles.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How often it doubles.
+const DOUBLINGS: u32 = 5;
+
+/// The end of a lease that has still to be told.
+#[derive(Debug)]
+pub(super) struct Settling {
+    receipt: Receipt,
+    /// The epoch in which the server has the item.
+    place: Epoch,
+    how: Settlement,
+    reply: Option<oneshot::Sender<Result<()>>>,
+    /// How often it was refused or not sent.
+    failures: u32,
+}
+
+impl Settling {
+    /// One that somebody waits for.
+    pub(super) fn awaited(
+        receipt: Receipt,
+        place: Epoch,
+        how: Settlement,
+    ) -> (Self, oneshot::Receiver<Result<()>>) {
+        let (reply, settled) = oneshot::channel();
+        (Self { reply: Some(reply), ..Self::silent(receipt, place, how) }, settled)
+    }
+
+    /// One that nobody waits for.
+    pub(super) fn silent(receipt: Receipt, place: Epoch, how: Settlement) -> Self {
+        Self { receipt, place, how, reply: None, failures: 0 }
+    }
+
+    pub(super) fn stored(&self) -> &Bytes {
+        &self.receipt.stored
+    }
+
+    pub(super) fn place(&self) -> Epoch {
+        self.place
+    }
+
+    pub(super) fn how(&self) -> Settlement {
+        self.how
+    }
+
+    /// Whether it is of that receipt, and nobody is told how it ends.
+    pub(super) fn is_left_of(&self, receipt: &Receipt) -> bool {
+        self.reply.is_none() && self.failures > 0 && self.receipt == *receipt
+    }
+
+    /// Whether it was refused before, so that whoever asked for it may ask again.
+    pub(super) fn was_refused(&self) -> bool {
+        self.reply.is_none() && self.failures > 0
+    }
+
+    pub(super) fn into_receipt(self) -> Receipt {
+        self.receipt
+    }
+
+    /// Tells a failure to whoever waits; the same settlement, for nobody, is still to be done.
+    fn put_off(mut self, queue: &str, error: &Error) -> Self {
+        self.failures += 1;
+        match self.reply.take() {
+            // Whoever asked may have stopped waiting.
+            Some(reply) => drop(reply.send(Err(copy(error, "settle")))),
+            // The first time is news; that it goes on is not.
+            None if self.failures == 1 && error.kind() == ErrorKind::Server => {
+                tracing::warn!(queue, %error, "an item is not settled; trying on");
+            }
+            None => tracing::debug!(queue, %error, "an item is not settled yet"),
+        }
+        self
+    }
+
+    fn again_at(&self) -> Instant {
+        Instant::now() + AGAIN * 2_u32.pow(self.failures.saturating_sub(1).min(DOUBLINGS))
+    }
+
+    pub(super) fn answer(self, queue: &str, result: Result<()>) {
+        match (self.reply, result) {
+            // Whoever asked may have stopped waiting.
+            (Some(reply), result) => drop(reply.send(result)),
+            (None, Err(error)) => tracing::warn!(queue, %error, "an item was not settled"),
+            (None, Ok(())) => {}
+        }
+    }
+
+    /// The command that does it.
+    fn command(&self, keys: &Keys) -> Command {
+        if self.how == Settlement::Ack {
+            return self.confirm(keys);
+        }
+        let held = keys.held(self.place);
+        scripts::SETTLE.call(
+            &[&held, &keys.list, &keys.dead, &keys.spare],
+            &[&self.receipt.stored, self.manner(), self.policy().as_bytes()],
+        )
+    }
+
+    /// What confirms it, from the tail, where the oldest is, which is most often the one.
+    pub(super) fn confirm(&self, keys: &Keys) -> Command {
+        Command::new("LREM").arg(keys.held(self.place)).arg("-1").arg(&self.receipt.stored)
+    }
+
+    fn manner(&self) -> &'static [u8] {
+        match self.how {
+            Settlement::Return => b"return",
+            Settlement::Reject => b"reject",
+            Settlement::Ack | Settlement::Requeue => b"requeue",
+        }
+    }
+
+    /// That of the consumer that holds the item.
+    fn policy(&self) -> String {
+        self.place.max_deliveries().to_string()
+    }
+}
+
+/// Sends the settlements that only wait for company.
+pub(super) async fn flush(core: &Core, consumer: &Consumer) {
+    let batch = consumer.take_settlements();
+    settle_all(core, consumer, batch).await;
+}
+
+/// Sends settlements in one write.
+pub(super) async fn settle_all(core: &Core, consumer: &Consumer, batch: Vec<Settling>) {
+    if !batch.is_empty() {
+        let _moving = consumer.moving().await;
+        settle_alone(core, consumer, batch).await;
+    }
+}
+
+/// The same where the caller sees to it that no list is read meanwhile.
+pub(super) async fn settle_alone(core: &Core, consumer: &Consumer, batch: Vec<Settling>) {
+    let keys = consumer.keys();
+    let purpose = Purpose::change("settle", &keys.list);
+    let commands = batch.iter().map(|settling| settling.command(keys)).collect();
+    match core.commands.pipeline(purpose, &commands).await {
+        Ok(replies) => {
+            for (settling, reply) in batch.into_iter().zip(replies) {
+                take_reply(core, consumer, settling, reply).await;
+            }
+        }
+        Err(error) => not_settled(consumer, batch, &error),
+    }
+}
+
+/// Keeps settlements of which it is not known that they were done.
+pub(super) fn not_settled(consumer: &Consumer, batch: Vec<Settling>, error: &Error) {
+    if error.kind() == ErrorKind::Ambiguous {
+        return consumer.unsettled(batch);
+    }
+    for settling in batch {
+        let settling = settling.put_off(&consumer.keys().list, error);
+        let at = settling.again_at();
+        consumer.keep_settlement(settling, at);
+    }
+}
+
+pub(super) async fn take_reply(core: &Core, consumer: &Consumer, settling: Settling, reply: Reply) {
+    match reply {
+        Reply::Refused(refusal) if refusal.cause() == Cause::NoScript => {
+            teach(core, consumer, settling).await;
+        }
+        Reply::Refused(refusal) => {
+            let purpose = Purpose::change("settle", &consumer.keys().list);
+            not_settled(consumer, vec![settling], &purpose.refused(&refusal));
+        }
+        reply => consumer.settled(settling, reply.number() > Some(0)),
+    }
+}
+
+/// Settles with the script's text, for a server that does not know it yet.
+async fn teach(core: &Core, consumer: &Consumer, settling: Settling) {
+    let keys = consumer.keys();
+    let held = keys.held(settling.place);
+    let names = [held.as_str(), &keys.list, &keys.dead, &keys.spare];
+    let policy = settling.policy();
+    let arguments = [&*settling.receipt.stored, settling.manner(), policy.as_bytes()];
+    let purpose = Purpose::change("settle", &keys.list);
+    match core.commands.script(purpose, &scripts::SETTLE, &names, &arguments).await {
+        Ok(reply) => consumer.settled(settling, reply.number() > Some(0)),
+        Err(error) => not_settled(consumer, vec![settling], &error),
+    }
+}
