@@ -2,7 +2,7 @@
 
 A definition that is run again, in a notebook's cell or a module that is reloaded, takes the place
 of what it declared before. What a function declares lasts as long as the program holds what it
-declared.
+declared, what a module declares as long as the module is loaded.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Declared:
         self._name = _name(callback)
         self._place = _place(callback)
         self._run = _run_of(callback)
+        #: Whether it is no part of a module: a function's own, or of a text that was executed.
+        self.is_local = "<locals>" in self._name[1] or not _is_of_its_module(callback)
 
     @property
     def callback(self) -> Callable[..., Any] | None:
@@ -65,9 +67,10 @@ class Declared:
         return callback
 
     @property
-    def is_local(self) -> bool:
-        """Whether it was defined inside of a function."""
-        return "<locals>" in self._name[1]
+    def is_gone(self) -> bool:
+        """Whether its program is over: nobody holds the function, or its module is gone."""
+        callback = self._callback()
+        return callback is None or not (self.is_local or _is_of_its_module(callback))
 
     def bind(self, bus: EventBus) -> None:
         """Serves it on a bus; unless its loop is not known yet, or the function is gone."""
@@ -212,7 +215,7 @@ class Declarations:
         if any(one.is_old and one.is_local for one in self._all):
             # Functions of runs that are over may hold themselves in a cycle.
             gc.collect()
-        self._all = [one for one in self._all if one.callback is not None]
+        self._all = [one for one in self._all if not one.is_gone]
         for declared in list(self._all):
             if not declared.is_bound:
                 _bind(declared, bus)
@@ -277,6 +280,12 @@ def _name(callback: Callable[..., Any]) -> tuple[str, str]:
     """Module and name of a function."""
     name = getattr(callback, "__qualname__", None)
     return str(getattr(callback, "__module__", "")), str(name or "")
+
+
+def _is_of_its_module(callback: Callable[..., Any]) -> bool:
+    names = getattr(inspect.unwrap(callback), "__globals__", None)
+    module = sys.modules.get(getattr(callback, "__module__", None) or "")
+    return names is None or (module is not None and vars(module) is names)
 
 
 def _place(callback: Callable[..., Any]) -> tuple[str, int]:

@@ -18,7 +18,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 import pytest
 
 import pymq
-from conftest import HANG_GUARD, Box
+from conftest import HANG_GUARD, Box, wait_until
 from pymq import aio, core
 
 
@@ -103,6 +103,17 @@ def test_what_a_function_declares_is_bound_as_long_as_the_program_holds_it(url: 
     assert pymq.stub("f")() is None
 
 
+def test_what_a_module_declared_goes_with_the_module(url: str, load: Loads) -> None:
+    program = load(PROGRAM.format(result=1))
+    pymq.init(url)
+    assert pymq.stub("f")() == 1
+    pymq.shutdown()
+    del sys.modules["program"]
+    pymq.init(url)
+    assert pymq.stub("f")() is None
+    assert program.f() == 1
+
+
 def test_what_was_subscribed_by_a_call_is_bound_once(url: str, box: Box) -> None:
     pymq.subscribe(box.put, "news")
     pymq.init(url)
@@ -144,10 +155,13 @@ def test_a_definition_that_is_run_again_replaces_what_it_declared(
 
 @pytest.mark.parametrize("again", ["seen.append(event)", "seen.append(2 * event)"])
 def test_a_cell_that_is_run_again_replaces_what_it_declared(
-    url: str, again: str, caplog: pytest.LogCaptureFixture
+    url: str, again: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pymq.init(url)
-    names: dict[str, Any] = {"__name__": "__main__", "pymq": pymq, "seen": []}
+    notebook = ModuleType("notebook")
+    monkeypatch.setitem(sys.modules, "notebook", notebook)
+    names = vars(notebook)
+    names.update(pymq=pymq, seen=[])
     cell = '@pymq.subscriber("news")\ndef on_news(event):\n    {}'
     for number, body in enumerate(["seen.append(event)", again]):
         # As IPython names them: the same text has the same name.
@@ -297,7 +311,7 @@ def test_these_are_subscribers(bus: pymq.NativeEventBus, callback: Callable[...,
     seen.clear()
     bus.subscribe(callback)
     bus.publish(Event(1))
-    bus.close()
+    wait_until(lambda: seen != [], "it is called")
     assert seen == [Event(1)]
 
 
@@ -317,7 +331,7 @@ def test_mocks_can_be_exposed_and_subscribed(bus: pymq.NativeEventBus, make: Any
     assert bus.stub("f")(1) == 3
     bus.subscribe(subscribed, "news")
     bus.publish(1, "news")
-    bus.close()
+    wait_until(lambda: subscribed.called, "it is called")
     exposed.assert_called_once_with(1)
     subscribed.assert_called_once_with(1)
 
