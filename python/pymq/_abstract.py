@@ -71,6 +71,20 @@ class Queue(abc.ABC, Generic[T]):
         """End the queue for everybody: `put` raises `ShutDown`, `get` too once it is empty."""
         raise _lacks(self, "shutdown")
 
+    @property
+    def unfinished_tasks(self) -> int:
+        """How many items were put and are not done with."""
+        raise _lacks(self, "unfinished_tasks")
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether `shutdown` was called."""
+        raise _lacks(self, "is_shutdown")
+
+    def purge(self) -> int:
+        """Delete the items that wait; says how many."""
+        raise _lacks(self, "purge")
+
     def put_many(
         self, items: Iterable[T], block: bool = True, timeout: float | None = None
     ) -> None:

@@ -74,12 +74,9 @@ def _checked(fn: object, done: str) -> Callable[..., Any]:
 
 def _takes_one(fn: Callable[..., Any]) -> bool:
     try:
-        inspect.signature(fn).bind(None)
+        _hints.signature(fn).bind(None)
     except TypeError:
         return False
-    except ValueError:
-        # Some builtins do not tell; then all arguments are theirs to judge.
-        return True
     return True
 
 

@@ -8,6 +8,7 @@ dropped: a claimed item goes back. Nothing here is used, nor gevent imported, wh
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 import weakref
 from collections.abc import Callable
@@ -100,11 +101,9 @@ def _unwrapped(value: Any) -> Any:
 
 def _pool() -> Any:
     """The calling hub's; its own is too small for waits that may last."""
-    import gevent
-    from gevent.threadpool import ThreadPool
-
-    hub = gevent.get_hub()
+    hub = sys.modules["gevent"].get_hub()
     pool = _pools.get(hub)
     if pool is None:
-        pool = _pools[hub] = ThreadPool(THREADS, hub=hub)
+        threadpool = importlib.import_module("gevent.threadpool")
+        pool = _pools[hub] = threadpool.ThreadPool(THREADS, hub=hub)
     return pool

@@ -118,8 +118,8 @@ def signature(fn: Callable[..., Any]) -> inspect.Signature:
     """The signature as callers see it: a method given as a plain function has no `self`."""
     try:
         found = inspect.signature(fn)
-    except ValueError:
-        # Some builtins do not tell; then all arguments are theirs to judge.
+    except (TypeError, ValueError):
+        # Some builtins and mocks do not tell; then all arguments are theirs to judge.
         return _OPEN_SIGNATURE
     if is_in_class_body(fn):
         found = found.replace(parameters=list(found.parameters.values())[1:])

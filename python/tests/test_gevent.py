@@ -127,13 +127,12 @@ eventlet.monkey_patch()
 
 APPLICATION = """
     import os, pymq
-    def on_news(event): pymq.queue("seen").put([os.getpid(), event])
+    def on_news(event): pymq.queue("seen").put(event)
+    pymq.init(os.environ["PYMQ_URL"])
+    pymq.subscribe(on_news, "news")
     def app(environ, start_response):
-        if pymq.core.default_bus() is None:
-            pymq.init(os.environ["PYMQ_URL"])
-            pymq.subscribe(on_news, "news")
         pymq.publish("hello", "news")
-        pid, event = pymq.queue("seen").get(timeout=30)
+        event = pymq.queue("seen").get(timeout=30)
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [event.encode()]
 """
@@ -146,22 +145,23 @@ def test_gunicorn_serves_with_gevent(redis_url: str, tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "2"]
-    log = (tmp_path / "log").open("w")
     environment = {**os.environ, "PYTHONPATH": PACKAGE, "PYMQ_URL": redis_url}
-    with subprocess.Popen(
-        [*command, "-b", f"127.0.0.1:{port}", "served:app"],
-        cwd=tmp_path,
-        env=environment,
-        stdout=log,
-        stderr=log,
-    ) as server:
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(
+            [*command, "-b", f"127.0.0.1:{port}", "served:app"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        ) as server,
+    ):
         try:
             asked = run_client(port)
             assert asked == ["hello"] * 20, (tmp_path / "log").read_text()
         finally:
             server.send_signal(signal.SIGTERM)
         assert server.wait(HANG_GUARD) == 0
-    log.close()
 
 
 def run_client(port: int) -> list[str]:
