@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_core::future::BoxFuture;
 use futures_util::future::{FutureExt as _, Shared, WeakShared, join_all};
@@ -16,6 +16,11 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How an intake is stopped; dropped uncalled, it stops without anybody waiting.
 pub(crate) type Stop = Box<dyn FnOnce() -> BoxFuture<'static, Result<()>> + Send>;
+
+/// What holds items that nobody was shown, and gives them back when the bus ends. It does not wait.
+pub(crate) trait Unshown: Send + Sync {
+    fn give_back(&self);
+}
 
 /// All intakes of a bus.
 #[derive(Default)]
@@ -32,6 +37,9 @@ struct State {
     draining: bool,
     /// The drain under way, for whoever drains meanwhile; it goes with the last who waits for it.
     stopping: Option<WeakShared<BoxFuture<'static, ()>>>,
+    unshown: Vec<Weak<dyn Unshown>>,
+    /// At how many of them the gone ones are looked for.
+    clear_at: usize,
 }
 
 /// How far a bus is on its way to its end.
@@ -68,9 +76,28 @@ impl Intakes {
         Ok(Intake { id, intakes: Arc::clone(self) })
     }
 
+    /// Registers what gives its items back when the bus drains or closes.
+    pub(crate) fn note_unshown(&self, unshown: Weak<dyn Unshown>) {
+        let mut state = self.lock();
+        if state.unshown.len() >= state.clear_at {
+            state.unshown.retain(|unshown| unshown.strong_count() > 0);
+            state.clear_at = (state.unshown.len() * 2).max(8);
+        }
+        state.unshown.push(unshown);
+    }
+
+    /// A regular end: what nobody was shown goes back uncounted, before the rest does.
+    fn give_back_unshown(&self) {
+        let unshown = self.lock().unshown.clone();
+        for unshown in unshown.iter().filter_map(Weak::upgrade) {
+            unshown.give_back();
+        }
+    }
+
     /// Stops all of them at once, and waits until they have, whoever began it.
     pub(crate) async fn drain(&self) {
         self.stopping().await;
+        self.give_back_unshown();
     }
 
     fn stopping(&self) -> Shared<BoxFuture<'static, ()>> {
@@ -88,6 +115,7 @@ impl Intakes {
     /// Notes that the bus closes.
     pub(crate) fn close(&self) {
         self.phase.send_replace(Phase::Closed);
+        self.give_back_unshown();
     }
 
     /// Whether something may be taken in.

@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use place::Place;
 use pymq::{Bus, ErrorKind, Shelf, Wait};
 
+mod jobs;
 mod place;
 mod worker;
 

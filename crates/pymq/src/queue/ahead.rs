@@ -7,12 +7,17 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::bytes::Source;
 use crate::error::{ErrorKind, Result};
+use crate::intake::Unshown;
 use crate::transport::{Claimed, Receipt, SettleOptions, Settlement, Wait};
+
+/// How long the broker has to say whether items are still ours to one who does not want to wait.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// The items that a handle, with all its clones, has claimed and not handed out yet.
 pub(super) struct Ahead {
@@ -109,7 +114,9 @@ impl Ahead {
         let answer = transport.extend(spec, first, spec.lease);
         let answer = match wait {
             Wait::Until(deadline) => timeout_at(deadline, answer).await.ok(),
-            Wait::No | Wait::Forever => Some(answer.await),
+            // Who does not want to wait gets them as they are.
+            Wait::No => timeout(MOMENT, answer).await.ok(),
+            Wait::Forever => Some(answer.await),
         };
         match answer {
             Some(Ok(())) => self.lock().known = asked,
@@ -129,6 +136,12 @@ impl Ahead {
     /// No code of others runs under the lock, so a poisoned one is as good as any.
     fn lock(&self) -> MutexGuard<'_, Items> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unshown for Ahead {
+    fn give_back(&self) {
+        self.give_back();
     }
 }
 

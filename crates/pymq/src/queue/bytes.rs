@@ -20,6 +20,9 @@ use crate::transport::{
     Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Shelf, Transport, Wait,
 };
 
+/// The least and the most that a lease can last: no clock can hold more.
+const LEASES: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_secs(100 * 365 * 24 * 60 * 60));
 /// The most items that are put in one step, so that others get their turn in between.
 const STEP_ITEMS: usize = 10_000;
 /// The most bytes that are put in one step, unless a single item has more.
@@ -78,7 +81,9 @@ impl ByteQueue {
     /// The same queue with other options.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut QueueSpec)) -> Self {
-        change(Arc::make_mut(&mut self.source.spec));
+        let spec = Arc::make_mut(&mut self.source.spec);
+        change(spec);
+        spec.lease = spec.lease.clamp(LEASES.0, LEASES.1);
         let prefetch = self.ahead.as_ref().map_or(1, |ahead| ahead.size());
         self.prefetch(prefetch)
     }
@@ -87,6 +92,10 @@ impl ByteQueue {
     #[must_use]
     pub fn prefetch(self, items: usize) -> Self {
         let ahead = (items > 1).then(|| Arc::new(Ahead::new(self.source.clone(), items)));
+        if let Some(ahead) = &ahead {
+            let unshown = Arc::downgrade(ahead);
+            self.source.intakes.note_unshown(unshown);
+        }
         Self { ahead, ..self }
     }
 

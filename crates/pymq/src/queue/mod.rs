@@ -40,6 +40,10 @@ use delivery::undecodable;
 
 /// A queue of items of type `T`. Cheap to clone; options are this handle's, items everybody's.
 ///
+/// Where handles of one queue contradict each other, each is right for what it does: the bound is
+/// that of who puts, and an item's lease, its number of deliveries and its retries are those of who
+/// has taken it.
+///
 /// ```
 /// # use pymq::Bus;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
@@ -82,7 +86,7 @@ impl<T> Queue<T> {
     }
 
     /// How long a claimed item stays with a consumer of which nothing is heard; 30 s by default.
-    /// The lease of a living process is prolonged by itself.
+    /// The lease of a living process is prolonged by itself. It lasts from 10 ms to 100 years.
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         Self::new(self.bytes.with(|spec| spec.lease = lease))

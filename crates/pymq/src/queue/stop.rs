@@ -1,6 +1,7 @@
 //! How a handle is told to take no more: once, for all its clones, waits and streams.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use tokio::sync::Notify;
 
@@ -22,8 +23,7 @@ impl Stop {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// Takes something in, unless the handle was stopped, or until it is. What comes in the same
-    /// moment is taken.
+    /// Takes something in, unless the handle was stopped, or until it is.
     ///
     /// # Errors
     /// `Closed` then; and those of `work`, which must be cancel-safe.
@@ -32,12 +32,15 @@ impl Stop {
         queue: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        if self.is_asked() {
-            return Err(stopped(queue));
-        }
+        let mut work = std::pin::pin!(work);
+        // What came in the moment of the stop is left to others: dropped, the claim loses nothing.
+        let unless_asked = std::future::poll_fn(|context| match self.is_asked() {
+            true => Poll::Ready(Err(stopped(queue))),
+            false => work.as_mut().poll(context),
+        });
         tokio::select! {
             biased;
-            result = work => result,
+            result = unless_asked => result,
             () = self.asked() => Err(stopped(queue)),
         }
     }
