@@ -19,6 +19,7 @@ __all__ = [
     "LeaseLostError",
     "NoSuchRemoteError",
     "OutcomeUnknownError",
+    "ProviderBusyError",
     "ProviderLostError",
     "PymqError",
     "RemoteInvocationError",
@@ -46,6 +47,10 @@ class RemoteInvocationError(RpcException):
 
 class NoSuchRemoteError(RpcException):
     """Nobody exposes a function of that name."""
+
+
+class ProviderBusyError(RpcException):
+    """Too many calls wait at each provider of the function; it was not executed, try again."""
 
 
 class ProviderLostError(RemoteInvocationError):

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use pymq::Namespace;
 use pymq::rpc::CallOptions;
 use pymq::transport::Filter;
-use pymq::wire::Arguments;
+use pymq::wire::{Arguments, Metadata};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -123,7 +123,8 @@ impl Bus {
         options.timeout = wait::timeout(timeout)?;
         let arguments = arguments(encoded);
         self.operation(|core| async move {
-            core.bus.call_bytes(&function, arguments, options).await.map(Reply::from)
+            let metadata = Metadata::default();
+            core.bus.call_bytes(&function, arguments, metadata, options).await.map(Reply::from)
         })
     }
 
@@ -140,7 +141,8 @@ impl Bus {
         options.timeout = wait::timeout(timeout)?;
         let arguments = arguments(encoded);
         self.operation(|core| async move {
-            let all = core.bus.call_all_bytes(&function, arguments, options).await?;
+            let metadata = Metadata::default();
+            let all = core.bus.call_all_bytes(&function, arguments, metadata, options).await?;
             let replies = all.replies.into_iter().map(Reply::from).collect();
             Ok((replies, all.missing.into_iter().map(Missing::from).collect()))
         })

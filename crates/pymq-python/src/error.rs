@@ -13,7 +13,7 @@ use pyo3::types::PyType;
 const OURS: &str = "pymq.exceptions";
 
 /// What is raised for what; for every other kind, the first.
-const CLASSES: [(ErrorKind, &str, &str); 16] = [
+const CLASSES: [(ErrorKind, &str, &str); 17] = [
     (ErrorKind::Lagged, OURS, "PymqError"),
     (ErrorKind::Closed, OURS, "ClosedError"),
     (ErrorKind::Timeout, OURS, "CallTimeoutError"),
@@ -27,6 +27,7 @@ const CLASSES: [(ErrorKind, &str, &str); 16] = [
     (ErrorKind::Connection, OURS, "ConnectionLostError"),
     (ErrorKind::Ambiguous, OURS, "OutcomeUnknownError"),
     (ErrorKind::LeaseLost, OURS, "LeaseLostError"),
+    (ErrorKind::Busy, OURS, "ProviderBusyError"),
     (ErrorKind::Full, "queue", "Full"),
     (ErrorKind::ShutDown, OURS, "ShutDown"),
     (ErrorKind::Server, OURS, "ServerError"),

@@ -37,7 +37,7 @@ use crate::wire::LARGEST_MESSAGE;
 ///
 /// | setting | `memory://` | `redis://`, `rediss://`, `redis+unix://` |
 /// |---|---|---|
-/// | [`namespace`](Self::namespace), [`largest_message`](Self::largest_message), [`mailbox`](Self::mailbox) | yes | yes |
+/// | [`namespace`](Self::namespace), [`largest_message`](Self::largest_message), [`mailbox`](Self::mailbox), [`call_timeout`](Self::call_timeout) | yes | yes |
 /// | [`username`](Self::username), [`password`](Self::password), [`client_name`](Self::client_name) | `Unsupported` | yes |
 /// | [`tls`](Self::tls) | `Unsupported` | yes; not on a unix socket |
 /// | [`connect_wait`](Self::connect_wait) | yes: there is nothing to wait for | yes |
@@ -51,7 +51,7 @@ use crate::wire::LARGEST_MESSAGE;
 pub struct BusBuilder {
     url: String,
     namespace: Namespace,
-    largest_message: usize,
+    limits: Limits,
     settings: Settings,
 }
 
@@ -60,7 +60,7 @@ impl BusBuilder {
         Self {
             url: url.to_owned(),
             namespace: Namespace::default(),
-            largest_message: LARGEST_MESSAGE,
+            limits: Limits::default(),
             settings: Settings::default(),
         }
     }
@@ -137,10 +137,30 @@ impl BusBuilder {
         self
     }
 
-    /// The largest event, item or arguments that this bus sends, in bytes as encoded; 16 MiB unless
-    /// told, and no more than that, since no peer reads more.
+    /// The largest event, item, arguments or result that this bus sends, in bytes as encoded; by
+    /// default 16 MiB. No peer reads more than that in one message, so for arguments and results what
+    /// goes around them, a few hundred bytes, counts as well.
     pub fn largest_message(mut self, bytes: usize) -> Self {
-        self.largest_message = bytes;
+        self.limits.largest_message = bytes;
+        self
+    }
+
+    /// How long a call may take that has no timeout of its own; by default as long as a provider
+    /// lives, see [`CallOptions::timeout`](crate::CallOptions::timeout).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use pymq::{Bus, ErrorKind};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// let bus = Bus::builder("memory://").call_timeout(Duration::from_millis(50)).connect().await?;
+    /// let endless = |(): ()| std::future::pending::<Result<i64, String>>();
+    /// let _service = bus.expose_fn("endless", endless).await?;
+    /// let error = bus.stub::<(), i64>("endless").call(()).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Timeout);
+    /// # Ok(()) }
+    /// ```
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.call_timeout = Some(timeout);
         self
     }
 
@@ -151,14 +171,14 @@ impl BusBuilder {
     /// transport cannot honour, `Connection` if the server cannot be reached.
     pub async fn connect(self) -> Result<Bus> {
         self.check()?;
-        let Self { url, namespace, largest_message, settings } = self;
+        let Self { url, namespace, limits, settings } = self;
         let transport = transport::connect_with(&url, settings).await?;
-        Bus::with_limits(transport, namespace, Limits { largest_message })
+        Bus::with_limits(transport, namespace, limits)
     }
 
     fn check(&self) -> Result<()> {
         let bad = |setting: &str, why: &str| Err(Error::config(setting, why.to_owned()));
-        if !(1..=LARGEST_MESSAGE).contains(&self.largest_message) {
+        if !(1..=LARGEST_MESSAGE).contains(&self.limits.largest_message) {
             return bad("largest_message", "it is 1 byte to 16 MiB: no peer reads more");
         }
         match self.settings.mailbox {
@@ -177,7 +197,7 @@ impl fmt::Debug for BusBuilder {
         f.debug_struct("BusBuilder")
             .field("url", &format_args!("{scheme}://…"))
             .field("namespace", &self.namespace)
-            .field("largest_message", &self.largest_message)
+            .field("limits", &self.limits)
             .field("settings", &self.settings)
             .finish()
     }

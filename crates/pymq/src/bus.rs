@@ -23,14 +23,14 @@ use crate::limits::Limits;
 use crate::name::{self, Namespace};
 use crate::queue::{ByteQueue, Queue};
 use crate::rpc::{
-    AllReplies, CallOptions, Caller, ExposeOptions, Function, Provider, Remote, Reply, Service,
-    Stub,
+    AllReplies, Asked, CallOptions, Caller, ExposeOptions, Function, Provider, Providers, Remote,
+    Reply, Service, Stub, current_call,
 };
 use crate::topic::{self, Event, Events, PatternEvents, Topic};
 use crate::transport::{
     self, Capabilities, Filter, Health, State, States, Subscription, Transport,
 };
-use crate::wire::Arguments;
+use crate::wire::{Arguments, Metadata};
 
 /// A connection to everything: events, queues and remote procedure calls.
 ///
@@ -54,6 +54,7 @@ struct Core {
     namespace: Namespace,
     runtime: Handle,
     caller: Arc<Caller>,
+    providers: Arc<Providers>,
     limits: Limits,
     intakes: Arc<Intakes>,
     /// Dropped with the last handle, by which the watch over the runtime ends.
@@ -102,6 +103,8 @@ impl Bus {
         let runtime = transport::runtime()?;
         let caller =
             Caller::new(Arc::clone(&transport), namespace.clone(), runtime.clone(), limits);
+        let providers =
+            Providers::new(Arc::clone(&transport), namespace.clone(), runtime.clone(), limits);
         let intakes = Arc::<Intakes>::default();
         let (watched, bus_is_gone) = oneshot::channel();
         let ending = RuntimeEnding::new(&transport, &intakes);
@@ -111,6 +114,7 @@ impl Bus {
             namespace,
             runtime,
             caller: Arc::new(caller),
+            providers: Arc::new(providers),
             limits,
             intakes,
             _watched: watched,
@@ -356,18 +360,57 @@ impl Bus {
     /// # Errors
     /// If the broker could not be told; the bus is closed all the same.
     pub async fn drain(&self) -> Result<()> {
-        self.0.intakes.drain().await;
-        self.close().await
+        if self.ends_after_this_call(|bus| async move { bus.drain_now().await }) {
+            return Ok(());
+        }
+        self.drain_now().await
     }
 
     /// Ends everything: streams end, what waits fails with `Closed`, held items go back to their
     /// queues. Closing again does nothing.
     ///
+    /// Calls that its functions have finished are answered first, as far as that takes no more than
+    /// a second; those that still run are answered with an error, and those that have not begun go to
+    /// other providers. A function that closes its own bus is answered, too: then this returns at
+    /// once, and the bus closes when the answer is on its way.
+    ///
     /// # Errors
     /// If the broker could not be told; the bus is closed all the same.
     pub async fn close(&self) -> Result<()> {
+        if self.ends_after_this_call(|bus| async move { bus.close_now().await }) {
+            return Ok(());
+        }
+        self.close_now().await
+    }
+
+    async fn drain_now(&self) -> Result<()> {
+        self.0.intakes.drain().await;
+        self.0.providers.sent().await;
+        self.close_now().await
+    }
+
+    async fn close_now(&self) -> Result<()> {
         self.0.intakes.close();
+        self.0.providers.farewell().await;
         self.0.transport.close().await
+    }
+
+    /// Whether a call that this bus answers runs here; then `end` is run once it is answered, since
+    /// it would wait for itself.
+    fn ends_after_this_call<F>(&self, end: impl FnOnce(Self) -> F + Send + 'static) -> bool
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let call = current_call().filter(|call| self.0.providers.serves(call));
+        let Some(call) = call else { return false };
+        let bus = self.clone();
+        self.0.runtime.spawn(async move {
+            call.ended().await;
+            if let Err(error) = end(bus).await {
+                tracing::debug!(%error, "the broker was not told of the bus's end");
+            }
+        });
+        true
     }
 
     // What a layer above that has a codec of its own needs: bytes instead of types.
@@ -378,7 +421,7 @@ impl Bus {
     /// As [`publish`](Self::publish).
     pub async fn publish_bytes(&self, topic: &str, payload: Bytes) -> Result<Option<usize>> {
         name::check_topic("publish", topic)?;
-        self.0.limits.check("publish", topic, payload.len())?;
+        self.0.limits.check("publish", topic, &payload)?;
         let published = self.0.transport.publish(&self.0.namespace.whole(topic), payload).await;
         published.map_err(|error| error.of("publish", name::shortened(topic)))
     }
@@ -427,8 +470,7 @@ impl Bus {
     /// # Errors
     /// As [`expose`](Self::expose).
     pub async fn provide(&self, function: &str) -> Result<Provider> {
-        let Core { transport, namespace, runtime, .. } = &*self.0;
-        Provider::start(Arc::clone(transport), namespace.clone(), runtime.clone(), function).await
+        self.0.providers.start(function).await
     }
 
     /// Calls one provider with encoded arguments; a function that fails is a reply.
@@ -439,9 +481,10 @@ impl Bus {
         &self,
         function: &str,
         arguments: Arguments,
+        metadata: Metadata,
         options: CallOptions,
     ) -> Result<Reply> {
-        self.0.caller.call(function, arguments, options).await
+        self.0.caller.call(Asked { function, arguments, metadata }, options).await
     }
 
     /// Calls every provider with encoded arguments.
@@ -452,9 +495,11 @@ impl Bus {
         &self,
         function: &str,
         arguments: Arguments,
+        metadata: Metadata,
         options: CallOptions,
     ) -> Result<AllReplies> {
-        self.0.caller.call_all(function, arguments, options).await?.all().await
+        let asked = Asked { function, arguments, metadata };
+        self.0.caller.call_all(asked, options).await?.all().await
     }
 
     /// The namespace it lives in.

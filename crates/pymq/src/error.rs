@@ -19,6 +19,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// |---|---|---|---|
 /// | `Connection` | no | try again: the connection heals by itself | yes |
 /// | `Full` | no | try again when consumers have caught up | yes |
+/// | `Busy` | no | try again when providers have caught up | yes |
 /// | `NoSuchRemote` | no | start the provider, or check the name | no: nothing says that it passes |
 /// | `Closed` | no | connect a new bus | no |
 /// | `ShutDown` | no | stop, or `purge` the queue, which lifts the shutdown | no |
@@ -62,6 +63,8 @@ pub enum ErrorKind {
     Lagged,
     /// The lease of a delivery ran out; the item belongs to somebody else now.
     LeaseLost,
+    /// Too many calls wait at each provider of the function; it was not executed.
+    Busy,
     /// The queue holds `maxsize` items.
     Full,
     /// The queue was shut down.
@@ -86,6 +89,7 @@ impl ErrorKind {
             Self::Ambiguous => "outcome unknown",
             Self::Lagged => "lagged",
             Self::LeaseLost => "lease lost",
+            Self::Busy => "providers busy",
             Self::Full => "queue full",
             Self::ShutDown => "queue shut down",
             Self::Server => "server error",
@@ -268,7 +272,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         // Every kind by name: whoever adds one decides it here.
         match self.0.kind {
-            ErrorKind::Connection | ErrorKind::Full => true,
+            ErrorKind::Connection | ErrorKind::Full | ErrorKind::Busy => true,
             ErrorKind::Server => self.0.passes,
             ErrorKind::Closed
             | ErrorKind::Timeout

@@ -1,6 +1,6 @@
 //! The envelopes: what requests, replies and our own control messages look like as bytes.
 //!
-//! Of this crate, only this file and `tags` below it know the names of the wire's fields; the Python
+//! Of this crate, only this file and the two below it know the names of the wire's fields; the Python
 //! edge has a codec for Python's values, which knows those of values. Requests and replies are the
 //! original's (`pymq` 0.2.2 to 0.7.0 on PyPI), whose peers ignore the fifth element and every
 //! top-level key they do not know; control messages travel on channels of ours only. Values inside
@@ -15,8 +15,10 @@ use serde_json::Value;
 use crate::error::{Error, RemoteError, Result};
 use crate::json;
 use crate::name::Id;
-use tags::{OBJECT, TYPE, TYPES};
+pub use metadata::{LARGEST_METADATA, Metadata};
+use tags::{META, OBJECT, TYPE, TYPES};
 
+mod metadata;
 pub(crate) mod tags;
 
 /// The largest message that is taken from the wire or put on it: 16 MiB.
@@ -43,6 +45,21 @@ impl Arguments {
         Self::positional(Bytes::from_static(b"[]"))
     }
 
+    /// How much memory they keep.
+    pub(crate) fn weight(&self) -> usize {
+        let types = self.types.as_ref().map_or(0, Bytes::len);
+        self.positional.len() + self.keywords.len() + types
+    }
+
+    /// The same without the message that they were a small part of.
+    fn out_of(mut self, message: &Bytes) -> Self {
+        if self.weight() < message.len() / 2 {
+            self.positional = Bytes::copy_from_slice(&self.positional);
+            self.keywords = Bytes::copy_from_slice(&self.keywords);
+        }
+        self
+    }
+
     /// A JSON array of positional arguments.
     pub fn positional(positional: Bytes) -> Self {
         Self { positional, keywords: Bytes::from_static(b"{}"), types: None }
@@ -56,6 +73,8 @@ pub(crate) struct Request {
     /// The list on which a caller of the original waits: `__rpc_<uuid>`.
     pub reply_list: String,
     pub arguments: Arguments,
+    /// Headers and more, for whoever looks; peers of the original do not.
+    pub metadata: Metadata,
     /// What only peers of ours send.
     pub ours: Option<RequestExtension>,
 }
@@ -66,6 +85,9 @@ pub(crate) struct RequestExtension {
     pub inbox: Id,
     /// How long the caller still waits; a length, so that clocks need not agree.
     pub left: Option<Duration>,
+    /// For a request that is repeated: how long ago its caller last heard of the call, or asked for
+    /// the first time.
+    pub silent: Option<Duration>,
 }
 
 /// What a provider says of a call.
@@ -90,6 +112,28 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// No outcome at all, for what is said of a call before it ends.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            value: Bytes::from_static(b"null"),
+            type_name: "NoneType".to_owned(),
+            types: None,
+            failed: false,
+        }
+    }
+
+    /// What is answered instead of an outcome that no peer could read: always short. `failure` is
+    /// the type of the error that could not be sent; `None` for a result.
+    pub(crate) fn unsendable(failure: Option<&str>, why: &str) -> Self {
+        match failure {
+            Some(name) => {
+                let why = format!("the error cannot be sent: {why}");
+                Self::failure(&crate::name::shortened(name), &why)
+            }
+            None => Self::failure("TypeError", &format!("the result cannot be sent: {why}")),
+        }
+    }
+
     /// A failure with one message.
     pub fn failure(type_name: &str, message: &str) -> Self {
         Self {
@@ -126,13 +170,26 @@ pub(crate) enum ResponseKind {
     Ack,
     /// The function is still running.
     Beat,
+    /// The call was not begun, and is not: too many wait here.
+    Busy,
+    /// The call was not begun, and is not: this provider has ended.
+    Left,
+    /// The call was begun, and will not end: this provider is closed.
+    Lost,
     /// This provider is there: the answer to [`Control::Who`].
     Here,
 }
 
 impl ResponseKind {
-    const ALL: [(Self, &'static str); 4] =
-        [(Self::Result, "result"), (Self::Ack, "ack"), (Self::Beat, "beat"), (Self::Here, "here")];
+    const ALL: [(Self, &'static str); 7] = [
+        (Self::Result, "result"),
+        (Self::Ack, "ack"),
+        (Self::Beat, "beat"),
+        (Self::Busy, "busy"),
+        (Self::Left, "left"),
+        (Self::Lost, "lost"),
+        (Self::Here, "here"),
+    ];
 
     fn word(self) -> &'static str {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("result", |(_, word)| word)
@@ -160,10 +217,17 @@ pub(crate) enum ToProvider {
 }
 
 impl Request {
-    pub(crate) fn encode(&self) -> Bytes {
+    /// # Errors
+    /// `Encode` for too much metadata; what the rest may be, its sender's limits say.
+    pub(crate) fn encode(&self) -> Result<Bytes> {
         let Arguments { positional, keywords, types } = &self.arguments;
         let mut text = Vec::with_capacity(256 + positional.len() + keywords.len());
         text.push(b'{');
+        if !self.metadata.is_empty() {
+            put_key(&mut text, META);
+            text.extend_from_slice(self.metadata.text()?.as_bytes());
+            text.extend_from_slice(b", ");
+        }
         if let Some(types) = types {
             // The arguments' tree has them as children 0 and 1; in the tuple they are 2 and 3.
             put_key(&mut text, TYPES);
@@ -179,16 +243,19 @@ impl Request {
         text.extend_from_slice(positional);
         text.extend_from_slice(b", ");
         text.extend_from_slice(keywords);
-        if let Some(RequestExtension { call, inbox, left }) = &self.ours {
+        if let Some(RequestExtension { call, inbox, left, silent }) = &self.ours {
             put_id(&mut text, br#", {"id": ""#, *call);
             put_id(&mut text, br#"", "inbox": ""#, *inbox);
             text.push(b'"');
-            if let Some(left) = left {
-                text.extend_from_slice(format!(r#", "left": {}"#, left.as_millis()).as_bytes());
+            for (key, length) in [("left", left), ("silent", silent)] {
+                if let Some(length) = length {
+                    let member = format!(r#", "{key}": {}"#, length.as_millis());
+                    text.extend_from_slice(member.as_bytes());
+                }
             }
             text.push(b'}');
         }
-        finish(text, REQUEST_TYPE)
+        Ok(finish(text, REQUEST_TYPE))
     }
 }
 
@@ -263,8 +330,9 @@ impl RequestExtension {
         let id = |key: &str| get(key).and_then(json::string).and_then(|text| Id::parse(&text));
         match (id("id"), id("inbox")) {
             (Some(call), Some(inbox)) => {
-                let left = get("left").and_then(milliseconds);
-                Ok(Some(Self { call, inbox, left }))
+                let length = |key| get(key).and_then(milliseconds);
+                let (left, silent) = (length("left"), length("silent"));
+                Ok(Some(Self { call, inbox, left, silent }))
             }
             _ => Err(Error::decode("request", "the fifth element names no call and inbox")),
         }
@@ -323,7 +391,9 @@ impl Request {
                 positional: container(text, positional, b'[', b"[]", "the arguments")?,
                 keywords: container(text, keywords, b'{', b"{}", "the keyword arguments")?,
                 types,
-            },
+            }
+            .out_of(text),
+            metadata: message.get(META).and_then(Metadata::read).unwrap_or_default(),
             ours: RequestExtension::decode(rest.first())?,
         })
     }
@@ -453,10 +523,12 @@ mod tests {
                 keywords: Bytes::from_static(br#"{"b": "\ud800"}"#),
                 types: Some(Bytes::from_static(br#"{"0": {"2": "tuple"}}"#)),
             },
+            metadata: Metadata::default().passed("trace", "7f"),
             ours: Some(RequestExtension {
                 call: Id::random(),
                 inbox: Id::random(),
                 left: Some(Duration::from_millis(1500)),
+                silent: Some(Duration::from_millis(1000)),
             }),
         }
     }
@@ -464,7 +536,8 @@ mod tests {
     #[test]
     fn a_request_survives_the_wire() {
         let request = request();
-        let decoded = ToProvider::decode(&request.encode()).expect("our own request");
+        let encoded = request.encode().expect("little metadata");
+        let decoded = ToProvider::decode(&encoded).expect("our own request");
         assert_eq!(decoded, ToProvider::Request(request));
     }
 

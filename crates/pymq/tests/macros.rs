@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use place::Place;
 use pymq::rpc::{CallOptions, Function};
-use pymq::wire::Arguments;
+use pymq::wire::{Arguments, Metadata};
 use pymq::{Bus, ErrorKind, Event};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -139,7 +139,8 @@ async fn call(
         keywords: Bytes::from(keywords.to_string()),
         types: None,
     };
-    let reply = bus.call_bytes(function, arguments, CallOptions::default()).await;
+    let reply =
+        bus.call_bytes(function, arguments, Metadata::default(), CallOptions::default()).await;
     let outcome = reply.expect("answered").outcome;
     let value = serde_json::from_slice::<Value>(&outcome.value).expect("JSON");
     match outcome.failed {

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 mod place;
 
-everywhere!(
+everywhere_and_uncounted!(
     a_call_is_answered,
     exactly_one_provider_executes_and_all_are_used,
     all_providers_answer_and_failures_stand_beside_results,
@@ -404,7 +404,7 @@ async fn a_drained_service_answers_what_had_arrived(place: &Place) {
     fence.recv().await.expect("open").expect("so the second call has arrived too");
     let Watched { _service: service, go_on, .. } = watched;
     let drained = tokio::spawn(service.drain());
-    let gone = caller.stub::<(), Vec<u8>>("f").timeout(Duration::from_millis(300));
+    let gone = caller.stub::<(), Vec<u8>>("f").timeout(Duration::from_secs(2));
     while gone.call(()).await.err().map(|error| error.kind()) != Some(ErrorKind::NoSuchRemote) {}
     assert!(!drained.is_finished(), "a call runs yet");
     go_on.add_permits(2);

@@ -30,7 +30,8 @@ fn check_request(request: Request) {
         assert_eq!(address.form(), Form::List);
         assert_eq!(address.name().len(), "__eventbus:global:__rpc_".len() + 36);
     }
-    let again = ToProvider::decode(&request.encode()).expect("our own request");
+    let encoded = request.encode().expect("metadata that was read can be written");
+    let again = ToProvider::decode(&encoded).expect("our own request");
     assert_eq!(again, ToProvider::Request(request));
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{arguments, envelopes, globs, values};
 use crate::name::{self, Id, Namespace};
 use crate::wire::{
-    Arguments, Control, Outcome, Request, RequestExtension, Response, ResponseExtension,
+    Arguments, Control, Metadata, Outcome, Request, RequestExtension, Response, ResponseExtension,
     ResponseKind, ToProvider,
 };
 use crate::{codec, json};
@@ -114,6 +114,7 @@ prop_compose! {
         ours in proptest::option::of((id(), id(), proptest::option::of(any::<u64>()))),
     ) -> Request {
         Request {
+            metadata: Metadata::default().header("who", function.chars().take(9).collect::<String>()),
             function,
             reply_list,
             arguments: Arguments {
@@ -122,7 +123,8 @@ prop_compose! {
                 types: tree.map(|tree| Bytes::from(format!(r#"{{"0": {tree}}}"#))),
             },
             ours: ours.map(|(call, inbox, left)| {
-                RequestExtension { call, inbox, left: left.map(Duration::from_millis) }
+                let silent = left.map(|left| Duration::from_millis(left / 2));
+                RequestExtension { call, inbox, left: left.map(Duration::from_millis), silent }
             }),
         }
     }
@@ -178,7 +180,7 @@ proptest! {
 
     #[test]
     fn any_request_survives_the_wire(request in request()) {
-        let read = ToProvider::decode(&request.encode()).expect("our own request");
+        let read = ToProvider::decode(&request.encode().expect("little metadata")).expect("our own request");
         prop_assert_eq!(read, ToProvider::Request(request));
     }
 

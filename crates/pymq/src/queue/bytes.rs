@@ -213,18 +213,14 @@ impl ByteQueue {
     }
 
     fn check_sizes(&self, items: &[Bytes]) -> Result<()> {
-        let largest = self.limits.largest_message;
-        let Some(place) = items.iter().position(|item| item.len() > largest) else {
-            return Ok(());
-        };
-        let size = items[place].len();
+        let refused = items.iter().enumerate();
+        let refused = refused.filter_map(|(place, item)| Some((place, self.limits.refusal(item)?)));
+        let Some((place, why)) = refused.into_iter().next() else { return Ok(()) };
         let which = match items.len() {
             1 => String::new(),
             whole => format!("item {} of {whole}: ", place + 1),
         };
-        let largest = self.limits.largest();
-        let why = format!("{which}{size} bytes; at most {largest} travel in one item");
-        Err(Error::new(ErrorKind::Encode, "put", self.name(), why))
+        Err(Error::new(ErrorKind::Encode, "put", self.name(), format!("{which}{why}")))
     }
 
     /// Takes the first item on lease; `None` if there was none within `wait`.

@@ -1,8 +1,8 @@
 //! The calling side of a bus: one inbox for all calls, and the way of a call to one provider.
 //!
 //! A request reaches exactly one provider of ours, whatever happens to it on the way; dropping the
-//! future of a call cancels it there. Calls to everyone, and to providers of the original, are in
-//! [`gather`](super::gather).
+//! future of a call cancels it there. How its answer is waited for is in [`watch`](super::watch),
+//! calls to everyone, and to providers of the original, are in [`gather`](super::gather).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,22 +13,27 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
+use super::current::current_call;
 use super::directory::{Choice, Directory, Lookup};
-use super::pending::{Pending, Waiting};
+use super::pending::Pending;
+use super::watch::{Ended, Watch, lost};
 use super::{
-    ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RECONNECTS_WITHIN, RETURN_WITHIN, Reply,
+    CallOptions, KNOWN_FOR, LOST_AFTER, RECONNECTS_WITHIN, RETURN_WITHIN, Reply, SILENCE_ENDS_AFTER,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
 use crate::transport::{Arrival, Inbox, Transport};
 use crate::wire::{
-    Arguments, Control, Request, RequestExtension, Response, ResponseExtension, ResponseKind,
+    Arguments, Control, Metadata, Request, RequestExtension, Response, ResponseExtension,
+    ResponseKind,
 };
 
 /// How long "who is there" waits for the first answer, and then for the others.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const OTHERS_WITHIN: Duration = Duration::from_millis(100);
+/// The same where nobody can count who is there, so that silence means nobody.
+const SOMEBODY_WITHIN: Duration = Duration::from_secs(1);
 
 /// One bus's calling side.
 #[derive(Debug)]
@@ -36,10 +41,10 @@ pub(crate) struct Caller {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) namespace: Namespace,
     pub(super) pending: Arc<Pending>,
+    pub(super) directory: Arc<Directory>,
     runtime: Handle,
     limits: Limits,
     me: Id,
-    directory: Directory,
     inbox: OnceCell<Reader>,
     /// Whether the transport counts our inbox among its topics: only then its absence says something.
     inbox_is_counted: AtomicBool,
@@ -62,6 +67,34 @@ enum Route {
     Originals,
 }
 
+/// What is called, with what.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) function: &'a str,
+    pub(crate) arguments: Arguments,
+    pub(crate) metadata: Metadata,
+}
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    pub(super) deadline: Option<Instant>,
+    /// How long it was given, for the words of an error.
+    given: Option<Duration>,
+    /// When subscribers are given up that never answer and may be anybody.
+    pub(super) silent_until: Option<Instant>,
+}
+
+/// How far a call got; what was not sent when its time is over can be tried again.
+#[derive(Debug, Default)]
+pub(super) struct Way(AtomicBool);
+
+impl Way {
+    pub(super) fn waits_for_the_broker(&self, waits: bool) {
+        self.0.store(waits, Ordering::Relaxed);
+    }
+}
+
 impl Caller {
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
@@ -76,7 +109,7 @@ impl Caller {
             limits,
             me: Id::random(),
             pending: Arc::default(),
-            directory: Directory::default(),
+            directory: Arc::default(),
             inbox: OnceCell::new(),
             inbox_is_counted: AtomicBool::new(false),
             last_gap: Arc::default(),
@@ -86,51 +119,85 @@ impl Caller {
     /// Calls one provider of `function`.
     ///
     /// # Errors
-    /// `NoSuchRemote`, `Timeout`, `ProviderLost`, or that of a connection; a function that fails is
-    /// a reply.
+    /// `Encode`, `NoSuchRemote`, `Busy`, `Timeout`, `ProviderLost`, or that of a connection; a
+    /// function that fails is a reply.
     pub(crate) async fn call(
         self: &Arc<Self>,
-        function: &str,
-        arguments: Arguments,
+        asked: Asked<'_>,
         options: CallOptions,
     ) -> Result<Reply> {
-        self.check(function, &arguments)?;
-        let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let answered = self.call_one(function, arguments, deadline);
-        let answered = match deadline {
-            None => answered.await,
-            // Dropping the future cancels the call at its provider.
-            Some(deadline) => timeout_at(deadline, answered)
-                .await
-                .unwrap_or_else(|_| Err(timed_out(function, options.timeout))),
-        };
-        answered.map_err(|error| error.of("call", name::shortened(function)))
+        let function = asked.function;
+        let (time, way) = (self.time(options), Way::default());
+        let request = self.request(asked, time.deadline)?;
+        let answered = self.call_one(request, time, &way);
+        self.within(function, time, &way, answered).await
     }
 
-    /// # Errors
-    /// `Config` for a name and `Encode` for arguments that cannot be sent.
-    pub(super) fn check(&self, function: &str, arguments: &Arguments) -> Result<()> {
-        name::check("call", function)?;
-        let bytes = arguments.positional.len() + arguments.keywords.len();
-        self.limits.check("call", function, bytes)
+    /// Ends `work` at the call's deadline.
+    pub(super) async fn within<T>(
+        &self,
+        function: &str,
+        time: Time,
+        way: &Way,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let done = match time.deadline {
+            None => work.await,
+            // Dropping the future cancels the call at its provider.
+            Some(deadline) => timeout_at(deadline, work)
+                .await
+                .unwrap_or_else(|_| Err(self.over(function, time, way))),
+        };
+        done.map_err(|error| error.of("call", name::shortened(function)))
+    }
+
+    /// The error of a call whose time is over. What was surely not sent may be tried again.
+    pub(super) fn over(&self, function: &str, time: Time, way: &Way) -> Error {
+        let waited = match time.given {
+            Some(given) => format!("after {} s", given.as_secs_f64()),
+            None => "when the time of the call around it was over".to_owned(),
+        };
+        let state = self.transport.states().now();
+        if way.0.load(Ordering::Relaxed) && !state.is_connected() {
+            let why = format!("{state}; gave up {waited}, and nothing was sent");
+            return Error::new(ErrorKind::Connection, "call", function, why);
+        }
+        Error::new(ErrorKind::Timeout, "call", function, format!("gave up waiting {waited}"))
+    }
+
+    /// How long a call may take: as long as it says, else as the bus says, and never longer than the
+    /// call within which it is made.
+    pub(super) fn time(&self, options: CallOptions) -> Time {
+        let now = Instant::now();
+        let given = options.timeout.or(self.limits.call_timeout);
+        let own = given.and_then(|given| now.checked_add(given));
+        let outer = current_call().and_then(|call| call.deadline());
+        Time {
+            deadline: own.into_iter().chain(outer).min(),
+            given,
+            silent_until: given.is_none().then(|| now + SILENCE_ENDS_AFTER),
+        }
     }
 
     async fn call_one(
         self: &Arc<Self>,
-        function: &str,
-        arguments: Arguments,
-        deadline: Option<Instant>,
+        mut request: Request,
+        time: Time,
+        way: &Way,
     ) -> Result<Reply> {
+        let bytes = self.encoded(&request)?;
+        way.waits_for_the_broker(true);
         self.open().await?;
-        let request = self.request(function, arguments, deadline);
-        let (call, bytes) =
-            (request.ours.map_or_else(Id::random, |ours| ours.call), request.encode());
+        way.waits_for_the_broker(false);
+        let call = request.ours.map_or_else(Id::random, |ours| ours.call);
+        let mut busy = Vec::new();
         loop {
-            let choice = match self.route(function).await? {
+            let function = request.function.as_str();
+            let choice = match self.route(function, &busy, way).await? {
                 Route::One(choice) => choice,
-                Route::Originals => return self.first_answer(request).await,
+                Route::Originals => return self.first_answer(request, time, way).await,
             };
-            let mut waiting = self.pending.open(call);
+            let waiting = self.pending.open(call);
             match self.transport.publish(choice.instance(), bytes.clone()).await {
                 Ok(Some(0)) => {
                     self.directory.forget(function, choice.id());
@@ -141,94 +208,73 @@ impl Caller {
                 sent => drop(sent?),
             }
             let cancel = CancelOnDrop::new(self, choice.instance(), call);
-            let reply = self.watch(&mut waiting, function, &choice, &bytes).await;
+            let ended = Watch::new(self, waiting, &choice, &mut request).answer().await;
             cancel.disarm();
-            return reply;
+            match ended? {
+                Ended::Reply(reply) => return Ok(reply),
+                // Neither has begun it, so that another one may.
+                Ended::Busy => busy.push(choice.id()),
+                Ended::Lost => {
+                    self.directory.forget(&request.function, choice.id());
+                    return Err(lost(&request.function, choice.id()));
+                }
+                Ended::Left => self.directory.forget(&request.function, choice.id()),
+            }
         }
     }
 
-    pub(super) fn request(
-        &self,
-        function: &str,
-        arguments: Arguments,
-        deadline: Option<Instant>,
-    ) -> Request {
+    /// A request as bytes that every provider reads.
+    ///
+    /// # Errors
+    /// `Encode` for what is too large or too deep.
+    pub(super) fn encoded(&self, request: &Request) -> Result<Bytes> {
+        let bytes = request.encode()?;
+        match self.limits.refusal_in(request.arguments.weight(), &bytes) {
+            None => Ok(bytes),
+            Some(why) => Err(Error::new(ErrorKind::Encode, "call", &*request.function, why)),
+        }
+    }
+
+    /// What is sent for a call.
+    ///
+    /// # Errors
+    /// `Config` for a name and `Encode` for arguments or metadata that cannot be sent.
+    pub(super) fn request(&self, asked: Asked<'_>, deadline: Option<Instant>) -> Result<Request> {
+        let Asked { function, arguments, metadata } = asked;
+        name::check("call", function)?;
+        let metadata = match current_call() {
+            Some(outer) => metadata.within(outer.metadata()),
+            None => metadata,
+        };
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // One identity is enough: to draw two costs more than to write them.
         let call = Id::random();
-        Request {
+        Ok(Request {
             function: function.to_owned(),
             reply_list: call.reply_list(),
             arguments,
-            ours: Some(RequestExtension { call, inbox: self.me, left }),
-        }
+            metadata,
+            ours: Some(RequestExtension { call, inbox: self.me, left, silent: None }),
+        })
     }
 
-    /// Waits for the one reply, asking again under the same identity whenever it is silent.
-    async fn watch(
-        &self,
-        waiting: &mut Waiting,
-        function: &str,
-        choice: &Choice,
-        request: &Bytes,
-    ) -> Result<Reply> {
-        let mut heard = Instant::now();
-        let mut gone_since: Option<Instant> = None;
-        let mut ask_again = heard + ASK_AGAIN_EVERY;
-        loop {
-            match timeout_at(ask_again, waiting.recv()).await {
-                // Only the one who was asked can answer.
-                Ok(Some(Arrival::Message(Response { ours: Some(from), .. })))
-                    if from.provider != choice.id() =>
-                {
-                    tracing::warn!(function, provider = %from.provider, "answer of a stranger dropped");
-                    continue;
-                }
-                Ok(Some(Arrival::Message(response))) => {
-                    if let Some(reply) = finished(response) {
-                        return Ok(reply);
-                    }
-                    (heard, gone_since) = (Instant::now(), None);
-                    ask_again = heard + super::BEAT_EVERY + ASK_AGAIN_EVERY;
-                    continue;
-                }
-                // Silence while we were away says nothing about the provider.
-                Ok(Some(Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_))) => {
-                    heard = Instant::now();
-                }
-                Ok(None) => return Err(Error::closed("call", function)),
-                Err(_) => {}
-            }
-            let receivers = self.transport.publish(choice.instance(), request.clone()).await;
-            let reached = match receivers {
-                Ok(Some(0)) => false,
-                Err(error) if error.kind() != ErrorKind::Ambiguous => return Err(error),
-                _ => true,
-            };
-            gone_since = (!reached).then(|| gone_since.unwrap_or_else(Instant::now));
-            let gone = gone_since.is_some_and(|since| since.elapsed() >= GONE_AFTER);
-            if (gone && !self.after_gap()) || heard.elapsed() >= LOST_AFTER {
-                self.directory.forget(function, choice.id());
-                return Err(lost(function, choice.id()));
-            }
-            ask_again = Instant::now() + ASK_AGAIN_EVERY;
-        }
-    }
-
-    /// Finds out where a call to `function` goes.
-    async fn route(self: &Arc<Self>, function: &str) -> Result<Route> {
+    /// Finds out where a call to `function` goes, past the providers that were `tried`.
+    async fn route(self: &Arc<Self>, function: &str, tried: &[Id], way: &Way) -> Result<Route> {
+        let counts = self.transport.capabilities().receiver_count;
+        let trusted = if counts { Duration::MAX } else { KNOWN_FOR / 2 };
         let mut nobody_since: Option<Instant> = None;
         loop {
-            let left = match self.directory.choose(function) {
+            let left = match self.directory.choose(function, tried, trusted) {
                 Lookup::Chosen { choice, stale } => {
                     if stale {
                         self.refresh(function);
                     }
                     return Ok(Route::One(choice));
                 }
+                Lookup::AllTried => return Err(all_busy(function)),
                 Lookup::Unknown { left } => left,
             };
-            let there = self.who(function).await?;
+            let there = self.who(function, way).await?;
             if !there.ids.is_empty() {
                 self.directory.learn(&self.namespace, function, &there.ids);
                 continue;
@@ -268,7 +314,7 @@ impl Caller {
     fn refresh(self: &Arc<Self>, function: &str) {
         let (caller, function) = (Arc::clone(self), function.to_owned());
         self.runtime.spawn(async move {
-            match caller.who(&function).await {
+            match caller.who(&function, &Way::default()).await {
                 Ok(there) if there.ids.len() >= there.ours => {
                     caller.directory.learn(&caller.namespace, &function, &there.ids);
                 }
@@ -281,24 +327,21 @@ impl Caller {
     }
 
     /// Asks all providers of `function` to say that they are there.
-    async fn who(&self, function: &str) -> Result<There> {
+    pub(super) async fn who(&self, function: &str, way: &Way) -> Result<There> {
         let mut waiting = self.pending.open(Id::random());
         let question = Control::Who { call: waiting.call(), inbox: self.me }.encode();
-        let inbox = self.namespace.inbox(self.me);
-        let topics = [
-            self.namespace.marker(function),
-            self.namespace.whole(function),
-            inbox.name().to_owned(),
-        ];
-        let counts = self.transport.publish_counted(&topics, question).await?;
-        let [ours, exact, reading] = counts[..] else {
-            return Err(Error::new(ErrorKind::Server, "call", function, "no count for each topic"));
+        way.waits_for_the_broker(true);
+        let (mut there, first_within) = match self.transport.capabilities().receiver_count {
+            true => (self.ask_and_count(function, question).await?, FIRST_ANSWER_WITHIN),
+            false => {
+                self.transport.publish(&self.namespace.marker(function), question).await?;
+                (There::default(), SOMEBODY_WITHIN)
+            }
         };
-        let counted = self.inbox_is_counted.fetch_or(reading > 0, Ordering::Relaxed);
-        let away = counted && reading == 0;
-        let mut there = There { ids: Vec::new(), ours, others: exact.saturating_sub(ours), away };
-        let mut until = Instant::now() + FIRST_ANSWER_WITHIN;
-        while there.ids.len() < ours {
+        way.waits_for_the_broker(false);
+        let counts = self.transport.capabilities().receiver_count;
+        let mut until = Instant::now() + first_within;
+        while !counts || there.ids.len() < there.ours {
             match timeout_at(until, waiting.recv()).await {
                 Ok(Some(Arrival::Message(Response { ours: Some(answer), .. }))) => {
                     there.ids.push(answer.provider);
@@ -312,14 +355,35 @@ impl Caller {
         Ok(there)
     }
 
+    /// Asks who is there, and counts in the same step who must answer.
+    async fn ask_and_count(&self, function: &str, question: Bytes) -> Result<There> {
+        let inbox = self.namespace.inbox(self.me);
+        let topics = [
+            self.namespace.marker(function),
+            self.namespace.whole(function),
+            inbox.name().to_owned(),
+        ];
+        let counts = self.transport.publish_counted(&topics, question).await?;
+        let [ours, exact, reading] = counts[..] else {
+            return Err(Error::new(ErrorKind::Server, "call", function, "no count for each topic"));
+        };
+        let counted = self.inbox_is_counted.fetch_or(reading > 0, Ordering::Relaxed);
+        let away = counted && reading == 0;
+        Ok(There { ids: Vec::new(), ours, others: exact.saturating_sub(ours), away })
+    }
+
     /// Opens the inbox, at the first call.
     pub(super) async fn open(&self) -> Result<()> {
         let address = self.namespace.inbox(self.me);
         self.inbox
             .get_or_try_init(|| async {
                 let inbox = self.transport.open_inbox(&address).await?;
-                let (pending, gap) = (Arc::clone(&self.pending), Arc::clone(&self.last_gap));
-                Ok(Reader(self.runtime.spawn(read(inbox, pending, gap))))
+                let reading = Reading {
+                    pending: Arc::clone(&self.pending),
+                    directory: Arc::clone(&self.directory),
+                    gap: Arc::clone(&self.last_gap),
+                };
+                Ok(Reader(self.runtime.spawn(async move { reading.read(inbox).await })))
             })
             .await
             .map(drop)
@@ -345,28 +409,52 @@ impl Caller {
 }
 
 /// Who is there for a function.
-struct There {
-    ids: Vec<Id>,
+#[derive(Debug, Default)]
+pub(super) struct There {
+    pub(super) ids: Vec<Id>,
     ours: usize,
     others: usize,
     /// Whether our own inbox was not connected at that moment.
     away: bool,
 }
 
-async fn read(mut inbox: Inbox, pending: Arc<Pending>, gap: Arc<Mutex<Option<Instant>>>) {
-    while let Some(arrival) = inbox.recv().await {
-        match arrival {
-            Arrival::Message(text) => match Response::decode(&text) {
-                Ok(response) => pending.route(response),
-                Err(error) => tracing::warn!(%error, "malformed response dropped"),
-            },
-            Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_) => {
-                *gap.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-                pending.gap();
+/// What the task that reads the inbox tells; its end, whatever ended it, ends every call.
+struct Reading {
+    pending: Arc<Pending>,
+    directory: Arc<Directory>,
+    gap: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Reading {
+    async fn read(self, mut inbox: Inbox) {
+        while let Some(arrival) = inbox.recv().await {
+            match arrival {
+                Arrival::Message(text) => match Response::decode(&text) {
+                    Ok(response) => self.hear(response),
+                    Err(error) => tracing::warn!(%error, "malformed response dropped"),
+                },
+                Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_) => {
+                    let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
+                    *gap = Some(Instant::now());
+                    drop(gap);
+                    self.pending.gap();
+                }
             }
         }
     }
-    pending.close();
+
+    fn hear(&self, response: Response) {
+        if let Some(ResponseExtension { kind: ResponseKind::Left, provider, .. }) = response.ours {
+            self.directory.forget_everywhere(provider);
+        }
+        self.pending.route(response);
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.pending.close();
+    }
 }
 
 /// The reply that a response of a provider of ours brings, if it brings one.
@@ -409,14 +497,9 @@ pub(super) fn no_such_remote(function: &str) -> Error {
     )
 }
 
-pub(super) fn timed_out(function: &str, timeout: Option<Duration>) -> Error {
-    let waited = timeout.unwrap_or_default().as_secs_f64();
-    Error::new(ErrorKind::Timeout, "call", function, format!("gave up waiting after {waited} s"))
-}
-
-fn lost(function: &str, provider: Id) -> Error {
-    let why = format!("provider {provider} died or fell silent during the call");
-    Error::new(ErrorKind::ProviderLost, "call", function, why)
+fn all_busy(function: &str) -> Error {
+    let why = "too many calls wait at each of its providers; it was not executed";
+    Error::new(ErrorKind::Busy, "call", function, why)
 }
 
 fn unresponsive(function: &str) -> Error {

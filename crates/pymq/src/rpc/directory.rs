@@ -49,6 +49,8 @@ struct Known {
 pub(super) enum Lookup {
     /// A provider, and whether it is time to ask again who is there.
     Chosen { choice: Choice, stale: bool },
+    /// All that are known have been tried.
+    AllTried,
     /// None is known at the moment.
     Unknown {
         /// When the last one was struck off, if there ever was one.
@@ -58,21 +60,25 @@ pub(super) enum Lookup {
 
 impl Directory {
     /// The provider with the fewest open calls of ours; among equals they take turns.
-    pub(super) fn choose(&self, function: &str) -> Lookup {
+    ///
+    /// None of those that were `tried` is chosen again, and nothing is that was last heard of longer
+    /// ago than `trusted`.
+    pub(super) fn choose(&self, function: &str, tried: &[Id], trusted: Duration) -> Lookup {
         let mut functions = self.lock();
         let Some(entry) = functions.get_mut(function) else {
             return Lookup::Unknown { left: None };
         };
         let count = entry.providers.len();
-        if count == 0 {
+        if count == 0 || entry.asked.elapsed() > trusted {
             return Lookup::Unknown { left: entry.left };
         }
         entry.turn = (entry.turn + 1) % count;
         let turn = entry.turn;
         let chosen = (0..count)
             .map(|offset| &entry.providers[(turn + offset) % count])
-            .min_by_key(|known| known.open_calls.load(Ordering::Relaxed))
-            .expect("there is at least one");
+            .filter(|known| !tried.contains(&known.id))
+            .min_by_key(|known| known.open_calls.load(Ordering::Relaxed));
+        let Some(chosen) = chosen else { return Lookup::AllTried };
         chosen.open_calls.fetch_add(1, Ordering::Relaxed);
         let choice = Choice(chosen.clone());
         let stale = entry.asked.elapsed() > FRESH_FOR;
@@ -112,6 +118,13 @@ impl Directory {
         }
     }
 
+    /// Strikes a provider off, whatever it provides.
+    pub(super) fn forget_everywhere(&self, id: Id) {
+        for entry in self.lock().values_mut() {
+            entry.keep(|known| known.id != id);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,10 +155,14 @@ impl Drop for Choice {
 mod tests {
     use super::*;
 
+    fn look(directory: &Directory, function: &str) -> Lookup {
+        directory.choose(function, &[], Duration::MAX)
+    }
+
     fn choose(directory: &Directory) -> Choice {
-        match directory.choose("f") {
+        match look(directory, "f") {
             Lookup::Chosen { choice, .. } => choice,
-            Lookup::Unknown { .. } => panic!("nobody is known"),
+            Lookup::AllTried | Lookup::Unknown { .. } => panic!("nobody is known"),
         }
     }
 
@@ -166,7 +183,23 @@ mod tests {
         directory.forget("f", ids[0]);
         assert_eq!(choose(&directory).id(), ids[1]);
         directory.forget("f", ids[1]);
-        assert!(matches!(directory.choose("f"), Lookup::Unknown { left: Some(_) }));
-        assert!(matches!(directory.choose("g"), Lookup::Unknown { left: None }));
+        assert!(matches!(look(&directory, "f"), Lookup::Unknown { left: Some(_) }));
+        assert!(matches!(look(&directory, "g"), Lookup::Unknown { left: None }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_tried_or_not_heard_of_for_too_long_is_not_chosen() {
+        let (directory, ids) = (Directory::default(), [Id::random(), Id::random()]);
+        directory.learn(&Namespace::default(), "f", &ids);
+        let Lookup::Chosen { choice, .. } = directory.choose("f", &ids[..1], Duration::MAX) else {
+            panic!("the other one is there")
+        };
+        assert_eq!(choice.id(), ids[1]);
+        assert!(matches!(directory.choose("f", &ids, Duration::MAX), Lookup::AllTried));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let trusted = Duration::from_secs(30);
+        assert!(matches!(directory.choose("f", &[], trusted), Lookup::Unknown { .. }));
+        directory.forget_everywhere(ids[1]);
+        assert_eq!(choose(&directory).id(), ids[0]);
     }
 }

@@ -117,6 +117,10 @@ impl Function {
         Self { name, run: Arc::new(run) }
     }
 
+    pub(super) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
     /// The name it is exposed under.
     pub fn name(&self) -> &str {
         &self.name

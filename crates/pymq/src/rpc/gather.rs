@@ -9,15 +9,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::{Duration, Instant, sleep, sleep_until};
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout_at};
 
-use super::caller::{Caller, finished, no_such_remote};
+use super::caller::{Asked, Caller, Time, Way, finished, no_such_remote};
 use super::pending::Waiting;
-use super::{ASK_AGAIN_EVERY, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply};
+use super::watch::Moment;
+use super::{
+    ASK_AGAIN_EVERY, ASKS_WITHIN, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply,
+    SILENCE_IS_TOLD_AFTER, STOOD_STILL,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Id, shortened};
 use crate::transport::{Arrival, Inbox};
-use crate::wire::{Arguments, Outcome, Request, Response};
+use crate::wire::{Outcome, Request, RequestExtension, Response, ResponseKind};
 
 /// The answers to a call to everyone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,37 +57,41 @@ impl Caller {
     /// `NoSuchRemote`, or that of a connection.
     pub(crate) async fn call_all(
         self: &Arc<Self>,
-        function: &str,
-        arguments: Arguments,
+        asked: Asked<'_>,
         options: CallOptions,
     ) -> Result<Gathering> {
-        self.check(function, &arguments)?;
-        let named = |error: Error| error.of("call", shortened(function));
-        self.open().await.map_err(named)?;
-        let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let request = self.request(function, arguments, deadline);
-        let mut gathering = self.publish_to_all(&request).await.map_err(named)?;
-        gathering.deadline = deadline;
-        gathering.originals_until = match (deadline, gathering.ours) {
+        let function = asked.function;
+        let (time, way) = (self.time(options), Way::default());
+        let request = self.request(asked, time.deadline)?;
+        let begun = self.publish_to_all(request, time, &way);
+        let mut gathering = self.within(function, time, &way, begun).await?;
+        gathering.originals_until = match (time.deadline, gathering.ours) {
             (Some(deadline), _) => Some(deadline),
-            (None, 0) => None,
-            (None, _) => Some(Instant::now() + options.legacy_grace),
+            (None, 0) => time.silent_until,
+            (None, _) => Instant::now().checked_add(options.legacy_grace),
         };
         Ok(gathering)
     }
 
     /// The first answer to a request that only providers of the original can serve.
-    pub(super) async fn first_answer(self: &Arc<Self>, request: Request) -> Result<Reply> {
-        let mut gathering = self.publish_to_all(&request).await?;
+    pub(super) async fn first_answer(
+        self: &Arc<Self>,
+        request: Request,
+        time: Time,
+        way: &Way,
+    ) -> Result<Reply> {
+        let function = request.function.clone();
+        let mut gathering = self.publish_to_all(request, time, way).await?;
+        gathering.originals_until = time.silent_until;
         loop {
-            gathering.advance().await?;
+            if gathering.advance().await? {
+                return Err(self.over(&function, time, way));
+            }
             if let Some(reply) = gathering.replies.pop_front() {
                 return Ok(reply);
             }
             if gathering.is_complete() {
-                // One of ours had come meanwhile, and is gone.
-                let why = "its provider died or fell silent during the call";
-                return Err(Error::new(ErrorKind::ProviderLost, "call", request.function, why));
+                return Err(gathering.unanswered(&function));
             }
         }
     }
@@ -106,44 +114,95 @@ impl Caller {
         }
     }
 
-    async fn publish_to_all(self: &Arc<Self>, request: &Request) -> Result<Gathering> {
+    async fn publish_to_all(
+        self: &Arc<Self>,
+        request: Request,
+        time: Time,
+        way: &Way,
+    ) -> Result<Gathering> {
+        let bytes = self.encoded(&request)?;
+        way.waits_for_the_broker(true);
+        self.open().await?;
+        let reached = match self.transport.capabilities().receiver_count {
+            true => self.publish_and_count(&request, bytes, way).await?,
+            false => self.publish_to_known(&request, bytes, way).await?,
+        };
+        way.waits_for_the_broker(false);
+        let list = match reached.others {
+            0 => None,
+            _ => {
+                let address = self.namespace.reply_list(&request.reply_list)?;
+                Some(self.transport.open_inbox(&address).await?)
+            }
+        };
+        Ok(Gathering::new(Arc::clone(self), request, reached, list, time.deadline))
+    }
+
+    /// Publishes to everyone, and counts in the same step who must answer.
+    async fn publish_and_count(
+        &self,
+        request: &Request,
+        bytes: Bytes,
+        way: &Way,
+    ) -> Result<Reached> {
         let function = request.function.as_str();
-        let call = request.ours.map_or_else(Id::random, |ours| ours.call);
         let (topic, marker) = (self.namespace.whole(function), self.namespace.marker(function));
         let topics = [topic, marker];
-        let started = Instant::now();
-        let bytes = request.encode();
         self.refuse_keywords(request, &topics).await?;
+        let started = Instant::now();
         loop {
-            let waiting = self.pending.open(call);
+            let waiting = self.pending.open(identity(request));
+            way.waits_for_the_broker(false);
             let counts = self.transport.publish_counted(&topics, bytes.clone()).await?;
             let [exact, ours] = counts[..] else { return Err(no_such_remote(function)) };
             let originals = self.transport.capabilities().originals;
             let others = if originals { exact.saturating_sub(ours) } else { 0 };
-            if ours + others == 0 {
-                if !self.after_gap() || started.elapsed() >= RETURN_WITHIN {
-                    return Err(no_such_remote(function));
-                }
-                sleep(Duration::from_millis(50)).await;
-                continue;
+            if ours + others > 0 {
+                return Ok(Reached { waiting, ours, others, expected: Vec::new() });
             }
-            let list = if others > 0 {
-                let address = self.namespace.reply_list(&request.reply_list)?;
-                Some(self.transport.open_inbox(&address).await?)
-            } else {
-                None
-            };
-            let caller = Arc::clone(self);
-            return Ok(Gathering::new(caller, function, bytes, waiting, list, ours, others));
+            if !self.after_gap() || started.elapsed() >= RETURN_WITHIN {
+                return Err(no_such_remote(function));
+            }
+            sleep(Duration::from_millis(50)).await;
         }
     }
+
+    /// The same where nobody can count: who says that he is there must answer.
+    async fn publish_to_known(
+        &self,
+        request: &Request,
+        bytes: Bytes,
+        way: &Way,
+    ) -> Result<Reached> {
+        let function = request.function.as_str();
+        let expected = self.who(function, way).await?.ids;
+        if expected.is_empty() {
+            return Err(no_such_remote(function));
+        }
+        let waiting = self.pending.open(identity(request));
+        self.transport.publish(&self.namespace.marker(function), bytes).await?;
+        Ok(Reached { waiting, ours: expected.len(), others: 0, expected })
+    }
+}
+
+fn identity(request: &Request) -> Id {
+    request.ours.map_or_else(Id::random, |ours| ours.call)
+}
+
+/// Whom a request to everyone has reached.
+struct Reached {
+    waiting: Waiting,
+    /// How many providers of ours, and how many others that may be the original's.
+    ours: usize,
+    others: usize,
+    /// Those of ours that are known by name from the start.
+    expected: Vec<Id>,
 }
 
 /// A call to everyone under way; dropping it tells who still runs that nobody waits any more.
 pub(crate) struct Gathering {
     caller: Arc<Caller>,
-    function: String,
-    request: Bytes,
+    request: Request,
     waiting: Waiting,
     list: Option<Inbox>,
     /// How many providers of ours, and how many others, the request reached.
@@ -151,6 +210,7 @@ pub(crate) struct Gathering {
     others: usize,
     known: BTreeMap<Id, Heard>,
     from_originals: usize,
+    others_lost: usize,
     /// Heard, and not yet handed out.
     replies: VecDeque<Reply>,
     missing: Vec<Missing>,
@@ -159,13 +219,18 @@ pub(crate) struct Gathering {
     deadline: Option<Instant>,
     originals_until: Option<Instant>,
     ask_again: Instant,
-    started: Instant,
+    started: Moment,
+    /// The same, or when this side had reason to hear nothing.
+    patient_since: Instant,
     unnamed_gone_since: Option<Instant>,
+    others_gone_since: Option<Instant>,
+    silence_is_told: bool,
 }
 
 /// What is known of one provider.
 struct Heard {
-    last: Instant,
+    last: Moment,
+    patient_since: Instant,
     gone_since: Option<Instant>,
     state: State,
 }
@@ -174,7 +239,16 @@ struct Heard {
 enum State {
     Running,
     Answered,
+    /// It ended before it began the call.
+    Left,
     Lost,
+}
+
+impl Heard {
+    fn new() -> Self {
+        let (last, patient_since) = (Moment::now(), Instant::now());
+        Self { last, patient_since, gone_since: None, state: State::Running }
+    }
 }
 
 enum Event {
@@ -186,33 +260,39 @@ enum Event {
 impl Gathering {
     fn new(
         caller: Arc<Caller>,
-        function: &str,
-        request: Bytes,
-        waiting: Waiting,
+        request: Request,
+        reached: Reached,
         list: Option<Inbox>,
-        ours: usize,
-        others: usize,
+        deadline: Option<Instant>,
     ) -> Self {
-        let started = Instant::now();
+        let (started, now) = (Moment::now(), Instant::now());
+        let Reached { waiting, ours, others, expected } = reached;
         Self {
             caller,
-            function: function.to_owned(),
             request,
             waiting,
             list,
             ours,
             others,
-            known: BTreeMap::new(),
+            known: expected.into_iter().map(|id| (id, Heard::new())).collect(),
             from_originals: 0,
+            others_lost: 0,
             replies: VecDeque::new(),
             missing: Vec::new(),
             concluded: false,
-            deadline: None,
+            deadline,
             originals_until: None,
-            ask_again: started + ASK_AGAIN_EVERY,
+            ask_again: now + ASK_AGAIN_EVERY,
             started,
+            patient_since: now,
             unnamed_gone_since: None,
+            others_gone_since: None,
+            silence_is_told: false,
         }
+    }
+
+    fn function(&self) -> &str {
+        &self.request.function
     }
 
     /// The next answer; when no more will come, those who are missing; then nothing. Cancel-safe.
@@ -230,12 +310,16 @@ impl Gathering {
             };
             match over {
                 Ok(false) => {}
+                Ok(true) if self.everybody_left() => {
+                    self.concluded = true;
+                    return Some(Err(no_such_remote(self.function())));
+                }
                 Ok(true) => self.conclude(),
                 Err(error) => {
                     self.tell_late();
                     self.missing.clear();
                     self.concluded = true;
-                    return Some(Err(error.of("call", shortened(&self.function))));
+                    return Some(Err(error.of("call", shortened(self.function()))));
                 }
             }
         }
@@ -269,13 +353,22 @@ impl Gathering {
         !running && self.settled() >= self.ours
     }
 
+    /// Whether all who were there had ended before they began the call.
+    fn everybody_left(&self) -> bool {
+        let mut known = self.known.values();
+        self.ours > 0
+            && self.others == 0
+            && self.known.len() >= self.ours
+            && known.all(|heard| heard.state == State::Left)
+    }
+
     fn unnamed_missing(&self) -> usize {
         self.missing.iter().filter(|missing| missing.provider.is_none()).count()
     }
 
     fn is_complete(&self) -> bool {
         let originals_over = self.originals_until.is_some_and(|until| Instant::now() >= until);
-        self.is_settled() && (self.from_originals >= self.others || originals_over)
+        self.is_settled() && (self.others_silent() == 0 || originals_over)
     }
 
     /// Waits for the next thing to happen; says whether the deadline passed. Cancel-safe: what was
@@ -295,18 +388,25 @@ impl Gathering {
         };
         match event {
             Event::Ours(Some(Arrival::Message(response))) => self.hear(response),
-            Event::Ours(Some(_)) => self.ask().await?,
+            Event::Ours(Some(_)) => {
+                self.be_patient();
+                return self.ask_in_time().await;
+            }
             Event::Original(Some(Arrival::Message(text))) => self.hear_original(&text),
             Event::Original(Some(_)) => {}
             Event::Ours(None) | Event::Original(None) => {
-                return Err(Error::closed("call", self.function.as_str()));
+                return Err(Error::closed("call", self.function()));
             }
             Event::Tick => {
                 if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     return Ok(true);
                 }
-                if Instant::now() >= self.ask_again {
-                    self.ask().await?;
+                if self.ask_again.elapsed() > STOOD_STILL {
+                    // So did whatever reads the socket: answers may lie there.
+                    self.be_patient();
+                    self.ask_again = Instant::now() + ASK_AGAIN_EVERY;
+                } else if Instant::now() >= self.ask_again {
+                    return self.ask_in_time().await;
                 }
             }
         }
@@ -315,17 +415,41 @@ impl Gathering {
 
     fn hear(&mut self, response: Response) {
         let Some(ours) = response.ours else { return };
-        let heard = self.known.entry(ours.provider).or_insert(Heard {
-            last: Instant::now(),
-            gone_since: None,
-            state: State::Running,
-        });
-        heard.last = Instant::now();
+        let heard = self.known.entry(ours.provider).or_insert_with(Heard::new);
+        (heard.last, heard.patient_since) = (Moment::now(), Instant::now());
         heard.gone_since = None;
-        let answered = heard.state == State::Answered;
-        if let Some(reply) = finished(response).filter(|_| !answered) {
+        if matches!(heard.state, State::Answered | State::Lost) {
+            return;
+        }
+        let reply = match ours.kind {
+            // It has not begun the call, and is none of those who must answer any more.
+            ResponseKind::Left => {
+                heard.state = State::Left;
+                return;
+            }
+            ResponseKind::Lost => {
+                heard.state = State::Lost;
+                self.missing.push(Missing { provider: Some(ours.provider), lost: true });
+                return;
+            }
+            ResponseKind::Busy => {
+                let outcome = Outcome::failure("Busy", "too many calls wait; it was not executed");
+                Some(Reply { outcome, provider: Some(ours.provider) })
+            }
+            _ => finished(response),
+        };
+        if let Some(reply) = reply {
             heard.state = State::Answered;
             self.replies.push_back(reply);
+        }
+    }
+
+    /// Silence while we were away says nothing about anybody.
+    fn be_patient(&mut self) {
+        let now = Instant::now();
+        self.patient_since = now;
+        for heard in self.known.values_mut() {
+            heard.patient_since = now;
         }
     }
 
@@ -340,25 +464,76 @@ impl Gathering {
         self.replies.push_back(Reply { outcome, provider: None });
     }
 
-    /// Asks all of ours again, under the same identity, and strikes off who is gone.
+    /// Asks again; says whether the deadline passed meanwhile.
+    async fn ask_in_time(&mut self) -> Result<bool> {
+        match self.deadline {
+            None => self.ask().await.map(|()| false),
+            // Cancel-safe: what asking changes is noted before or after it waits.
+            Some(deadline) => match timeout_at(deadline, self.ask()).await {
+                Ok(asked) => asked.map(|()| false),
+                Err(_) => Ok(true),
+            },
+        }
+    }
+
+    /// Asks those again, under the same identity, who have not answered, and strikes off who is gone.
     async fn ask(&mut self) -> Result<()> {
-        let caller = Arc::clone(&self.caller);
         self.ask_again = Instant::now() + ASK_AGAIN_EVERY;
-        if self.ours == 0 {
+        if self.others_silent() > 0 {
+            self.judge_others().await?;
+        }
+        if self.is_settled() {
             return Ok(());
         }
-        let marker = caller.namespace.marker(&self.function);
-        match caller.transport.publish(&marker, self.request.clone()).await {
-            // It may have arrived; if not, it is asked again.
-            Err(error) if error.kind() == ErrorKind::Ambiguous => {}
-            asked => drop(asked?),
+        let running = self.ids(State::Running);
+        self.repeat(&running).await?;
+        match self.caller.transport.capabilities().receiver_count {
+            true => self.judge_by_count(&running).await,
+            false => {
+                running.iter().for_each(|id| self.judge(*id, true));
+                self.judge_unnamed(usize::MAX);
+                Ok(())
+            }
         }
-        let running: Vec<Id> = self.ids(State::Running);
-        let answered = self.ids(State::Answered);
-        let topics: Vec<String> = std::iter::once(marker)
-            .chain(running.iter().chain(&answered).map(|id| caller.namespace.instance(*id)))
-            .collect();
-        let counts = caller.transport.count(&topics).await?;
+    }
+
+    /// Publishes the request again: to everyone while somebody is not known by name, but never so
+    /// late that one who has answered could have forgotten it.
+    async fn repeat(&self, running: &[Id]) -> Result<()> {
+        let (caller, started) = (&self.caller, self.started.elapsed());
+        if started < ASKS_WITHIN {
+            let marker = caller.namespace.marker(self.function());
+            return self.publish_again(&marker, started).await;
+        }
+        for id in running {
+            let silent = self.known[id].last.elapsed();
+            if silent < ASKS_WITHIN {
+                self.publish_again(&caller.namespace.instance(*id), silent).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish_again(&self, topic: &str, silent: Duration) -> Result<()> {
+        let ours = self.request.ours;
+        let ours = ours.map(|ours| RequestExtension { silent: Some(silent), ..ours });
+        let again = Request { ours, ..self.request.clone() }.encode()?;
+        match self.caller.transport.publish(topic, again).await {
+            // It may have arrived; if not, it is asked again.
+            Err(error) if error.kind() == ErrorKind::Ambiguous => Ok(()),
+            Err(error) => Err(self.cut(error)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn judge_by_count(&mut self, running: &[Id]) -> Result<()> {
+        let caller = Arc::clone(&self.caller);
+        let others = [State::Answered, State::Left].into_iter().flat_map(|state| self.ids(state));
+        let instances = running.iter().copied().chain(others);
+        let instances = instances.map(|id| caller.namespace.instance(id));
+        let marker = caller.namespace.marker(self.function());
+        let topics: Vec<String> = std::iter::once(marker).chain(instances).collect();
+        let counts = caller.transport.count(&topics).await.map_err(|error| self.cut(error))?;
         if caller.after_gap() {
             return Ok(());
         }
@@ -370,6 +545,68 @@ impl Gathering {
         Ok(())
     }
 
+    /// How many subscribers that may be the original's have neither answered nor gone.
+    fn others_silent(&self) -> usize {
+        self.others.saturating_sub(self.from_originals + self.others_lost)
+    }
+
+    /// Gives up subscribers that may have been providers of the original, once they are gone; tells
+    /// of them while they are there and say nothing.
+    async fn judge_others(&mut self) -> Result<()> {
+        let caller = Arc::clone(&self.caller);
+        let function = self.function();
+        let topics = [caller.namespace.whole(function), caller.namespace.marker(function)];
+        let counts = caller.transport.count(&topics).await.map_err(|error| self.cut(error))?;
+        let [exact, ours] = counts[..] else { return Ok(()) };
+        if exact > ours || caller.after_gap() {
+            self.others_gone_since = None;
+            if self.ours == 0 && self.started.elapsed() >= SILENCE_IS_TOLD_AFTER {
+                self.tell_of_silence(exact - ours.min(exact));
+            }
+            return Ok(());
+        }
+        let gone_since = *self.others_gone_since.get_or_insert_with(Instant::now);
+        if gone_since.elapsed() >= GONE_AFTER {
+            self.others_lost = self.others_silent();
+        }
+        Ok(())
+    }
+
+    fn tell_of_silence(&mut self, subscribers: usize) {
+        if !std::mem::replace(&mut self.silence_is_told, true) {
+            let function = shortened(self.function());
+            tracing::warn!(
+                function,
+                subscribers,
+                "a call waits for subscribers that do not answer; they may be providers of the \
+                 original, or none at all"
+            );
+        }
+    }
+
+    /// The request was sent, so that its caller must not hear that nothing was done.
+    fn cut(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Connection {
+            return error;
+        }
+        let why = "the connection was lost during the call; it may have been executed";
+        Error::new(ErrorKind::Ambiguous, "call", self.function(), why).with_source(error)
+    }
+
+    /// Why a call to one of the original's got no answer.
+    fn unanswered(&self, function: &str) -> Error {
+        let (kind, why) = match self.others_silent() > 0 {
+            true => (
+                ErrorKind::Timeout,
+                "nobody answered but there are subscribers, which may be slow providers of the \
+                 original: to wait longer for them, say a timeout",
+            ),
+            // Or one of ours that had come meanwhile.
+            false => (ErrorKind::ProviderLost, "its provider is gone, and did not answer"),
+        };
+        Error::new(kind, "call", function, why)
+    }
+
     fn ids(&self, state: State) -> Vec<Id> {
         let with_state = self.known.iter().filter(|(_, heard)| heard.state == state);
         with_state.map(|(id, _)| *id).collect()
@@ -379,7 +616,7 @@ impl Gathering {
         let heard = self.known.get_mut(&id).expect("it was taken from the table");
         heard.gone_since = (!present).then(|| heard.gone_since.unwrap_or_else(Instant::now));
         let gone = heard.gone_since.is_some_and(|since| since.elapsed() >= GONE_AFTER);
-        if gone || heard.last.elapsed() >= LOST_AFTER {
+        if gone || heard.patient_since.elapsed() >= LOST_AFTER {
             heard.state = State::Lost;
             self.missing.push(Missing { provider: Some(id), lost: true });
         }
@@ -388,7 +625,7 @@ impl Gathering {
     /// Strikes off providers that were counted but never heard of, when too few are left for them.
     fn judge_unnamed(&mut self, present: usize) {
         let unnamed = self.ours.saturating_sub(self.known.len() + self.unnamed_missing());
-        let silent = self.started.elapsed() >= LOST_AFTER;
+        let silent = self.patient_since.elapsed() >= LOST_AFTER;
         let lost = if silent { unnamed } else { unnamed.saturating_sub(present) };
         if lost == 0 {
             self.unnamed_gone_since = None;
@@ -406,21 +643,22 @@ impl Gathering {
         let late = self.ids(State::Running);
         let unnamed = self.ours.saturating_sub(self.known.len() + self.unnamed_missing());
         // Beside providers of ours, a silent subscriber is more likely a foreign one than a provider.
-        let originals = match self.ours {
-            0 => self.others.saturating_sub(self.from_originals),
-            _ => 0,
+        let (silent, gone) = match self.ours {
+            0 => (self.others_silent(), self.others_lost),
+            _ => (0, 0),
         };
         let named = late.into_iter().map(Some);
-        let nameless = std::iter::repeat_n(None, unnamed + originals);
+        let nameless = std::iter::repeat_n(None, unnamed + silent);
         let missing = named.chain(nameless).map(|provider| Missing { provider, lost: false });
         self.missing.extend(missing);
+        self.missing.extend(std::iter::repeat_n(Missing { provider: None, lost: true }, gone));
         // They are handed out from the end.
         self.missing.reverse();
     }
 
     fn tell_late(&self) {
         if !self.concluded && !self.is_settled() {
-            let marker = self.caller.namespace.marker(&self.function);
+            let marker = self.caller.namespace.marker(self.function());
             self.caller.cancel(marker, self.waiting.call());
         }
     }

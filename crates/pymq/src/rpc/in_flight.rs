@@ -1,7 +1,7 @@
-//! What a provider knows of the calls it was given: those that run, and replies it still keeps.
+//! What a provider knows of the calls it was given: those that are open, and those that are over.
 //!
-//! Each identity runs once: a request that comes again meets its running call, or the reply that
-//! [`kept`](super::kept) still has.
+//! Each identity is executed once: a request that comes again meets its open call, the reply that
+//! [`kept`](super::kept) still has, or the memory that it was [`executed`](super::executed).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,21 +9,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
+use super::executed::Executed;
 use super::kept::Kept;
 use super::{ACK_AFTER, BEAT_EVERY};
-use crate::name::Id;
+use crate::name::{Address, Id};
 use crate::wire::ResponseKind;
 
-/// Whether the caller still waits; shared by a call and its provider.
+/// How far a call is; shared by the call and its provider.
 #[derive(Debug, Default)]
-pub(super) struct Cancellation {
+pub(super) struct Progress {
+    begun: AtomicBool,
     cancelled: AtomicBool,
     notify: Notify,
 }
 
-impl Cancellation {
+impl Progress {
+    /// From now on it may have been executed.
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
     pub(super) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         self.notify.notify_waiters();
@@ -41,89 +52,135 @@ impl Cancellation {
     }
 }
 
+/// Where the outcome of a call goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// The inbox of a caller of ours.
+    Inbox(Id),
+    /// The list of a caller of the original, which neither asks again nor wants signs of life.
+    List(Address),
+}
+
 /// The calls of one provider.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    running: HashMap<Id, Running>,
+    open: HashMap<Id, Open>,
     kept: Kept,
+    executed: Executed,
 }
 
+/// A call that waits to run, or runs.
 #[derive(Debug)]
-struct Running {
-    inbox: Id,
+pub(super) struct Open {
+    pub(super) target: Target,
+    pub(super) progress: Arc<Progress>,
     /// When to say next that it is alive, and how.
-    due: Instant,
+    due: Option<Instant>,
     next: ResponseKind,
     received: Instant,
-    cancellation: Arc<Cancellation>,
 }
 
 /// What a request turns out to be.
 pub(super) enum Seen {
     /// New: it is to be run.
-    New(Arc<Cancellation>),
-    /// It is running.
-    Running,
+    New(Arc<Progress>),
+    /// It waits or runs.
+    Open,
     /// It ran; this was the reply.
     Done(Bytes),
+    /// It ran, and its reply is not kept any more.
+    Executed,
+    /// It may have run: too much has been executed since for all of it to be remembered.
+    Unknown,
 }
 
 impl InFlight {
-    pub(super) fn see(&mut self, call: Id, inbox: Id) -> Seen {
+    /// Looks at a request; `silent` is how long the caller of a repeated one has heard nothing.
+    pub(super) fn see(&mut self, call: Id, target: Target, silent: Option<Duration>) -> Seen {
+        if self.open.contains_key(&call) {
+            return Seen::Open;
+        }
         if let Some(reply) = self.kept.get(call) {
             return Seen::Done(reply);
         }
-        if self.running.contains_key(&call) {
-            return Seen::Running;
+        if self.executed.contains(call) {
+            return Seen::Executed;
         }
-        let now = Instant::now();
-        let cancellation = Arc::<Cancellation>::default();
-        self.running.insert(
-            call,
-            Running {
-                inbox,
-                due: now + ACK_AFTER,
-                next: ResponseKind::Ack,
-                received: now,
-                cancellation: Arc::clone(&cancellation),
-            },
-        );
-        Seen::New(cancellation)
+        if silent.is_some_and(|silent| self.executed.may_have_forgotten(silent)) {
+            return Seen::Unknown;
+        }
+        let (now, progress) = (Instant::now(), Arc::<Progress>::default());
+        let due = matches!(target, Target::Inbox(_)).then(|| now + ACK_AFTER);
+        let open = Open {
+            target,
+            progress: Arc::clone(&progress),
+            due,
+            next: ResponseKind::Ack,
+            received: now,
+        };
+        self.open.insert(call, open);
+        Seen::New(progress)
     }
 
-    /// Notes that a call is over, and keeps its reply.
-    pub(super) fn finish(&mut self, call: Id, reply: &[u8]) {
-        self.running.remove(&call);
-        self.kept.keep(call, reply);
+    /// Where the outcome of an open call goes.
+    pub(super) fn target(&self, call: Id) -> Option<Target> {
+        self.open.get(&call).map(|open| open.target.clone())
+    }
+
+    /// Notes that a call was executed, and keeps its reply for who asks again; says whether it was
+    /// open.
+    pub(super) fn finish(&mut self, call: Id, reply: &[u8]) -> bool {
+        let Some(open) = self.open.remove(&call) else { return false };
+        if matches!(open.target, Target::Inbox(_)) {
+            self.executed.note(call);
+            self.kept.keep(call, reply);
+        }
+        true
+    }
+
+    /// Forgets a call that is not begun; says whether it was open.
+    pub(super) fn withdraw(&mut self, call: Id) -> bool {
+        self.open.remove(&call).is_some()
+    }
+
+    /// Every call that is open.
+    pub(super) fn all_open(&self) -> Vec<(Id, Target, Arc<Progress>)> {
+        let open = self.open.iter();
+        open.map(|(call, open)| (*call, open.target.clone(), Arc::clone(&open.progress))).collect()
     }
 
     /// Cancels a call; what it still answers goes nowhere.
     pub(super) fn cancel(&self, call: Id) {
-        if let Some(running) = self.running.get(&call) {
-            running.cancellation.cancel();
+        if let Some(open) = self.open.get(&call) {
+            open.progress.cancel();
         }
     }
 
     /// Which callers are to be told now that their calls are alive.
     pub(super) fn due(&mut self) -> Vec<(Id, Id, ResponseKind)> {
         let now = Instant::now();
-        let mut due = Vec::new();
-        for (call, running) in self.running.iter_mut().filter(|(_, running)| running.due <= now) {
-            due.push((*call, running.inbox, running.next));
-            running.next = ResponseKind::Beat;
-            let first_beat = running.received + BEAT_EVERY;
-            running.due = if first_beat > now { first_beat } else { now + BEAT_EVERY };
+        let mut told = Vec::new();
+        for (call, open) in &mut self.open {
+            let (Target::Inbox(inbox), Some(due)) = (&open.target, open.due) else { continue };
+            if due > now {
+                continue;
+            }
+            told.push((*call, *inbox, open.next));
+            open.next = ResponseKind::Beat;
+            let first_beat = open.received + BEAT_EVERY;
+            open.due = Some(if first_beat > now { first_beat } else { now + BEAT_EVERY });
         }
-        due
+        told
     }
 
     /// When [`due`](Self::due) has something to say next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.running.values().map(|running| running.due).min()
+        self.open.values().filter_map(|open| open.due).min()
     }
 
+    #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.running.is_empty()
+        self.open.is_empty()
     }
 }
 
@@ -135,20 +192,24 @@ mod tests {
     use super::super::kept::KEPT_BYTES;
     use super::*;
 
+    fn see(calls: &mut InFlight, call: Id, inbox: Id) -> Seen {
+        calls.see(call, Target::Inbox(inbox), None)
+    }
+
     #[tokio::test]
     async fn an_identity_runs_once_and_its_reply_is_kept() {
         let (mut calls, call, inbox) = (InFlight::default(), Id::random(), Id::random());
-        assert!(matches!(calls.see(call, inbox), Seen::New(_)));
-        assert!(matches!(calls.see(call, inbox), Seen::Running));
-        calls.finish(call, b"reply");
-        assert!(matches!(calls.see(call, inbox), Seen::Done(reply) if reply == "reply"));
+        assert!(matches!(see(&mut calls, call, inbox), Seen::New(_)));
+        assert!(matches!(see(&mut calls, call, inbox), Seen::Open));
+        assert!(calls.finish(call, b"reply") && !calls.finish(call, b"another"));
+        assert!(matches!(see(&mut calls, call, inbox), Seen::Done(reply) if reply == "reply"));
         assert!(calls.is_idle());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_call_is_acknowledged_once_and_then_beats() {
         let (mut calls, call, inbox) = (InFlight::default(), Id::random(), Id::random());
-        calls.see(call, inbox);
+        see(&mut calls, call, inbox);
         assert!(calls.due().is_empty());
         tokio::time::advance(ACK_AFTER).await;
         assert_eq!(calls.due(), [(call, inbox, ResponseKind::Ack)]);
@@ -160,16 +221,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn kept_replies_are_bounded_by_time_and_size() {
-        let mut calls = InFlight::default();
+    async fn a_call_whose_reply_is_gone_is_not_executed_again() {
+        let (mut calls, inbox) = (InFlight::default(), Id::random());
         let (old, large) = (Id::random(), Id::random());
-        calls.finish(old, b"old");
+        let run = |calls: &mut InFlight, call, reply: &[u8]| {
+            assert!(matches!(see(calls, call, inbox), Seen::New(_)));
+            assert!(calls.finish(call, reply));
+        };
+        run(&mut calls, old, b"old");
         tokio::time::advance(REPLIES_KEPT).await;
-        calls.finish(large, &vec![0; KEPT_BYTES]);
-        assert!(matches!(calls.see(old, Id::random()), Seen::New(_)));
-        assert!(matches!(calls.see(large, Id::random()), Seen::Done(_)));
-        calls.finish(Id::random(), b"one more");
-        assert!(matches!(calls.see(large, Id::random()), Seen::New(_)));
+        run(&mut calls, large, &vec![0; KEPT_BYTES]);
+        assert!(matches!(see(&mut calls, old, inbox), Seen::Executed));
+        assert!(matches!(see(&mut calls, large, inbox), Seen::Done(_)));
+        run(&mut calls, Id::random(), b"one more");
+        assert!(matches!(see(&mut calls, large, inbox), Seen::Executed));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_not_begun_is_as_if_it_had_never_come() {
+        let (mut calls, call, inbox) = (InFlight::default(), Id::random(), Id::random());
+        assert!(matches!(see(&mut calls, call, inbox), Seen::New(_)));
+        assert!(calls.withdraw(call) && !calls.withdraw(call));
+        assert!(matches!(see(&mut calls, call, inbox), Seen::New(_)));
     }
 
     /// What may happen to a provider: one of a few calls comes, ends or is cancelled; time goes by.
@@ -194,7 +267,7 @@ mod tests {
 
     /// A call that runs, as a simple picture has it.
     struct Pictured {
-        cancellation: Arc<Cancellation>,
+        progress: Arc<Progress>,
         cancelled: bool,
         told: Vec<ResponseKind>,
         received: Instant,
@@ -206,15 +279,17 @@ mod tests {
         let mut finished: HashMap<usize, Instant> = HashMap::new();
         for step in steps {
             match step {
-                Step::See(call) => match calls.see(ids[call], ids[call]) {
-                    Seen::New(cancellation) => {
-                        let again = finished.remove(&call);
-                        assert!(again.is_none_or(|at| at.elapsed() >= REPLIES_KEPT), "ran twice");
+                Step::See(call) => match see(&mut calls, ids[call], ids[call]) {
+                    Seen::New(progress) => {
+                        let before = finished.remove(&call);
+                        assert!(before.is_none_or(|at| at.elapsed() >= 2 * REPLIES_KEPT), "twice");
                         let (cancelled, told, received) = (false, Vec::new(), Instant::now());
-                        let new = Pictured { cancellation, cancelled, told, received };
+                        let new = Pictured { progress, cancelled, told, received };
                         assert!(running.insert(call, new).is_none(), "runs already");
                     }
-                    Seen::Running => assert!(running.contains_key(&call)),
+                    Seen::Open => assert!(running.contains_key(&call)),
+                    Seen::Executed => assert!(finished[&call].elapsed() >= REPLIES_KEPT),
+                    Seen::Unknown => panic!("nothing is forgotten so soon"),
                     Seen::Done(reply) => {
                         assert!(finished.contains_key(&call));
                         assert_eq!(reply, ids[call].to_string());
@@ -246,8 +321,8 @@ mod tests {
             assert_eq!(calls.is_idle(), running.is_empty());
             assert_eq!(calls.next_due().is_none(), running.is_empty());
             for pictured in running.values() {
-                let Pictured { cancellation, cancelled, told, received } = pictured;
-                assert_eq!(cancellation.is_cancelled(), *cancelled);
+                let Pictured { progress, cancelled, told, received } = pictured;
+                assert_eq!(progress.is_cancelled(), *cancelled);
                 let acks = told.iter().filter(|kind| **kind == ResponseKind::Ack).count();
                 assert!(acks <= 1 && told.first().is_none_or(|kind| *kind == ResponseKind::Ack));
                 let beats = received.elapsed().as_millis() / BEAT_EVERY.as_millis();

@@ -14,22 +14,31 @@
 use std::time::Duration;
 
 mod arguments;
+mod call;
 mod caller;
+mod current;
+mod desk;
 mod directory;
+mod executed;
 mod function;
 mod gather;
 mod in_flight;
 mod kept;
+mod outbox;
 mod pending;
 mod provider;
 mod service;
 mod stub;
+mod watch;
 
 pub use arguments::BoundArguments;
-pub(crate) use caller::Caller;
+pub use call::Call;
+pub(crate) use caller::{Asked, Caller};
+pub use current::{CurrentCall, current_call};
 pub use function::{Function, LocalCall, Remote, RemoteFn};
 pub use gather::{AllReplies, Missing};
-pub use provider::{Call, Provider};
+pub use provider::Provider;
+pub(crate) use provider::Providers;
 pub use service::{ExposeOptions, Service};
 pub use stub::{Replies, Stub, StubReply};
 
@@ -50,7 +59,13 @@ pub struct Reply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallOptions {
-    /// How long the whole call may take; `None` waits as long as a provider is alive.
+    /// How long the whole call may take; `None` takes the bus's
+    /// [`call_timeout`](crate::BusBuilder::call_timeout), and a length that no clock can hold
+    /// ([`Duration::MAX`]) is without end.
+    ///
+    /// Without either, a call waits as long as a provider of ours is alive. Where nobody is but
+    /// subscribers that may or may not be providers of the original, and none of them answers, it
+    /// gives up after 20 s.
     pub timeout: Option<Duration>,
     /// How long a call to all without a timeout waits for providers of the original once there are
     /// providers of ours beside them; they cannot be told from foreign subscribers.
@@ -58,7 +73,7 @@ pub struct CallOptions {
 }
 
 impl Default for CallOptions {
-    /// No timeout, 5 s for providers of the original.
+    /// The timeout of the bus, 5 s for providers of the original.
     fn default() -> Self {
         Self { timeout: None, legacy_grace: Duration::from_secs(5) }
     }
@@ -95,6 +110,19 @@ const RETURN_WITHIN: Duration = Duration::from_secs(3);
 /// Without such a gap, the last known provider gets this long: many times a reconnect, and what the
 /// first call after it left for good takes to say so.
 const RECONNECTS_WITHIN: Duration = Duration::from_millis(500);
+/// A caller asks again only so long after it last heard of a call: providers remember what they have
+/// executed for much longer.
+const ASKS_WITHIN: Duration = Duration::from_secs(30);
+/// A timer that comes so late says that this process, or its machine, stood still meanwhile.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+/// Who may or may not be a provider of the original, and says nothing, is told of in the log after
+/// the first and given up after the second, unless a timeout says otherwise.
+const SILENCE_IS_TOLD_AFTER: Duration = Duration::from_secs(5);
+const SILENCE_ENDS_AFTER: Duration = Duration::from_secs(20);
+/// Where the broker does not count, a provider remembers who has asked for it, so that it can tell
+/// them when it goes; a caller trusts what it knows for half as long.
+const KNOWN_FOR: Duration = Duration::from_secs(120);
+const MOST_ACQUAINTANCES: usize = 10_000;
 /// How long providers keep replies for callers that ask again, and brokers for those away.
 const REPLIES_KEPT: Duration = Duration::from_secs(60);
 /// How long the original keeps reply lists (its `rpc_channel_expire`).

@@ -19,20 +19,32 @@ impl Weigh for Response {
 
 /// All calls of one bus that are open.
 #[derive(Debug, Default)]
-pub(super) struct Pending(Mutex<HashMap<Id, Sender<Response>>>);
+pub(super) struct Pending(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    open: HashMap<Id, Sender<Response>>,
+    /// No response will come any more, for calls yet to be opened neither.
+    closed: bool,
+}
 
 impl Pending {
     /// Expects responses to `call` until the answer is dropped.
     pub(super) fn open(self: &Arc<Self>, call: Id) -> Waiting {
         let (sender, responses) = mailbox(Limit::default());
-        self.lock().insert(call, sender);
+        let mut state = self.lock();
+        if state.closed {
+            sender.close();
+        }
+        state.open.insert(call, sender);
+        drop(state);
         Waiting { call, responses, pending: Arc::clone(self) }
     }
 
     /// Hands a response to its call.
     pub(super) fn route(&self, response: Response) {
         let Some(call) = response.ours.map(|ours| ours.call) else { return };
-        let waiting = self.lock().get(&call).cloned();
+        let waiting = self.lock().open.get(&call).cloned();
         match waiting {
             Some(sender) => sender.send(response),
             None => tracing::debug!(%call, "response to a call that is over"),
@@ -46,16 +58,17 @@ impl Pending {
 
     /// Ends every call: no response will come any more.
     pub(super) fn close(&self) {
+        self.lock().closed = true;
         self.senders().iter().for_each(Sender::close);
     }
 
     /// All mailboxes, to be told when the lock is free: what wakes a call may end it, and an ending
     /// call takes the lock.
     fn senders(&self) -> Vec<Sender<Response>> {
-        self.lock().values().cloned().collect()
+        self.lock().open.values().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Id, Sender<Response>>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,6 +94,6 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.pending.lock().remove(&self.call);
+        self.pending.lock().open.remove(&self.call);
     }
 }

@@ -1,82 +1,38 @@
 //! The providing side of one function: requests come in as [`Call`]s, outcomes go back.
 //!
-//! Its task answers by itself whatever needs no handler (who is there, repeated requests,
-//! cancellations, signs of life), so a handler that blocks a thread makes nobody believe that the
-//! provider is dead. It runs nothing: whoever holds the [`Provider`] does.
+//! It runs nothing: whoever holds the [`Provider`] does. Its end is told to the broker first, then
+//! what had arrived is handed out, so that nobody waits for a provider that is not there.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Duration, timeout};
 
-use super::in_flight::{Cancellation, InFlight, Seen};
-use super::{ACK_AFTER, REPLIES_KEPT, REPLY_LIST_KEPT};
+use super::call::Call;
+use super::current::CurrentCall;
+use super::desk::Desk;
 use crate::error::Result;
-use crate::name::{self, Address, Id, Namespace};
-use crate::transport::{
-    Arrival, Filter, Limit, Receiver, Sender, Stamp, Subscription, Transport, Weigh, mailbox,
-};
-use crate::wire::{
-    Arguments, Control, Outcome, Request, Response, ResponseExtension, ResponseKind, ToProvider,
-};
+use crate::limits::Limits;
+use crate::name::{self, Id, Namespace};
+use crate::transport::{Arrival, Filter, Limit, Receiver, Stamp, Transport, mailbox};
+
+/// How long a bus that closes waits for its last answers to be sent.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Calls are bounded before they come to their mailbox, by what they weigh.
+const NO_LIMIT: Limit = Limit { messages: usize::MAX, bytes: usize::MAX };
 
 /// One exposed function; dropping it ends it, on any thread.
+///
+/// Calls that were waiting then go to other providers; those that run may still be answered.
 #[derive(Debug)]
 pub struct Provider {
     calls: Receiver<Call>,
     desk: Arc<Desk>,
-    task: JoinHandle<()>,
-}
-
-/// What the task and the calls share.
-#[derive(Debug)]
-struct Desk {
-    transport: Arc<dyn Transport>,
-    namespace: Namespace,
-    runtime: Handle,
-    function: String,
-    id: Id,
-    in_flight: Mutex<InFlight>,
-    calls: Sender<Call>,
-    end: tokio::sync::Notify,
-    ended: tokio::sync::watch::Sender<bool>,
 }
 
 impl Provider {
-    pub(crate) async fn start(
-        transport: Arc<dyn Transport>,
-        namespace: Namespace,
-        runtime: Handle,
-        function: &str,
-    ) -> Result<Self> {
-        name::check("expose", function)?;
-        let id = Id::random();
-        let filters = [
-            Filter::Topic(namespace.whole(function)),
-            Filter::Topic(namespace.marker(function)),
-            Filter::Topic(namespace.instance(id)),
-        ];
-        let begun = transport.subscribe(&filters).await;
-        let subscription = begun.map_err(|error| error.of("expose", name::shortened(function)))?;
-        let (sender, calls) = mailbox(Limit::default());
-        let desk = Arc::new(Desk {
-            transport,
-            namespace,
-            runtime: runtime.clone(),
-            function: function.to_owned(),
-            id,
-            in_flight: Mutex::default(),
-            calls: sender,
-            end: tokio::sync::Notify::new(),
-            ended: tokio::sync::watch::Sender::new(false),
-        });
-        let task = runtime.spawn(attend(Ending(Arc::clone(&desk)), subscription));
-        Ok(Self { calls, desk, task })
-    }
-
     /// The function's name.
     pub fn function(&self) -> &str {
         &self.desk.function
@@ -88,13 +44,10 @@ impl Provider {
     }
 
     /// The next call; `None` when the bus was closed. Cancel-safe.
-    ///
-    /// Calls that were thrown away because nobody took them in time have been answered with an
-    /// error.
     pub async fn recv(&mut self) -> Option<Call> {
         loop {
             let arrival = self.calls.recv().await?;
-            if let Some(call) = self.due(arrival) {
+            if let Some(call) = awaited(arrival) {
                 return Some(call);
             }
         }
@@ -110,7 +63,7 @@ impl Provider {
     pub fn drain(&mut self, before: Stamp, limit: usize, batch: &mut Vec<Call>) {
         let mut arrivals = Vec::new();
         self.calls.drain(before, limit, &mut arrivals);
-        batch.extend(arrivals.into_iter().filter_map(|arrival| self.due(arrival)));
+        batch.extend(arrivals.into_iter().filter_map(awaited));
     }
 
     /// Ends it and waits until the broker knows; calls that run may still be answered.
@@ -125,285 +78,125 @@ impl Provider {
     /// Begins to end it; the future returns when the broker knows. Calls that came before can still
     /// be taken, and then there are no more.
     pub fn retire(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut ended = self.desk.ended.subscribe();
-        self.desk.end.notify_one();
-        async move {
-            // An error says that the provider is gone altogether.
-            let _ = ended.wait_for(|ended| *ended).await;
-        }
+        self.desk.end();
+        self.desk.ended()
     }
 
-    /// A call that somebody still waits for.
-    fn due(&self, arrival: Arrival<Call>) -> Option<Call> {
-        match arrival {
-            Arrival::Message(call) => call.is_due().then_some(call),
-            Arrival::Gap | Arrival::Refused(_) => None,
-            Arrival::Lagged(missed) => {
-                let function = &self.desk.function;
-                tracing::warn!(function, missed, "calls refused: more than 65,536 were waiting");
-                None
-            }
-        }
+    /// Returns when every answer that was given has been sent.
+    pub(super) fn sent(&self) -> impl Future<Output = ()> + Send + use<> {
+        let desk = Arc::clone(&self.desk);
+        async move { desk.sent().await }
     }
 }
 
 impl Drop for Provider {
     fn drop(&mut self) {
-        if !*self.desk.ended.borrow() {
-            self.desk.end.notify_one();
-        }
-        if self.desk.lock().is_idle() {
-            self.task.abort();
+        if !self.desk.has_ended() {
+            self.desk.end();
         }
     }
 }
 
-/// Reads everything that arrives for a provider until it ends.
-async fn attend(ending: Ending, subscription: Subscription) {
-    let desk = Arc::clone(&ending.0);
-    let (mut messages, guard) = subscription.split();
-    // Never later than the first sign of life that is due; to look for that at each message would
-    // be to look at all calls that run.
-    let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
-    let mut armed = false;
-    loop {
-        // All cancel-safe: a mailbox, a notification, a timer.
-        tokio::select! {
-            biased;
-            () = desk.end.notified() => break,
-            arrival = messages.recv() => match arrival {
-                Some(Arrival::Message(message)) => {
-                    desk.receive(&message.payload);
-                    let soonest = Instant::now() + ACK_AFTER;
-                    if !armed || alarm.deadline() > soonest {
-                        alarm.as_mut().reset(soonest);
-                        armed = true;
-                    }
-                }
-                Some(Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_)) => {}
-                None => break,
-            },
-            () = &mut alarm, if armed => {
-                desk.show_life();
-                let due = desk.lock().next_due();
-                armed = due.is_some();
-                alarm.as_mut().reset(due.unwrap_or_else(Instant::now));
-            }
-        }
-    }
-    if let Err(error) = guard.release().await {
-        tracing::debug!(function = desk.function, %error, "could not unsubscribe a provider");
-    }
-    // Whoever was told that the request arrived must not wait for nothing.
-    messages.close();
-    while let Some(arrival) = messages.recv().await {
-        if let Arrival::Message(message) = arrival {
-            desk.receive(&message.payload);
-        }
-    }
-    drop(ending);
-    desk.finish_running().await;
-}
-
-/// Tells whoever takes the calls that there are no more, even if the task never ran.
-struct Ending(Arc<Desk>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.calls.close();
-        self.0.ended.send_replace(true);
+/// A call that somebody still waits for.
+fn awaited(arrival: Arrival<Call>) -> Option<Call> {
+    match arrival {
+        Arrival::Message(call) => (!call.is_cancelled()).then_some(call),
+        Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_) => None,
     }
 }
 
-impl Desk {
-    fn lock(&self) -> MutexGuard<'_, InFlight> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+/// The providing side of a bus: all its providers, for as long as they live.
+#[derive(Debug)]
+pub(crate) struct Providers {
+    transport: Arc<dyn Transport>,
+    namespace: Namespace,
+    runtime: Handle,
+    limits: Limits,
+    desks: Mutex<Vec<Weak<Desk>>>,
+}
+
+impl Providers {
+    pub(crate) fn new(
+        transport: Arc<dyn Transport>,
+        namespace: Namespace,
+        runtime: Handle,
+        limits: Limits,
+    ) -> Self {
+        Self { transport, namespace, runtime, limits, desks: Mutex::default() }
     }
 
-    fn receive(self: &Arc<Self>, text: &Bytes) {
-        match ToProvider::decode(text) {
-            Ok(ToProvider::Request(request)) => self.request(request),
-            Ok(ToProvider::Control(Control::Cancel { call })) => self.lock().cancel(call),
-            Ok(ToProvider::Control(Control::Who { call, inbox })) => {
-                self.say(call, inbox, ResponseKind::Here);
-            }
-            Err(error) => {
-                let function = &self.function;
-                tracing::warn!(function, %error, "malformed request dropped");
-            }
-        }
+    /// Exposes a function; when this returns, the next caller finds it.
+    ///
+    /// # Errors
+    /// `Config` for its name, and those of the connection.
+    pub(crate) async fn start(&self, function: &str) -> Result<Provider> {
+        name::check("expose", function)?;
+        let id = Id::random();
+        let filters = [
+            Filter::Topic(self.namespace.whole(function)),
+            Filter::Topic(self.namespace.marker(function)),
+            Filter::Topic(self.namespace.instance(id)),
+        ];
+        let begun = self.transport.subscribe(&filters).await;
+        let subscription = begun.map_err(|error| error.of("expose", name::shortened(function)))?;
+        let (sender, calls) = mailbox(NO_LIMIT);
+        let desk = Arc::new(Desk::new(
+            (function, id),
+            (Arc::clone(&self.transport), self.runtime.clone()),
+            (self.namespace.clone(), self.limits),
+            sender,
+        ));
+        self.remember(&desk);
+        self.runtime.spawn(Arc::clone(&desk).attend(subscription));
+        Ok(Provider { calls, desk })
     }
 
-    fn request(self: &Arc<Self>, request: Request) {
-        if request.function != self.function {
-            let (function, named) = (&self.function, name::shortened(&request.function));
-            tracing::warn!(function, named, "request for another function dropped");
+    /// Ends them all and answers what is open, as far as that takes no time; for a bus that closes.
+    pub(crate) async fn farewell(&self) {
+        let desks = std::mem::take(&mut *self.lock());
+        let desks: Vec<_> = desks.iter().filter_map(Weak::upgrade).collect();
+        if desks.is_empty() {
             return;
         }
-        let Some(ours) = request.ours else { return self.request_of_original(request) };
-        let seen = self.lock().see(ours.call, ours.inbox);
-        match seen {
-            Seen::New(cancellation) => {
-                let expires = ours.left.and_then(|left| Instant::now().checked_add(left));
-                let target = Target::Inbox { call: ours.call, inbox: ours.inbox };
-                self.hand_over(request.arguments, target, expires, cancellation);
+        let all = async move {
+            let farewells = join_all(desks.iter().map(|desk| async {
+                desk.end();
+                desk.ended().await;
+                desk.forsake();
+                desk.sent().await;
+            }));
+            if timeout(FAREWELL, farewells).await.is_err() {
+                tracing::debug!("the bus closed before its last answers were sent");
             }
-            Seen::Running => self.say(ours.call, ours.inbox, ResponseKind::Ack),
-            Seen::Done(reply) => self.send(self.namespace.inbox(ours.inbox), reply),
-        }
-    }
-
-    fn request_of_original(self: &Arc<Self>, request: Request) {
-        match self.namespace.reply_list(&request.reply_list) {
-            Ok(address) => {
-                self.hand_over(request.arguments, Target::List(address), None, Arc::default());
-            }
-            Err(error) => {
-                let function = &self.function;
-                tracing::warn!(function, %error, "request with a forged reply channel dropped");
-            }
-        }
-    }
-
-    fn hand_over(
-        self: &Arc<Self>,
-        arguments: Arguments,
-        target: Target,
-        expires: Option<Instant>,
-        cancellation: Arc<Cancellation>,
-    ) {
-        let desk = Arc::clone(self);
-        let reply = Some(ReplyTo { desk, target });
-        self.calls.send(Call { arguments, expires, cancellation, reply });
-    }
-
-    /// Says something without an outcome about a call.
-    fn say(self: &Arc<Self>, call: Id, inbox: Id, kind: ResponseKind) {
-        let outcome = Outcome {
-            value: Bytes::from_static(b"null"),
-            type_name: "NoneType".to_owned(),
-            types: None,
-            failed: false,
         };
-        let extension = ResponseExtension { call, provider: self.id, kind };
-        let response = Response { function: self.function.clone(), outcome, ours: Some(extension) };
-        self.send(self.namespace.inbox(inbox), response.encode());
-    }
-
-    fn show_life(self: &Arc<Self>) {
-        let due = self.lock().due();
-        for (call, inbox, kind) in due {
-            self.say(call, inbox, kind);
+        // The caller's own timer, where it has one: the bus's runtime may be one that nobody drives.
+        match Handle::try_current() {
+            Ok(_) => all.await,
+            // An error says that the runtime has ended, and everything with it.
+            Err(_) => drop(self.runtime.spawn(all).await),
         }
     }
 
-    /// Goes on showing life of the calls that still run after the end, until they are answered.
-    async fn finish_running(self: &Arc<Self>) {
-        loop {
-            let Some(due) = self.lock().next_due() else { return };
-            sleep_until(due).await;
-            self.show_life();
-        }
+    /// Whether one of these runs the call.
+    pub(crate) fn serves(&self, call: &CurrentCall) -> bool {
+        let mut desks = self.lock();
+        desks.retain(|desk| desk.strong_count() > 0);
+        desks.iter().filter_map(Weak::upgrade).any(|desk| desk.id == call.provider())
     }
 
-    /// Sends in the background, since whoever answers must not wait for the broker.
-    fn send(self: &Arc<Self>, address: Address, reply: Bytes) {
-        let desk = Arc::clone(self);
-        self.runtime.spawn(async move {
-            let kept = match address.form() {
-                crate::name::Form::Inbox => REPLIES_KEPT,
-                crate::name::Form::List => REPLY_LIST_KEPT,
-            };
-            if let Err(error) = desk.transport.send(&address, reply, kept).await {
-                // The caller asks again by identity, and the reply is kept here.
-                tracing::debug!(function = desk.function, %error, "could not send a reply");
-            }
-        });
-    }
-}
-
-/// Where an outcome goes.
-#[derive(Clone, Debug)]
-enum Target {
-    Inbox { call: Id, inbox: Id },
-    List(Address),
-}
-
-/// The way back to a caller.
-#[derive(Debug)]
-struct ReplyTo {
-    desk: Arc<Desk>,
-    target: Target,
-}
-
-impl ReplyTo {
-    fn send(self, outcome: Outcome) {
-        let Self { desk, target } = self;
-        let function = desk.function.clone();
-        match target {
-            Target::Inbox { call, inbox } => {
-                let extension =
-                    ResponseExtension { call, provider: desk.id, kind: ResponseKind::Result };
-                let reply = Response { function, outcome, ours: Some(extension) }.encode();
-                desk.lock().finish(call, &reply);
-                desk.send(desk.namespace.inbox(inbox), reply);
-            }
-            Target::List(address) => {
-                desk.send(address, Response { function, outcome, ours: None }.encode());
-            }
-        }
-    }
-}
-
-/// One request to run a function; a call that is dropped unanswered is answered with an error.
-#[derive(Debug)]
-pub struct Call {
-    arguments: Arguments,
-    expires: Option<Instant>,
-    cancellation: Arc<Cancellation>,
-    reply: Option<ReplyTo>,
-}
-
-impl Call {
-    /// What the function is called with.
-    pub fn arguments(&self) -> &Arguments {
-        &self.arguments
+    /// Waits until every answer that was given has been sent.
+    pub(crate) async fn sent(&self) {
+        let desks: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
+        join_all(desks.iter().map(|desk| desk.sent())).await;
     }
 
-    /// Whether the caller has stopped waiting.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancellation.is_cancelled()
+    fn remember(&self, desk: &Arc<Desk>) {
+        let mut desks = self.lock();
+        desks.retain(|desk| desk.strong_count() > 0);
+        desks.push(Arc::downgrade(desk));
     }
 
-    /// Returns when the caller stops waiting; for one that does not say so, never.
-    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<> {
-        let cancellation = Arc::clone(&self.cancellation);
-        async move { cancellation.cancelled().await }
-    }
-
-    /// Sends the outcome; does not wait for it to arrive, needs no runtime.
-    pub fn answer(mut self, outcome: Outcome) {
-        if let Some(reply) = self.reply.take() {
-            reply.send(outcome);
-        }
-    }
-
-    /// Whether somebody still waits for it.
-    fn is_due(&self) -> bool {
-        !self.is_cancelled() && self.expires.is_none_or(|expires| Instant::now() < expires)
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            reply.send(Outcome::failure("CallDropped", "the provider gave the call up unanswered"));
-        }
-    }
-}
-
-impl Weigh for Call {
-    fn weight(&self) -> usize {
-        self.arguments.positional.len() + self.arguments.keywords.len()
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Desk>>> {
+        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,18 +3,22 @@
 //! A call whose caller has stopped waiting is dropped where it stands. What a call does is a
 //! [`Function`]'s business.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::{Either, FutureExt as _, join_all, select};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::Function;
-use super::provider::{Call, Provider};
+use super::call::Call;
+use super::current::CurrentCall;
+use super::provider::Provider;
 use crate::error::{Error, Result};
 use crate::intake::{Intake, Intakes};
+use crate::name::Id;
 
 /// How exposed functions are served, see [`Bus::expose_with`](crate::Bus::expose_with).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +56,8 @@ impl ExposeOptions {
 
 /// An exposed function, or several exposed together; dropping it unexposes them, on any thread.
 ///
-/// Calls that were running when it was dropped are answered with an error;
-/// [`drain`](Self::drain) lets them finish.
+/// Calls that were running when it was dropped are answered with an error, and those that had not
+/// begun go to another provider; [`drain`](Self::drain) lets both finish.
 #[derive(Debug)]
 #[must_use = "dropping a service unexposes its functions"]
 pub struct Service {
@@ -105,7 +109,7 @@ impl Service {
     }
 
     /// Unexposes the functions in good order: waits until the broker knows, and until the calls
-    /// that had arrived have been answered.
+    /// that had arrived have been answered and the answers sent.
     ///
     /// It waits as long as they take. Dropping the future gives them up, as dropping the service
     /// does.
@@ -152,7 +156,7 @@ async fn serve(
         // Cancel-safe: a mailbox, a set of futures that stays where it is, a one-shot.
         tokio::select! {
             call = provider.recv(), if running.len() < options.concurrency => match call {
-                Some(call) => running.push(answer(call, &function)),
+                Some(call) => running.push(answer(call, &function, provider.id())),
                 None => break,
             },
             Some(()) = running.next() => {}
@@ -165,10 +169,27 @@ async fn serve(
         }
     }
     while running.next().await.is_some() {}
+    // What was answered is on its way; a bus that closes next must not overtake it.
+    provider.sent().await;
 }
 
-/// Runs one call, unless its caller stops waiting first.
-async fn answer(call: Call, function: &Function) {
+/// Runs one call, unless its caller stops waiting first. Whatever it does, the others go on.
+async fn answer(call: Call, function: &Function, provider: Id) {
+    let current = CurrentCall::new(
+        function.shared_name(),
+        call.metadata().clone(),
+        call.deadline(),
+        provider,
+    );
+    // A function that panics has its outcome; this is for what panics while it is dropped.
+    let run = AssertUnwindSafe(current.scope(run(call, function)));
+    if run.catch_unwind().await.is_err() {
+        tracing::error!(function = function.name(), "a call panicked while it was given up");
+    }
+    current.end();
+}
+
+async fn run(call: Call, function: &Function) {
     let arguments = call.arguments().clone();
     let cancelled = std::pin::pin!(call.cancelled());
     let outcome = std::pin::pin!(function.run(&arguments));

@@ -17,11 +17,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::gather::{Gathered, Gathering, Missing};
-use super::{CallOptions, Caller, Reply};
+use super::{Asked, CallOptions, Caller, Reply};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Id;
-use crate::wire::Arguments;
+use crate::wire::{Arguments, Metadata};
 
 /// A remote function that takes `A` and gives `R`.
 ///
@@ -47,6 +47,7 @@ pub struct Stub<A, R> {
     caller: Arc<Caller>,
     function: Arc<str>,
     options: CallOptions,
+    metadata: Metadata,
     keywords: Option<Bytes>,
     types: PhantomData<fn(A) -> R>,
 }
@@ -57,6 +58,7 @@ impl<A, R> Clone for Stub<A, R> {
             caller: Arc::clone(&self.caller),
             function: Arc::clone(&self.function),
             options: self.options,
+            metadata: self.metadata.clone(),
             keywords: self.keywords.clone(),
             types: PhantomData,
         }
@@ -85,7 +87,8 @@ pub struct StubReply<R> {
 impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     pub(crate) fn new(caller: Arc<Caller>, function: &str) -> Self {
         let options = CallOptions::default();
-        Self { caller, function: function.into(), options, keywords: None, types: PhantomData }
+        let (function, metadata) = (function.into(), Metadata::default());
+        Self { caller, function, options, metadata, keywords: None, types: PhantomData }
     }
 
     /// The same function with a limit on how long a whole call may take.
@@ -98,6 +101,14 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     #[must_use]
     pub fn options(&self, options: CallOptions) -> Self {
         Self { options, ..self.clone() }
+    }
+
+    /// The same function with something to say beside the arguments: headers, an identity. The
+    /// function reads it as [`current_call`](super::current_call)`().metadata()`. Headers that are
+    /// passed on go with every call made from within a function, without being said again.
+    #[must_use]
+    pub fn metadata(&self, metadata: Metadata) -> Self {
+        Self { metadata, ..self.clone() }
     }
 
     /// The same function with keyword arguments beside the positional ones that a call brings:
@@ -139,8 +150,8 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     /// [`ErrorKind::Remote`] if the function failed, [`ErrorKind::Encode`] and
     /// [`ErrorKind::Decode`] for values that do not fit.
     pub async fn call(&self, arguments: A) -> Result<R> {
-        let arguments = self.encode(&arguments)?;
-        let reply = self.caller.call(&self.function, arguments, self.options).await?;
+        let asked = self.asked(&arguments)?;
+        let reply = self.caller.call(asked, self.options).await?;
         open(&self.function, reply)
     }
 
@@ -190,8 +201,12 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     }
 
     async fn gather(&self, arguments: &A) -> Result<Gathering> {
-        let arguments = self.encode(arguments)?;
-        self.caller.call_all(&self.function, arguments, self.options).await
+        self.caller.call_all(self.asked(arguments)?, self.options).await
+    }
+
+    fn asked(&self, arguments: &A) -> Result<Asked<'_>> {
+        let (arguments, metadata) = (self.encode(arguments)?, self.metadata.clone());
+        Ok(Asked { function: &self.function, arguments, metadata })
     }
 
     fn encode(&self, arguments: &A) -> Result<Arguments> {

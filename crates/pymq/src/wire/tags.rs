@@ -9,6 +9,8 @@ use crate::json;
 pub(super) const TYPE: &str = "__type";
 pub(super) const TYPES: &str = "__types";
 pub(super) const OBJECT: &str = "__obj";
+/// Metadata; taken off before a value is decoded, see [`Metadata`](super::Metadata).
+pub(super) const META: &str = "__meta";
 const LIST: &str = "__list";
 
 /// Nothing, as the original writes it.

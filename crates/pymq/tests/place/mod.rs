@@ -12,15 +12,18 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use pymq::Bus;
+use pymq::{Bus, Namespace};
 
 #[path = "../server/mod.rs"]
 pub mod server;
+mod uncounted;
 
 /// A broker that a test connects to as often as it wants.
 pub enum Place {
     /// A named broker of this process.
     Memory(String),
+    /// The same, behind a transport that cannot count who listens.
+    Uncounted(String),
     /// A server of the test's own.
     #[cfg(feature = "redis")]
     Redis(server::RedisServer),
@@ -32,6 +35,11 @@ impl Place {
         Self::Memory(format!("memory://place{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
     }
 
+    pub fn uncounted() -> Self {
+        let Self::Memory(url) = Self::memory() else { unreachable!("it is in memory") };
+        Self::Uncounted(url)
+    }
+
     #[cfg(feature = "redis")]
     pub fn redis() -> Self {
         Self::Redis(server::RedisServer::start())
@@ -40,7 +48,7 @@ impl Place {
     /// Its address.
     pub fn url(&self) -> String {
         match self {
-            Self::Memory(url) => url.clone(),
+            Self::Memory(url) | Self::Uncounted(url) => url.clone(),
             #[cfg(feature = "redis")]
             Self::Redis(server) => server.url(),
         }
@@ -48,7 +56,13 @@ impl Place {
 
     /// A new connection.
     pub async fn bus(&self) -> Bus {
-        Bus::connect(&self.url()).await.expect("the broker is there")
+        match self {
+            Self::Uncounted(url) => {
+                let transport = uncounted::Uncounted::connect(url);
+                Bus::over(std::sync::Arc::new(transport), Namespace::default()).expect("a runtime")
+            }
+            _ => Bus::connect(&self.url()).await.expect("the broker is there"),
+        }
     }
 
     /// Several connections.
@@ -83,6 +97,22 @@ macro_rules! everywhere {
             $(#[tokio::test]
             async fn $journey() {
                 let place = $crate::place::Place::redis();
+                $crate::place::guarded(super::$journey(&place)).await;
+            })*
+        }
+    };
+}
+
+/// The same, and behind a transport that cannot count: calls need no more than the contract.
+#[macro_export]
+macro_rules! everywhere_and_uncounted {
+    ($($journey:ident),* $(,)?) => {
+        everywhere!($($journey),*);
+
+        mod uncounted {
+            $(#[tokio::test]
+            async fn $journey() {
+                let place = $crate::place::Place::uncounted();
                 $crate::place::guarded(super::$journey(&place)).await;
             })*
         }

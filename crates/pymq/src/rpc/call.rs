@@ -1,0 +1,102 @@
+//! One request to run a function, in the hands of whoever runs it.
+//!
+//! Every call is answered once, whatever becomes of it: with an outcome; if it is dropped before it
+//! has begun, by sending its caller elsewhere; if it is dropped later, with an error.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::desk::Desk;
+use super::in_flight::Progress;
+use super::outbox::Place;
+use crate::name::Id;
+use crate::transport::Weigh;
+use crate::wire::{Arguments, Metadata, Outcome};
+
+/// One request to run a function; a call that is dropped unanswered is answered with an error, or
+/// goes to another provider if it has not begun.
+#[derive(Debug)]
+pub struct Call {
+    pub(super) arguments: Arguments,
+    pub(super) metadata: Metadata,
+    pub(super) expires: Option<Instant>,
+    pub(super) progress: Arc<Progress>,
+    /// Its share of what waits, until it begins.
+    pub(super) place: std::sync::Mutex<Option<Place>>,
+    /// The way back; gone once it is answered.
+    pub(super) reply: Option<ReplyTo>,
+}
+
+/// The way back to a caller.
+#[derive(Debug)]
+pub(super) struct ReplyTo {
+    pub(super) desk: Arc<Desk>,
+    pub(super) call: Id,
+}
+
+impl Call {
+    /// What the function is called with. Looking at it begins the call: from now on it counts as
+    /// executed, and no other provider is asked.
+    pub fn arguments(&self) -> &Arguments {
+        self.progress.begin();
+        let place = self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        drop(place);
+        &self.arguments
+    }
+
+    /// What the caller said beside the arguments.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The moment until which the caller waits, if it has said so.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.expires
+    }
+
+    /// Whether the caller has stopped waiting, by its word or because its time is over.
+    pub fn is_cancelled(&self) -> bool {
+        self.progress.is_cancelled()
+            || self.expires.is_some_and(|expires| Instant::now() >= expires)
+    }
+
+    /// Returns when the caller says that it stops waiting; for one that does not say so, never.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let progress = Arc::clone(&self.progress);
+        async move { progress.cancelled().await }
+    }
+
+    /// Sends the outcome; does not wait for it to arrive, needs no runtime. An outcome that no peer
+    /// could read, being too large or too deep, is replaced by an error that says so.
+    pub fn answer(mut self, outcome: Outcome) {
+        if let Some(ReplyTo { desk, call }) = self.reply.take() {
+            // Whoever has stopped waiting says so itself; a late word of ours would only contradict.
+            desk.answer(call, outcome, !self.is_cancelled());
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let Some(ReplyTo { desk, call }) = self.reply.take() else { return };
+        let awaited = !self.is_cancelled();
+        if self.progress.has_begun() {
+            desk.answer(call, given_up(), awaited);
+        } else {
+            desk.refuse(call, awaited);
+        }
+    }
+}
+
+/// What is answered for a call that was begun and will not end.
+pub(super) fn given_up() -> Outcome {
+    Outcome::failure("CallDropped", "its provider gave the call up while it ran")
+}
+
+/// The bound on what waits is [`Place`]'s; this mailbox only keeps the order.
+impl Weigh for Call {
+    fn weight(&self) -> usize {
+        0
+    }
+}

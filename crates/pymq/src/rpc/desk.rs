@@ -1,0 +1,358 @@
+//! The task of a provider: it reads what arrives and answers by itself whatever needs no handler.
+//!
+//! Who is there, repeated requests, cancellations and signs of life are its business, so a handler
+//! that blocks a thread makes nobody believe that the provider is dead. Requests go on as [`Call`]s;
+//! those that come while too many wait are refused, so that another provider may have them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::call::{Call, ReplyTo, given_up};
+use super::in_flight::{InFlight, Seen, Target};
+use super::outbox::{Letter, Load, Outbox};
+use super::{ACK_AFTER, KNOWN_FOR, MOST_ACQUAINTANCES};
+use crate::limits::Limits;
+use crate::name::{self, Id, Namespace};
+use crate::transport::{Arrival, Limit, Sender, Subscription, Transport};
+use crate::wire::{
+    Control, Outcome, Request, RequestExtension, Response, ResponseExtension, ResponseKind,
+    ToProvider,
+};
+
+/// What may wait for one provider: to be run, or to be sent.
+const MOST_WAITING: Limit = Limit { messages: 65_536, bytes: 64 << 20 };
+
+/// What a provider's task, its calls and its holder share.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) function: String,
+    pub(super) id: Id,
+    namespace: Namespace,
+    limits: Limits,
+    counts: bool,
+    in_flight: Mutex<InFlight>,
+    load: Arc<Load>,
+    outbox: Arc<Outbox>,
+    calls: Sender<Call>,
+    /// Who has asked for this provider, where the transport cannot tell them that it is gone.
+    acquaintances: Mutex<HashMap<Id, Instant>>,
+    end: Notify,
+    ended: watch::Sender<bool>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        (function, id): (&str, Id),
+        (transport, runtime): (Arc<dyn Transport>, Handle),
+        (namespace, limits): (Namespace, Limits),
+        calls: Sender<Call>,
+    ) -> Self {
+        let counts = transport.capabilities().receiver_count;
+        Self {
+            function: function.to_owned(),
+            id,
+            namespace,
+            limits,
+            counts,
+            in_flight: Mutex::default(),
+            load: Arc::default(),
+            outbox: Arc::new(Outbox::new(transport, runtime)),
+            calls,
+            acquaintances: Mutex::default(),
+            end: Notify::new(),
+            ended: watch::Sender::new(false),
+        }
+    }
+
+    /// Reads everything that arrives until the provider ends.
+    pub(super) async fn attend(self: Arc<Self>, subscription: Subscription) {
+        let ending = Ending(Arc::clone(&self));
+        let (mut messages, guard) = subscription.split();
+        // Never later than the first sign of life that is due; to look for that at each message
+        // would be to look at all calls that are open.
+        let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
+        let mut armed = false;
+        loop {
+            // All cancel-safe: a mailbox, a notification, a timer.
+            tokio::select! {
+                biased;
+                () = self.end.notified() => break,
+                arrival = messages.recv() => match arrival {
+                    Some(Arrival::Message(message)) => {
+                        self.receive(&message.payload);
+                        let soonest = Instant::now() + ACK_AFTER;
+                        if !armed || alarm.deadline() > soonest {
+                            alarm.as_mut().reset(soonest);
+                            armed = true;
+                        }
+                    }
+                    Some(Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_)) => {}
+                    None => break,
+                },
+                () = &mut alarm, if armed => {
+                    self.show_life();
+                    let due = self.lock().next_due();
+                    armed = due.is_some();
+                    alarm.as_mut().reset(due.unwrap_or_else(Instant::now));
+                }
+            }
+        }
+        if let Err(error) = guard.release().await {
+            tracing::debug!(function = self.function, %error, "could not unsubscribe a provider");
+        }
+        self.say_goodbye();
+        // Whoever was told that the request arrived must not wait for nothing.
+        messages.close();
+        while let Some(arrival) = messages.recv().await {
+            if let Arrival::Message(message) = arrival {
+                self.receive(&message.payload);
+            }
+        }
+        drop(ending);
+        self.finish_open().await;
+    }
+
+    /// Begins to end it.
+    pub(super) fn end(&self) {
+        self.end.notify_one();
+    }
+
+    /// Returns when the broker knows that it has ended, and no more calls come.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.subscribe();
+        async move {
+            // An error says that the provider is gone altogether.
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Waits until every answer has been sent.
+    pub(super) async fn sent(&self) {
+        self.outbox.emptied().await;
+    }
+
+    /// Answers every call that is open: the bus closes, and nobody could answer them later.
+    pub(super) fn forsake(&self) {
+        let open = self.lock().all_open();
+        for (call, _, progress) in open {
+            match progress.has_begun() {
+                true => self.conclude(call, ResponseKind::Lost, given_up(), true),
+                false => self.refuse(call, true),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn receive(self: &Arc<Self>, text: &Bytes) {
+        match ToProvider::decode(text) {
+            Ok(ToProvider::Request(request)) => self.request(request),
+            Ok(ToProvider::Control(Control::Cancel { call })) => self.lock().cancel(call),
+            Ok(ToProvider::Control(Control::Who { call, inbox })) => {
+                self.meet(inbox);
+                self.say(call, inbox, ResponseKind::Here);
+            }
+            Err(error) => {
+                let function = &self.function;
+                tracing::warn!(function, %error, "malformed request dropped");
+            }
+        }
+    }
+
+    fn request(self: &Arc<Self>, request: Request) {
+        if request.function != self.function {
+            let (function, named) = (&self.function, name::shortened(&request.function));
+            tracing::warn!(function, named, "request for another function dropped");
+            return;
+        }
+        let (call, target, silent) = match &request.ours {
+            Some(ours) => (ours.call, Target::Inbox(ours.inbox), ours.silent),
+            None => match self.namespace.reply_list(&request.reply_list) {
+                // Its list names the call, but is no identity: who is asked twice answers twice.
+                Ok(list) => (Id::random(), Target::List(list), None),
+                Err(error) => {
+                    let function = &self.function;
+                    tracing::warn!(function, %error, "request with a forged reply channel dropped");
+                    return;
+                }
+            },
+        };
+        let seen = self.lock().see(call, target.clone(), silent);
+        let again = |outcome| self.post(call, &target, ResponseKind::Result, outcome);
+        match (seen, &target) {
+            (Seen::New(progress), _) => self.hand_over(call, progress, request),
+            (Seen::Open, Target::Inbox(inbox)) => self.say(call, *inbox, ResponseKind::Ack),
+            (Seen::Done(text), Target::Inbox(inbox)) => {
+                let place = Some(self.load.over(text.len()));
+                self.outbox.post(Letter { to: self.namespace.inbox(*inbox), text, place });
+            }
+            (Seen::Executed, _) => again(Outcome::failure(
+                "AnswerLost",
+                "the function was executed, once, but its answer is not kept any more",
+            )),
+            (Seen::Unknown, _) => again(Outcome::failure(
+                "AnswerLost",
+                "the function may have been executed, at most once, but its answer is not kept",
+            )),
+            // Identities of the original's calls are new each time.
+            (Seen::Open | Seen::Done(_), Target::List(_)) => {}
+        }
+    }
+
+    fn hand_over(
+        self: &Arc<Self>,
+        call: Id,
+        progress: Arc<super::in_flight::Progress>,
+        request: Request,
+    ) {
+        let arguments = request.arguments;
+        let Some(place) = self.load.within(MOST_WAITING, arguments.weight()) else {
+            tracing::debug!(function = self.function, "a call is refused: too many wait");
+            return self.turn_away(call, ResponseKind::Busy, true);
+        };
+        let left = request.ours.and_then(|RequestExtension { left, .. }| left);
+        self.calls.send(Call {
+            arguments,
+            metadata: request.metadata,
+            expires: left.and_then(|left| Instant::now().checked_add(left)),
+            progress,
+            place: Mutex::new(Some(place)),
+            reply: Some(ReplyTo { desk: Arc::clone(self), call }),
+        });
+    }
+
+    /// Says something without an outcome about a call.
+    fn say(&self, call: Id, inbox: Id, kind: ResponseKind) {
+        self.post(call, &Target::Inbox(inbox), kind, Outcome::nothing());
+    }
+
+    /// Sends an outcome that nobody will ask for again, or none.
+    fn post(&self, call: Id, target: &Target, kind: ResponseKind, outcome: Outcome) {
+        let (to, text) = self.letter(call, target, kind, outcome);
+        self.outbox.post(Letter { to, text, place: None });
+    }
+
+    fn letter(
+        &self,
+        call: Id,
+        target: &Target,
+        kind: ResponseKind,
+        outcome: Outcome,
+    ) -> (name::Address, Bytes) {
+        let function = self.function.clone();
+        let (to, ours) = match target {
+            Target::Inbox(inbox) => {
+                let extension = ResponseExtension { call, provider: self.id, kind };
+                (self.namespace.inbox(*inbox), Some(extension))
+            }
+            Target::List(list) => (list.clone(), None),
+        };
+        (to, Response { function, outcome, ours }.encode())
+    }
+
+    /// Answers a call; `awaited` says whether anybody still waits. What no peer could read is
+    /// answered with an error that says so.
+    pub(super) fn answer(&self, call: Id, outcome: Outcome, awaited: bool) {
+        self.conclude(call, ResponseKind::Result, outcome, awaited);
+    }
+
+    fn conclude(&self, call: Id, kind: ResponseKind, outcome: Outcome, awaited: bool) {
+        let Some(target) = self.lock().target(call) else { return };
+        let type_name = outcome.failed.then(|| outcome.type_name.clone());
+        let bytes = outcome.value.len();
+        let (to, mut text) = self.letter(call, &target, kind, outcome);
+        if let Some(why) = self.limits.refusal_in(bytes, &text) {
+            let function = &self.function;
+            tracing::warn!(function, why, "an answer cannot be sent");
+            let instead = Outcome::unsendable(type_name.as_deref(), &why);
+            text = self.letter(call, &target, kind, instead).1;
+        }
+        if self.lock().finish(call, &text) && awaited {
+            let place = Some(self.load.over(text.len()));
+            self.outbox.post(Letter { to, text, place });
+        }
+    }
+
+    /// Gives a call that has not begun back to its caller, who asks another provider.
+    pub(super) fn refuse(&self, call: Id, awaited: bool) {
+        self.turn_away(call, ResponseKind::Left, awaited);
+    }
+
+    fn turn_away(&self, call: Id, kind: ResponseKind, awaited: bool) {
+        let Some(target) = self.lock().target(call) else { return };
+        if !self.lock().withdraw(call) || !awaited {
+            return;
+        }
+        let outcome = match (&target, kind) {
+            (Target::Inbox(_), _) => Outcome::nothing(),
+            // A caller of the original counts answers, so it needs one.
+            (Target::List(_), ResponseKind::Busy) => {
+                Outcome::failure("Busy", "too many calls wait; this one was not executed")
+            }
+            (Target::List(_), _) => {
+                Outcome::failure("CallDropped", "the provider ended; the call was not executed")
+            }
+        };
+        self.post(call, &target, kind, outcome);
+    }
+
+    fn show_life(&self) {
+        let due = self.lock().due();
+        for (call, inbox, kind) in due {
+            self.say(call, inbox, kind);
+        }
+    }
+
+    /// Goes on showing life of the calls that are open after the end, until they are answered.
+    async fn finish_open(&self) {
+        loop {
+            let Some(due) = self.lock().next_due() else { return };
+            sleep_until(due).await;
+            self.show_life();
+        }
+    }
+
+    /// Remembers who has asked, where the broker does not tell them that this provider is gone.
+    fn meet(&self, inbox: Id) {
+        if self.counts {
+            return;
+        }
+        let mut known = self.acquaintances.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_ACQUAINTANCES {
+            known.retain(|_, asked| asked.elapsed() < KNOWN_FOR);
+        }
+        if known.len() < MOST_ACQUAINTANCES {
+            known.insert(inbox, Instant::now());
+        }
+    }
+
+    fn say_goodbye(&self) {
+        let mut known = self.acquaintances.lock().unwrap_or_else(PoisonError::into_inner);
+        for (inbox, asked) in std::mem::take(&mut *known) {
+            if asked.elapsed() < KNOWN_FOR {
+                self.say(self.id, inbox, ResponseKind::Left);
+            }
+        }
+    }
+}
+
+/// Tells whoever takes the calls that there are no more, even if the task never ran.
+struct Ending(Arc<Desk>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.calls.close();
+        self.0.ended.send_replace(true);
+    }
+}
