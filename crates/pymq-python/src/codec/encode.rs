@@ -297,53 +297,62 @@ impl<'c, 'py> Encoder<'c, 'py> {
         key: ChildKey<'_>,
         value: &Bound<'py, PyAny>,
     ) -> Result<()> {
+        let start = self.types.len();
         let class = value.get_type_ptr() as usize;
-        if branch.leaf_class == Some(class) && self.leaf(value)? {
+        if branch.leaf_class == Some(class) {
+            if self.untagged(value)? {
+                branch.end(&mut self.types, key, start, true);
+            }
             return Ok(());
         }
-        let start = self.types.len();
         let is_node = self.compound(value)?;
         if branch.end(&mut self.types, key, start, is_node) {
+            let encoding = self.encoding(value)?;
+            let tag = encoding.tag.as_ref();
             // A dict's tag also tells its keys' types, which the next of its class need not share.
-            let tag = self.encoding(value)?.tag.as_ref();
-            let is_class_tag = tag.is_some_and(|tag| branch.shares(&self.types, &tag.json));
+            let is_class_tag = !matches!(encoding.shape, Shape::Dict)
+                && tag.is_some_and(|tag| branch.shares(&self.types, &tag.json));
             branch.leaf_class = is_class_tag.then_some(class);
         }
         Ok(())
     }
 
-    /// Writes a value whose node would be its class's tag, as is that of its siblings, unless
-    /// there is more to say below it.
-    fn leaf(&mut self, value: &Bound<'py, PyAny>) -> Result<bool> {
-        let (out, types) = (self.out.len(), self.types.len());
+    /// Writes a value whose siblings' node is its class's tag: that is said already, unless there
+    /// is more to say below it. Says whether there is a node.
+    ///
+    /// The tag is added afterwards and nothing is written twice: a second writing at each level
+    /// would double the work with each.
+    fn untagged(&mut self, value: &Bound<'py, PyAny>) -> Result<bool> {
         let encoding = self.encoding(value)?;
-        if !self.shaped(value, encoding, None)? {
-            return Ok(true);
+        let is_node = self.shaped(value, encoding, None)?;
+        if let (true, Some(tag)) = (is_node, &encoding.tag) {
+            Branch::add_own(&mut self.types, &tag.json);
         }
-        self.out.truncate(out);
-        self.types.truncate(types);
-        Ok(false)
+        Ok(is_node)
     }
 
     pub(super) fn dict(&mut self, dict: &Bound<'py, PyDict>, own: Option<&[u8]>) -> Result<bool> {
         self.enter(dict.as_any())?;
-        let (out, types) = (self.out.len(), self.types.len());
+        // Known before anything is written: what is written twice at each level never ends.
+        let node = if has_text_keys(dict)? {
+            self.text_dict(dict, own)?
+        } else {
+            keys::dict(self, dict, own)?
+        };
+        self.leave();
+        Ok(node)
+    }
+
+    fn text_dict(&mut self, dict: &Bound<'py, PyDict>, own: Option<&[u8]>) -> Result<bool> {
+        let out = self.out.len();
         let mut branch = Branch::shared(&self.types);
         self.out.push(b'{');
         let mut entries = Entries::new(dict);
-        while let Some(entry) = self.next_entry(&mut entries, &mut branch, out + 1)? {
-            let (key, value) = entry;
-            let Ok(key) = key.cast_exact::<PyString>() else {
-                self.out.truncate(out);
-                self.types.truncate(types);
-                let node = keys::dict(self, dict, own)?;
-                self.leave();
-                return Ok(node);
-            };
+        while let Some((key, value)) = self.next_entry(&mut entries, &mut branch, out + 1)? {
+            let key = key.cast_exact::<PyString>().map_err(|_| changed())?;
             self.entry(&mut branch, out + 1, key, &value, Step::Key)?;
         }
         self.out.push(b'}');
-        self.leave();
         Ok(branch.close(&mut self.types, own))
     }
 
@@ -471,10 +480,11 @@ impl<'c, 'py> Encoder<'c, 'py> {
     fn enter_as(&mut self, identity: usize) -> Result<()> {
         self.ancestors.push(identity);
         self.deepest = self.deepest.max(self.ancestors.len());
-        if self.ancestors.len() + self.around <= self.codec.limits.depth {
-            return Ok(());
+        if self.ancestors.len() + self.around > self.codec.limits.depth {
+            return Err(Fault::new(self.codec.limits.too_deep()));
         }
-        Err(Fault::new(self.codec.limits.too_deep()))
+        // What stands in many places of one value is written in each: that ends here, at the latest.
+        self.codec.limits.check_size(self.out.len() + self.types.len())
     }
 
     pub(super) fn leave(&mut self) {
@@ -492,6 +502,17 @@ impl<'c, 'py> Encoder<'c, 'py> {
         fault.cut(deepest - at);
         fault.because("the value contains itself; JSON has no cycles: send an id in its place")
     }
+}
+
+fn has_text_keys(dict: &Bound<'_, PyDict>) -> Result<bool> {
+    let mut entries = Entries::new(dict);
+    // SAFETY: looking at a key's type runs no Python code.
+    while let Some((key, _)) = unsafe { entries.next_borrowed() }? {
+        if key.cast_exact::<PyString>().is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// `__class__` and its like belong to the class, not to the data.

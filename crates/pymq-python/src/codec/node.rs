@@ -113,6 +113,15 @@ impl Branch {
         self.each.is_some_and(|(from, to)| &types[from..to] == tag)
     }
 
+    /// Puts a tag into the node that was written last, which had none of its own.
+    pub(super) fn add_own(types: &mut Vec<u8>, tag: &[u8]) {
+        let end = types.pop();
+        debug_assert_eq!(end, Some(b'}'), "a node without a tag of its own is an object");
+        types.extend_from_slice(b",\"=\":");
+        types.extend_from_slice(tag);
+        types.push(b'}');
+    }
+
     /// Closes the node; `own` is the container's tag as JSON. Says whether there is a node.
     pub(super) fn close(self, types: &mut Vec<u8>, own: Option<&[u8]>) -> bool {
         match (self.open, own) {
@@ -123,9 +132,8 @@ impl Branch {
             (false, Some(tag)) => types.extend_from_slice(tag),
             (true, None) => types.push(b'}'),
             (true, Some(tag)) => {
-                types.extend_from_slice(b",\"=\":");
-                types.extend_from_slice(tag);
                 types.push(b'}');
+                Self::add_own(types, tag);
             }
         }
         true
