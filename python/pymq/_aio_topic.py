@@ -89,7 +89,7 @@ class Events(Generic[T]):
                     event = self._bus.bus._codec.decode(payload, self._plan, "event")
                     return (topic, event) if self._topics else event  # type: ignore[return-value]
                 except DecodeError as error:
-                    logger.error("topic %r: an event is dropped: %s", topic, error)
+                    logger.error("topic %r: an event is dropped: %s", topic, error.redacted)
             await self._receive()
 
     async def _receive(self) -> None:

@@ -94,8 +94,8 @@ class Listener:
         try:
             event = self._decode(payload, self._plan, "event")
         except DecodeError as error:
-            # Not the event itself: what others send is not ours to log.
-            logger.error("%s: an event on %r is dropped: %s", self.label, topic, error)
+            # Neither the event nor a part of it: what others send is not ours to log.
+            logger.error("%s: an event on %r is dropped: %s", self.label, topic, error.redacted)
             self._failed(self, error)
             return
         with arrived(topic):
@@ -162,7 +162,9 @@ class Skeleton:
             args, kwargs = self._codec.decode_call(call.args, call.kwargs, call.types, self._plan)
         except (DecodeError, TypeError) as error:
             self._fail(call, error)
-            logger.warning("%s: a wrong call: %s", self.label, error)
+            # The caller is told what is wrong; what it sent is not ours to log.
+            words = error.redacted if isinstance(error, DecodeError) else "arguments do not fit"
+            logger.warning("%s: a wrong call: %s", self.label, words)
             return
         except BaseException as error:
             # Of a constructor that the arguments name.
@@ -182,7 +184,7 @@ class Skeleton:
             self._fail(call, error)
             if not isinstance(error, EncodeError):
                 raise
-            logger.error("%s: its result cannot be sent: %s", self.label, error)
+            logger.error("%s: its result cannot be sent: %s", self.label, error.redacted)
 
     def _fail(self, call: Call, error: BaseException) -> None:
         # Under names that every peer knows, the original's too.

@@ -7,11 +7,9 @@ It knows no envelopes, topics or queues.
 from __future__ import annotations
 
 import functools
-import logging
-import threading
 from typing import TYPE_CHECKING
 
-from pymq import _plans, _types
+from pymq import _notices, _plans, _types
 from pymq._plans import call_plan, plan_for, register
 from pymq._pymq import CallPlan, CodecCore, Plan
 from pymq.exceptions import DecodeError, EncodeError
@@ -29,8 +27,6 @@ __all__ = [
     "plan_for",
     "register",
 ]
-
-logger = logging.getLogger("pymq")
 
 #: The limits of a message, unless others are given.
 MAX_BYTES = 16 * 1024 * 1024
@@ -63,29 +59,12 @@ class Codec(CodecCore):
             cls,
             encoding=_types.encoding_for,
             resolve=functools.partial(_plans.resolve, trust=trust),
-            unknown=_warn,
+            unknown=_notices.unknown_type,
+            dropped=_notices.unknown_field,
+            number=_types.number_in,
             loads=_types.slow_loads,
             dumps=_types.slow_dumps,
             strict=strict,
             max_bytes=max_bytes,
             max_depth=max_depth,
         )
-
-
-#: Enough to tell what is wrong; a flood of made-up tags must not fill memory or the log.
-_MOST_WARNINGS = 1000
-_warned: set[str] = set()
-_warned_lock = threading.Lock()
-
-
-def _warn(tag: str) -> None:
-    tag = tag[:256]
-    with _warned_lock:
-        if tag in _warned or len(_warned) >= _MOST_WARNINGS:
-            return
-        _warned.add(tag)
-    logger.warning(
-        "a message names the type %r, which this program has not loaded or may not build: "
-        "it arrives as plain data; import its module, or pass the class to pymq.register",
-        tag,
-    )

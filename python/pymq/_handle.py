@@ -114,7 +114,7 @@ class Handle(Generic[T]):
 
     def report(self, error: DecodeError) -> None:
         """Says that an item was passed over."""
-        logger.error("queue %r: an item went to the dead letters: %s", self.name, error)
+        logger.error("queue %r: an item went to the dead letters: %s", self.name, error.redacted)
 
     def done(self) -> _pymq.Delivery | None:
         """What `task_done` confirms; `None` if that was confirmed already.

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import inspect
+import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from pymq import _types
+from pymq import _notices, _types
 
 Reader = Callable[[Any], Any]
 #: Attribute, argument name, required, and how it is passed: by "position", "name" or "either".
@@ -96,16 +99,60 @@ def enum_reader(cls: type) -> Reader:
                 return cls(candidate)
             except (ValueError, TypeError):
                 continue
-        raise ValueError(f"{value!r} is no value of it")
+        forms = _by_form(cls)
+        inner = value[:1] if isinstance(value, list) and len(value) == 1 else []
+        for candidate in (value, *inner):
+            member = forms.get(json.dumps(candidate))
+            if member is not None:
+                return member
+        raise ValueError("it is no value of a member")
 
     return read
 
 
+@functools.cache
+def _by_form(cls: Any) -> dict[str, Any]:
+    """Members by what their values look like in a message, where that is not the value itself."""
+    from pymq._codec import Codec
+
+    codec, forms = Codec(), {}
+    for member in cls:
+        try:
+            doc = json.loads(codec.encode([member._value_]))
+        except TypeError:
+            continue
+        values = doc.get("__list") or doc["__obj"] if isinstance(doc, dict) else doc
+        forms[json.dumps(values[0])] = member
+    return forms
+
+
+def members_coincide(cls: Any) -> bool:
+    """Do two members' values look the same in a message?"""
+    if all(isinstance(member._value_, (str, int, float, type(None))) for member in cls):
+        return False
+    return len(_by_form(cls)) < len(cls)
+
+
 def _integer(text: str) -> list[int]:
     try:
-        return [int(text)]
+        return [int(_of_possible_length(text))]
     except ValueError:
         return []
+
+
+#: An integer of as many digits as JSON may have, and room for signs and spaces.
+_LONGEST_INTEGER = 4400
+
+
+def _of_possible_length(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _LONGEST_INTEGER:
+        raise ValueError("an integer of more than 4300 digits")
+    return value
+
+
+def integer_reader(cls: Any) -> Reader:
+    """For a subclass of `int`, whatever limit the interpreter has for the digits of a text."""
+    return lambda value: cls(_of_possible_length(value))
 
 
 def _as_tuple(value: Any) -> Any:
@@ -142,14 +189,38 @@ def pydantic_reader(cls: Any) -> Reader:
     pydantic = sys.modules["pydantic"]
     is_root = issubclass(cls, pydantic.RootModel)
 
+    def validate(value: Any) -> Any:
+        return cls.model_validate(value, **options)
+
     def read(value: Any) -> Any:
         if is_root and isinstance(value, dict) and value.keys() == {"root"}:
             value = value["root"]
         elif not by_name and isinstance(value, dict):
             value = _aliased(cls, value)
-        return cls.model_validate(value, **options)
+        try:
+            return validate(value)
+        except pydantic.ValidationError as error:
+            places = [each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"]
+            if not _without(value, places):
+                raise
+        _notices.unknown_field(_types.fullname(cls))
+        return validate(value)
 
     return read
+
+
+def _without(value: Any, places: list[tuple[Any, ...]]) -> bool:
+    """Takes away what the model does not know, here or within; says whether all was found."""
+    for place in places:
+        holder = value
+        for step in place[:-1]:
+            try:
+                holder = holder[step]
+            except (LookupError, TypeError):
+                return False
+        if not isinstance(holder, dict) or holder.pop(place[-1], holder) is holder:
+            return False
+    return bool(places)
 
 
 def _aliased(cls: Any, value: dict[str, Any]) -> dict[str, Any]:
@@ -168,12 +239,34 @@ def msgspec_reader(cls: Any) -> Reader:
 
     def read(value: Any) -> Any:
         if isinstance(value, dict):
+            if config.forbid_unknown_fields and not value.keys() <= names.keys():
+                _notices.unknown_field(_types.fullname(cls))
+                value = {name: part for name, part in value.items() if name in names}
             value = {names.get(name, name): part for name, part in value.items()}
             if config.tag is not None:
                 value[config.tag_field] = config.tag
             if config.array_like:
                 tag = [] if config.tag is None else [config.tag]
                 value = tag + [value[name] for name in names.values() if name in value]
+        for _ in range(_MOST_UNKNOWN):
+            try:
+                return msgspec.convert(value, cls)
+            except msgspec.ValidationError as error:
+                unknown = _UNKNOWN.search(str(error))
+                if unknown is None or not _without(value, [_place(unknown)]):
+                    raise
+            _notices.unknown_field(_types.fullname(cls))
         return msgspec.convert(value, cls)
 
     return read
+
+
+#: msgspec tells of one unknown field within another struct at a time.
+_MOST_UNKNOWN = 20
+_UNKNOWN = re.compile(r"unknown field `(?P<name>.*?)`(?: - at `\$(?P<path>.*)`)?$")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+
+
+def _place(unknown: re.Match[str]) -> tuple[Any, ...]:
+    steps = _STEP.findall(unknown["path"] or "")
+    return (*(name or int(index) for name, index in steps), unknown["name"])

@@ -105,7 +105,7 @@ def _declare_parts(hint: Any) -> None:
             continue
         _declared_hints.add(key)
         cls = typing.get_origin(hint) or hint
-        if isinstance(cls, type) and not _types.in_standard_library(cls):
+        if isinstance(cls, type) and not _types.is_machinery(cls):
             declare(cls)
         pending.extend(_parts.get(key, ()))
 
@@ -173,14 +173,16 @@ def _loaded(tag: str) -> type | None:
     if module is None or types.ModuleType not in type(module).__mro__:
         return None
     # Not `getattr`: modules may define it, and lazy ones import by it.
-    cls = object.__getattribute__(module, "__dict__").get(name)
-    if not isinstance(cls, type) or type.__getattribute__(cls, "__module__") != module_name:
+    cls: Any = object.__getattribute__(module, "__dict__").get(name)
+    # By its true type: an object may say that it is a class, by a property.
+    if not issubclass(type(cls), type) or not _types.is_data(cls):
         return None
-    if cls.__qualname__ != name or _types.in_standard_library(cls) or not _types.is_data(cls):
+    if cls.__module__ != module_name or cls.__qualname__ != name or _types.is_machinery(cls):
         return None
     if module_name.partition(".")[0] == "pymq" and not _types.is_named_tuple(cls):
         return None
-    return cls
+    found: type = cls
+    return found
 
 
 # ---- one hint
@@ -333,6 +335,8 @@ class _Builder:
 
     def builtin_subclass(self, cls: type, tag: str) -> Plan:
         rebuild = _models.rebuilder(cls)
+        if issubclass(cls, int):
+            return Plan.scalar(cls, tag, _models.integer_reader(cls), rebuild)
         if issubclass(cls, dict):
             return Plan.mapping(cls, tag, _ANY, _ANY, rebuild)
         if issubclass(cls, (list, tuple)):
@@ -346,7 +350,9 @@ class _Builder:
         overridden = _types.overrides(cls, "__setattr__")
         made = dataclasses.is_dataclass(cls) or _types.is_attrs(cls)
         direct = has_dict and not slots and not overridden and not any(_types.data_descriptors(cls))
-        parameters = _models.constructor(cls)
+        # Those of the standard library are their attributes: constructors name them otherwise.
+        standard = _types.in_standard_library(cls) and not dataclasses.is_dataclass(cls)
+        parameters = None if standard else _models.constructor(cls)
         for attribute, *_ in parameters or ():
             hints.setdefault(attribute, Any)
         return Plan.object(
@@ -363,4 +369,4 @@ class _Builder:
 
 def _is_buildable(cls: type) -> bool:
     """The program's own classes are; of Python's own only data."""
-    return dataclasses.is_dataclass(cls) or not _types.in_standard_library(cls)
+    return dataclasses.is_dataclass(cls) or not _types.is_machinery(cls)

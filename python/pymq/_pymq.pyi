@@ -278,6 +278,8 @@ class Completions:
 class Plan:
     """How one type hint is built from JSON. `pymq._plans.plan_for` makes them."""
 
+    @property
+    def cls(self) -> type | None: ...
     @staticmethod
     def any() -> Plan: ...
     @staticmethod
@@ -375,6 +377,10 @@ class Encoding:
         dicts: list[str] = ...,
         slots: list[str] = ...,
     ) -> Encoding: ...
+    @property
+    def is_refused(self) -> bool: ...
+    @property
+    def name(self) -> str: ...
 
 @disjoint_base
 class CodecCore:
@@ -386,12 +392,18 @@ class CodecCore:
         encoding: Callable[[type], Encoding],
         resolve: Callable[[str], Plan | None],
         unknown: Callable[[str], None],
+        dropped: Callable[[str], None],
+        number: Callable[[str], Any],
         loads: Callable[[bytes, int], Any],
         dumps: Callable[[str], bytes],
         strict: bool,
         max_bytes: int,
         max_depth: int,
     ) -> Self: ...
+    @property
+    def _steps(self) -> int:
+        """The values that `decode` has looked at: what messages have cost, for tests."""
+
     def encode(self, value: Any, what: str = "event") -> bytes:
         """An event or a queue item as JSON; raises `EncodeError`, which calls it `what`."""
 

@@ -96,11 +96,23 @@ class ServerError(PymqError):
     """The server refused; the message has its words."""
 
 
-class DecodeError(PymqError, ValueError):
-    """Bytes that are not what they should be: malformed, too deep, too large, of a wrong type."""
+class _CodecError(PymqError):
+    _redacted: str | None = None
+
+    @property
+    def redacted(self) -> str:
+        """The error for logs: place and types, but nothing that the message holds."""
+        return self._redacted or f"{type(self).__name__} (its text may show what a message holds)"
 
 
-class EncodeError(PymqError, TypeError):
+class DecodeError(_CodecError, ValueError):
+    """Bytes that are not what they should be: malformed, too deep, too large, of a wrong type.
+
+    The text may show a value, shortened; `redacted` does not.
+    """
+
+
+class EncodeError(_CodecError, TypeError):
     """A value that cannot be sent; the message names the field's path and its type."""
 
 

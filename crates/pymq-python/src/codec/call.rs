@@ -4,6 +4,7 @@
 //! business. A call is bound to the function's parameters before anything is converted.
 
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
@@ -11,7 +12,7 @@ use super::core::CodecCore;
 use super::decode::{ANY, Chosen, Decoder};
 use super::encode::Encoder;
 use super::encoding::Shape;
-use super::fault::{Fault, Result};
+use super::fault::{Fault, Result, shortened, type_name};
 use super::node::{Branch, ChildKey, Node};
 use super::plan::Plan;
 
@@ -236,8 +237,11 @@ pub(super) fn encode_result<'py>(
         let own = encoding.tag.as_ref().filter(|tag| tag.name != encoding.root.name);
         let own = own.map(|tag| tag.json.as_slice());
         let written = encoder.shaped(value, encoding, own);
-        if matches!(encoding.shape, Shape::Arguments) && written.is_err() {
-            return raised(codec, value, &encoding.root.name);
+        if matches!(encoding.shape, Shape::Arguments) {
+            let size = encoder.out.len() + encoder.types.len();
+            if written.is_err() || codec.limits.check_size(size).is_err() {
+                return raised(codec, value, &encoding.root.name);
+            }
         }
         (encoding.root.name.clone(), written)
     };
@@ -247,18 +251,29 @@ pub(super) fn encode_result<'py>(
     Ok((PyBytes::new(py, &encoder.out), result_type, types))
 }
 
-/// An exception must reach the caller, whatever its arguments are: as their texts then.
+/// An exception must reach the caller, whatever its arguments are: as their texts then, cut short.
 fn raised<'py>(
     codec: &CodecCore,
     error: &Bound<'py, PyAny>,
     result_type: &str,
 ) -> Result<ResultParts<'py>> {
     let py = error.py();
-    let mut texts = Vec::new();
-    for argument in error.getattr("args")?.try_iter()? {
-        texts.push(argument?.repr()?);
-    }
+    let texts = argument_texts(error).unwrap_or_default();
     let mut encoder = Encoder::new(codec, py, ENVELOPE);
     encoder.list(&PyList::new(py, texts)?, None)?;
     Ok((PyBytes::new(py, &encoder.out), result_type.to_owned(), None))
+}
+
+/// How many arguments, and how much of each, an error takes along in words.
+const MOST_ARGUMENTS: usize = 20;
+const LONGEST_ARGUMENT: usize = 1000;
+
+fn argument_texts(error: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    let arguments = error.getattr(intern!(error.py(), "args"))?.cast_into::<PyTuple>()?;
+    let text = |argument: Bound<'_, PyAny>| match argument.repr() {
+        Ok(text) => shortened(&text.to_string_lossy(), LONGEST_ARGUMENT).into_owned(),
+        // It is the error path already: whatever this raises must not hide the error.
+        Err(_) => format!("<{} that cannot be shown>", type_name(&argument)),
+    };
+    Ok(arguments.iter().take(MOST_ARGUMENTS).map(text).collect())
 }

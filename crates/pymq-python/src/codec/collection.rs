@@ -4,10 +4,11 @@
 //! decoder. A dict whose keys were not text is built anew.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFrozenSet, PyList, PySet, PyString};
+use pyo3::types::{PyBool, PyDict, PyFrozenSet, PyList, PyString};
 
 use super::decode::{Chosen, Decoder, Wanted, key_step};
 use super::fault::{Fault, Result, Step};
+use super::flood::{self, Hashes, MOST_OF_ONE_HASH};
 use super::keys::KeyTypes;
 use super::node::Node;
 use super::plan::{Collection, Kind, Plan, Primitive};
@@ -20,14 +21,15 @@ impl<'py> Decoder<'_, 'py> {
         fixed: &[Py<Plan>],
         node: &Node,
         chosen: Chosen,
-    ) -> Result<()> {
+    ) -> Result<Bound<'py, PyList>> {
         if each.is_none() && list.len() != fixed.len() {
             let (wanted, got) = (fixed.len(), list.len());
             return Err(Fault::new(format!("expected {wanted} elements, got {got}")));
         }
         if each.is_some_and(Plan::is_any) && node.has_no_children() {
-            return Ok(());
+            return Ok(list.clone());
         }
+        let list = self.own_list(list)?;
         let shared = node.is_shared().then(|| node.index(0));
         for (index, element) in list.iter().enumerate() {
             let plan = each.unwrap_or_else(|| fixed[index].get());
@@ -39,7 +41,7 @@ impl<'py> Decoder<'_, 'py> {
                 list.set_item(index, converted)?;
             }
         }
-        Ok(())
+        Ok(list)
     }
 
     /// Converts a dict's values in place.
@@ -49,10 +51,11 @@ impl<'py> Decoder<'_, 'py> {
         plan: &Plan,
         node: &Node,
         chosen: Chosen,
-    ) -> Result<()> {
+    ) -> Result<Bound<'py, PyDict>> {
         if plan.is_any() && node.has_no_children() {
-            return Ok(());
+            return Ok(dict.clone());
         }
+        let dict = self.own_dict(dict)?;
         for (key, value) in dict.iter() {
             let name = key.cast::<PyString>().map_err(PyErr::from)?;
             let child = node.key(name)?;
@@ -63,7 +66,7 @@ impl<'py> Decoder<'_, 'py> {
                 dict.set_item(&key, converted)?;
             }
         }
-        Ok(())
+        Ok(dict)
     }
 
     pub(super) fn mapping(
@@ -83,10 +86,10 @@ impl<'py> Decoder<'_, 'py> {
         let text_keys =
             key_plan.is_any() || matches!(key_plan.kind, Kind::Primitive(Primitive::Str));
         if wanted.keys.is_none() && text_keys {
-            self.entries(&dict, value_plan, node, wanted.chosen)?;
-            return Ok(dict);
+            return self.entries(&dict, value_plan, node, wanted.chosen);
         }
         let built = PyDict::new(self.py);
+        let mut hashes = (dict.len() > MOST_OF_ONE_HASH).then(Hashes::default);
         for (index, (key, value)) in dict.iter().enumerate() {
             let name = key.cast_into::<PyString>().map_err(PyErr::from)?;
             let child = node.key(&name)?;
@@ -94,7 +97,7 @@ impl<'py> Decoder<'_, 'py> {
             let tag = wanted.keys.map(|keys| keys.at(index)).transpose()?;
             let key = self.key(&name, key_plan, tag, wanted.chosen).map_err(step)?;
             let value = self.convert(value, value_plan, child, wanted.chosen).map_err(step)?;
-            self.insert(&built, key, value)?;
+            self.insert(&built, key, value, hashes.as_mut()).map_err(step)?;
         }
         Ok(built)
     }
@@ -128,6 +131,7 @@ impl<'py> Decoder<'_, 'py> {
         let malformed = || Fault::new("expected an array of pairs");
         let list = value.cast_exact::<PyList>().map_err(|_| malformed())?;
         let built = PyDict::new(self.py);
+        let mut hashes = (list.len() > MOST_OF_ONE_HASH).then(Hashes::default);
         for (index, pair) in list.iter().enumerate() {
             let step = |fault: Fault| fault.at(Step::Index(index));
             let pair = pair.cast_into_exact::<PyList>().map_err(|_| step(malformed()))?;
@@ -139,7 +143,7 @@ impl<'py> Decoder<'_, 'py> {
             let key = self.convert(key, key_plan, child.index(0), wanted.chosen).map_err(step)?;
             let value =
                 self.convert(value, value_plan, child.index(1), wanted.chosen).map_err(step)?;
-            self.insert(&built, key, value)?;
+            self.insert(&built, key, value, hashes.as_mut()).map_err(step)?;
         }
         Ok(built)
     }
@@ -149,9 +153,15 @@ impl<'py> Decoder<'_, 'py> {
         dict: &Bound<'py, PyDict>,
         key: Bound<'py, PyAny>,
         value: Bound<'py, PyAny>,
+        hashes: Option<&mut Hashes>,
     ) -> Result<()> {
-        dict.set_item(key, value)
-            .map_err(|error| Fault::caused(self.py, |text| format!("not a key: {text}"), error))
+        let size = dict.len();
+        dict.set_item(&key, value)
+            .map_err(|error| Fault::caused(self.py, |text| format!("not a key: {text}"), error))?;
+        match hashes {
+            Some(hashes) if dict.len() > size => hashes.add(key.hash()?),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn collect(
@@ -159,14 +169,13 @@ impl<'py> Decoder<'_, 'py> {
         list: &Bound<'py, PyList>,
         into: &Collection,
     ) -> Result<Bound<'py, PyAny>> {
-        let unhashable =
-            |error| Fault::caused(self.py, |text| format!("an element of a set: {text}"), error);
         Ok(match into {
             Collection::List => list.clone().into_any(),
             Collection::Tuple => list.to_tuple().into_any(),
-            Collection::Set => PySet::new(self.py, list.iter()).map_err(unhashable)?.into_any(),
+            Collection::Set => flood::set(list, self.work)?.into_any(),
             Collection::FrozenSet => {
-                PyFrozenSet::new(self.py, list.iter()).map_err(unhashable)?.into_any()
+                let set = flood::set(list, self.work)?;
+                self.py.get_type::<PyFrozenSet>().call1((set,))?
             }
             Collection::Made(make) => make
                 .bind(self.py)

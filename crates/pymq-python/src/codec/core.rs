@@ -20,6 +20,7 @@ use super::message;
 use super::node::Node;
 use super::parse::Limits;
 use super::plan::Plan;
+use super::work::Work;
 
 /// Counts declarations of classes, process-wide: a codec forgets its tags when it has changed.
 static DECLARATIONS: AtomicU64 = AtomicU64::new(0);
@@ -41,6 +42,7 @@ pub struct CodecCore {
     /// Messages of one kind have the same tree, so it is read once.
     trees: Mutex<HashMap<Box<[u8]>, Arc<Node>>>,
     buffers: Mutex<Option<Buffers>>,
+    steps: AtomicU64,
 }
 
 /// Trees that are kept, and the size of the largest.
@@ -80,8 +82,12 @@ struct Hooks {
     encoding: Py<PyAny>,
     /// `(tag) -> Plan | None`
     resolve: Py<PyAny>,
-    /// `(tag) -> None`, called for each value with an unknown tag.
+    /// `(tag) -> None`, called for an unknown tag, once for each message.
     unknown: Py<PyAny>,
+    /// `(class) -> None`, called where a class does not know a field, once for each message.
+    dropped: Py<PyAny>,
+    /// `(str) -> number | None`: the number that a model might read from a text.
+    number: Py<PyAny>,
     /// `(bytes, digits) -> value`, Python's own parser.
     loads: Py<PyAny>,
     /// `(str) -> bytes`, for strings that are not UTF-8.
@@ -91,12 +97,14 @@ struct Hooks {
 #[pymethods]
 impl CodecCore {
     #[new]
-    #[pyo3(signature = (*, encoding, resolve, unknown, loads, dumps, strict, max_bytes, max_depth))]
+    #[pyo3(signature = (*, encoding, resolve, unknown, dropped, number, loads, dumps, strict, max_bytes, max_depth))]
     #[expect(clippy::too_many_arguments, reason = "all named, and called in one place")]
     fn new(
         encoding: Py<PyAny>,
         resolve: Py<PyAny>,
         unknown: Py<PyAny>,
+        dropped: Py<PyAny>,
+        number: Py<PyAny>,
         loads: Py<PyAny>,
         dumps: Py<PyAny>,
         strict: bool,
@@ -106,11 +114,18 @@ impl CodecCore {
         Self {
             limits: Limits { bytes: max_bytes, depth: max_depth },
             strict,
-            hooks: Hooks { encoding, resolve, unknown, loads, dumps },
+            hooks: Hooks { encoding, resolve, unknown, dropped, number, loads, dumps },
             tags: Mutex::new((0, HashMap::new())),
             trees: Mutex::new(HashMap::new()),
             buffers: Mutex::new(None),
+            steps: AtomicU64::new(0),
         }
+    }
+
+    /// How many values `decode` has looked at: what messages have cost, for tests.
+    #[getter(_steps)]
+    fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
     }
 
     /// Encodes an event or a queue item; `what` names it in errors.
@@ -128,9 +143,10 @@ impl CodecCore {
         plan: Option<&Bound<'py, Plan>>,
         what: &str,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Decoder { codec: self, py }
-            .message(data, plan.map(Bound::get))
-            .map_err(|fault| fault.into_decode_error(py, what))
+        let work = Work::default();
+        let value = Decoder::new(self, py, &work).message(data, plan.map(Bound::get));
+        self.steps.fetch_add(work.steps(), Ordering::Relaxed);
+        value.map_err(|fault| fault.into_decode_error(py, what))
     }
 
     /// Encodes a call's arguments: the args as an array, the kwargs as an object, and their types
@@ -153,7 +169,7 @@ impl CodecCore {
         types: Option<&[u8]>,
         plan: &Bound<'py, CallPlan>,
     ) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
-        call::decode(Decoder { codec: self, py }, args, kwargs, types, plan.get())
+        call::decode(Decoder::new(self, py, &Work::default()), args, kwargs, types, plan.get())
     }
 
     /// Encodes a call's result: its JSON, `result_type`, and its types tree.
@@ -172,7 +188,7 @@ impl CodecCore {
         types: Option<&[u8]>,
         plan: Option<&Bound<'py, Plan>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Decoder { codec: self, py }
+        Decoder::new(self, py, &Work::default())
             .result(result, result_type, types, plan.map(Bound::get))
             .map_err(|fault| fault.into_decode_error(py, "result"))
     }
@@ -248,6 +264,15 @@ impl CodecCore {
     pub(super) fn unknown(&self, py: Python<'_>, tag: &str) -> Result<()> {
         self.hooks.unknown.bind(py).call1((tag,))?;
         Ok(())
+    }
+
+    pub(super) fn dropped(&self, py: Python<'_>, class: &str) -> Result<()> {
+        self.hooks.dropped.bind(py).call1((class,))?;
+        Ok(())
+    }
+
+    pub(super) fn number(&self) -> &Py<PyAny> {
+        &self.hooks.number
     }
 
     pub(super) fn loads(&self) -> &Py<PyAny> {

@@ -1,7 +1,7 @@
 //! Plain trees to typed values: hints first, then tags.
 //!
-//! The tree is the decoder's own and changed in place, so a part about which neither a hint nor a
-//! tag says anything is not even visited. What only a tag chose is built without running any code
+//! The tree is the decoder's own and changed in place (but within a union, whose alternatives all read
+//! it), so a part about which neither a hint nor a tag says anything is not even visited. What only a tag chose is built without running any code
 //! of its class, and so is everything below it.
 
 use std::sync::Arc;
@@ -12,14 +12,16 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 
 use super::core::CodecCore;
 use super::fault::{Fault, Result, Step, type_name};
+use super::flood;
 use super::keys::KeyTypes;
 use super::node::{Node, Own, python_name};
-use super::parse::parse;
+use super::parse::{MAX_DIGITS, parse};
 use super::plan::{Fields, Kind, Plan, Primitive};
 use super::stream::{Stop, Stream};
+use super::work::Work;
 
 /// Who chose the class that is being built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Chosen {
     ByHint,
     ByTag,
@@ -47,9 +49,21 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Decoder<'c, 'py> {
     pub(super) codec: &'c CodecCore,
     pub(super) py: Python<'py>,
+    pub(super) work: &'c Work,
+    /// Alternatives may still have to read the same tree: nothing in it is changed.
+    is_shared: bool,
 }
 
+/// A text that is longer is no integer that may be sent, whatever the interpreter is set to.
+const LONGEST_NUMBER: usize = MAX_DIGITS + 100;
+
 pub(super) static ANY: Plan = Plan { kind: Kind::Any, tag: None, class: None };
+
+impl<'c, 'py> Decoder<'c, 'py> {
+    pub(super) fn new(codec: &'c CodecCore, py: Python<'py>, work: &'c Work) -> Self {
+        Self { codec, py, work, is_shared: false }
+    }
+}
 
 impl<'py> Decoder<'_, 'py> {
     /// Decodes a whole message.
@@ -80,7 +94,7 @@ impl<'py> Decoder<'_, 'py> {
         if let Some(plan) = plan.map(Plan::actual)
             && self.helps(plan, class)?
         {
-            let known = self.codec.resolve(self.py, class)?.is_some();
+            let known = self.resolve(class)?.is_some();
             let hinted = own.filter(|_| known);
             match self.convert_as(self.parsed(data)?, plan, hinted, &node, Chosen::ByHint) {
                 Err(fault) if fault.is_refusal() => {}
@@ -97,7 +111,7 @@ impl<'py> Decoder<'_, 'py> {
         }
         let builds_class =
             matches!(plan.kind, Kind::Object { .. } | Kind::NamedTuple(_) | Kind::Model { .. });
-        let Some(tagged) = self.codec.resolve(self.py, class)? else { return Ok(builds_class) };
+        let Some(tagged) = self.resolve(class)? else { return Ok(builds_class) };
         Ok(match &plan.kind {
             Kind::Any | Kind::Primitive(_) | Kind::Refused(_) => false,
             Kind::Union(_) | Kind::Literal(_) | Kind::TypedDict { .. } => true,
@@ -184,6 +198,7 @@ impl<'py> Decoder<'_, 'py> {
         if value.is_none() {
             return Ok(value);
         }
+        self.work.step(self.py)?;
         let plan = plan.actual();
         let wanted = Wanted { plan, chosen, keys: None, container: None };
         match own {
@@ -235,7 +250,7 @@ impl<'py> Decoder<'_, 'py> {
         if matches!(hint.kind, Kind::Literal(_) | Kind::TypedDict { .. } | Kind::Refused(_)) {
             return Ok(Choice::Hint);
         }
-        let Some(tagged) = self.codec.resolve(self.py, class)? else {
+        let Some(tagged) = self.resolve(class)? else {
             if hint.is_any() {
                 self.unknown(class)?;
             }
@@ -281,13 +296,38 @@ impl<'py> Decoder<'_, 'py> {
         class.bind(self.py).mro().iter().any(|base| base.is(of))
     }
 
+    /// The plan of a tag's class. What is not known once is not known for the whole message.
+    pub(super) fn resolve(self, tag: &str) -> Result<Option<Py<Plan>>> {
+        if self.work.is_unresolved(tag) {
+            return Ok(None);
+        }
+        let plan = self.codec.resolve(self.py, tag)?;
+        if plan.is_none() {
+            self.work.note_unresolved(tag);
+        }
+        Ok(plan)
+    }
+
     fn unknown(self, tag: &str) -> Result<()> {
         if self.codec.strict {
-            return Err(Fault::new(format!(
-                "unknown type {tag:?}; import its module, or pass the class to pymq.register"
-            )));
+            return Err(Fault::showing(
+                format!(
+                    "unknown type {tag:?}; import its module, or pass the class to pymq.register"
+                ),
+                "a type that this program does not know",
+            ));
         }
-        self.codec.unknown(self.py, tag)
+        if self.work.tells(tag) { self.codec.unknown(self.py, tag) } else { Ok(()) }
+    }
+
+    /// A list whose elements may be replaced.
+    pub(super) fn own_list(self, list: &Bound<'py, PyList>) -> Result<Bound<'py, PyList>> {
+        if self.is_shared { Ok(PyList::new(self.py, list.iter())?) } else { Ok(list.clone()) }
+    }
+
+    /// A dict whose entries may be replaced.
+    pub(super) fn own_dict(self, dict: &Bound<'py, PyDict>) -> Result<Bound<'py, PyDict>> {
+        if self.is_shared { Ok(dict.copy()?) } else { Ok(dict.clone()) }
     }
 
     fn shape(
@@ -307,12 +347,12 @@ impl<'py> Decoder<'_, 'py> {
             Kind::Array { into, each, fixed } => {
                 let list = expect_list(&value, plan, self.py)?;
                 let each = each.as_ref().map(|each| each.get().actual());
-                self.elements(list, each, fixed, node, chosen)?;
+                let list = self.elements(list, each, fixed, node, chosen)?;
                 let into = match wanted.container.map(|container| &container.kind) {
                     Some(Kind::Array { into, .. }) => into,
                     _ => into,
                 };
-                self.collect(list, into)
+                self.collect(&list, into)
             }
             Kind::Mapping { key, value: each, make } => {
                 let make = match wanted.container.map(|container| &container.kind) {
@@ -333,6 +373,7 @@ impl<'py> Decoder<'_, 'py> {
             }
             Kind::Object { fields, build } => self.object(value, plan, fields, build, node, chosen),
             Kind::Model { make } => {
+                flood::check_tree(&value, self.codec.number(), self.work)?;
                 let fields = self.plain(value, Wanted { plan: &ANY, ..wanted }, node)?;
                 self.made(plan, make, fields)
             }
@@ -357,17 +398,19 @@ impl<'py> Decoder<'_, 'py> {
             return Ok(value);
         }
         if let Ok(list) = value.cast_exact::<PyList>() {
-            self.elements(list, Some(&ANY), &[], node, wanted.chosen)?;
-        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-            self.tagged_entries(dict, node)?;
+            return Ok(self.elements(list, Some(&ANY), &[], node, wanted.chosen)?.into_any());
         }
-        Ok(value)
+        match value.cast_exact::<PyDict>() {
+            Ok(dict) => Ok(self.tagged_entries(dict, node)?.into_any()),
+            Err(_) => Ok(value),
+        }
     }
 
-    fn tagged_entries(self, dict: &Bound<'py, PyDict>, node: &Node) -> Result<()> {
+    fn tagged_entries(self, dict: &Bound<'py, PyDict>, node: &Node) -> Result<Bound<'py, PyDict>> {
         if node.has_each() {
             return self.entries(dict, &ANY, node, Chosen::ByTag);
         }
+        let dict = self.own_dict(dict)?;
         for (key, child) in node.named() {
             let key = python_name(self.py, key)?;
             if let Some(value) = dict.get_item(&key)? {
@@ -377,7 +420,7 @@ impl<'py> Decoder<'_, 'py> {
                 dict.set_item(&key, value)?;
             }
         }
-        Ok(())
+        Ok(dict)
     }
 
     fn primitive(
@@ -397,6 +440,12 @@ impl<'py> Decoder<'_, 'py> {
         }
         if !is_scalar(&value) {
             return Err(unexpected(self.py, plan, &value));
+        }
+        if primitive == Primitive::Int
+            && let Ok(text) = value.cast_exact::<PyString>()
+            && text.len()? > LONGEST_NUMBER
+        {
+            return Err(Fault::new(format!("an integer of more than {MAX_DIGITS} digits")));
         }
         let class = plan.class.as_ref().expect("a primitive's plan has its class");
         self.made(plan, class.as_any(), value)
@@ -445,6 +494,8 @@ impl<'py> Decoder<'_, 'py> {
 
     // ---- alternatives
 
+    /// Unions within unions are asked about one part once: each alternative around them asks again,
+    /// and that would double the work at each level.
     fn union(
         self,
         value: Bound<'py, PyAny>,
@@ -457,16 +508,47 @@ impl<'py> Decoder<'_, 'py> {
         if members.iter().any(|member| self.is_exactly(&value, member)) {
             return Ok(value);
         }
+        if !self.is_shared {
+            let result = self.alternatives(&value, &members, node, chosen);
+            self.work.forget_readings();
+            return result?.ok_or_else(|| unexpected(self.py, plan, &value));
+        }
+        let question =
+            (value.as_ptr() as usize, std::ptr::from_ref(plan), std::ptr::from_ref(node), chosen);
+        let asked = self.work.reading(self.py, &question).filter(|_| !is_scalar(&value));
+        let reading = match asked {
+            Some(reading) => reading.map(|value| value.into_bound(self.py)),
+            None => {
+                let reading = self.alternatives(&value, &members, node, chosen)?;
+                // Only what holds others is one part: equal texts may be one object.
+                if !is_scalar(&value) {
+                    self.work.keep_reading(question, reading.clone().map(Bound::unbind));
+                }
+                reading
+            }
+        };
+        reading.ok_or_else(|| unexpected(self.py, plan, &value))
+    }
+
+    /// What the first alternative that fits makes of the value.
+    fn alternatives(
+        self,
+        value: &Bound<'py, PyAny>,
+        members: &[&Plan],
+        node: &Node,
+        chosen: Chosen,
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        let reader = Self { is_shared: true, ..self };
         // A class that knows all the keys goes before one that does not, and coercion goes last.
         for rank in 0..3 {
-            for member in members.iter().filter(|member| self.rank(&value, member) == rank) {
-                match self.convert_as(copied(&value)?, member, None, node, chosen) {
+            for member in members.iter().filter(|member| self.rank(value, member) == rank) {
+                match reader.convert_as(value.clone(), member, None, node, chosen) {
                     Err(fault) if fault.is_refusal() => {}
-                    result => return result,
+                    result => return result.map(Some),
                 }
             }
         }
-        Err(unexpected(self.py, plan, &value))
+        Ok(None)
     }
 
     fn is_exactly(self, value: &Bound<'py, PyAny>, member: &Plan) -> bool {
@@ -503,8 +585,9 @@ impl<'py> Decoder<'_, 'py> {
                 return Err(Fault::new(format!("the key {name} is missing")));
             }
         }
-        self.fields(dict, fields, node, chosen)?;
-        Ok(value)
+        let dict = self.own_dict(dict)?;
+        self.fields(&dict, fields, node, chosen)?;
+        Ok(dict.into_any())
     }
 
     pub(super) fn class(self, plan: &Plan) -> Bound<'py, PyType> {
@@ -530,20 +613,4 @@ pub(super) fn unexpected(py: Python<'_>, plan: &Plan, value: &Bound<'_, PyAny>) 
 
 pub(super) fn key_step(name: &Bound<'_, PyString>) -> Step {
     Step::Key(name.to_string_lossy().into_owned())
-}
-
-/// A reading that fails may have changed its tree.
-fn copied<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
-    if let Ok(list) = value.cast_exact::<PyList>() {
-        let copies = list.iter().map(|element| copied(&element)).collect::<Result<Vec<_>>>()?;
-        return Ok(PyList::new(value.py(), copies)?.into_any());
-    }
-    if let Ok(dict) = value.cast_exact::<PyDict>() {
-        let copy = PyDict::new(value.py());
-        for (key, value) in dict.iter() {
-            copy.set_item(key, copied(&value)?)?;
-        }
-        return Ok(copy.into_any());
-    }
-    Ok(value.clone())
 }

@@ -7,11 +7,12 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
 
 use super::core::CodecCore;
 use super::encoding::{Encoding, Shape};
 use super::fault::{Fault, Result, Step, type_name};
+use super::flood;
 use super::node::{Branch, ChildKey};
 use super::parse::MAX_DIGITS;
 use super::walk::{Elements, Entries, changed};
@@ -239,6 +240,9 @@ impl<'c, 'py> Encoder<'c, 'py> {
     fn collected(&mut self, value: &Bound<'py, PyAny>, own: Option<&[u8]>) -> Result<bool> {
         self.enter(value)?;
         let items = value.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        if value.is_instance_of::<PySet>() || value.is_instance_of::<PyFrozenSet>() {
+            flood::check_elements(&items)?;
+        }
         let node = self.elements(&Elements::Collected(&items), own)?;
         self.leave();
         Ok(node)

@@ -94,4 +94,16 @@ impl Encoding {
         };
         Ok(Self { shape, tag: tag.map(Tag::new), root: Tag::new(root) })
     }
+
+    /// No value of the class is sent.
+    #[getter]
+    fn is_refused(&self) -> bool {
+        matches!(self.shape, Shape::Refused)
+    }
+
+    /// The tag that a value has, or what is nearest to it for old decoders.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.tag.as_ref().unwrap_or(&self.root).name
+    }
 }

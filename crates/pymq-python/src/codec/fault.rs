@@ -1,12 +1,15 @@
 //! What goes wrong inside a value, and where.
 //!
 //! A fault gathers its path while it travels outwards, so a message that is fine costs nothing.
-//! It becomes a Python exception at the edge of the codec, never before.
+//! It becomes a Python exception at the edge of the codec, never before. The exception has two
+//! texts: its own, which may show a value, shortened; and one for logs, which tells places and types
+//! and nothing that a message holds.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 
-use pyo3::import_exception;
+use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::prelude::*;
+use pyo3::{import_exception, intern};
 
 import_exception!(pymq.exceptions, DecodeError);
 import_exception!(pymq.exceptions, EncodeError);
@@ -19,14 +22,20 @@ pub(super) enum Step {
     Field(String),
     Index(usize),
     Key(String),
+    /// An attribute that only the message knows of.
+    Beside(String),
 }
 
 #[derive(Debug)]
 enum Reason {
+    /// Raised by a signal's handler meanwhile: not the value's fault, whatever it is.
+    Signal(PyErr),
     /// Raised by Python itself and not ours to rename (an interrupt, a lack of memory).
     Python(PyErr),
     Refused {
         text: String,
+        /// The same for logs, if `text` shows what the message holds.
+        redacted: Option<String>,
         cause: Option<PyErr>,
     },
 }
@@ -43,18 +52,32 @@ impl From<PyErr> for Fault {
 
 impl Fault {
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self(Box::new((Reason::Refused { text: text.into(), cause: None }, Vec::new())))
+        Self::refused(text.into(), None, None)
+    }
+
+    /// A text that shows what the message holds, and another for logs.
+    pub(super) fn showing(text: String, redacted: impl Into<String>) -> Self {
+        Self::refused(text, Some(redacted.into()), None)
     }
 
     /// A refusal that an ordinary exception explains; anything graver stays what it is.
-    pub(super) fn caused(py: Python<'_>, text: impl FnOnce(&str) -> String, cause: PyErr) -> Self {
-        if !cause.is_instance_of::<pyo3::exceptions::PyException>(py)
-            || cause.is_instance_of::<pyo3::exceptions::PyMemoryError>(py)
-        {
+    pub(super) fn caused(py: Python<'_>, text: impl Fn(&str) -> String, cause: PyErr) -> Self {
+        if !is_ordinary(py, &cause) {
             return cause.into();
         }
-        let text = text(&cause.to_string());
-        Self(Box::new((Reason::Refused { text, cause: Some(cause) }, Vec::new())))
+        let words = words(py, &cause);
+        let redacted = text(&kind(py, &cause));
+        // Its words are cut short; so is what a traceback would print.
+        let cause = (words.len() <= MOST_WORDS).then_some(cause);
+        Self::refused(text(&shortened(&words, MOST_WORDS)), Some(redacted), cause)
+    }
+
+    pub(super) fn signal(error: PyErr) -> Self {
+        Self(Box::new((Reason::Signal(error), Vec::new())))
+    }
+
+    fn refused(text: String, redacted: Option<String>, cause: Option<PyErr>) -> Self {
+        Self(Box::new((Reason::Refused { text, redacted, cause }, Vec::new())))
     }
 
     pub(super) fn at(mut self, step: Step) -> Self {
@@ -69,7 +92,7 @@ impl Fault {
 
     /// The same place, another reason.
     pub(super) fn because(mut self, text: &str) -> Self {
-        self.0.0 = Reason::Refused { text: text.to_owned(), cause: None };
+        self.0.0 = Reason::Refused { text: text.to_owned(), redacted: None, cause: None };
         self
     }
 
@@ -88,33 +111,81 @@ impl Fault {
 
     fn into_error(self, py: Python<'_>, root: &str, raise: fn(String) -> PyErr) -> PyErr {
         let (reason, steps) = *self.0;
-        let (text, cause) = match reason {
-            Reason::Python(error) => return error,
-            Reason::Refused { text, cause } => (text, cause),
+        let (text, redacted, cause) = match reason {
+            Reason::Refused { text, redacted, cause } => (text, redacted, cause),
+            // Code of a class was run on the way, and failed.
+            Reason::Python(error) if is_ordinary(py, &error) => {
+                let words = shortened(&words(py, &error), MOST_WORDS).into_owned();
+                (words, Some(kind(py, &error)), Some(error))
+            }
+            Reason::Python(error) | Reason::Signal(error) => return error,
         };
-        let error = raise(format!("{}: {text}", path(root, &steps)));
+        let redacted = redacted.as_ref().unwrap_or(&text);
+        let redacted = format!("{}: {redacted}", path(root, &steps, redacted_step));
+        let error = raise(format!("{}: {text}", path(root, &steps, step)));
         error.set_cause(py, cause);
-        error
+        match error.value(py).setattr(intern!(py, "_redacted"), redacted) {
+            Ok(()) => error,
+            Err(failed) => failed,
+        }
     }
 }
 
-fn path(root: &str, steps: &[Step]) -> String {
-    let mut path = root.to_owned();
-    for step in steps.iter().rev() {
-        match step {
-            Step::Field(name) => {
-                path.push('.');
-                path.push_str(name);
-            }
-            Step::Index(index) => {
-                write!(path, "[{index}]").expect("writing to a String does not fail");
-            }
-            Step::Key(key) => {
-                write!(path, "[{key:?}]").expect("writing to a String does not fail");
-            }
-        }
+/// As much of a value, a key or another exception is shown.
+const MOST_WORDS: usize = 500;
+const MOST_OF_A_KEY: usize = 60;
+/// At either end of a path.
+const MOST_STEPS: usize = 10;
+
+/// Neither an interrupt nor a lack of memory, which are not ours to rename.
+fn is_ordinary(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyException>(py) && !error.is_instance_of::<PyMemoryError>(py)
+}
+
+fn kind(py: Python<'_>, error: &PyErr) -> String {
+    error.get_type(py).name().map_or_else(|_| "an error".to_owned(), |name| name.to_string())
+}
+
+/// What the exception says, if it can.
+fn words(py: Python<'_>, error: &PyErr) -> String {
+    let kind = kind(py, error);
+    match error.value(py).str() {
+        Ok(text) => format!("{kind}: {}", text.to_string_lossy()),
+        Err(_) => kind,
     }
-    path
+}
+
+pub(super) fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+    }
+}
+
+fn path(root: &str, steps: &[Step], named: fn(&Step) -> String) -> String {
+    let named = |steps: &[Step]| steps.iter().rev().map(named).collect::<String>();
+    if steps.len() <= 2 * MOST_STEPS {
+        return format!("{root}{}", named(steps));
+    }
+    let (inner, outer) = (&steps[..MOST_STEPS], &steps[steps.len() - MOST_STEPS..]);
+    format!("{root}{} … {}", named(outer), named(inner))
+}
+
+fn step(step: &Step) -> String {
+    match step {
+        Step::Field(name) | Step::Beside(name) => format!(".{}", shortened(name, MOST_OF_A_KEY)),
+        Step::Index(index) => format!("[{index}]"),
+        Step::Key(key) => format!("[{:?}]", shortened(key, MOST_OF_A_KEY)),
+    }
+}
+
+/// Keys and attributes that the class does not know are what the message holds.
+fn redacted_step(at: &Step) -> String {
+    match at {
+        Step::Field(_) | Step::Index(_) => step(at),
+        Step::Key(_) => "[…]".to_owned(),
+        Step::Beside(_) => ".…".to_owned(),
+    }
 }
 
 /// The name that people know a class by, for messages.

@@ -13,7 +13,8 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
 use super::encode::Encoder;
 use super::encoding::{Shape, Tag};
 use super::fault::{Fault, Result, Step};
-use super::node::{Branch, ChildKey};
+use super::flood::{self, MOST_OF_ONE_HASH};
+use super::node::{Branch, ChildKey, LONGEST_TAG};
 use super::walk::Entries;
 
 /// Behind the class in a tag: the dict is written as pairs.
@@ -36,6 +37,10 @@ pub(super) fn dict<'py>(
         // A tag is a dotted name: nothing in it is escaped.
         Some(json) => String::from_utf8_lossy(&json[1..json.len() - 1]).into_owned(),
     };
+    if dict.len() > MOST_OF_ONE_HASH {
+        let keys: Vec<_> = dict.keys().iter().collect();
+        flood::check_elements(&keys)?;
+    }
     match text_keys(encoder, dict)? {
         Some(keys) => object(encoder, dict, &keys, &class),
         None => pairs(encoder, dict, &class),
@@ -193,6 +198,11 @@ fn pair<'py>(
     Ok(branch.close(&mut encoder.types, None))
 }
 
+/// A key's tag is looked up for each key, so it is not longer than tags are.
+fn shortened(tag: &str) -> String {
+    tag[..tag.floor_char_boundary(LONGEST_TAG)].to_owned()
+}
+
 /// What a tag says about a dict's keys.
 #[derive(Debug)]
 pub(super) enum KeyTypes {
@@ -208,9 +218,9 @@ impl KeyTypes {
             None => (tag, None),
             Some((class, PAIRS)) => (class, Some(Self::Pairs)),
             Some((class, keys)) if keys.contains(',') => {
-                (class, Some(Self::Listed(keys.split(',').map(str::to_owned).collect())))
+                (class, Some(Self::Listed(keys.split(',').map(shortened).collect())))
             }
-            Some((class, each)) => (class, Some(Self::Each(each.to_owned()))),
+            Some((class, each)) => (class, Some(Self::Each(shortened(each)))),
         }
     }
 

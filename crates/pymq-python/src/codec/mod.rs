@@ -11,6 +11,7 @@ mod decode;
 mod encode;
 mod encoding;
 mod fault;
+mod flood;
 mod keys;
 mod message;
 mod node;
@@ -20,6 +21,7 @@ mod plan;
 mod scalar;
 mod stream;
 mod walk;
+mod work;
 
 pub(crate) use call::CallPlan;
 pub(crate) use core::{CodecCore, forget_tags};

@@ -173,6 +173,9 @@ pub(super) struct Node {
     places: HashMap<Name, usize>,
 }
 
+/// Longer than any tag that is known: names have at most 256 characters.
+pub(super) const LONGEST_TAG: usize = 1100;
+
 /// As many children are found faster by looking at each.
 const FEW: usize = 12;
 
@@ -197,6 +200,8 @@ impl Node {
     /// A place of which only the tag is known.
     pub(super) fn tagged(tag: &str) -> Self {
         let (class, keys) = KeyTypes::split(tag);
+        // What is longer is no tag of anybody's, and is looked up and told for each value.
+        let class = &class[..class.floor_char_boundary(LONGEST_TAG)];
         Self { own: Some(Own { class: class.to_owned(), keys }), ..Self::default() }
     }
 

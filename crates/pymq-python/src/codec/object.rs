@@ -3,6 +3,7 @@
 //! What a hint chose goes through its constructor, as the original does; what only a tag chose is
 //! rebuilt as `copy` does it, and no code of the class runs. Dunder names are never set.
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
@@ -10,7 +11,7 @@ use pyo3::{ffi, intern};
 
 use super::decode::{ANY, Chosen, Decoder, unexpected};
 use super::encode::is_dunder;
-use super::fault::{Fault, Result, Step};
+use super::fault::{Fault, Result, Step, shortened};
 use super::node::{Node, python_name};
 use super::plan::{Build, Fields, Passed, Plan};
 
@@ -41,7 +42,7 @@ impl<'py> Decoder<'_, 'py> {
     ) -> Result<Bound<'py, PyAny>> {
         let constructed = chosen == Chosen::ByHint && build.parameters.is_some();
         let attributes = if let Ok(dict) = value.cast_exact::<PyDict>() {
-            dict.clone()
+            self.own_dict(dict)?
         } else if let Ok(list) = value.cast_exact::<PyList>() {
             self.by_position(list, plan, fields)?
         } else if value.get_type().is(self.class(plan)) {
@@ -91,12 +92,14 @@ impl<'py> Decoder<'_, 'py> {
                 continue;
             }
             let name = name.bind(self.py);
-            self.field(attributes, name, plan, node.key(name)?, chosen)?;
+            let step = Step::Field(name.to_string_lossy().into_owned());
+            self.field(attributes, name, plan, node.key(name)?, chosen, step)?;
         }
         for (name, child) in node.named() {
             let name = python_name(self.py, name)?;
             if !fields.list.iter().any(|(field, _)| name.as_any().eq(field).unwrap_or(false)) {
-                self.field(attributes, &name, &ANY, child, Chosen::ByTag)?;
+                let step = Step::Beside(name.to_string_lossy().into_owned());
+                self.field(attributes, &name, &ANY, child, Chosen::ByTag, step)?;
             }
         }
         Ok(())
@@ -109,11 +112,11 @@ impl<'py> Decoder<'_, 'py> {
         plan: &Plan,
         node: &Node,
         chosen: Chosen,
+        step: Step,
     ) -> Result<()> {
         let Some(value) = attributes.get_item(name)? else { return Ok(()) };
-        let converted = self
-            .convert(value.clone(), plan, node, chosen)
-            .map_err(|fault| fault.at(Step::Field(name.to_string_lossy().into_owned())))?;
+        let converted =
+            self.convert(value.clone(), plan, node, chosen).map_err(|fault| fault.at(step))?;
         if !converted.is(&value) {
             attributes.set_item(name, converted)?;
         }
@@ -129,7 +132,10 @@ impl<'py> Decoder<'_, 'py> {
         for name in dunders {
             if self.codec.strict {
                 let class = plan.name(self.py);
-                return Err(Fault::new(format!("{class} cannot be sent an attribute {name}")));
+                return Err(Fault::showing(
+                    format!("{class} cannot be sent an attribute {name}"),
+                    format!("{class} cannot be sent an attribute of the message"),
+                ));
             }
             attributes.del_item(name)?;
         }
@@ -171,7 +177,7 @@ impl<'py> Decoder<'_, 'py> {
             }
         }
         let object = class.call(args.to_tuple(), Some(&kwargs)).map_err(raised)?;
-        self.assign(&object, build, attributes)?;
+        self.assign(&object, plan, build, attributes)?;
         Ok(object)
     }
 
@@ -186,10 +192,12 @@ impl<'py> Decoder<'_, 'py> {
         })
     }
 
-    /// Sets what the constructor did not take.
+    /// Sets what the constructor did not take. What the class has no place for is dropped: a sender
+    /// may know more fields than this receiver.
     fn assign(
         self,
         object: &Bound<'py, PyAny>,
+        plan: &Plan,
         build: &Build,
         attributes: &Bound<'py, PyDict>,
     ) -> Result<()> {
@@ -206,12 +214,35 @@ impl<'py> Decoder<'_, 'py> {
             } else {
                 object.setattr(&name, value)
             };
-            set.map_err(|error| {
-                Fault::caused(self.py, |text| format!("cannot be set: {text}"), error)
-                    .at(Step::Field(name.to_string_lossy().into_owned()))
-            })?;
+            match set {
+                Err(error)
+                    if error.is_instance_of::<PyAttributeError>(self.py) && !plan.knows(&name) =>
+                {
+                    self.drop_unknown(plan, &name)?;
+                }
+                set => set.map_err(|error| {
+                    Fault::caused(self.py, |text| format!("cannot be set: {text}"), error)
+                        .at(Step::Field(name.to_string_lossy().into_owned()))
+                })?,
+            }
         }
         Ok(())
+    }
+
+    /// Passes over what the plan's class has no place for; says so once for each class.
+    fn drop_unknown(self, plan: &Plan, name: &Bound<'py, PyString>) -> Result<()> {
+        let class = plan.name(self.py);
+        if self.codec.strict {
+            return Err(Fault::showing(
+                format!("{class} has no attribute {}", shortened(&name.to_string_lossy(), 60)),
+                format!("{class} has no such attribute"),
+            ));
+        }
+        if self.work.tells(&format!("{class}.")) {
+            self.codec.dropped(self.py, &class)
+        } else {
+            Ok(())
+        }
     }
 
     // ---- without it
@@ -235,16 +266,16 @@ impl<'py> Decoder<'_, 'py> {
         }
         if build.has_dict {
             setattr.call1((&object, intern!(self.py, "__dict__"), attributes))?;
-        } else if self.codec.strict && !attributes.is_empty() {
-            let (class, name) = (plan.name(self.py), attributes.keys().get_item(0)?);
-            return Err(Fault::new(format!("{class} has no attribute {name}")));
+        } else if !attributes.is_empty() {
+            let name = attributes.keys().get_item(0)?.cast_into().map_err(PyErr::from)?;
+            self.drop_unknown(plan, &name)?;
         }
         Ok(object)
     }
 
     // ---- named tuples
 
-    /// Elements beyond the fields are ignored, as the original does.
+    /// Elements beyond the fields are dropped, as the original does.
     pub(super) fn named_tuple(
         self,
         value: Bound<'py, PyAny>,
@@ -254,6 +285,16 @@ impl<'py> Decoder<'_, 'py> {
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
         let mut elements = Vec::with_capacity(fields.list.len());
+        if value.cast_exact::<PyList>().is_ok_and(|list| list.len() > fields.list.len()) {
+            self.drop_unknown(plan, &PyString::new(self.py, "beyond its fields"))?;
+        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+            for name in dict.keys() {
+                let name = name.cast_into::<PyString>().map_err(PyErr::from)?;
+                if !plan.knows(&name) {
+                    self.drop_unknown(plan, &name)?;
+                }
+            }
+        }
         for (index, (name, field)) in fields.list.iter().enumerate() {
             let name = name.bind(self.py);
             let (element, child) = if let Ok(list) = value.cast_exact::<PyList>() {

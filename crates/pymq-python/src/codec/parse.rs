@@ -23,15 +23,17 @@ pub(super) struct Limits {
 pub(super) const MAX_DIGITS: usize = 4300;
 
 impl Limits {
+    #[inline]
     pub(super) fn check_size(&self, size: usize) -> Result<()> {
-        if size <= self.bytes {
-            return Ok(());
-        }
-        Err(Fault::new(format!(
-            "the message has {size} bytes, more than the limit of {}; send it in \
-             parts",
+        if size <= self.bytes { Ok(()) } else { Err(self.too_large(size)) }
+    }
+
+    #[cold]
+    fn too_large(&self, size: usize) -> Fault {
+        Fault::new(format!(
+            "the message has {size} bytes, more than the limit of {}; send it in parts",
             self.bytes
-        )))
+        ))
     }
 
     pub(super) fn check(&self, data: &[u8]) -> Result<()> {

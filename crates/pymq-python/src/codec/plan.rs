@@ -161,6 +161,16 @@ impl Plan {
         matches!(self.kind, Kind::Any)
     }
 
+    /// Is this one of the class's fields?
+    pub(super) fn knows(&self, name: &Bound<'_, PyString>) -> bool {
+        match &self.kind {
+            Kind::Object { fields, .. } | Kind::NamedTuple(fields) => {
+                name.to_str().is_ok_and(|name| fields.position(name, 0).is_some())
+            }
+            _ => true,
+        }
+    }
+
     /// What a value is called in messages.
     pub(super) fn name(&self, py: Python<'_>) -> String {
         if let Some(tag) = &self.tag {
@@ -215,6 +225,12 @@ type FieldList = Vec<(Py<PyString>, Py<Plan>)>;
 
 #[pymethods]
 impl Plan {
+    /// The class that is built, if it is one.
+    #[getter]
+    fn cls(&self, py: Python<'_>) -> Option<Py<PyType>> {
+        self.actual().class.as_ref().map(|class| class.clone_ref(py))
+    }
+
     /// Takes what the message says.
     #[staticmethod]
     fn any() -> Self {

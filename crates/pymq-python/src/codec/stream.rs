@@ -125,7 +125,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         let (plan, chosen) = if plan.tag.as_deref() == Some(class) {
             (plan, Chosen::ByHint)
         } else if plan.is_any() {
-            let found = self.decoder.codec.resolve(self.py, class)?;
+            let found = self.decoder.resolve(class)?;
             resolved = found.ok_or(Stop::Unclear)?;
             (resolved.get().actual(), Chosen::ByTag)
         } else {
@@ -193,6 +193,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             return Ok(self.py.None().into_bound(self.py));
         }
         if peek == Peek::Array || peek == Peek::Object {
+            self.decoder.work.step(self.py)?;
             self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
             let value = self.said_value(peek, plan, own, node, chosen);
             self.levels += 1;
@@ -214,7 +215,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             None => (plan, chosen),
             Some(Own { class, keys: None }) if plan.tag.as_ref() == Some(class) => (plan, chosen),
             Some(Own { class, keys: None }) if plan.is_any() => {
-                match self.decoder.codec.resolve(self.py, class)? {
+                match self.decoder.resolve(class)? {
                     Some(found) => {
                         resolved = found;
                         (resolved.get().actual(), Chosen::ByTag)
@@ -276,6 +277,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
 
     /// A value about which nothing is said.
     fn any(&mut self, peek: Peek) -> Read<Bound<'py, PyAny>> {
+        self.decoder.work.step(self.py)?;
         Ok(match peek {
             Peek::String => PyString::new(self.py, self.jiter.known_str()?).into_any(),
             Peek::Null => {
@@ -419,7 +421,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
                 let name = cached_py_string(self.py, name);
                 let peek = self.jiter.peek()?;
                 let value = self.value(peek, &ANY, child.own.as_ref(), child, Chosen::ByTag);
-                let step = || Step::Field(name.to_string_lossy().into_owned());
+                let step = || Step::Beside(name.to_string_lossy().into_owned());
                 let value = value.map_err(|stop| stop.at(step))?;
                 others.get_or_insert_with(|| PyDict::new(self.py)).set_item(&name, value)?;
             }
