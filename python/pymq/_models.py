@@ -89,8 +89,9 @@ def enum_reader(cls: type) -> Reader:
         if isinstance(value, dict) and "_value_" in value:
             # The original sends a member's attributes.
             return [value["_value_"]]
-        if isinstance(value, str) and issubclass(cls, int):
-            return [value, *_integer(value)]
+        if isinstance(value, str) and issubclass(cls, (int, float)):
+            # As a key of an object.
+            return [value, *_number(value, int if issubclass(cls, int) else float)]
         return [value]
 
     def read(value: Any) -> Any:
@@ -133,9 +134,9 @@ def members_coincide(cls: Any) -> bool:
     return len(_by_form(cls)) < len(cls)
 
 
-def _integer(text: str) -> list[int]:
+def _number(text: str, cls: type[int] | type[float]) -> list[float]:
     try:
-        return [int(_of_possible_length(text))]
+        return [cls(_of_possible_length(text))]
     except ValueError:
         return []
 

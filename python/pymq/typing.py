@@ -93,7 +93,8 @@ def deep_from_dict(doc: Any, cls: Any) -> Any:
         return doc
     if cls is type:
         raise TypeError("Deserializing types is not safe")
-    if is_generic(cls) or isinstance(cls, types.GenericAlias):
+    # Since Python 3.14 a union is none of `typing`'s generics.
+    if is_generic(cls) or isinstance(cls, (types.GenericAlias, types.UnionType)):
         return _generic_from_dict(doc, cls)
     if issubclass(cls, Exception):
         return cls(*doc) if isinstance(doc, (list, tuple)) else cls(doc)

@@ -164,4 +164,6 @@ def test_deep_from_dict_refuses_types_and_unknown_generics():
         deep_from_dict("int", type)
     with pytest.raises(TypeError, match="Unknown generic"):
         deep_from_dict([1], typing.Union[int, str])  # noqa: UP007
+    with pytest.raises(TypeError, match="Unknown generic"):
+        deep_from_dict([1], int | str)
     assert deep_from_dict(["a"], ValueError).args == ("a",)
