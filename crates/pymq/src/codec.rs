@@ -111,7 +111,7 @@ fn has_non_number(text: &[u8]) -> bool {
 }
 
 /// A type's name without the paths of its parts.
-fn short_type_name<T>() -> &'static str {
+pub(crate) fn short_type_name<T: ?Sized>() -> &'static str {
     let name = std::any::type_name::<T>();
     if name.contains('<') { name } else { name.rsplit("::").next().unwrap_or(name) }
 }

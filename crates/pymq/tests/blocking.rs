@@ -1,12 +1,12 @@
 //! The blocking shell as programs without a runtime use it, in memory and over Redis.
 
 use std::collections::HashMap;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use place::Place;
 use pymq::blocking::{self, Bus};
-use pymq::{ErrorKind, Event, Filter, Shelf, Wait};
+use pymq::{ErrorKind, Event, Filter, Put, PutOptions, Retry, Shelf, Wait};
 use serde::{Deserialize, Serialize};
 
 mod place;
@@ -255,6 +255,43 @@ fn a_worker_serves_a_queue_on_threads_that_may_wait(place: &Place) {
     jobs.shut_down().expect("shut down");
     worker.join();
     worker.drain().expect("it ended by itself");
+}
+
+/// What only memory can do so far is tried there.
+#[test]
+fn jobs_are_put_for_later_once_and_first_and_their_dead_letters_told() {
+    let bus = Bus::connect("memory://").expect("connected");
+    let jobs = bus.queue::<u32>("jobs").priorities(true).retry(Retry::never());
+    let later = PutOptions::new().delay(Duration::from_millis(20));
+    jobs.put_with(&1, later).expect("put");
+    jobs.put_many_with(&[2, 3], PutOptions::new().priority(9)).expect("put");
+    let once = PutOptions::new().id("four");
+    assert_eq!(jobs.put_with(&4, once.clone()).expect("put"), Put::Done);
+    assert_eq!(jobs.put_with(&4, once).expect("put"), Put::Already);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let worker = jobs.work_deliveries(1, {
+        let seen = Arc::clone(&seen);
+        move |job: blocking::Delivery<u32>| {
+            seen.lock().expect("no panic").push(*job);
+            match *job {
+                2 => job.reject_because("two").map_err(|error| error.to_string()),
+                3 => Err("three".to_owned()),
+                _ => Ok(()),
+            }
+        }
+    });
+    jobs.join().expect("done");
+    worker.expect("started").drain().expect("drained");
+    assert_eq!(*seen.lock().expect("no panic"), [2, 3, 4, 1]);
+    let letters = jobs.dead_letters();
+    let words: Vec<_> = letters.read(0, 9).expect("read");
+    let words: Vec<_> = words.iter().map(|letter| letter.failure().words.clone()).collect();
+    assert_eq!(words, ["two", "three"]);
+    assert_eq!(letters.discard_where(|letter| letter.item().ok() == Some(&2)).expect("gone"), 1);
+    assert_eq!(letters.redrive().expect("moved"), 1);
+    jobs.stop();
+    let mut deliveries = jobs.deliveries();
+    assert!(deliveries.next().is_none(), "it ends normally");
 }
 
 #[test]

@@ -105,8 +105,8 @@ impl ByteQueue {
         Self { retry, ..self }
     }
 
-    /// When an item that failed in its so-manieth delivery comes again; `None` is never. At once
-    /// where the transport knows no later.
+    /// After which time an item that failed comes again, by its number of deliveries; `None` is never.
+    /// At once where the transport knows no later.
     pub fn retry_after(&self, deliveries: u32) -> Option<Duration> {
         let delay = self.retry.delay(deliveries)?;
         let able = self.source.transport.capabilities().delays;

@@ -62,7 +62,7 @@ impl Retry {
         Self { jitter: share.clamp(0.0, 1.0), ..self }
     }
 
-    /// When an item that failed in its so-manieth delivery comes again; `None` is never.
+    /// After which time an item that failed comes again, by its number of deliveries; `None` is never.
     pub fn delay(&self, deliveries: u32) -> Option<Duration> {
         let failures = deliveries.saturating_sub(1);
         let delay = match &self.steps {

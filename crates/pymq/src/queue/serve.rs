@@ -4,7 +4,7 @@
 //! queue's [`Retry`](super::Retry) says when the handler failed or panicked, unless the handler settled
 //! it. Whatever it does not come to, the dropped delivery gives it back at once.
 
-use std::any::{Any, type_name};
+use std::any::Any;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::bytes::ByteQueue;
 use super::delivery::{ByteDelivery, Delivery, Home, here, undecodable};
+use crate::codec::short_type_name;
 use crate::transport::{Failure, Reason, SettleOptions, Settlement};
 
 /// Serves an item with a handler that takes it by value.
@@ -72,8 +73,9 @@ async fn outcome<E: Display>(handler: impl Future<Output = Result<(), E>>) -> Re
     let failed = match AssertUnwindSafe(handler).catch_unwind().await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => match catch_unwind(AssertUnwindSafe(|| error.to_string())) {
-            Ok(words) => Failure::new(Reason::Failed).error(type_name::<E>(), &words),
-            Err(_) => Failure::new(Reason::Failed).error(type_name::<E>(), ""),
+            Ok(words) => Failure::new(Reason::Failed).error(short_type_name::<E>(), &words),
+            // Its own words cannot be had either.
+            Err(_) => Failure::new(Reason::Failed).error(short_type_name::<E>(), ""),
         },
         Err(panic) => Failure::new(Reason::Failed).error("panic", words(&*panic)),
     };

@@ -124,3 +124,85 @@ impl Drop for Obituaries {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Record};
+    use tracing::{Event, Id, Metadata, Subscriber};
+
+    use super::*;
+    use crate::transport::Reason;
+
+    /// The lines of a log.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl Lines {
+        fn all(&self) -> Vec<String> {
+            self.0.lock().expect("no panic under the lock").clone()
+        }
+    }
+
+    impl Subscriber for Lines {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn event(&self, event: &Event<'_>) {
+            let mut line = Line::default();
+            event.record(&mut line);
+            self.0.lock().expect("no panic under the lock").push(line.0);
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[derive(Default)]
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0.push_str(&format!("{field}={value:?} "));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_dead_letter_is_told_and_a_flood_of_them_in_few_lines() {
+        let lines = Lines::default();
+        let _kept = tracing::subscriber::set_default(lines.clone());
+        let obituaries = Arc::new(Obituaries::default());
+        let failure = Failure::new(Reason::Failed).error("ValueError", "secret").origin("host:1");
+        for _ in 0..1000 {
+            obituaries.tell("jobs", 5, &failure, 0);
+        }
+        obituaries.tell("other", 1, &Failure::new(Reason::Rejected), 2);
+        let told = lines.all();
+        assert_eq!(told.len(), SINGLE as usize + 1);
+        for part in ["queue=\"jobs\"", "deliveries=5", "failed: ValueError, at host:1"] {
+            assert!(told[0].contains(part), "{}", told[0]);
+        }
+        assert!(told[10].contains("rejected") && told[10].contains("dropped=2"), "{}", told[10]);
+        tokio::time::sleep(WINDOW * 2).await;
+        let told = lines.all();
+        assert_eq!(told.len(), SINGLE as usize + 2);
+        assert!(told[11].contains("items=990"), "{}", told[11]);
+        assert!(!told.concat().contains("secret"));
+        // The next flood begins anew, and ends with the connection at the latest.
+        for _ in 0..12 {
+            obituaries.tell("jobs", 5, &failure, 0);
+        }
+        drop(obituaries);
+        let told = lines.all();
+        assert!(told.last().expect("a line").contains("items=2"), "{told:?}");
+    }
+}

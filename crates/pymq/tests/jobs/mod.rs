@@ -449,3 +449,49 @@ async fn a_claim_that_is_given_up_leaves_the_time_to_the_next() {
     assert_eq!(waiting.await.expect("no panic").expect("got"), 3);
     assert_eq!(begun.elapsed().as_secs(), 15);
 }
+
+/// Consumers on several threads, each of which keeps the time at times and gives up at others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn claims_given_up_at_any_moment_lose_no_item_for_later() {
+    const ITEMS: u64 = 4000;
+    let place = Place::memory();
+    let bus = place.bus().await;
+    let queue = bus.queue::<u64>("later");
+    let getting: Vec<_> = (1..=6_u64)
+        .map(|number| {
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                let (mut seen, mut given_up) = (Vec::new(), 0);
+                loop {
+                    let brief = Duration::from_micros(50 * number);
+                    match tokio::time::timeout(brief, queue.claim()).await {
+                        Ok(Ok(job)) => {
+                            assert_eq!(job.deliveries(), 1);
+                            seen.push(*job);
+                            job.ack().await.expect("it is ours");
+                        }
+                        Ok(Err(over)) => {
+                            assert_eq!(over.kind(), ErrorKind::ShutDown);
+                            return (seen, given_up);
+                        }
+                        Err(_) => given_up += 1,
+                    }
+                }
+            })
+        })
+        .collect();
+    for number in 0..ITEMS {
+        let later = PutOptions::new().delay(Duration::from_micros(number * 7919 % 300_000));
+        queue.put_with(&number, later).await.expect("put");
+    }
+    queue.shut_down().await.expect("shut down");
+    let (mut seen, mut given_up) = (Vec::new(), 0);
+    for getting in getting {
+        let (theirs, times) = getting.await.expect("no panic");
+        seen.extend(theirs);
+        given_up += times;
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..ITEMS).collect::<Vec<_>>());
+    assert!(given_up > 20, "only {given_up} claims were given up");
+}
