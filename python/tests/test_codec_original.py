@@ -8,11 +8,14 @@ import collections
 import datetime
 import decimal
 import fractions
+import http
+import ipaddress
 import json
 import os
 import pathlib
 import subprocess
 import types
+import urllib.parse
 import uuid
 
 import pytest
@@ -28,7 +31,8 @@ VERSIONS = {"0.7.0": "PYMQ_ORIGINAL_07", "0.2.2": "PYMQ_ORIGINAL_02"}
 READER = """
 import json, sys
 import codec_classes as c
-import collections, datetime, decimal, fractions, pathlib, types, uuid
+import collections, datetime, decimal, fractions, http, ipaddress, pathlib, types
+import urllib.parse, uuid
 from pymq.json import DeepDictDecoder
 for line in sys.stdin:
     text, hint, expected = json.loads(line)
@@ -128,6 +132,12 @@ ROWS = {
     "decimal.Decimal('1.50')": "right",
     "fractions.Fraction(1, 3)": "right",
     "1.5+2j": "right",
+    "ipaddress.ip_address('10.0.0.1')": "right",
+    "ipaddress.ip_address('fe80::1')": "right",
+    "ipaddress.ip_network('10.0.0.0/8')": "right",
+    "ipaddress.ip_interface('10.0.0.1/8')": "right",
+    "urllib.parse.urlsplit('http://x/y')": "loud",
+    "http.HTTPStatus.OK": "right",
     "b'abc'": "loud",
     "bytearray(b'abc')": "loud",
     "pathlib.Path('/tmp/x')": "right",
@@ -140,8 +150,11 @@ ROWS = {
 def rows():
     names = {
         module.__name__: module
-        for module in (collections, datetime, decimal, fractions, pathlib, types, uuid)
-    }
+        for module in (
+            collections, datetime, decimal, fractions, http, ipaddress, pathlib,
+            types, urllib, uuid,
+        )
+    }  # fmt: skip
     return [(row, eval(row, {**names, "c": c})) for row in ROWS]
 
 
