@@ -17,6 +17,7 @@ import inspect
 import io
 import ipaddress
 import json
+import os
 import pathlib
 import re
 import struct
@@ -291,9 +292,23 @@ def is_msgspec(cls: type) -> bool:
     return isinstance(base, type) and base in mro(cls)
 
 
+_STANDARD_LIBRARY = os.path.dirname(os.__file__)
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
+
+
 def in_standard_library(cls: type) -> bool:
-    """By the name of its module, which for a loaded class is that of the module it was found in."""
-    return cls.__module__.partition(".")[0] in sys.stdlib_module_names
+    """By its module, which for a loaded class is the one that it was found in.
+
+    A program may have a module of its own under such a name (`profile`, `calendar`, `code`).
+    """
+    package = cls.__module__.partition(".")[0]
+    if package not in sys.stdlib_module_names:
+        return False
+    module = sys.modules.get(package)
+    file = vars(module).get("__file__") if isinstance(module, types.ModuleType) else None
+    if not isinstance(file, str):
+        return True
+    return file.startswith(_STANDARD_LIBRARY) and _INSTALLED.search(file) is None
 
 
 #: Classes of the standard library whose objects are their attributes and nothing more.

@@ -181,6 +181,18 @@ def test_what_is_accepted_comes_back(value):
     assert codec.decode(codec.encode(value), plan_for(type(value))) == value
 
 
+def test_a_program_may_have_a_module_under_a_name_of_the_standard_library(tmp_path, monkeypatch):
+    (tmp_path / "profile.py").write_text(
+        "import dataclasses\n@dataclasses.dataclass\nclass Profile:\n    a: int\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "profile", raising=False)
+    module = importlib.import_module("profile")
+    monkeypatch.setitem(sys.modules, "profile", module)
+    assert Codec().decode(b'{"a":1,"__type":"profile.Profile"}') == module.Profile(1)
+    assert codec.decode(codec.encode([module.Profile(1)])) == [module.Profile(1)]
+
+
 def test_a_template_and_a_finished_process_come_back():
     assert codec.decode(codec.encode(string.Template("$a"))).template == "$a"
     done = codec.decode(codec.encode(subprocess.CompletedProcess(["x"], 3, b"o", None)))
