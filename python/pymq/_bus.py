@@ -530,10 +530,14 @@ class NativeEventBus(EventBus):
         lane = self._lane_for(bound)
         with self._lock:
             bound.source, bound.lane = source, lane
-            if self._state is State.RUNNING:
+            runs = self._state is State.RUNNING
+            if runs:
                 self._lanes.add(lane)
-                bound.number = lane.attach(source, bound.route)
-                return
+        if runs:
+            # Outside of the lock: it waits for a thread to begin. A lane that is closed meanwhile
+            # ends it, and the source ends with the bus.
+            bound.number = lane.attach(source, bound.route)
+            return
         source.end()
         self._check_open()
 

@@ -74,8 +74,9 @@ class Lane:
         with self._changed:
             number = self._intake.attach(source)
             self._routes[number] = weakref.ref(route)
-            if not self._threads:
-                self._add_thread()
+            thread = None if self._threads else self._another()
+        if thread is not None:
+            self._start(thread)
         return number
 
     def detach(self, number: int) -> None:
@@ -125,8 +126,8 @@ class Lane:
         if not self._yields:
             return
         with self._changed:
-            if self._idle == 0:
-                self._try_to_add_thread()
+            thread = self._another() if self._idle == 0 else None
+        self._try_to_start(thread)
         self._turns.give()
 
     def come_back(self) -> None:
@@ -134,21 +135,29 @@ class Lane:
         if self._yields:
             self._turns.take(returning=True)
 
-    def _add_thread(self) -> None:
+    def _another(self) -> threading.Thread:
+        """A thread that is counted, and to be started when no lock is held: one that begins may
+        run a finaliser first, which comes in by any door."""
         # A daemon, or the interpreter would wait for it before `atexit` can end it.
         thread = threading.Thread(target=self._work, name=f"pymq-{self._name}", daemon=True)
         self._threads.add(thread)
         self._idle += 1
+        return thread
+
+    def _start(self, thread: threading.Thread) -> None:
         try:
             thread.start()
         except BaseException:
-            self._threads.discard(thread)
-            self._idle -= 1
+            with self._changed:
+                self._threads.discard(thread)
+                self._idle -= 1
+                self._changed.notify_all()
             raise
 
-    def _try_to_add_thread(self) -> None:
+    def _try_to_start(self, thread: threading.Thread | None) -> None:
         try:
-            self._add_thread()
+            if thread is not None:
+                self._start(thread)
         except RuntimeError:
             # The system gives no more: those that there are do it, one after the other.
             logger.warning("no more threads to be had for callbacks")
@@ -194,9 +203,10 @@ class Lane:
     def _serve_turn(self) -> None:
         with self._changed:
             self._idle -= 1
-            if self._idle == 0 and len(self._threads) < self._width:
-                self._try_to_add_thread()
+            wanted = self._idle == 0 and len(self._threads) < self._width
+            thread = self._another() if wanted else None
         try:
+            self._try_to_start(thread)
             while not self._turns.wanted() and (arrival := _first(self._arrivals)):
                 self._handle(arrival)
                 # Nobody else keeps a call: one that is dropped is answered at once.
