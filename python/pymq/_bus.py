@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import (
@@ -26,7 +26,7 @@ from typing import (
     overload,
 )
 
-from pymq import _green, _options, _pymq
+from pymq import _green, _log, _options, _pymq
 from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
 from pymq._bound import Bound, Exposed, Subscribed
 from pymq._callables import check_channel, check_listener, check_remote
@@ -44,6 +44,7 @@ from pymq._handle import Handle
 from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
 from pymq._loops import Loops, loop_here
 from pymq._queue import NativeQueue
+from pymq._state import CLOSED, BusState, states, watch
 from pymq._stub import NativeStub, Signature
 from pymq._types import fullname
 from pymq.exceptions import ClosedError, PymqError, RemoteInvocationError
@@ -74,7 +75,8 @@ class NativeEventBus(EventBus):
     may choose, see `pymq.register`. Callbacks run side by side, each subscriber's in order;
     `workers=n` puts all callbacks in one row of which n run at a time, `dispatcher` hands them to
     an executor. `legacy_grace` is how long a call to all without a timeout waits for providers of
-    the original, in seconds.
+    the original, in seconds. `wait` is how many seconds connecting waits for a server that is not
+    there yet; by default a first attempt that fails raises `ConnectionError` at once.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class NativeEventBus(EventBus):
         dispatcher: Executor | None = None,
         order: Order = Order.SIDE_BY_SIDE,
         legacy_grace: float = 5.0,
+        wait: float | None = None,
         native: _pymq.Bus | None = None,
     ) -> None:
         if workers is not None:
@@ -104,6 +107,7 @@ class NativeEventBus(EventBus):
         self._subscribers: dict[tuple[str, bool], list[Subscribed]] = {}
         self._remotes: dict[str, Exposed] = {}
         self._lanes: set[Lane] = set()
+        self._watchers: list[threading.Thread] = []
         self._row: Lane | None = None
         if dispatcher is not None:
             self._row = ExecutorLane("dispatch", dispatcher)
@@ -113,7 +117,9 @@ class NativeEventBus(EventBus):
             self._lanes.add(self._row)
         if native is None:
             _green.refuse_others()
-            native = _green.waiting(_pymq.Bus.connect, url, namespace)
+            listening = _log.listen()
+            native = _green.waiting(_pymq.Bus.connect, url, namespace, wait)
+            del listening
         self._native: _pymq.Bus = native
         _live.add(self)
 
@@ -389,6 +395,7 @@ class NativeEventBus(EventBus):
                     lane.discard()
         finally:
             self._native.close(max(LAST_WORDS, deadline - time.monotonic()))
+            _log.settle()
             # What waited inside of PyMQ has just been told that it is over.
             end = max(deadline, time.monotonic() + LAST_WORDS)
             self._loops.give_up()
@@ -396,6 +403,9 @@ class NativeEventBus(EventBus):
                 lane.discard()
                 lane.wait(end)
             self._loops.close(end)
+            for watcher in self._watchers:
+                if watcher is not threading.current_thread():
+                    watcher.join(max(0.0, end - time.monotonic()))
             # A bus that is over keeps nobody's functions.
             with self._lock:
                 self._subscribers.clear()
@@ -420,6 +430,50 @@ class NativeEventBus(EventBus):
     def closed(self) -> bool:
         """Whether the bus has ended."""
         return self._state in (State.CLOSED, State.FORKED)
+
+    @property
+    def state(self) -> BusState:
+        """How the bus stands to its broker: `"connected"`, `"away"` (`.why`) or `"closed"`.
+
+        `.since` says since when.
+        """
+        try:
+            return BusState(self._native.state)
+        except ClosedError:
+            return BusState(CLOSED)
+
+    def states(self) -> Iterator[BusState]:
+        """The state as it is, then each that follows; ends after `"closed"`.
+
+        The newest is what counts: of states that change faster than they are read, some are
+        skipped.
+        """
+        return states(self._native)
+
+    def on_state(self, callback: Callable[[BusState], object]) -> None:
+        """Call back with the state as it is, then with each that follows, on its own thread."""
+        self._watchers.append(watch(self._native, callback))
+
+    def ping(self) -> float:
+        """Ask the broker for a sign of life, now; says how many seconds the round trip took.
+
+        Raises `pymq.exceptions.ConnectionError` at once where there is no connection, and within
+        seconds where the broker is silent.
+        """
+        return self._native.ping()
+
+    def health(self) -> dict[str, Any]:
+        """What a health endpoint wants to know, without asking the broker.
+
+        `state`, `since`, `why` as in `state`; `reconnects` so far; `unread_events` and
+        `lost_events` of the live subscriptions; `consumers`: queues that items are taken from;
+        `oldest_heartbeat` of theirs, in seconds.
+        """
+        state = self.state
+        known: dict[str, Any] = {"state": str(state), "since": state.since, "why": state.why}
+        with contextlib.suppress(ClosedError):
+            known.update(self._native.health())
+        return known
 
     @property
     def capabilities(self) -> dict[str, bool]:

@@ -24,7 +24,7 @@ THREADS = 10_000
 
 #: What does not wait, by class; all else may.
 _QUICK: dict[type, tuple[str, ...]] = {
-    _pymq.Bus: ("queue", "abandon"),
+    _pymq.Bus: ("queue", "abandon", "health"),
     _pymq.Delivery: ("ack_soon",),
     _pymq.Intake: ("attach", "detach", "close", "fileno"),
     _pymq.Provider: (),

@@ -6,7 +6,7 @@ seconds; `None` waits without end. Errors are the classes of `pymq.exceptions`.
 
 from collections.abc import Callable, Sequence
 from inspect import Signature
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 from typing_extensions import disjoint_base
 
@@ -19,6 +19,7 @@ __all__ = [
     "Delivery",
     "Encoding",
     "Intake",
+    "Listening",
     "Missing",
     "Plan",
     "Provider",
@@ -27,18 +28,48 @@ __all__ = [
     "Subscription",
     "__version__",
     "forget_tags",
+    "set_log_level",
+    "speaks",
+    "take_log",
 ]
 
 from typing_extensions import Self
 
 __version__: Final[str]
 
+#: A state: its word, since when in seconds since 1970, and why.
+_Standing: TypeAlias = tuple[str, float | None, str | None]
+
+#: A record of the native log: level, target, message, fields, seconds since 1970.
+LogRecord: TypeAlias = tuple[int, str, str, list[tuple[str, str]], float]
+
+def take_log(wait: bool) -> list[LogRecord] | None:
+    """Records of the native log; `None` when there is nobody left who could say anything."""
+
+@final
+@disjoint_base
+class Listening:
+    """Something is about to speak, until this is dropped."""
+
+    def __new__(cls) -> Listening: ...
+
+def speaks() -> bool:
+    """Whether any bus has its I/O thread, or something is still to be told."""
+
+def set_log_level(level: int) -> None:
+    """What Python's logger takes at least, as Python numbers levels."""
+
 @final
 class Bus:
     """A connection with an I/O thread of its own; ends with `close`, or with its last handle."""
 
     @staticmethod
-    def connect(url: str, namespace: str = "global") -> Bus: ...
+    def connect(url: str, namespace: str = "global", wait: float | None = None) -> Bus: ...
+    @property
+    def state(self) -> _Standing: ...
+    def ping(self) -> float: ...
+    def next_state(self, known: _Standing | None) -> _Standing | None: ...
+    def health(self) -> dict[str, Any]: ...
     def publish(self, topic: str, payload: bytes) -> int | None: ...
     def subscribe(self, name: str, pattern: bool) -> Subscription: ...
     def provide(self, function: str) -> Provider: ...
@@ -269,7 +300,11 @@ class Completions:
     def begin_shut_down(self, token: int, queue: Queue) -> None: ...
     def begin_stats(self, token: int, queue: Queue) -> None: ...
     def begin_join(self, token: int, queue: Queue) -> None: ...
-    def begin_connect(self, token: int, url: str, namespace: str = "global") -> None: ...
+    def begin_connect(
+        self, token: int, url: str, namespace: str = "global", wait: float | None = None
+    ) -> None: ...
+    def begin_ping(self, token: int, bus: Bus) -> None: ...
+    def begin_next_state(self, token: int, bus: Bus, known: _Standing | None) -> None: ...
     def begin_close(self, token: int, bus: Bus) -> None: ...
 
 # ---- codec: values to bytes and back

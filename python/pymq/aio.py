@@ -11,10 +11,10 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from pymq import _whole, core  # noqa: F401 - says so if the original hides ours
 from pymq._aio_queue import AsyncDelivery, AsyncQueue
@@ -22,12 +22,15 @@ from pymq._aio_topic import AsyncTopic, Events
 from pymq._bus import NativeEventBus
 from pymq._green import refuse_coroutines
 from pymq._life import GRACE
+from pymq._log import listen
 from pymq._loops import as_declared_on
 from pymq._pymq import Completions
 from pymq._reactor import run
+from pymq._state import CLOSED, BusState, Standing
 from pymq._stub import NativeStub, result_of
 from pymq.exceptions import (
     CallTimeoutError,
+    ClosedError,
     NoSuchRemoteError,
     ProviderLostError,
     RemoteInvocationError,
@@ -256,6 +259,29 @@ class AsyncEventBus:
         """Whether the bus has ended."""
         return self.bus.closed
 
+    @property
+    def state(self) -> BusState:
+        """How the bus stands to its broker, as `NativeEventBus.state` says it."""
+        return self.bus.state
+
+    async def states(self) -> AsyncIterator[BusState]:
+        """The state as it is, then each that follows; ends after `"closed"`."""
+        known: Standing | None = None
+        while known != CLOSED:
+            try:
+                known = await run(Completions.begin_next_state, self.bus._native, known) or CLOSED
+            except ClosedError:
+                known = CLOSED
+            yield BusState(known)
+
+    async def ping(self) -> float:
+        """Ask the broker for a sign of life, as `NativeEventBus.ping` does."""
+        return cast("float", await run(Completions.begin_ping, self.bus._native))
+
+    def health(self) -> dict[str, Any]:
+        """What a health endpoint wants to know, as `NativeEventBus.health` says it."""
+        return self.bus.health()
+
     async def close(self, timeout: float = GRACE) -> None:
         """End the bus, as `NativeEventBus.close` does; callbacks on this loop may end first."""
         await _on_a_thread(self.bus.close, timeout)
@@ -299,7 +325,11 @@ class _Connecting:
     async def _connect(self) -> AsyncEventBus:
         refuse_coroutines()
         namespace = self._options.get("namespace", "global")
-        native = await run(Completions.begin_connect, self._url, namespace)
+        listening = listen()
+        native = await run(
+            Completions.begin_connect, self._url, namespace, self._options.get("wait")
+        )
+        del listening
         bus = NativeEventBus(self._url, native=native, **self._options)
         bus.begin()
         return AsyncEventBus(bus)

@@ -6,6 +6,7 @@ may live on.
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -104,6 +105,8 @@ def _nothing_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     pymq.shutdown()
+    # A bus that was forgotten ends with its last reference, which may lie in a cycle.
+    gc.collect()
     left = [
         thread for thread in set(threading.enumerate()) - before if thread.name.startswith("pymq-")
     ]

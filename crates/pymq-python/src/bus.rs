@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use pymq::Namespace;
 use pymq::rpc::CallOptions;
-use pymq::transport::Filter;
+use pymq::transport::{Filter, State};
 use pymq::wire::{Arguments, Metadata};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -67,6 +66,9 @@ pub(crate) struct Bus {
 /// What the calls of all kinds are made with.
 pub(crate) type Encoded<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>);
 
+/// A state: its word, since when, and why.
+pub(crate) type Standing = (String, Option<f64>, Option<String>);
+
 /// Every provider's answer, and who did not give one.
 pub(crate) type Answers = (Vec<Reply>, Vec<Missing>);
 
@@ -75,14 +77,44 @@ impl Bus {
         self.core.get()
     }
 
-    pub(crate) fn connecting(url: String, namespace: &str) -> PyResult<Operation<Self>> {
+    pub(crate) fn connecting(
+        url: String,
+        namespace: &str,
+        patience: Option<f64>,
+    ) -> PyResult<Operation<Self>> {
+        let mut builder = pymq::Bus::builder(&url).namespace(namespace);
+        if let Some(seconds) = patience {
+            let wait = wait::timeout(Some(seconds))?.unwrap_or(Duration::MAX);
+            builder = builder.connect_wait(wait);
+        }
         let runtime = Arc::new(Runtime::start()?);
-        let (theirs, namespace) = (Arc::clone(&runtime), Namespace::new(namespace));
+        let theirs = Arc::clone(&runtime);
         Ok(Operation::new(&runtime, async move {
-            let bus = pymq::Bus::connect_in(&url, namespace).await?;
+            let bus = builder.connect().await?;
             let core = Arc::new(Core { runtime: theirs, bus });
             Ok(Self { core: Native::new(core) })
         }))
+    }
+
+    pub(crate) fn pinging(&self) -> PyResult<Operation<f64>> {
+        self.operation(|core| async move { Ok(core.bus.ping().await?.as_secs_f64()) })
+    }
+
+    pub(crate) fn changing(
+        &self,
+        known: Option<Standing>,
+    ) -> PyResult<Operation<Option<Standing>>> {
+        // Of its own, since the bus may be gone while somebody waits.
+        let mut states = self.core()?.bus.states();
+        self.operation(|_| async move {
+            while let Some(state) = states.next().await {
+                let state = standing(&state);
+                if Some(&state) != known.as_ref() {
+                    return Ok(Some(state));
+                }
+            }
+            Ok(None)
+        })
     }
 
     pub(crate) fn publishing(
@@ -158,6 +190,19 @@ impl Bus {
     }
 }
 
+/// A state as Python is told it.
+fn standing(state: &State) -> Standing {
+    let (since, why) = match state {
+        State::Connected { since } => (Some(since), None),
+        State::Away { since, why } => (Some(since), Some(why.to_string())),
+        _ => (None, None),
+    };
+    let seconds = |since: &SystemTime| {
+        since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    };
+    (state.word().to_owned(), since.map(seconds), why)
+}
+
 fn arguments((positional, keywords, types): Encoded<'_>) -> Arguments {
     Arguments {
         positional: Bytes::copy_from_slice(positional),
@@ -170,9 +215,38 @@ fn arguments((positional, keywords, types): Encoded<'_>) -> Arguments {
 impl Bus {
     /// Connects to an address.
     #[staticmethod]
-    #[pyo3(signature = (url, namespace="global"))]
-    fn connect(py: Python<'_>, url: String, namespace: &str) -> PyResult<Self> {
-        Self::connecting(url, namespace)?.wait(py)
+    #[pyo3(signature = (url, namespace="global", wait=None))]
+    fn connect(py: Python<'_>, url: String, namespace: &str, wait: Option<f64>) -> PyResult<Self> {
+        Self::connecting(url, namespace, wait)?.wait(py)
+    }
+
+    /// The state: its word, since when in seconds since 1970, and why.
+    #[getter]
+    fn state(&self) -> PyResult<Standing> {
+        Ok(standing(&self.core()?.bus.state()))
+    }
+
+    /// Asks the broker for a sign of life; says how many seconds the round trip took.
+    fn ping(&self, py: Python<'_>) -> PyResult<f64> {
+        self.pinging()?.wait(py)
+    }
+
+    /// Waits for the first state that is not `known`; `None` when `known` says `closed`.
+    fn next_state(&self, py: Python<'_>, known: Option<Standing>) -> PyResult<Option<Standing>> {
+        self.changing(known)?.wait(py)
+    }
+
+    /// What is known of the health, as numbers by name.
+    fn health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let health = self.core()?.bus.health();
+        let numbers = PyDict::new(py);
+        numbers.set_item("reconnects", health.reconnects)?;
+        numbers.set_item("unread_events", health.unread_events)?;
+        numbers.set_item("lost_events", health.lost_events)?;
+        numbers.set_item("consumers", health.consumers)?;
+        let heartbeat = health.oldest_heartbeat.map(|age| age.as_secs_f64());
+        numbers.set_item("oldest_heartbeat", heartbeat)?;
+        Ok(numbers)
     }
 
     /// Publishes; says how many received it, where that is known.

@@ -17,7 +17,7 @@ use pyo3::{IntoPyObject, IntoPyObjectExt as _};
 use tokio::task::AbortHandle;
 
 use crate::bell::Bell;
-use crate::bus::Bus;
+use crate::bus::{Bus, Standing};
 use crate::error::{PyError, bad_value};
 use crate::intake::Attachable;
 use crate::operation::{Abandoned, Operation};
@@ -366,9 +366,23 @@ impl Completions {
         self.begin(token, queue.joining(None)?, |_| Nothing)
     }
 
-    #[pyo3(signature = (token, url, namespace="global"))]
-    fn begin_connect(&self, token: i64, url: String, namespace: &str) -> PyResult<()> {
-        self.begin(token, Bus::connecting(url, namespace)?, |bus| bus)
+    #[pyo3(signature = (token, url, namespace="global", wait=None))]
+    fn begin_connect(
+        &self,
+        token: i64,
+        url: String,
+        namespace: &str,
+        wait: Option<f64>,
+    ) -> PyResult<()> {
+        self.begin(token, Bus::connecting(url, namespace, wait)?, |bus| bus)
+    }
+
+    fn begin_ping(&self, token: i64, bus: &Bus) -> PyResult<()> {
+        self.begin(token, bus.pinging()?, |seconds| seconds)
+    }
+
+    fn begin_next_state(&self, token: i64, bus: &Bus, known: Option<Standing>) -> PyResult<()> {
+        self.begin(token, bus.changing(known)?, |state| state)
     }
 
     /// Closes the bus, even if it is cancelled; reported when nothing of it is left.

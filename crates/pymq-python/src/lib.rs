@@ -12,6 +12,7 @@ mod completions;
 mod error;
 mod helm;
 mod intake;
+mod log;
 mod operation;
 mod process;
 mod provider;
@@ -52,9 +53,13 @@ mod _pymq {
     #[pymodule_export]
     use crate::subscription::Subscription;
 
+    #[pymodule_export]
+    use crate::log::{Listening, set_log_level, speaks, take_log};
+
     /// Everything that would have to be looked up when it is too late for that.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::log::listen();
         crate::error::find_classes(module.py())
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use crate::helm::{Helm, Need, Turn};
+use crate::log::Speaking;
 
 /// What an operation does, wherever it runs.
 pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -74,9 +75,11 @@ impl Runtime {
         let driven = Arc::new(driven);
         let (orders, received) = unbounded_channel();
         let theirs = Arc::clone(&driven);
-        let thread = thread::Builder::new()
-            .name("pymq-io".to_owned())
-            .spawn(move || run(&theirs, received))?;
+        let speaking = Speaking::begin();
+        let thread = thread::Builder::new().name("pymq-io".to_owned()).spawn(move || {
+            let _speaking = speaking;
+            run(&theirs, received);
+        })?;
         Ok(Self { handle, driven, orders, thread: Mutex::new(Some(thread)) })
     }
 

@@ -28,10 +28,10 @@ use self::resp::{Command, Fault, Reply, Wire};
 use self::routes::{Name, Target};
 use self::timing::SLICE_AND_WAY;
 use super::{
-    Answer, Capabilities, Events, Filter, Health, Inbox, Inboxes, Limit, States, Subscription,
-    Transport, answer, mailbox, pending,
+    Answer, Capabilities, Events, Filter, Health, Inbox, Inboxes, Limit, State, States,
+    Subscription, Transport, answer, mailbox, pending,
 };
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::name::Address;
 
 mod address;
@@ -146,6 +146,17 @@ impl Core {
         match *self.stage.borrow() {
             Stage::Open => Ok(()),
             Stage::Closing | Stage::Closed => Err(purpose.closed()),
+        }
+    }
+
+    /// Fails while a connection that is needed is missing.
+    fn connected(&self, purpose: &Purpose<'_>) -> Result<()> {
+        match self.dialer.standing().now() {
+            State::Away { why, .. } => {
+                let why = format!("no connection ({why}); nothing was done");
+                Err(purpose.error(ErrorKind::Connection, why))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -90,13 +90,14 @@ impl PubSub {
         if self.control.send(Request::Join { id, names, target, done }).is_err() {
             return Err(purpose.closed());
         }
-        match timeout(self.patience, confirmed).await {
+        let patience = purpose.left().map_or(self.patience, |left| left.min(self.patience));
+        match timeout(patience, confirmed).await {
             Ok(Ok(Ok(()))) => Ok(membership),
             Ok(Ok(Err(refusal))) => Err(purpose.refused(&refusal)),
             Ok(Err(_)) => Err(purpose.closed()),
             Err(_) => {
                 let trouble = self.dialer.standing().trouble(Role::Subscriptions);
-                let why = format!("not confirmed within {:?} ({trouble})", self.patience);
+                let why = format!("not confirmed within {patience:?} ({trouble})");
                 Err(purpose.error(ErrorKind::Connection, why))
             }
         }

@@ -4,6 +4,8 @@
 //! by then, and its error says whether it may have been done: `Connection` when it certainly was
 //! not, `Ambiguous` when nobody knows.
 
+use std::time::Duration;
+
 use tokio::time::{Instant, timeout_at};
 
 use super::refusal::Refusal;
@@ -50,6 +52,11 @@ impl<'a> Purpose<'a> {
             Wait::Forever => None,
         };
         Self { until, ..self }
+    }
+
+    /// How long it may take from now on, if it was given a time: at least a round trip.
+    pub(super) fn left(&self) -> Option<Duration> {
+        Some(self.answer_until()?.saturating_duration_since(Instant::now()))
     }
 
     /// When the answer to what is sent now has to be there.

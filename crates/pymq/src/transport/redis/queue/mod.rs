@@ -274,7 +274,13 @@ async fn claim(
         };
         // None: it retired just now, for want of use; the next one will do.
         if let Some(mut ticket) = ticket {
-            return ticket.wait(wait).await.unwrap_or_else(|| Err(purpose.closed()));
+            let items = ticket.wait(wait).await.unwrap_or_else(|| Err(purpose.closed()))?;
+            // Only a server that is there can say that the queue is empty.
+            return if items.is_empty() {
+                core.connected(&purpose).map(|()| items)
+            } else {
+                Ok(items)
+            };
         }
     }
 }
