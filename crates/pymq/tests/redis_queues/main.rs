@@ -4,6 +4,7 @@
 #![cfg(feature = "redis")]
 
 mod leases;
+mod refusals;
 mod waiting;
 
 #[path = "../driver/mod.rs"]

@@ -189,7 +189,7 @@ impl ListReader {
 
     async fn give_back(&self, outcome: Result<Reply, Fault>) -> Result<(), Fault> {
         let reply = match outcome {
-            Err(Fault::Refused(refusal)) if refusal.cause() == Cause::Unblocked => return Ok(()),
+            Err(Fault::Refused(refusal)) if refusal.cause() == Cause::Ended => return Ok(()),
             outcome => outcome?,
         };
         let Some(item) = popped(reply) else { return Ok(()) };

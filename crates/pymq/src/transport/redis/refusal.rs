@@ -20,6 +20,8 @@ pub(super) enum Cause {
     MasterDown,
     /// It ended a wait, since it follows another from now on.
     Unblocked,
+    /// It ended a wait because we told it to.
+    Ended,
     /// It runs a script.
     Busy,
     /// Its cluster has not settled.
@@ -100,6 +102,7 @@ impl Cause {
             | Self::ReadOnly
             | Self::MasterDown
             | Self::Unblocked
+            | Self::Ended
             | Self::Busy
             | Self::Unsettled
             | Self::Misconfigured
@@ -120,6 +123,9 @@ impl Cause {
 
     /// What the words of a server mean.
     fn of(words: &str) -> Self {
+        if words.contains("via CLIENT UNBLOCK") {
+            return Self::Ended;
+        }
         let code = code(words);
         let by_code = CODES.iter().find(|(known, _)| *known == code);
         let by_phrase = || PHRASES.iter().find(|(phrase, _)| words.contains(phrase));
@@ -188,9 +194,15 @@ impl Refusal {
             Cause::Full => format!(
                 "the server has no memory left ({words}); get or purge items, or raise maxmemory"
             ),
-            Cause::WrongKind => format!(
-                "the key {object:?} holds a value of another type; delete it or use another name"
-            ),
+            Cause::WrongKind => match side_key_in_script(words) {
+                Some(what) => format!(
+                    "the queue's key \"__pymq:{{{object}}}:{what}\" holds a value of another type, \
+                     which is not ours; move it away"
+                ),
+                None => format!(
+                    "the key {object:?} holds a value of another type; delete it or use another name"
+                ),
+            },
             Cause::Denied => denied(words, object),
             _ => words.clone(),
         }
@@ -238,13 +250,30 @@ fn command(words: &str) -> Option<String> {
 
 /// The command in the line of the script that the words name, if they tell of a command.
 fn command_in_script(words: &str) -> Option<String> {
-    let line = words.split_once("run this command").and(words.rsplit_once("user_script:"))?.1;
+    words.split_once("run this command")?;
+    let (_, call) = line_of_script(words)?.rsplit_once("redis.call('")?;
+    Some(call.split('\'').next()?.to_lowercase())
+}
+
+/// Which key beside a queue's list the line of the script touches that the words name.
+fn side_key_in_script(words: &str) -> Option<&'static str> {
+    let (_, call) = line_of_script(words)?.rsplit_once("redis.call('")?;
+    let (_, arguments) = call.split_once(", ")?;
+    match arguments.split([',', ')']).next()? {
+        "dead" => Some("dead"),
+        "epochs" => Some("epochs"),
+        "held" | "own" => Some("held:\u{2026}"),
+        _ => None,
+    }
+}
+
+/// The line of one of our scripts that the words name.
+fn line_of_script(words: &str) -> Option<&'static str> {
+    let (_, line) = words.rsplit_once("user_script:")?;
     let line: String = line.trim_start().chars().take_while(char::is_ascii_digit).collect();
     let is_digest = |word: &&str| word.len() == 40 && word.bytes().all(|b| b.is_ascii_hexdigit());
     let digest = words.split(|c: char| !c.is_ascii_alphanumeric()).find(is_digest)?;
-    let line = Script::line(digest, line.parse().ok()?)?;
-    let (_, call) = line.rsplit_once("redis.call('")?;
-    Some(call.split('\'').next()?.to_lowercase())
+    Script::line(digest, line.parse().ok()?)
 }
 
 /// The rule for the names that an operation needs: those of the object's namespace, or a pattern as

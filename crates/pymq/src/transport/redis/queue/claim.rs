@@ -175,8 +175,8 @@ async fn digest(
         match reply {
             Reply::Bytes(stored) => brought.items.push(stored),
             Reply::Refused(refusal) if refusal.cause() == Cause::Full => brought.full = true,
-            // Our own doing, or that of a server that follows another now: nothing was taken.
-            Reply::Refused(refusal) if refusal.cause() == Cause::Unblocked => {}
+            // Our own doing: nothing was taken.
+            Reply::Refused(refusal) if refusal.cause() == Cause::Ended => {}
             Reply::Refused(refusal) => brought.refused = Some(refusal),
             _ => {}
         }

@@ -613,6 +613,8 @@ impl Consumer {
             let how = settling.how();
             return state.remember(settling.into_receipt(), how, found);
         }
+        // Asked again while the first attempt was on its way: that one did it.
+        let found = found || state.done_alone(settling.receipt(), settling.how()) == Some(true);
         drop(state);
         let purpose = Purpose::change("settle", list);
         settling.answer(list, if found { Ok(()) } else { Err(lease_lost(&purpose)) });

@@ -4,16 +4,17 @@
 -- KEYS: epochs, shutdown flag, spare.  ARGV: lease in ms, prefix of held items, epochs.
 -- Returns the server's time in ms, 1 if the queue is shut down, then for each epoch whether it is
 -- alive.
-redis.call('LREM', KEYS[3], 1, '') -- harmless, and lets the script write when memory is full
+local epochs, shutdown, spare = unpack(KEYS)
+redis.call('LREM', spare, 1, '') -- harmless, and lets the script write when memory is full
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local finish = now + ARGV[1]
-local answer = { now, redis.call('EXISTS', KEYS[2]) }
+local answer = { now, redis.call('EXISTS', shutdown) }
 for i = 3, #ARGV do
-    local known = redis.call('ZADD', KEYS[1], 'XX', 'INCR', 0, ARGV[i])
+    local known = redis.call('ZADD', epochs, 'XX', 'INCR', 0, ARGV[i])
     local alive = known or redis.call('EXISTS', ARGV[2] .. ARGV[i]) == 1
     if alive and (not known or tonumber(known) < finish) then
-        redis.call('ZADD', KEYS[1], finish, ARGV[i])
+        redis.call('ZADD', epochs, finish, ARGV[i])
     end
     answer[i] = alive and 1 or 0
 end

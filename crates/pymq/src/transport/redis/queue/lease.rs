@@ -15,11 +15,13 @@ use super::super::resp::{Batch, Command, Reply};
 use super::consumer::Consumer;
 use super::keys::{Epoch, Keys};
 use super::scripts;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Wait;
 
 /// The most items that one run of a script moves: everybody else waits for it.
 const PORTION: &str = "1000";
+/// How many epochs that cannot be given back are left out in search of those that can.
+const STUCK: usize = 10;
 
 /// Learns the server's clock, whether the queue is shut down, and whether we may register: before
 /// the first claim, since what is taken must be registered in the same write.
@@ -113,17 +115,27 @@ pub(super) fn tell(consumer: &Consumer, outcome: Result<()>, what: &str) {
     }
 }
 
-/// Gives back what the dead hold.
+/// Gives back what the dead hold. What is refused stays, keeps nothing else from it, and is told.
 pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.spare];
-    let arguments = [keys.helds.as_bytes(), PORTION.as_bytes()];
     // Repeated, it goes on where it had come to.
     let purpose = Purpose::question("reap", &keys.list);
+    let (mut refused, mut stuck) = (None, 0);
     loop {
         let asked = Instant::now();
-        let reply = core.commands.script(purpose, &scripts::REAP, &names, &arguments).await?;
+        let leave_out = stuck.to_string();
+        let arguments = [keys.helds.as_bytes(), PORTION.as_bytes(), leave_out.as_bytes()];
+        let reply = core.commands.script(purpose, &scripts::REAP, &names, &arguments).await;
+        let reply = match reply {
+            Err(error) if is_about_one(&error) && stuck < STUCK => {
+                stuck += 1;
+                refused.get_or_insert(error);
+                continue;
+            }
+            reply => reply?,
+        };
         let counts: Vec<i64> = reply.items().iter().filter_map(Reply::number).collect();
-        let [back, dead, more] = counts[..] else { return Ok(()) };
+        let [back, dead, more] = counts[..] else { break };
         if back > 0 {
             tracing::info!(queue = keys.list, back, "items of lost consumers are back");
         }
@@ -137,12 +149,18 @@ pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
             );
         }
         if more == 0 {
-            return Ok(());
+            break;
         }
         // However much there is, others have most of the server's time.
         sleep(asked.elapsed().clamp(Duration::from_millis(1), Duration::from_millis(100)) * 4)
             .await;
     }
+    refused.map_or(Ok(()), Err)
+}
+
+/// Whether a refusal may be about one epoch only: not that of a server that refuses everything.
+fn is_about_one(error: &Error) -> bool {
+    error.kind() == ErrorKind::Server && !error.is_retryable()
 }
 
 /// Compares what the server holds for epochs of ours with what we know of, and hands out what lost

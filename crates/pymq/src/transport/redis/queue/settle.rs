@@ -52,6 +52,10 @@ impl Settling {
         Self { receipt, place, how, reply: None, failures: 0 }
     }
 
+    pub(super) fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+
     pub(super) fn stored(&self) -> &Bytes {
         &self.receipt.stored
     }

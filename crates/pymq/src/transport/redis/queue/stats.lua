@@ -1,7 +1,8 @@
 -- Counts a queue's items by state.
 -- KEYS: epochs, waiting, dead.  ARGV: prefix of held items.  Returns waiting, leased, dead.
+local epochs, waiting, dead = unpack(KEYS)
 local leased = 0
-for _, epoch in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+for _, epoch in ipairs(redis.call('ZRANGE', epochs, 0, -1)) do
     leased = leased + redis.call('LLEN', ARGV[1] .. epoch)
 end
-return { redis.call('LLEN', KEYS[2]), leased, redis.call('LLEN', KEYS[3]) }
+return { redis.call('LLEN', waiting), leased, redis.call('LLEN', dead) }
