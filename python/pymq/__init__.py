@@ -40,6 +40,7 @@ from pymq.core import (
     unsubscribe,
 )
 from pymq.exceptions import (
+    CallNotSentError,
     CallTimeoutError,
     ClosedError,
     ConfigError,
@@ -63,6 +64,7 @@ from pymq.exceptions import (
 name = "pymq"
 
 __all__ = [
+    "CallNotSentError",
     "CallTimeoutError",
     "ClosedError",
     "ConfigError",

@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import (
@@ -74,8 +74,13 @@ class NativeEventBus(EventBus):
     Programs see each other within one `namespace`. `trust` and `strict` say which classes messages
     may choose, see `pymq.register`. Callbacks run side by side, each subscriber's in order;
     `workers=n` puts all callbacks in one row of which n run at a time, `dispatcher` hands them to
-    an executor. `legacy_grace` is how long a call to all without a timeout waits for providers of
-    the original, in seconds. `wait` is how many seconds connecting waits for a server that is not
+    an executor. `call_timeout` is how long a call may take that has no timeout of its own, in
+    seconds, `math.inf` for ever; without it a call waits as long as a provider of ours is alive,
+    and 20 s where nobody is but subscribers that may be providers of the original and do not
+    answer.
+    `legacy_grace` is how long a call to all without a timeout waits for providers of the original
+    beside ours, in seconds.
+    `wait` is how many seconds connecting waits for a server that is not
     there yet; by default a first attempt that fails raises `ConnectionError` at once.
     """
 
@@ -91,11 +96,15 @@ class NativeEventBus(EventBus):
         order: Order = Order.SIDE_BY_SIDE,
         legacy_grace: float = 5.0,
         wait: float | None = None,
+        call_timeout: float | None = None,
         native: _pymq.Bus | None = None,
     ) -> None:
         if workers is not None:
             workers = _options.count("workers", workers)
         legacy_grace = _options.seconds("legacy_grace", legacy_grace, endless=False)
+        if call_timeout is not None:
+            call_timeout = _options.seconds("call_timeout", call_timeout)
+        self._call_timeout = call_timeout
         self._codec = Codec(trust=trust, strict=strict)
         self._namespace = namespace
         self._legacy_grace = legacy_grace
@@ -125,17 +134,33 @@ class NativeEventBus(EventBus):
 
     # ---- events
 
-    def publish(self, event: Any, channel: str | None = None) -> int | None:
+    def publish(
+        self,
+        event: Any,
+        channel: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+    ) -> int | None:
         """Publish an event, on its class's channel unless another one is given.
 
-        At most once: who is not subscribed, away or too slow does not get it. Says how many
+        `headers` (text by name) and `id` go with it, see `pymq.current_message`. At most
+        once: who is not subscribed, away or too slow does not get it. Says how many
         received it, as the transport counts: subscriptions in memory, connections on Redis.
         """
-        return self._native.publish(*self._encoded(event, channel))
+        return self._native.publish(*self._encoded(event, channel, headers, id))
 
-    def _encoded(self, event: Any, channel: str | None) -> tuple[str, bytes]:
+    def _encoded(
+        self,
+        event: Any,
+        channel: str | None,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+    ) -> tuple[str, bytes]:
         """Where an event goes, and as what."""
         payload = self._codec.encode(event, "event")
+        if headers or id is not None:
+            payload = _pymq.Metadata(dict(headers or {}), id=id, sent=time.time()).attach(payload)
         name = fullname(event) if channel is None else channel
         self._noticed_event(name, event)
         return name, payload
@@ -250,6 +275,10 @@ class NativeEventBus(EventBus):
         fn: Callable[P, Coroutine[Any, Any, R]],
         timeout: float | None = None,
         multi: Literal[False] = False,
+        *,
+        required: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        passed: Mapping[str, str] | None = ...,
     ) -> StubMethod[P, R]: ...
     @overload
     def stub(
@@ -258,35 +287,68 @@ class NativeEventBus(EventBus):
         timeout: float | None = ...,
         *,
         multi: Literal[True],
+        required: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        passed: Mapping[str, str] | None = ...,
     ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
     @overload
     def stub(  # type: ignore[overload-overlap]
-        self, fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
+        self,
+        fn: Callable[P, R],
+        timeout: float | None = None,
+        multi: Literal[False] = False,
+        *,
+        required: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        passed: Mapping[str, str] | None = ...,
     ) -> StubMethod[P, R]: ...
     @overload
     def stub(  # type: ignore[overload-overlap]
-        self, fn: Callable[P, R], timeout: float | None = ..., *, multi: Literal[True]
+        self,
+        fn: Callable[P, R],
+        timeout: float | None = ...,
+        *,
+        multi: Literal[True],
+        required: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        passed: Mapping[str, str] | None = ...,
     ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
     @overload
     def stub(
-        self, fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+        self,
+        fn: Callable[..., Any] | str,
+        timeout: float | None = None,
+        multi: bool = False,
+        *,
+        required: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        passed: Mapping[str, str] | None = ...,
     ) -> StubMethod[..., Any]: ...
     def stub(
-        self, fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+        self,
+        fn: Callable[..., Any] | str,
+        timeout: float | None = None,
+        multi: bool = False,
+        *,
+        required: bool = False,
+        headers: Mapping[str, str] | None = None,
+        passed: Mapping[str, str] | None = None,
     ) -> StubMethod[..., Any]:
         """A remote function, by its name or by the function itself, whose signature it keeps.
 
-        `timeout` is for a whole call, in seconds. With `multi` all who provide it are called.
+        `timeout` is for a whole call, in seconds; it defaults to the bus's `call_timeout`, and
+        `math.inf` is for ever. With `multi` all who provide it are called. When nobody does, a call
+        gives `None`, or `[]`; with `required` it raises `NoSuchRemoteError`. `headers` go with each
+        call, `passed` into the calls made from within it as well, see `pymq.current_message`.
         """
-        return self._stub(fn, timeout, multi)
+        return self._stub(fn, timeout, multi, required=required, headers=headers, passed=passed)
 
     def _stub(
-        self, fn: Callable[P, Any] | str, timeout: float | None, multi: bool
+        self, fn: Callable[P, Any] | str, timeout: float | None, multi: bool, **options: Any
     ) -> NativeStub[P, Any]:
         if not callable(fn) and not isinstance(fn, str):
             raise TypeError(f"cannot create stub for fn type {type(fn)}")
-        if timeout is not None:
-            timeout = _options.seconds("timeout", timeout)
+        timeout = self._call_timeout if timeout is None else _options.seconds("timeout", timeout)
         channel = fn if isinstance(fn, str) else remote_name(fn)
         signature = None if isinstance(fn, str) else Signature(fn)
         self._check_open()
@@ -299,6 +361,7 @@ class NativeEventBus(EventBus):
             multi,
             self._legacy_grace,
             answered_here=provides_here,
+            **options,
         )
 
     def expose(
@@ -477,7 +540,7 @@ class NativeEventBus(EventBus):
 
     @property
     def capabilities(self) -> dict[str, bool]:
-        """What the transport can do: `receiver_count`, `cross_process`, `durable`, `originals`."""
+        """What the transport can do: `receiver_count`, `cross_process`, `originals`."""
         return self._native.capabilities
 
     def __enter__(self) -> Self:

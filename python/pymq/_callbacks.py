@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
+import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -20,9 +22,9 @@ from pymq._dispatch import may_be_absent
 from pymq._green import refuse_coroutines
 from pymq._loops import Loops, running_loop
 from pymq._message import Message, arrived
-from pymq._pymq import Call
+from pymq._pymq import Call, Metadata
 from pymq._types import fullname
-from pymq.exceptions import DecodeError, EncodeError
+from pymq.exceptions import DecodeError, EncodeError, RemoteInvocationError
 
 __all__ = [
     "Listener",
@@ -91,6 +93,7 @@ class Listener:
         self._plan = first_plan(callback)
 
     def __call__(self, topic: str | None, payload: bytes) -> None:
+        metadata, payload = Metadata.detach(payload)
         try:
             event = self._decode(payload, self._plan, "event")
         except DecodeError as error:
@@ -98,7 +101,7 @@ class Listener:
             logger.error("%s: an event on %r is dropped: %s", self.label, topic, error.redacted)
             self._failed(self, error)
             return
-        with arrived(topic):
+        with arrived(topic, metadata):
             try:
                 self._run((event,), {})
             except BaseException as error:
@@ -113,6 +116,8 @@ class RunningCall:
         self._call = call
         self._loops = loops
         self._afterwards: Callable[[], None] | None = None
+        left = call.left
+        self._until = None if left is None else time.monotonic() + left
         #: The name that was called.
         self.function = function
 
@@ -120,6 +125,14 @@ class RunningCall:
     def cancelled(self) -> bool:
         """Whether the caller has stopped waiting; then nobody will see the result."""
         return self._call.cancelled
+
+    @property
+    def left(self) -> float | None:
+        """How long the caller still waits, in seconds; `None` where it has not said.
+
+        Calls that are made from here end by then, too.
+        """
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
 
     def _is_on(self, loops: Loops) -> bool:
         """Whether it is one of the bus of these loops."""
@@ -146,10 +159,13 @@ class Skeleton:
         self.runner = Runner(fn, loops)
 
     def __call__(self, topic: str | None, call: Call) -> None:
+        if call.cancelled:
+            # Whoever asked has gone, or was told that its time is over.
+            return
         running = RunningCall(call, self._channel, self._loops)
         token = _running.set(running)
         try:
-            with arrived(self._channel):
+            with arrived(self._channel, call.metadata):
                 self._answer(call)
         finally:
             _running.reset(token)
@@ -173,7 +189,7 @@ class Skeleton:
         try:
             result = self.runner(args, kwargs, lambda: call.cancelled)
         except BaseException as error:
-            self._fail(call, error)
+            self._fail(call, error, _trace(error))
             if isinstance(error, asyncio.CancelledError) and call.cancelled:
                 logger.debug("%s was cancelled by its caller", self.label)
                 return
@@ -186,19 +202,35 @@ class Skeleton:
                 raise
             logger.error("%s: its result cannot be sent: %s", self.label, error.redacted)
 
-    def _fail(self, call: Call, error: BaseException) -> None:
+    def _fail(self, call: Call, error: BaseException, trace: str | None = None) -> None:
+        name = None
         # Under names that every peer knows, the original's too.
         if isinstance(error, EncodeError):
             error = TypeError(str(error))
         elif isinstance(error, DecodeError):
             error = ValueError(str(error))
         try:
+            if type(error) is RemoteInvocationError and error.args:
+                # The function chooses under which name it fails, and with which arguments.
+                name, *arguments = error.args
+                error = RemoteInvocationError(*arguments)
             # Arguments that cannot be sent go in words.
-            call.answer(*self._codec.encode_result(error), failed=True)
+            value, type_name, types = self._codec.encode_result(error)
+            type_name = type_name if name is None else str(name)
+            call.answer(value, type_name, types, failed=True, traceback=trace)
         except BaseException:
             # Not even in words; the caller is told what it was, and that it was.
             value, _, types = self._codec.encode_result([_words(error)])
             call.answer(value, fullname(type(error)), types, failed=True)
+
+
+def _trace(error: BaseException) -> str | None:
+    """Where a function failed, for the people of its caller."""
+    try:
+        lines = "".join(traceback.format_exception(error))
+    except BaseException:
+        return None
+    return lines[-WORDS:].encode("utf-8", "replace").decode()
 
 
 def _words(error: BaseException) -> str:

@@ -3,38 +3,80 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import datetime
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import NamedTuple
+
+from pymq._pymq import Metadata
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Message(NamedTuple):
     """What is known of a message beside its value."""
 
-    #: The name that it was published on; of a call, the function's.
+    #: The name that it was published on; of a call, the function's; of an item, its queue's.
     topic: str
+    #: What its sender said: text by name.
+    headers: Mapping[str, str] = _NONE
+    #: Those of the headers that calls made from here carry on.
+    passed: Mapping[str, str] = _NONE
+    #: The sender's identity for it.
+    id: str | None = None
+    #: When it was sent, by the sender's clock.
+    sent: datetime.datetime | None = None
+    #: How often an item has been handed out, this time included; `None` for events and calls.
+    deliveries: int | None = None
 
 
-_current: ContextVar[str | None] = ContextVar("pymq_message", default=None)
+_current: ContextVar[tuple[str, Metadata | None, int | None] | None] = ContextVar(
+    "pymq_message", default=None
+)
 
 
 def current_message() -> Message | None:
     """The message that is being handled here, or `None` outside of subscribers, exposed functions
     and loops over events."""
-    topic = _current.get()
-    return None if topic is None else Message(topic)
+    current = _current.get()
+    if current is None:
+        return None
+    topic, metadata, deliveries = current
+    if metadata is None:
+        return Message(topic, deliveries=deliveries)
+    sent = metadata.sent
+    at = None if sent is None else datetime.datetime.fromtimestamp(sent, tz=datetime.timezone.utc)
+    return Message(topic, metadata.headers, metadata.passed, metadata.id, at, deliveries)
 
 
-def note(topic: str) -> None:
+def note(topic: str, metadata: Metadata | None = None) -> None:
     """From now on, in this context, that is the message which is handled."""
-    _current.set(topic)
+    _current.set((topic, metadata, None))
 
 
 @contextlib.contextmanager
-def arrived(topic: str | None) -> Iterator[None]:
+def arrived(
+    topic: str | None, metadata: Metadata | None = None, deliveries: int | None = None
+) -> Iterator[None]:
     """In here a message on that topic is handled."""
-    token = _current.set(topic)
+    token = _current.set(None if topic is None else (topic, metadata, deliveries))
     try:
         yield
     finally:
         _current.reset(token)
+
+
+def for_call(
+    headers: Mapping[str, str] | None, passed: Mapping[str, str] | None
+) -> Metadata | None:
+    """What a call says beside its arguments: headers of its own, and those that the message which
+    is being handled passes on."""
+    current = _current.get()
+    outer = current[1] if current is not None else None
+    carried = outer.passed if outer is not None else {}
+    if not (headers or passed or carried):
+        return None
+    own = dict(headers or {})
+    carried = {name: value for name, value in carried.items() if name not in own}
+    return Metadata(own, {**carried, **(passed or {})})

@@ -88,6 +88,7 @@ class Bus:
         kwargs: bytes,
         types: bytes | None,
         timeout: float | None,
+        metadata: Metadata | None = None,
     ) -> Reply: ...
     def call_all(
         self,
@@ -97,6 +98,7 @@ class Bus:
         types: bytes | None,
         timeout: float | None,
         legacy_grace: float = 5.0,
+        metadata: Metadata | None = None,
     ) -> tuple[list[Reply], list[Missing]]: ...
     def close(self, timeout: float = 10.0) -> None: ...
     def abandon(self) -> None:
@@ -131,10 +133,36 @@ class Provider:
     def end(self) -> None: ...
 
 @final
-class Call:
-    """One request; dropped unanswered it is answered with an error.
+class Metadata:
+    """Headers, an identity and the time of sending of one message; at most 8 KiB as written."""
 
-    So a loop that waits for the next batch must not keep the last one's calls in its variables.
+    def __new__(
+        cls,
+        headers: dict[str, str] | None = None,
+        passed: dict[str, str] | None = None,
+        id: str | None = None,
+        sent: float | None = None,
+    ) -> Metadata: ...
+    @property
+    def headers(self) -> dict[str, str]: ...
+    @property
+    def passed(self) -> dict[str, str]: ...
+    @property
+    def id(self) -> str | None: ...
+    @property
+    def sent(self) -> float | None: ...
+    def attach(self, payload: bytes) -> bytes:
+        """A message with this in it, as peers of the original read it too."""
+    @staticmethod
+    def detach(message: bytes) -> tuple[Metadata | None, bytes]:
+        """What a message says of itself, and the message without it."""
+
+@final
+class Call:
+    """One request; dropped unanswered it is answered with an error, or given to another provider.
+
+    Looking at its arguments begins it: only what has not begun is given to another provider. So a
+    loop that waits for the next batch must not keep the last one's calls in its variables.
     """
 
     @property
@@ -144,9 +172,18 @@ class Call:
     @property
     def types(self) -> bytes | None: ...
     @property
+    def metadata(self) -> Metadata: ...
+    @property
+    def left(self) -> float | None: ...
+    @property
     def cancelled(self) -> bool: ...
     def answer(
-        self, value: bytes, type_name: str, types: bytes | None = None, failed: bool = False
+        self,
+        value: bytes,
+        type_name: str,
+        types: bytes | None = None,
+        failed: bool = False,
+        traceback: str | None = None,
     ) -> None: ...
 
 @final
@@ -161,6 +198,8 @@ class Reply:
     def types(self) -> bytes | None: ...
     @property
     def failed(self) -> bool: ...
+    @property
+    def traceback(self) -> str | None: ...
     @property
     def provider(self) -> str | None: ...
 
@@ -275,6 +314,7 @@ class Completions:
         kwargs: bytes,
         types: bytes | None,
         timeout: float | None,
+        metadata: Metadata | None = None,
     ) -> None: ...
     def begin_call_all(
         self,
@@ -286,6 +326,7 @@ class Completions:
         types: bytes | None,
         timeout: float | None,
         legacy_grace: float = 5.0,
+        metadata: Metadata | None = None,
     ) -> None: ...
     def begin_put(
         self, token: int, queue: Queue, items: Sequence[bytes], block: bool, timeout: float | None

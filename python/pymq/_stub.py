@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+from pymq._callbacks import current_call
 from pymq._codec import CallPlan, Codec, call_plan
 from pymq._dispatch import wait_in_turn
-from pymq._pymq import Bus, Missing, Reply
+from pymq._message import for_call
+from pymq._pymq import Bus, Metadata, Missing, Reply
 from pymq.core import RpcResponse, StubMethod
 from pymq.exceptions import (
+    CallNotSentError,
     CallTimeoutError,
+    ConnectionLostError,
     DecodeError,
     NoSuchRemoteError,
     ProviderLostError,
@@ -36,6 +42,8 @@ class Response(RpcResponse):
     provider: str | None = None
     #: What it is raised as, if it is an error.
     kind: type[RemoteInvocationError] = RemoteInvocationError
+    #: Where the function failed, as its own side tells it.
+    traceback: str | None = None
 
     def __repr__(self) -> str:
         return f"Rpc{super().__repr__()}"
@@ -96,6 +104,22 @@ class Encoded(NamedTuple):
     types: bytes | None
 
 
+class Asked(NamedTuple):
+    """One call on its way."""
+
+    encoded: Encoded
+    #: In seconds; `None` is as long as a provider lives.
+    timeout: float | None
+    metadata: Metadata | None
+    begun: float
+
+    def judged(self, error: ConnectionLostError) -> ConnectionLostError:
+        """What it means that there was no connection: that the call's time is over, if it is."""
+        if self.timeout is None or time.monotonic() - self.begun < self.timeout:
+            return error
+        return CallNotSentError("TimeoutError", str(error))
+
+
 class NativeStub(StubMethod[P, R]):
     """A stub over the native core."""
 
@@ -110,7 +134,13 @@ class NativeStub(StubMethod[P, R]):
         legacy_grace: float,
         *,
         answered_here: Callable[[str], bool],
+        required: bool = False,
+        headers: Mapping[str, str] | None = None,
+        passed: Mapping[str, str] | None = None,
     ) -> None:
+        self._required = required
+        self._headers = headers
+        self._passed = passed
         self.bus = bus
         self._answered_here = answered_here
         self.channel = channel
@@ -123,7 +153,7 @@ class NativeStub(StubMethod[P, R]):
         self.multi = multi
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call it: a missing remote gives `None`, or `[]` with `multi`.
+        """Call it: a missing remote gives `None`, or `[]` with `multi`, unless it is `required`.
 
         Raises `RemoteInvocationError` if the function raised, `CallTimeoutError`,
         `ProviderLostError`, and `TypeError` for arguments that do not fit; with `multi` the first
@@ -132,7 +162,9 @@ class NativeStub(StubMethod[P, R]):
         try:
             answer = self.rpc(*args, **kwargs)
         except NoSuchRemoteError:
-            return [] if self.multi else None  # type: ignore[return-value]
+            if self._required:
+                raise
+            return self.nothing()  # type: ignore[no-any-return]
         return result_of(answer)  # type: ignore[no-any-return]
 
     def rpc(self, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -145,13 +177,36 @@ class NativeStub(StubMethod[P, R]):
                 f"calling {self.channel!r} here would wait for a coroutine on the event loop of "
                 "this very thread; use `await pymq.aio.stub(...)(...)`"
             )
-        encoded = self.encoded(args, dict(kwargs))
-        if self.multi:
-            return self.responses(*wait_in_turn(self._call_all, encoded))
+        asked = self.asked(args, dict(kwargs))
         try:
-            return self.response(wait_in_turn(self._call, encoded))
+            if self.multi:
+                return self.responses(*wait_in_turn(self._call_all, asked))
+            return self.response(wait_in_turn(self._call, asked))
         except (CallTimeoutError, ProviderLostError) as error:
             return self.unanswered(error)
+        except ConnectionLostError as error:
+            raise asked.judged(error) from error.__cause__
+
+    @property
+    def required(self) -> bool:
+        """Whether nobody there is an error."""
+        return self._required
+
+    def nothing(self) -> Any:
+        """What a call gives when nobody is there."""
+        return [] if self.multi else None
+
+    def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asked:
+        """One call as it is made: its arguments, its limit, what it says beside them.
+
+        It takes no longer than the call within which it is made.
+        """
+        encoded = self.encoded(args, kwargs)
+        outer = current_call()
+        left = None if outer is None else outer.left
+        limits = [limit for limit in (self.timeout, left) if limit is not None]
+        metadata = for_call(self._headers, self._passed)
+        return Asked(encoded, min(limits, default=None), metadata, time.monotonic())
 
     def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:
         """The arguments as they travel; those of a known signature must fit it."""
@@ -159,19 +214,12 @@ class NativeStub(StubMethod[P, R]):
             args = self._signature.bind(args, kwargs)
         return Encoded(*self._codec.encode_call(args, kwargs))
 
-    def _call(self, encoded: Encoded) -> Reply:
-        return self.bus.call(
-            self.channel, encoded.args, encoded.kwargs, encoded.types, self.timeout
-        )
+    def _call(self, asked: Asked) -> Reply:
+        return self.bus.call(self.channel, *asked.encoded, asked.timeout, asked.metadata)
 
-    def _call_all(self, encoded: Encoded) -> tuple[list[Reply], list[Missing]]:
+    def _call_all(self, asked: Asked) -> tuple[list[Reply], list[Missing]]:
         return self.bus.call_all(
-            self.channel,
-            encoded.args,
-            encoded.kwargs,
-            encoded.types,
-            self.timeout,
-            self.legacy_grace,
+            self.channel, *asked.encoded, asked.timeout, self.legacy_grace, asked.metadata
         )
 
     def responses(self, replies: list[Reply], missing: list[Missing]) -> list[Response]:
@@ -205,10 +253,12 @@ class NativeStub(StubMethod[P, R]):
             value = tuple(value) if isinstance(value, (list, tuple)) else (value,)
         response = Response(self.channel, value, reply.type_name, reply.failed)
         response.provider = reply.provider
+        response.traceback = reply.traceback
         return response
 
     def _timed_out(self, provider: str | None) -> Response:
-        why = f"Gave up waiting after {self.timeout}"
+        waited = "some time" if self.timeout in (None, math.inf) else self.timeout
+        why = f"Gave up waiting after {waited}"
         return self._error(CallTimeoutError, "TimeoutError", why, provider)
 
     def _lost(self, provider: str | None) -> Response:
@@ -240,4 +290,7 @@ def result_of(answer: Response | list[Response]) -> Any:
 def _error(response: Response) -> RemoteInvocationError:
     error = response.kind(response.result_type, *response.result)
     error.provider = response.provider
+    error.remote_traceback = response.traceback
+    if response.traceback is not None and sys.version_info >= (3, 11):
+        error.add_note(f"The remote traceback:\n{response.traceback}")
     return error

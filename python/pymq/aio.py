@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
@@ -31,6 +31,7 @@ from pymq._stub import NativeStub, result_of
 from pymq.exceptions import (
     CallTimeoutError,
     ClosedError,
+    ConnectionLostError,
     NoSuchRemoteError,
     ProviderLostError,
     RemoteInvocationError,
@@ -80,21 +81,27 @@ class AsyncStub(Generic[P, R]):
         try:
             answer = await self.rpc(*args, **kwargs)
         except NoSuchRemoteError:
-            return [] if self._stub.multi else None  # type: ignore[return-value]
+            if self._stub.required:
+                raise
+            return self._stub.nothing()  # type: ignore[no-any-return]
         return result_of(answer)  # type: ignore[no-any-return]
 
     async def rpc(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call it and give the `RpcResponse`, with `multi` a list of them."""
         stub = self._stub
-        encoded = stub.encoded(args, dict(kwargs))
-        parts = (stub.bus, stub.channel, encoded.args, encoded.kwargs, encoded.types, stub.timeout)
-        if stub.multi:
-            answers = await run(Completions.begin_call_all, *parts, stub.legacy_grace)
-            return stub.responses(*answers)
+        asked = stub.asked(args, dict(kwargs))
+        parts = (stub.bus, stub.channel, *asked.encoded, asked.timeout)
         try:
-            return stub.response(await run(Completions.begin_call, *parts))
+            if stub.multi:
+                answers = await run(
+                    Completions.begin_call_all, *parts, stub.legacy_grace, asked.metadata
+                )
+                return stub.responses(*answers)
+            return stub.response(await run(Completions.begin_call, *parts, asked.metadata))
         except (CallTimeoutError, ProviderLostError) as error:
             return stub.unanswered(error)
+        except ConnectionLostError as error:
+            raise asked.judged(error) from error.__cause__
 
     def __repr__(self) -> str:
         return repr(self._stub)
@@ -199,6 +206,10 @@ class AsyncEventBus:
         fn: Callable[P, Coroutine[Any, Any, R]],
         timeout: float | None = None,
         multi: Literal[False] = False,
+        *,
+        required: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        passed: Mapping[str, str] | None = ...,
     ) -> AsyncStub[P, R]: ...
     @overload
     def stub(
@@ -207,24 +218,56 @@ class AsyncEventBus:
         timeout: float | None = ...,
         *,
         multi: Literal[True],
+        required: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        passed: Mapping[str, str] | None = ...,
     ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
     @overload
     def stub(  # type: ignore[overload-overlap]
-        self, fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
+        self,
+        fn: Callable[P, R],
+        timeout: float | None = None,
+        multi: Literal[False] = False,
+        *,
+        required: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        passed: Mapping[str, str] | None = ...,
     ) -> AsyncStub[P, R]: ...
     @overload
     def stub(  # type: ignore[overload-overlap]
-        self, fn: Callable[P, R], timeout: float | None = ..., *, multi: Literal[True]
+        self,
+        fn: Callable[P, R],
+        timeout: float | None = ...,
+        *,
+        multi: Literal[True],
+        required: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        passed: Mapping[str, str] | None = ...,
     ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
     @overload
     def stub(
-        self, fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+        self,
+        fn: Callable[..., Any] | str,
+        timeout: float | None = None,
+        multi: bool = False,
+        *,
+        required: bool = ...,
+        headers: Mapping[str, str] | None = ...,
+        passed: Mapping[str, str] | None = ...,
     ) -> AsyncStub[..., Any]: ...
     def stub(
-        self, fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+        self,
+        fn: Callable[..., Any] | str,
+        timeout: float | None = None,
+        multi: bool = False,
+        *,
+        required: bool = False,
+        headers: Mapping[str, str] | None = None,
+        passed: Mapping[str, str] | None = None,
     ) -> AsyncStub[..., Any]:
         """A remote function, as `pymq.stub` gives one."""
-        return AsyncStub(self.bus._stub(fn, timeout, multi))
+        said = {"required": required, "headers": headers, "passed": passed}
+        return AsyncStub(self.bus._stub(fn, timeout, multi, **said))
 
     async def expose(
         self, fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1
@@ -474,6 +517,10 @@ def stub(
     fn: Callable[P, Coroutine[Any, Any, R]],
     timeout: float | None = None,
     multi: Literal[False] = False,
+    *,
+    required: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    passed: Mapping[str, str] | None = ...,
 ) -> AsyncStub[P, R]: ...
 @overload
 def stub(
@@ -481,24 +528,51 @@ def stub(
     timeout: float | None = ...,
     *,
     multi: Literal[True],
+    required: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    passed: Mapping[str, str] | None = ...,
 ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
 @overload
 def stub(  # type: ignore[overload-overlap]
-    fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
+    fn: Callable[P, R],
+    timeout: float | None = None,
+    multi: Literal[False] = False,
+    *,
+    required: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    passed: Mapping[str, str] | None = ...,
 ) -> AsyncStub[P, R]: ...
 @overload
 def stub(  # type: ignore[overload-overlap]
-    fn: Callable[P, R], timeout: float | None = ..., *, multi: Literal[True]
+    fn: Callable[P, R],
+    timeout: float | None = ...,
+    *,
+    multi: Literal[True],
+    required: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    passed: Mapping[str, str] | None = ...,
 ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
 @overload
 def stub(
-    fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+    fn: Callable[..., Any] | str,
+    timeout: float | None = None,
+    multi: bool = False,
+    *,
+    required: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    passed: Mapping[str, str] | None = ...,
 ) -> AsyncStub[..., Any]: ...
 def stub(
-    fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+    fn: Callable[..., Any] | str,
+    timeout: float | None = None,
+    multi: bool = False,
+    *,
+    required: bool = False,
+    headers: Mapping[str, str] | None = None,
+    passed: Mapping[str, str] | None = None,
 ) -> AsyncStub[..., Any]:
     """A remote function, as `pymq.stub` gives one."""
-    return _default().stub(fn, timeout, multi)
+    return _default().stub(fn, timeout, multi, required=required, headers=headers, passed=passed)
 
 
 async def expose(

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from queue import Empty, Full
 from typing import (
     TYPE_CHECKING,
@@ -406,32 +406,70 @@ def stub(
     fn: Callable[P, Coroutine[Any, Any, R]],
     timeout: float | None = None,
     multi: Literal[False] = False,
+    *,
+    required: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    passed: Mapping[str, str] | None = ...,
 ) -> StubMethod[P, R]: ...
 @overload
 def stub(
-    fn: Callable[P, Coroutine[Any, Any, R]], timeout: float | None = ..., *, multi: Literal[True]
+    fn: Callable[P, Coroutine[Any, Any, R]],
+    timeout: float | None = ...,
+    *,
+    multi: Literal[True],
+    required: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    passed: Mapping[str, str] | None = ...,
 ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
 @overload
 def stub(  # type: ignore[overload-overlap]
-    fn: Callable[P, R], timeout: float | None = None, multi: Literal[False] = False
+    fn: Callable[P, R],
+    timeout: float | None = None,
+    multi: Literal[False] = False,
+    *,
+    required: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    passed: Mapping[str, str] | None = ...,
 ) -> StubMethod[P, R]: ...
 @overload
 def stub(  # type: ignore[overload-overlap]
-    fn: Callable[P, R], timeout: float | None = ..., *, multi: Literal[True]
+    fn: Callable[P, R],
+    timeout: float | None = ...,
+    *,
+    multi: Literal[True],
+    required: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    passed: Mapping[str, str] | None = ...,
 ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
 @overload
 def stub(
-    fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+    fn: Callable[..., Any] | str,
+    timeout: float | None = None,
+    multi: bool = False,
+    *,
+    required: bool = ...,
+    headers: Mapping[str, str] | None = ...,
+    passed: Mapping[str, str] | None = ...,
 ) -> StubMethod[..., Any]: ...
 def stub(
-    fn: Callable[..., Any] | str, timeout: float | None = None, multi: bool = False
+    fn: Callable[..., Any] | str,
+    timeout: float | None = None,
+    multi: bool = False,
+    *,
+    required: bool = False,
+    headers: Mapping[str, str] | None = None,
+    passed: Mapping[str, str] | None = None,
 ) -> StubMethod[..., Any]:
     """A remote function, by its name or by the function itself, whose signature it keeps.
 
     `timeout` is for a whole call, in seconds. With `multi` all who provide it are called, and the
-    result is a list. Nobody there: the result is `None`, or `[]`.
+    result is a list. Nobody there: the result is `None`, or `[]`, and with `required` a
+    `NoSuchRemoteError`. `headers` go with each call, `passed` into the calls made from within it as
+    well. A bus of one's own class knows the first three only.
     """
-    return _default.bound("stub").stub(fn, timeout, multi)
+    said = {"required": required, "headers": headers, "passed": passed}
+    options: Any = {name: value for name, value in said.items() if value}
+    return _default.bound("stub").stub(fn, timeout, multi, **options)
 
 
 def expose(fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1) -> None:

@@ -10,6 +10,7 @@ import queue
 import sys
 
 __all__ = [
+    "CallNotSentError",
     "CallTimeoutError",
     "ClosedError",
     "ConfigError",
@@ -43,6 +44,8 @@ class RemoteInvocationError(RpcException):
 
     #: The provider's id where it is known; those of the original are anonymous.
     provider: str | None = None
+    #: Where the function failed, as its own side tells it; for people.
+    remote_traceback: str | None = None
 
 
 class NoSuchRemoteError(RpcException):
@@ -78,6 +81,10 @@ class ConnectionLostError(PymqError, ConnectionError):
 
 class OutcomeUnknownError(ConnectionLostError):
     """The connection was lost before the answer came: it may or may not have been done."""
+
+
+class CallNotSentError(CallTimeoutError, ConnectionLostError):
+    """The call's time was over before the server took it; nothing was done, try again."""
 
 
 class LeaseLostError(PymqError):

@@ -182,7 +182,7 @@ impl Place<'_> {
     where
         A: DeserializeOwned + Send + 'static,
         R: Serialize,
-        E: fmt::Display,
+        E: fmt::Display + 'static,
         F: Future<Output = Result<R, E>> + Send + 'static,
     {
         let Self { remotes, bus, name, channel } = self;

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::error::bad_value;
+use crate::metadata;
 use crate::operation::Operation;
 use crate::process::Native;
 use crate::provider::{Missing, Provider, Reply};
@@ -150,12 +151,13 @@ impl Bus {
         function: String,
         encoded: Encoded<'_>,
         timeout: Option<f64>,
+        metadata: Option<Metadata>,
     ) -> PyResult<Operation<Reply>> {
         let mut options = CallOptions::default();
-        options.timeout = wait::timeout(timeout)?;
+        options.timeout = limit(timeout)?;
         let arguments = arguments(encoded);
+        let metadata = metadata.unwrap_or_default();
         self.operation(|core| async move {
-            let metadata = Metadata::default();
             core.bus.call_bytes(&function, arguments, metadata, options).await.map(Reply::from)
         })
     }
@@ -166,14 +168,14 @@ impl Bus {
         encoded: Encoded<'_>,
         timeout: Option<f64>,
         legacy_grace: f64,
+        metadata: Option<Metadata>,
     ) -> PyResult<Operation<Answers>> {
-        let legacy_grace = wait::timeout(Some(legacy_grace))?
-            .ok_or_else(|| bad_value("'legacy_grace' is too long; use a timeout"))?;
+        let legacy_grace = wait::timeout(Some(legacy_grace))?.unwrap_or(Duration::MAX);
         let mut options = CallOptions::default().legacy_grace(legacy_grace);
-        options.timeout = wait::timeout(timeout)?;
+        options.timeout = limit(timeout)?;
         let arguments = arguments(encoded);
+        let metadata = metadata.unwrap_or_default();
         self.operation(|core| async move {
-            let metadata = Metadata::default();
             let all = core.bus.call_all_bytes(&function, arguments, metadata, options).await?;
             let replies = all.replies.into_iter().map(Reply::from).collect();
             Ok((replies, all.missing.into_iter().map(Missing::from).collect()))
@@ -201,6 +203,14 @@ fn standing(state: &State) -> Standing {
         since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
     };
     (state.word().to_owned(), since.map(seconds), why)
+}
+
+/// A call's limit: without a number none is said, and one that no clock can hold is for ever.
+fn limit(timeout: Option<f64>) -> PyResult<Option<Duration>> {
+    Ok(match wait::timeout(timeout)? {
+        None if timeout.is_some() => Some(Duration::MAX),
+        limit => limit,
+    })
 }
 
 fn arguments((positional, keywords, types): Encoded<'_>) -> Arguments {
@@ -278,7 +288,8 @@ impl Bus {
     }
 
     /// Calls one provider; a function that fails is a reply.
-    #[pyo3(signature = (function, args, kwargs, types, timeout))]
+    #[pyo3(signature = (function, args, kwargs, types, timeout, metadata=None))]
+    #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
     fn call(
         &self,
         py: Python<'_>,
@@ -287,12 +298,14 @@ impl Bus {
         kwargs: &[u8],
         types: Option<&[u8]>,
         timeout: Option<f64>,
+        metadata: Option<PyRef<'_, metadata::Metadata>>,
     ) -> PyResult<Reply> {
-        self.calling(function, (args, kwargs, types), timeout)?.wait(py)
+        let metadata = metadata.map(|metadata| metadata.inner().clone());
+        self.calling(function, (args, kwargs, types), timeout, metadata)?.wait(py)
     }
 
     /// Calls every provider; returns when all that are alive have answered, or at the timeout.
-    #[pyo3(signature = (function, args, kwargs, types, timeout, legacy_grace=5.0))]
+    #[pyo3(signature = (function, args, kwargs, types, timeout, legacy_grace=5.0, metadata=None))]
     #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
     fn call_all(
         &self,
@@ -303,8 +316,10 @@ impl Bus {
         types: Option<&[u8]>,
         timeout: Option<f64>,
         legacy_grace: f64,
+        metadata: Option<PyRef<'_, metadata::Metadata>>,
     ) -> PyResult<Answers> {
-        self.calling_all(function, (args, kwargs, types), timeout, legacy_grace)?.wait(py)
+        let metadata = metadata.map(|metadata| metadata.inner().clone());
+        self.calling_all(function, (args, kwargs, types), timeout, legacy_grace, metadata)?.wait(py)
     }
 
     /// Ends everything, within `timeout` seconds and the moment that its thread needs to end.
@@ -346,7 +361,6 @@ impl Bus {
         let all = PyDict::new(py);
         all.set_item("receiver_count", capabilities.receiver_count)?;
         all.set_item("cross_process", capabilities.cross_process)?;
-        all.set_item("durable", capabilities.durable)?;
         all.set_item("originals", capabilities.originals)?;
         Ok(all)
     }

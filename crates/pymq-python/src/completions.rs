@@ -20,6 +20,7 @@ use crate::bell::Bell;
 use crate::bus::{Bus, Standing};
 use crate::error::{PyError, bad_value};
 use crate::intake::Attachable;
+use crate::metadata::Metadata;
 use crate::operation::{Abandoned, Operation};
 use crate::process::Native;
 use crate::queue::{Delivery, Queue};
@@ -278,7 +279,7 @@ impl Completions {
         self.begin(token, source.source()?.end(), |()| Nothing)
     }
 
-    #[pyo3(signature = (token, bus, function, args, kwargs, types, timeout))]
+    #[pyo3(signature = (token, bus, function, args, kwargs, types, timeout, metadata=None))]
     #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
     fn begin_call(
         &self,
@@ -289,11 +290,16 @@ impl Completions {
         kwargs: &[u8],
         types: Option<&[u8]>,
         timeout: Option<f64>,
+        metadata: Option<PyRef<'_, Metadata>>,
     ) -> PyResult<()> {
-        self.begin(token, bus.calling(function, (args, kwargs, types), timeout)?, |reply| reply)
+        let metadata = metadata.map(|metadata| metadata.inner().clone());
+        let call = bus.calling(function, (args, kwargs, types), timeout, metadata)?;
+        self.begin(token, call, |reply| reply)
     }
 
-    #[pyo3(signature = (token, bus, function, args, kwargs, types, timeout, legacy_grace=5.0))]
+    #[pyo3(signature = (
+        token, bus, function, args, kwargs, types, timeout, legacy_grace=5.0, metadata=None
+    ))]
     #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
     fn begin_call_all(
         &self,
@@ -305,9 +311,11 @@ impl Completions {
         types: Option<&[u8]>,
         timeout: Option<f64>,
         legacy_grace: f64,
+        metadata: Option<PyRef<'_, Metadata>>,
     ) -> PyResult<()> {
         let encoded = (args, kwargs, types);
-        let call = bus.calling_all(function, encoded, timeout, legacy_grace)?;
+        let metadata = metadata.map(|metadata| metadata.inner().clone());
+        let call = bus.calling_all(function, encoded, timeout, legacy_grace, metadata)?;
         self.begin(token, call, |answers| answers)
     }
 

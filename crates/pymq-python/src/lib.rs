@@ -13,6 +13,7 @@ mod error;
 mod helm;
 mod intake;
 mod log;
+mod metadata;
 mod operation;
 mod process;
 mod provider;
@@ -38,6 +39,8 @@ mod _pymq {
     use crate::intake::Intake;
     #[pymodule_export]
     use crate::intake::Missed;
+    #[pymodule_export]
+    use crate::metadata::Metadata;
     #[pymodule_export]
     use crate::provider::Call;
     #[pymodule_export]

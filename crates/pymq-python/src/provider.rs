@@ -12,6 +12,7 @@ use pyo3::types::PyBytes;
 
 use crate::bus::Core;
 use crate::error::bad_value;
+use crate::metadata::Metadata;
 use crate::process::Native;
 use crate::source::Source;
 
@@ -61,16 +62,19 @@ pub(crate) struct Call {
 struct Request {
     /// Gone once it is answered.
     call: Mutex<Option<rpc::Call>>,
-    arguments: pymq::wire::Arguments,
     /// A call that runs keeps its bus.
     _core: Arc<Core>,
 }
 
 impl Call {
     pub(crate) fn new(core: Arc<Core>, call: rpc::Call) -> Self {
-        let arguments = call.arguments().clone();
-        let request = Request { call: Mutex::new(Some(call)), arguments, _core: core };
-        Self { native: Native::new(request) }
+        Self { native: Native::new(Request { call: Mutex::new(Some(call)), _core: core }) }
+    }
+
+    /// Looks at the call, while it is not answered.
+    fn look<T>(&self, at: impl FnOnce(&rpc::Call) -> T) -> PyResult<T> {
+        let call = self.native.get()?.call.lock().unwrap_or_else(PoisonError::into_inner);
+        call.as_ref().map(at).ok_or_else(|| bad_value("this call was answered already"))
     }
 }
 
@@ -78,17 +82,29 @@ impl Call {
 impl Call {
     #[getter]
     fn args<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.native.get()?.arguments.positional))
+        Ok(PyBytes::new(py, &self.look(|call| call.arguments().positional.clone())?))
     }
 
     #[getter]
     fn kwargs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.native.get()?.arguments.keywords))
+        Ok(PyBytes::new(py, &self.look(|call| call.arguments().keywords.clone())?))
     }
 
     #[getter]
     fn types<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        Ok(optional(py, self.native.get()?.arguments.types.as_ref()))
+        Ok(optional(py, self.look(|call| call.arguments().types.clone())?.as_ref()))
+    }
+
+    /// What the caller says beside the arguments.
+    #[getter]
+    fn metadata(&self) -> PyResult<Metadata> {
+        self.look(|call| Metadata::from(call.metadata().clone()))
+    }
+
+    /// How long the caller still waits, in seconds; `None` where it has not said.
+    #[getter]
+    fn left(&self) -> PyResult<Option<f64>> {
+        self.look(|call| call.left().map(|left| left.as_secs_f64()))
     }
 
     /// Whether the caller has stopped waiting.
@@ -99,22 +115,22 @@ impl Call {
     }
 
     /// Sends the result, or the arguments of the error if it failed; does not wait.
-    #[pyo3(signature = (value, type_name, types=None, failed=false))]
+    #[pyo3(signature = (value, type_name, types=None, failed=false, traceback=None))]
     fn answer(
         &self,
         value: &[u8],
         type_name: String,
         types: Option<&[u8]>,
         failed: bool,
+        traceback: Option<String>,
     ) -> PyResult<()> {
         let call = self.native.get()?.call.lock().unwrap_or_else(PoisonError::into_inner).take();
         let call = call.ok_or_else(|| bad_value("this call was answered already"))?;
-        call.answer(Outcome {
-            value: Bytes::copy_from_slice(value),
-            type_name,
-            types: types.map(Bytes::copy_from_slice),
-            failed,
-        });
+        let mut outcome = Outcome::result(Bytes::copy_from_slice(value), type_name);
+        outcome.types = types.map(Bytes::copy_from_slice);
+        outcome.failed = failed;
+        outcome.traceback = traceback;
+        call.answer(outcome);
         Ok(())
     }
 }
@@ -150,6 +166,12 @@ impl Reply {
     #[getter]
     fn failed(&self) -> bool {
         self.0.outcome.failed
+    }
+
+    /// Where the function failed, in its own side's words.
+    #[getter]
+    fn traceback(&self) -> Option<&str> {
+        self.0.outcome.traceback.as_deref()
     }
 
     #[getter]

@@ -307,7 +307,7 @@ impl Bus {
     where
         A: DeserializeOwned,
         R: Serialize,
-        E: Display,
+        E: Display + 'static,
         F: Future<Output = Result<R, E>> + Send + 'static,
     {
         self.expose(Function::of_one_value(name, closure)).await

@@ -64,7 +64,6 @@
 //! |---|---|---|
 //! | `receiver_count`: `publish` tells how many received | yes | yes |
 //! | `cross_process`: other processes are reached | no | yes |
-//! | `durable`: queue items outlive the processes | no | yes, as far as the server's persistence goes |
 //! | `originals`: processes of the original `pymq` take part | no | yes |
 //!
 //! Anything else may be a transport: `examples/transport-tcp` in the repository is one that was

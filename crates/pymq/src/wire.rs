@@ -109,17 +109,24 @@ pub struct Outcome {
     pub types: Option<Bytes>,
     /// Whether the function failed.
     pub failed: bool,
+    /// For a failure: where it happened, in its own side's words; only peers of ours send it.
+    pub traceback: Option<String>,
+    /// For a failure: the error's fields as JSON, for callers that know its type.
+    pub fields: Option<Bytes>,
 }
 
+/// The most of a traceback that travels, in bytes; its end says most.
+const LONGEST_TRACEBACK: usize = 8 << 10;
+
 impl Outcome {
+    /// A result.
+    pub fn result(value: Bytes, type_name: String) -> Self {
+        Self { value, type_name, types: None, failed: false, traceback: None, fields: None }
+    }
+
     /// No outcome at all, for what is said of a call before it ends.
     pub(crate) fn nothing() -> Self {
-        Self {
-            value: Bytes::from_static(b"null"),
-            type_name: "NoneType".to_owned(),
-            types: None,
-            failed: false,
-        }
+        Self::result(Bytes::from_static(b"null"), "NoneType".to_owned())
     }
 
     /// What is answered instead of an outcome that no peer could read: always short. `failure` is
@@ -136,12 +143,8 @@ impl Outcome {
 
     /// A failure with one message.
     pub fn failure(type_name: &str, message: &str) -> Self {
-        Self {
-            value: Bytes::from(Value::from(vec![message]).to_string()),
-            type_name: type_name.to_owned(),
-            types: None,
-            failed: true,
-        }
+        let value = Bytes::from(Value::from(vec![message]).to_string());
+        Self { failed: true, ..Self::result(value, type_name.to_owned()) }
     }
 
     /// The failure as an error, from `provider` where it is known.
@@ -151,7 +154,8 @@ impl Outcome {
             // No peer sends another shape, but anybody could.
             _ => Bytes::from([b"[", &self.value[..], b"]"].concat()),
         };
-        RemoteError { type_name: self.type_name.clone(), arguments, provider }
+        let (traceback, fields) = (self.traceback.clone(), self.fields.clone());
+        RemoteError { type_name: self.type_name.clone(), arguments, provider, traceback, fields }
     }
 }
 
@@ -261,7 +265,7 @@ impl Request {
 
 impl Response {
     pub(crate) fn encode(&self) -> Bytes {
-        let Outcome { value, type_name, types, failed } = &self.outcome;
+        let Outcome { value, type_name, types, failed, traceback, fields } = &self.outcome;
         let mut text = Vec::with_capacity(256 + value.len());
         text.push(b'{');
         if let Some(types) = types {
@@ -283,7 +287,18 @@ impl Response {
             put_id(&mut text, br#"", "provider": ""#, *provider);
             text.extend_from_slice(br#"", "kind": ""#);
             text.extend_from_slice(kind.word().as_bytes());
-            text.extend_from_slice(br#""}"#);
+            text.push(b'"');
+            if let Some(traceback) = traceback {
+                text.extend_from_slice(b", ");
+                put_key(&mut text, "traceback");
+                put_string(&mut text, end_of(traceback, LONGEST_TRACEBACK));
+            }
+            if let Some(fields) = fields {
+                text.extend_from_slice(b", ");
+                put_key(&mut text, "fields");
+                text.extend_from_slice(fields);
+            }
+            text.push(b'}');
         }
         finish(text, RESPONSE_TYPE)
     }
@@ -296,6 +311,11 @@ impl Response {
         let [function, value, type_name, failed, rest @ ..] = tuple.as_slice() else {
             return Err(Error::decode("response", "expected four elements"));
         };
+        let members = rest.first().and_then(|extension| json::members(extension));
+        let extension = |key: &str| {
+            let mut members = members.iter().flatten();
+            members.find(|(name, _)| name == key).map(|(_, raw)| *raw)
+        };
         Ok(Self {
             function: field(function, "response", "the function's name")?,
             outcome: Outcome {
@@ -303,6 +323,10 @@ impl Response {
                 type_name: field(type_name, "response", "the result's type")?,
                 types: message.get(TYPES).and_then(|types| child(types, "1")).map(Bytes::from),
                 failed: *failed == b"true",
+                traceback: extension("traceback")
+                    .and_then(json::string)
+                    .map(|traceback| end_of(&traceback, LONGEST_TRACEBACK).to_owned()),
+                fields: extension("fields").map(|fields| text.slice_ref(fields)),
             },
             ours: rest.first().and_then(|extension| ResponseExtension::decode(extension)),
         })
@@ -487,6 +511,12 @@ fn put_moved_types(text: &mut Vec<u8>, types: &[u8], moves: &[(&str, &str)]) {
     text.push(b'}');
 }
 
+/// The last bytes of a text, from the beginning of a character on.
+fn end_of(text: &str, most: usize) -> &str {
+    let start = text.ceil_char_boundary(text.len().saturating_sub(most));
+    &text[start..]
+}
+
 fn put_id(text: &mut Vec<u8>, before: &[u8], id: Id) {
     text.extend_from_slice(before);
     text.extend_from_slice(id.text(&mut [0; 32]).as_bytes());
@@ -546,10 +576,10 @@ mod tests {
         let response = Response {
             function: "f".into(),
             outcome: Outcome {
-                value: Bytes::from_static(b"[[1], 2]"),
-                type_name: "list".into(),
                 types: Some(Bytes::from_static(br#"{"0": "tuple"}"#)),
-                failed: false,
+                traceback: Some("line 1\n\"é\"".into()),
+                fields: Some(Bytes::from_static(br#"{"Late": {"by": 3}}"#)),
+                ..Outcome::result(Bytes::from_static(b"[[1], 2]"), "list".into())
             },
             ours: Some(ResponseExtension {
                 call: Id::random(),

@@ -62,7 +62,7 @@ impl Transport for Tcp {
         let mut able = ABLE;
         able.receiver_count = true;
         able.cross_process = true;
-        // Not durable: the server keeps everything in its memory. No originals: they speak Redis.
+        // No originals: they speak Redis.
         able
     }
 

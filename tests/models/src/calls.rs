@@ -14,7 +14,7 @@ use crate::wire::{Ours, Response};
 
 fn answer(call: Id) -> Response {
     let value = Bytes::from(call.to_string());
-    let outcome = Outcome { value, type_name: "str".to_owned(), types: None, failed: false };
+    let outcome = Outcome::result(value, "str".to_owned());
     Response { outcome, ours: Some(Ours { call }) }
 }
 

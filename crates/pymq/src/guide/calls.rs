@@ -119,4 +119,5 @@
 //! # A provider in trouble
 //! An error of the function is an [`Error`](crate::Error) of kind
 //! [`Remote`](crate::ErrorKind::Remote) at the caller, with the error type's name and its text; so
-//! is a panic. Calls run side by side; what they share is kept behind a lock.
+//! is a panic. A [`Failure`](crate::rpc::Failure) chooses name and arguments, and brings the fields of
+//! an error back to callers that know its type. Calls run side by side; what they share is kept behind a lock.

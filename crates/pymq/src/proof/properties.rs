@@ -104,6 +104,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         type_name,
         types: types.map(|types| Bytes::from(types.to_string())),
         failed,
+        ..Outcome::result(Bytes::new(), String::new())
     })
 }
 

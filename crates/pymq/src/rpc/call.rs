@@ -1,11 +1,11 @@
 //! One request to run a function, in the hands of whoever runs it.
 //!
-//! Every call is answered once, whatever becomes of it: with an outcome; if it is dropped before it
-//! has begun, by sending its caller elsewhere; if it is dropped later, with an error.
+//! Every call is answered once, whatever becomes of it: with an outcome; with an error if it is
+//! dropped; by sending its caller elsewhere if its provider ends before it has begun.
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::desk::Desk;
 use super::in_flight::Progress;
@@ -15,7 +15,7 @@ use crate::transport::Weigh;
 use crate::wire::{Arguments, Metadata, Outcome};
 
 /// One request to run a function; a call that is dropped unanswered is answered with an error, or
-/// goes to another provider if it has not begun.
+/// goes to another provider if it has not begun when its own ends.
 #[derive(Debug)]
 pub struct Call {
     pub(super) arguments: Arguments,
@@ -55,6 +55,11 @@ impl Call {
         self.expires
     }
 
+    /// How long the caller still waits, if it has said so.
+    pub fn left(&self) -> Option<Duration> {
+        self.expires.map(|expires| expires.saturating_duration_since(Instant::now()))
+    }
+
     /// Whether the caller has stopped waiting, by its word or because its time is over.
     pub fn is_cancelled(&self) -> bool {
         self.progress.is_cancelled()
@@ -81,17 +86,17 @@ impl Drop for Call {
     fn drop(&mut self) {
         let Some(ReplyTo { desk, call }) = self.reply.take() else { return };
         let awaited = !self.is_cancelled();
-        if self.progress.has_begun() {
-            desk.answer(call, given_up(), awaited);
-        } else {
-            desk.refuse(call, awaited);
+        // A provider that stays would only be asked again.
+        match self.progress.has_begun() || !desk.is_ending() {
+            true => desk.answer(call, given_up(), awaited),
+            false => desk.refuse(call, awaited),
         }
     }
 }
 
 /// What is answered for a call that was begun and will not end.
 pub(super) fn given_up() -> Outcome {
-    Outcome::failure("CallDropped", "its provider gave the call up while it ran")
+    Outcome::failure("CallDropped", "its provider gave the call up unanswered")
 }
 
 /// The bound on what waits is [`Place`]'s; this mailbox only keeps the order.

@@ -5,6 +5,7 @@
 //! those that come while too many wait are refused, so that another provider may have them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -42,6 +43,7 @@ pub(super) struct Desk {
     /// Who has asked for this provider, where the transport cannot tell them that it is gone.
     acquaintances: Mutex<HashMap<Id, Instant>>,
     end: Notify,
+    ending: AtomicBool,
     ended: watch::Sender<bool>,
 }
 
@@ -65,6 +67,7 @@ impl Desk {
             calls,
             acquaintances: Mutex::default(),
             end: Notify::new(),
+            ending: AtomicBool::new(false),
             ended: watch::Sender::new(false),
         }
     }
@@ -119,6 +122,7 @@ impl Desk {
 
     /// Begins to end it.
     pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
         self.end.notify_one();
     }
 
@@ -129,6 +133,11 @@ impl Desk {
             // An error says that the provider is gone altogether.
             let _ = ended.wait_for(|ended| *ended).await;
         }
+    }
+
+    /// Whether it takes no more calls, so that those it has not begun are somebody else's.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire) || self.has_ended()
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -3,6 +3,7 @@
 //! A [`Function`] hides all types, so that a provider runs one as another; whatever happens inside
 //! it becomes an outcome. It knows no provider and no transport.
 
+use std::any::Any;
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
@@ -14,9 +15,9 @@ use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::BoundArguments;
+use super::{BoundArguments, Failure};
 use crate::codec;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, last_name};
 use crate::wire::{Arguments, Outcome};
 
 /// What [`Bus::expose`](crate::Bus::expose) takes: one function, or several on shared state.
@@ -73,7 +74,7 @@ impl Function {
     ) -> Self
     where
         R: Serialize,
-        E: Display,
+        E: Display + 'static,
         F: Future<Output = Result<R, E>> + Send + 'static,
     {
         Self::over(name, move |name, arguments| {
@@ -93,7 +94,7 @@ impl Function {
     where
         A: DeserializeOwned,
         R: Serialize,
-        E: Display,
+        E: Display + 'static,
         F: Future<Output = Result<R, E>> + Send + 'static,
     {
         Self::over(name, move |name, arguments| Ok(handler(decode_whole(name, arguments)?)))
@@ -105,7 +106,7 @@ impl Function {
     ) -> Self
     where
         R: Serialize,
-        E: Display,
+        E: Display + 'static,
         F: Future<Output = Result<R, E>> + Send + 'static,
     {
         let name: Arc<str> = name.into();
@@ -212,18 +213,21 @@ macro_rules! remote_functions {
 
 remote_functions!(A B C D E F G H I J K L);
 
-fn outcome<R: Serialize, E: Display>(function: &str, result: Result<R, E>) -> Outcome {
+fn outcome<R: Serialize, E: Display + 'static>(function: &str, result: Result<R, E>) -> Outcome {
     let result = match result {
         Ok(result) => codec::encode_plain(function, &result),
-        Err(error) => return Outcome::failure(error_name::<E>(), &error.to_string()),
+        Err(error) => {
+            return match (&error as &dyn Any).downcast_ref::<Failure>() {
+                Some(failure) => failure.outcome(),
+                None => Outcome::failure(error_name::<E>(), &error.to_string()),
+            };
+        }
     };
     match result {
-        Ok(value) => Outcome {
-            type_name: codec::type_name(&value).to_owned(),
-            value,
-            types: None,
-            failed: false,
-        },
+        Ok(value) => {
+            let type_name = codec::type_name(&value).to_owned();
+            Outcome::result(value, type_name)
+        }
         Err(error) => Outcome::failure("TypeError", &error.to_string()),
     }
 }
@@ -248,11 +252,9 @@ fn decode_whole<A: DeserializeOwned>(function: &str, arguments: &Arguments) -> R
 
 /// The last part of an error type's path, as Python names its own.
 fn error_name<E>() -> &'static str {
-    let whole = std::any::type_name::<E>();
-    let plain = whole.split('<').next().unwrap_or(whole).trim_start_matches('&');
-    match plain.rsplit("::").next() {
-        Some("str" | "String" | "Box") | None => "Error",
-        Some(name) => name,
+    match last_name::<E>() {
+        "str" | "String" | "Box" => "Error",
+        name => name,
     }
 }
 

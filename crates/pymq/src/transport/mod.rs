@@ -94,8 +94,6 @@ pub struct Capabilities {
     pub receiver_count: bool,
     /// Other processes can be reached.
     pub cross_process: bool,
-    /// Queue items outlive all processes that use the bus.
-    pub durable: bool,
     /// Processes of the original may be on the bus.
     pub originals: bool,
     /// Items may be put, and given back, for later.
@@ -113,7 +111,6 @@ impl Capabilities {
     pub const NONE: Self = Self {
         receiver_count: false,
         cross_process: false,
-        durable: false,
         originals: false,
         delays: false,
         put_ids: false,

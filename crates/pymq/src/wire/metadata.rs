@@ -96,6 +96,12 @@ impl Metadata {
         headers.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// The headers that nested calls carry on.
+    pub fn passed_on(&self) -> impl Iterator<Item = (&str, &str)> {
+        let passed = self.0.as_deref().into_iter().flat_map(|fields| &fields.passed);
+        passed.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The identity, where the sender gave one.
     pub fn identity(&self) -> Option<&str> {
         self.0.as_deref()?.id.as_deref()
@@ -159,14 +165,19 @@ impl Metadata {
     /// A user's own map with such a key is left as it is: only what [`attach`](Self::attach) writes,
     /// with the key in front and a tag behind it, is taken apart.
     pub fn detach(message: Bytes) -> (Option<Self>, Bytes) {
-        // Nearly every message ends here, at its second byte.
-        if !message.starts_with(b"{\"__meta\"") {
+        if !Self::may_be_in(&message) {
             return (None, message);
         }
         match split(&message) {
             Some((metadata, rest)) => (Some(metadata), rest),
             None => (None, message),
         }
+    }
+
+    /// Whether it is worth to look for metadata in a message; for nearly every one its first bytes say
+    /// no.
+    pub fn may_be_in(message: &[u8]) -> bool {
+        message.starts_with(b"{\"__meta\"")
     }
 
     /// As it is written.

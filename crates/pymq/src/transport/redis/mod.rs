@@ -248,7 +248,6 @@ impl fmt::Debug for Core {
 const ABLE: Capabilities = Capabilities {
     receiver_count: true,
     cross_process: true,
-    durable: true,
     originals: true,
     ..Capabilities::NONE
 };

@@ -1,0 +1,364 @@
+//! Every call ends, with its true reason: what cannot be sent, what stood still, what went away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use place::Place;
+use pymq::rpc::{Failure, current_call};
+use pymq::wire::Metadata;
+use pymq::{Bus, CallOptions, ErrorKind, ExposeOptions, Service};
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc};
+
+mod place;
+
+everywhere_and_uncounted!(
+    a_result_that_no_peer_could_read_is_an_error_at_once,
+    an_error_that_no_peer_could_read_is_told_in_short,
+    arguments_that_no_peer_could_read_are_refused_at_their_caller,
+    what_is_just_small_enough_arrives,
+    an_error_whose_words_panic_is_answered,
+    a_call_that_panics_while_it_is_given_up_ends_no_other,
+    calls_that_had_not_begun_go_to_another_provider,
+    a_call_that_nobody_else_can_take_is_no_such_remote,
+    a_bus_that_closes_answers_what_its_functions_have_finished,
+    a_function_that_closes_its_own_bus_is_answered,
+    a_function_that_drains_its_own_bus_is_answered,
+    no_length_of_time_is_too_long,
+    a_bus_may_limit_all_its_calls,
+    deadlines_and_headers_that_are_passed_on_reach_nested_calls,
+    an_error_has_the_name_and_arguments_that_its_function_chooses,
+    after_its_runtime_a_bus_says_closed,
+);
+
+fn deep(levels: usize) -> Value {
+    (0..levels).fold(Value::Null, |inner, _| Value::from(vec![inner]))
+}
+
+async fn a_result_that_no_peer_could_read_is_an_error_at_once(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let text = |(bytes,): (usize,)| async move { Ok::<_, String>("x".repeat(bytes)) };
+    let _text = provider.expose_fn("text", text).await.expect("exposed");
+    let nested = |(levels,): (usize,)| async move { Ok::<_, String>(deep(levels)) };
+    let _nested = provider.expose_fn("nested", nested).await.expect("exposed");
+    for bytes in [(16 << 20) - 2, (16 << 20) - 100, 16 << 20, 17 << 20] {
+        let error = caller.stub::<_, String>("text").call((bytes,)).await.expect_err("too large");
+        assert_eq!(error.kind(), ErrorKind::Remote, "{error}");
+        assert!(error.to_string().contains("16 MiB"), "{error}");
+    }
+    for levels in [199, 201, 300] {
+        let error = caller.stub::<_, Value>("nested").call((levels,)).await.expect_err("too deep");
+        assert_eq!(error.kind(), ErrorKind::Remote, "{error}");
+    }
+    let all = caller.stub::<_, String>("text").call_all((17 << 20,)).await.expect("answered");
+    assert_eq!(all[0].result.as_ref().expect_err("too large").kind(), ErrorKind::Remote);
+}
+
+async fn an_error_that_no_peer_could_read_is_told_in_short(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let fail = |(): ()| async { Err::<(), _>("x".repeat(17 << 20)) };
+    let _fail = provider.expose_fn("fail", fail).await.expect("exposed");
+    let error = caller.stub::<(), ()>("fail").call(()).await.expect_err("it fails");
+    assert_eq!(error.kind(), ErrorKind::Remote);
+    assert!(error.to_string().contains("cannot be sent"), "{error}");
+}
+
+async fn arguments_that_no_peer_could_read_are_refused_at_their_caller(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let any = |(_,): (Value,)| async { Ok::<_, String>(1) };
+    let _any = provider.expose_fn("any", any).await.expect("exposed");
+    let any = caller.stub::<(Value,), i64>("any");
+    for value in [deep(198), deep(250), Value::from("x".repeat((16 << 20) - 10))] {
+        let error = any.call((value.clone(),)).await.expect_err("nobody would read it");
+        assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+        let error = any.call_all((value,)).await.expect_err("nobody would read it");
+        assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+    }
+    let error = caller.topic("t").publish(&deep(201)).await.expect_err("too deep");
+    assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+    let error = caller.queue("q").put(&deep(201)).await.expect_err("too deep");
+    assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+    let many =
+        caller.queue("q").put_many(&[deep(1), deep(201)]).await.expect_err("one is too deep");
+    assert_eq!(many.kind(), ErrorKind::Encode, "{many}");
+}
+
+async fn what_is_just_small_enough_arrives(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let echo = |(value,): (Value,)| async move { Ok::<_, String>(value) };
+    let _echo = provider.expose_fn("echo", echo).await.expect("exposed");
+    let echo = caller.stub::<(Value,), Value>("echo");
+    for value in [deep(197), Value::from("x".repeat((16 << 20) - 1000))] {
+        assert_eq!(echo.call((value.clone(),)).await.expect("it fits"), value);
+    }
+}
+
+async fn an_error_whose_words_panic_is_answered(place: &Place) {
+    struct Speechless;
+    impl std::fmt::Display for Speechless {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("no words")
+        }
+    }
+    let [caller, provider] = place.buses().await;
+    let fail = |(): ()| async { Err::<(), _>(Speechless) };
+    let _fail = provider.expose_fn("fail", fail).await.expect("exposed");
+    let error = caller.stub::<(), ()>("fail").call(()).await.expect_err("it fails");
+    assert_eq!(error.remote().expect("it ran").type_name, "Panic");
+}
+
+/// A function that panics when it is dropped before its end, until it may go on.
+struct Fragile {
+    armed: bool,
+}
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(!self.armed || std::thread::panicking(), "it is fragile");
+    }
+}
+
+async fn a_call_that_panics_while_it_is_given_up_ends_no_other(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let handler = move |(breaks,): (bool,)| {
+        let begun = begun.clone();
+        async move {
+            let mut fragile = Fragile { armed: breaks };
+            let _ = begun.send(());
+            if breaks {
+                std::future::pending::<()>().await;
+            }
+            fragile.armed = false;
+            Ok::<_, String>(1)
+        }
+    };
+    let _service = provider.expose_fn("f", handler).await.expect("exposed");
+    let stub = caller.stub::<(bool,), i64>("f");
+    let breaking = tokio::spawn({
+        let stub = stub.clone();
+        async move { stub.call((true,)).await }
+    });
+    begins.recv().await.expect("it runs");
+    breaking.abort();
+    // Only when the first one was given up is the next one sent.
+    assert!(breaking.await.is_err());
+    assert_eq!(stub.call((false,)).await.expect("the others go on"), 1);
+}
+
+/// A provider of `f` that runs one call at a time and answers `value`, when it may.
+async fn gated(bus: &Bus, value: i64) -> (Service, mpsc::UnboundedReceiver<()>, Arc<Semaphore>) {
+    let (begun, begins) = mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let watched = Arc::clone(&gate);
+    let function = pymq::rpc::Function::of_one_value("f", move |(): ()| {
+        let (begun, gate) = (begun.clone(), Arc::clone(&watched));
+        async move {
+            let _ = begun.send(());
+            gate.acquire().await.map_err(|error| error.to_string())?.forget();
+            Ok::<_, String>(value)
+        }
+    });
+    let one = ExposeOptions::default().concurrency(1);
+    (bus.expose_with(function, one).await.expect("exposed"), begins, gate)
+}
+
+/// Calls `f` so often, once the first call runs.
+async fn calls(
+    caller: &Bus,
+    begins: &mut mpsc::UnboundedReceiver<()>,
+    count: usize,
+) -> Vec<tokio::task::JoinHandle<pymq::Result<i64>>> {
+    let call = || {
+        let stub = caller.stub::<(), i64>("f");
+        tokio::spawn(async move { stub.call(()).await })
+    };
+    let mut calls = vec![call()];
+    begins.recv().await.expect("the first one runs");
+    calls.extend((1..count).map(|_| call()));
+    calls
+}
+
+async fn calls_that_had_not_begun_go_to_another_provider(place: &Place) {
+    let [caller, leaving, staying] = place.buses().await;
+    let (service, mut begins, _gate) = gated(&leaving, 1).await;
+    let mut calls = calls(&caller, &mut begins, 5).await;
+    let ran = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&ran);
+    let other = move |(): ()| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Ok::<_, String>(2) }
+    };
+    // The first call runs and the others wait; they have nobody else yet.
+    let mut fence = leaving.topic::<i64>("fence").subscribe().await.expect("subscribed");
+    caller.topic("fence").publish(&1).await.expect("published");
+    fence.recv().await.expect("open").expect("so the calls have arrived too");
+    let _other = staying.expose_fn("f", other).await.expect("exposed");
+    drop(service);
+    let first = calls.remove(0).await.expect("no panic").expect_err("it ran, and was given up");
+    assert_eq!(first.kind(), ErrorKind::Remote, "{first}");
+    for call in calls {
+        assert_eq!(call.await.expect("no panic").expect("the other one answers"), 2);
+    }
+    assert_eq!(ran.load(Ordering::Relaxed), 4);
+}
+
+async fn a_call_that_nobody_else_can_take_is_no_such_remote(place: &Place) {
+    let [caller, leaving] = place.buses().await;
+    let (_service, mut begins, _gate) = gated(&leaving, 1).await;
+    let mut calls = calls(&caller, &mut begins, 3).await;
+    let mut fence = leaving.topic::<i64>("fence").subscribe().await.expect("subscribed");
+    caller.topic("fence").publish(&1).await.expect("published");
+    fence.recv().await.expect("open").expect("so the calls have arrived too");
+    leaving.close().await.expect("closed");
+    let first = calls.remove(0).await.expect("no panic").expect_err("it ran");
+    assert_eq!(first.kind(), ErrorKind::ProviderLost, "{first}");
+    for call in calls {
+        let error = call.await.expect("no panic").expect_err("nobody is there");
+        assert_eq!(error.kind(), ErrorKind::NoSuchRemote, "{error}");
+    }
+}
+
+async fn a_bus_that_closes_answers_what_its_functions_have_finished(place: &Place) {
+    let caller = place.bus().await;
+    for round in 0..20 {
+        let provider = place.bus().await;
+        let (over, mut ends) = mpsc::unbounded_channel();
+        let handler = move |(): ()| {
+            let over = over.clone();
+            async move {
+                let _ = over.send(());
+                Ok::<_, String>(round)
+            }
+        };
+        let name = format!("f{round}");
+        let _service = provider.expose_fn(&name, handler).await.expect("exposed");
+        let call = tokio::spawn({
+            let stub = caller.stub::<(), i64>(&name);
+            async move { stub.call(()).await }
+        });
+        ends.recv().await.expect("it ends");
+        // What it has to say after its end is nothing that could wait.
+        tokio::task::yield_now().await;
+        provider.drain().await.expect("drained");
+        assert_eq!(call.await.expect("no panic").expect("answered"), round);
+    }
+}
+
+async fn closes_itself(place: &Place, drains: bool) {
+    let [caller, provider] = place.buses().await;
+    let own = provider.clone();
+    let stop = move |(): ()| {
+        let own = own.clone();
+        async move {
+            let ended = if drains { own.drain().await } else { own.close().await };
+            ended.map(|()| "stopped").map_err(|error| error.to_string())
+        }
+    };
+    let _service = provider.expose_fn("stop", stop).await.expect("exposed");
+    let answer = caller.stub::<(), String>("stop").call(()).await;
+    assert_eq!(answer.expect("it is answered first"), "stopped");
+    let topic = provider.topic::<i64>("t");
+    while topic.publish(&1).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn a_function_that_closes_its_own_bus_is_answered(place: &Place) {
+    closes_itself(place, false).await;
+}
+
+async fn a_function_that_drains_its_own_bus_is_answered(place: &Place) {
+    closes_itself(place, true).await;
+}
+
+async fn no_length_of_time_is_too_long(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let one = |(): ()| async { Ok::<_, String>(1) };
+    let _one = provider.expose_fn("one", one).await.expect("exposed");
+    let options = CallOptions::default().timeout(Duration::MAX).legacy_grace(Duration::MAX);
+    let stub = caller.stub::<(), i64>("one").options(options);
+    assert_eq!(stub.call(()).await.expect("answered"), 1);
+    assert_eq!(stub.call_all(()).await.expect("answered").len(), 1);
+    let patient = CallOptions::default().legacy_grace(Duration::MAX);
+    let stub = caller.stub::<(), i64>("one").options(patient);
+    assert_eq!(stub.call_all(()).await.expect("answered").len(), 1);
+}
+
+async fn a_bus_may_limit_all_its_calls(place: &Place) {
+    let provider = place.bus().await;
+    let endless = |(): ()| std::future::pending::<Result<i64, String>>();
+    let _endless = provider.expose_fn("endless", endless).await.expect("exposed");
+    let Place::Uncounted(_) = place else {
+        let limit = Duration::from_millis(200);
+        let caller = Bus::builder(&place.url()).call_timeout(limit).connect().await.expect("there");
+        let stub = caller.stub::<(), i64>("endless");
+        assert_eq!(stub.call(()).await.expect_err("too slow").kind(), ErrorKind::Timeout);
+        let all = stub.call_all(()).await.expect("it was sent");
+        assert_eq!(all[0].result.as_ref().expect_err("too slow").kind(), ErrorKind::Timeout);
+        return;
+    };
+}
+
+async fn deadlines_and_headers_that_are_passed_on_reach_nested_calls(place: &Place) {
+    let [caller, middle, last] = place.buses().await;
+    let see = |(): ()| async {
+        let call = current_call().ok_or("no call runs here")?;
+        let header = |name| call.metadata().get(name).unwrap_or("none").to_owned();
+        let left = call.left().is_some_and(|left| left < Duration::from_secs(60));
+        Ok::<_, &str>((header("trace"), header("own"), left))
+    };
+    let _see = last.expose_fn("see", see).await.expect("exposed");
+    let inner = middle.stub::<(), (String, String, bool)>("see");
+    let pass = move |(): ()| {
+        let inner = inner.clone();
+        async move { inner.call(()).await.map_err(|error| error.to_string()) }
+    };
+    let _pass = middle.expose_fn("pass", pass).await.expect("exposed");
+    let metadata = Metadata::default().passed("trace", "7").header("own", "mine");
+    let outer = caller.stub::<(), (String, String, bool)>("pass").timeout(Duration::from_secs(30));
+    let seen = outer.metadata(metadata).call(()).await.expect("answered");
+    assert_eq!(seen, ("7".to_owned(), "none".to_owned(), true));
+    let seen = caller.stub::<(), (String, String, bool)>("pass").call(()).await;
+    assert_eq!(seen.expect("answered"), ("none".to_owned(), "none".to_owned(), false));
+}
+
+async fn an_error_has_the_name_and_arguments_that_its_function_chooses(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let fail = |(): ()| async {
+        Err::<(), _>(Failure::new("shop.OutOfStock", &("tea", 3)).expect("plain values"))
+    };
+    let _fail = provider.expose_fn("fail", fail).await.expect("exposed");
+    let error = caller.stub::<(), ()>("fail").call(()).await.expect_err("it fails");
+    let remote = error.remote().expect("it ran");
+    assert_eq!(remote.type_name, "shop.OutOfStock");
+    assert_eq!(&remote.arguments[..], br#"["tea",3]"#);
+}
+
+async fn after_its_runtime_a_bus_says_closed(place: &Place) {
+    let url = place.url();
+    if let Place::Uncounted(_) = place {
+        return;
+    }
+    let ended = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let bus = Bus::connect(&url).await.expect("the broker is there");
+            let one = |(): ()| async { Ok::<_, String>(1) };
+            let service = bus.expose_fn("one", one).await.expect("exposed");
+            assert_eq!(bus.stub::<(), i64>("one").call(()).await.expect("answered"), 1);
+            (bus, service)
+        })
+    });
+    let (bus, service) = ended.await.expect("no panic");
+    let error = bus.stub::<(), i64>("one").call(()).await.expect_err("its runtime is gone");
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    let error = bus.stub::<(), i64>("one").call_all(()).await.expect_err("its runtime is gone");
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    service.drain().await;
+}
