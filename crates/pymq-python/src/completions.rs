@@ -5,7 +5,6 @@
 //! dropped as it is, and gives back what it held.
 
 use std::collections::HashMap;
-use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use pyo3::types::PyBytes;
 use pyo3::{IntoPyObject, IntoPyObjectExt as _};
 use tokio::task::AbortHandle;
 
-use crate::bell::Bell;
+use crate::bell::{Bell, Descriptor};
 use crate::bus::{Bus, Standing};
 use crate::error::{PyError, bad_value};
 use crate::intake::Attachable;
@@ -231,7 +230,7 @@ impl Completions {
         Ok(Self { desk: Native::new(Desk(Arc::new(shared))) })
     }
 
-    fn fileno(&self) -> PyResult<RawFd> {
+    fn fileno(&self) -> PyResult<Descriptor> {
         Ok(self.desk.get()?.0.bell.fileno())
     }
 

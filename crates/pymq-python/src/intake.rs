@@ -6,7 +6,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -17,7 +16,7 @@ use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use crate::bell::Bell;
+use crate::bell::{Bell, Descriptor};
 use crate::error::bad_value;
 use crate::process::Native;
 use crate::provider::{Call, Provider};
@@ -112,7 +111,7 @@ impl Intake {
     }
 
     /// A descriptor, readable while there is something to take; for event loops.
-    fn fileno(&self) -> PyResult<RawFd> {
+    fn fileno(&self) -> PyResult<Descriptor> {
         Ok(self.inner.get()?.door.bell()?.fileno())
     }
 }
