@@ -10,6 +10,8 @@ and the next thing is tried. The letters of the lines are explained in ``src/his
 import logging
 import os
 import queue as queues
+import random
+import signal
 import sys
 import threading
 import time
@@ -111,7 +113,8 @@ class Worker:
         """Items with their deliveries (0: not known) and what confirms them."""
         if many == 1:
             delivery = queue.get_delivery()
-            return [(delivery.item, delivery.deliveries, delivery.ack)]
+            settle = getattr(delivery, self.options.get("how", "ack"))
+            return [(delivery.item, delivery.deliveries, settle)]
         return [(item, 0, queue.task_done) for item in queue.get_many(many)]
 
     def _confirm(self, item: int, done: Any) -> None:
@@ -137,6 +140,37 @@ class Worker:
                 time.sleep(BREATH)
                 continue
             stay_if(self.options.get("stop_at") == "got")
+
+    def interrupted(self) -> None:
+        """Takes items while alarms go off, whose handler raises wherever the package is just then.
+
+        What `get` has returned is done and confirmed; what it has not is nobody's.
+        """
+        package = os.path.dirname(pymq.__file__)
+        queue = self.queue(ack=self.options.get("ack", "manual"), prefetch=self.number("many", 1))
+
+        def ring(_: int, frame: Any) -> None:
+            if frame.f_code.co_filename.startswith(package):
+                raise Alarm
+
+        signal.signal(signal.SIGALRM, ring)
+        chance = random.Random(self.number("seed"))
+        while not ENDED.is_set():
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00002, 0.0006))
+            try:
+                item = queue.get(timeout=0.5)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Alarm:
+                self.history.note("e", [(0, 0)], "Alarm")
+                continue
+            except queues.Empty:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                continue
+            self.history.note("g", [(item, 0)])
+            self.history.note("d", [(item, 0)])
+            if self.options.get("ack", "manual") == "manual":
+                self._confirm(item, queue.task_done)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def publish(self) -> None:
         topic = self.options.get("topic", "news")
@@ -167,12 +201,13 @@ class Worker:
         stay_if(True)
 
     def serve(self) -> None:
-        hangs = self.number("hangs")
+        hangs, large = self.number("hangs"), self.number("large")
 
-        def double(number: int) -> int:
+        def double(number: int) -> Any:
             self.history.note("s", [(number, 0)])
             stay_if(bool(hangs) and number >= hangs)
-            return number * 2
+            # The number of a call may be the length of its answer.
+            return "x" * number if large else number * 2
 
         pymq.expose(double, self.options.get("name", "double"))
         self.history.note("s", [(0, 0)])
@@ -196,7 +231,8 @@ class Worker:
                     self.history.note("e", [(number, 0)], type(each).__name__)
                     time.sleep(BREATH)
                 else:
-                    self.history.note("w", [(number, each)])
+                    value = len(each) if isinstance(each, str) else each
+                    self.history.note("w", [(number, value)])
         self.history.note("d", [(0, 0)])
         stay_if(True)
 
@@ -233,6 +269,10 @@ class Worker:
         self.history.note("m", [(count, memory())])
 
 
+class Alarm(Exception):
+    """What the handler of a signal raises."""
+
+
 class Losses(logging.Handler):
     """Notes when the package says that events were missed."""
 
@@ -263,12 +303,19 @@ def main(role: str, url: str, history: str, options: list[str]) -> None:
     address = urlsplit(url)
     while True:
         try:
-            pymq.init(RedisConfig(host=address.hostname, port=address.port))
+            user = {"username": address.username, "password": address.password}
+            user = user if address.username else {}
+            pymq.init(RedisConfig(host=address.hostname, port=address.port, **user))
             break
         except Exception:
             time.sleep(BREATH)
-    work = threading.Thread(target=getattr(worker, role), daemon=True)
     threading.Thread(target=wait_for_end, daemon=True).start()
+    if role == "interrupted":
+        # Handlers of signals run on the main thread only.
+        worker.interrupted()
+        pymq.shutdown()
+        return
+    work = threading.Thread(target=getattr(worker, role), daemon=True)
     work.start()
     while work.is_alive() and not ENDED.is_set():
         work.join(0.05)

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ struct Shared {
     state: Mutex<State>,
     news: Condvar,
     cuts: AtomicUsize,
+    /// Whom connections that come from now on are passed to.
+    server: AtomicU16,
     /// Swallows everything in both directions, sockets open.
     dark: AtomicBool,
     ended: AtomicBool,
@@ -64,7 +66,7 @@ impl Proxy {
     pub(crate) fn start(server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
         let port = listener.local_addr().expect("bound").port();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { server: AtomicU16::new(server), ..Shared::default() });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -72,6 +74,7 @@ impl Proxy {
                     return;
                 }
                 // A server that is down refuses, and so do we.
+                let server = accepting.server.load(Ordering::SeqCst);
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", server)) {
                     join(&accepting, client, server);
                 }
@@ -112,6 +115,16 @@ impl Proxy {
         let state = self.shared.lock();
         let waited = self.shared.news.wait_timeout_while(state, within, |state| !state.fired);
         waited.unwrap_or_else(PoisonError::into_inner).0.fired
+    }
+
+    /// Passes new connections to another server; those that are open stay where they are.
+    pub(crate) fn switch(&self, server: u16) {
+        self.shared.server.store(server, Ordering::SeqCst);
+    }
+
+    /// Ends every connection that is open.
+    pub(crate) fn cut_all(&self) {
+        self.shared.end_connections();
     }
 
     /// How many connections were cut.

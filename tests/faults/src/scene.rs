@@ -54,14 +54,42 @@ impl Scene {
         format!("redis://127.0.0.1:{port}")
     }
 
+    /// The address for a user of the server with these rules, made anew.
+    pub(crate) fn admit(&self, user: &str, rules: &[&str]) -> String {
+        let words =
+            ["ACL", "SETUSER", user, "reset", "on", ">secret", "~*", "allchannels", "+@all"];
+        let answer = self.server.raw().run(&[&words[..], rules].concat());
+        assert_eq!(answer, Answer::Text(b"OK".to_vec()), "{user}: {rules:?}");
+        format!("redis://{user}:secret@127.0.0.1:{}", self.server.port())
+    }
+
+    /// Puts numbers behind the library's back.
+    pub(crate) fn put(&self, queue: &str, items: impl IntoIterator<Item = u64>) {
+        let mut raw = self.server.raw();
+        for item in items {
+            raw.run(&["LPUSH", &format!("{PREFIX}{queue}"), &item.to_string()]);
+        }
+    }
+
+    /// How often the server has refused something, whatever it was, but for scripts that it did not
+    /// know yet.
+    pub(crate) fn refusals(&self) -> usize {
+        let text = self.server.raw().run(&["INFO", "errorstats"]).text();
+        let lines = text.lines().filter(|line| !line.contains("NOSCRIPT"));
+        lines.filter_map(|line| line.split_once("count=")?.1.trim().parse::<usize>().ok()).sum()
+    }
+
     /// What lies on the server.
     pub(crate) fn left(&self, queue: &str) -> Left {
         // In one step: an item that is on its way from one list to another must not be in none.
-        const LOOK: &str = "local held = {} \
+        // A run may have put a key of another type in the place of a list.
+        const LOOK: &str = "local function all(key) \
+                if redis.call('TYPE', key).ok ~= 'list' then return {} end \
+                return redis.call('LRANGE', key, 0, -1) end \
+            local held = {} \
             for _, key in ipairs(redis.call('KEYS', ARGV[1])) do \
-                for _, item in ipairs(redis.call('LRANGE', key, 0, -1)) do \
-                    held[#held + 1] = item end end \
-            return {redis.call('LRANGE', KEYS[1], 0, -1), held, redis.call('LRANGE', KEYS[2], 0, -1)}";
+                for _, item in ipairs(all(key)) do held[#held + 1] = item end end \
+            return {all(KEYS[1]), held, all(KEYS[2])}";
         let (list, side) = (format!("{PREFIX}{queue}"), format!("__pymq:{{{PREFIX}{queue}}}"));
         let words = [LOOK, "2", &list, &format!("{side}:dead"), &format!("{side}:held:*")];
         let answer = self.server.raw().run(&[&["EVAL"], &words[..]].concat());

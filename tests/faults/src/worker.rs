@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use pymq::transport::{Arrival, Filter, Settlement, Wait};
 use pymq::{Bus, ByteDelivery, ByteQueue, ErrorKind, Result};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::history::{History, What};
@@ -164,6 +165,11 @@ impl Worker {
         let queue = self.queue();
         let (many, pause) = (self.options.get("many", 1), self.options.seconds("pause", 0.0));
         let (stop_at, dies_of) = (self.options.text("stop_at", ""), self.options.get("dies_of", 0));
+        let how = match self.options.text("how", "ack") {
+            "requeue" => Settlement::Requeue,
+            "reject" => Settlement::Reject,
+            _ => Settlement::Ack,
+        };
         loop {
             let claimed = match queue.claim_many(many, Wait::Forever).await {
                 Ok(claimed) => claimed,
@@ -185,7 +191,7 @@ impl Worker {
             self.history.note(What::Done, claimed.iter().map(|(number, _)| (*number, 0)));
             stay_if(stop_at == "done").await;
             let numbers: Vec<_> = claimed.iter().map(|(number, _)| *number).collect();
-            let confirmations = claimed.into_iter().map(|(_, item)| item.settle(Settlement::Ack));
+            let confirmations = claimed.into_iter().map(|(_, item)| item.settle(how));
             let outcomes = join_all(confirmations).await;
             numbers
                 .into_iter()
@@ -275,13 +281,18 @@ impl Worker {
     /// Exposes `double`, which notes each call before it answers, or never does.
     async fn serve(&self) -> Outcome {
         let (history, hangs) = (Arc::clone(&self.history), self.options.get("hangs", 0_u64));
+        let large = self.options.get("large", 0) != 0;
         let name = self.options.text("name", "double");
         let serving = self.bus.expose_fn(name, move |(number,): (u64,)| {
             let history = Arc::clone(&history);
             async move {
                 history.note(What::Executed, [(number, 0)]);
                 stay_if(hangs != 0 && number >= hangs).await;
-                Ok::<u64, String>(number * 2)
+                // The number of a call may be the length of its answer.
+                Ok::<Value, String>(match large {
+                    true => "x".repeat(number as usize).into(),
+                    false => (number * 2).into(),
+                })
             }
         });
         let _service = serving.await.map_err(|error| error.to_string())?;
@@ -292,7 +303,7 @@ impl Worker {
     /// Calls `double` with `count` numbers from `first` on, one after the other.
     async fn call(&self) -> Outcome {
         let (first, count) = (self.options.get("first", 0_u64), self.options.get("count", 1_u64));
-        let stub = self.bus.stub::<(u64,), u64>(self.options.text("name", "double"));
+        let stub = self.bus.stub::<(u64,), Value>(self.options.text("name", "double"));
         let timeout = self.options.seconds("timeout", 0.0);
         let stub = if timeout.is_zero() { stub } else { stub.timeout(timeout) };
         let all = self.options.get("all", 0) != 0;
@@ -307,7 +318,7 @@ impl Worker {
             };
             for answer in answers.unwrap_or_else(|error| vec![Err(error)]) {
                 match answer {
-                    Ok(answer) => self.history.note(What::Answered, [(number, answer)]),
+                    Ok(answer) => self.history.note(What::Answered, [(number, value_of(&answer))]),
                     Err(error) => {
                         let kind = format!("{:?}", error.kind());
                         self.history.fail(What::Failed, number, 0, &kind);
@@ -360,6 +371,11 @@ impl Worker {
         self.history.note(What::Memory, [(count, memory())]);
         Ok(())
     }
+}
+
+/// What an answer says: a number, or as many letters.
+fn value_of(answer: &Value) -> u64 {
+    answer.as_u64().or_else(|| Some(answer.as_str()?.len() as u64)).unwrap_or(u64::MAX)
 }
 
 /// Resident memory of this process, in bytes.

@@ -6,11 +6,19 @@ use crate::report::Report;
 use crate::scene::Setting;
 
 mod calls;
+mod crashes;
 mod cuts;
+mod ends;
 mod events;
+mod forgotten;
+mod half_done;
 mod half_open;
+mod interrupts;
 mod leaks;
 mod letters;
+mod nobody;
+mod once;
+mod refusals;
 mod restarts;
 mod server_full;
 mod steps;
@@ -29,6 +37,8 @@ pub(crate) const ALL: &[Run] = &[
     Run { name: "leaks", rows: &[], work: leaks::run },
     Run { name: "mixed storm", rows: &[1, 3, 7, 8, 13, 16], work: storms::mixed },
     Run { name: "restarts", rows: &[2], work: storms::restarts },
+    Run { name: "executed once", rows: &[25], work: once::run },
+    Run { name: "half-done scripts", rows: &[23], work: half_done::run },
     Run { name: "takers", rows: &[1], work: storms::takers },
     Run { name: "event storm", rows: &[3, 8], work: events::storm },
     Run { name: "call storm", rows: &[8, 11], work: calls::storm },
@@ -43,6 +53,13 @@ pub(crate) const ALL: &[Run] = &[
     Run { name: "bait", rows: &[], work: steps::bait },
     Run { name: "crash loop", rows: &[9], work: letters::crash_loop },
     Run { name: "slept too long", rows: &[13], work: letters::slept },
+    Run { name: "refusals", rows: &[17], work: refusals::run },
+    Run { name: "switched", rows: &[18], work: refusals::switched },
+    Run { name: "regular ends", rows: &[22], work: ends::run },
+    Run { name: "forgotten registrations", rows: &[24], work: forgotten::run },
+    Run { name: "nobody of ours", rows: &[26], work: nobody::run },
+    Run { name: "interrupts", rows: &[27], work: interrupts::run },
+    Run { name: "crashes", rows: &[28], work: crashes::run },
 ];
 
 #[cfg(test)]
