@@ -41,23 +41,6 @@ pub(crate) fn encode_plain<T: Serialize + ?Sized>(object: &str, value: &T) -> Re
     Ok(Bytes::from(text))
 }
 
-/// The original's name for the type of a JSON value, by its first byte.
-///
-/// Old callers resolve it, so only names of Python's own types are safe to send.
-pub(crate) fn type_name(text: &[u8]) -> &'static str {
-    match text.first() {
-        Some(b'{') => "dict",
-        Some(b'[') => "list",
-        Some(b'"') => "str",
-        Some(b't' | b'f') => "bool",
-        Some(b'n') | None => "NoneType",
-        Some(_) if text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E' | b'N' | b'I')) => {
-            "float"
-        }
-        Some(_) => "int",
-    }
-}
-
 /// The value in an event or a queue item, whatever peer wrote it.
 ///
 /// # Errors
@@ -232,7 +215,7 @@ mod tests {
             ("[1]", "list"),
             ("{}", "dict"),
         ] {
-            assert_eq!(type_name(text.as_bytes()), name);
+            assert_eq!(tags::type_name(text.as_bytes()), name);
         }
     }
 }

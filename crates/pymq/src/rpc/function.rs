@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use super::{BoundArguments, Failure};
 use crate::codec;
 use crate::error::{Error, Result, last_name};
-use crate::wire::{Arguments, Outcome};
+use crate::wire::{Arguments, Outcome, tags};
 
 /// What [`Bus::expose`](crate::Bus::expose) takes: one function, or several on shared state.
 ///
@@ -225,7 +225,7 @@ fn outcome<R: Serialize, E: Display + 'static>(function: &str, result: Result<R,
     };
     match result {
         Ok(value) => {
-            let type_name = codec::type_name(&value).to_owned();
+            let type_name = tags::type_name(&value).to_owned();
             Outcome::result(value, type_name)
         }
         Err(error) => Outcome::failure("TypeError", &error.to_string()),

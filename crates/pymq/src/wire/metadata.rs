@@ -11,9 +11,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::tags::{META, OBJECT, TYPE};
+use super::tags::{self, META, OBJECT, TYPE};
 use super::{put_key, put_string};
-use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json;
 
@@ -153,7 +152,7 @@ impl Metadata {
                 text.extend_from_slice(&payload);
                 text.extend_from_slice(b", ");
                 put_key(&mut text, TYPE);
-                put_string(&mut text, codec::type_name(&payload));
+                put_string(&mut text, tags::type_name(&payload));
                 text.push(b'}');
             }
         }

@@ -60,3 +60,20 @@ fn markers(object: &[u8]) -> Option<Vec<(std::borrow::Cow<'_, str>, &[u8])>> {
     let members = possible.then(|| json::members(object)).flatten()?;
     Some(members.into_iter().filter(|(key, _)| is_marker(key)).collect())
 }
+
+/// The original's name for the type of a JSON value, by its first byte.
+///
+/// Old callers resolve it, so only names of Python's own types are safe to send.
+pub(crate) fn type_name(text: &[u8]) -> &'static str {
+    match text.first() {
+        Some(b'{') => "dict",
+        Some(b'[') => "list",
+        Some(b'"') => "str",
+        Some(b't' | b'f') => "bool",
+        Some(b'n') | None => "NoneType",
+        Some(_) if text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E' | b'N' | b'I')) => {
+            "float"
+        }
+        Some(_) => "int",
+    }
+}
