@@ -71,9 +71,8 @@ fn providers(scene: &Scene, rounds: u64, report: &mut Report) -> Result<(), Stri
 }
 
 fn consumers(scene: &Scene, rounds: u64, report: &mut Report) -> Result<(), String> {
-    let count = rounds * 400;
-    let produce = ["first=1".to_owned(), format!("count={count}"), "batch=50".to_owned()];
-    let mut producer = scene.hire(Kind::Rust, "produce", &produce);
+    let produce = ["first=1", "count=10000000", "batch=50", "pause=0.01", "most=2000"];
+    let mut producer = scene.hire(Kind::Rust, "produce", &produce.map(str::to_owned));
     let consume = |round: u64| {
         let kind = Kind::OURS[round as usize % 2];
         scene.hire(kind, "consume", &["lease=10".into(), "many=16".into(), "pause=0.01".into()])
@@ -87,7 +86,7 @@ fn consumers(scene: &Scene, rounds: u64, report: &mut Report) -> Result<(), Stri
         report.count("consumers that ended", 1);
         hands.push(successor);
     }
-    producer.ended(GUARD)?;
+    producer.finish()?;
     scene.drained("work")?;
     for hand in hands.iter_mut().rev().take(2) {
         hand.finish()?;

@@ -16,12 +16,14 @@ const LARGEST: u64 = 16 << 20;
 /// What a message must not exceed with its envelope, from far below to above.
 const BELOW: [u64; 7] = [4096, 400, 300, 200, 100, 50, 0];
 
+/// One of the three, with a provider and a caller of these kinds.
+type Case = fn(&Scene, Kind, Kind) -> Result<Report, String>;
+
 /// All three, with peers of both kinds.
 pub(crate) fn run(setting: &Setting) -> Report {
     let mut report = Report::default();
     let scene = Scene::start("executed once", setting, &[]);
-    let cases: [fn(&Scene, Kind, Kind) -> Result<Report, String>; 3] =
-        [too_large, cut_off_in_a_flood, asleep];
+    let cases: [Case; 3] = [too_large, cut_off_in_a_flood, asleep];
     let reports = std::thread::scope(|scope| {
         let scene = &scene;
         let kinds = [(Kind::Rust, Kind::Python), (Kind::Python, Kind::Rust)];
