@@ -95,6 +95,11 @@ async fn claim_now(core: &Core, consumer: &Consumer, want: usize) -> Result<Vec<
 /// What becomes of a claim that failed: an item that it may have taken is found again, so that
 /// trying again is safe whatever happened.
 fn not_claimed(consumer: &Consumer, round: Round, error: &Error) -> Error {
+    if error.kind() == ErrorKind::Connection {
+        // Not sent, since this claim does not wait; whoever confirms may.
+        consumer.put_back(round.acks);
+        return copy(error, "get");
+    }
     if error.kind() != ErrorKind::Ambiguous {
         not_settled(consumer, round.acks, error);
         return copy(error, "get");

@@ -626,6 +626,12 @@ impl Consumer {
         self.changed.notify_one();
     }
 
+    /// Has settlements sent that were to ride with something that was not sent.
+    pub(super) fn put_back(&self, settlements: Vec<Settling>) {
+        self.lock().keep(settlements, Instant::now());
+        self.changed.notify_one();
+    }
+
     /// Notes that settlements were sent and their answers lost.
     pub(super) fn unsettled(&self, settlements: Vec<Settling>) {
         for settling in settlements {
