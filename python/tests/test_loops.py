@@ -252,6 +252,23 @@ def test_closing_inside_of_a_coroutine_returns_at_once(url: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_a_remote_that_closes_its_own_bus_is_answered(connect: Connect, kind: str) -> None:
+    serving, calling = connect(), connect()
+
+    def plain() -> str:
+        serving.close()
+        return "stopped"
+
+    async def coroutine() -> str:
+        await aio.AsyncEventBus(serving).close()
+        return "stopped"
+
+    serving.expose(plain if kind == "plain" else coroutine, "stop")
+    assert calling.stub("stop")() == "stopped"
+    wait_until(lambda: serving.closed, "it is closed")
+
+
 # ---- loops of others
 
 
