@@ -177,6 +177,7 @@ impl BusBuilder {
     }
 
     fn check(&self) -> Result<()> {
+        self.namespace.check()?;
         let bad = |setting: &str, why: &str| Err(Error::config(setting, why.to_owned()));
         if !(1..=LARGEST_MESSAGE).contains(&self.limits.largest_message) {
             return bad("largest_message", "it is 1 byte to 16 MiB: no peer reads more");

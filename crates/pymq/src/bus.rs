@@ -100,6 +100,7 @@ impl Bus {
         namespace: Namespace,
         limits: Limits,
     ) -> Result<Self> {
+        namespace.check()?;
         let runtime = transport::runtime()?;
         let caller =
             Caller::new(Arc::clone(&transport), namespace.clone(), runtime.clone(), limits);

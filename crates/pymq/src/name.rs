@@ -26,6 +26,22 @@ impl Namespace {
         Self { users: format!("__eventbus:{name}:"), ours: format!("__pymq:{name}:") }
     }
 
+    /// Refuses a name that could not be told from another namespace's: `a:b` with the topic `c` has
+    /// the whole name of `a` with `b:c`.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub(crate) fn check(&self) -> Result<()> {
+        let name = self.users.trim_start_matches("__eventbus:");
+        let name = name.strip_suffix(':').unwrap_or(name);
+        if name.is_empty() || name.contains(':') {
+            let why = "a namespace is not empty and has no ':', or its names would be another's; \
+                       use '.' or '-'";
+            return Err(Error::config(shortened(name), why));
+        }
+        Ok(())
+    }
+
     /// The whole name of a user's topic, queue or function.
     pub fn whole(&self, name: &str) -> String {
         [&self.users, name].concat()

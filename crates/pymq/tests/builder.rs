@@ -147,3 +147,40 @@ mod redis_settings {
         assert_eq!(error.expect_err("too short").kind(), ErrorKind::Config);
     }
 }
+
+#[tokio::test]
+async fn a_namespace_whose_names_could_be_anothers_is_refused() {
+    for name in ["", ":", "a:", "a:b", ":a"] {
+        let error = Bus::builder("memory://").namespace(name).connect().await.expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::Config, "{name:?}: {error}");
+    }
+}
+
+#[test]
+fn connecting_outside_a_runtime_is_an_error_that_says_so() {
+    use futures_util::FutureExt;
+
+    for url in ["memory://", "redis://127.0.0.1:1"] {
+        let connecting = Bus::connect(url).now_or_never().expect("it does not wait");
+        let error = connecting.expect_err("there is no runtime");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("tokio runtime"), "{error}");
+    }
+}
+
+#[test]
+fn a_bus_whose_runtime_has_ended_is_closed() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let bus = runtime.block_on(Bus::connect("memory://")).expect("connected");
+    let mut notes = runtime.block_on(bus.topic::<u32>("notes").subscribe()).expect("subscribed");
+    drop(runtime);
+    let other = tokio::runtime::Runtime::new().expect("another runtime");
+    other.block_on(async {
+        assert_eq!(bus.state().word(), "closed");
+        let error = bus.topic("notes").publish(&1).await.expect_err("closed");
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        let error = bus.queue::<u32>("jobs").get().await.expect_err("closed");
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        assert!(notes.recv().await.is_none());
+    });
+}
