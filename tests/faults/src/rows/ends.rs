@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::check::{self, Promise};
 use crate::crew::{GUARD, Hand, Kind, stories};
-use crate::history::What;
+use crate::history::{self, Line, What};
 use crate::report::Report;
 use crate::scene::{Scene, Setting};
 
@@ -50,14 +50,10 @@ fn providers(scene: &Scene, rounds: u64, report: &mut Report) -> Result<(), Stri
         std::thread::sleep(Duration::from_millis(100));
     }
     for caller in &mut callers {
+        let told = history::now();
         caller.finish()?;
         check::caller(report, &caller.story()?);
-        // The last one was under way when the caller itself was told to end.
-        let failed = caller
-            .lines()?
-            .into_iter()
-            .filter(|line| line.what == What::Failed && !line.word.starts_with("Closed"));
-        let words: Vec<_> = failed.map(|line| (line.item, line.word)).collect();
+        let words = failed_early(caller.lines()?, told);
         report.must(words.is_empty(), || {
             format!(
                 "{}: {} calls failed by regular ends: {:?}",
@@ -68,6 +64,13 @@ fn providers(scene: &Scene, rounds: u64, report: &mut Report) -> Result<(), Stri
         });
     }
     providers.iter_mut().try_for_each(Hand::finish)
+}
+
+/// The calls that failed, except for those that were cut short because their caller was told to end.
+fn failed_early(lines: Vec<Line>, told: Duration) -> Vec<(u64, String)> {
+    let failed = lines.into_iter().filter(|line| line.what == What::Failed);
+    let early = failed.filter(|line| line.at < told || !line.word.starts_with("Closed"));
+    early.map(|line| (line.item, line.word)).collect()
 }
 
 fn consumers(scene: &Scene, rounds: u64, report: &mut Report) -> Result<(), String> {
@@ -94,4 +97,24 @@ fn consumers(scene: &Scene, rounds: u64, report: &mut Report) -> Result<(), Stri
     hands.push(producer);
     check::queue(report, &stories(&hands)?, &scene.left("work"), Promise::Nothing);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bus_that_closes_in_the_middle_of_a_run_is_no_regular_end() {
+        let failed = |seconds, word: &str| Line {
+            at: Duration::from_secs(seconds),
+            what: What::Failed,
+            item: seconds,
+            number: 0,
+            word: word.to_owned(),
+        };
+        let told = Duration::from_secs(5);
+        let lines = vec![failed(1, "Closed"), failed(6, "ClosedError"), failed(7, "ProviderLost")];
+        let early = failed_early(lines, told);
+        assert_eq!(early, [(1, "Closed".to_owned()), (7, "ProviderLost".to_owned())]);
+    }
 }
