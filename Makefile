@@ -8,7 +8,11 @@ WHEELS := target/wheels
 # `dist` is what people get in wheels, and takes minutes to build.
 PROFILE := release
 
-.PHONY: demo test seed lint deny bench torture servers fuzz miri clean setup wheel test-rust test-python test-faults
+# Every step builds the library with all features and everything beside it, so that cargo decides on
+# the same features of the same crates each time, and what one step has built serves the next.
+PROGRAMS := cargo build --quiet --all-features --bins --examples
+
+.PHONY: demo test seed lint lint-rust lint-python deny bench torture servers fuzz miri clean setup wheel test-rust test-python test-faults
 
 # Properties run on a fresh seed each time, after what failed once and was saved. A run says its seed,
 # and `make test SEED=…` repeats it.
@@ -32,7 +36,7 @@ test-rust: $(VENV)/ready
 	REDIS_SERVER="$$(scripts/find-redis-server)" cargo test --quiet --all-features
 
 test-python: wheel
-	cargo build --quiet --all-features --examples
+	$(PROGRAMS)
 	REDIS_SERVER="$$(scripts/find-redis-server)" scripts/test-python "$$(ls -t $(WHEELS)/*.whl | head -n 1)" $(BIN)/python
 
 # Workers in Rust and Python, and of the original, under faults: `docs/guarantees.md`.
@@ -41,18 +45,20 @@ FAULTS = --python $(BIN)/python --original "$$(scripts/original-env 0.7.0)" \
 	--peer "$(TARGET)/debug/examples/interop_peer"
 
 test-faults: wheel
-	cargo test --quiet --package pymq-faults
-	cargo build --quiet --package pymq-faults
-	cargo build --quiet --all-features --examples
+	$(PROGRAMS)
 	REDIS_SERVER="$$(scripts/find-redis-server)" "$(TARGET)/debug/pymq-faults" run --brief \
 		--seed 2718 --items 3000 --minutes 3 $(FAULTS)
 
 ## What must be clean before a change lands.
-lint: wheel
+lint: lint-rust lint-python
+
+lint-rust: $(VENV)/ready
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features
 	scripts/check-features
+
+lint-python: wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -78,7 +84,7 @@ HOURS ?= 0
 torture: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_TEST_STARTS=100 \
 		$(BIN)/python -m pytest python/tests/test_lifecycle.py
-	cargo build --quiet --all-features --examples
+	$(PROGRAMS)
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
 		$(BIN)/python -m pytest tests/interop/test_kills.py
 	cargo build --quiet --release --package pymq-faults
