@@ -99,7 +99,7 @@ async fn every_kind(
         ("stats", kind(connection.stats(queue).await)),
         ("peek", kind(connection.peek(queue, Shelf::Waiting, 1).await)),
         ("letters", kind(connection.letters(queue, 0, 1).await)),
-        ("discard", kind(connection.discard(queue, Letters::Oldest(1)).await)),
+        ("discard", kind(connection.discard(queue, Letters::Oldest(usize::MAX)).await)),
         ("purge", kind(connection.purge(queue, Shelf::Waiting).await)),
         ("redrive", kind(connection.redrive(queue, Letters::Oldest(1), queue).await)),
         ("shut_down", kind(connection.shut_down(queue).await)),

@@ -7,10 +7,11 @@ use std::fmt::{self, Display};
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::codec;
-use crate::error::{Result, last_name};
+use crate::error::{RemoteError, Result};
 use crate::wire::Outcome;
 
 /// The error of an exposed function, as its callers are to see it.
@@ -75,4 +76,50 @@ impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words)
     }
+}
+
+impl RemoteError {
+    /// The error itself, where both sides know its type: sent by a provider in Rust as a
+    /// [`Failure`], and of `E`'s name.
+    ///
+    /// ```
+    /// use pymq::{Bus, rpc::Failure};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    /// enum OrderError {
+    ///     OutOfStock { item: String, left: u32 },
+    /// }
+    ///
+    /// impl std::fmt::Display for OrderError {
+    ///     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    ///         let Self::OutOfStock { item, left } = self;
+    ///         write!(f, "{left} of {item} are left")
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// let order = |(item,): (String,)| async move {
+    ///     Err::<(), Failure>(OrderError::OutOfStock { item, left: 2 }.into())
+    /// };
+    /// let _service = bus.expose_fn("order", order).await?;
+    /// let error = bus.stub::<_, ()>("order").call(("tea",)).await.unwrap_err();
+    /// let remote = error.remote().expect("the function failed");
+    /// assert_eq!(remote.to_string(), r#"OrderError("2 of tea are left")"#);
+    /// let typed: OrderError = remote.typed().expect("both sides know it");
+    /// assert_eq!(typed, OrderError::OutOfStock { item: "tea".into(), left: 2 });
+    /// # Ok(()) }
+    /// ```
+    pub fn typed<E: DeserializeOwned>(&self) -> Option<E> {
+        let fields = self.fields.as_deref().filter(|_| self.type_name == last_name::<E>())?;
+        codec::decode_plain(&self.type_name, fields).ok()
+    }
+}
+
+/// The last part of a type's path, as Python names its own.
+pub(crate) fn last_name<T>() -> &'static str {
+    let whole = std::any::type_name::<T>();
+    let plain = whole.split('<').next().unwrap_or(whole).trim_start_matches('&');
+    plain.rsplit("::").next().unwrap_or(plain)
 }

@@ -15,9 +15,10 @@ use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::failure::last_name;
 use super::{BoundArguments, Failure};
 use crate::codec;
-use crate::error::{Error, Result, last_name};
+use crate::error::{Error, Result};
 use crate::wire::{Arguments, Outcome, tags};
 
 /// What [`Bus::expose`](crate::Bus::expose) takes: one function, or several on shared state.
