@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pymq import _pymq
 from pymq._handle import AT_A_TIME, Handle, check_timeout
-from pymq._pymq import Completions
 from pymq._reactor import run
 from pymq.core import Empty
 from pymq.exceptions import DecodeError, LeaseLostError, ShutDown
@@ -36,7 +35,6 @@ class AsyncDelivery(Generic[T]):
         #: What was put.
         self.item = item
         self._native = native
-        self._settled = False
 
     @property
     def deliveries(self) -> int:
@@ -45,23 +43,19 @@ class AsyncDelivery(Generic[T]):
 
     async def ack(self) -> None:
         """Done with: the item is gone. Raises `LeaseLostError` if it belongs to others now."""
-        await self._settle("ack")
+        await run(self._native.ack())
 
     async def requeue(self) -> None:
         """Back to the head of the queue, counted; to the dead letters after `max_deliveries`."""
-        await self._settle("requeue")
+        await run(self._native.requeue())
 
     async def reject(self) -> None:
         """To the dead letters at once."""
-        await self._settle("reject")
+        await run(self._native.reject())
 
     async def extend(self, seconds: float) -> None:
         """The lease lasts at least so long from now, even if this process does not."""
-        await run(Completions.begin_extend, self._native, seconds)
-
-    async def _settle(self, how: str) -> None:
-        self._settled = True
-        await run(Completions.begin_settle, self._native, how)
+        await run(self._native.extend(seconds))
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,7 +66,7 @@ class AsyncDelivery(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._settled:
+        if not self._native.settled:
             await (self.ack() if kind is None else self.requeue())
 
 
@@ -111,7 +105,7 @@ class AsyncQueue(Generic[T]):
         check_timeout(block, timeout)
         payloads = self._handle.encoded(items)
         if payloads:
-            await run(Completions.begin_put, self._handle.native, payloads, bool(block), timeout)
+            await run(self._handle.native.put(payloads, bool(block), timeout))
 
     async def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the first item, waiting for one; raises as `pymq.Queue.get` does.
@@ -164,14 +158,8 @@ class AsyncQueue(Generic[T]):
 
     async def _claim(self, limit: int, block: bool, timeout: float | None) -> list[_pymq.Delivery]:
         check_timeout(block, timeout)
-        claimed: list[_pymq.Delivery] = await run(
-            Completions.begin_claim,
-            self._handle.native,
-            limit,
-            bool(block),
-            timeout,
-            undo=_give_back,
-        )
+        claim = self._handle.native.claim(limit, bool(block), timeout)
+        claimed = await run(claim, undo=_give_back)
         if not claimed:
             raise Empty
         return claimed
@@ -179,8 +167,8 @@ class AsyncQueue(Generic[T]):
     async def qsize(self) -> int:
         """How many items wait, with those that this handle has fetched ahead."""
         native = self._handle.native
-        waiting, _, _ = await run(Completions.begin_stats, native)
-        return int(waiting) + native.fetched_ahead()
+        waiting, _, _ = await run(native.stats())
+        return waiting + native.fetched_ahead()
 
     async def empty(self) -> bool:
         """Whether no item waits."""
@@ -194,15 +182,15 @@ class AsyncQueue(Generic[T]):
         """Confirm the oldest item that this task took and has open, else the handle's oldest."""
         delivery = self._handle.done()
         if delivery is not None:
-            await run(Completions.begin_settle, delivery, "ack")
+            await run(delivery.ack())
 
     async def join(self) -> None:
         """Wait until no item waits and none is leased, on any machine."""
-        await run(Completions.begin_join, self._handle.native)
+        await run(self._handle.native.join())
 
     async def shutdown(self, immediate: bool = False) -> None:
         """End the queue for everybody, see `pymq.Queue.shutdown`."""
-        await run(Completions.begin_shut_down, self._handle.native)
+        await run(self._handle.native.shut_down())
         if immediate:
             await self._drain()
 
@@ -218,13 +206,13 @@ class AsyncQueue(Generic[T]):
 
     async def purge(self) -> int:
         """Delete the items that wait, and lift a shutdown; says how many there were."""
-        return int(await run(Completions.begin_purge, self._handle.native, False))
+        return await run(self._handle.native.purge(False))
 
     async def close(self) -> None:
         """Requeue what this handle holds open. It may be used again."""
         self._handle.native.give_back()
         for delivery in reversed(self._handle.open.clear()):
-            await run(Completions.begin_settle, delivery, "requeue")
+            await run(delivery.requeue())
 
 
 def _give_back(deliveries: list[_pymq.Delivery]) -> None:

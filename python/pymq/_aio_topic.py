@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from pymq._codec import plan_for
 from pymq._dispatch import yield_turn
 from pymq._message import note
-from pymq._pymq import Completions, Intake, Subscription
+from pymq._pymq import Intake, Subscription
 from pymq._reactor import run
 from pymq.exceptions import DecodeError, PymqError
 
@@ -63,7 +63,7 @@ class Events(Generic[T]):
         if self._intake is not None:
             return
         native = self._bus.bus._native
-        self._source = await run(Completions.begin_subscribe, native, self._name, self._pattern)
+        self._source = await run(native.subscribe(self._name, self._pattern))
         intake = Intake()
         intake.attach(self._source)
         loop = asyncio.get_running_loop()
@@ -115,7 +115,7 @@ class Events(Generic[T]):
             with contextlib.suppress(PymqError):
                 # It has ended, whatever the broker says, or the bus has; the loop that is left here
                 # has its own reason.
-                await run(Completions.begin_end, source)
+                await run(source.end())
 
     async def __aenter__(self) -> Self:
         await self.start()

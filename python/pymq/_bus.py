@@ -127,7 +127,7 @@ class NativeEventBus(EventBus):
         if native is None:
             _green.refuse_others()
             listening = _log.listen()
-            native = _green.waiting(_pymq.Bus.connect, url, namespace, wait)
+            native = _green.waiting(_pymq.Bus.connect(url, namespace, wait).wait)
             del listening
         self._native: _pymq.Bus = native
         _live.add(self)
@@ -148,7 +148,7 @@ class NativeEventBus(EventBus):
         once: who is not subscribed, away or too slow does not get it. Says how many
         received it, as the transport counts: subscriptions in memory, connections on Redis.
         """
-        return self._native.publish(*self._encoded(event, channel, headers, id))
+        return self._native.publish(*self._encoded(event, channel, headers, id)).wait()
 
     def _encoded(
         self,
@@ -182,7 +182,7 @@ class NativeEventBus(EventBus):
         bound = self._declare(callback, channel, pattern)
         if self._serves:
             try:
-                self._serve(bound, self._native.subscribe(bound.channel, bound.pattern))
+                self._serve(bound, self._native.subscribe(bound.channel, bound.pattern).wait())
             except BaseException:
                 self._withdraw(bound)
                 raise
@@ -374,7 +374,7 @@ class NativeEventBus(EventBus):
         bound = self._declare_remote(fn, channel, concurrency)
         if self._serves:
             try:
-                self._serve(bound, self._native.provide(bound.channel))
+                self._serve(bound, self._native.provide(bound.channel).wait())
             except BaseException:
                 self._withdraw(bound)
                 raise
@@ -401,9 +401,9 @@ class NativeEventBus(EventBus):
             subscribers = [bound for every in self._subscribers.values() for bound in every]
             remotes = list(self._remotes.values())
         for bound in subscribers:
-            self._serve(bound, self._native.subscribe(bound.channel, bound.pattern))
+            self._serve(bound, self._native.subscribe(bound.channel, bound.pattern).wait())
         for remote in remotes:
-            self._serve(remote, self._native.provide(remote.channel))
+            self._serve(remote, self._native.provide(remote.channel).wait())
 
     def run(self) -> None:
         """Serve until the bus is closed."""
@@ -457,7 +457,7 @@ class NativeEventBus(EventBus):
                 if not lane.wait(deadline):
                     lane.discard()
         finally:
-            self._native.close(max(LAST_WORDS, deadline - time.monotonic()))
+            self._native.close(max(LAST_WORDS, deadline - time.monotonic())).wait()
             _log.settle()
             # What waited inside of PyMQ has just been told that it is over.
             end = max(deadline, time.monotonic() + LAST_WORDS)
@@ -523,7 +523,7 @@ class NativeEventBus(EventBus):
         Raises `pymq.exceptions.ConnectionError` at once where there is no connection, and within
         seconds where the broker is silent.
         """
-        return self._native.ping()
+        return self._native.ping().wait()
 
     def health(self) -> dict[str, Any]:
         """What a health endpoint wants to know, without asking the broker.
@@ -655,7 +655,7 @@ class NativeEventBus(EventBus):
             # ends it, and the source ends with the bus.
             bound.number = lane.attach(source, bound.route)
             return
-        source.end()
+        source.end().wait()
         self._check_open()
 
     def _lane_for(self, bound: Bound) -> Lane:
@@ -692,7 +692,7 @@ class NativeEventBus(EventBus):
 
 def _end_source(bound: Bound) -> None:
     if bound.source is not None:
-        bound.source.end()
+        bound.source.end().wait()
 
 
 def connect(url: str | None = None, **options: Any) -> NativeEventBus:

@@ -74,7 +74,7 @@ class Handle(Generic[T]):
         try:
             item: T = self._codec.decode(delivery.payload, self._plan, "item")
         except DecodeError:
-            delivery.reject()
+            delivery.reject().wait()
             raise
         return item
 

@@ -37,7 +37,6 @@ class Delivery(Generic[T]):
         #: What was put.
         self.item = item
         self._native = native
-        self._settled = False
 
     @property
     def deliveries(self) -> int:
@@ -46,22 +45,19 @@ class Delivery(Generic[T]):
 
     def ack(self) -> None:
         """Done with: the item is gone. Raises `LeaseLostError` if it belongs to others now."""
-        self._settled = True
-        self._native.ack()
+        self._native.ack().wait()
 
     def requeue(self) -> None:
         """Back to the head of the queue, counted; to the dead letters after `max_deliveries`."""
-        self._settled = True
-        self._native.requeue()
+        self._native.requeue().wait()
 
     def reject(self) -> None:
         """To the dead letters at once."""
-        self._settled = True
-        self._native.reject()
+        self._native.reject().wait()
 
     def extend(self, seconds: float) -> None:
         """The lease lasts at least so long from now, even if this process does not."""
-        self._native.extend(seconds)
+        self._native.extend(seconds).wait()
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +68,7 @@ class Delivery(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._settled:
+        if not self._native.settled:
             self.ack() if kind is None else self.requeue()
 
 
@@ -125,10 +121,11 @@ class NativeQueue(Queue[T]):
         payloads = self._handle.encoded(items)
         if not payloads:
             return
+        put = self._handle.native.put(payloads, bool(block), timeout)
         if block and self._handle.maxsize > 0:
-            wait_in_turn(self._handle.native.put, payloads, True, timeout)
+            wait_in_turn(put.wait)
         else:
-            self._handle.native.put(payloads, bool(block), timeout)
+            put.wait()
 
     # ---- getting
 
@@ -184,11 +181,8 @@ class NativeQueue(Queue[T]):
 
     def _claim(self, limit: int, block: bool, timeout: float | None) -> list[_pymq.Delivery]:
         check_timeout(block, timeout)
-        native = self._handle.native
-        if block:
-            claimed = wait_in_turn(native.claim, limit, True, timeout)
-        else:
-            claimed = native.claim(limit, False, None)
+        claim = self._handle.native.claim(limit, bool(block), timeout if block else None)
+        claimed = wait_in_turn(claim.wait) if block else claim.wait()
         if not claimed:
             raise Empty
         return claimed
@@ -198,12 +192,12 @@ class NativeQueue(Queue[T]):
     def qsize(self) -> int:
         """How many items wait, for everybody, with those that this handle has fetched ahead."""
         native = self._handle.native
-        return native.stats()[0] + native.fetched_ahead()
+        return native.stats().wait()[0] + native.fetched_ahead()
 
     @property
     def unfinished_tasks(self) -> int:
         """How many items wait or are leased, on all machines; `join` waits until it is 0."""
-        waiting, leased, _ = self._handle.native.stats()
+        waiting, leased, _ = self._handle.native.stats().wait()
         return waiting + leased
 
     def task_done(self) -> None:
@@ -214,11 +208,11 @@ class NativeQueue(Queue[T]):
         """
         delivery = self._handle.done()
         if delivery is not None:
-            delivery.ack()
+            delivery.ack().wait()
 
     def join(self) -> None:
         """Wait until no item waits and none is leased, on any machine."""
-        wait_in_turn(self._handle.native.join)
+        wait_in_turn(self._handle.native.join().wait)
 
     # ---- ending
 
@@ -227,7 +221,7 @@ class NativeQueue(Queue[T]):
 
         `immediate` deletes what waits. `purge` lifts a shutdown.
         """
-        self._handle.native.shut_down()
+        self._handle.native.shut_down().wait()
         if immediate:
             self._drain()
 
@@ -235,7 +229,7 @@ class NativeQueue(Queue[T]):
         # Not `purge`: that would lift the shutdown, and let others put again.
         while True:
             try:
-                drained = self._handle.native.claim(AT_A_TIME, False, None)
+                drained = self._handle.native.claim(AT_A_TIME, False, None).wait()
             except ShutDown:
                 return
             if not drained:
@@ -248,20 +242,20 @@ class NativeQueue(Queue[T]):
     def is_shutdown(self) -> bool:
         """Whether the queue was shut down, by whomever."""
         try:
-            self._handle.native.put([], False, None)
+            self._handle.native.put([], False, None).wait()
         except ShutDown:
             return True
         return False
 
     def purge(self) -> int:
         """Delete the items that wait, and lift a shutdown; says how many there were."""
-        return self._handle.native.purge(False)
+        return self._handle.native.purge(False).wait()
 
     def close(self) -> None:
         """Requeue what this handle holds open. It may be used again."""
         self._handle.native.give_back()
         for delivery in reversed(self._handle.open.clear()):
-            delivery.requeue()
+            delivery.requeue().wait()
 
     def free(self) -> None:
         """Does nothing, as nothing is held outside of the broker."""

@@ -10,12 +10,12 @@ import asyncio
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from pymq._dispatch import yield_turn
-from pymq._pymq import Completions
+from pymq._pymq import Completions, Operation
 
-Undo = Callable[[Any], None]
+T = TypeVar("T")
 
 
 class Reactor:
@@ -24,11 +24,11 @@ class Reactor:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._completions = Completions()
         self._tokens = itertools.count(1)
-        self._waiting: dict[int, tuple[asyncio.Future[Any], Undo]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[Any], Callable[[Any], None]]] = {}
         loop.add_reader(self._completions.fileno(), self._drain)
 
-    async def run(self, begin: Callable[..., None], *args: Any, undo: Undo) -> Any:
-        """Begins an operation (`Completions.begin_…`) and waits for its result.
+    async def run(self, operation: Operation[T], undo: Callable[[T], None]) -> T:
+        """Begins an operation and waits for its result.
 
         `undo` gets a result that came although nobody waits for it any more.
         """
@@ -37,8 +37,9 @@ class Reactor:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[token] = (future, undo)
         try:
-            begin(self._completions, token, *args)
-            return await future
+            self._completions.begin(token, operation)
+            result: T = await future
+            return result
         except asyncio.CancelledError:
             if _has_result(future):
                 # It ended in the same turn of the loop in which it was cancelled.
@@ -84,6 +85,6 @@ def _has_result(future: asyncio.Future[Any]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-async def run(begin: Callable[..., None], *args: Any, undo: Undo = _nothing) -> Any:
+async def run(operation: Operation[T], undo: Callable[[T], None] = _nothing) -> T:
     """Runs a native operation on the running loop."""
-    return await _reactor().run(begin, *args, undo=undo)
+    return await _reactor().run(operation, undo)

@@ -215,12 +215,12 @@ class NativeStub(StubMethod[P, R]):
         return Encoded(*self._codec.encode_call(args, kwargs))
 
     def _call(self, asked: Asked) -> Reply:
-        return self.bus.call(self.channel, *asked.encoded, asked.timeout, asked.metadata)
+        return self.bus.call(self.channel, *asked.encoded, asked.timeout, asked.metadata).wait()
 
     def _call_all(self, asked: Asked) -> tuple[list[Reply], list[Missing]]:
         return self.bus.call_all(
             self.channel, *asked.encoded, asked.timeout, self.legacy_grace, asked.metadata
-        )
+        ).wait()
 
     def responses(self, replies: list[Reply], missing: list[Missing]) -> list[Response]:
         """All that was answered, then what was not."""

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
-from pymq import _whole, core  # noqa: F401 - says so if the original hides ours
+from pymq import _pymq, _whole, core  # noqa: F401 - says so if the original hides ours
 from pymq._aio_queue import AsyncDelivery, AsyncQueue
 from pymq._aio_topic import AsyncTopic, Events
 from pymq._bus import NativeEventBus
@@ -24,7 +24,6 @@ from pymq._green import refuse_coroutines
 from pymq._life import GRACE
 from pymq._log import listen
 from pymq._loops import as_declared_on
-from pymq._pymq import Completions
 from pymq._reactor import run
 from pymq._state import CLOSED, BusState, Standing
 from pymq._stub import NativeStub, result_of
@@ -90,14 +89,12 @@ class AsyncStub(Generic[P, R]):
         """Call it and give the `RpcResponse`, with `multi` a list of them."""
         stub = self._stub
         asked = stub.asked(args, dict(kwargs))
-        parts = (stub.bus, stub.channel, *asked.encoded, asked.timeout)
+        parts = (stub.channel, *asked.encoded, asked.timeout)
         try:
             if stub.multi:
-                answers = await run(
-                    Completions.begin_call_all, *parts, stub.legacy_grace, asked.metadata
-                )
-                return stub.responses(*answers)
-            return stub.response(await run(Completions.begin_call, *parts, asked.metadata))
+                answers = stub.bus.call_all(*parts, stub.legacy_grace, asked.metadata)
+                return stub.responses(*await run(answers))
+            return stub.response(await run(stub.bus.call(*parts, asked.metadata)))
         except (CallTimeoutError, ProviderLostError) as error:
             return stub.unanswered(error)
         except ConnectionLostError as error:
@@ -116,11 +113,7 @@ class AsyncEventBus:
 
     async def publish(self, event: Any, channel: str | None = None) -> int | None:
         """Publish an event, as `pymq.publish` does."""
-        name, payload = self.bus._encoded(event, channel)
-        receivers: int | None = await run(
-            Completions.begin_publish, self.bus._native, name, payload
-        )
-        return receivers
+        return await run(self.bus._native.publish(*self.bus._encoded(event, channel)))
 
     async def subscribe(
         self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
@@ -130,9 +123,7 @@ class AsyncEventBus:
         if not self.bus._serves:
             return
         try:
-            source = await run(
-                Completions.begin_subscribe, self.bus._native, bound.channel, bound.pattern
-            )
+            source = await run(self.bus._native.subscribe(bound.channel, bound.pattern))
             self.bus._serve(bound, source)
         except BaseException:
             self.bus._withdraw(bound)
@@ -277,7 +268,7 @@ class AsyncEventBus:
         if not self.bus._serves:
             return
         try:
-            source = await run(Completions.begin_provide, self.bus._native, bound.channel)
+            source = await run(self.bus._native.provide(bound.channel))
             self.bus._serve(bound, source)
         except BaseException:
             self.bus._withdraw(bound)
@@ -293,7 +284,7 @@ class AsyncEventBus:
         self.bus._withdraw(bound)
         try:
             if bound.source is not None:
-                await run(Completions.begin_end, bound.source)
+                await run(bound.source.end())
         finally:
             self.bus._stop_serving(bound)
 
@@ -312,14 +303,14 @@ class AsyncEventBus:
         known: Standing | None = None
         while known != CLOSED:
             try:
-                known = await run(Completions.begin_next_state, self.bus._native, known) or CLOSED
+                known = await run(self.bus._native.next_state(known)) or CLOSED
             except ClosedError:
                 known = CLOSED
             yield BusState(known)
 
     async def ping(self) -> float:
         """Ask the broker for a sign of life, as `NativeEventBus.ping` does."""
-        return cast("float", await run(Completions.begin_ping, self.bus._native))
+        return await run(self.bus._native.ping())
 
     def health(self) -> dict[str, Any]:
         """What a health endpoint wants to know, as `NativeEventBus.health` says it."""
@@ -369,9 +360,7 @@ class _Connecting:
         refuse_coroutines()
         namespace = self._options.get("namespace", "global")
         listening = listen()
-        native = await run(
-            Completions.begin_connect, self._url, namespace, self._options.get("wait")
-        )
+        native = await run(_pymq.Bus.connect(self._url, namespace, self._options.get("wait")))
         del listening
         bus = NativeEventBus(self._url, native=native, **self._options)
         bus.begin()

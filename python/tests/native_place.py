@@ -37,7 +37,7 @@ class Place:
         self.buses: list[Bus] = []
 
     def connect(self) -> Bus:
-        bus = Bus.connect(self.url, self.namespace)
+        bus = Bus.connect(self.url, self.namespace).wait()
         self.buses.append(bus)
         return bus
 
@@ -50,7 +50,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         place = Place(request.getfixturevalue("redis_url"))
     yield place
     for bus in place.buses:
-        bus.close()
+        bus.close().wait()
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ class Server(threading.Thread):
 
     def __init__(self, bus: Bus, function: str, handle: Callable[[Call], None]) -> None:
         super().__init__()
-        self.provider = bus.provide(function)
+        self.provider = bus.provide(function).wait()
         self.intake = Intake()
         self.intake.attach(self.provider)
         self.handle = handle
@@ -108,7 +108,7 @@ class Server(threading.Thread):
     def end(self) -> None:
         self.intake.close()
         self.join()
-        self.provider.end()
+        self.provider.end().wait()
 
 
 def echo(call: Call) -> None:

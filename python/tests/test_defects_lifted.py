@@ -205,7 +205,7 @@ def test_15_who_only_listens_is_no_remote() -> None:
 def test_16_a_message_imports_nothing(original: pymq.NativeEventBus) -> None:
     assert "antigravity" not in sys.modules
     raw = b'{"__type": "antigravity.Gravity", "x": 1}'
-    original.queue("jobs")._handle.native.put([raw], True, None)
+    original.queue("jobs")._handle.native.put([raw], True, None).wait()
     assert pymq.queue("jobs").get() == {"x": 1}
     assert "antigravity" not in sys.modules
 

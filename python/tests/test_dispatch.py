@@ -196,7 +196,7 @@ def test_an_undecodable_event_is_dropped_and_named(
     bus: pymq.NativeEventBus, box: Box, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus.subscribe(box.put, "news")
-    bus._native.publish("news", b"{secret")
+    bus._native.publish("news", b"{secret").wait()
     bus.publish("good", "news")
     assert box.take(1) == ["good"]
     assert "'news'" in caplog.text

@@ -45,25 +45,25 @@ def interrupted() -> Iterator[None]:
 def test_ctrl_c_ends_every_wait(bus: Bus) -> None:
     jobs = bus.queue("jobs")
     bounded = bus.queue("bounded", maxsize=1)
-    bounded.put([b"1"], True, None)
+    bounded.put([b"1"], True, None).wait()
     calls: list[Call] = []
     server = Server(bus, "slow", calls.append)
     waits: list[Callable[[], Any]] = [
-        lambda: jobs.claim(1, True, None),
-        lambda: jobs.claim(1, True, 1e9),
-        lambda: bounded.put([b"2"], True, None),
-        lambda: bounded.join(),
-        lambda: bus.call("slow", b"[]", b"{}", None, None),
-        lambda: bus.call_all("slow", b"[]", b"{}", None, None),
+        lambda: jobs.claim(1, True, None).wait(),
+        lambda: jobs.claim(1, True, 1e9).wait(),
+        lambda: bounded.put([b"2"], True, None).wait(),
+        lambda: bounded.join().wait(),
+        lambda: bus.call("slow", b"[]", b"{}", None, None).wait(),
+        lambda: bus.call_all("slow", b"[]", b"{}", None, None).wait(),
         lambda: Intake().recv(),
     ]
     for wait in waits:
         with interrupted():
             wait()
-    jobs.put([b"not lost"], True, None)
-    (delivery,) = jobs.claim(1, True, 60.0)
+    jobs.put([b"not lost"], True, None).wait()
+    (delivery,) = jobs.claim(1, True, 60.0).wait()
     assert (delivery.payload, delivery.deliveries) == (b"not lost", 1)
-    assert bounded.stats() == (1, 0, 0)
+    assert bounded.stats().wait() == (1, 0, 0)
     until(lambda: len(calls) == 2 and all(call.cancelled for call in calls))
     calls.clear()
     server.end()
@@ -77,7 +77,7 @@ def test_an_interrupted_claim_loses_no_item_that_comes_in_the_same_moment(bus: B
     def put_and_kill() -> None:
         first, second = random.sample(
             [
-                lambda: jobs.put([b"1"], True, None),
+                lambda: jobs.put([b"1"], True, None).wait(),
                 lambda: signal.pthread_kill(main, signal.SIGINT),
             ],
             2,
@@ -89,15 +89,15 @@ def test_an_interrupted_claim_loses_no_item_that_comes_in_the_same_moment(bus: B
         thread = threading.Thread(target=put_and_kill)
         with contextlib.suppress(KeyboardInterrupt):
             thread.start()
-            deliveries = jobs.claim(1, True, None)
+            deliveries = jobs.claim(1, True, None).wait()
             returned += len(deliveries)
             thread.join()
         with contextlib.suppress(KeyboardInterrupt):
             thread.join()
         # It was returned, or is on its way back to the queue.
         deliveries = None
-        until(lambda: jobs.stats() == (1, 0, 0))
-        assert jobs.purge(False) == 1
+        until(lambda: jobs.stats().wait() == (1, 0, 0))
+        assert jobs.purge(False).wait() == 1
 
 
 def test_other_threads_run_while_one_waits(bus: Bus) -> None:
@@ -105,17 +105,17 @@ def test_other_threads_run_while_one_waits(bus: Bus) -> None:
 
     def answer() -> None:
         for _ in range(100):
-            for delivery in jobs.claim(1, True, None):
-                answers.put([delivery.payload], True, None)
-                delivery.ack()
+            for delivery in jobs.claim(1, True, None).wait():
+                answers.put([delivery.payload], True, None).wait()
+                delivery.ack().wait()
 
     thread = threading.Thread(target=answer)
     thread.start()
     for number in range(100):
-        jobs.put([b"%d" % number], True, None)
-        (delivery,) = answers.claim(1, True, None)
+        jobs.put([b"%d" % number], True, None).wait()
+        (delivery,) = answers.claim(1, True, None).wait()
         assert delivery.payload == b"%d" % number
-        delivery.ack()
+        delivery.ack().wait()
     thread.join()
 
 
@@ -123,23 +123,23 @@ def test_who_waits_when_the_bus_is_closed_is_told(bus: Bus) -> None:
     jobs = bus.queue("jobs")
     calls: list[Call] = []
     server = Server(bus, "slow", calls.append)
-    jobs.put([b"held"], True, None)
-    (held,) = jobs.claim(1, True, None)
+    jobs.put([b"held"], True, None).wait()
+    (held,) = jobs.claim(1, True, None).wait()
     waits: list[Callable[[], Any]] = [
-        lambda: jobs.claim(1, True, None),
-        lambda: jobs.claim(1, True, 1e6),
-        jobs.join,
-        lambda: bus.call("slow", b"[]", b"{}", None, 1e6),
+        lambda: jobs.claim(1, True, None).wait(),
+        lambda: jobs.claim(1, True, 1e6).wait(),
+        lambda: jobs.join().wait(),
+        lambda: bus.call("slow", b"[]", b"{}", None, 1e6).wait(),
     ]
     with ThreadPoolExecutor(len(waits)) as pool:
         waiting = [pool.submit(wait) for wait in waits]
         until(lambda: calls)
-        bus.close()
+        bus.close().wait()
         for future in waiting:
             with pytest.raises(exceptions.ClosedError):
                 future.result(HANG)
     with pytest.raises(exceptions.PymqError):
-        held.ack()
+        held.ack().wait()
     calls.clear()
     server.intake.close()
     server.join()
@@ -148,13 +148,15 @@ def test_who_waits_when_the_bus_is_closed_is_told(bus: Bus) -> None:
 def test_after_close_no_thread_of_ours_is_alive(place: Place) -> None:
     before = native_threads()
     buses = [place.connect() for _ in range(3)]
-    kept = [(bus.subscribe("a", False), bus.provide("f"), bus.queue("q")) for bus in buses]
+    kept = [
+        (bus.subscribe("a", False).wait(), bus.provide("f").wait(), bus.queue("q")) for bus in buses
+    ]
     until(lambda: native_threads() >= before + 3)
     for bus in buses:
-        bus.close()
-        bus.close()
+        bus.close().wait()
+        bus.close().wait()
         with pytest.raises(exceptions.ClosedError):
-            bus.publish("a", b"")
+            bus.publish("a", b"").wait()
     assert native_threads() <= before
     del kept
 
@@ -168,12 +170,12 @@ def test_a_bus_closes_while_others_close_it_and_use_it(place: Place) -> None:
         def use(jobs: Any = jobs) -> None:
             with contextlib.suppress(exceptions.ClosedError):
                 while True:
-                    jobs.put([b"1"], True, None)
-                    jobs.claim(1, True, 0.001)
+                    jobs.put([b"1"], True, None).wait()
+                    jobs.claim(1, True, 0.001).wait()
 
         with ThreadPoolExecutor(4) as pool:
             users = [pool.submit(use) for _ in range(2)]
-            closers = [pool.submit(bus.close) for _ in range(2)]
+            closers = [pool.submit(bus.close().wait) for _ in range(2)]
             for future in users + closers:
                 assert future.result(HANG) is None
     until(lambda: native_threads() <= before)
@@ -186,8 +188,8 @@ def test_a_bus_that_is_dropped_ends_by_itself(place: Place) -> None:
     place.buses.clear()
     del bus
     # What was made from it keeps it.
-    jobs.put([b"1"], True, None)
-    held = jobs.claim(1, True, None)
+    jobs.put([b"1"], True, None).wait()
+    held = jobs.claim(1, True, None).wait()
     until(lambda: native_threads() > before)
     del jobs, held
     until(lambda: native_threads() <= before)
@@ -200,14 +202,21 @@ def test_cycles_are_collected_on_any_thread(place: Place) -> None:
         bus = place.connect()
         place.buses.clear()
         jobs = bus.queue("jobs", max_deliveries=0)
-        jobs.put([b"1", b"2"], True, None)
+        jobs.put([b"1", b"2"], True, None).wait()
         intake, completions = Intake(), Completions()
-        intake.attach(bus.subscribe("a", False))
-        provider = bus.provide("f")
+        intake.attach(bus.subscribe("a", False).wait())
+        provider = bus.provide("f").wait()
         intake.attach(provider)
-        completions.begin_claim(1, bus.queue("empty"), 1, True, None)
-        completions.begin_publish(2, bus, "a", b"unseen")
-        knot: list[Any] = [bus, jobs, jobs.claim(2, True, None), intake, provider, completions]
+        completions.begin(1, bus.queue("empty").claim(1, True, None))
+        completions.begin(2, bus.publish("a", b"unseen"))
+        knot: list[Any] = [
+            bus,
+            jobs,
+            jobs.claim(2, True, None).wait(),
+            intake,
+            provider,
+            completions,
+        ]
         knot.append(knot)
 
     for _ in range(10):
@@ -223,19 +232,19 @@ EXITS = """
 import contextlib, sys, threading
 from pymq._pymq import Bus, Completions, Intake
 from pymq.exceptions import ClosedError
-bus = Bus.connect(sys.argv[1], sys.argv[2])
+bus = Bus.connect(sys.argv[1], sys.argv[2]).wait()
 jobs, intake, completions = bus.queue("jobs"), Intake(), Completions()
-intake.attach(bus.subscribe("a", False))
-intake.attach(bus.provide("f"))
-bus.publish("a", b"unseen")
-completions.begin_claim(1, jobs, 1, True, None)
-completions.begin_publish(2, bus, "a", b"unseen")
+intake.attach(bus.subscribe("a", False).wait())
+intake.attach(bus.provide("f").wait())
+bus.publish("a", b"unseen").wait()
+completions.begin(1, jobs.claim(1, True, None))
+completions.begin(2, bus.publish("a", b"unseen"))
 def read():
     while True:
         intake.recv(1)
 def claim():
     with contextlib.suppress(ClosedError):
-        jobs.claim(1, True, None)
+        jobs.claim(1, True, None).wait()
 for work in (read, claim, bus.close)[: int(sys.argv[3])]:
     threading.Thread(target=work, daemon=True).start()
 """
@@ -275,23 +284,23 @@ def in_child(work: Callable[[], None]) -> None:
 def test_a_forked_child_is_told_what_to_do_and_leaves_its_parent_alone(place: Place) -> None:
     bus = place.connect()
     jobs = bus.queue("jobs")
-    jobs.put([b"1"], True, None)
-    held = jobs.claim(1, True, None)
-    subscription, intake, completions = bus.subscribe("a", False), Intake(), Completions()
+    jobs.put([b"1"], True, None).wait()
+    held = jobs.claim(1, True, None).wait()
+    subscription, intake, completions = bus.subscribe("a", False).wait(), Intake(), Completions()
     number = intake.attach(subscription)
-    completions.begin_claim(1, bus.queue("empty"), 1, True, None)
+    completions.begin(1, bus.queue("empty").claim(1, True, None))
     objects: list[Any] = [bus, jobs, held, subscription, intake, completions]
     message = f"belongs to process {os.getpid()}; connect a new one after fork"
 
     def child() -> None:
         for use in (
-            lambda: bus.publish("a", b""),
-            lambda: bus.close(),
+            lambda: bus.publish("a", b"").wait(),
+            lambda: bus.close().wait(),
             lambda: bus.capabilities,
-            lambda: jobs.put([b"2"], True, None),
-            lambda: jobs.claim(1, True, None),
-            lambda: held[0].ack(),
-            lambda: subscription.end(),
+            lambda: jobs.put([b"2"], True, None).wait(),
+            lambda: jobs.claim(1, True, None).wait(),
+            lambda: held[0].ack().wait(),
+            lambda: subscription.end().wait(),
             lambda: intake.recv(),
             lambda: intake.close(),
             lambda: completions.drain(),
@@ -302,14 +311,14 @@ def test_a_forked_child_is_told_what_to_do_and_leaves_its_parent_alone(place: Pl
         objects.clear()
         held.clear()
         gc.collect()
-        own = Bus.connect(place.url, place.namespace)
+        own = Bus.connect(place.url, place.namespace).wait()
         if place.url.startswith("redis"):
-            assert own.publish("a", b"from the child") == 1
+            assert own.publish("a", b"from the child").wait() == 1
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(own.queue("theirs").claim, 1, True, None)
-            own.queue("theirs").put([b"3"], True, None)
+            waiting = pool.submit(own.queue("theirs").claim(1, True, None).wait)
+            own.queue("theirs").put([b"3"], True, None).wait()
             assert waiting.result(60)[0].payload == b"3"
-        own.close()
+        own.close().wait()
 
     for _ in range(5):
         in_child(child)
@@ -317,16 +326,16 @@ def test_a_forked_child_is_told_what_to_do_and_leaves_its_parent_alone(place: Pl
         bus.abandon()
     if place.url.startswith("redis"):
         assert [payload for _, _, payload in receive(intake, 5)] == [b"from the child"] * 5
-    bus.publish("a", b"still here")
+    bus.publish("a", b"still here").wait()
     assert receive(intake, 1) == [(number, "a", b"still here")]
-    held[0].ack()
-    assert jobs.stats() == (0, 0, 0)
+    held[0].ack().wait()
+    assert jobs.stats().wait() == (0, 0, 0)
     completions.close()
 
 
 def test_a_child_drops_its_copies_without_harm(place: Place) -> None:
     bus = place.connect()
-    everything: dict[str, Any] = {"bus": bus, "provider": bus.provide("f")}
+    everything: dict[str, Any] = {"bus": bus, "provider": bus.provide("f").wait()}
     everything["intake"] = intake = Intake()
     intake.attach(everything["provider"])
     place.buses.clear()
@@ -339,8 +348,8 @@ def test_a_child_drops_its_copies_without_harm(place: Place) -> None:
     in_child(child)
     bus = everything["bus"]
     call = Completions()
-    call.begin_call(1, bus, "f", b"[]", b"{}", None, None)
+    call.begin(1, bus.call("f", b"[]", b"{}", None, None))
     ((_, _, request),) = receive(everything["intake"], 1)
     request.answer(b"1", "int")
     until(lambda: [(token, error) for token, error, _ in call.drain()] == [(1, None)])
-    bus.close()
+    bus.close().wait()

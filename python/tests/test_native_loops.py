@@ -1,5 +1,7 @@
 """The native core under an event loop."""
 
+from __future__ import annotations
+
 import asyncio
 import random
 import select
@@ -19,7 +21,7 @@ from native_place import (  # noqa: F401
     until,
 )
 from pymq import exceptions
-from pymq._pymq import Bus, Completions, Intake
+from pymq._pymq import Bus, Completions, Intake, Operation
 
 
 def give_back(result: Any) -> None:
@@ -49,11 +51,11 @@ class Loop:
             else:
                 future.set_result(result)
 
-    async def do(self, begin: str, *arguments: Any) -> Any:
+    async def do(self, operation: Operation[Any]) -> Any:
         self.last += 1
         token = self.last
         future = self.waiting[token] = self.loop.create_future()
-        getattr(self.completions, f"begin_{begin}")(token, *arguments)
+        self.completions.begin(token, operation)
         try:
             return await future
         except asyncio.CancelledError:
@@ -68,45 +70,45 @@ class Loop:
         self.completions.close()
 
 
-def test_every_operation_has_an_asynchronous_twin(place: Place) -> None:
+def test_every_operation_can_be_awaited_by_a_loop(place: Place) -> None:
     async def main() -> None:
         loop = Loop()
-        bus = await loop.do("connect", place.url, place.namespace)
-        subscription = await loop.do("subscribe", bus, "a", False)
-        assert await loop.do("publish", bus, "a", b"1") == 1
-        await loop.do("end", subscription)
-        assert await loop.do("publish", bus, "a", b"2") == 0
+        bus = await loop.do(Bus.connect(place.url, place.namespace))
+        subscription = await loop.do(bus.subscribe("a", False))
+        assert await loop.do(bus.publish("a", b"1")) == 1
+        await loop.do(subscription.end())
+        assert await loop.do(bus.publish("a", b"2")) == 0
 
-        provider = await loop.do("provide", bus, "echo")
+        provider = await loop.do(bus.provide("echo"))
         intake = Intake()
         intake.attach(provider)
         answer = lambda: [echo(call) for _, _, call in intake.recv(timeout=0) if call]  # noqa: E731
         loop.loop.add_reader(intake.fileno(), answer)
-        reply = await loop.do("call", bus, "echo", b"[1]", b"{}", None, 60.0)
+        reply = await loop.do(bus.call("echo", b"[1]", b"{}", None, 60.0))
         assert reply.value == b"[1]"
-        replies, missing = await loop.do("call_all", bus, "echo", b"[1]", b"{}", None, 60.0)
+        replies, missing = await loop.do(bus.call_all("echo", b"[1]", b"{}", None, 60.0))
         assert (len(replies), missing) == (1, [])
         with pytest.raises(exceptions.NoSuchRemoteError):
-            await loop.do("call", bus, "nobody", b"[]", b"{}", None, 60.0)
-        await loop.do("end", provider)
+            await loop.do(bus.call("nobody", b"[]", b"{}", None, 60.0))
+        await loop.do(provider.end())
         loop.loop.remove_reader(intake.fileno())
 
         jobs = bus.queue("jobs")
-        assert await loop.do("put", jobs, [b"1", b"2", b"3"], True, None) is None
-        deliveries = await loop.do("claim", jobs, 3, True, None)
-        assert await loop.do("stats", jobs) == (0, 3, 0)
+        assert await loop.do(jobs.put([b"1", b"2", b"3"], True, None)) is None
+        deliveries = await loop.do(jobs.claim(3, True, None))
+        assert await loop.do(jobs.stats()) == (0, 3, 0)
         for delivery, how in zip(deliveries, ("ack", "requeue", "reject"), strict=True):
-            assert await loop.do("settle", delivery, how) is None
+            assert await loop.do(getattr(delivery, how)()) is None
         with pytest.raises(ValueError, match="settled already"):
-            await loop.do("settle", deliveries[0], "ack")
-        assert await loop.do("stats", jobs) == (1, 0, 1)
-        jobs.purge(False)
-        await loop.do("join", jobs)
-        await loop.do("close", bus)
+            await loop.do(deliveries[0].ack())
+        assert await loop.do(jobs.stats()) == (1, 0, 1)
+        jobs.purge(False).wait()
+        await loop.do(jobs.join())
+        await loop.do(bus.close())
         with pytest.raises(exceptions.ClosedError):
-            await loop.do("publish", bus, "a", b"3")
+            await loop.do(bus.publish("a", b"3"))
         with pytest.raises(exceptions.ConfigError):
-            await loop.do("connect", "carrier-pigeon://loft")
+            await loop.do(Bus.connect("carrier-pigeon://loft"))
         loop.end()
 
     before = native_threads()
@@ -120,20 +122,18 @@ def test_ten_thousand_claims_wait_on_few_threads(bus: Bus) -> None:
     async def main() -> None:
         loop = Loop()
         jobs = bus.queue("jobs")
-        claims = [
-            asyncio.ensure_future(loop.do("claim", jobs, 1, True, None)) for _ in range(count)
-        ]
+        claims = [asyncio.ensure_future(loop.do(jobs.claim(1, True, None))) for _ in range(count)]
         await asyncio.sleep(0)
         assert len(list(Path("/proc/self/task").iterdir())) <= 4 + before
         for start in range(0, count, 1000):
             items = [b"%d" % number for number in range(start, start + 1000)]
-            await loop.do("put", jobs, items, True, None)
+            await loop.do(jobs.put(items, True, None))
         deliveries = [delivery for (delivery,) in await asyncio.gather(*claims)]
         assert {int(delivery.payload) for delivery in deliveries} == set(range(count))
         assert all(delivery.deliveries == 1 for delivery in deliveries)
         for delivery in deliveries:
             delivery.ack_soon()
-        await loop.do("join", jobs)
+        await loop.do(jobs.join())
         loop.end()
 
     before = len(list(Path("/proc/self/task").iterdir())) - native_threads()
@@ -146,12 +146,10 @@ def test_cancelled_claims_lose_no_item(bus: Bus) -> None:
     async def main() -> None:
         loop = Loop()
         jobs = bus.queue("jobs")
-        claims = [
-            asyncio.ensure_future(loop.do("claim", jobs, 1, True, None)) for _ in range(count)
-        ]
+        claims = [asyncio.ensure_future(loop.do(jobs.claim(1, True, None))) for _ in range(count)]
         await asyncio.sleep(0)
         putting = asyncio.ensure_future(
-            loop.do("put", jobs, [b"%d" % number for number in range(count)], True, None)
+            loop.do(jobs.put([b"%d" % number for number in range(count)], True, None))
         )
         for claim in random.sample(claims, count // 2):
             claim.cancel()
@@ -164,7 +162,7 @@ def test_cancelled_claims_lose_no_item(bus: Bus) -> None:
         assert all(isinstance(r, list | asyncio.CancelledError) for r in results)
         left = []
         while len(kept) + len(left) < count:
-            left += await loop.do("claim", jobs, count, True, 30.0)
+            left += await loop.do(jobs.claim(count, True, 30.0))
         assert {int(delivery.payload) for delivery in kept + left} == set(range(count))
         assert all(delivery.deliveries == 1 for delivery in kept + left)
         loop.end()
@@ -174,41 +172,41 @@ def test_cancelled_claims_lose_no_item(bus: Bus) -> None:
 
 def test_results_that_are_never_drained_give_back_what_they_hold(bus: Bus) -> None:
     jobs = bus.queue("jobs")
-    jobs.put([b"1", b"2", b"3"], True, None)
+    jobs.put([b"1", b"2", b"3"], True, None).wait()
     completions = Completions()
     for token in range(3):
-        completions.begin_claim(token, jobs, 1, True, None)
-    until(lambda: jobs.stats() == (0, 3, 0))
+        completions.begin(token, jobs.claim(1, True, None))
+    until(lambda: jobs.stats().wait() == (0, 3, 0))
     until(lambda: select.select([completions.fileno()], [], [], 60)[0])
     completions.cancel(0)
-    until(lambda: jobs.stats() == (1, 2, 0))
+    until(lambda: jobs.stats().wait() == (1, 2, 0))
     completions.close()
-    until(lambda: jobs.stats() == (3, 0, 0))
-    assert [delivery.deliveries for delivery in jobs.claim(3, True, None)] == [1, 1, 1]
+    until(lambda: jobs.stats().wait() == (3, 0, 0))
+    assert [delivery.deliveries for delivery in jobs.claim(3, True, None).wait()] == [1, 1, 1]
     assert completions.drain() == []
     with pytest.raises(ValueError, match="were closed"):
-        completions.begin_stats(4, jobs)
+        completions.begin(4, jobs.stats())
 
 
 def test_completions_that_are_dropped_end_what_was_under_way(bus: Bus) -> None:
     jobs = bus.queue("jobs")
     completions = Completions()
     for token in range(10):
-        completions.begin_claim(token, jobs, 1, True, None)
+        completions.begin(token, jobs.claim(1, True, None))
     del completions
-    jobs.put([b"1"], True, None)
-    (delivery,) = jobs.claim(1, True, 60.0)
+    jobs.put([b"1"], True, None).wait()
+    (delivery,) = jobs.claim(1, True, 60.0).wait()
     assert delivery.deliveries == 1
 
 
 def test_a_token_names_one_operation_at_a_time_and_can_be_used_again(bus: Bus) -> None:
     jobs = bus.queue("jobs")
     completions = Completions()
-    completions.begin_claim(7, jobs, 1, True, None)
+    completions.begin(7, jobs.claim(1, True, None))
     with pytest.raises(ValueError, match="under way"):
-        completions.begin_stats(7, jobs)
+        completions.begin(7, jobs.stats())
     completions.cancel(7)
-    completions.begin_stats(7, jobs)
+    completions.begin(7, jobs.stats())
     done: list[tuple[int, BaseException | None, Any]] = []
     until(lambda: done.extend(completions.drain()) or done)
     assert done == [(7, None, (0, 0, 0))]
@@ -218,9 +216,9 @@ def test_a_token_names_one_operation_at_a_time_and_can_be_used_again(bus: Bus) -
 def test_operations_under_way_are_told_when_their_bus_is_closed(place: Place) -> None:
     bus, completions = place.connect(), Completions()
     jobs = bus.queue("jobs")
-    completions.begin_claim(1, jobs, 1, True, None)
-    completions.begin_claim(2, jobs, 1, True, 1e6)
-    bus.close()
+    completions.begin(1, jobs.claim(1, True, None))
+    completions.begin(2, jobs.claim(1, True, 1e6))
+    bus.close().wait()
     done: list[tuple[int, BaseException | None, Any]] = []
     until(lambda: done.extend(completions.drain()) or len(done) == 2)
     assert {token for token, _, _ in done} == {1, 2}
@@ -230,8 +228,8 @@ def test_operations_under_way_are_told_when_their_bus_is_closed(place: Place) ->
 def test_a_close_that_an_event_loop_orders_is_reported_when_nothing_is_left(place: Place) -> None:
     before = native_threads()
     bus, completions = place.connect(), Completions()
-    completions.begin_close(1, bus)
-    completions.begin_close(2, bus)
+    completions.begin(1, bus.close())
+    completions.begin(2, bus.close())
     done = []
     until(lambda: done.extend(completions.drain()) or len(done) == 2)
     assert [(token, error) for token, error, _ in done] == [(1, None), (2, None)]

@@ -26,8 +26,8 @@ ROW = 300
 def a_row(bus: Bus) -> None:
     jobs = bus.queue("row")
     for _ in range(ROW):
-        jobs.put([b"1"], True, None)
-    assert jobs.purge(False) == ROW
+        jobs.put([b"1"], True, None).wait()
+    assert jobs.purge(False).wait() == ROW
 
 
 def switches(thread: str) -> int:
@@ -55,13 +55,13 @@ def test_the_io_thread_sleeps_through_a_row_of_calls(own_redis_bus: Bus) -> None
         # On a busy machine a row is torn apart now and then.
         until(slept_through)
     finally:
-        own_redis_bus.close()
+        own_redis_bus.close().wait()
 
 
 def test_what_is_waited_for_elsewhere_is_served_during_a_row(bus: Bus, place: Place) -> None:
     other = place.connect()
     intake = Intake()
-    intake.attach(other.subscribe("news", False))
+    intake.attach(other.subscribe("news", False).wait())
     with ThreadPoolExecutor(1) as pool:
         stop = threading.Event()
 
@@ -72,11 +72,11 @@ def test_what_is_waited_for_elsewhere_is_served_during_a_row(bus: Bus, place: Pl
         row = pool.submit(rows)
         try:
             for round in range(50):
-                bus.queue("jobs").put([b"%d" % round], True, None)
-                (job,) = other.queue("jobs").claim(1, True, HANG)
+                bus.queue("jobs").put([b"%d" % round], True, None).wait()
+                (job,) = other.queue("jobs").claim(1, True, HANG).wait()
                 assert job.payload == b"%d" % round
-                job.ack()
-                bus.publish("news", b"%d" % round)
+                job.ack().wait()
+                bus.publish("news", b"%d" % round).wait()
                 assert receive(intake, 1)[0][2] == b"%d" % round
         finally:
             stop.set()
@@ -89,18 +89,18 @@ def test_a_provider_begun_after_a_row_answers(bus: Bus, place: Place) -> None:
         a_row(other)
         server = Server(other, "echo", echo)
         try:
-            assert bus.call("echo", b"[1]", b"{}", None, None).value == b"[1]"
+            assert bus.call("echo", b"[1]", b"{}", None, None).wait().value == b"[1]"
         finally:
             server.end()
 
 
 def test_leases_last_through_a_row_and_the_silence_after_it(place: Place) -> None:
     worker, thief = place.connect(), place.connect()
-    worker.queue("leased", lease=0.5).put([b"mine"], True, None)
-    (held,) = worker.queue("leased", lease=0.5).claim(1, True, None)
+    worker.queue("leased", lease=0.5).put([b"mine"], True, None).wait()
+    (held,) = worker.queue("leased", lease=0.5).claim(1, True, None).wait()
     a_row(worker)
-    assert thief.queue("leased", lease=0.5).claim(1, True, 2.0) == []
-    held.ack()
+    assert thief.queue("leased", lease=0.5).claim(1, True, 2.0).wait() == []
+    held.ack().wait()
 
 
 def test_closing_ends_a_row(bus: Bus) -> None:
@@ -114,6 +114,6 @@ def test_closing_ends_a_row(bus: Bus) -> None:
     with ThreadPoolExecutor(1) as pool:
         row = pool.submit(rows)
         assert begun.wait(HANG)
-        bus.close()
+        bus.close().wait()
         with pytest.raises(exceptions.ClosedError):
             row.result(HANG)

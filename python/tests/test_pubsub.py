@@ -96,7 +96,7 @@ def test_trust_and_strictness_are_the_buss(connect: Connect, box: Box) -> None:
     lenient = connect()
     raw = b'{"x": 1, "__type": "somewhere.Unheard"}'
     for bus in (strict, lenient):
-        bus.queue("jobs")._handle.native.put([raw], True, None)
+        bus.queue("jobs")._handle.native.put([raw], True, None).wait()
     with pytest.raises(pymq.DecodeError):
         strict.queue("jobs").get()
     assert lenient.queue("jobs").get() == {"x": 1}

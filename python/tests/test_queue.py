@@ -115,7 +115,7 @@ def test_a_rejected_item_is_a_dead_letter(bus: pymq.NativeEventBus) -> None:
     queue = bus.queue("jobs")
     queue.put("job")
     queue.get_delivery().reject()
-    assert queue._handle.native.stats() == (0, 0, 1)
+    assert queue._handle.native.stats().wait() == (0, 0, 1)
 
 
 def test_a_dropped_delivery_comes_back(bus: pymq.NativeEventBus) -> None:
@@ -162,23 +162,23 @@ def test_an_item_that_cannot_be_read_is_a_dead_letter_with_its_bytes(
 ) -> None:
     queue = bus.queue("jobs")
     native = queue._handle.native
-    native.put([b"{secret", b'"good"'], True, None)
+    native.put([b"{secret", b'"good"'], True, None).wait()
     with pytest.raises(pymq.DecodeError):
         queue.get()
     assert queue.get() == "good"
-    native.put([b"{secret", b'"good"'], True, None)
+    native.put([b"{secret", b'"good"'], True, None).wait()
     assert queue.get_many(2) == ["good"]
-    native.put([b"{secret", b'"good"'], True, None)
+    native.put([b"{secret", b'"good"'], True, None).wait()
     queue.shutdown()
     assert list(queue) == ["good"]
-    assert native.peek(True, 10) == [b"{secret"] * 3
+    assert native.peek(True, 10).wait() == [b"{secret"] * 3
     assert all(record.levelno == logging.ERROR for record in caplog.records)
     assert "secret" not in caplog.text
 
 
 def test_the_type_option_says_what_items_are(bus: pymq.NativeEventBus) -> None:
     queue = bus.queue("jobs", type=set[int])
-    queue._handle.native.put([b"[1, 2]"], True, None)
+    queue._handle.native.put([b"[1, 2]"], True, None).wait()
     assert queue.get() == {1, 2}
 
 
@@ -232,7 +232,7 @@ def test_an_item_that_is_too_large_is_named(bus: pymq.NativeEventBus) -> None:
         queue.put("x" * (16 << 20))
     native = bus.queue("jobs")._handle.native
     with pytest.raises(pymq.EncodeError, match=r'"jobs".*item 2 of 2: 16777217 bytes'):
-        native.put([b"1", b"1" * ((16 << 20) + 1)], True, None)
+        native.put([b"1", b"1" * ((16 << 20) + 1)], True, None).wait()
     assert queue.empty()
 
 

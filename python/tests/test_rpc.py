@@ -135,7 +135,7 @@ def test_a_builtin_that_tells_no_signature_can_be_exposed(bus: pymq.NativeEventB
 
 def test_undecodable_arguments_are_answered(bus: pymq.NativeEventBus) -> None:
     bus.expose(lambda n: n, "f")
-    reply = bus._native.call("f", b'[{"a": 1}]', b"{}", b'{"0": 1}', HANG_GUARD)
+    reply = bus._native.call("f", b'[{"a": 1}]', b"{}", b'{"0": 1}', HANG_GUARD).wait()
     assert reply.value
     assert bus.stub("f")(1) == 1
 

@@ -1,22 +1,22 @@
 //! The bus as Python holds it: a connection with an I/O thread of its own.
 //!
 //! Everything made from it keeps it alive; the thread ends at [`close`](Bus::close) or with the last
-//! of them. Each operation is described once, for threads that wait and for event loops alike.
+//! of them. What takes time is an [`Operation`], for threads that wait and for event loops alike.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use pymq::rpc::CallOptions;
 use pymq::transport::{Filter, State};
 use pymq::wire::{Arguments, Metadata};
+use pyo3::IntoPyObject;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::error::bad_value;
 use crate::metadata;
-use crate::operation::Operation;
+use crate::operation::{Operation, Task, finish};
 use crate::process::Native;
 use crate::provider::{Missing, Provider, Reply};
 use crate::queue::Queue;
@@ -26,8 +26,6 @@ use crate::wait;
 
 /// How long the last words to the broker may take when a bus was dropped unclosed.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How long the thread may take to end when its bus was closed.
-const THREAD_ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// A bus and its thread, shared by everything made from it.
 pub(crate) struct Core {
@@ -65,130 +63,25 @@ pub(crate) struct Bus {
 }
 
 /// What the calls of all kinds are made with.
-pub(crate) type Encoded<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>);
+type Encoded<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>);
 
 /// A state: its word, since when, and why.
-pub(crate) type Standing = (String, Option<f64>, Option<String>);
-
-/// Every provider's answer, and who did not give one.
-pub(crate) type Answers = (Vec<Reply>, Vec<Missing>);
+type Standing = (String, Option<f64>, Option<String>);
 
 impl Bus {
-    pub(crate) fn core(&self) -> PyResult<&Arc<Core>> {
+    fn core(&self) -> PyResult<&Arc<Core>> {
         self.core.get()
     }
 
-    pub(crate) fn connecting(
-        url: String,
-        namespace: &str,
-        patience: Option<f64>,
-    ) -> PyResult<Operation<Self>> {
-        let mut builder = pymq::Bus::builder(&url).namespace(namespace);
-        if let Some(seconds) = patience {
-            let wait = wait::timeout(Some(seconds))?.unwrap_or(Duration::MAX);
-            builder = builder.connect_wait(wait);
-        }
-        let runtime = Arc::new(Runtime::start()?);
-        let theirs = Arc::clone(&runtime);
-        Ok(Operation::new(&runtime, async move {
-            let bus = builder.connect().await?;
-            let core = Arc::new(Core { runtime: theirs, bus });
-            Ok(Self { core: Native::new(core) })
-        }))
-    }
-
-    pub(crate) fn pinging(&self) -> PyResult<Operation<f64>> {
-        self.operation(|core| async move { Ok(core.bus.ping().await?.as_secs_f64()) })
-    }
-
-    pub(crate) fn changing(
-        &self,
-        known: Option<Standing>,
-    ) -> PyResult<Operation<Option<Standing>>> {
-        // Of its own, since the bus may be gone while somebody waits.
-        let mut states = self.core()?.bus.states();
-        self.operation(|_| async move {
-            while let Some(state) = states.next().await {
-                let state = standing(&state);
-                if Some(&state) != known.as_ref() {
-                    return Ok(Some(state));
-                }
-            }
-            Ok(None)
-        })
-    }
-
-    pub(crate) fn publishing(
-        &self,
-        topic: String,
-        payload: &[u8],
-    ) -> PyResult<Operation<Option<usize>>> {
-        let payload = Bytes::copy_from_slice(payload);
-        self.operation(|core| async move { core.bus.publish_bytes(&topic, payload).await })
-    }
-
-    pub(crate) fn subscribing(
-        &self,
-        name: String,
-        pattern: bool,
-    ) -> PyResult<Operation<Subscription>> {
-        let filter = if pattern { Filter::Pattern(name) } else { Filter::Topic(name) };
-        self.operation(|core| async move {
-            let subscription = core.bus.subscribe_bytes(&filter).await?;
-            Ok(Subscription::new(core, filter, subscription))
-        })
-    }
-
-    pub(crate) fn providing(&self, function: String) -> PyResult<Operation<Provider>> {
-        self.operation(|core| async move {
-            let provider = core.bus.provide(&function).await?;
-            Ok(Provider::new(core, provider))
-        })
-    }
-
-    pub(crate) fn calling(
-        &self,
-        function: String,
-        encoded: Encoded<'_>,
-        timeout: Option<f64>,
-        metadata: Option<Metadata>,
-    ) -> PyResult<Operation<Reply>> {
-        let mut options = CallOptions::default();
-        options.timeout = limit(timeout)?;
-        let arguments = arguments(encoded);
-        let metadata = metadata.unwrap_or_default();
-        self.operation(|core| async move {
-            core.bus.call_bytes(&function, arguments, metadata, options).await.map(Reply::from)
-        })
-    }
-
-    pub(crate) fn calling_all(
-        &self,
-        function: String,
-        encoded: Encoded<'_>,
-        timeout: Option<f64>,
-        legacy_grace: f64,
-        metadata: Option<Metadata>,
-    ) -> PyResult<Operation<Answers>> {
-        let legacy_grace = wait::timeout(Some(legacy_grace))?.unwrap_or(Duration::MAX);
-        let mut options = CallOptions::default().legacy_grace(legacy_grace);
-        options.timeout = limit(timeout)?;
-        let arguments = arguments(encoded);
-        let metadata = metadata.unwrap_or_default();
-        self.operation(|core| async move {
-            let all = core.bus.call_all_bytes(&function, arguments, metadata, options).await?;
-            let replies = all.replies.into_iter().map(Reply::from).collect();
-            Ok((replies, all.missing.into_iter().map(Missing::from).collect()))
-        })
-    }
-
-    fn operation<T, F>(&self, work: impl FnOnce(Arc<Core>) -> F) -> PyResult<Operation<T>>
+    fn operation<T, F>(&self, work: impl FnOnce(Arc<Core>) -> F) -> PyResult<Operation>
     where
-        T: Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
         F: Future<Output = pymq::Result<T>> + Send + 'static,
     {
         let core = self.core()?;
-        Ok(Operation::new(&core.runtime, work(Arc::clone(core))))
+        let work = work(Arc::clone(core));
+        let work = async move { Ok(finish(work.await?)) };
+        Ok(Operation::new(Task::new(&core.runtime, work)))
     }
 }
 
@@ -226,8 +119,19 @@ impl Bus {
     /// Connects to an address.
     #[staticmethod]
     #[pyo3(signature = (url, namespace="global", wait=None))]
-    fn connect(py: Python<'_>, url: String, namespace: &str, wait: Option<f64>) -> PyResult<Self> {
-        Self::connecting(url, namespace, wait)?.wait(py)
+    fn connect(url: String, namespace: &str, wait: Option<f64>) -> PyResult<Operation> {
+        let mut builder = pymq::Bus::builder(&url).namespace(namespace);
+        if let Some(seconds) = wait {
+            let wait = wait::timeout(Some(seconds))?.unwrap_or(Duration::MAX);
+            builder = builder.connect_wait(wait);
+        }
+        let runtime = Arc::new(Runtime::start()?);
+        let theirs = Arc::clone(&runtime);
+        Ok(Operation::new(Task::new(&runtime, async move {
+            let bus = builder.connect().await?;
+            let core = Arc::new(Core { runtime: theirs, bus });
+            Ok(finish(Self { core: Native::new(core) }))
+        })))
     }
 
     /// The state: its word, since when in seconds since 1970, and why.
@@ -237,13 +141,23 @@ impl Bus {
     }
 
     /// Asks the broker for a sign of life; says how many seconds the round trip took.
-    fn ping(&self, py: Python<'_>) -> PyResult<f64> {
-        self.pinging()?.wait(py)
+    fn ping(&self) -> PyResult<Operation> {
+        self.operation(|core| async move { Ok(core.bus.ping().await?.as_secs_f64()) })
     }
 
-    /// Waits for the first state that is not `known`; `None` when `known` says `closed`.
-    fn next_state(&self, py: Python<'_>, known: Option<Standing>) -> PyResult<Option<Standing>> {
-        self.changing(known)?.wait(py)
+    /// The first state that is not `known`; `None` when `known` says `closed`.
+    fn next_state(&self, known: Option<Standing>) -> PyResult<Operation> {
+        // Of its own, since the bus may be gone while somebody waits.
+        let mut states = self.core()?.bus.states();
+        self.operation(|_| async move {
+            while let Some(state) = states.next().await {
+                let state = standing(&state);
+                if Some(&state) != known.as_ref() {
+                    return Ok(Some(state));
+                }
+            }
+            Ok(None)
+        })
     }
 
     /// What is known of the health, as numbers by name.
@@ -260,18 +174,26 @@ impl Bus {
     }
 
     /// Publishes; says how many received it, where that is known.
-    fn publish(&self, py: Python<'_>, topic: String, payload: &[u8]) -> PyResult<Option<usize>> {
-        self.publishing(topic, payload)?.wait(py)
+    fn publish(&self, topic: String, payload: &[u8]) -> PyResult<Operation> {
+        let payload = Bytes::copy_from_slice(payload);
+        self.operation(|core| async move { core.bus.publish_bytes(&topic, payload).await })
     }
 
     /// Subscribes to a topic or a pattern; the next event published is seen.
-    fn subscribe(&self, py: Python<'_>, name: String, pattern: bool) -> PyResult<Subscription> {
-        self.subscribing(name, pattern)?.wait(py)
+    fn subscribe(&self, name: String, pattern: bool) -> PyResult<Operation> {
+        let filter = if pattern { Filter::Pattern(name) } else { Filter::Topic(name) };
+        self.operation(|core| async move {
+            let subscription = core.bus.subscribe_bytes(&filter).await?;
+            Ok(Subscription::new(core, filter, subscription))
+        })
     }
 
     /// Exposes a function.
-    fn provide(&self, py: Python<'_>, function: String) -> PyResult<Provider> {
-        self.providing(function)?.wait(py)
+    fn provide(&self, function: String) -> PyResult<Operation> {
+        self.operation(|core| async move {
+            let provider = core.bus.provide(&function).await?;
+            Ok(Provider::new(core, provider))
+        })
     }
 
     /// A queue with options of this handle's own; `lease` in seconds.
@@ -292,24 +214,28 @@ impl Bus {
     #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
     fn call(
         &self,
-        py: Python<'_>,
         function: String,
         args: &[u8],
         kwargs: &[u8],
         types: Option<&[u8]>,
         timeout: Option<f64>,
         metadata: Option<PyRef<'_, metadata::Metadata>>,
-    ) -> PyResult<Reply> {
-        let metadata = metadata.map(|metadata| metadata.inner().clone());
-        self.calling(function, (args, kwargs, types), timeout, metadata)?.wait(py)
+    ) -> PyResult<Operation> {
+        let mut options = CallOptions::default();
+        options.timeout = limit(timeout)?;
+        let arguments = arguments((args, kwargs, types));
+        let metadata = metadata.map(|metadata| metadata.inner().clone()).unwrap_or_default();
+        self.operation(|core| async move {
+            core.bus.call_bytes(&function, arguments, metadata, options).await.map(Reply::from)
+        })
     }
 
-    /// Calls every provider; returns when all that are alive have answered, or at the timeout.
+    /// Calls every provider; every answer, and who did not give one, when all that are alive have
+    /// answered or at the timeout.
     #[pyo3(signature = (function, args, kwargs, types, timeout, legacy_grace=5.0, metadata=None))]
     #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
     fn call_all(
         &self,
-        py: Python<'_>,
         function: String,
         args: &[u8],
         kwargs: &[u8],
@@ -317,32 +243,26 @@ impl Bus {
         timeout: Option<f64>,
         legacy_grace: f64,
         metadata: Option<PyRef<'_, metadata::Metadata>>,
-    ) -> PyResult<Answers> {
-        let metadata = metadata.map(|metadata| metadata.inner().clone());
-        self.calling_all(function, (args, kwargs, types), timeout, legacy_grace, metadata)?.wait(py)
+    ) -> PyResult<Operation> {
+        let legacy_grace = wait::timeout(Some(legacy_grace))?.unwrap_or(Duration::MAX);
+        let mut options = CallOptions::default().legacy_grace(legacy_grace);
+        options.timeout = limit(timeout)?;
+        let arguments = arguments((args, kwargs, types));
+        let metadata = metadata.map(|metadata| metadata.inner().clone()).unwrap_or_default();
+        self.operation(|core| async move {
+            let all = core.bus.call_all_bytes(&function, arguments, metadata, options).await?;
+            let replies: Vec<_> = all.replies.into_iter().map(Reply::from).collect();
+            let missing: Vec<_> = all.missing.into_iter().map(Missing::from).collect();
+            Ok((replies, missing))
+        })
     }
 
-    /// Ends everything, within `timeout` seconds and the moment that its thread needs to end.
-    /// Closing again does nothing.
+    /// Ends everything, within `timeout` seconds and the moment that its thread needs to end, even
+    /// if nobody waits for it. Closing again does nothing.
     #[pyo3(signature = (timeout=10.0))]
-    fn close(&self, py: Python<'_>, timeout: f64) -> PyResult<()> {
-        let core = self.core()?;
+    fn close(&self, timeout: f64) -> PyResult<Operation> {
         let within = wait::timeout(Some(timeout))?.unwrap_or(Duration::MAX);
-        let (ended, end) = channel::<()>();
-        core.order_end(within, move || drop(ended));
-        let deadline = wait::deadline(within.checked_add(THREAD_ENDS_WITHIN));
-        // `then` is dropped, not called, should the thread die: that ends the wait as well.
-        let end = std::sync::Mutex::new(end);
-        let over = wait::in_slices(py, deadline, |until| {
-            let end = end.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let left = until
-                .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-            matches!(end.recv_timeout(left), Err(RecvTimeoutError::Disconnected)).then_some(())
-        })?;
-        if over.is_some() {
-            py.detach(|| core.runtime.join());
-        }
-        Ok(())
+        Ok(Operation::close(self.core()?, within))
     }
 
     /// In a forked child: lets go of the parent's bus, whose sockets and threads stay untouched.
@@ -363,17 +283,5 @@ impl Bus {
         all.set_item("cross_process", capabilities.cross_process)?;
         all.set_item("originals", capabilities.originals)?;
         Ok(all)
-    }
-}
-
-impl Bus {
-    /// Closes it and reports the end to `then`, on the thread that ends.
-    pub(crate) fn close_then(
-        &self,
-        within: Duration,
-        then: impl FnOnce() + Send + 'static,
-    ) -> PyResult<()> {
-        self.core()?.order_end(within, then);
-        Ok(())
     }
 }

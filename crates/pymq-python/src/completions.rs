@@ -6,27 +6,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use pymq::transport::Settlement;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
-use pyo3::{IntoPyObject, IntoPyObjectExt as _};
 use tokio::task::AbortHandle;
 
 use crate::bell::{Bell, Descriptor};
-use crate::bus::{Bus, Standing};
 use crate::error::{PyError, bad_value};
-use crate::intake::Attachable;
-use crate::metadata::Metadata;
-use crate::operation::{Abandoned, Operation};
+use crate::operation::{Abandoned, Deed, Finish, Operation, Task, nothing};
 use crate::process::Native;
-use crate::queue::{Delivery, Queue};
 use crate::runtime::Begun;
-
-/// How long a bus that an event loop closes may take.
-const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Results of asynchronous operations, pulled by an event loop when `fileno` is readable.
 #[pyclass(frozen, module = "pymq._pymq")]
@@ -61,9 +50,6 @@ struct Running {
     number: u64,
     abort: Option<AbortHandle>,
 }
-
-/// Makes a result Python's, on a thread of Python's.
-type Finish = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
 /// What Python sees of one: token, error, result.
 type Entry = (i64, Option<Py<PyBaseException>>, Option<Py<PyAny>>);
@@ -168,12 +154,8 @@ struct Ticket {
 }
 
 impl Ticket {
-    fn done<T>(&self, result: Result<T, PyError>)
-    where
-        T: for<'py> IntoPyObject<'py> + Send + 'static,
-    {
-        let finish = result.map(|value| -> Finish { Box::new(|py| value.into_py_any(py)) });
-        self.shared.report(self.token, self.number, finish);
+    fn done(&self, result: Result<Finish, PyError>) {
+        self.shared.report(self.token, self.number, result);
     }
 }
 
@@ -184,32 +166,14 @@ impl Drop for Ticket {
     }
 }
 
-/// The result of what gives nothing.
-struct Nothing;
-
-impl<'py> IntoPyObject<'py> for Nothing {
-    type Target = PyAny;
-    type Output = Bound<'py, PyAny>;
-    type Error = PyErr;
-
-    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-        Ok(py.None().into_bound(py))
-    }
-}
-
 impl Completions {
-    fn begin<T, U>(&self, token: i64, operation: Operation<T>, give: fn(T) -> U) -> PyResult<()>
-    where
-        T: Send + 'static,
-        U: for<'py> IntoPyObject<'py> + Send + 'static,
-    {
-        let shared = &self.desk.get()?.0;
+    fn begin_task(shared: &Arc<Shared>, token: i64, task: Task<Finish>) -> PyResult<()> {
         let ticket = shared.register(token)?;
         let number = ticket.number;
-        let (runtime, work, abandoned) = operation.into_parts();
+        let (runtime, work, abandoned) = task.into_parts();
         let begun = runtime.begin(Box::pin(async move {
             let result = work.await;
-            ticket.done(result.map(give).map_err(PyError::Library));
+            ticket.done(result);
         }));
         // Where it does not wait, its ticket has reported.
         if let Begun::Waits(work) = begun {
@@ -262,139 +226,16 @@ impl Completions {
         Ok(())
     }
 
-    fn begin_publish(&self, token: i64, bus: &Bus, topic: String, payload: &[u8]) -> PyResult<()> {
-        self.begin(token, bus.publishing(topic, payload)?, |receivers| receivers)
-    }
-
-    fn begin_subscribe(&self, token: i64, bus: &Bus, name: String, pattern: bool) -> PyResult<()> {
-        self.begin(token, bus.subscribing(name, pattern)?, |subscription| subscription)
-    }
-
-    fn begin_provide(&self, token: i64, bus: &Bus, function: String) -> PyResult<()> {
-        self.begin(token, bus.providing(function)?, |provider| provider)
-    }
-
-    fn begin_end(&self, token: i64, source: Attachable<'_>) -> PyResult<()> {
-        self.begin(token, source.source()?.end(), |()| Nothing)
-    }
-
-    #[pyo3(signature = (token, bus, function, args, kwargs, types, timeout, metadata=None))]
-    #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
-    fn begin_call(
-        &self,
-        token: i64,
-        bus: &Bus,
-        function: String,
-        args: &[u8],
-        kwargs: &[u8],
-        types: Option<&[u8]>,
-        timeout: Option<f64>,
-        metadata: Option<PyRef<'_, Metadata>>,
-    ) -> PyResult<()> {
-        let metadata = metadata.map(|metadata| metadata.inner().clone());
-        let call = bus.calling(function, (args, kwargs, types), timeout, metadata)?;
-        self.begin(token, call, |reply| reply)
-    }
-
-    #[pyo3(signature = (
-        token, bus, function, args, kwargs, types, timeout, legacy_grace=5.0, metadata=None
-    ))]
-    #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
-    fn begin_call_all(
-        &self,
-        token: i64,
-        bus: &Bus,
-        function: String,
-        args: &[u8],
-        kwargs: &[u8],
-        types: Option<&[u8]>,
-        timeout: Option<f64>,
-        legacy_grace: f64,
-        metadata: Option<PyRef<'_, Metadata>>,
-    ) -> PyResult<()> {
-        let encoded = (args, kwargs, types);
-        let metadata = metadata.map(|metadata| metadata.inner().clone());
-        let call = bus.calling_all(function, encoded, timeout, legacy_grace, metadata)?;
-        self.begin(token, call, |answers| answers)
-    }
-
-    #[pyo3(signature = (token, queue, items, block, timeout))]
-    fn begin_put(
-        &self,
-        token: i64,
-        queue: &Queue,
-        items: Vec<Bound<'_, PyBytes>>,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<()> {
-        self.begin(token, queue.putting(items, block, timeout)?, |()| Nothing)
-    }
-
-    #[pyo3(signature = (token, queue, limit, block, timeout))]
-    fn begin_claim(
-        &self,
-        token: i64,
-        queue: &Queue,
-        limit: usize,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<()> {
-        self.begin(token, queue.claiming(limit, block, timeout)?, |claimed| claimed)
-    }
-
-    /// `how`: "ack", "requeue" or "reject"; it is done even if it is cancelled.
-    fn begin_settle(&self, token: i64, delivery: &Delivery, how: &str) -> PyResult<()> {
-        let how = match how {
-            "ack" => Settlement::Ack,
-            "requeue" => Settlement::Requeue,
-            "reject" => Settlement::Reject,
-            _ => return Err(bad_value("'how' must be \"ack\", \"requeue\" or \"reject\"")),
-        };
-        self.begin(token, delivery.settling(how)?, |()| Nothing)
-    }
-
-    fn begin_extend(&self, token: i64, delivery: &Delivery, seconds: f64) -> PyResult<()> {
-        self.begin(token, delivery.extending(seconds)?, |()| Nothing)
-    }
-
-    fn begin_purge(&self, token: i64, queue: &Queue, dead: bool) -> PyResult<()> {
-        self.begin(token, queue.purging(dead)?, |count| count)
-    }
-
-    fn begin_shut_down(&self, token: i64, queue: &Queue) -> PyResult<()> {
-        self.begin(token, queue.shutting_down()?, |()| Nothing)
-    }
-
-    fn begin_stats(&self, token: i64, queue: &Queue) -> PyResult<()> {
-        self.begin(token, queue.counting()?, |stats| stats)
-    }
-
-    fn begin_join(&self, token: i64, queue: &Queue) -> PyResult<()> {
-        self.begin(token, queue.joining(None)?, |_| Nothing)
-    }
-
-    #[pyo3(signature = (token, url, namespace="global", wait=None))]
-    fn begin_connect(
-        &self,
-        token: i64,
-        url: String,
-        namespace: &str,
-        wait: Option<f64>,
-    ) -> PyResult<()> {
-        self.begin(token, Bus::connecting(url, namespace, wait)?, |bus| bus)
-    }
-
-    fn begin_ping(&self, token: i64, bus: &Bus) -> PyResult<()> {
-        self.begin(token, bus.pinging()?, |seconds| seconds)
-    }
-
-    fn begin_next_state(&self, token: i64, bus: &Bus, known: Option<Standing>) -> PyResult<()> {
-        self.begin(token, bus.changing(known)?, |state| state)
-    }
-
-    /// Closes the bus, even if it is cancelled; reported when nothing of it is left.
-    fn begin_close(&self, token: i64, bus: &Bus) -> PyResult<()> {
-        let ticket = self.desk.get()?.0.register(token)?;
-        bus.close_then(CLOSE_WITHIN, move || ticket.done(Ok(Nothing)))
+    /// Begins an operation, to be reported under a token that no other one has meanwhile.
+    fn begin(&self, token: i64, operation: &Operation) -> PyResult<()> {
+        let shared = &self.desk.get()?.0;
+        match operation.take()? {
+            Deed::Task(task) => Self::begin_task(shared, token, task),
+            Deed::Close { core, within } => {
+                let ticket = shared.register(token)?;
+                core.order_end(within, move || ticket.done(Ok(nothing())));
+                Ok(())
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! raising an error runs none. What a remote function raised is no error here but a `Reply`.
 
 use pymq::{Error, ErrorKind};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -58,6 +58,12 @@ pub(crate) enum PyError {
     Foreign { process: u32 },
     /// A task of ours panicked; the message went to stderr.
     Panicked,
+    /// A delivery whose lease was ended before.
+    Settled,
+    /// The caller's own limit of time for a wait was reached.
+    TimedOut,
+    /// What a signal handler raised while a thread waited.
+    Interrupted(PyErr),
 }
 
 impl PyError {
@@ -65,7 +71,9 @@ impl PyError {
         match self {
             Self::Library(error) => error.kind(),
             Self::Closed | Self::Foreign { .. } => ErrorKind::Closed,
-            Self::Panicked => ErrorKind::Server,
+            Self::Panicked | Self::Settled | Self::TimedOut | Self::Interrupted(_) => {
+                ErrorKind::Server
+            }
         }
     }
 
@@ -77,6 +85,9 @@ impl PyError {
                 format!("this bus belongs to process {process}; connect a new one after fork")
             }
             Self::Panicked => "a task of the bus panicked; please report this".to_owned(),
+            Self::Settled => "this delivery was settled already".to_owned(),
+            Self::TimedOut => "it was not done in time".to_owned(),
+            Self::Interrupted(error) => error.to_string(),
         }
     }
 
@@ -95,6 +106,12 @@ impl From<Error> for PyError {
 /// Made on threads of Python's only, which are attached already; nothing is called, nothing built.
 impl From<PyError> for PyErr {
     fn from(error: PyError) -> Self {
+        let error = match error {
+            PyError::Interrupted(raised) => return raised,
+            PyError::Settled => return PyValueError::new_err(error.message()),
+            PyError::TimedOut => return PyTimeoutError::new_err(error.message()),
+            other => other,
+        };
         let message = error.message();
         let raised = Python::try_attach(|py| {
             let class = error.class(py)?;

@@ -42,6 +42,8 @@ mod _pymq {
     #[pymodule_export]
     use crate::metadata::Metadata;
     #[pymodule_export]
+    use crate::operation::Operation;
+    #[pymodule_export]
     use crate::provider::Call;
     #[pymodule_export]
     use crate::provider::Missing;

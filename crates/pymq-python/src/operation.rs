@@ -1,18 +1,26 @@
 //! An operation on a bus, before it is decided who waits for it.
 //!
-//! A thread waits for it here; an event loop hands it to [`Completions`](crate::completions). One
-//! that takes long runs on the bus's I/O thread, and a wait that is broken off ends it there, without
+//! A thread waits for it by [`Operation::wait`]; an event loop hands it to
+//! [`Completions`](crate::completions). Nothing is done before one of the two begins it. One that
+//! takes long runs on the bus's I/O thread, and a wait that is broken off ends it there, without
 //! losing what it held.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use pyo3::{IntoPyObject, IntoPyObjectExt as _};
 use tokio::task::JoinHandle;
 
-use crate::error::PyError;
+use crate::bus::Core;
+use crate::error::{PyError, bad_value};
+use crate::process::Native;
 use crate::runtime::{Begun, Runtime, Work};
 use crate::wait;
+
+/// How long the thread of a bus may take to end when the bus was closed.
+const THREAD_ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What becomes of an operation when nobody waits for it any more.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,29 +31,48 @@ pub(crate) enum Abandoned {
     GoesOn,
 }
 
+/// Makes a result Python's, on a thread of Python's.
+pub(crate) type Finish = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
+/// A result as Python will have it.
+pub(crate) fn finish<T>(value: T) -> Finish
+where
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    Box::new(|py| value.into_py_any(py))
+}
+
+/// What an operation that gives nothing gives: `None`.
+pub(crate) fn nothing() -> Finish {
+    Box::new(|py| Ok(py.None()))
+}
+
 /// Something to be done on the runtime of a bus.
-pub(crate) struct Operation<T> {
+pub(crate) struct Task<T> {
     runtime: Arc<Runtime>,
-    work: Work<pymq::Result<T>>,
+    work: Work<Result<T, PyError>>,
     abandoned: Abandoned,
 }
 
-impl<T: Send + 'static> Operation<T> {
+impl<T: Send + 'static> Task<T> {
     pub(crate) fn new(
         runtime: &Arc<Runtime>,
-        work: impl Future<Output = pymq::Result<T>> + Send + 'static,
+        work: impl Future<Output = Result<T, PyError>> + Send + 'static,
     ) -> Self {
         let (runtime, work) = (Arc::clone(runtime), Box::pin(work));
         Self { runtime, work, abandoned: Abandoned::Ends }
     }
 
-    /// The same operation, but not given up once it has begun.
+    /// The same task, but not given up once it has begun.
     pub(crate) fn goes_on(self) -> Self {
         Self { abandoned: Abandoned::GoesOn, ..self }
     }
 
-    /// Does it, waiting on the calling thread.
-    pub(crate) fn wait(self, py: Python<'_>) -> PyResult<T> {
+    /// Does it, waiting on the calling thread, until `deadline` if there is one.
+    ///
+    /// # Errors
+    /// The task's own; `Interrupted` with what a signal handler raised, `TimedOut`, `Closed`.
+    pub(crate) fn wait(self, py: Python<'_>, deadline: Option<Instant>) -> Result<T, PyError> {
         let Self { runtime, work, abandoned } = self;
         let begun = Instant::now();
         let mut progress = runtime.begin(work);
@@ -57,24 +84,26 @@ impl<T: Send + 'static> Operation<T> {
             };
         }
         let task = match progress {
-            Begun::Done(result) => return Ok(result.map_err(PyError::Library)?),
-            Begun::Closed => return Err(PyError::Closed.into()),
+            Begun::Done(result) => return result,
+            Begun::Closed => return Err(PyError::Closed),
             Begun::Waits(work) => runtime.spawn(work),
         };
         let mut waited = Waited { task, abandoned };
-        match wait::in_slices(py, None, |until| wait::park(&mut waited.task, until))? {
+        let ended = wait::in_slices(py, deadline, |until| wait::park(&mut waited.task, until));
+        match ended.map_err(PyError::Interrupted)? {
             Some(Ok(result)) => {
                 runtime.over(begun);
-                Ok(result.map_err(PyError::Library)?)
+                result
             }
-            Some(Err(error)) if error.is_panic() => Err(PyError::Panicked.into()),
+            Some(Err(error)) if error.is_panic() => Err(PyError::Panicked),
             // The runtime ended under it.
-            Some(Err(_)) | None => Err(PyError::Closed.into()),
+            Some(Err(_)) => Err(PyError::Closed),
+            None => Err(PyError::TimedOut),
         }
     }
 
     /// Takes it apart, for whoever begins it elsewhere.
-    pub(crate) fn into_parts(self) -> (Arc<Runtime>, Work<pymq::Result<T>>, Abandoned) {
+    pub(crate) fn into_parts(self) -> (Arc<Runtime>, Work<Result<T, PyError>>, Abandoned) {
         (self.runtime, self.work, self.abandoned)
     }
 }
@@ -92,4 +121,82 @@ impl<T> Drop for Waited<T> {
             self.task.abort();
         }
     }
+}
+
+/// What Python holds: done once, by a thread that waits or on an event loop.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Operation {
+    /// Gone once it was begun.
+    deed: Native<Mutex<Option<Deed>>>,
+}
+
+/// What is done.
+pub(crate) enum Deed {
+    Task(Task<Finish>),
+    /// The end of the bus and of its runtime, so that no task of that runtime can be it.
+    Close {
+        core: Arc<Core>,
+        within: Duration,
+    },
+}
+
+impl Operation {
+    pub(crate) fn new(task: Task<Finish>) -> Self {
+        Self::from(Deed::Task(task))
+    }
+
+    pub(crate) fn close(core: &Arc<Core>, within: Duration) -> Self {
+        Self::from(Deed::Close { core: Arc::clone(core), within })
+    }
+
+    /// Takes out what is to be done.
+    ///
+    /// # Errors
+    /// If it was begun before, or belongs to another process.
+    pub(crate) fn take(&self) -> PyResult<Deed> {
+        let mut deed = self.deed.get()?.lock().unwrap_or_else(PoisonError::into_inner);
+        deed.take().ok_or_else(|| bad_value("this operation was begun already; make another one"))
+    }
+}
+
+impl From<Deed> for Operation {
+    fn from(deed: Deed) -> Self {
+        Self { deed: Native::new(Mutex::new(Some(deed))) }
+    }
+}
+
+#[pymethods]
+impl Operation {
+    /// Does it and waits for its result. `TimeoutError` when that takes longer than `timeout`
+    /// seconds: then it is given up, but for a settlement, which goes on.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let deadline = wait::deadline(wait::timeout(timeout)?);
+        match self.take()? {
+            Deed::Task(task) => task.wait(py, deadline)?(py),
+            Deed::Close { core, within } => {
+                close(py, &core, within)?;
+                Ok(py.None())
+            }
+        }
+    }
+}
+
+/// Ends everything, within its time and the moment that the thread needs to end.
+fn close(py: Python<'_>, core: &Arc<Core>, within: Duration) -> PyResult<()> {
+    let (ended, end) = channel::<()>();
+    core.order_end(within, move || drop(ended));
+    let deadline = wait::deadline(within.checked_add(THREAD_ENDS_WITHIN));
+    // `then` is dropped, not called, should the thread die: that ends the wait as well.
+    let end = Mutex::new(end);
+    let over = wait::in_slices(py, deadline, |until| {
+        let end = end.lock().unwrap_or_else(PoisonError::into_inner);
+        let left =
+            until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+        matches!(end.recv_timeout(left), Err(RecvTimeoutError::Disconnected)).then_some(())
+    })?;
+    if over.is_some() {
+        py.detach(|| core.runtime().join());
+    }
+    Ok(())
 }

@@ -13,6 +13,7 @@ use pyo3::types::PyBytes;
 use crate::bus::Core;
 use crate::error::bad_value;
 use crate::metadata::Metadata;
+use crate::operation::Operation;
 use crate::process::Native;
 use crate::source::Source;
 
@@ -48,8 +49,8 @@ impl Provider {
     }
 
     /// Unexposes the function; requests that have arrived can still be taken from its intake.
-    fn end(&self, py: Python<'_>) -> PyResult<()> {
-        self.source()?.end().wait(py)
+    fn end(&self) -> PyResult<Operation> {
+        Ok(self.source()?.end())
     }
 }
 

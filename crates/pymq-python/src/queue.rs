@@ -11,11 +11,11 @@ use pymq::transport::{Letters, Settlement, Shelf, Wait};
 use pymq::{ByteDelivery, ByteQueue};
 use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 
 use crate::bus::Core;
-use crate::error::bad_value;
-use crate::operation::Operation;
+use crate::error::{PyError, bad_value};
+use crate::operation::{Finish, Operation, Task, finish, nothing};
 use crate::process::Native;
 use crate::wait;
 
@@ -50,77 +50,26 @@ impl Queue {
         Ok(Self { handle: Native::new(handle), name: name.to_owned() })
     }
 
-    pub(crate) fn putting(
-        &self,
-        items: Vec<Bound<'_, PyBytes>>,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<Operation<()>> {
-        let wait = waiting(block, timeout)?;
-        let items = items.iter().map(|item| Bytes::copy_from_slice(item.as_bytes())).collect();
-        self.operation(|Handle { queue, core }| async move {
-            let _core = core;
-            queue.put(items, wait).await.map(drop)
-        })
-    }
-
-    pub(crate) fn claiming(
-        &self,
-        limit: usize,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<Operation<Claimed>> {
-        let wait = waiting(block, timeout)?;
-        self.operation(|Handle { queue, core }| async move {
-            let deliveries = queue.claim_many(limit, wait).await?;
-            Ok(Claimed { deliveries, core })
-        })
-    }
-
-    pub(crate) fn counting(&self) -> PyResult<Operation<(usize, usize, usize)>> {
-        self.operation(|Handle { queue, core }| async move {
-            let _core = core;
-            let stats = queue.stats().await?;
-            Ok((stats.waiting, stats.leased, stats.dead))
-        })
-    }
-
-    pub(crate) fn purging(&self, dead: bool) -> PyResult<Operation<usize>> {
-        self.operation(|Handle { queue, core }| async move {
-            let _core = core;
-            queue.purge(shelf(dead)).await
-        })
-    }
-
-    pub(crate) fn shutting_down(&self) -> PyResult<Operation<()>> {
-        self.operation(|Handle { queue, core }| async move {
-            let _core = core;
-            queue.shut_down().await
-        })
-    }
-
-    /// Says whether it was done in time.
-    pub(crate) fn joining(&self, timeout: Option<f64>) -> PyResult<Operation<bool>> {
-        let timeout = wait::timeout(timeout)?;
-        self.operation(|Handle { queue, core }| async move {
-            let _core = core;
-            match timeout {
-                None => queue.join().await.map(|()| true),
-                Some(timeout) => match tokio::time::timeout(timeout, queue.join()).await {
-                    Ok(joined) => joined.map(|()| true),
-                    Err(_) => Ok(false),
-                },
-            }
-        })
-    }
-
-    fn operation<T, F>(&self, work: impl FnOnce(Handle) -> F) -> PyResult<Operation<T>>
+    fn operation<T, F>(&self, work: impl FnOnce(Handle) -> F) -> PyResult<Operation>
     where
-        T: Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
         F: Future<Output = pymq::Result<T>> + Send + 'static,
     {
         let handle = self.handle.get()?;
-        Ok(Operation::new(handle.core.runtime(), work(handle.clone())))
+        let work = work(handle.clone());
+        let work = async move { Ok(finish(work.await?)) };
+        Ok(Operation::new(Task::new(handle.core.runtime(), work)))
+    }
+
+    /// One that gives nothing.
+    fn command<F>(&self, work: impl FnOnce(Handle) -> F) -> PyResult<Operation>
+    where
+        F: Future<Output = pymq::Result<()>> + Send + 'static,
+    {
+        let handle = self.handle.get()?;
+        let work = work(handle.clone());
+        let work = async move { work.await.map(|()| nothing()).map_err(PyError::Library) };
+        Ok(Operation::new(Task::new(handle.core.runtime(), work)))
     }
 }
 
@@ -135,68 +84,83 @@ impl Queue {
     #[pyo3(signature = (items, block, timeout))]
     fn put(
         &self,
-        py: Python<'_>,
         items: Vec<Bound<'_, PyBytes>>,
         block: bool,
         timeout: Option<f64>,
-    ) -> PyResult<()> {
-        self.putting(items, block, timeout)?.wait(py)
+    ) -> PyResult<Operation> {
+        let wait = waiting(block, timeout)?;
+        let items = items.iter().map(|item| Bytes::copy_from_slice(item.as_bytes())).collect();
+        self.command(|Handle { queue, core }| async move {
+            let _core = core;
+            queue.put(items, wait).await.map(drop)
+        })
     }
 
     /// Takes up to `limit` items on lease, waiting for the first one only; none if none came.
     #[pyo3(signature = (limit, block, timeout))]
-    fn claim(
-        &self,
-        py: Python<'_>,
-        limit: usize,
-        block: bool,
-        timeout: Option<f64>,
-    ) -> PyResult<Claimed> {
-        self.claiming(limit, block, timeout)?.wait(py)
+    fn claim(&self, limit: usize, block: bool, timeout: Option<f64>) -> PyResult<Operation> {
+        let wait = waiting(block, timeout)?;
+        self.operation(|Handle { queue, core }| async move {
+            let deliveries = queue.claim_many(limit, wait).await?;
+            Ok(Claimed { deliveries, core })
+        })
     }
 
     /// Waiting, leased, dead.
-    fn stats(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
-        self.counting()?.wait(py)
+    fn stats(&self) -> PyResult<Operation> {
+        self.operation(|Handle { queue, core }| async move {
+            let _core = core;
+            let stats = queue.stats().await?;
+            Ok((stats.waiting, stats.leased, stats.dead))
+        })
     }
 
-    /// Waits until nothing waits and nothing is leased, anywhere; says whether it came to that.
-    #[pyo3(signature = (timeout=None))]
-    fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        self.joining(timeout)?.wait(py)
+    /// Waits until nothing waits and nothing is leased, anywhere.
+    fn join(&self) -> PyResult<Operation> {
+        self.command(|Handle { queue, core }| async move {
+            let _core = core;
+            queue.join().await
+        })
     }
 
     /// Items from the head, left where they are: of those that wait, or of the dead letters.
-    fn peek<'py>(
-        &self,
-        py: Python<'py>,
-        dead: bool,
-        limit: usize,
-    ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-        let peeked = self.operation(|Handle { queue, core }| async move {
+    fn peek(&self, dead: bool, limit: usize) -> PyResult<Operation> {
+        let handle = self.handle.get()?;
+        let Handle { queue, core } = handle.clone();
+        let peek = async move {
             let _core = core;
-            queue.peek(shelf(dead), limit).await
-        })?;
-        Ok(peeked.wait(py)?.iter().map(|item| PyBytes::new(py, item)).collect())
+            let items = queue.peek(shelf(dead), limit).await?;
+            let finish: Finish = Box::new(move |py| {
+                let items = items.iter().map(|item| PyBytes::new(py, item));
+                Ok(PyList::new(py, items.collect::<Vec<_>>())?.into_any().unbind())
+            });
+            Ok(finish)
+        };
+        Ok(Operation::new(Task::new(handle.core.runtime(), peek)))
     }
 
     /// Deletes what waits, or the dead letters; lifts a shutdown. Says how many.
-    fn purge(&self, py: Python<'_>, dead: bool) -> PyResult<usize> {
-        self.purging(dead)?.wait(py)
+    fn purge(&self, dead: bool) -> PyResult<Operation> {
+        self.operation(|Handle { queue, core }| async move {
+            let _core = core;
+            queue.purge(shelf(dead)).await
+        })
     }
 
     /// Moves up to `limit` dead letters back, oldest first; says how many.
-    fn redrive(&self, py: Python<'_>, limit: usize) -> PyResult<usize> {
-        let redrive = self.operation(|Handle { queue, core }| async move {
+    fn redrive(&self, limit: usize) -> PyResult<Operation> {
+        self.operation(|Handle { queue, core }| async move {
             let _core = core;
             queue.redrive(Letters::Oldest(limit), None).await
-        })?;
-        redrive.wait(py)
+        })
     }
 
     /// Shuts the queue down for everyone.
-    fn shut_down(&self, py: Python<'_>) -> PyResult<()> {
-        self.shutting_down()?.wait(py)
+    fn shut_down(&self) -> PyResult<Operation> {
+        self.command(|Handle { queue, core }| async move {
+            let _core = core;
+            queue.shut_down().await
+        })
     }
 
     /// How many items were fetched ahead and not claimed yet.
@@ -241,56 +205,72 @@ impl<'py> IntoPyObject<'py> for Claimed {
 /// A leased item; dropped unsettled it goes back to its queue, counted.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Delivery {
-    lease: Native<Lease>,
+    lease: Native<Arc<Lease>>,
     payload: Bytes,
     deliveries: u32,
 }
 
 struct Lease {
-    /// Gone once it is settled.
-    delivery: Mutex<Option<ByteDelivery>>,
+    state: Mutex<State>,
     core: Arc<Core>,
+}
+
+enum State {
+    Held(ByteDelivery),
+    /// Its settlement was begun, and goes on whoever waits for it.
+    Settling(Settlement),
+    Settled,
+}
+
+impl Lease {
+    /// Takes the delivery out, to be settled; `None` if that is under way already, in that way: who
+    /// was interrupted while it waited may say it again.
+    fn begin(&self, how: Settlement) -> Result<Option<ByteDelivery>, PyError> {
+        let mut state = self.lock();
+        match *state {
+            State::Settling(begun) if begun == how => return Ok(None),
+            State::Settling(_) | State::Settled => return Err(PyError::Settled),
+            State::Held(_) => {}
+        }
+        match std::mem::replace(&mut *state, State::Settling(how)) {
+            State::Held(delivery) => Ok(Some(delivery)),
+            State::Settling(_) | State::Settled => Err(PyError::Settled),
+        }
+    }
+
+    /// Takes the delivery out for good.
+    fn take(&self) -> PyResult<ByteDelivery> {
+        match std::mem::replace(&mut *self.lock(), State::Settled) {
+            State::Held(delivery) => Ok(delivery),
+            State::Settling(_) | State::Settled => Err(PyError::Settled.into()),
+        }
+    }
+
+    /// No code of others runs under the lock, so a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Delivery {
     fn new(delivery: ByteDelivery, core: &Arc<Core>) -> Self {
         let (payload, deliveries) = (delivery.payload().clone(), delivery.deliveries());
-        let lease = Lease { delivery: Mutex::new(Some(delivery)), core: Arc::clone(core) };
-        Self { lease: Native::new(lease), payload, deliveries }
+        let lease = Lease { state: Mutex::new(State::Held(delivery)), core: Arc::clone(core) };
+        Self { lease: Native::new(Arc::new(lease)), payload, deliveries }
     }
 
-    pub(crate) fn settling(&self, how: Settlement) -> PyResult<Operation<()>> {
-        let delivery = self.take()?;
-        let core = Arc::clone(&self.lease.get()?.core);
-        let runtime = Arc::clone(core.runtime());
+    fn settle(&self, how: Settlement) -> PyResult<Operation> {
+        let lease = Arc::clone(self.lease.get()?);
+        let runtime = Arc::clone(lease.core.runtime());
         let settle = async move {
-            let _core = core;
-            delivery.settle(how).await
+            if let Some(delivery) = lease.begin(how)? {
+                let settled = delivery.settle(how).await;
+                *lease.lock() = State::Settled;
+                settled?;
+            }
+            Ok(nothing())
         };
-        Ok(Operation::new(&runtime, settle).goes_on())
-    }
-
-    pub(crate) fn extending(&self, seconds: f64) -> PyResult<Operation<()>> {
-        let duration = length(seconds, "'seconds' must be a positive number of seconds")?;
-        let extended = match &*self.lock()? {
-            Some(delivery) => delivery.extend(duration),
-            None => return Err(settled()),
-        };
-        let core = Arc::clone(&self.lease.get()?.core);
-        let runtime = Arc::clone(core.runtime());
-        let extend = async move {
-            let _core = core;
-            extended.await
-        };
-        Ok(Operation::new(&runtime, extend))
-    }
-
-    fn take(&self) -> PyResult<ByteDelivery> {
-        self.lock()?.take().ok_or_else(settled)
-    }
-
-    fn lock(&self) -> PyResult<MutexGuard<'_, Option<ByteDelivery>>> {
-        Ok(self.lease.get()?.delivery.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(Operation::new(Task::new(&runtime, settle).goes_on()))
     }
 }
 
@@ -307,41 +287,54 @@ impl Delivery {
         self.deliveries
     }
 
+    /// Whether its lease was ended, or is about to be.
+    #[getter]
+    fn settled(&self) -> PyResult<bool> {
+        Ok(!matches!(*self.lease.get()?.lock(), State::Held(_)))
+    }
+
     /// Done: the item is gone. `LeaseLostError` if it was somebody else's by now.
-    fn ack(&self, py: Python<'_>) -> PyResult<()> {
-        self.settling(Settlement::Ack)?.wait(py)
+    fn ack(&self) -> PyResult<Operation> {
+        self.settle(Settlement::Ack)
     }
 
     /// Confirms with the next claim or within 10 ms; does not wait.
     fn ack_soon(&self) -> PyResult<()> {
-        self.take()?.ack_soon();
+        self.lease.get()?.take()?.ack_soon();
         Ok(())
     }
 
     /// To the head, one delivery more on its count.
-    fn requeue(&self, py: Python<'_>) -> PyResult<()> {
-        self.settling(Settlement::Requeue)?.wait(py)
+    fn requeue(&self) -> PyResult<Operation> {
+        self.settle(Settlement::Requeue)
     }
 
     /// To the head, uncounted: it was never handed to anybody. Does not wait.
     fn give_back(&self) -> PyResult<()> {
-        self.take()?.give_back();
+        self.lease.get()?.take()?.give_back();
         Ok(())
     }
 
     /// To the dead letters.
-    fn reject(&self, py: Python<'_>) -> PyResult<()> {
-        self.settling(Settlement::Reject)?.wait(py)
+    fn reject(&self) -> PyResult<Operation> {
+        self.settle(Settlement::Reject)
     }
 
     /// Makes sure that the lease lasts that long from now, even if this process does not.
-    fn extend(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
-        self.extending(seconds)?.wait(py)
+    fn extend(&self, seconds: f64) -> PyResult<Operation> {
+        let duration = length(seconds, "'seconds' must be a positive number of seconds")?;
+        let lease = Arc::clone(self.lease.get()?);
+        let runtime = Arc::clone(lease.core.runtime());
+        let extend = async move {
+            let extended = match &*lease.lock() {
+                State::Held(delivery) => delivery.extend(duration),
+                State::Settling(_) | State::Settled => return Err(PyError::Settled),
+            };
+            extended.await?;
+            Ok(nothing())
+        };
+        Ok(Operation::new(Task::new(&runtime, extend)))
     }
-}
-
-fn settled() -> PyErr {
-    bad_value("this delivery was settled already")
 }
 
 fn shelf(dead: bool) -> Shelf {

@@ -11,7 +11,7 @@ use pymq::{Namespace, rpc};
 
 use crate::bus::Core;
 use crate::helm::Need;
-use crate::operation::Operation;
+use crate::operation::{Operation, Task, nothing};
 
 /// A mailbox with what keeps it filled.
 pub(crate) struct Source {
@@ -83,9 +83,12 @@ impl Source {
     }
 
     /// Ends it and waits until the broker knows; ending again does nothing.
-    pub(crate) fn end(self: &Arc<Self>) -> Operation<()> {
+    pub(crate) fn end(self: &Arc<Self>) -> Operation {
         let source = Arc::clone(self);
-        Operation::new(self.core.runtime(), async move { source.end_now().await })
+        Operation::new(Task::new(self.core.runtime(), async move {
+            source.end_now().await?;
+            Ok(nothing())
+        }))
     }
 
     async fn end_now(&self) -> pymq::Result<()> {

@@ -8,6 +8,7 @@ use pymq::transport::{self, Filter};
 use pyo3::prelude::*;
 
 use crate::bus::Core;
+use crate::operation::Operation;
 use crate::process::Native;
 use crate::source::Source;
 
@@ -44,7 +45,7 @@ impl Subscription {
     }
 
     /// Unsubscribes; what has arrived can still be taken from its intake.
-    fn end(&self, py: Python<'_>) -> PyResult<()> {
-        self.source()?.end().wait(py)
+    fn end(&self) -> PyResult<Operation> {
+        Ok(self.source()?.end())
     }
 }
