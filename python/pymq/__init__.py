@@ -13,10 +13,14 @@ from pymq import exceptions, provider
 from pymq._bus import NativeEventBus, connect
 from pymq._callbacks import RunningCall, current_call
 from pymq._codec import register
+from pymq._handlers import worker
+from pymq._letters import DeadLetter
 from pymq._message import Message, current_message
 from pymq._neighbour import warn_of_original as _warn_of_original
 from pymq._pymq import __version__
-from pymq._queue import Delivery
+from pymq._queue import Delivery, Stats
+from pymq._retry import Retry
+from pymq._worker import Worker
 from pymq.core import (
     Empty,
     EventBus,
@@ -69,6 +73,7 @@ __all__ = [
     "ClosedError",
     "ConfigError",
     "ConnectionLostError",
+    "DeadLetter",
     "DecodeError",
     "Delivery",
     "Empty",
@@ -85,15 +90,18 @@ __all__ = [
     "PymqError",
     "Queue",
     "RemoteInvocationError",
+    "Retry",
     "RpcException",
     "RpcRequest",
     "RpcResponse",
     "RunningCall",
     "ServerError",
     "ShutDown",
+    "Stats",
     "StubMethod",
     "Topic",
     "UnsupportedError",
+    "Worker",
     "__version__",
     "connect",
     "current_call",
@@ -114,6 +122,7 @@ __all__ = [
     "topic",
     "unexpose",
     "unsubscribe",
+    "worker",
 ]
 
 _atexit.register(_core.at_exit)

@@ -35,7 +35,7 @@ class Queue(abc.ABC, Generic[T]):
         """Take the first item, waiting for one as `queue.Queue.get` does; `Empty` if none came."""
         raise NotImplementedError
 
-    def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, item: T, block: bool = True, timeout: float | None = None) -> bool | None:
         """Append an item, waiting for space as `queue.Queue.put` does; `Full` if none came."""
         raise NotImplementedError
 
@@ -53,7 +53,7 @@ class Queue(abc.ABC, Generic[T]):
 
     def put_nowait(self, item: T) -> None:
         """Append an item if there is space now, else raise `Full`."""
-        return self.put(item, block=False)
+        self.put(item, block=False)
 
     def get_nowait(self) -> T:
         """Take the first item if there is one now, else raise `Empty`."""

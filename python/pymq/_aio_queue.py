@@ -1,26 +1,29 @@
 """Queues for event loops: `queue.Queue`'s methods, to be awaited.
 
-What is open, and for which task, is kept by the same handle that threads use. A wait that is
-cancelled gives back what came for it.
+Getting items is native (`_pymq.AsyncGetter`): what a wait that is cancelled or interrupted got goes
+back. What is open, and for which task, is kept as for threads.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+import functools
+import weakref
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pymq import _pymq
-from pymq._handle import AT_A_TIME, Handle, check_timeout
+from pymq._handle import AT_A_TIME, Handle, Open, check_timeout, delay_of, here
+from pymq._letters import AsyncDeadLetters
+from pymq._queue import Stats
 from pymq._reactor import run
-from pymq.core import Empty
-from pymq.exceptions import DecodeError, LeaseLostError, ShutDown
+from pymq._worker import GRACE, Handler, serve
+from pymq.exceptions import ShutDown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-logger = logging.getLogger("pymq")
 
 T = TypeVar("T")
 
@@ -28,13 +31,15 @@ T = TypeVar("T")
 class AsyncDelivery(Generic[T]):
     """An item on a lease: confirm it, or it comes back.
 
-    With `async with` it is confirmed when the block ends well, and requeued when it raises.
+    With `async with` it is confirmed when the block ends well; when it raises, the item comes again
+    as the handle's `retry` says.
     """
 
-    def __init__(self, item: T, native: _pymq.Delivery) -> None:
+    def __init__(self, item: T, native: _pymq.Delivery, handle: Handle[Any]) -> None:
         #: What was put.
         self.item = item
         self._native = native
+        self._handle = handle
 
     @property
     def deliveries(self) -> int:
@@ -45,13 +50,27 @@ class AsyncDelivery(Generic[T]):
         """Done with: the item is gone. Raises `LeaseLostError` if it belongs to others now."""
         await run(self._native.ack())
 
-    async def requeue(self) -> None:
-        """Back to the head of the queue, counted; to the dead letters after `max_deliveries`."""
-        await run(self._native.requeue())
+    @property
+    def settled(self) -> bool:
+        """Whether its lease was ended here."""
+        return self._native.settled
 
-    async def reject(self) -> None:
-        """To the dead letters at once."""
-        await run(self._native.reject())
+    async def requeue(self, delay: float = 0.0) -> None:
+        """Back to the head of the queue, counted, or later; see `pymq.Delivery.requeue`."""
+        await run(self._native.requeue(delay))
+
+    async def reject(self, reason: str = "") -> None:
+        """To the dead letters at once, for a reason that is kept there."""
+        await run(self._native.reject(reason, here()))
+
+    async def _fail(self, error: BaseException) -> None:
+        if not self.settled:
+            await run(self._handle.failed(self._native, error))
+
+    def _return(self) -> None:
+        """Gives it back uncounted, if it is open."""
+        if not self.settled:
+            self._native.give_back()
 
     async def extend(self, seconds: float) -> None:
         """The lease lasts at least so long from now, even if this process does not."""
@@ -66,15 +85,19 @@ class AsyncDelivery(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._native.settled:
-            await (self.ack() if kind is None else self.requeue())
+        if error is not None:
+            await self._fail(error)
+        elif not self.settled:
+            await self.ack()
 
 
-class AsyncQueue(Generic[T]):
+class AsyncQueue(_pymq.AsyncGetter[T]):
     """A handle on a queue, for tasks; see `pymq.queue` for its options."""
 
     def __init__(self, handle: Handle[T]) -> None:
         self._handle = handle
+        self._owner = _Owner(handle.open)
+        self._attach(handle, functools.partial(AsyncDelivery, handle=handle), self._owner)
 
     @property
     def name(self) -> str:
@@ -90,9 +113,26 @@ class AsyncQueue(Generic[T]):
     def maxsize(self, maxsize: int) -> None:
         self._handle.bound(maxsize)
 
-    async def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
-        """Append an item, waiting for space; raises as `pymq.Queue.put` does."""
-        await self.put_many([item], block, timeout)
+    async def put(
+        self,
+        item: T,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        delay: float | None = None,
+        at: datetime | None = None,
+        id: str | None = None,
+        window: float = 3600.0,
+        priority: int = 0,
+    ) -> bool:
+        """Append an item, waiting for space; see `NativeQueue.put`."""
+        check_timeout(block, timeout)
+        payloads = self._handle.encoded([item])
+        due = delay_of(delay, at)
+        put = self._handle.native.put(
+            payloads, bool(block), timeout, delay=due, id=id, window=window, priority=priority
+        )
+        return await run(put)
 
     async def put_nowait(self, item: T) -> None:
         """Append an item if there is space now, else raise `Full`."""
@@ -107,68 +147,11 @@ class AsyncQueue(Generic[T]):
         if payloads:
             await run(self._handle.native.put(payloads, bool(block), timeout))
 
-    async def get(self, block: bool = True, timeout: float | None = None) -> T:
-        """Take the first item, waiting for one; raises as `pymq.Queue.get` does.
-
-        Cancelled, it loses nothing.
-        """
-        return self._handle.taken(await self._claim_one(block, timeout))
-
-    async def get_nowait(self) -> T:
-        """Take the first item if there is one now, else raise `Empty`."""
-        return await self.get(block=False)
-
-    async def get_many(
-        self, limit: int, block: bool = True, timeout: float | None = None
-    ) -> list[T]:
-        """Take up to `limit` items in one round trip, waiting for the first one only."""
-        if limit < 1:
-            raise ValueError(f"limit is at least 1, not {limit}")
-        return self._handle.taken_many(await self._claim(limit, block, timeout))
-
-    async def get_delivery(
-        self, block: bool = True, timeout: float | None = None
-    ) -> AsyncDelivery[T]:
-        """Take the first item on a lease, whatever the handle's `ack` says."""
-        delivery = await self._claim_one(block, timeout)
-        return AsyncDelivery(self._handle.decoded(delivery), delivery)
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        """Serve items, waiting for each, until the queue is shut down.
-
-        Each is confirmed when the next is asked for; leaving early requeues the one in hand.
-        """
-        while True:
-            try:
-                delivery = await self.get_delivery()
-            except DecodeError as error:
-                self._handle.report(error)
-                continue
-            except ShutDown:
-                return
-            # Left early, the delivery is dropped, and that requeues it: here nothing can wait.
-            yield delivery.item
-            try:
-                await delivery.ack()
-            except LeaseLostError as error:
-                logger.warning("queue %r: an item was done too late: %s", self.name, error)
-
-    async def _claim_one(self, block: bool, timeout: float | None) -> _pymq.Delivery:
-        return (await self._claim(1, block, timeout))[0]
-
-    async def _claim(self, limit: int, block: bool, timeout: float | None) -> list[_pymq.Delivery]:
-        check_timeout(block, timeout)
-        claim = self._handle.native.claim(limit, bool(block), timeout)
-        claimed = await run(claim, undo=_give_back)
-        if not claimed:
-            raise Empty
-        return claimed
-
     async def qsize(self) -> int:
         """How many items wait, with those that this handle has fetched ahead."""
         native = self._handle.native
-        waiting, _, _ = await run(native.stats())
-        return waiting + native.fetched_ahead()
+        stats = await self.stats()
+        return stats.waiting + native.fetched_ahead()
 
     async def empty(self) -> bool:
         """Whether no item waits."""
@@ -178,11 +161,51 @@ class AsyncQueue(Generic[T]):
         """Whether `maxsize` items wait."""
         return 0 < self.maxsize <= await self.qsize()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._handle.native.stopped
+
+    async def unfinished_tasks(self) -> int:
+        """How many items wait, are due later or leased, everywhere; `join` waits until it is 0."""
+        stats = await self.stats()
+        return stats.waiting + stats.leased + stats.delayed
+
+    async def stats(self) -> Stats:
+        """How many items there are, by state, on all machines; looking changes nothing."""
+        return Stats.of(await run(self._handle.native.stats()))
+
+    async def peek(self, limit: int = 1) -> list[T]:
+        """Up to `limit` items from the head, left where they are; `DecodeError` if one is none."""
+        items = await run(self._handle.native.peek(False, limit))
+        return [self._handle.codec.decode(item, self._handle.plan, "item") for item in items]
+
+    def dead_letters(self) -> AsyncDeadLetters[T]:
+        """Items that were given up: to be counted, read, moved back, deleted."""
+        return AsyncDeadLetters(self._handle)
+
+    async def work(
+        self, handler: Callable[[Any], Any], concurrency: int = 1, grace: float = GRACE
+    ) -> None:
+        """Serve the queue with a handler, up to `concurrency` items at once, as tasks.
+
+        It ends when the queue is shut down, `stop` is called or the bus closes. Cancelled, it
+        takes no more and waits for what is in hand, for up to `grace` seconds; the rest goes back
+        uncounted. Handlers are as for `NativeQueue.work`, with `AsyncDelivery`; one that is no
+        `async def` runs in a thread.
+        """
+        queue: AsyncQueue[T] = AsyncQueue(self._handle)
+        await serve(queue, Handler(handler, AsyncDelivery), concurrency, grace)
+
     async def task_done(self) -> None:
-        """Confirm the oldest item that this task took and has open, else the handle's oldest."""
-        delivery = self._handle.done()
-        if delivery is not None:
-            await run(delivery.ack())
+        """Confirm the item that this task got last and has open (of those that one call gave, the
+        first); if it has none, the handle's oldest.
+
+        Raises as `pymq.Queue.task_done` does. Cancelled, it goes on, and may be called again.
+        """
+        owner = self._owner()
+        await run(self._handle.native.task_done(self._handle.open, owner))
+        self._handle.open.task_ended(owner)
 
     async def join(self) -> None:
         """Wait until no item waits and none is leased, on any machine."""
@@ -198,8 +221,11 @@ class AsyncQueue(Generic[T]):
         # Not `purge`: that would lift the shutdown, and let others put again.
         while True:
             try:
-                drained = await self._claim(AT_A_TIME, False, None)
-            except (Empty, ShutDown):
+                drained = await run(self._handle.native.claim(AT_A_TIME, False, None))
+            except ShutDown:
+                return
+            if not drained:
+                # Empty, and purged by others meanwhile.
                 return
             for delivery in drained:
                 delivery.ack_soon()
@@ -208,13 +234,52 @@ class AsyncQueue(Generic[T]):
         """Delete the items that wait, and lift a shutdown; says how many there were."""
         return await run(self._handle.native.purge(False))
 
+    def stop(self) -> None:
+        """Take nothing more by this handle, see `pymq.Queue.stop`."""
+        self._handle.native.stop()
+
     async def close(self) -> None:
         """Requeue what this handle holds open. It may be used again."""
-        self._handle.native.give_back()
-        for delivery in reversed(self._handle.open.clear()):
-            await run(delivery.requeue())
+        await run(self._handle.native.let_go(self._handle.open))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
 
 
-def _give_back(deliveries: list[_pymq.Delivery]) -> None:
-    for delivery in reversed(deliveries):
-        delivery.give_back()
+class _Owner:
+    """The running task as an owner of items, by a number that no other one ever has.
+
+    What a task that failed had open goes back; one that ended well may have passed it on.
+    """
+
+    def __init__(self, open: Open) -> None:
+        self._open = open
+        self._numbers: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def __call__(self) -> int:
+        task = _current_task()
+        if task is None:
+            return 0
+        number = self._numbers.get(task)
+        if number is None:
+            number = self._numbers[task] = _pymq.Hand.new_owner()
+            task.add_done_callback(functools.partial(_ended, weakref.ref(self._open), number))
+        return number
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        # No loop runs here: whoever awaits it is not known yet.
+        return None
+
+
+def _ended(open: weakref.ref[Open], number: int, task: asyncio.Task[Any]) -> None:
+    hand = open()
+    if hand is not None:
+        # `exception()` would count as having looked at it, and the loop would not report it.
+        failed = task.cancelled() or getattr(task, "_exception", None) is not None
+        hand.owner_ended(number, failed)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import importlib
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import (
@@ -42,11 +44,13 @@ from pymq._codec import Codec
 from pymq._dispatch import ExecutorLane, Lane
 from pymq._handle import Handle
 from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
-from pymq._loops import Loops, loop_here
+from pymq._loops import Loops, loop_here, running_loop
 from pymq._queue import NativeQueue
+from pymq._retry import Retry
 from pymq._state import CLOSED, BusState, states, watch
 from pymq._stub import NativeStub, Signature
 from pymq._types import fullname
+from pymq._worker import Handler, Worker
 from pymq.exceptions import ClosedError, PymqError, RemoteInvocationError
 
 if TYPE_CHECKING:
@@ -117,6 +121,7 @@ class NativeEventBus(EventBus):
         self._remotes: dict[str, Exposed] = {}
         self._lanes: set[Lane] = set()
         self._watchers: list[threading.Thread] = []
+        self._workers: list[tuple[Worker, float]] = []
         self._row: Lane | None = None
         if dispatcher is not None:
             self._row = ExecutorLane("dispatch", dispatcher)
@@ -131,6 +136,7 @@ class NativeEventBus(EventBus):
             del listening
         self._native: _pymq.Bus = native
         _live.add(self)
+        _close_with_child()
 
     # ---- events
 
@@ -242,6 +248,9 @@ class NativeEventBus(EventBus):
         max_deliveries: int = 5,
         prefetch: int = 1,
         type: Any = None,
+        retry: Retry | Iterable[float] | None = None,
+        max_dead_letters: int = 0,
+        priorities: bool = False,
     ) -> NativeQueue[Any]:
         """A handle on the queue of that name; the options are this handle's.
 
@@ -249,7 +258,9 @@ class NativeEventBus(EventBus):
         `task_done`. `lease` is how long, in seconds, an item stays with a consumer of which nothing
         is heard; `max_deliveries` after how many tries it becomes a dead letter (0: never);
         `prefetch` how many items one round trip fetches; `type` the items' type, where tags are
-        not enough.
+        not enough. `retry` says when an item whose handler failed comes again, a `Retry` or a list
+        of delays; `max_dead_letters` how many are kept, the newest (0: all); with `priorities`
+        items may have one.
         """
         return NativeQueue(
             self._handle(
@@ -260,8 +271,23 @@ class NativeEventBus(EventBus):
                 max_deliveries=max_deliveries,
                 prefetch=prefetch,
                 type=type,
-            )
+                retry=retry,
+                max_dead_letters=max_dead_letters,
+                priorities=priorities,
+            ),
+            self,
         )
+
+    def start_worker(
+        self, queue: NativeQueue[Any], handler: Handler, concurrency: int, grace: float
+    ) -> Worker:
+        """Start a worker that ends with the bus; `queue.work` is the way to do so."""
+        self._check_open()
+        worker = Worker(queue, handler, concurrency, self._loops, running_loop())
+        with self._lock:
+            self._workers = [(one, limit) for one, limit in self._workers if one.running]
+            self._workers.append((worker, grace))
+        return worker
 
     def _handle(self, name: str, **options: Any) -> Handle[Any]:
         self._check_open()
@@ -430,11 +456,14 @@ class NativeEventBus(EventBus):
             begins = self._state is not State.CLOSED
             self._state = State.CLOSED
             remotes, lanes = list(self._remotes.values()), list(self._lanes)
+            workers = list(self._workers)
         if begins:
             for bound in remotes:
                 # First of all, so that callers go elsewhere.
                 with contextlib.suppress(PymqError):
                     _end_source(bound)
+            for worker, _ in workers:
+                worker.stop()
             for lane in lanes:
                 lane.close()
             self._over.set()
@@ -453,6 +482,8 @@ class NativeEventBus(EventBus):
             self._finished = True
         self._loops.give_up(stopped_only=True)
         try:
+            for worker, grace in self._workers:
+                worker.close(max(0.0, min(grace, deadline - time.monotonic())))
             for lane in lanes:
                 if not lane.wait(deadline):
                     lane.discard()
@@ -729,6 +760,21 @@ def provides_here(channel: str) -> bool:
         for name, remote in list(bus._remotes.items())
         if name == channel
     )
+
+
+_closes_with: int | None = None
+
+
+def _close_with_child() -> None:
+    """A child of `multiprocessing` ends without `atexit`; what is registered there it runs."""
+    global _closes_with
+    process = sys.modules.get("multiprocessing.process")
+    if process is None or process.parent_process() is None or _closes_with == os.getpid():
+        return
+    _closes_with = os.getpid()
+    util = importlib.import_module("multiprocessing.util")
+    # After what the program itself has registered there.
+    util.Finalize(None, close_all, exitpriority=-100)
 
 
 def _after_fork_in_child() -> None:

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from pymq._green import patient
 from pymq._loops import threads_here
-from pymq._pymq import Call, Intake, Provider, Subscription
+from pymq._pymq import Call, Intake, Operation, Provider, Subscription
 from pymq._turns import Turns
 
 logger = logging.getLogger("pymq")
@@ -388,6 +388,11 @@ def wait_in_turn(operation: Callable[..., T], *args: Any) -> T:
         return operation(*args)
     finally:
         lane.come_back()
+
+
+def wait_for(operation: Operation[Any]) -> None:
+    """Waits for a native operation whose result goes another way."""
+    wait_in_turn(patient(operation).wait)
 
 
 class Absence:

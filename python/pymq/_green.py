@@ -22,11 +22,12 @@ T = TypeVar("T")
 #: As many operations may wait at a time.
 THREADS = 10_000
 
-#: What does not wait, by class; all else may.
-_QUICK: dict[type, tuple[str, ...]] = {
-    _pymq.Bus: ("queue", "abandon", "health"),
-    _pymq.Delivery: ("ack_soon",),
-    _pymq.Intake: ("attach", "detach", "close", "fileno"),
+#: What waits, by class; the others give something that may.
+_WAITS: dict[type, tuple[str, ...]] = {
+    _pymq.Bus: (),
+    _pymq.Delivery: (),
+    _pymq.Intake: ("recv",),
+    _pymq.Operation: ("wait",),
     _pymq.Provider: (),
     _pymq.Queue: (),
     _pymq.Subscription: (),
@@ -72,30 +73,31 @@ class _Patient:
 
     def __init__(self, native: Any) -> None:
         self._native = native
-        self._quick = _QUICK[type(native)]
+        self._waits = _WAITS[type(native)]
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._native, name)
         if not callable(value):
             return value
-        return functools.partial(_at_once if name in self._quick else _patiently, value)
+        return functools.partial(_patiently if name in self._waits else _at_once, value)
 
 
 def _patiently(operation: Callable[..., Any], *args: Any) -> Any:
-    return _wrapped(_pool().apply(operation, tuple(map(_unwrapped, args))))
+    return _wrapped(_pool().apply(operation, tuple(map(bare, args))))
 
 
-def _at_once(operation: Callable[..., Any], *args: Any) -> Any:
-    return _wrapped(operation(*map(_unwrapped, args)))
+def _at_once(operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    return _wrapped(operation(*map(bare, args), **options))
 
 
 def _wrapped(value: Any) -> Any:
     if isinstance(value, list):
         return [_wrapped(each) for each in value]
-    return _Patient(value) if type(value) in _QUICK else value
+    return _Patient(value) if type(value) in _WAITS else value
 
 
-def _unwrapped(value: Any) -> Any:
+def bare(value: Any) -> Any:
+    """The native object itself, for native code."""
     return value._native if isinstance(value, _Patient) else value
 
 

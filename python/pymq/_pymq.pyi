@@ -4,13 +4,16 @@ Every wait releases the GIL and answers signals on the main thread within 50 ms.
 seconds; `None` waits without end. Errors are the classes of `pymq.exceptions`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from inspect import Signature
+from types import GenericAlias
 from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "AsyncGetter",
+    "AsyncServing",
     "Bus",
     "Call",
     "CallPlan",
@@ -18,15 +21,21 @@ __all__ = [
     "Completions",
     "Delivery",
     "Encoding",
+    "Getter",
+    "Hand",
     "Intake",
+    "Letter",
     "Listening",
     "Missing",
     "Operation",
     "Plan",
     "Provider",
     "Queue",
+    "Reader",
     "Reply",
+    "Serving",
     "Subscription",
+    "Taking",
     "__version__",
     "forget_tags",
     "set_log_level",
@@ -96,6 +105,8 @@ class Bus:
         lease: float = 30.0,
         max_deliveries: int = 5,
         prefetch: int = 1,
+        max_dead_letters: int = 0,
+        priorities: bool = False,
     ) -> Queue: ...
     def call(
         self,
@@ -270,21 +281,59 @@ class Queue:
     @property
     def name(self) -> str: ...
     def put(
-        self, items: Sequence[bytes], block: bool, timeout: float | None
-    ) -> Operation[None]: ...
+        self,
+        items: Sequence[bytes],
+        block: bool,
+        timeout: float | None,
+        *,
+        delay: float | None = None,
+        id: str | None = None,
+        window: float = 3600.0,
+        priority: int = 0,
+    ) -> Operation[bool]:
+        """Says whether it did: not, if they were put before under the same id."""
     def claim(
         self, limit: int, block: bool, timeout: float | None
     ) -> Operation[list[Delivery]]: ...
-    def stats(self) -> Operation[tuple[int, int, int]]:
-        """Waiting, leased, dead."""
+    def stats(self) -> Operation[tuple[int, int, int, int, float | None, int | None]]:
+        """Waiting, leased, dead, due later; the oldest's age in seconds, consumers."""
     def join(self) -> Operation[None]: ...
     def peek(self, dead: bool, limit: int) -> Operation[list[bytes]]: ...
     def purge(self, dead: bool) -> Operation[int]: ...
-    def redrive(self, limit: int) -> Operation[int]: ...
+    def letters(self, skip: int, limit: int) -> Operation[list[Letter]]:
+        """Dead letters after the `skip` oldest, oldest first, left where they are."""
+    def redrive(self, which: int | Sequence[Letter], to: Queue | None = None) -> Operation[int]: ...
+    def discard(self, which: int | Sequence[Letter]) -> Operation[int]: ...
     def shut_down(self) -> Operation[None]: ...
     def fetched_ahead(self) -> int: ...
     def give_back(self) -> None:
         """Returns what was fetched ahead to the head, uncounted. Does not wait."""
+    def bound(self, maxsize: int) -> None:
+        """Another bound, for what is put from now on."""
+    def stop(self) -> None:
+        """Takes nothing more: what waits for an item ends with `ClosedError`. Does not wait."""
+    @property
+    def stopped(self) -> bool: ...
+    def task_done(self, hand: Hand, owner: int) -> Operation[None]:
+        """Confirms the item that an owner did; its end is to be told by `Hand.task_ended`."""
+    def let_go(self, hand: Hand) -> Operation[None]:
+        """Requeues what is in hand, and returns what was fetched ahead."""
+
+@final
+class Letter:
+    """A dead letter."""
+
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def failure(self) -> tuple[str, str, str]:
+        """The error's type, its words, and where it failed."""
+    @property
+    def deliveries(self) -> int | None: ...
+    @property
+    def died(self) -> float | None: ...
 
 @final
 class Delivery:
@@ -298,31 +347,120 @@ class Delivery:
     def settled(self) -> bool: ...
     def ack(self) -> Operation[None]: ...
     def ack_soon(self) -> None: ...
-    def requeue(self) -> Operation[None]: ...
+    def requeue(self, delay: float = 0.0) -> Operation[None]: ...
+    def fail(self, delay: float | None, error: str, words: str, origin: str) -> Operation[None]:
+        """Its handler failed: it comes again after a delay, or is a dead letter without one."""
     def give_back(self) -> None:
         """To the head, uncounted: it was never handed to anybody. Does not wait."""
-    def reject(self) -> Operation[None]: ...
+    def reject(self, words: str = "", origin: str = "") -> Operation[None]: ...
     def extend(self, seconds: float) -> Operation[None]: ...
 
 @final
 class Completions:
     """Results of asynchronous operations, pulled by an event loop when `fileno` is readable.
 
-    `begin` starts an operation under a token of the caller's choice; `drain` gives
-    (token, error or None, result) of those that have ended. A result that is cancelled or never
-    drained is dropped: claimed items go back, uncounted.
+    `begin` starts an operation under a token of the caller's choice; `resolve` tells of those
+    that have ended. A result that is cancelled or never told is dropped: claimed items go back,
+    uncounted.
     """
 
     def __new__(cls) -> Completions: ...
     def fileno(self) -> int: ...
     def begin(self, token: int, operation: Operation[Any]) -> None: ...
-    def drain(self) -> list[tuple[int, BaseException | None, Any]]: ...
+    def resolve(self, waiting: dict[int, Any]) -> None:
+        """Tells the futures in `waiting`, by token, of what has ended, and takes them out.
+
+        Interrupted in the middle, it goes on where it was when it is called again.
+        """
+    def reader(self, reactor: Any) -> Reader:
+        """What a loop calls when `fileno` is readable: `resolve` with the reactor's `waiting`.
+
+        Dropped, it ends everything, as `close` does: only the loop is to have it.
+        """
     def cancel(self, token: int) -> None:
         """Ends an operation, of which nothing is reported then.
 
         A claimed item on its way goes back to the queue, uncounted. A settlement and a close that
         were begun are done all the same.
         """
+    def close(self) -> None: ...
+
+@final
+class Reader:
+    """See `Completions.reader`."""
+
+    def __call__(self) -> None: ...
+
+# ---- getting items
+
+class Hand:
+    """What a handle gave out and nobody has settled yet, by owner: a thread, or a task's number."""
+
+    def __new__(cls, manual: bool) -> Self: ...
+    @property
+    def manual(self) -> bool: ...
+    def add(self, delivery: Delivery) -> None:
+        """Takes a delivery in hand, for the calling thread's `task_done`."""
+    @staticmethod
+    def new_owner() -> int: ...
+    def owner_ended(self, owner: int, failed: bool) -> None:
+        """What an owner had is nobody's, or goes back if it `failed`."""
+    def task_ended(self, owner: int) -> None:
+        """An owner knows that its `task_done` has ended."""
+
+class Getter(Generic[_T]):
+    """The half of a queue's handle that gets items: native, so that nothing can be raised between
+    a claim and its result."""
+
+    def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def _attach(self, handle: Any, delivery: Any) -> None: ...
+    def get(self, block: bool = True, timeout: float | None = None) -> _T: ...
+    def get_nowait(self) -> _T: ...
+    def get_many(
+        self, limit: int, block: bool = True, timeout: float | None = None
+    ) -> list[_T]: ...
+    def get_delivery(self, block: bool = True, timeout: float | None = None) -> Any: ...
+    def __iter__(self) -> Serving[_T]: ...
+    def task_done(self) -> None: ...
+
+@final
+class Serving(Generic[_T]):
+    """A loop over items; dropped, it requeues the one in hand."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> _T: ...
+
+class AsyncGetter(Generic[_T]):
+    """The half of a queue's handle that gets items, for event loops."""
+
+    def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def _attach(self, handle: Any, delivery: Any, owner: Callable[[], int]) -> None: ...
+    def get(self, block: bool = True, timeout: float | None = None) -> Taking[_T]: ...
+    def get_nowait(self) -> Taking[_T]: ...
+    def get_many(
+        self, limit: int, block: bool = True, timeout: float | None = None
+    ) -> Taking[list[_T]]: ...
+    def get_delivery(self, block: bool = True, timeout: float | None = None) -> Taking[Any]: ...
+    def __aiter__(self) -> AsyncServing[_T]: ...
+
+@final
+class AsyncServing(Generic[_T]):
+    """A loop over items; dropped, it requeues the one in hand."""
+
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Taking[_T]: ...
+
+@final
+class Taking(Coroutine[Any, Any, _T]):
+    """A get under way, to be awaited once or to be made a task of."""
+
+    def __await__(self) -> Generator[Any, Any, _T]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any) -> Any: ...
+    def throw(self, *raised: Any) -> Any: ...
     def close(self) -> None: ...
 
 # ---- codec: values to bytes and back

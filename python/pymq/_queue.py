@@ -1,42 +1,77 @@
 """`queue.Queue` between machines, for threads.
 
-A get claims an item on a lease, and the handle knows when it is done with. Whether an item comes
-back is the native core's business.
+Getting items, and confirming them, is native (`_pymq.Getter`), so that no exception of a signal
+handler can come between a claim and its result; the rest of `queue.Queue` stands here.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pymq import _pymq
 from pymq._abstract import Queue
 from pymq._dispatch import wait_in_turn
-from pymq._handle import AT_A_TIME, Handle, check_timeout
-from pymq.core import Empty
-from pymq.exceptions import DecodeError, LeaseLostError, ShutDown
+from pymq._green import patient
+from pymq._handle import AT_A_TIME, Handle, check_timeout, delay_of, here
+from pymq._letters import DeadLetters
+from pymq._worker import GRACE, Handler, Worker
+from pymq.exceptions import ShutDown, UnsupportedError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-logger = logging.getLogger("pymq")
-
 T = TypeVar("T")
+
+
+class Stats(NamedTuple):
+    """How many items a queue has, by state, and what else is known of it."""
+
+    #: Waiting for a consumer.
+    waiting: int
+    #: Due later.
+    delayed: int
+    #: Held by consumers.
+    leased: int
+    #: Given up.
+    dead: int
+    #: For how many seconds the item at the head has waited, where that is known.
+    oldest: float | None
+    #: How many connections hold items or wait for some, where that is known.
+    consumers: int | None
+
+    @classmethod
+    def of(cls, native: tuple[int, int, int, int, float | None, int | None]) -> Stats:
+        """As native code has them."""
+        waiting, leased, dead, delayed, oldest, consumers = native
+        return cls(waiting, delayed, leased, dead, oldest, consumers)
+
+
+class Owner(Protocol):
+    """The bus of a queue, as far as workers need one."""
+
+    def start_worker(
+        self, queue: NativeQueue[Any], handler: Handler, concurrency: int, grace: float
+    ) -> Worker:
+        """Starts a worker that ends with the bus."""
+        ...
 
 
 class Delivery(Generic[T]):
     """An item on a lease: confirm it, or it comes back.
 
-    As a context manager it confirms when the block ends well, and requeues when it raises.
-    Dropped without a word it is requeued.
+    As a context manager it confirms when the block ends well; when it raises, the item comes again
+    as the handle's `retry` says. Dropped without a word it is requeued.
     """
 
-    def __init__(self, item: T, native: _pymq.Delivery) -> None:
+    def __init__(self, item: T, native: _pymq.Delivery, handle: Handle[Any]) -> None:
         #: What was put.
         self.item = item
-        self._native = native
+        self._native = patient(native)
+        self._handle = handle
 
     @property
     def deliveries(self) -> int:
@@ -47,13 +82,33 @@ class Delivery(Generic[T]):
         """Done with: the item is gone. Raises `LeaseLostError` if it belongs to others now."""
         self._native.ack().wait()
 
-    def requeue(self) -> None:
-        """Back to the head of the queue, counted; to the dead letters after `max_deliveries`."""
-        self._native.requeue().wait()
+    @property
+    def settled(self) -> bool:
+        """Whether its lease was ended here."""
+        return self._native.settled
 
-    def reject(self) -> None:
-        """To the dead letters at once."""
-        self._native.reject().wait()
+    def requeue(self, delay: float = 0.0) -> None:
+        """Back to the head of the queue, counted; to the dead letters after `max_deliveries`.
+
+        With a delay, in seconds, it comes again later, behind those that wait then.
+        """
+        self._native.requeue(delay).wait()
+
+    def reject(self, reason: str = "") -> None:
+        """To the dead letters at once, for a reason that is kept there."""
+        self._native.reject(reason, here()).wait()
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.settled:
+            self._handle.failed(self._native, error).wait()
+
+    def _return(self) -> bool:
+        """Gives it back uncounted, if it is open; says whether it was."""
+        try:
+            self._native.give_back()
+        except ValueError:
+            return False
+        return True
 
     def extend(self, seconds: float) -> None:
         """The lease lasts at least so long from now, even if this process does not."""
@@ -68,19 +123,23 @@ class Delivery(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._native.settled:
-            self.ack() if kind is None else self.requeue()
+        if error is not None:
+            self._fail(error)
+        elif not self.settled:
+            self.ack()
 
 
-class NativeQueue(Queue[T]):
+class NativeQueue(_pymq.Getter[T], Queue[T]):
     """A handle on a queue. Options are this handle's, the items are everybody's.
 
     With `ack="auto"` an item is confirmed within 10 ms of being handed out; with `ack="manual"` it
     is leased until `task_done`, and comes back if its consumer dies.
     """
 
-    def __init__(self, handle: Handle[T]) -> None:
+    def __init__(self, handle: Handle[T], owner: Owner | None = None) -> None:
         self._handle = handle
+        self._bus = owner
+        self._attach(handle, functools.partial(Delivery, handle=handle))
 
     @property
     def name(self) -> str:
@@ -98,13 +157,30 @@ class NativeQueue(Queue[T]):
 
     # ---- putting
 
-    def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
+    def put(
+        self,
+        item: T,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        delay: float | None = None,
+        at: datetime | None = None,
+        id: str | None = None,
+        window: float = 3600.0,
+        priority: int = 0,
+    ) -> bool:
         """Append an item; waits for space as `queue.Queue.put` does.
 
-        Raises `Full`, `ShutDown`, `EncodeError`, and `OutcomeUnknownError` if the connection was
-        lost before the answer came: it is never repeated by itself.
+        It may be taken after `delay` seconds, or from the time `at` on. With an `id` it is put
+        once within a `window` of seconds: a second put does nothing, and gives `False`. On a
+        queue with `priorities`, 0 to 9, higher ones come first.
+
+        Raises `Full`, `ShutDown`, `EncodeError`, `UnsupportedError` for an option that the
+        transport lacks, and `OutcomeUnknownError` if the connection was lost before the answer
+        came: it is never repeated by itself, and with an `id` repeating it is safe.
         """
-        self._put([item], block, timeout)
+        due = delay_of(delay, at)
+        return self._put([item], block, timeout, due, id=id, window=window, priority=priority)
 
     def put_many(
         self, items: Iterable[T], block: bool = True, timeout: float | None = None
@@ -116,76 +192,22 @@ class NativeQueue(Queue[T]):
         """
         self._put(items, block, timeout)
 
-    def _put(self, items: Iterable[T], block: bool, timeout: float | None) -> None:
+    def _put(
+        self,
+        items: Iterable[T],
+        block: bool,
+        timeout: float | None,
+        delay: float | None = None,
+        **options: Any,
+    ) -> bool:
         check_timeout(block, timeout)
         payloads = self._handle.encoded(items)
         if not payloads:
-            return
-        put = self._handle.native.put(payloads, bool(block), timeout)
+            return True
+        put = self._handle.native.put(payloads, bool(block), timeout, delay=delay, **options)
         if block and self._handle.maxsize > 0:
-            wait_in_turn(put.wait)
-        else:
-            put.wait()
-
-    # ---- getting
-
-    def get(self, block: bool = True, timeout: float | None = None) -> T:
-        """Take the first item; waits for one as `queue.Queue.get` does.
-
-        Raises `Empty`, `ShutDown`, and `DecodeError` for an item that cannot be read: that one is
-        a dead letter then, with its bytes as they were.
-        """
-        return self._handle.taken(self._claim_one(block, timeout))
-
-    def get_many(self, limit: int, block: bool = True, timeout: float | None = None) -> list[T]:
-        """Take up to `limit` items in one round trip, waiting for the first one only.
-
-        Over Redis 1,000 come at a time at most. Raises `Empty` if there is none in time.
-        """
-        if limit < 1:
-            raise ValueError(f"limit is at least 1, not {limit}")
-        return self._handle.taken_many(self._claim(limit, block, timeout))
-
-    def get_delivery(self, block: bool = True, timeout: float | None = None) -> Delivery[T]:
-        """Take the first item as a `Delivery`, whatever the handle's `ack` says."""
-        delivery = self._claim_one(block, timeout)
-        return Delivery(self._handle.decoded(delivery), delivery)
-
-    def __iter__(self) -> Iterator[T]:
-        """Serve items, waiting for each, until the queue is shut down.
-
-        Each is confirmed when the next is asked for; leaving early requeues the one in hand.
-        Items that cannot be read are logged and left to the dead letters.
-        """
-        while True:
-            try:
-                delivery = self.get_delivery()
-            except DecodeError as error:
-                self._handle.report(error)
-                continue
-            except ShutDown:
-                return
-            try:
-                yield delivery.item
-            except BaseException:
-                # The loop was left; the generator is being closed.
-                delivery.requeue()
-                raise
-            try:
-                delivery.ack()
-            except LeaseLostError as error:
-                logger.warning("queue %r: an item was done too late: %s", self.name, error)
-
-    def _claim_one(self, block: bool, timeout: float | None) -> _pymq.Delivery:
-        return self._claim(1, block, timeout)[0]
-
-    def _claim(self, limit: int, block: bool, timeout: float | None) -> list[_pymq.Delivery]:
-        check_timeout(block, timeout)
-        claim = self._handle.native.claim(limit, bool(block), timeout if block else None)
-        claimed = wait_in_turn(claim.wait) if block else claim.wait()
-        if not claimed:
-            raise Empty
-        return claimed
+            return wait_in_turn(put.wait)
+        return put.wait()
 
     # ---- knowing
 
@@ -196,19 +218,22 @@ class NativeQueue(Queue[T]):
 
     @property
     def unfinished_tasks(self) -> int:
-        """How many items wait or are leased, on all machines; `join` waits until it is 0."""
-        waiting, leased, _ = self._handle.native.stats().wait()
-        return waiting + leased
+        """How many items wait, are due later or leased, everywhere; `join` waits until it is 0."""
+        stats = self.stats()
+        return stats.waiting + stats.leased + stats.delayed
 
-    def task_done(self) -> None:
-        """Confirm the oldest item that this thread took and has open, else the handle's oldest.
+    def stats(self) -> Stats:
+        """How many items there are, by state, on all machines; looking changes nothing."""
+        return Stats.of(self._handle.native.stats().wait())
 
-        The first call makes an `ack="auto"` handle a manual one. Raises `ValueError` if nothing is
-        open, and `LeaseLostError` if the item belongs to others by now.
-        """
-        delivery = self._handle.done()
-        if delivery is not None:
-            delivery.ack().wait()
+    def peek(self, limit: int = 1) -> list[T]:
+        """Up to `limit` items from the head, left where they are; `DecodeError` if one is none."""
+        items = self._handle.native.peek(False, limit).wait()
+        return [self._handle.codec.decode(item, self._handle.plan, "item") for item in items]
+
+    def dead_letters(self) -> DeadLetters[T]:
+        """Items that were given up: to be counted, read, moved back, deleted."""
+        return DeadLetters(self._handle)
 
     def join(self) -> None:
         """Wait until no item waits and none is leased, on any machine."""
@@ -251,11 +276,37 @@ class NativeQueue(Queue[T]):
         """Delete the items that wait, and lift a shutdown; says how many there were."""
         return self._handle.native.purge(False).wait()
 
+    def stop(self) -> None:
+        """Take nothing more by this handle: its loops end after the item in hand.
+
+        A `get` that waits, and every later one, raises `ClosedError`: make another handle to go
+        on. Items that were fetched ahead go back. It waits for nothing, so a signal handler may
+        call it.
+        """
+        self._handle.native.stop()
+
     def close(self) -> None:
         """Requeue what this handle holds open. It may be used again."""
-        self._handle.native.give_back()
-        for delivery in reversed(self._handle.open.clear()):
-            delivery.requeue().wait()
+        self._handle.native.let_go(self._handle.open).wait()
+
+    # ---- working
+
+    def work(
+        self, handler: Callable[[Any], Any], concurrency: int = 1, grace: float = GRACE
+    ) -> Worker:
+        """Serve the queue with a handler, up to `concurrency` items at once, in threads.
+
+        An `async def` handler runs on the loop that this is called from, else on one of the bus.
+        A handler gets the item, or its `Delivery` if its parameter is hinted so. When it returns
+        the item is confirmed; when it raises, the item comes again as `retry` says, and the log
+        has a line. The worker ends by `close`, with its `with`, or with its bus, which then waits
+        for what is in hand, for up to `grace` seconds.
+        """
+        if self._bus is None:
+            raise UnsupportedError("a worker needs a queue that a bus has made")
+        queue: NativeQueue[T] = NativeQueue(self._handle.again(), self._bus)
+        form = Handler(handler, Delivery)
+        return self._bus.start_worker(queue, form, concurrency, grace)
 
     def free(self) -> None:
         """Does nothing, as nothing is held outside of the broker."""

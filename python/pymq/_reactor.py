@@ -1,7 +1,8 @@
 """Native operations on an event loop: one descriptor for all of them, no threads.
 
 An operation is begun under a token and its result is awaited; when the descriptor is readable the
-loop drains what has ended. Cancelling the wait cancels the operation, which then loses nothing.
+loop hands out what has ended. Breaking off the wait ends the operation, which then loses nothing;
+so does closing the loop.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import weakref
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pymq._dispatch import yield_turn
@@ -22,48 +22,28 @@ class Reactor:
     """What one event loop has under way."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.waiting: dict[int, asyncio.Future[Any]] = {}
         self._completions = Completions()
         self._tokens = itertools.count(1)
-        self._waiting: dict[int, tuple[asyncio.Future[Any], Callable[[Any], None]]] = {}
-        loop.add_reader(self._completions.fileno(), self._drain)
+        # The loop alone keeps the reader, and the reader keeps this: with the loop all ends.
+        loop.add_reader(self._completions.fileno(), self._completions.reader(self))
 
-    async def run(self, operation: Operation[T], undo: Callable[[T], None]) -> T:
-        """Begins an operation and waits for its result.
-
-        `undo` gets a result that came although nobody waits for it any more.
-        """
+    async def run(self, operation: Operation[T]) -> T:
+        """Begins an operation and waits for its result."""
         yield_turn()
         token = next(self._tokens)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting[token] = (future, undo)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.waiting[token] = future
         try:
             self._completions.begin(token, operation)
-            result: T = await future
-            return result
-        except asyncio.CancelledError:
-            if _has_result(future):
-                # It ended in the same turn of the loop in which it was cancelled.
-                undo(future.result())
-            elif token in self._waiting:
-                self._completions.cancel(token)
-            raise
+            return await future
         finally:
-            self._waiting.pop(token, None)
-
-    def _drain(self) -> None:
-        for token, error, result in self._completions.drain():
-            future, undo = self._waiting.pop(token, (None, _nothing))
-            if future is None or future.done():
-                # Cancelled, but not yet told so.
-                if error is None:
-                    undo(result)
-            elif error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+            if self.waiting.pop(token, None) is not None:
+                # It has not ended, and nobody waits for it any more.
+                self._completions.cancel(token)
 
 
-_reactors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Reactor] = (
+_reactors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Reactor]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -71,20 +51,14 @@ _reactors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Reactor] = (
 def _reactor() -> Reactor:
     """The running loop's."""
     loop = asyncio.get_running_loop()
-    found = _reactors.get(loop)
+    known = _reactors.get(loop)
+    found = known() if known is not None else None
     if found is None:
-        found = _reactors[loop] = Reactor(loop)
+        found = Reactor(loop)
+        _reactors[loop] = weakref.ref(found)
     return found
 
 
-def _nothing(result: Any) -> None:
-    """For a result of which there is nothing to undo."""
-
-
-def _has_result(future: asyncio.Future[Any]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
-
-
-async def run(operation: Operation[T], undo: Callable[[T], None] = _nothing) -> T:
+async def run(operation: Operation[T]) -> T:
     """Runs a native operation on the running loop."""
-    return await _reactor().run(operation, undo)
+    return await _reactor().run(operation)

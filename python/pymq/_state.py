@@ -51,7 +51,7 @@ def states(native: _pymq.Bus) -> Iterator[BusState]:
     known: Standing | None = None
     while known != CLOSED:
         try:
-            known = native.next_state(known) or CLOSED
+            known = native.next_state(known).wait() or CLOSED
         except ClosedError:
             known = CLOSED
         yield BusState(known)

@@ -11,10 +11,10 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from pymq import _pymq, _whole, core  # noqa: F401 - says so if the original hides ours
 from pymq._aio_queue import AsyncDelivery, AsyncQueue
@@ -25,6 +25,7 @@ from pymq._life import GRACE
 from pymq._log import listen
 from pymq._loops import as_declared_on
 from pymq._reactor import run
+from pymq._retry import Retry
 from pymq._state import CLOSED, BusState, Standing
 from pymq._stub import NativeStub, result_of
 from pymq.exceptions import (
@@ -175,6 +176,9 @@ class AsyncEventBus:
         max_deliveries: int = 5,
         prefetch: int = 1,
         type: Any = None,
+        retry: Retry | Iterable[float] | None = None,
+        max_dead_letters: int = 0,
+        priorities: bool = False,
     ) -> AsyncQueue[Any]:
         """A handle on the queue of that name; options as for `NativeEventBus.queue`."""
         return AsyncQueue(
@@ -186,8 +190,9 @@ class AsyncEventBus:
                 max_deliveries=max_deliveries,
                 prefetch=prefetch,
                 type=type,
-                owner=asyncio.current_task,
-                is_over=asyncio.Task.done,
+                retry=retry,
+                max_dead_letters=max_dead_letters,
+                priorities=priorities,
             )
         )
 

@@ -92,7 +92,7 @@ def test_a_timeout_that_is_none_is_refused(bad: float) -> None:
     ):
         with pytest.raises(ValueError, match="number of seconds"):
             use()
-    assert jobs.stats().wait() == (0, 0, 0)
+    assert jobs.stats().wait()[:3] == (0, 0, 0)
     bus.close().wait()
 
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -63,7 +63,7 @@ def test_ctrl_c_ends_every_wait(bus: Bus) -> None:
     jobs.put([b"not lost"], True, None).wait()
     (delivery,) = jobs.claim(1, True, 60.0).wait()
     assert (delivery.payload, delivery.deliveries) == (b"not lost", 1)
-    assert bounded.stats().wait() == (1, 0, 0)
+    assert bounded.stats().wait()[:3] == (1, 0, 0)
     until(lambda: len(calls) == 2 and all(call.cancelled for call in calls))
     calls.clear()
     server.end()
@@ -96,7 +96,7 @@ def test_an_interrupted_claim_loses_no_item_that_comes_in_the_same_moment(bus: B
             thread.join()
         # It was returned, or is on its way back to the queue.
         deliveries = None
-        until(lambda: jobs.stats().wait() == (1, 0, 0))
+        until(lambda: jobs.stats().wait()[:3] == (1, 0, 0))
         assert jobs.purge(False).wait() == 1
 
 
@@ -303,7 +303,7 @@ def test_a_forked_child_is_told_what_to_do_and_leaves_its_parent_alone(place: Pl
             lambda: subscription.end().wait(),
             lambda: intake.recv(),
             lambda: intake.close(),
-            lambda: completions.drain(),
+            lambda: completions.resolve({}),
         ):
             with pytest.raises(exceptions.ClosedError, match=message):
                 use()
@@ -329,7 +329,7 @@ def test_a_forked_child_is_told_what_to_do_and_leaves_its_parent_alone(place: Pl
     bus.publish("a", b"still here").wait()
     assert receive(intake, 1) == [(number, "a", b"still here")]
     held[0].ack().wait()
-    assert jobs.stats().wait() == (0, 0, 0)
+    assert jobs.stats().wait()[:3] == (0, 0, 0)
     completions.close()
 
 
@@ -351,5 +351,8 @@ def test_a_child_drops_its_copies_without_harm(place: Place) -> None:
     call.begin(1, bus.call("f", b"[]", b"{}", None, None))
     ((_, _, request),) = receive(everything["intake"], 1)
     request.answer(b"1", "int")
-    until(lambda: [(token, error) for token, error, _ in call.drain()] == [(1, None)])
+    waiting = {1: Future()}
+    answered = waiting[1]
+    until(lambda: call.resolve(waiting) or not waiting)
+    assert answered.exception() is None
     bus.close().wait()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import select
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from native_place import (  # noqa: F401
+    HANG,
     Place,
     _hang_guard,
     bus,
@@ -41,15 +43,7 @@ class Loop:
         self.loop.add_reader(self.completions.fileno(), self.drain)
 
     def drain(self) -> None:
-        for token, error, result in self.completions.drain():
-            future = self.waiting.pop(token, None)
-            if future is None or future.done():
-                # Cancelled, but not yet told so.
-                give_back(result)
-            elif error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+        self.completions.resolve(self.waiting)
 
     async def do(self, operation: Operation[Any]) -> Any:
         self.last += 1
@@ -59,10 +53,10 @@ class Loop:
         try:
             return await future
         except asyncio.CancelledError:
-            if self.waiting.pop(token, None) is not None:
-                self.completions.cancel(token)
-            elif future.done() and not future.cancelled():
+            if future.done() and not future.cancelled():
                 give_back(future.result())
+            elif self.waiting.pop(token, None) is not None:
+                self.completions.cancel(token)
             raise
 
     def end(self) -> None:
@@ -94,14 +88,14 @@ def test_every_operation_can_be_awaited_by_a_loop(place: Place) -> None:
         loop.loop.remove_reader(intake.fileno())
 
         jobs = bus.queue("jobs")
-        assert await loop.do(jobs.put([b"1", b"2", b"3"], True, None)) is None
+        assert await loop.do(jobs.put([b"1", b"2", b"3"], True, None))
         deliveries = await loop.do(jobs.claim(3, True, None))
-        assert await loop.do(jobs.stats()) == (0, 3, 0)
+        assert (await loop.do(jobs.stats()))[:3] == (0, 3, 0)
         for delivery, how in zip(deliveries, ("ack", "requeue", "reject"), strict=True):
             assert await loop.do(getattr(delivery, how)()) is None
         with pytest.raises(ValueError, match="settled already"):
             await loop.do(deliveries[0].ack())
-        assert await loop.do(jobs.stats()) == (1, 0, 1)
+        assert (await loop.do(jobs.stats()))[:3] == (1, 0, 1)
         jobs.purge(False).wait()
         await loop.do(jobs.join())
         await loop.do(bus.close())
@@ -170,20 +164,20 @@ def test_cancelled_claims_lose_no_item(bus: Bus) -> None:
     asyncio.run(main())
 
 
-def test_results_that_are_never_drained_give_back_what_they_hold(bus: Bus) -> None:
+def test_results_that_nobody_is_told_of_give_back_what_they_hold(bus: Bus) -> None:
     jobs = bus.queue("jobs")
     jobs.put([b"1", b"2", b"3"], True, None).wait()
     completions = Completions()
     for token in range(3):
         completions.begin(token, jobs.claim(1, True, None))
-    until(lambda: jobs.stats().wait() == (0, 3, 0))
+    until(lambda: jobs.stats().wait()[:3] == (0, 3, 0))
     until(lambda: select.select([completions.fileno()], [], [], 60)[0])
     completions.cancel(0)
-    until(lambda: jobs.stats().wait() == (1, 2, 0))
+    until(lambda: jobs.stats().wait()[:3] == (1, 2, 0))
     completions.close()
-    until(lambda: jobs.stats().wait() == (3, 0, 0))
+    until(lambda: jobs.stats().wait()[:3] == (3, 0, 0))
     assert [delivery.deliveries for delivery in jobs.claim(3, True, None).wait()] == [1, 1, 1]
-    assert completions.drain() == []
+    completions.resolve({})
     with pytest.raises(ValueError, match="were closed"):
         completions.begin(4, jobs.stats())
 
@@ -207,9 +201,10 @@ def test_a_token_names_one_operation_at_a_time_and_can_be_used_again(bus: Bus) -
         completions.begin(7, jobs.stats())
     completions.cancel(7)
     completions.begin(7, jobs.stats())
-    done: list[tuple[int, BaseException | None, Any]] = []
-    until(lambda: done.extend(completions.drain()) or done)
-    assert done == [(7, None, (0, 0, 0))]
+    waiting = {7: Future()}
+    future = waiting[7]
+    until(lambda: completions.resolve(waiting) or not waiting)
+    assert future.result()[:3] == (0, 0, 0)
     assert not select.select([completions.fileno()], [], [], 0)[0]
 
 
@@ -219,10 +214,10 @@ def test_operations_under_way_are_told_when_their_bus_is_closed(place: Place) ->
     completions.begin(1, jobs.claim(1, True, None))
     completions.begin(2, jobs.claim(1, True, 1e6))
     bus.close().wait()
-    done: list[tuple[int, BaseException | None, Any]] = []
-    until(lambda: done.extend(completions.drain()) or len(done) == 2)
-    assert {token for token, _, _ in done} == {1, 2}
-    assert all(isinstance(error, exceptions.ClosedError) for _, error, _ in done)
+    waiting = {1: Future(), 2: Future()}
+    futures = list(waiting.values())
+    until(lambda: completions.resolve(waiting) or not waiting)
+    assert all(isinstance(future.exception(), exceptions.ClosedError) for future in futures)
 
 
 def test_a_close_that_an_event_loop_orders_is_reported_when_nothing_is_left(place: Place) -> None:
@@ -230,7 +225,59 @@ def test_a_close_that_an_event_loop_orders_is_reported_when_nothing_is_left(plac
     bus, completions = place.connect(), Completions()
     completions.begin(1, bus.close())
     completions.begin(2, bus.close())
-    done = []
-    until(lambda: done.extend(completions.drain()) or len(done) == 2)
-    assert [(token, error) for token, error, _ in done] == [(1, None), (2, None)]
+    waiting = {1: Future(), 2: Future()}
+    futures = list(waiting.values())
+    until(lambda: completions.resolve(waiting) or not waiting)
+    assert [future.result() for future in futures] == [None, None]
     until(lambda: native_threads() <= before)
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+class Future1(Future):
+    """Interrupted when it is told its result, before or after it has it."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        self.when = when
+
+    def set_result(self, result: Any) -> None:
+        when, self.when = self.when, ""
+        if when == "before":
+            raise Interrupted
+        super().set_result(result)
+        if when == "after":
+            raise Interrupted
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interruption_while_results_are_told_leaves_none_untold(bus: Bus, when: str) -> None:
+    jobs, completions = bus.queue("jobs"), Completions()
+    waiting: dict[int, Any] = {1: Future(), 2: Future1(when), 3: Future()}
+    futures = list(waiting.values())
+    for token in waiting:
+        completions.begin(token, jobs.stats())
+    interrupted = 0
+    while waiting:
+        assert select.select([completions.fileno()], [], [], HANG)[0]
+        try:
+            completions.resolve(waiting)
+        except Interrupted:
+            interrupted += 1
+    assert interrupted == 1
+    assert [future.result(0)[:3] for future in futures] == [(0, 0, 0)] * 3
+
+
+def test_whoever_drops_the_reader_ends_what_is_under_way(bus: Bus) -> None:
+    class Reactor:
+        waiting: dict[int, Any] = {}  # noqa: RUF012
+
+    jobs, completions = bus.queue("jobs"), Completions()
+    reader = completions.reader(Reactor())
+    completions.begin(1, jobs.claim(1, True, None))
+    del reader
+    jobs.put([b"1"], True, None).wait()
+    (delivery,) = jobs.claim(1, True, 60.0).wait()
+    assert delivery.deliveries == 1

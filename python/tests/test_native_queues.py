@@ -15,7 +15,7 @@ def test_items_are_claimed_in_order_and_settled_once(bus: Bus) -> None:
     jobs.put([b"1", b"2", b"3"], True, None).wait()
     first, second = jobs.claim(2, True, None).wait()
     assert [first.payload, second.payload] == [b"1", b"2"]
-    assert jobs.stats().wait() == (1, 2, 0)
+    assert jobs.stats().wait()[:3] == (1, 2, 0)
     first.extend(60.0).wait()
     first.ack().wait()
     second.requeue().wait()
@@ -28,7 +28,7 @@ def test_items_are_claimed_in_order_and_settled_once(bus: Bus) -> None:
     (again,) = jobs.claim(1, True, 5.0).wait()
     assert (again.payload, again.deliveries) == (b"2", 2)
     again.reject().wait()
-    assert jobs.stats().wait() == (1, 0, 1)
+    assert jobs.stats().wait()[:3] == (1, 0, 1)
     assert jobs.peek(True, 5).wait() == [b"2"]
     assert jobs.redrive(5).wait() == 1
     assert jobs.peek(False, 5).wait() == [b"3", b"2"]
@@ -97,7 +97,7 @@ def test_an_empty_queue_gives_an_empty_list(bus: Bus) -> None:
 def test_an_operation_is_done_once_and_not_before_it_is_waited_for(bus: Bus) -> None:
     jobs = bus.queue("jobs")
     put = jobs.put([b"1"], True, None)
-    assert jobs.stats().wait() == (0, 0, 0)
+    assert jobs.stats().wait()[:3] == (0, 0, 0)
     put.wait()
     with pytest.raises(ValueError, match="begun already"):
         put.wait()
@@ -106,7 +106,7 @@ def test_an_operation_is_done_once_and_not_before_it_is_waited_for(bus: Bus) -> 
     del ack
     assert not delivery.settled
     delivery.ack().wait()
-    assert jobs.stats().wait() == (0, 0, 0)
+    assert jobs.stats().wait()[:3] == (0, 0, 0)
 
 
 def test_a_wait_that_is_over_before_its_operation_gives_it_up(bus: Bus) -> None:

@@ -58,7 +58,7 @@ def test_the_first_task_done_makes_an_auto_handle_manual(bus: pymq.NativeEventBu
         queue.task_done()
 
 
-def test_task_done_confirms_the_threads_own_oldest_item(bus: pymq.NativeEventBus) -> None:
+def test_task_done_confirms_the_threads_own_item(bus: pymq.NativeEventBus) -> None:
     queue = bus.queue("jobs", ack="manual")
     queue.put_many(["mine", "theirs", "mine too"])
     assert queue.get() == "mine"
@@ -73,8 +73,8 @@ def test_task_done_confirms_the_threads_own_oldest_item(bus: pymq.NativeEventBus
     assert queue.get() == "mine too"
     queue.task_done()
     queue.close()
-    # "mine" and "theirs" were confirmed, the last one was not and comes back.
-    assert queue.get(timeout=HANG_GUARD) == "mine too"
+    # "theirs" and "mine too" were confirmed, the first one was not and comes back.
+    assert queue.get(timeout=HANG_GUARD) == "mine"
 
 
 def test_join_waits_for_what_others_hold(connect: Connect, box: Box) -> None:
@@ -115,7 +115,7 @@ def test_a_rejected_item_is_a_dead_letter(bus: pymq.NativeEventBus) -> None:
     queue = bus.queue("jobs")
     queue.put("job")
     queue.get_delivery().reject()
-    assert queue._handle.native.stats().wait() == (0, 0, 1)
+    assert queue._handle.native.stats().wait()[:3] == (0, 0, 1)
 
 
 def test_a_dropped_delivery_comes_back(bus: pymq.NativeEventBus) -> None:

@@ -19,7 +19,7 @@ use crate::metadata;
 use crate::operation::{Operation, Task, finish};
 use crate::process::Native;
 use crate::provider::{Missing, Provider, Reply};
-use crate::queue::Queue;
+use crate::queue::{Options, Queue};
 use crate::runtime::{Order, Runtime};
 use crate::subscription::Subscription;
 use crate::wait;
@@ -197,7 +197,11 @@ impl Bus {
     }
 
     /// A queue with options of this handle's own; `lease` in seconds.
-    #[pyo3(signature = (name, maxsize=0, lease=30.0, max_deliveries=5, prefetch=1))]
+    #[pyo3(signature = (
+        name, maxsize=0, lease=30.0, max_deliveries=5, prefetch=1, max_dead_letters=0,
+        priorities=false
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
     fn queue(
         &self,
         name: &str,
@@ -205,8 +209,12 @@ impl Bus {
         lease: f64,
         max_deliveries: u32,
         prefetch: usize,
+        max_dead_letters: usize,
+        priorities: bool,
     ) -> PyResult<Queue> {
-        Queue::new(self.core()?, name, (maxsize, lease, max_deliveries, prefetch))
+        let options =
+            Options { maxsize, lease, max_deliveries, prefetch, max_dead_letters, priorities };
+        Queue::new(self.core()?, name, options)
     }
 
     /// Calls one provider; a function that fails is a reply.

@@ -4,11 +4,12 @@
 //! Every one that was begun is reported once, unless it is cancelled; a result that is never seen is
 //! dropped as it is, and gives back what it held.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3::{PyTraverseError, PyVisit};
 use tokio::task::AbortHandle;
 
 use crate::bell::{Bell, Descriptor};
@@ -41,7 +42,7 @@ struct Shared {
 struct State {
     running: HashMap<i64, Running>,
     last: u64,
-    done: Vec<(i64, Result<Finish, PyError>)>,
+    done: VecDeque<(i64, Result<Finish, PyError>)>,
     closed: bool,
 }
 
@@ -50,9 +51,6 @@ struct Running {
     number: u64,
     abort: Option<AbortHandle>,
 }
-
-/// What Python sees of one: token, error, result.
-type Entry = (i64, Option<Py<PyBaseException>>, Option<Py<PyAny>>);
 
 impl Shared {
     /// Registers an operation before it begins.
@@ -90,7 +88,7 @@ impl Shared {
             return;
         }
         state.running.remove(&token);
-        state.done.push((token, result));
+        state.done.push_back((token, result));
         if state.done.len() == 1 {
             self.bell.ring();
         }
@@ -102,7 +100,10 @@ impl Shared {
             drop(state);
             return running.abort();
         }
-        let unseen: Vec<_> = state.done.extract_if(.., |(ended, _)| *ended == token).collect();
+        let done = std::mem::take(&mut state.done);
+        let (unseen, done): (VecDeque<_>, _) =
+            done.into_iter().partition(|(ended, _)| *ended == token);
+        state.done = done;
         if state.done.is_empty() && !unseen.is_empty() {
             self.bell.hush();
         }
@@ -123,17 +124,114 @@ impl Shared {
         running.into_values().for_each(Running::abort);
     }
 
-    fn drain(&self) -> Vec<(i64, Result<Finish, PyError>)> {
+    /// The end that was reported first; then the bell is silent if it was the last.
+    fn next(&self) -> Option<(i64, Result<Finish, PyError>)> {
         let mut state = self.lock();
-        if !state.done.is_empty() {
+        let next = state.done.pop_front()?;
+        if state.done.is_empty() {
             self.bell.hush();
         }
-        std::mem::take(&mut state.done)
+        Some(next)
+    }
+
+    /// Puts back an end that nobody could be told of.
+    fn put_back(&self, token: i64, result: Result<Finish, PyError>) {
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            drop(result);
+            return;
+        }
+        state.done.push_front((token, result));
+        if state.done.len() == 1 {
+            self.bell.ring();
+        }
     }
 
     /// No code of others runs under the lock, so a poisoned one is as good as any.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn resolve(&self, waiting: &Bound<'_, PyDict>) -> PyResult<()> {
+        while let Some((token, result)) = self.next() {
+            if let Err((interrupted, untold)) = tell(waiting, token, result) {
+                self.put_back(token, untold);
+                return Err(interrupted);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells a future of its result, unless it has one: it was cancelled, or told and then interrupted.
+/// What nobody is told of is dropped as it is. An interruption comes with what is still to be told.
+fn tell(
+    waiting: &Bound<'_, PyDict>,
+    token: i64,
+    result: Result<Finish, PyError>,
+) -> Result<(), (PyErr, Result<Finish, PyError>)> {
+    let py = waiting.py();
+    let future = match undone(waiting, token) {
+        Ok(Some(future)) => future,
+        Ok(None) => return Ok(()),
+        Err(interrupted) => return Err((interrupted, result)),
+    };
+    let made = match result {
+        Ok(finish) => finish(py),
+        Err(error) => Err(error.into()),
+    };
+    let told = match &made {
+        Ok(value) => future.call_method1("set_result", (value,)),
+        Err(error) => future.call_method1("set_exception", (error.value(py),)),
+    };
+    match told.and_then(|_| waiting.del_item(token)) {
+        Ok(()) => Ok(()),
+        Err(interrupted) => {
+            let again = made.map(|value| -> Finish { Box::new(move |_| Ok(value)) });
+            Err((interrupted, again.map_err(PyError::Interrupted)))
+        }
+    }
+}
+
+/// The future that waits under a token, if it does; one that is done is taken out.
+fn undone<'py>(waiting: &Bound<'py, PyDict>, token: i64) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(future) = waiting.get_item(token)? else { return Ok(None) };
+    if !future.call_method0("done")?.is_truthy()? {
+        return Ok(Some(future));
+    }
+    waiting.del_item(token)?;
+    Ok(None)
+}
+
+/// See [`Completions::reader`].
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Reader {
+    shared: Native<Arc<Shared>>,
+    waiting: Py<PyDict>,
+    /// Kept by the loop in this way, and by nobody for longer.
+    reactor: Py<PyAny>,
+}
+
+#[pymethods]
+impl Reader {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.get()?.resolve(self.waiting.bind(py))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.waiting)?;
+        visit.call(&self.reactor)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Ok(shared) = self.shared.get() {
+            shared.close();
+        }
     }
 }
 
@@ -198,20 +296,18 @@ impl Completions {
         Ok(self.desk.get()?.0.bell.fileno())
     }
 
-    /// Those that have ended since: token, error or None, result.
-    fn drain(&self, py: Python<'_>) -> PyResult<Vec<Entry>> {
-        let done = self.desk.get()?.0.drain();
-        let entries = done.into_iter().map(|(token, result)| {
-            let given = match result {
-                Ok(finish) => finish(py),
-                Err(error) => Err(error.into()),
-            };
-            match given {
-                Ok(value) => (token, None, Some(value)),
-                Err(error) => (token, Some(error.into_value(py)), None),
-            }
-        });
-        Ok(entries.collect())
+    /// Tells the futures in `waiting`, by token, of the operations that have ended, and takes them
+    /// out. Interrupted in the middle, it goes on where it was when it is called again.
+    fn resolve(&self, waiting: &Bound<'_, PyDict>) -> PyResult<()> {
+        self.desk.get()?.0.resolve(waiting)
+    }
+
+    /// What an event loop calls when `fileno` is readable: `resolve` with the `waiting` of a reactor.
+    /// The loop alone has it, so that it is dropped when the loop is closed: then all ends.
+    fn reader(&self, reactor: Bound<'_, PyAny>) -> PyResult<Reader> {
+        let waiting = reactor.getattr("waiting")?.cast_into::<PyDict>()?.unbind();
+        let shared = Native::new(Arc::clone(&self.desk.get()?.0));
+        Ok(Reader { shared, waiting, reactor: reactor.unbind() })
     }
 
     /// Ends an operation, of which nothing is reported then; what it claimed goes back, uncounted.

@@ -35,6 +35,8 @@ const CLASSES: [(ErrorKind, &str, &str); 17] = [
 
 /// The classes of the table, in its order.
 static FOUND: PyOnceLock<Vec<Py<PyType>>> = PyOnceLock::new();
+/// `queue.Empty`, which is no failure of the library's.
+static EMPTY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// Finds the classes.
 ///
@@ -44,6 +46,7 @@ pub(crate) fn find_classes(py: Python<'_>) -> PyResult<()> {
     let find = |(_, module, name): &(ErrorKind, &str, &str)| {
         Ok(py.import(*module)?.getattr(*name)?.cast_into::<PyType>()?.unbind())
     };
+    EMPTY.import(py, "queue", "Empty")?;
     FOUND.get_or_try_init(py, || CLASSES.iter().map(find).collect::<PyResult<_>>()).map(drop)
 }
 
@@ -60,6 +63,8 @@ pub(crate) enum PyError {
     Panicked,
     /// A delivery whose lease was ended before.
     Settled,
+    /// More was said to be done than was taken.
+    NothingOpen,
     /// The caller's own limit of time for a wait was reached.
     TimedOut,
     /// What a signal handler raised while a thread waited.
@@ -71,9 +76,11 @@ impl PyError {
         match self {
             Self::Library(error) => error.kind(),
             Self::Closed | Self::Foreign { .. } => ErrorKind::Closed,
-            Self::Panicked | Self::Settled | Self::TimedOut | Self::Interrupted(_) => {
-                ErrorKind::Server
-            }
+            Self::Panicked
+            | Self::Settled
+            | Self::NothingOpen
+            | Self::TimedOut
+            | Self::Interrupted(_) => ErrorKind::Server,
         }
     }
 
@@ -86,6 +93,7 @@ impl PyError {
             }
             Self::Panicked => "a task of the bus panicked; please report this".to_owned(),
             Self::Settled => "this delivery was settled already".to_owned(),
+            Self::NothingOpen => "task_done() called too many times".to_owned(),
             Self::TimedOut => "it was not done in time".to_owned(),
             Self::Interrupted(error) => error.to_string(),
         }
@@ -108,7 +116,9 @@ impl From<PyError> for PyErr {
     fn from(error: PyError) -> Self {
         let error = match error {
             PyError::Interrupted(raised) => return raised,
-            PyError::Settled => return PyValueError::new_err(error.message()),
+            PyError::Settled | PyError::NothingOpen => {
+                return PyValueError::new_err(error.message());
+            }
             PyError::TimedOut => return PyTimeoutError::new_err(error.message()),
             other => other,
         };
@@ -131,4 +141,20 @@ impl From<PyError> for PyErr {
 /// An argument that nobody can use.
 pub(crate) fn bad_value(why: &'static str) -> PyErr {
     PyValueError::new_err(why)
+}
+
+/// What is raised where nothing came in time.
+pub(crate) fn empty(py: Python<'_>) -> PyErr {
+    match EMPTY.get(py) {
+        Some(class) => PyErr::from_type(class.bind(py).clone(), ()),
+        None => PyRuntimeError::new_err("empty"),
+    }
+}
+
+/// Whether an error of Python's is that of one of these kinds.
+pub(crate) fn is_of(py: Python<'_>, error: &PyErr, kinds: &[ErrorKind]) -> bool {
+    let classes = CLASSES.iter().zip(FOUND.get(py).into_iter().flatten());
+    classes
+        .filter(|((kind, ..), _)| kinds.contains(kind))
+        .any(|(_, class)| error.is_instance(py, class.bind(py)))
 }

@@ -10,6 +10,8 @@ mod bus;
 mod codec;
 mod completions;
 mod error;
+mod getter;
+mod hand;
 mod helm;
 mod intake;
 mod log;
@@ -21,6 +23,7 @@ mod queue;
 mod runtime;
 mod source;
 mod subscription;
+mod taking;
 mod wait;
 
 /// Native core of the Python package `pymq`.
@@ -35,6 +38,14 @@ mod _pymq {
     use crate::bus::Bus;
     #[pymodule_export]
     use crate::completions::Completions;
+    #[pymodule_export]
+    use crate::completions::Reader;
+    #[pymodule_export]
+    use crate::getter::Getter;
+    #[pymodule_export]
+    use crate::getter::Serving;
+    #[pymodule_export]
+    use crate::hand::Hand;
     #[pymodule_export]
     use crate::intake::Intake;
     #[pymodule_export]
@@ -54,9 +65,17 @@ mod _pymq {
     #[pymodule_export]
     use crate::queue::Delivery;
     #[pymodule_export]
+    use crate::queue::Letter;
+    #[pymodule_export]
     use crate::queue::Queue;
     #[pymodule_export]
     use crate::subscription::Subscription;
+    #[pymodule_export]
+    use crate::taking::AsyncGetter;
+    #[pymodule_export]
+    use crate::taking::AsyncServing;
+    #[pymodule_export]
+    use crate::taking::Taking;
 
     #[pymodule_export]
     use crate::log::{Listening, set_log_level, speaks, take_log};

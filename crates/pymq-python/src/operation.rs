@@ -68,6 +68,25 @@ impl<T: Send + 'static> Task<T> {
         Self { abandoned: Abandoned::GoesOn, ..self }
     }
 
+    /// Does something more with what it gives.
+    pub(crate) fn then<U: Send + 'static>(
+        self,
+        more: impl FnOnce(T) -> U + Send + 'static,
+    ) -> Task<U> {
+        let Self { runtime, work, abandoned } = self;
+        Task { runtime, work: Box::pin(async move { work.await.map(more) }), abandoned }
+    }
+
+    /// Does it if that takes no time; else it is still to be done, by `wait`.
+    pub(crate) fn now(self) -> Result<Result<T, Self>, PyError> {
+        let Self { runtime, work, abandoned } = self;
+        match runtime.begin(work) {
+            Begun::Done(result) => result.map(Ok),
+            Begun::Closed => Err(PyError::Closed),
+            Begun::Waits(work) => Ok(Err(Self { runtime, work, abandoned })),
+        }
+    }
+
     /// Does it, waiting on the calling thread, until `deadline` if there is one.
     ///
     /// # Errors

@@ -4,17 +4,18 @@
 //! and dropped goes back counted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use pymq::transport::{Letters, Settlement, Shelf, Wait};
-use pymq::{ByteDelivery, ByteQueue};
+use pymq::transport::{DeadLetter, Letters, SettleOptions, Settlement, Shelf, Wait};
+use pymq::{ByteDelivery, ByteQueue, ErrorKind, Failure, Put, PutOptions, Reason};
 use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::bus::Core;
 use crate::error::{PyError, bad_value};
+use crate::hand::{Done, Hand, Held};
 use crate::operation::{Finish, Operation, Task, finish, nothing};
 use crate::process::Native;
 use crate::wait;
@@ -26,28 +27,79 @@ pub(crate) struct Queue {
     name: String,
 }
 
+/// The options of a handle, as Python gives them; `lease` in seconds.
+pub(crate) struct Options {
+    pub(crate) maxsize: i64,
+    pub(crate) lease: f64,
+    pub(crate) max_deliveries: u32,
+    pub(crate) prefetch: usize,
+    pub(crate) max_dead_letters: usize,
+    pub(crate) priorities: bool,
+}
+
 #[derive(Clone)]
 struct Handle {
     queue: ByteQueue,
+    /// The same queue with the bound that holds now, for what is put.
+    bounded: Arc<Mutex<ByteQueue>>,
     core: Arc<Core>,
 }
 
 impl Queue {
-    pub(crate) fn new(
-        core: &Arc<Core>,
-        name: &str,
-        (maxsize, lease, max_deliveries, prefetch): (i64, f64, u32, usize),
-    ) -> PyResult<Self> {
-        let lease = length(lease, "'lease' must be a positive number of seconds")?;
+    pub(crate) fn new(core: &Arc<Core>, name: &str, options: Options) -> PyResult<Self> {
+        let lease = length(options.lease, "'lease' must be a positive number of seconds")?;
         let queue = core.bus().byte_queue(name).with(|spec| {
             // As `queue.Queue` has it: nothing and less is no bound.
-            spec.maxsize = usize::try_from(maxsize).unwrap_or(0);
+            spec.maxsize = usize::try_from(options.maxsize).unwrap_or(0);
             spec.lease = lease;
-            spec.max_deliveries = max_deliveries;
+            spec.max_deliveries = options.max_deliveries;
+            spec.max_dead_letters = options.max_dead_letters;
+            spec.priorities = options.priorities;
         });
-        let queue = queue.prefetch(prefetch);
-        let handle = Handle { queue, core: Arc::clone(core) };
+        let bounded = Arc::new(Mutex::new(queue.clone()));
+        let queue = queue.prefetch(options.prefetch);
+        let handle = Handle { queue, bounded, core: Arc::clone(core) };
         Ok(Self { handle: Native::new(handle), name: name.to_owned() })
+    }
+
+    /// Claims up to `limit` items, waiting for the first one only; none if none came.
+    pub(crate) fn claiming(
+        &self,
+        limit: usize,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Task<Claimed>> {
+        let wait = waiting(block, timeout)?;
+        let Handle { queue, core, .. } = self.handle.get()?.clone();
+        let runtime = Arc::clone(core.runtime());
+        let claim = async move {
+            let deliveries = queue.claim_many(limit, wait).await?;
+            Ok(Claimed { deliveries, core })
+        };
+        Ok(Task::new(&runtime, claim))
+    }
+
+    /// What is in this hand comes from here.
+    pub(crate) fn settles(&self, held: &Held) -> PyResult<()> {
+        let Handle { queue, core, .. } = self.handle.get()?;
+        held.settle_at(core, queue.spec().lease);
+        Ok(())
+    }
+
+    /// Settles an item that was taken out of a hand.
+    pub(crate) fn settling(
+        &self,
+        delivery: ByteDelivery,
+        how: Settlement,
+        options: SettleOptions,
+    ) -> PyResult<Task<()>> {
+        let core = Arc::clone(&self.handle.get()?.core);
+        let runtime = Arc::clone(core.runtime());
+        let settle = async move {
+            let _core = core;
+            Ok(delivery.settle_with(how, options).await?)
+        };
+        Ok(Task::new(&runtime, settle).goes_on())
     }
 
     fn operation<T, F>(&self, work: impl FnOnce(Handle) -> F) -> PyResult<Operation>
@@ -80,44 +132,56 @@ impl Queue {
         &self.name
     }
 
-    /// Appends items, all in one step; `queue.Full` if there was no space in time.
-    #[pyo3(signature = (items, block, timeout))]
+    /// Appends items, all in one step; `queue.Full` if there was no space in time. Says whether it
+    /// did: not, if they were put before under the same id.
+    #[pyo3(signature = (items, block, timeout, *, delay=None, id=None, window=3600.0, priority=0))]
+    #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
     fn put(
         &self,
         items: Vec<Bound<'_, PyBytes>>,
         block: bool,
         timeout: Option<f64>,
+        delay: Option<f64>,
+        id: Option<String>,
+        window: f64,
+        priority: u8,
     ) -> PyResult<Operation> {
-        let wait = waiting(block, timeout)?;
+        let mut options = PutOptions::from(waiting(block, timeout)?).priority(priority);
+        if let Some(delay) = delay {
+            options = options.delay(length_or_none(delay, "'delay' must be a number of seconds")?);
+        }
+        if let Some(id) = id {
+            let window = length(window, "'window' must be a positive number of seconds")?;
+            options = options.id(id).within(window);
+        }
         let items = items.iter().map(|item| Bytes::copy_from_slice(item.as_bytes())).collect();
-        self.command(|Handle { queue, core }| async move {
+        self.operation(|Handle { bounded, core, .. }| async move {
             let _core = core;
-            queue.put(items, wait).await.map(drop)
+            let queue = bounded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Ok(queue.put(items, options).await? == Put::Done)
         })
     }
 
     /// Takes up to `limit` items on lease, waiting for the first one only; none if none came.
     #[pyo3(signature = (limit, block, timeout))]
     fn claim(&self, limit: usize, block: bool, timeout: Option<f64>) -> PyResult<Operation> {
-        let wait = waiting(block, timeout)?;
-        self.operation(|Handle { queue, core }| async move {
-            let deliveries = queue.claim_many(limit, wait).await?;
-            Ok(Claimed { deliveries, core })
-        })
+        Ok(Operation::new(self.claiming(limit, block, timeout)?.then(finish)))
     }
 
-    /// Waiting, leased, dead.
+    /// Waiting, leased, dead, due later; for how many seconds the oldest has waited and how many
+    /// consumers there are, where that is known.
     fn stats(&self) -> PyResult<Operation> {
-        self.operation(|Handle { queue, core }| async move {
+        self.operation(|Handle { queue, core, .. }| async move {
             let _core = core;
             let stats = queue.stats().await?;
-            Ok((stats.waiting, stats.leased, stats.dead))
+            let oldest = stats.oldest.map(|oldest| oldest.as_secs_f64());
+            Ok((stats.waiting, stats.leased, stats.dead, stats.delayed, oldest, stats.consumers))
         })
     }
 
     /// Waits until nothing waits and nothing is leased, anywhere.
     fn join(&self) -> PyResult<Operation> {
-        self.command(|Handle { queue, core }| async move {
+        self.command(|Handle { queue, core, .. }| async move {
             let _core = core;
             queue.join().await
         })
@@ -126,7 +190,7 @@ impl Queue {
     /// Items from the head, left where they are: of those that wait, or of the dead letters.
     fn peek(&self, dead: bool, limit: usize) -> PyResult<Operation> {
         let handle = self.handle.get()?;
-        let Handle { queue, core } = handle.clone();
+        let Handle { queue, core, .. } = handle.clone();
         let peek = async move {
             let _core = core;
             let items = queue.peek(shelf(dead), limit).await?;
@@ -141,23 +205,44 @@ impl Queue {
 
     /// Deletes what waits, or the dead letters; lifts a shutdown. Says how many.
     fn purge(&self, dead: bool) -> PyResult<Operation> {
-        self.operation(|Handle { queue, core }| async move {
+        self.operation(|Handle { queue, core, .. }| async move {
             let _core = core;
             queue.purge(shelf(dead)).await
         })
     }
 
-    /// Moves up to `limit` dead letters back, oldest first; says how many.
-    fn redrive(&self, limit: usize) -> PyResult<Operation> {
-        self.operation(|Handle { queue, core }| async move {
+    /// Dead letters after the `skip` oldest, oldest first, left where they are.
+    fn letters(&self, skip: usize, limit: usize) -> PyResult<Operation> {
+        self.operation(|Handle { queue, core, .. }| async move {
             let _core = core;
-            queue.redrive(Letters::Oldest(limit), None).await
+            let letters = queue.letters(skip, limit).await?;
+            Ok(letters.into_iter().map(Letter::from).collect::<Vec<_>>())
+        })
+    }
+
+    /// Moves dead letters, these or the oldest, back to the queue or to another one; says how many.
+    #[pyo3(signature = (which, to=None))]
+    fn redrive(&self, which: Which<'_>, to: Option<&Self>) -> PyResult<Operation> {
+        let to = to.map(|to| to.handle.get()).transpose()?.map(|to| to.queue.clone());
+        let which = which.letters();
+        self.operation(|Handle { queue, core, .. }| async move {
+            let _core = core;
+            queue.redrive(which, to.as_ref()).await
+        })
+    }
+
+    /// Deletes dead letters, these or the oldest; says how many.
+    fn discard(&self, which: Which<'_>) -> PyResult<Operation> {
+        let which = which.letters();
+        self.operation(|Handle { queue, core, .. }| async move {
+            let _core = core;
+            queue.discard(which).await
         })
     }
 
     /// Shuts the queue down for everyone.
     fn shut_down(&self) -> PyResult<Operation> {
-        self.command(|Handle { queue, core }| async move {
+        self.command(|Handle { queue, core, .. }| async move {
             let _core = core;
             queue.shut_down().await
         })
@@ -168,10 +253,66 @@ impl Queue {
         Ok(self.handle.get()?.queue.fetched_ahead())
     }
 
+    /// Another bound, for what is put from now on.
+    fn bound(&self, maxsize: i64) -> PyResult<()> {
+        let maxsize = usize::try_from(maxsize).unwrap_or(0);
+        let bounded = &self.handle.get()?.bounded;
+        let mut queue = bounded.lock().unwrap_or_else(PoisonError::into_inner);
+        *queue = queue.clone().with(|spec| spec.maxsize = maxsize);
+        Ok(())
+    }
+
     /// Returns what was fetched ahead, uncounted. Does not wait.
     fn give_back(&self) -> PyResult<()> {
         self.handle.get()?.queue.give_back();
         Ok(())
+    }
+
+    /// Takes nothing more from now on: what waits for an item ends with `ClosedError`, and what was
+    /// fetched ahead goes back. Does not wait.
+    fn stop(&self) -> PyResult<()> {
+        self.handle.get()?.queue.stop();
+        Ok(())
+    }
+
+    #[getter]
+    fn stopped(&self) -> PyResult<bool> {
+        Ok(self.handle.get()?.queue.is_stopped())
+    }
+
+    /// Confirms the item that an owner did, as `Getter.task_done` does. When its end is known to the
+    /// owner, that is to be said by `Hand.task_ended`.
+    fn task_done(&self, hand: &Hand, owner: u64) -> PyResult<Operation> {
+        let core = Arc::clone(&self.handle.get()?.core);
+        let (runtime, held) = (Arc::clone(core.runtime()), Arc::clone(hand.held()?));
+        let confirm = async move {
+            let _core = core;
+            if let Done::Item(delivery) = held.done(owner).ok_or(PyError::NothingOpen)? {
+                held.set_interrupted(owner, true);
+                delivery.settle(Settlement::Ack).await?;
+            }
+            Ok(nothing())
+        };
+        Ok(Operation::new(Task::new(&runtime, confirm).goes_on()))
+    }
+
+    /// Requeues what is in hand, the newest first, and returns what was fetched ahead.
+    fn let_go(&self, hand: &Hand) -> PyResult<Operation> {
+        let Handle { queue, core, .. } = self.handle.get()?.clone();
+        let (runtime, held) = (Arc::clone(core.runtime()), Arc::clone(hand.held()?));
+        let let_go = async move {
+            let _core = core;
+            queue.give_back();
+            for delivery in held.clear().into_iter().rev() {
+                match delivery.settle(Settlement::Requeue).await {
+                    Err(error) if error.kind() != ErrorKind::LeaseLost => return Err(error.into()),
+                    // What belongs to others by now need not be given back.
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            Ok(nothing())
+        };
+        Ok(Operation::new(Task::new(&runtime, let_go).goes_on()))
     }
 }
 
@@ -179,6 +320,28 @@ impl Queue {
 pub(crate) struct Claimed {
     deliveries: Vec<ByteDelivery>,
     core: Arc<Core>,
+}
+
+impl Claimed {
+    pub(crate) fn deliveries(&self) -> &[ByteDelivery] {
+        &self.deliveries
+    }
+
+    /// Takes one out, to be settled apart from the others.
+    pub(crate) fn remove(&mut self, place: usize) -> ByteDelivery {
+        self.deliveries.remove(place)
+    }
+
+    /// They are handed to somebody.
+    pub(crate) fn into_deliveries(mut self) -> Vec<ByteDelivery> {
+        std::mem::take(&mut self.deliveries)
+    }
+
+    /// The first one as Python's; whoever drops that unsettled had it.
+    pub(crate) fn into_delivery(mut self) -> Option<Delivery> {
+        let delivery = self.deliveries.pop()?;
+        Some(Delivery::new(delivery, &self.core))
+    }
 }
 
 impl Drop for Claimed {
@@ -259,12 +422,17 @@ impl Delivery {
         Self { lease: Native::new(Arc::new(lease)), payload, deliveries }
     }
 
-    fn settle(&self, how: Settlement) -> PyResult<Operation> {
+    /// Takes the item out for good.
+    pub(crate) fn take(&self) -> PyResult<ByteDelivery> {
+        self.lease.get()?.take()
+    }
+
+    fn settle_with(&self, how: Settlement, options: SettleOptions) -> PyResult<Operation> {
         let lease = Arc::clone(self.lease.get()?);
         let runtime = Arc::clone(lease.core.runtime());
         let settle = async move {
             if let Some(delivery) = lease.begin(how)? {
-                let settled = delivery.settle(how).await;
+                let settled = delivery.settle_with(how, options).await;
                 *lease.lock() = State::Settled;
                 settled?;
             }
@@ -295,29 +463,51 @@ impl Delivery {
 
     /// Done: the item is gone. `LeaseLostError` if it was somebody else's by now.
     fn ack(&self) -> PyResult<Operation> {
-        self.settle(Settlement::Ack)
+        self.settle_with(Settlement::Ack, SettleOptions::default())
     }
 
     /// Confirms with the next claim or within 10 ms; does not wait.
     fn ack_soon(&self) -> PyResult<()> {
-        self.lease.get()?.take()?.ack_soon();
+        self.take()?.ack_soon();
         Ok(())
     }
 
-    /// To the head, one delivery more on its count.
-    fn requeue(&self) -> PyResult<Operation> {
-        self.settle(Settlement::Requeue)
+    /// One delivery more on its count: to the head, or after a delay in seconds behind the others.
+    #[pyo3(signature = (delay=0.0))]
+    fn requeue(&self, delay: f64) -> PyResult<Operation> {
+        let delay = length_or_none(delay, "'delay' must be a number of seconds")?;
+        self.settle_with(Settlement::Requeue, SettleOptions::default().delay(delay))
+    }
+
+    /// Its handler failed: it comes again after a delay in seconds, at once where the transport
+    /// knows no later, or is a dead letter if there is none.
+    fn fail(
+        &self,
+        delay: Option<f64>,
+        error: String,
+        words: &str,
+        origin: String,
+    ) -> PyResult<Operation> {
+        let failure = Failure::new(Reason::Failed).error(error, words).origin(origin);
+        let options = SettleOptions::default().failure(failure);
+        let Some(delay) = delay else { return self.settle_with(Settlement::Reject, options) };
+        let delay = length_or_none(delay, "'delay' must be a number of seconds")?;
+        let able = self.lease.get()?.core.bus().capabilities().delays;
+        let delay = if able { delay } else { Duration::ZERO };
+        self.settle_with(Settlement::Requeue, options.delay(delay))
     }
 
     /// To the head, uncounted: it was never handed to anybody. Does not wait.
-    fn give_back(&self) -> PyResult<()> {
-        self.lease.get()?.take()?.give_back();
+    pub(crate) fn give_back(&self) -> PyResult<()> {
+        self.take()?.give_back();
         Ok(())
     }
 
-    /// To the dead letters.
-    fn reject(&self) -> PyResult<Operation> {
-        self.settle(Settlement::Reject)
+    /// To the dead letters, for a reason.
+    #[pyo3(signature = (words="", origin=String::new()))]
+    fn reject(&self, words: &str, origin: String) -> PyResult<Operation> {
+        let failure = Failure::new(Reason::Rejected).error("", words).origin(origin);
+        self.settle_with(Settlement::Reject, SettleOptions::default().failure(failure))
     }
 
     /// Makes sure that the lease lasts that long from now, even if this process does not.
@@ -337,6 +527,67 @@ impl Delivery {
     }
 }
 
+/// A dead letter.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Letter(DeadLetter);
+
+impl From<DeadLetter> for Letter {
+    fn from(letter: DeadLetter) -> Self {
+        Self(letter)
+    }
+}
+
+#[pymethods]
+impl Letter {
+    #[getter]
+    fn payload<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.payload)
+    }
+
+    /// What kind of end it had.
+    #[getter]
+    fn reason(&self) -> &'static str {
+        self.0.failure.reason.name()
+    }
+
+    /// The error's type and its words, and where it failed; empty where that is not known.
+    #[getter]
+    fn failure(&self) -> (&str, &str, &str) {
+        let Failure { error, words, origin, .. } = &self.0.failure;
+        (error, words, origin)
+    }
+
+    #[getter]
+    fn deliveries(&self) -> Option<u32> {
+        self.0.deliveries
+    }
+
+    /// When it died, in seconds since 1970.
+    #[getter]
+    fn died(&self) -> Option<f64> {
+        let since = self.0.died?.duration_since(SystemTime::UNIX_EPOCH);
+        Some(since.unwrap_or_default().as_secs_f64())
+    }
+}
+
+/// Some of the dead letters.
+#[derive(FromPyObject)]
+enum Which<'py> {
+    Oldest(usize),
+    These(Vec<PyRef<'py, Letter>>),
+}
+
+impl Which<'_> {
+    fn letters(&self) -> Letters {
+        match self {
+            Self::Oldest(limit) => Letters::Oldest(*limit),
+            Self::These(letters) => {
+                Letters::These(letters.iter().map(|letter| letter.0.receipt.clone()).collect())
+            }
+        }
+    }
+}
+
 fn shelf(dead: bool) -> Shelf {
     if dead { Shelf::Dead } else { Shelf::Waiting }
 }
@@ -347,6 +598,11 @@ fn waiting(block: bool, timeout: Option<f64>) -> PyResult<Wait> {
         (false, _) => Ok(Wait::No),
         (true, timeout) => Ok(wait::timeout(timeout)?.map_or(Wait::Forever, Wait::at_most)),
     }
+}
+
+/// A length of time that a clock holds, or none.
+fn length_or_none(seconds: f64, why: &'static str) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| bad_value(why))
 }
 
 /// A length of time that a clock holds and that is more than nothing.

@@ -70,7 +70,7 @@ impl Wake for Unpark {
 /// Whether this is the thread on which Python handles signals: the process's first one, in a forked
 /// child its only one. The system is asked and not Python, whose code must not run here: a daemon
 /// thread could be ended in the middle of it. Where there is no answer, coming up does no harm.
-fn is_main_thread() -> bool {
+pub(crate) fn is_main_thread() -> bool {
     std::fs::read_link("/proc/thread-self")
         .map_or(true, |link| link.file_name() == Some(std::process::id().to_string().as_ref()))
 }

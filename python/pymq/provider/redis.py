@@ -110,7 +110,7 @@ class RedisQueue(NativeQueue[Any]):
         if not isinstance(bus, RedisEventBus):
             namespace, on_bus = _split(key or name)
             bus = RedisEventBus(namespace, rds=rds)
-        super().__init__(bus._handle(on_bus, **options))
+        super().__init__(bus._handle(on_bus, **options), bus)
         self._shown = name
 
     @property

@@ -136,7 +136,7 @@ impl CodecCore {
 
     /// Decodes an event or a queue item, into what the plan says if there is one.
     #[pyo3(signature = (data, plan=None, what="event"))]
-    fn decode<'py>(
+    pub(crate) fn decode<'py>(
         &self,
         py: Python<'py>,
         data: &[u8],

@@ -1,0 +1,323 @@
+//! How items come out of a queue, for event loops: what a `get` gives to be awaited.
+//!
+//! As for threads, an item is ours until the one who awaits it has it. What waits is a coroutine of
+//! Python's (`pymq._reactor.run`), which never sees the item: that comes by another way, and is handed
+//! over in the same native step in which the wait ends.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyGenericAlias, PyTuple, PyType};
+
+use crate::error;
+use crate::getter::{Current, Desk, Truth, Way, give_up, is_end, is_unreadable, limit};
+use crate::operation::{Operation, nothing};
+use crate::queue::Claimed;
+
+/// `pymq._reactor.run`
+static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The half of a queue's handle that gets items, for event loops; `pymq._aio_queue.AsyncQueue` is
+/// the whole.
+#[pyclass(frozen, subclass, module = "pymq._pymq")]
+pub(crate) struct AsyncGetter {
+    attached: PyOnceLock<Attached>,
+}
+
+struct Attached {
+    desk: Arc<Desk>,
+    /// `() -> int`: the number of the task that asks, as an owner.
+    owner: Py<PyAny>,
+}
+
+impl AsyncGetter {
+    fn take(&self, py: Python<'_>, limit: usize, way: Way, what: What) -> PyResult<Taking> {
+        let Attached { desk, owner } = self.attached(py)?;
+        // Whoever asks is the owner, though the wait may run as a task of its own.
+        Taking::new(py, desk, owner.call0(py)?.extract(py)?, (limit, way), what)
+    }
+
+    fn attached(&self, py: Python<'_>) -> PyResult<&Attached> {
+        self.attached.get(py).ok_or_else(|| PyRuntimeError::new_err("this queue has no handle yet"))
+    }
+}
+
+#[pymethods]
+impl AsyncGetter {
+    #[new]
+    #[pyo3(signature = (*_args, **_options))]
+    fn new(_args: &Bound<'_, PyTuple>, _options: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { attached: PyOnceLock::new() }
+    }
+
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        class: &Bound<'py, PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyGenericAlias>> {
+        PyGenericAlias::new(class.py(), class.as_any(), item)
+    }
+
+    /// Says by which handle items are got, what a delivery is made with, and who asks.
+    fn _attach(
+        &self,
+        handle: &Bound<'_, PyAny>,
+        delivery: &Bound<'_, PyAny>,
+        owner: Py<PyAny>,
+    ) -> PyResult<()> {
+        let desk = Arc::new(Desk::of(handle, delivery)?);
+        let _ = self.attached.set(handle.py(), Attached { desk, owner });
+        Ok(())
+    }
+
+    /// Take the first item, waiting for one; raises as `pymq.Queue.get` does.
+    ///
+    /// Cancelled or interrupted, it loses nothing.
+    #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
+    fn get(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<Taking> {
+        self.take(py, 1, Way::new(block, timeout)?, What::Item)
+    }
+
+    /// Take the first item if there is one now, else raise `Empty`.
+    fn get_nowait(&self, py: Python<'_>) -> PyResult<Taking> {
+        self.take(py, 1, Way::NOT, What::Item)
+    }
+
+    /// Take up to `limit` items in one round trip, waiting for the first one only.
+    #[pyo3(signature = (limit, block=Truth(true), timeout=None), text_signature = "($self, limit, block=True, timeout=None)")]
+    fn get_many(
+        &self,
+        py: Python<'_>,
+        limit: i64,
+        block: Truth,
+        timeout: Option<f64>,
+    ) -> PyResult<Taking> {
+        self.take(py, self::limit(limit)?, Way::new(block, timeout)?, What::Items)
+    }
+
+    /// Take the first item on a lease, whatever the handle's `ack` says.
+    #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
+    fn get_delivery(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<Taking> {
+        self.take(py, 1, Way::new(block, timeout)?, What::Delivery)
+    }
+
+    /// Serve items, waiting for each, until the queue is shut down, `stop` is called or the bus closes.
+    ///
+    /// Each is confirmed when the next is asked for, or by `task_done`; leaving early requeues the one
+    /// in hand.
+    fn __aiter__(&self, py: Python<'_>) -> PyResult<AsyncServing> {
+        let Attached { desk, owner } = self.attached(py)?;
+        let (desk, owner) = (Arc::clone(desk), owner.clone_ref(py));
+        Ok(AsyncServing { desk, owner, current: Arc::default() })
+    }
+}
+
+/// A loop over items.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct AsyncServing {
+    desk: Arc<Desk>,
+    owner: Py<PyAny>,
+    current: Arc<Current>,
+}
+
+#[pymethods]
+impl AsyncServing {
+    fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __anext__(&self, py: Python<'_>) -> PyResult<Taking> {
+        if let Some(done) = self.current.take(self.desk.held()?) {
+            done.ack_soon();
+        }
+        let owner = self.owner.call0(py)?.extract(py)?;
+        let what = What::Next(Arc::clone(&self.current));
+        Taking::new(py, &self.desk, owner, (1, Way::FOREVER), what)
+    }
+}
+
+impl Drop for AsyncServing {
+    fn drop(&mut self) {
+        // The loop was left: what it had in hand is requeued, by being dropped.
+        if let Ok(held) = self.desk.held() {
+            drop(self.current.take(held));
+        }
+    }
+}
+
+/// In which form items are given.
+enum What {
+    Item,
+    Items,
+    Delivery,
+    /// As the item that a loop has in hand.
+    Next(Arc<Current>),
+}
+
+/// A get under way, to be awaited once or to be made a task of.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Taking {
+    desk: Arc<Desk>,
+    owner: u64,
+    what: What,
+    /// What waits for the claim; gone when it has ended.
+    wait: Mutex<Option<Py<PyAny>>>,
+    came: Came,
+}
+
+/// Where a claim puts what it took.
+#[derive(Clone, Default)]
+struct Came(Arc<Mutex<Option<Claimed>>>);
+
+impl Came {
+    fn put(&self, claimed: Claimed) {
+        *self.lock() = Some(claimed);
+    }
+
+    fn take(&self) -> Option<Claimed> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Claimed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taking {
+    fn new(
+        py: Python<'_>,
+        desk: &Arc<Desk>,
+        owner: u64,
+        (limit, way): (usize, Way),
+        what: What,
+    ) -> PyResult<Self> {
+        let came = Came::default();
+        let wait = begin(py, desk, limit, &way, &came)?;
+        let (desk, wait) = (Arc::clone(desk), Mutex::new(Some(wait)));
+        Ok(Self { desk, owner, what, wait, came })
+    }
+
+    /// Goes on with the wait; `Ok` is what the event loop wants, `Err` the end: a `StopIteration`
+    /// with the result, or what was raised.
+    fn step(
+        &self,
+        py: Python<'_>,
+        mut go_on: impl FnMut(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let Some(wait) = self.lock().as_ref().map(|wait| wait.clone_ref(py)) else {
+            return Err(PyRuntimeError::new_err(
+                "cannot await a get that has ended; make another one",
+            ));
+        };
+        let mut wait = wait.into_bound(py);
+        let mut stepped = go_on(&wait);
+        loop {
+            let raised = match stepped {
+                Ok(wanted) => return Ok(wanted),
+                Err(raised) => raised,
+            };
+            *self.lock() = None;
+            let claimed = self.came.take();
+            if !raised.is_instance_of::<PyStopIteration>(py) {
+                // With it goes back what had come.
+                return Err(self.ended(py, raised));
+            }
+            match self.finish(py, claimed) {
+                Ok(result) => return Err(PyStopIteration::new_err((result,))),
+                Err(error) if matches!(self.what, What::Next(_)) && is_unreadable(py, &error) => {
+                    self.desk.report(py, &error)?;
+                }
+                Err(error) => return Err(error),
+            }
+            let next = begin(py, &self.desk, 1, &Way::FOREVER, &self.came)?;
+            wait = next.clone_ref(py).into_bound(py);
+            *self.lock() = Some(next);
+            stepped = wait.call_method1("send", (py.None(),)).map(Bound::unbind);
+        }
+    }
+
+    /// An error as the one who awaits has it: a loop ends without one.
+    fn ended(&self, py: Python<'_>, error: PyErr) -> PyErr {
+        match self.what {
+            What::Next(_) if is_end(py, &error) => PyStopAsyncIteration::new_err(()),
+            _ => error,
+        }
+    }
+
+    /// Reads what came and hands it over, which is the last thing that is done.
+    fn finish(&self, py: Python<'_>, claimed: Option<Claimed>) -> PyResult<Py<PyAny>> {
+        let held = self.desk.held()?;
+        let Some(mut claimed) = claimed.filter(|claimed| !claimed.deliveries().is_empty()) else {
+            return Err(error::empty(py));
+        };
+        if matches!(self.what, What::Items) {
+            let items = self.desk.read_many(py, &mut claimed)?;
+            self.desk.hand_over(held, self.owner, claimed);
+            return Ok(items.into_any());
+        }
+        let item = match self.desk.read(py, &claimed.deliveries()[0]) {
+            Ok(item) => item,
+            Err(error) => {
+                if is_unreadable(py, &error) {
+                    give_up(claimed.remove(0), &error);
+                }
+                return Err(error);
+            }
+        };
+        match &self.what {
+            What::Delivery => return self.desk.deliver(py, item, claimed),
+            What::Next(current) => current.set(held.take(self.owner, claimed.into_deliveries())),
+            What::Item | What::Items => self.desk.hand_over(held, self.owner, claimed),
+        }
+        Ok(item)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A coroutine that waits for a claim, whose result goes to `came`.
+fn begin(py: Python<'_>, desk: &Desk, limit: usize, way: &Way, came: &Came) -> PyResult<Py<PyAny>> {
+    let came = came.clone();
+    let claim = desk.queue().claiming(limit, way.block, way.timeout)?.then(move |claimed| {
+        came.put(claimed);
+        nothing()
+    });
+    let run = RUN.import(py, "pymq._reactor", "run")?;
+    Ok(run.call1((Operation::new(claim),))?.unbind())
+}
+
+#[pymethods]
+impl Taking {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.send(py, py.None())
+    }
+
+    fn send(&self, py: Python<'_>, value: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        self.step(py, |wait| Ok(wait.call_method1("send", (&value,))?.unbind()))
+    }
+
+    #[pyo3(signature = (*raised))]
+    fn throw(&self, py: Python<'_>, raised: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        self.step(py, |wait| Ok(wait.call_method1("throw", raised.clone())?.unbind()))
+    }
+
+    /// Gives it up.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let wait = self.lock().take();
+        let closed = wait.map(|wait| wait.call_method0(py, "close")).transpose();
+        drop(self.came.take());
+        closed.map(drop)
+    }
+}

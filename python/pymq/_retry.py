@@ -1,0 +1,83 @@
+"""When an item whose handler failed is tried again."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+__all__ = ["Retry"]
+
+
+@dataclass(frozen=True)
+class Retry:
+    """When an item whose handler failed comes again: after 1, 4, 16, 64 s by default, each ±20 %.
+
+    A queue's `max_deliveries` bounds it whatever it says. What a handler raises of `give_up_on`
+    makes the item a dead letter at once.
+    """
+
+    #: The delays one by one, in seconds; `None` takes the three numbers below.
+    delays: tuple[float, ...] | None = None
+    #: The first delay, and how many times longer the next one is, up to `most`.
+    first: float = 1.0
+    factor: float = 4.0
+    most: float = 64.0
+    #: How much longer or shorter a delay may be by chance, as a share of it.
+    jitter: float = 0.2
+    give_up_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = (self.first, self.factor, self.most, self.jitter, *(self.delays or ()))
+        if not all(math.isfinite(number) and number >= 0 for number in numbers):
+            raise ValueError(f"retry: delays are numbers of seconds from 0, not {numbers!r}")
+        if self.jitter > 1:
+            raise ValueError(f"retry: jitter is a share from 0 to 1, not {self.jitter!r}")
+
+    @classmethod
+    def never(cls) -> Retry:
+        """Not at all: an item that failed is a dead letter."""
+        return cls(delays=())
+
+    @classmethod
+    def at_once(cls) -> Retry:
+        """At once, as often as `max_deliveries` lets it."""
+        return cls(first=0.0, most=0.0)
+
+    @classmethod
+    def after(cls, delays: Iterable[float]) -> Retry:
+        """After these delays, one for each failure; then it is a dead letter."""
+        return cls(delays=tuple(delays))
+
+    @classmethod
+    def exponential(cls, first: float, factor: float = 2.0, most: float = 3600.0) -> Retry:
+        """After `first` seconds, then `factor` times as long as before, and at most `most`."""
+        return cls(first=first, factor=factor, most=most)
+
+    def giving_up_on(self, *errors: type[BaseException]) -> Retry:
+        """The same, but for these exceptions an item is a dead letter at once."""
+        return replace(self, give_up_on=errors)
+
+    def delay(self, deliveries: int, error: BaseException | None = None) -> float | None:
+        """In how many seconds an item that failed in its so-manieth delivery comes again."""
+        if error is not None and isinstance(error, self.give_up_on):
+            return None
+        failures = max(0, deliveries - 1)
+        if self.delays is None:
+            try:
+                delay = min(self.most, self.first * self.factor**failures)
+            except OverflowError:
+                delay = self.most
+        elif failures < len(self.delays):
+            delay = self.delays[failures]
+        else:
+            return None
+        return delay * (1 + self.jitter * random.uniform(-1, 1))
+
+
+def retry_of(given: Retry | Iterable[float] | None) -> Retry:
+    """What the option `retry` says: a `Retry`, a list of delays, or nothing for the default."""
+    if given is None:
+        return Retry()
+    return given if isinstance(given, Retry) else Retry.after(given)

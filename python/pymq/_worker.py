@@ -1,0 +1,270 @@
+"""Workers: a handler is run for each item of a queue, so many at once.
+
+Every item that a worker took is settled: confirmed when its handler has returned, given back for
+later or given up when it raised, returned uncounted when it was not begun or did not end in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import logging
+import threading
+import time
+import typing
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pymq.exceptions import ClosedError, DecodeError, PymqError, ShutDown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from pymq._aio_queue import AsyncDelivery, AsyncQueue
+    from pymq._loops import Loops
+    from pymq._queue import Delivery, NativeQueue
+
+logger = logging.getLogger("pymq")
+
+#: How long a worker that is ended waits for what is in hand, in seconds.
+GRACE = 10.0
+# How long a worker waits before it claims again after a failure: at first, and at most.
+PAUSES = (0.05, 1.0)
+
+
+class Handler:
+    """A worker's function, and in which form it wants items."""
+
+    def __init__(self, function: Callable[..., Any], delivery: type) -> None:
+        if not callable(function):
+            raise TypeError(f"a handler is a function of one item, not {function!r}")
+        self.function = function
+        self.is_async = inspect.iscoroutinefunction(
+            function if not hasattr(function, "__wrapped__") else inspect.unwrap(function)
+        )
+        hint = _first_hint(function)
+        self.wants_delivery = (typing.get_origin(hint) or hint) is delivery
+
+    def __call__(self, delivery: Any) -> Any:
+        return self.function(delivery if self.wants_delivery else delivery.item)
+
+
+def _first_hint(function: Callable[..., Any]) -> Any:
+    try:
+        hints = typing.get_type_hints(function)
+        parameters = list(inspect.signature(function).parameters)
+    except Exception:
+        # A hint that cannot be resolved says nothing.
+        return None
+    return hints.get(parameters[0]) if parameters else None
+
+
+class Worker:
+    """Items being served by threads, see `Queue.work`; ends with its `with`, or by `close`."""
+
+    def __init__(
+        self,
+        queue: NativeQueue[Any],
+        handler: Handler,
+        concurrency: int,
+        loops: Loops,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        _check_concurrency(concurrency)
+        self._queue = queue
+        self._handler = handler
+        self._loops = loops
+        self._loop = loop
+        self._guard = threading.Lock()
+        self._in_hand: dict[threading.Thread, Delivery[Any]] = {}
+        self._error: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._serve, name="pymq-worker", daemon=True)
+            for _ in range(concurrency)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Take no more; what is in hand is finished. It waits for nothing."""
+        self._queue.stop()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended, because it was stopped, its queue shut down or its bus closed.
+
+        Says whether it has.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for thread in self._threads:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if thread is not threading.current_thread():
+                thread.join(left)
+        return not self.running
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes items, or has some in hand."""
+        here = threading.current_thread()
+        return any(thread.is_alive() for thread in self._threads if thread is not here)
+
+    def close(self, grace: float = GRACE) -> None:
+        """Take no more, and wait for what is in hand, for up to `grace` seconds.
+
+        What is not finished then goes back uncounted, though its handler may go on.
+        """
+        self.stop()
+        if self.wait(grace):
+            return
+        with self._guard:
+            late = list(self._in_hand.values())
+        for delivery in late:
+            if delivery._return():
+                logger.warning(
+                    "queue %r: a handler did not end within %s s; its item goes back",
+                    self._queue.name,
+                    grace,
+                )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _serve(self) -> None:
+        pause = PAUSES[0]
+        here = threading.current_thread()
+        while True:
+            try:
+                delivery = self._queue.get_delivery()
+            except (ShutDown, ClosedError):
+                return
+            except DecodeError as error:
+                self._queue._handle.report(error)
+                continue
+            except PymqError as error:
+                logger.warning("queue %r: nothing can be taken now: %s", self._queue.name, error)
+                time.sleep(pause)
+                pause = min(2 * pause, PAUSES[1])
+                continue
+            pause = PAUSES[0]
+            with self._guard:
+                self._in_hand[here] = delivery
+            try:
+                self._handle(delivery)
+            finally:
+                with self._guard:
+                    del self._in_hand[here]
+                del delivery
+
+    def _handle(self, delivery: Delivery[Any]) -> None:
+        try:
+            answer = self._handler(delivery)
+            if inspect.isawaitable(answer):
+                self._loops.run(_awaited(answer), self._loop)
+        except BaseException as raised:
+            # Whatever it is, SystemExit included: one item does not end the others.
+            error = raised
+            _settle(self._queue.name, lambda: delivery._fail(error))
+        else:
+            _settle(self._queue.name, lambda: None if delivery.settled else delivery.ack())
+
+
+async def _awaited(answer: Any) -> Any:
+    return await answer
+
+
+def _settle(name: str, settle: Callable[[], None]) -> None:
+    try:
+        settle()
+    except (PymqError, ValueError) as error:
+        logger.warning("queue %r: an item was not settled: %s", name, error)
+
+
+async def serve(queue: AsyncQueue[Any], handler: Handler, concurrency: int, grace: float) -> None:
+    """Serves a queue with so many tasks of the running loop, until it is stopped or cancelled."""
+    _check_concurrency(concurrency)
+    tasks = [asyncio.create_task(_serve(queue, handler)) for _ in range(concurrency)]
+    try:
+        await asyncio.gather(*tasks)
+    except asyncio.CancelledError:
+        queue.stop()
+        _, late = await asyncio.wait(tasks, timeout=grace)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+async def _serve(queue: AsyncQueue[Any], handler: Handler) -> None:
+    pause = PAUSES[0]
+    while True:
+        try:
+            delivery = await queue.get_delivery()
+        except (ShutDown, ClosedError):
+            return
+        except DecodeError as error:
+            queue._handle.report(error)
+            continue
+        except PymqError as error:
+            logger.warning("queue %r: nothing can be taken now: %s", queue.name, error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSES[1])
+            continue
+        pause = PAUSES[0]
+        await _handle(queue.name, handler, delivery)
+
+
+async def _handle(name: str, handler: Handler, delivery: AsyncDelivery[Any]) -> None:
+    try:
+        if handler.is_async:
+            await handler(delivery)
+        else:
+            answer = await asyncio.to_thread(handler, delivery)
+            if inspect.isawaitable(answer):
+                await answer
+    except asyncio.CancelledError:
+        # The worker ends, and this did not end in time: it was nobody's fault.
+        delivery._return()
+        raise
+    except BaseException as error:
+        await _settled(name, delivery._fail(error))
+    else:
+        if not delivery.settled:
+            await _settled(name, delivery.ack())
+
+
+async def _settled(name: str, settle: Coroutine[Any, Any, None]) -> None:
+    try:
+        await settle
+    except (PymqError, ValueError) as error:
+        logger.warning("queue %r: an item was not settled: %s", name, error)
+
+
+def _check_concurrency(concurrency: Any) -> None:
+    if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
+        raise ValueError(f"concurrency is a number of items from 1, not {concurrency!r}")
+
+
+def report_failure(
+    name: str, payload: bytes, deliveries: int, delay: float | None, error: BaseException
+) -> None:
+    """One line for each failure: queue, which item, which attempt, and what comes next."""
+    item = hashlib.blake2s(payload, digest_size=4).hexdigest()
+    then = "it is given up" if delay is None else f"again in {delay:.1f} s"
+    logger.error(
+        "queue %r: item %s failed at attempt %d: %s; %s",
+        name,
+        item,
+        deliveries,
+        type(error).__name__,
+        then,
+        exc_info=error,
+    )

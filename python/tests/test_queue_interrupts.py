@@ -1,0 +1,295 @@
+"""What a signal handler raises, at any place of ours where it can: no item is lost by it.
+
+A tracer raises at the k-th byte code that the package runs inside of a call, for every k until the
+call ends without; what the call did not return must come again, uncounted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import pymq
+import pymq.aio
+from conftest import HANG_GUARD, wait_until
+
+PACKAGE = str(Path(pymq.__file__).parent)
+
+
+class Interrupted(BaseException):
+    """What the handler raises; no `except Exception` stops it."""
+
+
+class At:
+    """Raises at the k-th byte code of ours, on this thread."""
+
+    def __init__(self, k: int) -> None:
+        self.left = k
+        self.hit = False
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        return self.local
+
+    def local(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "opcode" and not self.hit:
+            self.left -= 1
+            if self.left <= 0:
+                self.hit = True
+                raise Interrupted
+        return self.local
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        sys.settrace(self)
+        try:
+            return call()
+        except Interrupted:
+            return Interrupted
+        finally:
+            sys.settrace(None)
+
+
+def everywhere(call: Callable[[], Any], attempt: Callable[[Any], None]) -> int:
+    """Interrupts `call` at one place after the other, each time with what `attempt` does then."""
+    k = 0
+    while True:
+        k += 1
+        at = At(k)
+        result = at.run(call)
+        if not at.hit:
+            attempt(result)
+            return k - 1
+        assert result is Interrupted
+        del result
+        gc.collect()
+        attempt(Interrupted)
+
+
+@pytest.mark.parametrize("ack", ["auto", "manual"])
+@pytest.mark.parametrize("how", ["get", "get_nowait", "get_many", "get_delivery", "loop"])
+def test_an_interrupted_get_loses_no_item_and_counts_none(
+    bus: pymq.NativeEventBus, how: str, ack: Any
+) -> None:
+    queue = bus.queue("jobs", ack=ack, max_deliveries=0)
+    queue.put("first")
+    call: dict[str, Callable[[], Any]] = {
+        "get": lambda: queue.get(timeout=HANG_GUARD),
+        "get_nowait": queue.get_nowait,
+        "get_many": lambda: queue.get_many(5, timeout=HANG_GUARD)[0],
+        "get_delivery": lambda: queue.get_delivery(timeout=HANG_GUARD),
+        "loop": lambda: next(iter(queue)),
+    }
+
+    def attempt(result: Any) -> None:
+        if result is not Interrupted:
+            del result
+            return
+        with queue.get_delivery(timeout=HANG_GUARD) as delivery:
+            assert (delivery.item, delivery.deliveries) == ("first", 1)
+            queue.put("first")
+
+    everywhere(call[how], attempt)
+
+
+def test_an_item_that_get_did_not_return_is_not_confirmed_by_the_next_task_done(
+    bus: pymq.NativeEventBus,
+) -> None:
+    queue = bus.queue("jobs", ack="manual", max_deliveries=0)
+    queue.put("first")
+
+    def attempt(result: Any) -> None:
+        if result is Interrupted:
+            queue.put("second")
+            assert queue.get(timeout=HANG_GUARD) == "first"
+            queue.task_done()
+            assert queue.get(timeout=HANG_GUARD) == "second"
+            queue.task_done()
+            assert queue.unfinished_tasks == 0
+            queue.put("first")
+
+    everywhere(lambda: queue.get(timeout=HANG_GUARD), attempt)
+
+
+@pytest.mark.parametrize("how", ["get", "get_many", "get_delivery", "loop"])
+def test_an_interrupted_aio_get_loses_no_item_and_counts_none(url: str, how: str) -> None:
+    async def once(queue: pymq.aio.AsyncQueue[Any], at: At) -> Any:
+        taking: dict[str, Callable[[], Any]] = {
+            "get": lambda: queue.get(timeout=HANG_GUARD),
+            "get_many": lambda: queue.get_many(5, timeout=HANG_GUARD),
+            "get_delivery": lambda: queue.get_delivery(timeout=HANG_GUARD),
+            "loop": lambda: queue.__aiter__().__anext__(),
+        }
+        sys.settrace(at)
+        try:
+            await taking[how]()
+        except Interrupted:
+            return Interrupted
+        finally:
+            sys.settrace(None)
+
+    async def main() -> None:
+        async with pymq.aio.connect(url) as bus:
+            queue = bus.queue("jobs", ack="manual", max_deliveries=0)
+            await queue.put("first")
+            for k in range(1, 10_000):
+                at = At(k)
+                await once(queue, at)
+                if not at.hit:
+                    return
+                gc.collect()
+                delivery = await queue.get_delivery(timeout=HANG_GUARD)
+                assert (delivery.item, delivery.deliveries) == ("first", 1)
+                await queue.put("first")
+                await delivery.ack()
+        raise AssertionError("it never got to an end")
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[Callable[..., None]], None]]:
+    """Has a handler called every millisecond or so."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def start(handler: Callable[..., None]) -> None:
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+
+    yield start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_task_done_that_was_interrupted_may_be_called_again(redis_url: str) -> None:
+    class Slow(Exception):
+        pass
+
+    def handler(*_: Any) -> None:
+        raise Slow
+
+    with pymq.connect(redis_url) as bus, pymq.connect(redis_url) as other:
+        queue = bus.queue("jobs", ack="manual", max_deliveries=0)
+        queue.put_many(["older", "done"])
+        assert [queue.get(), queue.get()] == ["older", "done"]
+        before = signal.signal(signal.SIGALRM, handler)
+        # The server answers nothing until the alarm has rung.
+        rig_pause(redis_url, 300)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        try:
+            with pytest.raises(Slow):
+                queue.task_done()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        queue.task_done()
+        wait_until(lambda: other.queue("jobs").unfinished_tasks == 1, "the one is confirmed")
+        queue.close()
+        assert queue.get(timeout=HANG_GUARD) == "older"
+
+
+def rig_pause(url: str, milliseconds: int) -> None:
+    import socket
+
+    port = int(url.rpartition(":")[2].partition("/")[0])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(f"CLIENT PAUSE {milliseconds} ALL\r\n".encode())
+        connection.recv(64)
+
+
+@pytest.mark.parametrize("what", ["close", "put", "get", "task_done", "stop", "qsize", "loop"])
+def test_every_method_may_be_called_in_a_signal_handler_and_in_a_finaliser(
+    bus: pymq.NativeEventBus, what: str, alarm: Callable[[Callable[..., None]], None]
+) -> None:
+    queue = bus.queue("jobs", ack="manual", max_deliveries=0)
+    inside = False
+    calls = 0
+
+    def handler(*_: Any) -> None:
+        nonlocal inside, calls
+        if inside:
+            return
+        inside = True
+        calls += 1
+        try:
+            if what == "close":
+                queue.close()
+            elif what == "put":
+                queue.put(0)
+            elif what == "qsize":
+                queue.qsize()
+            elif what == "stop":
+                bus.queue("jobs").stop()
+            elif what == "loop":
+                queue.put(0)
+                next(iter(queue))
+            elif what == "get":
+                queue.get_nowait()
+            else:
+                queue.task_done()
+        except (pymq.Empty, ValueError, pymq.LeaseLostError, pymq.ShutDown, StopIteration):
+            pass
+        finally:
+            inside = False
+
+    class Late:
+        def __del__(self) -> None:
+            handler()
+
+    alarm(handler)
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end or calls < 20:
+        knot: list[Any] = [Late()]
+        knot.append(knot)
+        queue.put(1)
+        try:
+            queue.get(timeout=1.0)
+            queue.task_done()
+        except (pymq.Empty, ValueError, pymq.LeaseLostError, pymq.ShutDown):
+            pass
+
+
+def test_a_thread_that_is_broken_off_loses_no_item(bus: pymq.NativeEventBus) -> None:
+    """`PyThreadState_SetAsyncExc`, as time limits of test runners and notebooks use it."""
+    import ctypes
+
+    queue = bus.queue("jobs", ack="manual", max_deliveries=0)
+    seen: list[int] = []
+    running = True
+
+    def work() -> None:
+        while running:
+            try:
+                item = queue.get(timeout=0.05)
+                seen.append(item)
+                queue.task_done()
+            except (Interrupted, pymq.Empty, ValueError):
+                continue
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    queue.put_many(range(300))
+    ident = ctypes.c_ulong(thread.ident or 0)
+    for _ in range(50):
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Interrupted))
+        time.sleep(0.002)
+    running = False
+    thread.join(HANG_GUARD)
+    queue.close()
+    while True:
+        try:
+            seen.append(queue.get(timeout=0.2))
+        except pymq.Empty:
+            break
+    assert set(seen) == set(range(300))

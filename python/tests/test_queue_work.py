@@ -1,0 +1,282 @@
+"""Queues that people run their jobs on: workers, retries, items for later, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pymq
+import pymq.aio
+from conftest import HANG_GUARD, Box, wait_until
+
+
+@pytest.fixture
+def memory() -> Iterator[pymq.NativeEventBus]:
+    """The transport that knows items for later, ids and priorities on every machine."""
+    with pymq.connect(f"memory://{time.monotonic_ns()}") as bus:
+        yield bus
+
+
+def test_a_worker_confirms_what_its_handler_did(bus: pymq.NativeEventBus, box: Box) -> None:
+    queue = bus.queue("jobs")
+    with queue.work(box.put, concurrency=4) as worker:
+        queue.put_many(range(50))
+        assert sorted(box.take(50)) == list(range(50))
+        queue.join()
+        assert worker.running
+    assert not worker.running
+    assert queue.unfinished_tasks == 0
+
+
+def test_an_async_handler_runs_beside_others(bus: pymq.NativeEventBus, box: Box) -> None:
+    both = asyncio.Event()
+
+    async def handle(item: int) -> None:
+        if item == 2:
+            both.set()
+        await asyncio.wait_for(both.wait(), HANG_GUARD)
+        box.put(item)
+
+    queue = bus.queue("jobs")
+    with queue.work(handle, concurrency=2):
+        queue.put_many([1, 2])
+        assert sorted(box.take(2)) == [1, 2]
+        queue.join()
+
+
+def test_a_handler_that_asks_for_the_delivery_gets_it(bus: pymq.NativeEventBus, box: Box) -> None:
+    def handle(delivery: pymq.Delivery[Any]) -> None:
+        box.put((delivery.item, delivery.deliveries))
+        if delivery.deliveries == 1:
+            delivery.requeue()
+        elif delivery.item == "bad":
+            delivery.reject("no good")
+
+    queue = bus.queue("jobs")
+    queue.put("bad")
+    with queue.work(handle):
+        assert box.take(2) == [("bad", 1), ("bad", 2)]
+        queue.join()
+    assert queue.stats().dead == 1
+
+
+def test_what_fails_is_tried_again_and_then_given_up_with_its_reason(
+    memory: pymq.NativeEventBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = []
+
+    def handle(item: str) -> None:
+        tried.append(item)
+        raise OSError("the dependency is away")
+
+    queue = memory.queue("jobs", retry=[0.01, 0.01])
+    queue.put("job")
+    with queue.work(handle):
+        wait_until(lambda: queue.stats().dead == 1, "it is given up")
+    assert tried == ["job"] * 3
+    (letter,) = queue.dead_letters()
+    assert (letter.item, letter.reason, letter.error) == ("job", "failed", "OSError")
+    assert (letter.words, letter.deliveries) == ("the dependency is away", 3)
+    assert letter.origin.endswith(f":{os.getpid()}")
+    assert letter.died is not None
+    failures = [record for record in caplog.records if "failed at attempt" in record.message]
+    assert [record.levelno for record in failures] == [logging.ERROR] * 3
+    assert "again in 0.0 s" in failures[0].message
+    assert "given up" in failures[2].message
+
+
+def test_some_errors_are_given_up_at_once_and_a_dead_letter_may_go_back(
+    memory: pymq.NativeEventBus,
+) -> None:
+    queue = memory.queue("jobs", retry=pymq.Retry().giving_up_on(ValueError))
+    queue.put_many(["one", "two", "three"])
+
+    def handle(item: str) -> None:
+        raise ValueError(item)
+
+    with queue.work(handle):
+        wait_until(lambda: queue.stats().dead == 3, "all are given up")
+    letters = queue.dead_letters()
+    assert len(letters) == 3
+    assert letters.redrive(where=lambda letter: letter.words == "two") == 1
+    assert queue.get(timeout=HANG_GUARD) == "two"
+    other = memory.queue("other")
+    assert letters.redrive(1, to=other) == 1
+    assert other.get(timeout=HANG_GUARD) == "one"
+    assert letters.purge() == 1
+    assert not letters
+
+
+def test_a_dead_letter_that_cannot_be_read_is_listed_with_its_bytes(
+    memory: pymq.NativeEventBus,
+) -> None:
+    queue = memory.queue("jobs")
+    queue._handle.native.put([b"{no json", b'"good"'], True, None).wait()
+    with pytest.raises(pymq.DecodeError):
+        queue.get()
+    queue.get_delivery().reject()
+    unreadable, good = queue.dead_letters()
+    assert (unreadable.reason, unreadable.payload) == ("undecodable", b"{no json")
+    with pytest.raises(pymq.DecodeError):
+        _ = unreadable.item
+    assert (good.reason, good.item) == ("rejected", "good")
+
+
+def test_items_come_when_they_are_due_in_the_order_of_their_time(
+    memory: pymq.NativeEventBus,
+) -> None:
+    queue = memory.queue("jobs")
+    queue.put("last", at=datetime.now(timezone.utc) + timedelta(seconds=0.3))
+    queue.put("second", delay=0.1)
+    queue.put("first")
+    assert queue.stats().delayed == 2
+    assert [queue.get(timeout=HANG_GUARD) for _ in range(3)] == ["first", "second", "last"]
+    queue.put("again")
+    queue.get_delivery().requeue(delay=0.05)
+    assert queue.empty()
+    assert queue.get(timeout=HANG_GUARD) == "again"
+    with pytest.raises(ValueError, match="not both"):
+        queue.put("x", delay=1, at=datetime.now(timezone.utc))
+    for bad in (float("nan"), float("inf"), -1):
+        with pytest.raises(ValueError, match="delay"):
+            queue.put("x", delay=bad)
+
+
+def test_a_put_with_an_id_is_done_once_and_urgent_items_come_first(
+    memory: pymq.NativeEventBus,
+) -> None:
+    queue = memory.queue("jobs", priorities=True)
+    assert queue.put("order", id="order-17")
+    assert not queue.put("order", id="order-17")
+    assert queue.put("urgent", priority=9)
+    assert queue.peek(5) == ["urgent", "order"]
+    assert queue.get_many(5) == ["urgent", "order"]
+
+
+def test_a_worker_that_is_closed_gives_back_what_does_not_end_in_time(
+    bus: pymq.NativeEventBus, box: Box
+) -> None:
+    queue = bus.queue("jobs")
+    queue.put("slow")
+    let_go = threading.Event()
+
+    def handle(item: str) -> None:
+        box.put(item)
+        let_go.wait(HANG_GUARD)
+
+    worker = queue.work(handle)
+    box.take(1)
+    worker.close(grace=0.05)
+    with queue.get_delivery(timeout=HANG_GUARD) as delivery:
+        assert (delivery.item, delivery.deliveries) == ("slow", 1)
+    let_go.set()
+    assert worker.wait(HANG_GUARD)
+
+
+def test_a_bus_that_closes_waits_for_its_workers(url: str) -> None:
+    done = []
+    with pymq.connect(url) as bus:
+        queue = bus.queue("jobs")
+        begun = threading.Event()
+
+        def handle(item: int) -> None:
+            begun.set()
+            time.sleep(0.05)
+            done.append(item)
+
+        worker = queue.work(handle)
+        queue.put(1)
+        assert begun.wait(HANG_GUARD)
+    assert done == [1]
+    assert not worker.running
+
+
+def test_an_aio_worker_serves_as_tasks_and_ends_when_it_is_cancelled(url: str) -> None:
+    async def main() -> None:
+        async with pymq.aio.connect(url) as bus:
+            queue = bus.queue("jobs")
+            done: list[int] = []
+
+            async def handle(item: int) -> None:
+                done.append(item)
+
+            working = asyncio.create_task(queue.work(handle, concurrency=3))
+            await queue.put_many(range(20))
+            await queue.join()
+            assert sorted(done) == list(range(20))
+            working.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await working
+            assert (await queue.stats()).leased == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2"])
+def test_a_concurrency_that_makes_no_sense_is_refused(
+    memory: pymq.NativeEventBus, bad: Any
+) -> None:
+    with pytest.raises(ValueError, match="concurrency"):
+        memory.queue("jobs").work(print, concurrency=bad)
+
+
+def test_a_worker_of_its_own_process_ends_well_when_it_is_told_to(
+    redis_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        textwrap.dedent(
+            """
+            import time
+            import pymq
+
+            @pymq.worker("jobs", concurrency=2)
+            def handle(item: str) -> None:
+                print("begun", item, flush=True)
+                time.sleep(0.3)
+                print("done", item, flush=True)
+            """
+        )
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pymq", "work", "shop:jobs", "--url", redis_url],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with pymq.connect(redis_url) as bus:
+        queue = bus.queue("jobs")
+        queue.put("one")
+        assert child.stdout is not None
+        assert child.stdout.readline() == "begun one\n"
+        child.send_signal(signal.SIGTERM)
+        out, err = child.communicate(timeout=HANG_GUARD)
+        assert (child.returncode, out) == (0, "done one\n"), err
+        assert queue.unfinished_tasks == 0
+
+
+def test_a_target_that_names_no_handler_is_said(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("")
+    for target, words in (("empty:jobs", "names no handler"), ("nothing", "No module")):
+        done = subprocess.run(
+            [sys.executable, "-m", "pymq", "work", target],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=HANG_GUARD,
+        )
+        assert done.returncode == 2
+        assert words in done.stderr
