@@ -167,20 +167,39 @@ pub(crate) struct Taking {
     came: Came,
 }
 
-/// Where a claim puts what it took.
+/// Where a claim puts what it took, as long as somebody waits for that.
 #[derive(Clone, Default)]
-struct Came(Arc<Mutex<Option<Claimed>>>);
+struct Came(Arc<Mutex<Slot>>);
+
+#[derive(Default)]
+enum Slot {
+    #[default]
+    Empty,
+    Full(Claimed),
+    /// Nobody waits any more: what comes goes back at once.
+    Over,
+}
 
 impl Came {
+    fn begin(&self) {
+        *self.lock() = Slot::Empty;
+    }
+
     fn put(&self, claimed: Claimed) {
-        *self.lock() = Some(claimed);
+        let mut slot = self.lock();
+        if matches!(*slot, Slot::Empty) {
+            *slot = Slot::Full(claimed);
+        }
     }
 
     fn take(&self) -> Option<Claimed> {
-        self.lock().take()
+        match std::mem::replace(&mut *self.lock(), Slot::Over) {
+            Slot::Full(claimed) => Some(claimed),
+            Slot::Empty | Slot::Over => None,
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Claimed>> {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -281,6 +300,7 @@ impl Taking {
 
 /// A coroutine that waits for a claim, whose result goes to `came`.
 fn begin(py: Python<'_>, desk: &Desk, limit: usize, way: &Way, came: &Came) -> PyResult<Py<PyAny>> {
+    came.begin();
     let came = came.clone();
     let claim = desk.queue().claiming(limit, way.block, way.timeout)?.then(move |claimed| {
         came.put(claimed);
