@@ -64,7 +64,7 @@ def _fetch() -> None:
             time.sleep(LOOKS_EVERY)
 
 
-def _take(may_wait: bool) -> list[_pymq.LogRecord] | None:
+def _take(may_wait: bool) -> list[_pymq._LogRecord] | None:
     """The next records; `None` when nobody is left who could say anything."""
     global _fetches
     records = _pymq.take_log(may_wait)

@@ -26,6 +26,8 @@ __all__ = [
     "Intake",
     "Letter",
     "Listening",
+    "Metadata",
+    "Missed",
     "Missing",
     "Operation",
     "Plan",
@@ -53,13 +55,12 @@ _T = TypeVar("_T")
 _Standing: TypeAlias = tuple[str, float | None, str | None]
 
 #: A record of the native log: level, target, message, fields, seconds since 1970.
-LogRecord: TypeAlias = tuple[int, str, str, list[tuple[str, str]], float]
+_LogRecord: TypeAlias = tuple[int, str, str, list[tuple[str, str]], float]
 
-def take_log(wait: bool) -> list[LogRecord] | None:
+def take_log(wait: bool) -> list[_LogRecord] | None:
     """Records of the native log; `None` when there is nobody left who could say anything."""
 
 @final
-@disjoint_base
 class Listening:
     """Something is about to speak, until this is dropped."""
 
@@ -352,7 +353,7 @@ class Delivery:
         """Its handler failed: it comes again after a delay, or is a dead letter without one."""
     def give_back(self) -> None:
         """To the head, uncounted: it was never handed to anybody. Does not wait."""
-    def reject(self, words: str = "", origin: str = "") -> Operation[None]: ...
+    def reject(self, words: str = "", origin: str = ...) -> Operation[None]: ...
     def extend(self, seconds: float) -> Operation[None]: ...
 
 @final
@@ -389,10 +390,11 @@ class Completions:
 class Reader:
     """See `Completions.reader`."""
 
-    def __call__(self) -> None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> None: ...
 
 # ---- getting items
 
+@disjoint_base
 class Hand:
     """What a handle gave out and nobody has settled yet, by owner: a thread, or a task's number."""
 
@@ -408,12 +410,13 @@ class Hand:
     def task_ended(self, owner: int) -> None:
         """An owner knows that its `task_done` has ended."""
 
+@disjoint_base
 class Getter(Generic[_T]):
     """The half of a queue's handle that gets items: native, so that nothing can be raised between
     a claim and its result."""
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
-    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
     def _attach(self, handle: Any, delivery: Any) -> None: ...
     def get(self, block: bool = True, timeout: float | None = None) -> _T: ...
     def get_nowait(self) -> _T: ...
@@ -431,11 +434,12 @@ class Serving(Generic[_T]):
     def __iter__(self) -> Self: ...
     def __next__(self) -> _T: ...
 
+@disjoint_base
 class AsyncGetter(Generic[_T]):
     """The half of a queue's handle that gets items, for event loops."""
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
-    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
     def _attach(self, handle: Any, delivery: Any, owner: Callable[[], int]) -> None: ...
     def get(self, block: bool = True, timeout: float | None = None) -> Taking[_T]: ...
     def get_nowait(self) -> Taking[_T]: ...

@@ -7,6 +7,7 @@ call ends without; what the call did not return must come again, uncounted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 import sys
@@ -122,6 +123,9 @@ def test_an_item_that_get_did_not_return_is_not_confirmed_by_the_next_task_done(
     everywhere(lambda: queue.get(timeout=HANG_GUARD), attempt)
 
 
+# A coroutine that an exception met on the way to whoever would await it, of which Python warns.
+@pytest.mark.filterwarnings("ignore:.*was never awaited")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["get", "get_many", "get_delivery", "loop"])
 def test_an_interrupted_aio_get_loses_no_item_and_counts_none(url: str, how: str) -> None:
     async def once(queue: pymq.aio.AsyncQueue[Any], at: At) -> Any:
@@ -213,12 +217,12 @@ def test_every_method_may_be_called_in_a_signal_handler_and_in_a_finaliser(
     bus: pymq.NativeEventBus, what: str, alarm: Callable[[Callable[..., None]], None]
 ) -> None:
     queue = bus.queue("jobs", ack="manual", max_deliveries=0)
-    inside = False
+    inside = over = False
     calls = 0
 
     def handler(*_: Any) -> None:
         nonlocal inside, calls
-        if inside:
+        if inside or over:
             return
         inside = True
         calls += 1
@@ -258,6 +262,7 @@ def test_every_method_may_be_called_in_a_signal_handler_and_in_a_finaliser(
             queue.task_done()
         except (pymq.Empty, ValueError, pymq.LeaseLostError, pymq.ShutDown):
             pass
+    over = True
 
 
 def test_a_thread_that_is_broken_off_loses_no_item(bus: pymq.NativeEventBus) -> None:
@@ -266,15 +271,22 @@ def test_a_thread_that_is_broken_off_loses_no_item(bus: pymq.NativeEventBus) -> 
 
     queue = bus.queue("jobs", ack="manual", max_deliveries=0)
     seen: list[int] = []
+    ready = threading.Event()
     running = True
+
+    def serve() -> None:
+        ready.set()
+        while running:
+            with contextlib.suppress(pymq.Empty):
+                seen.append(queue.get(timeout=0.05))
+                queue.task_done()
 
     def work() -> None:
         while running:
+            # Nothing is raised outside of it: the next one comes when it is ready again.
             try:
-                item = queue.get(timeout=0.05)
-                seen.append(item)
-                queue.task_done()
-            except (Interrupted, pymq.Empty, ValueError):
+                serve()
+            except Interrupted:
                 continue
 
     thread = threading.Thread(target=work)
@@ -282,8 +294,11 @@ def test_a_thread_that_is_broken_off_loses_no_item(bus: pymq.NativeEventBus) -> 
     queue.put_many(range(300))
     ident = ctypes.c_ulong(thread.ident or 0)
     for _ in range(50):
+        assert ready.wait(HANG_GUARD)
+        ready.clear()
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Interrupted))
         time.sleep(0.002)
+    assert ready.wait(HANG_GUARD)
     running = False
     thread.join(HANG_GUARD)
     queue.close()

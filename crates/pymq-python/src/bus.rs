@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use pymq::rpc::CallOptions;
 use pymq::transport::{Filter, State};
-use pymq::wire::{Arguments, Metadata};
+use pymq::wire::Arguments;
 use pyo3::IntoPyObject;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
