@@ -219,7 +219,6 @@ impl Bus {
 
     /// Calls one provider; a function that fails is a reply.
     #[pyo3(signature = (function, args, kwargs, types, timeout, metadata=None))]
-    #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
     fn call(
         &self,
         function: String,

@@ -158,7 +158,7 @@ impl Shared {
     fn resolve(&self, waiting: &Bound<'_, PyDict>) -> PyResult<()> {
         while let Some((token, result)) = self.next() {
             if let Err((interrupted, untold)) = tell(waiting, token, result) {
-                self.put_back(token, untold);
+                self.put_back(token, *untold);
                 return Err(interrupted);
             }
         }
@@ -172,12 +172,12 @@ fn tell(
     waiting: &Bound<'_, PyDict>,
     token: i64,
     result: Result<Finish, PyError>,
-) -> Result<(), (PyErr, Result<Finish, PyError>)> {
+) -> Result<(), (PyErr, Box<Result<Finish, PyError>>)> {
     let py = waiting.py();
     let future = match undone(waiting, token) {
         Ok(Some(future)) => future,
         Ok(None) => return Ok(()),
-        Err(interrupted) => return Err((interrupted, result)),
+        Err(interrupted) => return Err((interrupted, Box::new(result))),
     };
     let made = match result {
         Ok(finish) => finish(py),
@@ -191,7 +191,7 @@ fn tell(
         Ok(()) => Ok(()),
         Err(interrupted) => {
             let again = made.map(|value| -> Finish { Box::new(move |_| Ok(value)) });
-            Err((interrupted, again.map_err(PyError::Interrupted)))
+            Err((interrupted, Box::new(again.map_err(PyError::Interrupted))))
         }
     }
 }

@@ -340,9 +340,9 @@ impl Hand {
     fn owner_ended(&self, owner: u64, failed: bool) -> PyResult<()> {
         let held = self.held()?;
         if failed {
-            held.owner_failed(owner)
+            held.owner_failed(owner);
         } else {
-            held.owner_left(owner)
+            held.owner_left(owner);
         }
         Ok(())
     }
