@@ -749,6 +749,7 @@ def close_all(deadline: float | None = None) -> None:
         deadline = time.monotonic() + GRACE
     for bus in list(_live):
         bus.close(max(0.0, deadline - time.monotonic()))
+    _log.settle_all()
 
 
 def provides_here(channel: str) -> bool:

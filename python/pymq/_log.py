@@ -48,6 +48,14 @@ def settle() -> None:
         thread.join(ENDS_WITHIN)
 
 
+def settle_all() -> None:
+    """At exit: waits a moment for buses that were dropped unclosed, which end by themselves and
+    confirm what they gave out."""
+    thread = _thread
+    if thread is not None and thread is not threading.current_thread():
+        thread.join(ENDS_WITHIN)
+
+
 def _adopt_level() -> None:
     # Rare news are always fetched, so that a level that is lowered later still finds them.
     _pymq.set_log_level(min(max(logger.getEffectiveLevel(), logging.DEBUG), logging.INFO))

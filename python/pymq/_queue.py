@@ -132,8 +132,10 @@ class Delivery(Generic[T]):
 class NativeQueue(_pymq.Getter[T], Queue[T]):
     """A handle on a queue. Options are this handle's, the items are everybody's.
 
-    With `ack="auto"` an item is confirmed within 10 ms of being handed out; with `ack="manual"` it
-    is leased until `task_done`, and comes back if its consumer dies.
+    With `ack="auto"` items come at most once, except that what a process took in the last 10 ms
+    before it died may come once more: each is confirmed with the next `get` or within 10 ms, and
+    when the bus or the process ends well. With `ack="manual"` an item is leased until `task_done`,
+    and comes back if its consumer dies.
     """
 
     def __init__(self, handle: Handle[T], owner: Owner | None = None) -> None:

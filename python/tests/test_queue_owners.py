@@ -308,10 +308,17 @@ def take_one(url: str, seen: Any) -> None:
     seen.put(pymq.connect(url).queue("jobs", lease=2.0).get(timeout=HANG_GUARD))
 
 
+def take_one_and_keep_the_bus(url: str, seen: Any) -> None:
+    bus = pymq.connect(url)
+    seen.put(bus.queue("jobs", lease=2.0).get(timeout=HANG_GUARD))
+    globals()["kept"] = bus
+
+
+@pytest.mark.parametrize("take", [take_one, take_one_and_keep_the_bus])
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_child_of_multiprocessing_that_ends_well_confirms_its_last_get(
-    redis_url: str, method: str
+    redis_url: str, method: str, take: Any
 ) -> None:
     context = multiprocessing.get_context(method)
     seen = context.SimpleQueue()
@@ -319,7 +326,7 @@ def test_a_child_of_multiprocessing_that_ends_well_confirms_its_last_get(
         queue = bus.queue("jobs", lease=2.0)
         queue.put_many(range(3))
         for _ in range(3):
-            child = context.Process(target=take_one, args=(redis_url, seen))
+            child = context.Process(target=take, args=(redis_url, seen))
             child.start()
             child.join(HANG_GUARD)
             assert child.exitcode == 0
