@@ -1,12 +1,11 @@
 //! The envelopes: what requests, replies and our own control messages look like as bytes.
 //!
-//! Of this crate, only this file and the two below it know the names of the wire's fields; the Python
+//! Of this crate, only this file and those below it know the names of the wire's fields; the Python
 //! edge has a codec for Python's values, which knows those of values. Requests and replies are the
 //! original's (`pymq` 0.2.2 to 0.7.0 on PyPI), whose peers ignore the fifth element and every
 //! top-level key they do not know; control messages travel on channels of ours only. Values inside
 //! are spans of JSON that this module never looks into.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,9 +15,14 @@ use crate::error::{Error, RemoteError, Result};
 use crate::json;
 use crate::name::Id;
 pub use metadata::{LARGEST_METADATA, Metadata};
-use tags::{META, OBJECT, TYPE, TYPES};
+use parts::{
+    Members, child, container, end_of, field, finish, milliseconds, put_id, put_key,
+    put_moved_types, put_string,
+};
+use tags::{META, OBJECT, TYPES};
 
 mod metadata;
+mod parts;
 pub(crate) mod tags;
 
 /// The largest message that is taken from the wire or put on it: 16 MiB.
@@ -421,123 +425,6 @@ impl Request {
             ours: RequestExtension::decode(rest.first())?,
         })
     }
-}
-
-/// The members of a message, found once.
-struct Members<'a> {
-    what: &'static str,
-    members: Vec<(Cow<'a, str>, &'a [u8])>,
-}
-
-impl<'a> Members<'a> {
-    fn of(text: &'a Bytes, what: &'static str) -> Result<Self> {
-        let document = checked(text, what)?;
-        let members =
-            json::members(document).ok_or_else(|| Error::decode(what, "expected an object"))?;
-        Ok(Self { what, members })
-    }
-
-    fn get(&self, key: &str) -> Option<&'a [u8]> {
-        self.members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw)
-    }
-
-    /// The elements of a tuple with that tag.
-    fn tuple(&self, tag: &'static str) -> Result<Vec<&'a [u8]>> {
-        let tuple = self.get(OBJECT).and_then(json::elements);
-        let tuple =
-            tuple.ok_or_else(|| Error::decode(self.what, "expected an array under \"__obj\""))?;
-        match self.get(TYPE).and_then(json::string) {
-            Some(found) if found == tag => Ok(tuple),
-            _ => Err(Error::decode(self.what, format!("expected \"__type\": \"{tag}\""))),
-        }
-    }
-}
-
-/// Checks size and grammar once, before anything is taken out.
-fn checked<'a>(text: &'a Bytes, what: &'static str) -> Result<&'a [u8]> {
-    if text.len() > LARGEST_MESSAGE {
-        return Err(Error::decode(what, "larger than 16 MiB"));
-    }
-    json::document(text).map_err(|malformed| Error::decode(what, malformed.message()))
-}
-
-fn field(raw: &[u8], what: &'static str, name: &str) -> Result<String> {
-    json::string(raw)
-        .map(Cow::into_owned)
-        .ok_or_else(|| Error::decode(what, format!("{name} is not a string")))
-}
-
-/// An array or object of the tuple; the original writes `null` for one that is missing.
-fn container(
-    text: &Bytes,
-    raw: &[u8],
-    open: u8,
-    empty: &'static [u8],
-    name: &str,
-) -> Result<Bytes> {
-    match raw.first() {
-        Some(first) if *first == open => Ok(text.slice_ref(raw)),
-        _ if raw == b"null" => Ok(Bytes::from_static(empty)),
-        _ => Err(Error::decode("request", format!("{name} have the wrong shape"))),
-    }
-}
-
-fn milliseconds(raw: &[u8]) -> Option<Duration> {
-    let number: u64 = std::str::from_utf8(raw).ok()?.parse().ok()?;
-    Some(Duration::from_millis(number))
-}
-
-/// The child `key` of a node of types, an object whose entry `*` stands for all children without
-/// one of their own (the Python codec documents the tree; envelopes only move its branches).
-fn child(node: &[u8], key: &str) -> Option<Vec<u8>> {
-    let children = json::members(node)?;
-    let named = |wanted: &str| children.iter().find(|(name, _)| name == wanted);
-    named(key).or_else(|| named("*")).map(|(_, raw)| raw.to_vec())
-}
-
-/// Writes a node whose children are some of `types`', under other keys.
-fn put_moved_types(text: &mut Vec<u8>, types: &[u8], moves: &[(&str, &str)]) {
-    text.push(b'{');
-    let mut first = true;
-    for (from, to) in moves {
-        if let Some(node) = child(types, from) {
-            if !std::mem::take(&mut first) {
-                text.extend_from_slice(b", ");
-            }
-            put_key(text, to);
-            text.extend_from_slice(&node);
-        }
-    }
-    text.push(b'}');
-}
-
-/// The last bytes of a text, from the beginning of a character on.
-fn end_of(text: &str, most: usize) -> &str {
-    let start = text.ceil_char_boundary(text.len().saturating_sub(most));
-    &text[start..]
-}
-
-fn put_id(text: &mut Vec<u8>, before: &[u8], id: Id) {
-    text.extend_from_slice(before);
-    text.extend_from_slice(id.text(&mut [0; 32]).as_bytes());
-}
-
-fn put_key(text: &mut Vec<u8>, key: &str) {
-    put_string(text, key);
-    text.extend_from_slice(b": ");
-}
-
-fn put_string(text: &mut Vec<u8>, string: &str) {
-    serde_json::to_writer(text, string).expect("a string is written to memory");
-}
-
-/// Closes the tuple and the object around it.
-fn finish(mut text: Vec<u8>, tag: &str) -> Bytes {
-    text.extend_from_slice(b"], ");
-    put_key(&mut text, TYPE);
-    put_string(&mut text, tag);
-    text.push(b'}');
-    Bytes::from(text)
 }
 
 #[cfg(test)]

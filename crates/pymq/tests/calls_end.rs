@@ -25,12 +25,43 @@ everywhere_and_uncounted!(
     a_bus_that_closes_answers_what_its_functions_have_finished,
     a_function_that_closes_its_own_bus_is_answered,
     a_function_that_drains_its_own_bus_is_answered,
+    foreign_subscribers_may_be_providers_only_where_originals_take_part,
+    the_last_provider_may_be_on_its_way_back_only_where_connections_are_lost,
     no_length_of_time_is_too_long,
     a_bus_may_limit_all_its_calls,
     deadlines_and_headers_that_are_passed_on_reach_nested_calls,
     an_error_has_the_name_and_arguments_that_its_function_chooses,
     after_its_runtime_a_bus_says_closed,
 );
+
+/// Where the server is away, the state says so before a call begins, so that nothing is sent.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_call_to_a_known_provider_that_was_surely_not_sent_says_so() {
+    let mut server = place::server::RedisServer::start();
+    let journey = async {
+        let url = server.url();
+        let (caller, provider) = (Bus::connect(&url).await, Bus::connect(&url).await);
+        let (caller, provider) = (caller.expect("connected"), provider.expect("connected"));
+        let double = |(n,): (i64,)| async move { Ok::<_, String>(2 * n) };
+        let _double = provider.expose_fn("double", double).await.expect("exposed");
+        let double = caller.stub::<(i64,), i64>("double");
+        assert_eq!(double.call((1,)).await.expect("served"), 2);
+        let mut states = caller.states();
+        server.kill();
+        while states.next().await.expect("it is open").is_connected() {}
+        let short = double.timeout(Duration::from_millis(100));
+        let one = short.call((1,)).await.expect_err("the server is away");
+        let all = short.call_all((1,)).await.expect_err("the server is away");
+        for error in [one, all] {
+            assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+            assert!(error.to_string().contains("nothing was sent"), "{error}");
+        }
+        server.restart();
+        assert_eq!(double.call((2,)).await.expect("served again"), 4);
+    };
+    place::guarded(journey).await;
+}
 
 fn deep(levels: usize) -> Value {
     (0..levels).fold(Value::Null, |inner, _| Value::from(vec![inner]))
@@ -57,9 +88,18 @@ async fn a_result_that_no_peer_could_read_is_an_error_at_once(place: &Place) {
 
 async fn an_error_that_no_peer_could_read_is_told_in_short(place: &Place) {
     let [caller, provider] = place.buses().await;
-    let fail = |(): ()| async { Err::<(), _>("x".repeat(17 << 20)) };
+    let fail = |(bytes,): (usize,)| async move { Err::<(), _>("x".repeat(bytes)) };
     let _fail = provider.expose_fn("fail", fail).await.expect("exposed");
-    let error = caller.stub::<(), ()>("fail").call(()).await.expect_err("it fails");
+    let fail = caller.stub::<(usize,), ()>("fail");
+    for below in [10, 100] {
+        let error = fail.call(((16 << 20) - below,)).await.expect_err("it fails");
+        assert_eq!(error.kind(), ErrorKind::Remote);
+        let words = error.to_string();
+        assert!(words.len() < 400, "{} bytes", words.len());
+        assert_eq!(words.matches("cannot be sent").count(), 1, "{words}");
+        assert_eq!(words.matches("16 MiB").count(), 1, "{words}");
+    }
+    let error = fail.call((17 << 20,)).await.expect_err("it fails");
     assert_eq!(error.kind(), ErrorKind::Remote);
     assert!(error.to_string().contains("cannot be sent"), "{error}");
 }
@@ -69,7 +109,8 @@ async fn arguments_that_no_peer_could_read_are_refused_at_their_caller(place: &P
     let any = |(_,): (Value,)| async { Ok::<_, String>(1) };
     let _any = provider.expose_fn("any", any).await.expect("exposed");
     let any = caller.stub::<(Value,), i64>("any");
-    for value in [deep(198), deep(250), Value::from("x".repeat((16 << 20) - 10))] {
+    let long = |below: usize| Value::from("x".repeat((16 << 20) - below));
+    for value in [deep(198), deep(250), long(10)] {
         let error = any.call((value.clone(),)).await.expect_err("nobody would read it");
         assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
         let error = any.call_all((value,)).await.expect_err("nobody would read it");
@@ -220,6 +261,51 @@ async fn a_call_that_nobody_else_can_take_is_no_such_remote(place: &Place) {
     }
 }
 
+/// In memory, where 80 MiB are no long way.
+#[tokio::test]
+async fn calls_that_come_while_too_many_wait_are_refused_and_executed_nowhere() {
+    let place = Place::memory();
+    place::guarded(too_many_wait(&place)).await;
+}
+
+async fn too_many_wait(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let (gate, executed) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (open, ran) = (Arc::clone(&gate), Arc::clone(&executed));
+    let weigh = move |(text,): (String,)| {
+        let (open, ran) = (Arc::clone(&open), Arc::clone(&ran));
+        async move {
+            ran.fetch_add(1, Ordering::Relaxed);
+            open.acquire().await.map_err(|closed| closed.to_string())?.forget();
+            Ok::<_, String>(text.len())
+        }
+    };
+    let options = ExposeOptions::default().concurrency(1);
+    let weigh = pymq::rpc::Function::of_one_value("weigh", weigh);
+    let _weigh = provider.expose_with(weigh, options).await.expect("exposed");
+    let weigh = caller.stub::<(String,), usize>("weigh");
+    let (sender, mut ended) = mpsc::unbounded_channel();
+    // 80 MiB, of which 64 MiB may wait.
+    for _ in 0..20 {
+        let (weigh, sender) = (weigh.clone(), sender.clone());
+        tokio::spawn(async move { sender.send(weigh.call(("x".repeat(4 << 20),)).await) });
+    }
+    let error = ended.recv().await.expect("it ends").expect_err("too many wait");
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    gate.add_permits(1000);
+    let (mut served, mut refused) = (0, 1);
+    for _ in 1..20 {
+        match ended.recv().await.expect("it ends") {
+            Ok(_) => served += 1,
+            Err(error) if error.kind() == ErrorKind::Busy => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((served + refused, served), (20, executed.load(Ordering::Relaxed)));
+    assert!(served >= 15, "only {served} of those that found room");
+    assert_eq!(weigh.call(("x".to_owned(),)).await.expect("there is room again"), 1);
+}
+
 async fn a_bus_that_closes_answers_what_its_functions_have_finished(place: &Place) {
     let caller = place.bus().await;
     for round in 0..20 {
@@ -271,6 +357,33 @@ async fn a_function_that_closes_its_own_bus_is_answered(place: &Place) {
 
 async fn a_function_that_drains_its_own_bus_is_answered(place: &Place) {
     closes_itself(place, true).await;
+}
+
+async fn foreign_subscribers_may_be_providers_only_where_originals_take_part(place: &Place) {
+    let [caller, foreign] = place.buses().await;
+    let _silent = foreign.topic::<Value>("f").subscribe().await.expect("subscribed");
+    let stub = caller.stub::<(), ()>("f").timeout(Duration::from_millis(1500));
+    let expected = match caller.capabilities().originals {
+        true => ErrorKind::Timeout,
+        false => ErrorKind::NoSuchRemote,
+    };
+    assert_eq!(stub.call(()).await.expect_err("nobody answers").kind(), expected);
+}
+
+async fn the_last_provider_may_be_on_its_way_back_only_where_connections_are_lost(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let one = || provider.expose_fn("f", |(): ()| async { Ok::<_, String>(1) });
+    let service = one().await.expect("exposed");
+    let stub = caller.stub::<(), i64>("f");
+    assert_eq!(stub.call(()).await.expect("served"), 1);
+    service.drain().await;
+    if caller.capabilities().cross_process {
+        let (answer, _back) = tokio::join!(stub.call(()), one());
+        assert_eq!(answer.expect("it is back in time"), 1);
+    } else {
+        let error = stub.call(()).await.expect_err("it is gone");
+        assert_eq!(error.kind(), ErrorKind::NoSuchRemote);
+    }
 }
 
 async fn no_length_of_time_is_too_long(place: &Place) {

@@ -2,7 +2,7 @@
 //!
 //! A request reaches exactly one provider of ours, whatever happens to it on the way; dropping the
 //! future of a call cancels it there. How its answer is waited for is in [`watch`](super::watch),
-//! calls to everyone, and to providers of the original, are in [`gather`](super::gather).
+//! calls to everyone, and to providers of the original, are in [`everyone`](super::everyone).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -197,6 +197,7 @@ impl Caller {
                 Route::One(choice) => choice,
                 Route::Originals => return self.first_answer(request, time, way).await,
             };
+            self.reach(choice.instance(), way).await?;
             let waiting = self.pending.open(call);
             match self.transport.publish(choice.instance(), bytes.clone()).await {
                 Ok(Some(0)) => {
@@ -223,6 +224,18 @@ impl Caller {
         }
     }
 
+    /// Where the broker is away, waits for it with a question, so that a call whose time is over by
+    /// then was surely not sent.
+    pub(super) async fn reach(&self, topic: &str, way: &Way) -> Result<()> {
+        let counts = self.transport.capabilities().receiver_count;
+        if counts && !self.transport.states().now().is_connected() {
+            way.waits_for_the_broker(true);
+            self.transport.count(&[topic.to_owned()]).await?;
+        }
+        way.waits_for_the_broker(false);
+        Ok(())
+    }
+
     /// A request as bytes that every provider reads.
     ///
     /// # Errors
@@ -245,7 +258,8 @@ impl Caller {
         let metadata = match current_call() {
             Some(outer) => metadata.within(outer.metadata()),
             None => metadata,
-        };
+        }
+        .stamped();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // One identity is enough: to draw two costs more than to write them.
         let call = Id::random();

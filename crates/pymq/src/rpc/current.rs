@@ -53,6 +53,16 @@ pub fn current_call() -> Option<CurrentCall> {
     CURRENT.try_with(CurrentCall::clone).ok()
 }
 
+/// A function for another thread, with the call that is answered here as its own.
+#[cfg(feature = "blocking")]
+pub(crate) fn carried<T>(run: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let call = current_call();
+    move || match call {
+        Some(call) => CURRENT.sync_scope(call, run),
+        None => run(),
+    }
+}
+
 impl CurrentCall {
     pub(super) fn new(
         function: Arc<str>,

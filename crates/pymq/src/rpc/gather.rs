@@ -1,22 +1,21 @@
-//! Calls to everyone: one request, an answer of each provider, the missing named.
+//! The answers to a call to everyone: one of each provider, the missing named.
 //!
-//! How many providers of ours must answer is counted in the step that publishes the request, so
-//! that foreign subscribers disturb nothing. Providers of the original cannot be told from foreign
-//! exact subscribers; they answer on a list of the call's own and are waited for as long as
-//! [`CallOptions`] says.
+//! It knows how many must answer, and watches those who have not: a provider of ours shows life, asked
+//! again, and is lost when it does not; one of the original is given up when nobody is subscribed any
+//! more. Whom a request goes to is [`everyone`](super::everyone)'s.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::{Duration, Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 
-use super::caller::{Asked, Caller, Time, Way, finished, no_such_remote};
+use super::caller::{Caller, finished, no_such_remote};
+use super::everyone::Reached;
 use super::pending::Waiting;
 use super::watch::Moment;
 use super::{
-    ASK_AGAIN_EVERY, ASKS_WITHIN, CallOptions, GONE_AFTER, LOST_AFTER, RETURN_WITHIN, Reply,
-    SILENCE_IS_TOLD_AFTER, STOOD_STILL,
+    ASK_AGAIN_EVERY, ASKS_WITHIN, GONE_AFTER, LOST_AFTER, Reply, SILENCE_IS_TOLD_AFTER, STOOD_STILL,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Id, shortened};
@@ -48,155 +47,6 @@ pub struct Missing {
 pub(crate) enum Gathered {
     Reply(Reply),
     Missing(Missing),
-}
-
-impl Caller {
-    /// Calls every provider of `function`; its answers are to be read as they come.
-    ///
-    /// # Errors
-    /// `NoSuchRemote`, or that of a connection.
-    pub(crate) async fn call_all(
-        self: &Arc<Self>,
-        asked: Asked<'_>,
-        options: CallOptions,
-    ) -> Result<Gathering> {
-        let function = asked.function;
-        let (time, way) = (self.time(options), Way::default());
-        let request = self.request(asked, time.deadline)?;
-        let begun = self.publish_to_all(request, time, &way);
-        let mut gathering = self.within(function, time, &way, begun).await?;
-        gathering.originals_until = match (time.deadline, gathering.ours) {
-            (Some(deadline), _) => Some(deadline),
-            (None, 0) => time.silent_until,
-            (None, _) => Instant::now().checked_add(options.legacy_grace),
-        };
-        Ok(gathering)
-    }
-
-    /// The first answer to a request that only providers of the original can serve.
-    pub(super) async fn first_answer(
-        self: &Arc<Self>,
-        request: Request,
-        time: Time,
-        way: &Way,
-    ) -> Result<Reply> {
-        let function = request.function.clone();
-        let mut gathering = self.publish_to_all(request, time, way).await?;
-        gathering.originals_until = time.silent_until;
-        loop {
-            if gathering.advance().await? {
-                return Err(self.over(&function, time, way));
-            }
-            if let Some(reply) = gathering.replies.pop_front() {
-                return Ok(reply);
-            }
-            if gathering.is_complete() {
-                return Err(gathering.unanswered(&function));
-            }
-        }
-    }
-
-    /// Providers of the original drop keyword arguments and run without them, so none may get any.
-    async fn refuse_keywords(&self, request: &Request, topics: &[String]) -> Result<()> {
-        let has_keywords = &request.arguments.keywords[..] != b"{}";
-        if !has_keywords || !self.transport.capabilities().originals {
-            return Ok(());
-        }
-        match self.transport.count(topics).await?[..] {
-            [exact, ours] if exact > ours => Err(Error::new(
-                ErrorKind::Encode,
-                "call",
-                request.function.as_str(),
-                "keyword arguments are lost on providers of the original, and one may be there; \
-                 pass the arguments by position",
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    async fn publish_to_all(
-        self: &Arc<Self>,
-        request: Request,
-        time: Time,
-        way: &Way,
-    ) -> Result<Gathering> {
-        let bytes = self.encoded(&request)?;
-        way.waits_for_the_broker(true);
-        self.open().await?;
-        let reached = match self.transport.capabilities().receiver_count {
-            true => self.publish_and_count(&request, bytes, way).await?,
-            false => self.publish_to_known(&request, bytes, way).await?,
-        };
-        way.waits_for_the_broker(false);
-        let list = match reached.others {
-            0 => None,
-            _ => {
-                let address = self.namespace.reply_list(&request.reply_list)?;
-                Some(self.transport.open_inbox(&address).await?)
-            }
-        };
-        Ok(Gathering::new(Arc::clone(self), request, reached, list, time.deadline))
-    }
-
-    /// Publishes to everyone, and counts in the same step who must answer.
-    async fn publish_and_count(
-        &self,
-        request: &Request,
-        bytes: Bytes,
-        way: &Way,
-    ) -> Result<Reached> {
-        let function = request.function.as_str();
-        let (topic, marker) = (self.namespace.whole(function), self.namespace.marker(function));
-        let topics = [topic, marker];
-        self.refuse_keywords(request, &topics).await?;
-        let started = Instant::now();
-        loop {
-            let waiting = self.pending.open(identity(request));
-            way.waits_for_the_broker(false);
-            let counts = self.transport.publish_counted(&topics, bytes.clone()).await?;
-            let [exact, ours] = counts[..] else { return Err(no_such_remote(function)) };
-            let originals = self.transport.capabilities().originals;
-            let others = if originals { exact.saturating_sub(ours) } else { 0 };
-            if ours + others > 0 {
-                return Ok(Reached { waiting, ours, others, expected: Vec::new() });
-            }
-            if !self.after_gap() || started.elapsed() >= RETURN_WITHIN {
-                return Err(no_such_remote(function));
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// The same where nobody can count: who says that he is there must answer.
-    async fn publish_to_known(
-        &self,
-        request: &Request,
-        bytes: Bytes,
-        way: &Way,
-    ) -> Result<Reached> {
-        let function = request.function.as_str();
-        let expected = self.who(function, way).await?.ids;
-        if expected.is_empty() {
-            return Err(no_such_remote(function));
-        }
-        let waiting = self.pending.open(identity(request));
-        self.transport.publish(&self.namespace.marker(function), bytes).await?;
-        Ok(Reached { waiting, ours: expected.len(), others: 0, expected })
-    }
-}
-
-fn identity(request: &Request) -> Id {
-    request.ours.map_or_else(Id::random, |ours| ours.call)
-}
-
-/// Whom a request to everyone has reached.
-struct Reached {
-    waiting: Waiting,
-    /// How many providers of ours, and how many others that may be the original's.
-    ours: usize,
-    others: usize,
-    /// Those of ours that are known by name from the start.
-    expected: Vec<Id>,
 }
 
 /// A call to everyone under way; dropping it tells who still runs that nobody waits any more.
@@ -258,7 +108,7 @@ enum Event {
 }
 
 impl Gathering {
-    fn new(
+    pub(super) fn new(
         caller: Arc<Caller>,
         request: Request,
         reached: Reached,
@@ -291,8 +141,35 @@ impl Gathering {
         }
     }
 
+    /// The same, waiting for providers of the original no longer than until then.
+    pub(super) fn waiting_until(mut self, originals_until: Option<Instant>) -> Self {
+        self.originals_until = originals_until;
+        self
+    }
+
+    /// How many providers of ours the request reached.
+    pub(super) fn ours(&self) -> usize {
+        self.ours
+    }
+
     fn function(&self) -> &str {
         &self.request.function
+    }
+
+    /// The first answer to a request that only providers of the original can serve; `None` if the
+    /// deadline came first.
+    pub(super) async fn first(mut self) -> Result<Option<Reply>> {
+        loop {
+            if self.advance().await? {
+                return Ok(None);
+            }
+            if let Some(reply) = self.replies.pop_front() {
+                return Ok(Some(reply));
+            }
+            if self.is_complete() {
+                return Err(self.unanswered());
+            }
+        }
     }
 
     /// The next answer; when no more will come, those who are missing; then nothing. Cancel-safe.
@@ -594,7 +471,7 @@ impl Gathering {
     }
 
     /// Why a call to one of the original's got no answer.
-    fn unanswered(&self, function: &str) -> Error {
+    fn unanswered(&self) -> Error {
         let (kind, why) = match self.others_silent() > 0 {
             true => (
                 ErrorKind::Timeout,
@@ -604,7 +481,7 @@ impl Gathering {
             // Or one of ours that had come meanwhile.
             false => (ErrorKind::ProviderLost, "its provider is gone, and did not answer"),
         };
-        Error::new(kind, "call", function, why)
+        Error::new(kind, "call", self.function(), why)
     }
 
     fn ids(&self, state: State) -> Vec<Id> {

@@ -3,9 +3,14 @@
 //! A provider subscribes in one step to the function's topic (where callers of the original
 //! publish), to a marker that only providers of ours have, and to a topic of its own. A caller asks
 //! on the marker who is there, picks the provider with its fewest open calls and publishes the
-//! request to that one; with [`call_all`](crate::Stub::call_all) it publishes to all and counts, in
-//! the same step, who must answer. Replies go to the caller's one inbox. Nothing is registered
-//! anywhere: what the broker knows of live subscriptions is the register.
+//! request to that one; with [`call_all`](crate::Stub::call_all) it publishes to all. Replies go to
+//! the caller's one inbox. Nothing is registered anywhere: what the broker knows of live
+//! subscriptions is the register.
+//!
+//! Who must answer is counted in the step that publishes, by transports that count
+//! ([`receiver_count`](crate::transport::Capabilities)). Where none does, a provider is there if it
+//! says so within a second, and must answer if it had said so; one that ends says goodbye to whoever
+//! asked for it lately, and one that just dies is found lost by its silence.
 //!
 //! Every call ends: with a result, with the function's error, at its deadline, or because its
 //! provider died ([`ProviderLost`](crate::ErrorKind::ProviderLost)). A request is repeated under
@@ -19,6 +24,7 @@ mod caller;
 mod current;
 mod desk;
 mod directory;
+mod everyone;
 mod executed;
 mod failure;
 mod function;
@@ -35,6 +41,8 @@ mod watch;
 pub use arguments::BoundArguments;
 pub use call::Call;
 pub(crate) use caller::{Asked, Caller};
+#[cfg(feature = "blocking")]
+pub(crate) use current::carried;
 pub use current::{CurrentCall, current_call};
 pub use failure::Failure;
 pub use function::{Function, LocalCall, Remote, RemoteFn};

@@ -1,0 +1,131 @@
+//! What envelopes are read from and written of: members, tuples, keys, identities.
+//!
+//! It knows no envelope by name, and copies no value: those are spans of the message.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::LARGEST_MESSAGE;
+use super::tags::{OBJECT, TYPE};
+use crate::error::{Error, Result};
+use crate::json;
+use crate::name::Id;
+
+/// The members of a message, found once.
+pub(super) struct Members<'a> {
+    what: &'static str,
+    members: Vec<(Cow<'a, str>, &'a [u8])>,
+}
+
+impl<'a> Members<'a> {
+    pub(super) fn of(text: &'a Bytes, what: &'static str) -> Result<Self> {
+        let document = checked(text, what)?;
+        let members =
+            json::members(document).ok_or_else(|| Error::decode(what, "expected an object"))?;
+        Ok(Self { what, members })
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&'a [u8]> {
+        self.members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw)
+    }
+
+    /// The elements of a tuple with that tag.
+    pub(super) fn tuple(&self, tag: &'static str) -> Result<Vec<&'a [u8]>> {
+        let tuple = self.get(OBJECT).and_then(json::elements);
+        let tuple =
+            tuple.ok_or_else(|| Error::decode(self.what, "expected an array under \"__obj\""))?;
+        match self.get(TYPE).and_then(json::string) {
+            Some(found) if found == tag => Ok(tuple),
+            _ => Err(Error::decode(self.what, format!("expected \"__type\": \"{tag}\""))),
+        }
+    }
+}
+
+/// Checks size and grammar once, before anything is taken out.
+fn checked<'a>(text: &'a Bytes, what: &'static str) -> Result<&'a [u8]> {
+    if text.len() > LARGEST_MESSAGE {
+        return Err(Error::decode(what, "larger than 16 MiB"));
+    }
+    json::document(text).map_err(|malformed| Error::decode(what, malformed.message()))
+}
+
+pub(super) fn field(raw: &[u8], what: &'static str, name: &str) -> Result<String> {
+    json::string(raw)
+        .map(Cow::into_owned)
+        .ok_or_else(|| Error::decode(what, format!("{name} is not a string")))
+}
+
+/// An array or object of the tuple; the original writes `null` for one that is missing.
+pub(super) fn container(
+    text: &Bytes,
+    raw: &[u8],
+    open: u8,
+    empty: &'static [u8],
+    name: &str,
+) -> Result<Bytes> {
+    match raw.first() {
+        Some(first) if *first == open => Ok(text.slice_ref(raw)),
+        _ if raw == b"null" => Ok(Bytes::from_static(empty)),
+        _ => Err(Error::decode("request", format!("{name} have the wrong shape"))),
+    }
+}
+
+pub(super) fn milliseconds(raw: &[u8]) -> Option<Duration> {
+    let number: u64 = std::str::from_utf8(raw).ok()?.parse().ok()?;
+    Some(Duration::from_millis(number))
+}
+
+/// The child `key` of a node of types, an object whose entry `*` stands for all children without
+/// one of their own (the Python codec documents the tree; envelopes only move its branches).
+pub(super) fn child(node: &[u8], key: &str) -> Option<Vec<u8>> {
+    let children = json::members(node)?;
+    let named = |wanted: &str| children.iter().find(|(name, _)| name == wanted);
+    named(key).or_else(|| named("*")).map(|(_, raw)| raw.to_vec())
+}
+
+/// Writes a node whose children are some of `types`', under other keys.
+pub(super) fn put_moved_types(text: &mut Vec<u8>, types: &[u8], moves: &[(&str, &str)]) {
+    text.push(b'{');
+    let mut first = true;
+    for (from, to) in moves {
+        if let Some(node) = child(types, from) {
+            if !std::mem::take(&mut first) {
+                text.extend_from_slice(b", ");
+            }
+            put_key(text, to);
+            text.extend_from_slice(&node);
+        }
+    }
+    text.push(b'}');
+}
+
+/// The last bytes of a text, from the beginning of a character on.
+pub(super) fn end_of(text: &str, most: usize) -> &str {
+    let start = text.ceil_char_boundary(text.len().saturating_sub(most));
+    &text[start..]
+}
+
+pub(super) fn put_id(text: &mut Vec<u8>, before: &[u8], id: Id) {
+    text.extend_from_slice(before);
+    text.extend_from_slice(id.text(&mut [0; 32]).as_bytes());
+}
+
+pub(super) fn put_key(text: &mut Vec<u8>, key: &str) {
+    put_string(text, key);
+    text.extend_from_slice(b": ");
+}
+
+pub(super) fn put_string(text: &mut Vec<u8>, string: &str) {
+    serde_json::to_writer(text, string).expect("a string is written to memory");
+}
+
+/// Closes the tuple and the object around it.
+pub(super) fn finish(mut text: Vec<u8>, tag: &str) -> Bytes {
+    text.extend_from_slice(b"], ");
+    put_key(&mut text, TYPE);
+    put_string(&mut text, tag);
+    text.push(b'}');
+    Bytes::from(text)
+}
