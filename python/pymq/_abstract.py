@@ -1,15 +1,17 @@
 """The abstract classes that every bus fulfils; a user's own bus is a subclass of `EventBus`.
 
-They say what the original's say and no more: what a provider lacks raises `UnsupportedError`, and
-what a bus does stands in `_bus.py`. Programs import them from `pymq` or `pymq.core`.
+They say what the original's say, and what goes beside a message: what a provider lacks raises
+`UnsupportedError`, and what a bus does stands in `_bus.py`. Programs import them from `pymq` or
+`pymq.core`.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
+from pymq._message import said
 from pymq.exceptions import UnsupportedError
 
 if TYPE_CHECKING:
@@ -127,8 +129,11 @@ class Topic(abc.ABC):  # noqa: B024 - the original's
         """Whether the name is a pattern; nothing can be published on one."""
         raise NotImplementedError
 
-    def publish(self, event: Any) -> int | None:
-        """Publish an event here; says how many received it, where that is known."""
+    def publish(
+        self, event: Any, *, headers: Mapping[str, str] | None = None, id: str | None = None
+    ) -> int | None:
+        """Publish an event here; says how many received it, where that is known. `headers` and `id`
+        are those of `pymq.publish`."""
         raise NotImplementedError
 
     def subscribe(self, callback: Callable[..., Any]) -> None:
@@ -154,11 +159,14 @@ class WrapperTopic(Topic):
         """Whether the name is a pattern."""
         return self._is_pattern
 
-    def publish(self, event: Any) -> int | None:
+    def publish(
+        self, event: Any, *, headers: Mapping[str, str] | None = None, id: str | None = None
+    ) -> int | None:
         """Publish an event here; `ValueError` on a pattern."""
         if self._is_pattern:
             raise ValueError("Cannot publish to pattern topic")
-        return self._bus.publish(event, self._name)
+        publish: Callable[..., int | None] = self._bus.publish
+        return publish(event, self._name, **said(headers, id))
 
     def subscribe(self, callback: Callable[..., Any]) -> None:
         """Call back for every event published here from now on."""

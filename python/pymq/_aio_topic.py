@@ -11,14 +11,14 @@ import contextlib
 import logging
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from pymq._codec import plan_for
 from pymq._dispatch import yield_turn
 from pymq._message import note
-from pymq._pymq import Intake, Subscription
+from pymq._pymq import Intake, Metadata, Subscription
 from pymq._reactor import run
 from pymq.exceptions import DecodeError, PymqError
 
@@ -36,7 +36,8 @@ class Events(Generic[T]):
     """The events of a topic, from when it is entered or first asked; ends with the bus.
 
     Events that cannot be read, and events that were missed, are logged and passed over. In the body
-    of the loop `pymq.current_message` says which topic the event came on.
+    of the loop `pymq.current_message` says which topic the event came on, and what its sender said
+    beside it.
     """
 
     def __init__(
@@ -84,7 +85,8 @@ class Events(Generic[T]):
                 if topic is None:
                     logger.warning("topic %r: events were missed", self._name)
                     continue
-                note(topic)
+                metadata, payload = Metadata.detach(payload)
+                note(topic, metadata)
                 try:
                     event = self._bus.bus._codec.decode(payload, self._plan, "event")
                     return (topic, event) if self._topics else event  # type: ignore[return-value]
@@ -169,11 +171,13 @@ class AsyncTopic:
         """Whether the name is a pattern; nothing can be published on one."""
         return self._pattern
 
-    async def publish(self, event: Any) -> int | None:
+    async def publish(
+        self, event: Any, *, headers: Mapping[str, str] | None = None, id: str | None = None
+    ) -> int | None:
         """Publish an event here; `ValueError` on a pattern."""
         if self._pattern:
             raise ValueError("Cannot publish to pattern topic")
-        return await self._bus.publish(event, self._name)
+        return await self._bus.publish(event, self._name, headers=headers, id=id)
 
     async def subscribe(self, callback: Callable[..., Any]) -> None:
         """Call back for every event published here from now on."""

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pymq._pymq import Metadata
 
@@ -45,9 +45,16 @@ def current_message() -> Message | None:
     topic, metadata, deliveries = current
     if metadata is None:
         return Message(topic, deliveries=deliveries)
-    sent = metadata.sent
-    at = None if sent is None else datetime.datetime.fromtimestamp(sent, tz=datetime.timezone.utc)
-    return Message(topic, metadata.headers, metadata.passed, metadata.id, at, deliveries)
+    sent = None if metadata.sent is None else _time(metadata.sent)
+    return Message(topic, metadata.headers, metadata.passed, metadata.id, sent, deliveries)
+
+
+def _time(seconds: float) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        # Anybody can write anything; it is no year that there is.
+        return None
 
 
 def note(topic: str, metadata: Metadata | None = None) -> None:
@@ -65,6 +72,11 @@ def arrived(
         yield
     finally:
         _current.reset(token)
+
+
+def said(headers: Mapping[str, str] | None, id: str | None) -> dict[str, Any]:
+    """What an event says beside its value, as keyword arguments; empty where it says nothing."""
+    return {"headers": headers, "id": id} if headers or id is not None else {}
 
 
 def for_call(

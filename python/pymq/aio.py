@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
@@ -112,9 +113,17 @@ class AsyncEventBus:
         #: The same bus, for threads.
         self.bus = bus
 
-    async def publish(self, event: Any, channel: str | None = None) -> int | None:
+    async def publish(
+        self,
+        event: Any,
+        channel: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+    ) -> int | None:
         """Publish an event, as `pymq.publish` does."""
-        return await run(self.bus._native.publish(*self.bus._encoded(event, channel)))
+        said = self.bus._encoded(event, channel, headers, id)
+        return await run(self.bus._native.publish(*said))
 
     async def subscribe(
         self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
@@ -411,11 +420,15 @@ def _default() -> AsyncEventBus:
 
 
 async def init(
-    factory: Callable[[], core.EventBus] | str | None = None, start_bus: bool = True
+    factory: Callable[[], core.EventBus] | str | None = None,
+    start_bus: bool = True,
+    *,
+    call_timeout: float | None = None,
 ) -> core.EventBus:
     """Make the default bus, as `pymq.init` does; coroutines that were declared run on this loop."""
     with as_declared_on(asyncio.get_running_loop()):
-        return await _on_a_thread(core.init, factory, start_bus)
+        make = functools.partial(core.init, call_timeout=call_timeout)
+        return await _on_a_thread(make, factory, start_bus)
 
 
 async def shutdown() -> None:
@@ -432,11 +445,17 @@ async def _served() -> AsyncEventBus:
     return bus
 
 
-async def publish(event: Any, channel: str | None = None) -> int | None:
-    """Publish an event; before `init` this is only an error in the log."""
+async def publish(
+    event: Any,
+    channel: str | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    id: str | None = None,
+) -> int | None:
+    """Publish an event, as `pymq.publish` does; before `init` this is only an error in the log."""
     if core.default_bus() is None:
         return core.publish(event, channel)
-    return await (await _served()).publish(event, channel)
+    return await (await _served()).publish(event, channel, headers=headers, id=id)
 
 
 async def subscribe(

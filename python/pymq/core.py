@@ -27,6 +27,7 @@ from pymq._abstract import EventBus, Queue, StubMethod, Topic, WrapperTopic
 from pymq._callables import check_channel, describe, remote_name
 from pymq._declared import Declarations, Declared, DeclaredRemote, DeclaredSubscriber
 from pymq._life import GRACE
+from pymq._message import said
 from pymq._options import count
 from pymq.exceptions import RemoteInvocationError
 
@@ -113,17 +114,27 @@ _default = _Default()
 
 
 @overload
-def init(factory: str | None = None, start_bus: bool = True) -> NativeEventBus: ...
+def init(
+    factory: str | None = None, start_bus: bool = True, *, call_timeout: float | None = None
+) -> NativeEventBus: ...
 @overload
 def init(factory: Callable[[], B], start_bus: bool = True) -> B: ...
-def init(factory: Callable[[], EventBus] | str | None = None, start_bus: bool = True) -> EventBus:
+def init(
+    factory: Callable[[], EventBus] | str | None = None,
+    start_bus: bool = True,
+    *,
+    call_timeout: float | None = None,
+) -> EventBus:
     """Make the default bus, and bind to it what was declared before, by decorators for good.
 
     `factory` is a callable that gives a bus (a `RedisConfig`, `SimpleEventBus`, a class of one's
     own), or an address such as `"redis://localhost"`; without it the environment's `PYMQ_URL`, else
-    `"memory://"`. A bus that was the default before keeps running until `shutdown`.
+    `"memory://"`. A bus that was the default before keeps running until `shutdown`. `call_timeout`
+    is that of `pymq.connect`, and goes with an address.
     """
-    make = factory if callable(factory) else _at(factory)
+    if callable(factory) and call_timeout is not None:
+        raise TypeError("call_timeout goes with an address; a factory gives it to the bus it makes")
+    make = factory if callable(factory) else _at(factory, call_timeout)
     with _default.lock:
         bus = make()
         before, _default.bus = _default.bus, bus
@@ -142,11 +153,11 @@ def init(factory: Callable[[], EventBus] | str | None = None, start_bus: bool = 
         return bus
 
 
-def _at(url: str | None) -> Callable[[], EventBus]:
+def _at(url: str | None, call_timeout: float | None) -> Callable[[], EventBus]:
     from pymq._bus import NativeEventBus
 
     address = url if url is not None else os.environ.get("PYMQ_URL") or "memory://"
-    return lambda: NativeEventBus(address)
+    return lambda: NativeEventBus(address, call_timeout=call_timeout)
 
 
 def start() -> None:
@@ -231,17 +242,24 @@ def _close(bus: EventBus, within: float) -> None:
         bus.close()
 
 
-def publish(event: Any, channel: str | None = None) -> int | None:
+def publish(
+    event: Any,
+    channel: str | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    id: str | None = None,
+) -> int | None:
     """Publish an event, on its class's channel unless another one is given.
 
-    Says how many received it, or `None` where that cannot be known. Before `init` this is only
-    an error in the log.
+    `headers` (text by name) and `id` go with it, see `pymq.current_message`. Says how many received
+    it, or `None` where that cannot be known. Before `init` this is only an error in the log.
     """
     bus = _default.bus
     if bus is None:
         logger.error("no event bus, cannot publish: call pymq.init first")
         return None
-    return bus.publish(event, channel)
+    # A bus of somebody else's may know of neither.
+    return bus.publish(event, channel, **said(headers, id))
 
 
 def subscribe(
@@ -392,8 +410,15 @@ def topic(name: str, pattern: bool = False) -> Topic:
 class _Later:
     """Whatever bus is the default one when it is used."""
 
-    def publish(self, event: Any, channel: str | None = None) -> int | None:
-        return publish(event, channel)
+    def publish(
+        self,
+        event: Any,
+        channel: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+    ) -> int | None:
+        return publish(event, channel, headers=headers, id=id)
 
     def subscribe(
         self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False

@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import logging
 import math
+import re
 import threading
 import time
 
@@ -118,6 +119,43 @@ def test_a_bus_may_limit_all_its_calls():
         assert bus.stub("wait", timeout=math.inf)() is True
     with pytest.raises(ValueError, match="call_timeout"):
         pymq.connect("memory://", call_timeout=-1)
+
+
+def test_the_default_bus_may_limit_all_its_calls_too():
+    gate = threading.Event()
+    pymq.init("memory://", call_timeout=0.2)
+    try:
+        pymq.expose(gate.wait, "wait")
+        with pytest.raises(pymq.CallTimeoutError):
+            pymq.stub("wait")()
+    finally:
+        gate.set()
+        pymq.shutdown()
+    with pytest.raises(TypeError, match="call_timeout goes with an address"):
+        pymq.init(lambda: pymq.connect("memory://"), call_timeout=1.0)
+
+
+@pytest.mark.parametrize("below", [1, 10, 50, 100])
+def test_values_just_below_the_limit_are_told_at_once_and_once(bus, below):
+    def fail(size):
+        raise ValueError("x" * size)
+
+    bus.expose(lambda value: len(value), "length")
+    bus.expose(lambda size: "x" * size, "text")
+    bus.expose(fail, "fail")
+    size = (16 << 20) - below
+    with pytest.raises(pymq.EncodeError, match=r"16 MiB|16777216"):
+        bus.stub("length")("x" * size)
+    for name in ("text", "fail"):
+        with pytest.raises(pymq.RemoteInvocationError) as told:
+            bus.stub(name)(size)
+        assert not isinstance(told.value, pymq.ProviderLostError)
+        words = str(told.value)
+        if name == "text":
+            assert len(re.findall("16 MiB|limit of 16777216", words)) == 1, words[:1000]
+            assert words.count("cannot be sent") <= 1, words[:1000]
+        assert len(words) < 12_000, len(words)
+    assert bus.stub("length")("x" * ((16 << 20) - 1000)) == (16 << 20) - 1000
 
 
 def test_a_call_whose_time_is_over_is_a_timeout_whoever_noticed(bus):

@@ -148,7 +148,8 @@ def call(command: Command) -> Any:
     name = command["name"]
     if command.get("known"):
         name = getattr(shared_types, name.removeprefix("shared_types."))
-    stub = pymq.stub(name, command.get("timeout"), command.get("multi", False))
+    said = {"headers": command["headers"]} if command.get("headers") else {}
+    stub = pymq.stub(name, command.get("timeout"), command.get("multi", False), **said)
     positional = [build(argument) for argument in command.get("args", [])]
     keywords = {name: build(argument) for name, argument in command.get("kwargs", {}).items()}
     return describe((stub.rpc if command.get("rpc") else stub)(*positional, **keywords))

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json;
 use crate::name;
-use crate::wire::{LARGEST_MESSAGE, tags};
+use crate::wire::{LARGEST_MESSAGE, Metadata, tags};
 
 /// A value as it travels in an event or a queue item.
 ///
@@ -59,6 +59,18 @@ pub(crate) fn decode<T: DeserializeOwned>(object: &str, text: &[u8]) -> Result<T
         },
         _ => decode_plain(object, document),
     }
+}
+
+/// The same, and what its sender said beside it.
+pub(crate) fn decode_message<T: DeserializeOwned>(
+    object: &str,
+    message: &Bytes,
+) -> Result<(T, Metadata)> {
+    if !Metadata::may_be_in(message) {
+        return Ok((decode(object, message)?, Metadata::default()));
+    }
+    let (metadata, value) = Metadata::detach(message.clone());
+    Ok((decode(object, &value)?, metadata.unwrap_or_default()))
 }
 
 /// The value in a span of an envelope.

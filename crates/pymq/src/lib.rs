@@ -121,7 +121,7 @@ pub use queue::{
     claim_any, get_any,
 };
 pub use rpc::{CallOptions, ExposeOptions, Remote, Replies, Service, Stub, StubReply};
-pub use topic::{Event, Events, PatternEvents, Topic};
+pub use topic::{Event, Events, Message, PatternEvents, Topic};
 pub use transport::{Failure, Filter, Put, PutOptions, QueueStats, Reason, Shelf, Wait};
 
 /// The derive beside the trait of its name, so that `use pymq::Event` brings both.

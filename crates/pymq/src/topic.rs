@@ -20,7 +20,8 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::intake::Intake;
 use crate::name;
-use crate::transport::{Arrival, Filter, Guard, Message, Receiver, Sender, Subscription};
+use crate::transport::{self, Arrival, Filter, Guard, Receiver, Sender, Subscription};
+use crate::wire::Metadata;
 
 /// A type of events, and the topic they travel on.
 ///
@@ -55,12 +56,35 @@ pub trait Event: Serialize + DeserializeOwned {
 pub struct Topic<T> {
     bus: Bus,
     name: String,
+    metadata: Metadata,
     values: PhantomData<fn(T) -> T>,
 }
 
 impl<T> Topic<T> {
     pub(crate) fn new(bus: Bus, name: String) -> Self {
-        Self { bus, name, values: PhantomData }
+        Self { bus, name, metadata: Metadata::default(), values: PhantomData }
+    }
+
+    /// The same topic with something to say beside each value that is published through it: headers,
+    /// an identity. The time of sending goes with them. Subscribers read it with
+    /// [`Events::recv_message`], those in Python as `pymq.current_message()`.
+    ///
+    /// ```
+    /// # use pymq::{Bus, wire::Metadata};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// let mut sales = bus.pattern::<u32>("shop.*").await?;
+    /// let north = Metadata::default().header("tenant", "north");
+    /// bus.topic("shop.till").metadata(north).publish(&30).await?;
+    /// let sale = sales.recv_message().await.expect("the bus is open")?;
+    /// assert_eq!((sale.value, sale.topic.as_str()), (30, "shop.till"));
+    /// assert_eq!(sale.metadata.get("tenant"), Some("north"));
+    /// assert!(sale.metadata.sent().is_some());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn metadata(self, metadata: Metadata) -> Self {
+        Self { metadata, ..self }
     }
 
     /// Its name, without the namespace.
@@ -71,12 +95,14 @@ impl<T> Topic<T> {
     /// Publishes a value; says how many received it, where that is known.
     ///
     /// # Errors
-    /// As [`Bus::publish`].
+    /// As [`Bus::publish`]; `Encode` for more than 8 KiB of metadata, too.
     pub async fn publish(&self, value: &T) -> Result<Option<usize>>
     where
         T: Serialize,
     {
-        let payload = codec::encode(&self.name, value)?;
+        let value = codec::encode(&self.name, value)?;
+        let payload = self.metadata.clone().stamped().attach(value);
+        let payload = payload.map_err(|error| error.of("publish", name::shortened(&self.name)))?;
         self.bus.publish_bytes(&self.name, payload).await
     }
 
@@ -100,6 +126,18 @@ impl<T> fmt::Debug for Topic<T> {
     }
 }
 
+/// An event with what its sender said beside it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Message<T> {
+    /// The event.
+    pub value: T,
+    /// The topic that it was published on, without the namespace.
+    pub topic: String,
+    /// Headers, identity and time of sending; empty where its sender said nothing.
+    pub metadata: Metadata,
+}
+
 /// The events of one topic, in order; dropping it unsubscribes, on any thread.
 #[must_use = "dropping the events unsubscribes"]
 pub struct Events<T> {
@@ -111,6 +149,11 @@ impl<T: DeserializeOwned> Events<T> {
     /// The next event, or what was missed; `None` when the bus was closed. Cancel-safe.
     pub async fn recv(&mut self) -> Option<Result<T>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    /// The same with what travelled beside it.
+    pub async fn recv_message(&mut self) -> Option<Result<Message<T>>> {
+        self.inner.recv_message().await
     }
 
     /// Unsubscribes and waits until the broker knows.
@@ -129,7 +172,7 @@ impl<T: DeserializeOwned> Stream for Events<T> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
         let next = ready!(self.inner.poll_next(context));
         let topic = &self.inner.filter;
-        Poll::Ready(next.map(|message| codec::decode(topic, &message?.payload)))
+        Poll::Ready(next.map(|message| Ok(codec::decode_message(topic, &message?.payload)?.0)))
     }
 }
 
@@ -158,6 +201,11 @@ impl<T: DeserializeOwned> PatternEvents<T> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
+    /// The same with what travelled beside it.
+    pub async fn recv_message(&mut self) -> Option<Result<Message<T>>> {
+        self.inner.recv_message().await
+    }
+
     /// Unsubscribes and waits until the broker knows.
     ///
     /// # Errors
@@ -174,9 +222,8 @@ impl<T: DeserializeOwned> Stream for PatternEvents<T> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = ready!(self.inner.poll_next(context));
         Poll::Ready(next.map(|message| {
-            let Message { topic, payload, .. } = message?;
-            let topic = self.inner.bus.namespace().strip(&topic).unwrap_or(&topic);
-            Ok((topic.to_owned(), codec::decode(topic, &payload)?))
+            let Message { topic, value, .. } = self.inner.read(&message?)?;
+            Ok((topic, value))
         }))
     }
 }
@@ -189,7 +236,7 @@ impl<T> fmt::Debug for PatternEvents<T> {
 
 /// What both streams are made of; it keeps the bus alive.
 struct TypedSubscription {
-    messages: Receiver<Message>,
+    messages: Receiver<transport::Message>,
     /// Holds what ends the subscription, so that a drain can end it too.
     intake: Intake,
     /// What is listened to, as errors name it.
@@ -213,7 +260,19 @@ impl TypedSubscription {
         Ok(Self { messages, intake, filter, bus })
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message>>> {
+    async fn recv_message<T: DeserializeOwned>(&mut self) -> Option<Result<Message<T>>> {
+        let next = std::future::poll_fn(|context| self.poll_next(context)).await;
+        next.map(|message| self.read(&message?))
+    }
+
+    fn read<T: DeserializeOwned>(&self, message: &transport::Message) -> Result<Message<T>> {
+        let whole = &message.topic;
+        let topic = self.bus.namespace().strip(whole).unwrap_or(whole);
+        let (value, metadata) = codec::decode_message(topic, &message.payload)?;
+        Ok(Message { value, topic: topic.to_owned(), metadata })
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<transport::Message>>> {
         let arrival = ready!(self.messages.poll_recv(context));
         Poll::Ready(arrival.map(|arrival| match arrival {
             Arrival::Message(message) => Ok(message),
@@ -256,7 +315,7 @@ impl Guard for Named {
 }
 
 /// Ends a mailbox when it is dropped; what has arrived stays there to be read.
-struct Ending(Sender<Message>);
+struct Ending(Sender<transport::Message>);
 
 impl Drop for Ending {
     fn drop(&mut self) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use place::Place;
 use pymq::blocking::{self, Bus};
+use pymq::wire::Metadata;
 use pymq::{ErrorKind, Event, Filter, Put, PutOptions, Retry, Shelf, Wait};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,8 @@ everywhere_blocking!(
     events_are_iterators,
     a_wait_for_an_event_ends_at_its_timeout,
     a_call_runs_on_a_thread_of_the_pool_that_may_wait,
+    deadlines_and_headers_reach_the_thread_of_a_function_and_its_nested_calls,
+    what_is_said_beside_a_value_arrives_with_it,
     a_panic_is_an_answer,
     all_answers_are_an_iterator,
     a_drained_bus_ends_its_iterators,
@@ -120,6 +123,43 @@ fn a_call_runs_on_a_thread_of_the_pool_that_may_wait(place: &Place) {
     service.drain();
     let error = stub.call((7,)).expect_err("it is gone");
     assert_eq!(error.kind(), ErrorKind::NoSuchRemote);
+}
+
+fn deadlines_and_headers_reach_the_thread_of_a_function_and_its_nested_calls(place: &Place) {
+    let [caller, middle, last] = buses(place);
+    let see = |(): ()| {
+        let call = pymq::rpc::current_call().ok_or("no call runs here")?;
+        let header = |name| call.metadata().get(name).unwrap_or("none").to_owned();
+        Ok::<_, &str>((header("trace"), header("own"), call.left().is_some()))
+    };
+    let _see = last.expose_fn("see", see).expect("exposed");
+    let inner = middle.stub::<(), (String, String, bool)>("see");
+    let _pass = middle
+        .expose_fn("pass", move |(): ()| inner.call(()).map_err(|error| error.to_string()))
+        .expect("exposed");
+    let metadata = Metadata::default().passed("trace", "7").header("own", "mine");
+    let outer = caller.stub::<(), (String, String, bool)>("pass").timeout(Duration::from_secs(30));
+    let seen = outer.metadata(metadata).call(()).expect("answered");
+    assert_eq!(seen, ("7".to_owned(), "none".to_owned(), true));
+    assert!(pymq::rpc::current_call().is_none());
+}
+
+fn what_is_said_beside_a_value_arrives_with_it(place: &Place) {
+    let [sender, receiver] = buses(place);
+    let north = || Metadata::default().header("tenant", "north");
+    let mut events = receiver.topic::<u32>("t").subscribe().expect("subscribed");
+    let pattern = [Filter::Pattern("t*".to_owned())];
+    let mut patterns = receiver.subscribe_to::<u32>(&pattern).expect("subscribed");
+    sender.topic("t").metadata(north()).publish(&1).expect("published");
+    for message in [events.next_message(), patterns.next_message()] {
+        let message = message.expect("open").expect("read");
+        assert_eq!((message.value, message.topic.as_str()), (1, "t"));
+        assert_eq!(message.metadata.get("tenant"), Some("north"));
+    }
+    sender.queue("q").metadata(north()).put(&1).expect("put");
+    let delivery = receiver.queue::<u32>("q").claim().expect("claimed");
+    assert_eq!(delivery.metadata().get("tenant"), Some("north"));
+    delivery.ack().expect("done");
 }
 
 fn a_panic_is_an_answer(place: &Place) {

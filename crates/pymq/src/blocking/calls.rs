@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::{Bus, Incoming};
 use crate::error::Result;
 use crate::rpc::{self, CallOptions, ExposeOptions, Function, Remote, Replies, StubReply};
+use crate::wire::Metadata;
 
 /// A function out of a closure that may wait: each call runs on a thread of the bus's pool.
 ///
@@ -50,10 +51,12 @@ where
 
 /// Runs what may wait on a thread of the pool.
 pub(super) async fn on_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| match error.try_into_panic() {
-        // It goes on here, where functions that panic are answered for.
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_) => panic!("the bus ended while the function ran"),
+    tokio::task::spawn_blocking(rpc::carried(run)).await.unwrap_or_else(|error| {
+        match error.try_into_panic() {
+            // It goes on here, where functions that panic are answered for.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => panic!("the bus ended while the function ran"),
+        }
     })
 }
 
@@ -120,6 +123,13 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     #[must_use]
     pub fn options(&self, options: CallOptions) -> Self {
         self.with(self.inner.options(options))
+    }
+
+    /// As [`pymq::Stub::metadata`](crate::Stub::metadata); functions that wait read it with
+    /// [`current_call`](crate::rpc::current_call), too.
+    #[must_use]
+    pub fn metadata(&self, metadata: Metadata) -> Self {
+        self.with(self.inner.metadata(metadata))
     }
 
     /// As [`pymq::Stub::keywords`](crate::Stub::keywords).

@@ -39,6 +39,7 @@ use crate::builder::BusBuilder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::topic::{self, Event};
 use crate::transport::{Capabilities, Filter};
+use crate::wire::Metadata;
 
 mod calls;
 mod letters;
@@ -191,6 +192,12 @@ impl<T> Topic<T> {
         self.inner.name()
     }
 
+    /// As [`pymq::Topic::metadata`](crate::Topic::metadata).
+    #[must_use]
+    pub fn metadata(self, metadata: Metadata) -> Self {
+        Self { inner: self.inner.metadata(metadata), bus: self.bus }
+    }
+
     /// As [`pymq::Topic::publish`](crate::Topic::publish).
     ///
     /// # Errors
@@ -252,6 +259,20 @@ impl<S: Stream + Unpin> Incoming<S> {
             let why = format!("nothing came within {timeout:?}");
             Error::new(ErrorKind::Timeout, "receive", "stream", why)
         })
+    }
+}
+
+impl<T: DeserializeOwned> Incoming<topic::Events<T>> {
+    /// The next event with what travelled beside it; `None` when there are no more.
+    pub fn next_message(&mut self) -> Option<Result<topic::Message<T>>> {
+        self.bus.wait(self.stream.recv_message())
+    }
+}
+
+impl<T: DeserializeOwned> Incoming<topic::PatternEvents<T>> {
+    /// The next event with what travelled beside it; `None` when there are no more.
+    pub fn next_message(&mut self) -> Option<Result<topic::Message<T>>> {
+        self.bus.wait(self.stream.recv_message())
     }
 }
 

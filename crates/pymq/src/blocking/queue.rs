@@ -16,6 +16,7 @@ use super::{Bus, Incoming, calls};
 use crate::error::Result;
 use crate::queue::{self, Retry};
 use crate::transport::{Put, PutOptions, QueueStats, Shelf, Wait};
+use crate::wire::Metadata;
 
 impl Bus {
     /// As [`pymq::Bus::queue`](crate::Bus::queue).
@@ -46,6 +47,12 @@ impl<T> Queue<T> {
     #[must_use]
     pub fn maxsize(self, maxsize: usize) -> Self {
         Self { inner: self.inner.maxsize(maxsize), bus: self.bus }
+    }
+
+    /// As [`pymq::Queue::metadata`](crate::Queue::metadata).
+    #[must_use]
+    pub fn metadata(self, metadata: Metadata) -> Self {
+        Self { inner: self.inner.metadata(metadata), bus: self.bus }
     }
 
     /// As [`pymq::Queue::lease`](crate::Queue::lease).
@@ -398,6 +405,16 @@ impl<T> Delivery<T> {
     /// How often it was handed out, this time included.
     pub fn deliveries(&self) -> u32 {
         self.inner.deliveries()
+    }
+
+    /// As [`pymq::Delivery::metadata`](crate::Delivery::metadata).
+    pub fn metadata(&self) -> &Metadata {
+        self.inner.metadata()
+    }
+
+    /// As [`pymq::Delivery::queue`](crate::Delivery::queue).
+    pub fn queue(&self) -> &str {
+        self.inner.queue()
     }
 
     /// As [`pymq::Delivery::ack`](crate::Delivery::ack).

@@ -104,3 +104,26 @@
 //! assert_eq!((topic.as_str(), open), ("window.attic", true));
 //! # Ok(()) }
 //! ```
+//!
+//! # What is said beside an event
+//! Headers, an identity and the time of sending travel beside a value, up to 8 KiB, where programs that
+//! do not look for them do not see them; who says nothing sends not a byte more.
+//!
+//! ```
+//! use pymq::{Bus, wire::Metadata};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+//! let bus = Bus::connect("memory://").await?;
+//! let mut sales = bus.pattern::<u32>("shop.*").await?;
+//! let north = Metadata::default().header("tenant", "north").id("sale-17");
+//! bus.topic("shop.till").metadata(north).publish(&30).await?;
+//!
+//! let sale = sales.recv_message().await.expect("the bus is open")?;
+//! assert_eq!((sale.value, sale.topic.as_str()), (30, "shop.till"));
+//! assert_eq!(sale.metadata.get("tenant"), Some("north"));
+//! assert_eq!(sale.metadata.identity(), Some("sale-17"));
+//! # Ok(()) }
+//! ```
+//! Items ([`Queue::metadata`](crate::Queue::metadata), [`Delivery::metadata`](crate::Delivery::metadata))
+//! and calls ([`Stub::metadata`](crate::Stub::metadata), [`current_call`](crate::rpc::current_call)) have
+//! the same.

@@ -16,6 +16,7 @@ use super::bytes::Source;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::transport::{Claimed, Failure, Reason, Receipt, SettleOptions, Settlement};
+use crate::wire::Metadata;
 
 /// An item on lease. Dropping it gives the item back, on any thread; so does losing its process.
 ///
@@ -25,6 +26,7 @@ use crate::transport::{Claimed, Failure, Reason, Receipt, SettleOptions, Settlem
 #[must_use = "dropping a delivery gives its item back; ack it when it is done"]
 pub struct Delivery<T> {
     item: T,
+    metadata: Metadata,
     bytes: ByteDelivery,
 }
 
@@ -37,6 +39,17 @@ impl<T> Delivery<T> {
     /// How often it was handed out, this time included.
     pub fn deliveries(&self) -> u32 {
         self.bytes.deliveries()
+    }
+
+    /// What its sender said beside it: headers, an identity, the time of sending; empty where it said
+    /// nothing.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The name of the queue that it came from, without the namespace.
+    pub fn queue(&self) -> &str {
+        &self.bytes.source.name
     }
 
     /// The item by value, and the lease that is still to be settled.
@@ -113,17 +126,17 @@ impl<T: DeserializeOwned> Delivery<T> {
         queue: &str,
         bytes: ByteDelivery,
     ) -> Result<Self, Box<(ByteDelivery, Error)>> {
-        match codec::decode(queue, bytes.payload()) {
-            Ok(item) => Ok(Self { item, bytes }),
+        match codec::decode_message(queue, bytes.payload()) {
+            Ok((item, metadata)) => Ok(Self { item, metadata, bytes }),
             Err(error) => Err(Box::new((bytes, error))),
         }
     }
 
     /// The same delivery, which comes home when it is dropped.
     pub(super) fn homing(self, home: Weak<Home>) -> Self {
-        let Self { item, mut bytes } = self;
+        let Self { item, metadata, mut bytes } = self;
         bytes.home = Some(home);
-        Self { item, bytes }
+        Self { item, metadata, bytes }
     }
 }
 
@@ -188,7 +201,8 @@ impl ByteDelivery {
         Self { source, payload, deliveries, receipt: Some(receipt), home: None }
     }
 
-    /// The bytes as they were put.
+    /// The bytes as they were put, with the metadata that may be in them
+    /// ([`Metadata::detach`] takes them apart).
     pub fn payload(&self) -> &Bytes {
         &self.payload
     }

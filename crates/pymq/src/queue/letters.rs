@@ -12,6 +12,7 @@ use super::bytes::ByteQueue;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::transport::{DeadLetter, Failure, Letters, Shelf};
+use crate::wire::Metadata;
 
 /// How many are read in one step while some are chosen.
 const PAGE: usize = 500;
@@ -134,12 +135,19 @@ impl<T> fmt::Debug for DeadLetters<T> {
 #[derive(Debug)]
 pub struct Letter<T> {
     item: Result<T>,
+    metadata: Metadata,
     letter: DeadLetter,
 }
 
 impl<T: DeserializeOwned> Letter<T> {
     fn of(queue: &str, letter: DeadLetter) -> Self {
-        Self { item: codec::decode(queue, &letter.payload), letter }
+        match codec::decode_message(queue, &letter.payload) {
+            Ok((item, metadata)) => Self { item: Ok(item), metadata, letter },
+            Err(error) => {
+                let metadata = Metadata::detach(letter.payload.clone()).0.unwrap_or_default();
+                Self { item: Err(error), metadata, letter }
+            }
+        }
     }
 }
 
@@ -150,6 +158,11 @@ impl<T> Letter<T> {
     /// `Decode` if it is no `T`; its [`payload`](Self::payload) is there all the same.
     pub fn item(&self) -> Result<&T, &Error> {
         self.item.as_ref()
+    }
+
+    /// What its sender said beside it, as [`Delivery::metadata`](super::Delivery::metadata).
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// The bytes as they were put.

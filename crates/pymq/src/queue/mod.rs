@@ -10,12 +10,15 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec;
 use crate::error::{Error, Result};
+use crate::name::shortened;
 use crate::transport::{Letters, Put, PutOptions, QueueStats, Settlement, Shelf, Wait};
+use crate::wire::Metadata;
 
 mod ahead;
 mod any;
@@ -58,12 +61,14 @@ use delivery::undecodable;
 /// ```
 pub struct Queue<T> {
     bytes: ByteQueue,
+    metadata: Metadata,
     items: PhantomData<fn(T) -> T>,
 }
 
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
-        Self { bytes: self.bytes.clone(), items: PhantomData }
+        let (bytes, metadata) = (self.bytes.clone(), self.metadata.clone());
+        Self { bytes, metadata, items: PhantomData }
     }
 }
 
@@ -75,21 +80,21 @@ impl<T> fmt::Debug for Queue<T> {
 
 impl<T> Queue<T> {
     pub(crate) fn new(bytes: ByteQueue) -> Self {
-        Self { bytes, items: PhantomData }
+        Self { bytes, metadata: Metadata::default(), items: PhantomData }
     }
 
     /// How many items may wait at a time; 0 (the default) is no bound. Exact among peers of this
     /// library, advisory beside those of the original.
     #[must_use]
     pub fn maxsize(self, maxsize: usize) -> Self {
-        Self::new(self.bytes.with(|spec| spec.maxsize = maxsize))
+        Self { bytes: self.bytes.with(|spec| spec.maxsize = maxsize), ..self }
     }
 
     /// How long a claimed item stays with a consumer of which nothing is heard; 30 s by default.
     /// The lease of a living process is prolonged by itself. It lasts from 10 ms to 100 years.
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
-        Self::new(self.bytes.with(|spec| spec.lease = lease))
+        Self { bytes: self.bytes.with(|spec| spec.lease = lease), ..self }
     }
 
     /// How many items one round trip may fetch ahead for this handle and its clones; 1, the default,
@@ -114,33 +119,54 @@ impl<T> Queue<T> {
     /// ```
     #[must_use]
     pub fn prefetch(self, items: usize) -> Self {
-        Self::new(self.bytes.prefetch(items))
+        Self { bytes: self.bytes.prefetch(items), ..self }
     }
 
     /// After how many deliveries an item becomes a dead letter; 5 by default, 0 is never.
     #[must_use]
     pub fn max_deliveries(self, max_deliveries: u32) -> Self {
-        Self::new(self.bytes.with(|spec| spec.max_deliveries = max_deliveries))
+        Self { bytes: self.bytes.with(|spec| spec.max_deliveries = max_deliveries), ..self }
     }
 
     /// How many dead letters are kept; 0, the default, is all. Beyond it the oldest go, which is
     /// logged. It holds for the items that this handle takes.
     #[must_use]
     pub fn max_dead_letters(self, most: usize) -> Self {
-        Self::new(self.bytes.with(|spec| spec.max_dead_letters = most))
+        Self { bytes: self.bytes.with(|spec| spec.max_dead_letters = most), ..self }
     }
 
     /// Whether items have priorities, see [`PutOptions::priority`]; by default they do not. All
     /// handles of such a queue ask for them: one that does not may leave the others' items lying.
     #[must_use]
     pub fn priorities(self, priorities: bool) -> Self {
-        Self::new(self.bytes.with(|spec| spec.priorities = priorities))
+        Self { bytes: self.bytes.with(|spec| spec.priorities = priorities), ..self }
     }
 
     /// When workers of this handle try an item again that failed; see [`Retry`] for the default.
     #[must_use]
     pub fn retry(self, retry: Retry) -> Self {
-        Self::new(self.bytes.retry(retry))
+        Self { bytes: self.bytes.retry(retry), ..self }
+    }
+
+    /// The same queue with something to say beside each item that is put through this handle:
+    /// headers, an identity. The time of sending goes with them, and whoever takes the item reads
+    /// them as [`Delivery::metadata`]. This identity is for its reader; what makes a put happen once
+    /// is [`PutOptions::id`].
+    ///
+    /// ```
+    /// # use pymq::{Bus, wire::Metadata};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = Bus::connect("memory://").await?;
+    /// let jobs = bus.queue::<u32>("jobs");
+    /// jobs.clone().metadata(Metadata::default().header("tenant", "north")).put(&7).await?;
+    /// let job = jobs.claim().await?;
+    /// assert_eq!((*job, job.metadata().get("tenant")), (7, Some("north")));
+    /// job.ack().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn metadata(self, metadata: Metadata) -> Self {
+        Self { metadata, ..self }
     }
 
     /// The queue's name, without the namespace.
@@ -306,7 +332,7 @@ impl<T: Serialize> Queue<T> {
     /// those that the transport lacks, and as [`put`](Self::put); with an id, trying again is right
     /// after `Ambiguous` too.
     pub async fn put_with(&self, item: &T, options: impl Into<PutOptions>) -> Result<Put> {
-        let payload = codec::encode(self.name(), item)?;
+        let payload = self.encode(item)?;
         self.bytes.put(vec![payload], options).await
     }
 
@@ -349,9 +375,14 @@ impl<T: Serialize> Queue<T> {
     where
         T: 'a,
     {
-        let encode = |item| codec::encode(self.name(), item);
-        let payloads = items.into_iter().map(encode).collect::<Result<_>>()?;
+        let payloads = items.into_iter().map(|item| self.encode(item)).collect::<Result<_>>()?;
         self.bytes.put(payloads, options).await.map(drop)
+    }
+
+    fn encode(&self, item: &T) -> Result<Bytes> {
+        let item = codec::encode(self.name(), item)?;
+        let message = self.metadata.clone().stamped().attach(item);
+        message.map_err(|error| error.of("put", shortened(self.name())))
     }
 }
 
@@ -503,7 +534,8 @@ impl<T: DeserializeOwned> Queue<T> {
     /// Those of the connection.
     pub async fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Result<T>>> {
         let items = self.bytes.peek(shelf, limit).await?;
-        Ok(items.iter().map(|item| codec::decode(self.name(), item)).collect())
+        let read = |item| Ok(codec::decode_message(self.name(), item)?.0);
+        Ok(items.iter().map(read).collect())
     }
 }
 
