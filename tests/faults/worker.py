@@ -305,7 +305,8 @@ def main(role: str, url: str, history: str, options: list[str]) -> None:
         try:
             user = {"username": address.username, "password": address.password}
             user = user if address.username else {}
-            pymq.init(RedisConfig(host=address.hostname, port=address.port, **user))
+            server = RedisConfig(host=address.hostname, port=address.port, **user)
+            pymq.init(url if address.query else server)
             break
         except Exception:
             time.sleep(BREATH)

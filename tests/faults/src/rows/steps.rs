@@ -9,6 +9,7 @@ use crate::history::{What, now};
 use crate::proxy::{Act, Proxy};
 use crate::report::Report;
 use crate::scene::{PREFIX, Scene, Setting, until};
+use crate::server::Raw;
 
 /// The lease of the victims.
 const LEASE: f64 = 1.0;
@@ -183,9 +184,12 @@ fn play(
     }
     // The heir is there before the kill, so that its start does not count as recovery.
     let heir = Kind::OURS[usize::from(number.is_multiple_of(2))];
-    let mut heir = scene.hire(heir, "consume", &options(None));
-    let (mut raw, epochs) = (scene.server.raw(), format!("__pymq:{{{key}}}:epochs"));
-    until("the heir waits", || raw.run(&["ZCARD", &epochs]).number() >= 2)?;
+    let name = format!("heir-of-{queue}");
+    let url = format!("{}?client_name={name}", scene.url(scene.server.port()));
+    let mut heir = scene.crew.hire(heir, "consume", &url, &options(None));
+    let mut raw = scene.server.raw();
+    // Who waits for an item is registered nowhere, but held up; what still lay there it has at once.
+    until("the heir waits", || held_up(&mut raw, &name) || heir.count(What::Got) != Ok(0))?;
     let killed = now();
     victim.kill();
     report.count("consumers killed", 1);
@@ -202,6 +206,13 @@ fn play(
     settled(scene, &queue, &key)?;
     heir.finish()?;
     judge(scene, &queue, step, item, vec![producer, victim, heir], report)
+}
+
+/// Whether a client of that name waits at the server.
+fn held_up(raw: &mut Raw, name: &str) -> bool {
+    let clients = raw.run(&["CLIENT", "LIST"]).text();
+    let mine = |line: &&str| line.contains(&format!(" name={name} "));
+    clients.lines().filter(mine).any(|line| line.contains(" flags=b"))
 }
 
 /// Nothing waits or is held, and nobody who is dead could still have something.

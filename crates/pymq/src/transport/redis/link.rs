@@ -173,6 +173,11 @@ impl Link {
                     tried.taught = true;
                     command = script.teach(keys, arguments);
                 }
+                Err(Unanswered::Fault(Fault::Refused(refusal))) => {
+                    let why = Fault::Refused(refusal.of_script(script.digest()));
+                    let why = Unanswered::Fault(why);
+                    self.go_on(&purpose, &wire, number, &mut tried, why).await?;
+                }
                 Err(why) => self.go_on(&purpose, &wire, number, &mut tried, why).await?,
             }
         }

@@ -136,11 +136,14 @@ impl Cause {
 /// The code of what was refused, out of the words that two commands wrap around it.
 ///
 /// `EXECABORT Transaction discarded because of: NOPERM …`, and before 7.0 from a script
-/// `ERR Error running script (call to f_…): @user_script:3: -OOM command not allowed …`.
+/// `ERR Error running script (call to f_…): @user_script:3: -OOM command not allowed …` or
+/// `…: @user_script:3: WRONGTYPE Operation …`.
 fn code(words: &str) -> &str {
-    let in_script = words.contains("user_script").then(|| words.rsplit_once(": -")).flatten();
+    let old = words.contains("Error running script").then(|| words.rsplit_once("user_script:"));
+    let in_script = old.flatten().and_then(|(_, line)| line.split_once(": "));
     let inner = in_script.or_else(|| words.split_once("discarded because of: "));
     let words = inner.map_or(words, |(_, inner)| inner);
+    let words = words.strip_prefix('-').unwrap_or(words);
     words.split(' ').next().unwrap_or_default()
 }
 
@@ -161,6 +164,13 @@ impl Refusal {
     /// What we found out ourselves.
     pub(super) fn found(cause: Cause, words: impl Into<String>) -> Self {
         Self { cause, words: words.into() }
+    }
+
+    /// The same where a script of that digest was refused: Valkey 9 names the line only.
+    pub(super) fn of_script(mut self, digest: &str) -> Self {
+        let named = format!("script: {digest}, on @user_script");
+        self.words = self.words.replacen("script: on @user_script", &named, 1);
+        self
     }
 
     /// The refusal that an operation failed with, where one was the reason.
@@ -346,6 +356,11 @@ mod tests {
                 "ERR Error running script (call to f_1): @user_script:3: @user_script: 3: -OOM \
                  command not allowed when used memory > 'maxmemory'.",
                 Cause::Full,
+            ),
+            (
+                "ERR Error running script (call to f_1): @user_script:15: WRONGTYPE Operation \
+                 against a key holding the wrong kind of value",
+                Cause::WrongKind,
             ),
             (
                 "READONLY You can't write against a read only replica. script: 1, on \

@@ -28,13 +28,17 @@ impl Script {
         called.iter().find(is_it)?.text.lines().nth(number.checked_sub(1)?)
     }
 
-    /// The call by digest: short, and unknown to a server that never saw the text.
-    pub(super) fn call(&'static self, keys: &[&str], arguments: &[&[u8]]) -> Command {
-        let digest = self.digest.get_or_init(|| {
+    /// What a server calls it.
+    pub(super) fn digest(&'static self) -> &'static str {
+        self.digest.get_or_init(|| {
             CALLED.lock().unwrap_or_else(PoisonError::into_inner).push(self);
             sha1_smol::Sha1::from(self.text).digest().to_string()
-        });
-        Self::complete(Command::new("EVALSHA").arg(digest), keys, arguments)
+        })
+    }
+
+    /// The call by digest: short, and unknown to a server that never saw the text.
+    pub(super) fn call(&'static self, keys: &[&str], arguments: &[&[u8]]) -> Command {
+        Self::complete(Command::new("EVALSHA").arg(self.digest()), keys, arguments)
     }
 
     /// The call by text: always understood.
