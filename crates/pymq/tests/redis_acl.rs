@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use pymq::name::{Address, Form};
 use pymq::transport::redis::{Redis, RedisOptions};
-use pymq::transport::{Inboxes, Shelf};
+use pymq::transport::{Inboxes, PutOptions, Shelf};
 use pymq::{Bus, Error, ErrorKind, Namespace};
 use server::{Answer, RedisServer};
 use tracing::field::{Field, Visit};
@@ -134,6 +134,12 @@ impl Journey<'_> {
             self.step("reject", job.reject()).await;
         }
         self.step("redrive", jobs.redrive(10)).await;
+        let (once, other) = (PutOptions::new().id("once"), bus.queue::<u32>(&unique("once")));
+        for attempt in ["put once", "put once more"] {
+            self.step(attempt, other.put_with(&4, once.clone())).await;
+        }
+        let later = PutOptions::new().delay(GUARD);
+        self.step("put for later", other.put_with(&5, later)).await;
         self.step("get", jobs.try_get()).await;
         // What could not be taken would be waited for.
         if self.errors.is_empty() {

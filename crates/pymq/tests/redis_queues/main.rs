@@ -3,6 +3,7 @@
 //! Leases and who waits have files of their own.
 #![cfg(feature = "redis")]
 
+mod later;
 mod leases;
 mod refusals;
 mod waiting;

@@ -249,6 +249,8 @@ const ABLE: Capabilities = Capabilities {
     receiver_count: true,
     cross_process: true,
     originals: true,
+    delays: true,
+    put_ids: true,
     ..Capabilities::NONE
 };
 

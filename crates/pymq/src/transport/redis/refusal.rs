@@ -272,6 +272,7 @@ fn side_key_in_script(words: &str) -> Option<&'static str> {
     match arguments.split([',', ')']).next()? {
         "dead" => Some("dead"),
         "epochs" => Some("epochs"),
+        "later" => Some("later"),
         "held" | "own" => Some("held:\u{2026}"),
         _ => None,
     }

@@ -8,6 +8,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,7 +42,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Claims for everybody in the line until the consumer is closed.
 pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
-    let mut claimer = Claimer { core, consumer, hinted: false };
+    let mut claimer = Claimer { core, consumer, hints: None };
     while claimer.go_on().await {}
     claimer.finish().await;
 }
@@ -67,6 +68,19 @@ async fn claim_now(core: &Core, consumer: &Consumer, want: usize) -> Result<Vec<
     if !consumer.is_opened() {
         lease::open(core, consumer, Wait::No).await?;
     }
+    if consumer.is_due() {
+        lease::line_up(core, consumer).await?;
+    }
+    let claimed = claim_once(core, consumer, want).await?;
+    if !claimed.is_empty() || !consumer.is_due() {
+        return Ok(claimed);
+    }
+    // The answer told of something that was due.
+    lease::line_up(core, consumer).await?;
+    claim_once(core, consumer, want).await
+}
+
+async fn claim_once(core: &Core, consumer: &Consumer, want: usize) -> Result<Vec<Claimed>> {
     let _moving = consumer.moving().await;
     let round = consumer.round_apart(want);
     let purpose = Purpose::change("get", &consumer.keys().list).within(Wait::No);
@@ -126,7 +140,9 @@ impl Round {
         commands.extend(std::iter::repeat_n(take("LMOVE"), moves));
         commands.extend([self.registration(consumer, keys)]);
         if self.asks_for_shutdown() {
-            commands.extend([Command::new("EXISTS").arg(&keys.shut)]);
+            // Of a key that is named twice it says 2: one command tells both.
+            let ask = Command::new("EXISTS").arg(&keys.shut).arg(&keys.shut).arg(&keys.later);
+            commands.extend([ask]);
         }
         if self.bounded {
             commands.extend([Command::new("PUBLISH").arg(&keys.hint).arg("space")]);
@@ -204,7 +220,8 @@ async fn digest(
         }
     };
     if asks_for_shutdown {
-        brought.shut = replies.next().and_then(|reply| reply.number()) == Some(1);
+        let flags = replies.next().and_then(|reply| reply.number());
+        brought.shut = flags.is_some_and(|flags| consumer.note_flags(flags));
     }
     if let Err(error) = registered {
         // Held by an epoch that nobody else finds: it must not stay so.
@@ -259,13 +276,16 @@ async fn take_by_script(
 struct Claimer {
     core: Arc<Core>,
     consumer: Arc<Consumer>,
-    /// Whether we listen for hints.
-    hinted: bool,
+    /// Whether we hear hints, once we listen for them.
+    hints: Option<Arc<AtomicBool>>,
 }
 
 impl Claimer {
     /// Does the next thing; `false` when it is time to end.
     async fn go_on(&mut self) -> bool {
+        if self.hints.is_none() && self.consumer.knows_delays() && self.consumer.is_open() {
+            self.listen_for_hints();
+        }
         let (core, consumer) = (&self.core, &self.consumer);
         let outcome = match consumer.step() {
             Step::Finish => return false,
@@ -278,6 +298,7 @@ impl Claimer {
                 Ok(())
             }
             Step::Open => self.unless_closed(lease::open(core, consumer, Wait::Forever)).await,
+            Step::LineUp => self.unless_closed(lease::line_up(core, consumer)).await,
             Step::Compare(epochs) => {
                 let compared = self.unless_closed(lease::compare(core, consumer, &epochs)).await;
                 if compared.is_err() {
@@ -367,7 +388,8 @@ impl Claimer {
     async fn round(&mut self) -> Result<()> {
         let Some(wire) = self.wire().await else { return Ok(()) };
         // Short beside the lease: what is taken at its very end is registered for a slice too long.
-        let most = if self.hinted { SLICE } else { FIRST_SLICE };
+        let hears = self.hints.as_ref().is_some_and(|hears| hears.load(Ordering::Relaxed));
+        let most = if hears { SLICE } else { FIRST_SLICE };
         let Some(round) = self.consumer.round(most.min(self.consumer.lease() / 3)) else {
             self.core.pool.put(wire);
             return Ok(());
@@ -482,7 +504,7 @@ impl Claimer {
                 let purpose = Purpose::change("get", &self.consumer.keys().list);
                 self.consumer.fail_all(|| shut_down_error(&purpose));
             }
-        } else if began.elapsed() >= FIRST_SLICE && !self.hinted {
+        } else if began.elapsed() >= FIRST_SLICE && self.hints.is_none() {
             self.listen_for_hints();
         }
         Ok(())
@@ -498,9 +520,10 @@ impl Claimer {
         }
     }
 
-    /// From now on a shutdown elsewhere is seen at once.
+    /// From now on a shutdown elsewhere is seen at once, and an item that is due sooner.
     fn listen_for_hints(&mut self) {
-        self.hinted = true;
+        let hears = Arc::new(AtomicBool::new(false));
+        self.hints = Some(Arc::clone(&hears));
         let (core, consumer) = (Arc::clone(&self.core), Arc::clone(&self.consumer));
         self.core.runtime.spawn(async move {
             let hint = Arc::new(Notify::new());
@@ -508,6 +531,7 @@ impl Claimer {
             let names = vec![Name::Topic(consumer.keys().hint.as_str().into())];
             let target = Target::Hint(Arc::clone(&hint));
             let membership = core.pubsub.join(purpose, names, target).await;
+            hears.store(true, Ordering::Relaxed);
             loop {
                 tokio::select! {
                     () = hint.notified() => consumer.poke(),

@@ -70,8 +70,15 @@ struct State {
     doubts: Vec<(Instant, Epoch)>,
     /// The server's clock in ms, and when it was asked.
     clock: Option<(Instant, i64)>,
+    /// When the next item for later is due, as far as is known.
+    due_at: Option<Instant>,
+    /// Whether somebody said that this may have changed.
+    due_changed: bool,
+    /// Whether this queue has items for later now and then.
+    delays: bool,
     /// Whether the server has shown that it lets us claim.
     opened: bool,
+    /// Shut down, and nothing is due later.
     shut: bool,
     poked: bool,
     bounded: bool,
@@ -94,6 +101,7 @@ pub(super) enum Step {
     Rest(Option<Instant>),
     Aside(Chore),
     Open,
+    LineUp,
     Compare(Vec<Epoch>),
     Leave(Vec<Epoch>),
     Claim,
@@ -229,10 +237,52 @@ impl Consumer {
         }
     }
 
-    /// Makes the claimer look whether the queue was shut down.
+    /// Makes the claimer look whether the queue was shut down, or something is due sooner.
     pub(super) fn poke(&self) {
-        self.lock().poked = true;
+        let mut state = self.lock();
+        state.poked = true;
+        state.due_changed = true;
+        drop(state);
         self.changed.notify_one();
+    }
+
+    // ---- items for later ----
+
+    /// Notes in what time the next item is due, and whether nothing can come any more.
+    pub(super) fn note_due(&self, next: Option<Duration>, over: bool) {
+        let mut state = self.lock();
+        state.due_at = next.and_then(|next| Instant::now().checked_add(next));
+        state.delays |= next.is_some();
+        state.shut = over;
+    }
+
+    /// Notes that an item was put that is due in some time.
+    pub(super) fn expect(&self, delay: Duration) {
+        self.lock().expect(delay);
+        self.changed.notify_one();
+    }
+
+    /// Notes what a claim that came back empty was told: twice 1 if the queue is shut down, 1 more if
+    /// something is due later. Returns whether nothing can come any more.
+    pub(super) fn note_flags(&self, flags: i64) -> bool {
+        let mut state = self.lock();
+        state.shut = flags == 2;
+        state.due_changed |= flags % 2 == 1 && state.due_at.is_none();
+        state.shut
+    }
+
+    /// Whether something may be due that nobody has lined up.
+    pub(super) fn is_due(&self) -> bool {
+        self.lock().is_due(Instant::now())
+    }
+
+    /// Whether this queue has items for later now and then.
+    pub(super) fn knows_delays(&self) -> bool {
+        self.lock().delays
+    }
+
+    pub(super) fn begin_lining_up(&self) {
+        self.lock().due_changed = false;
     }
 
     // ---- who waits ----
@@ -339,14 +389,15 @@ impl Consumer {
         let mut state = self.lock();
         let chore = state.chore(now, self.lease);
         let moved_on = epoch.is_some_and(|epoch| epoch != state.holds.current());
-        let out = state.line.nobody_waits() || state.poked || moved_on || state.doubts_due(now);
+        let elsewhere = state.line.nobody_waits() || state.poked || moved_on;
+        let out = elsewhere || state.doubts_due(now) || state.is_due(now);
         (chore, out || !self.is_open())
     }
 
     /// When the next thing is due that is done beside a wait.
     pub(super) fn beside_at(&self) -> Option<Instant> {
         let state = self.lock();
-        state.chore_at().into_iter().chain(state.doubts_at()).min()
+        state.chore_at().into_iter().chain(state.doubts_at()).chain(state.due_at).min()
     }
 
     /// The next round for those in the line; `None` when nobody is any more.
@@ -357,7 +408,9 @@ impl Consumer {
             return None;
         }
         let (want, longest) = state.line.wants(now);
-        let slice = longest.clamp(Duration::from_millis(1), most.max(Duration::from_millis(1)));
+        let due = state.due_at.map(|due| due.saturating_duration_since(now));
+        let most = due.map_or(most, |due| due.min(most)).max(Duration::from_millis(1));
+        let slice = longest.clamp(Duration::from_millis(1), most);
         let slice = (!state.shut).then_some(slice);
         state.at_server = true;
         Some(self.begin_round(&mut state, now, want, slice))
@@ -416,11 +469,10 @@ impl Consumer {
         self.lock().holds.owns(epoch)
     }
 
-    /// Notes the server's clock, and whether the queue is shut down.
-    pub(super) fn note_server(&self, sent: Instant, clock: i64, shut: bool) {
+    /// Notes the server's clock.
+    pub(super) fn note_server(&self, sent: Instant, clock: i64) {
         let mut state = self.lock();
         state.clock = Some((sent, clock));
-        state.shut = shut;
         state.opened = true;
     }
 
@@ -549,6 +601,7 @@ impl Consumer {
         &self,
         receipt: Receipt,
         how: Settlement,
+        delay: Duration,
         within: Duration,
         waits: bool,
     ) -> Option<oneshot::Receiver<Result<()>>> {
@@ -573,6 +626,7 @@ impl Consumer {
         } else {
             (Settling::silent(receipt, place, how), None)
         };
+        let settling = settling.after(delay);
         let until = Instant::now() + within;
         let sooner = state.flush_at.is_none_or(|at| until < at);
         state.flush_at = if sooner { Some(until) } else { state.flush_at };
@@ -605,6 +659,10 @@ impl Consumer {
     pub(super) fn settled(&self, settling: Settling, found: bool) {
         let mut state = self.lock();
         state.holds.let_go(settling.place(), settling.stored());
+        if found && !settling.delay().is_zero() {
+            state.expect(settling.delay());
+            self.changed.notify_one();
+        }
         let list = &self.keys.list;
         if settling.was_refused() {
             if found {
@@ -655,6 +713,9 @@ impl State {
             done_alone: VecDeque::new(),
             doubts: Vec::new(),
             clock: None,
+            due_at: None,
+            due_changed: false,
+            delays: false,
             opened: false,
             shut: false,
             poked: false,
@@ -667,6 +728,13 @@ impl State {
             trouble: None,
             used: now,
         }
+    }
+
+    /// Notes that an item is due in some time.
+    fn expect(&mut self, delay: Duration) {
+        self.delays = true;
+        let due = Instant::now().checked_add(delay);
+        self.due_at = self.due_at.into_iter().chain(due).min();
     }
 
     /// Notes that somebody asks for an item.
@@ -691,6 +759,9 @@ impl State {
         let waits = !self.line.nobody_waits();
         if waits && !self.opened {
             return Step::Open;
+        }
+        if waits && self.is_due(now) {
+            return Step::LineUp;
         }
         if self.holds.has_vacant() && self.vacant_at() <= now && !self.at_server {
             return Step::Leave(self.holds.vacant());
@@ -761,6 +832,10 @@ impl State {
 
     fn doubts_due(&self, now: Instant) -> bool {
         self.doubts.iter().any(|(at, _)| *at <= now)
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.due_changed || self.due_at.is_some_and(|due| due <= now)
     }
 
     fn take_doubts(&mut self, now: Instant) -> Vec<Epoch> {

@@ -5,15 +5,17 @@
 -- would be there twice, so scripts first try on a key that is never there whether they may take.
 
 -- Pushes one item to the head of the queue, counted once more unless it is only 'return'ed, or to
--- the dead letters where it is 'reject'ed or was handed out for the last time. Returns whether it
--- is dead.
-local function push(waiting, dead, item, how, most)
+-- the dead letters where it is 'reject'ed or was handed out for the last time. One that is counted
+-- goes to where `defer` puts it, if that is given. Returns whether it is dead.
+local function push(waiting, dead, item, how, most, defer)
     local marks = #string.match(item, '^ *')
     if how == 'return' then
         redis.call('RPUSH', waiting, item)
     elseif how == 'reject' or (most > 0 and marks + 1 >= most) then
         redis.call('LPUSH', dead, string.sub(item, marks + 1))
         return true
+    elseif defer then
+        defer(' ' .. item)
     else
         redis.call('RPUSH', waiting, ' ' .. item)
     end

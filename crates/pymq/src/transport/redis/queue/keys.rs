@@ -4,6 +4,8 @@
 //! under `__pymq:{list}:`, in the list's cluster slot, where no pattern of a user reaches. A list
 //! whose own name has braces would lie in another slot; only a cluster would notice.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::super::Core;
 use crate::transport::Receipt;
 
@@ -46,6 +48,8 @@ pub(super) struct Keys {
     pub(super) list: String,
     /// The registry: every epoch that holds something, by the end of its lease.
     pub(super) epochs: String,
+    /// Items that are due later, by their time.
+    pub(super) later: String,
     /// Dead letters.
     pub(super) dead: String,
     /// There while the queue is shut down.
@@ -68,6 +72,7 @@ impl Keys {
         Self {
             list: list.to_owned(),
             epochs: side_key(list, "epochs"),
+            later: side_key(list, "later"),
             dead: side_key(list, "dead"),
             shut: side_key(list, "shutdown"),
             spare: side_key(list, "spare"),
@@ -75,6 +80,17 @@ impl Keys {
             helds: side_key(list, "held:"),
             identity,
         }
+    }
+
+    /// Where it is remembered that a put of that id was done.
+    pub(super) fn id(&self, id: &str) -> String {
+        side_key(&self.list, &format!("id:{id}"))
+    }
+
+    /// What names something that is done once, in every queue.
+    pub(super) fn token(&self) -> String {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        format!("{}-{}", self.identity, NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The name of this process's epoch: who, which, and after the dot its policy.

@@ -33,7 +33,7 @@ pub(super) async fn open(core: &Core, consumer: &Consumer, wait: Wait) -> Result
 /// server that does not know the digest would spoil it.
 pub(super) fn keep(consumer: &Consumer, epochs: &[Epoch], by_text: bool) -> Command {
     let keys = consumer.keys();
-    let names = [keys.epochs.as_str(), &keys.shut, &keys.spare];
+    let names = [keys.epochs.as_str(), &keys.shut, &keys.spare, &keys.later];
     let words = words_of_keep(consumer, epochs);
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     if by_text {
@@ -63,9 +63,10 @@ pub(super) fn note_kept(
     reply: Reply,
 ) -> Kept {
     let mut numbers = reply.items().into_iter().map(|reply| reply.number().unwrap_or_default());
-    let (clock, shut) = (numbers.next(), numbers.next() == Some(1));
+    let clock = numbers.next();
+    let shut = note_due(consumer, numbers.next() == Some(1), numbers.next());
     if let Some(clock) = clock {
-        consumer.note_server(sent, clock, shut);
+        consumer.note_server(sent, clock);
     }
     let mut over = Vec::new();
     for (epoch, alive) in epochs.iter().zip(numbers) {
@@ -78,6 +79,32 @@ pub(super) fn note_kept(
     Kept { shut, over }
 }
 
+/// Notes what a script says of the items for later; returns whether the queue is shut down and
+/// nothing can come into it any more.
+fn note_due(consumer: &Consumer, shut: bool, next: Option<i64>) -> bool {
+    let next = next.and_then(|next| u64::try_from(next).ok()).map(Duration::from_millis);
+    let over = shut && next.is_none();
+    consumer.note_due(next, over);
+    over
+}
+
+/// Has the items that are due put into the line of those that wait, and learns when the next one is.
+pub(super) async fn line_up(core: &Core, consumer: &Consumer) -> Result<()> {
+    let keys = consumer.keys();
+    // Whatever is told from now on is looked at again.
+    consumer.begin_lining_up();
+    let purpose = Purpose::question("get", &keys.list);
+    let names = [keys.later.as_str(), &keys.list, &keys.shut, &keys.spare];
+    let arguments = [PORTION.as_bytes()];
+    let reply = core.commands.script(purpose, &scripts::LINE_UP, &names, &arguments).await;
+    let reply = reply.inspect_err(|_| consumer.poke())?;
+    let numbers: Vec<i64> = reply.items().iter().filter_map(Reply::number).collect();
+    if let [next, shut] = numbers[..] {
+        note_due(consumer, shut == 1, Some(next));
+    }
+    Ok(())
+}
+
 /// Prolongs the leases of epochs; where one is over, a new one begins.
 pub(super) async fn beat(core: &Core, consumer: &Consumer, epochs: &[Epoch]) -> Result<()> {
     prolong(core, consumer, epochs, Wait::Forever).await
@@ -87,7 +114,7 @@ async fn prolong(core: &Core, consumer: &Consumer, epochs: &[Epoch], wait: Wait)
     let keys = consumer.keys();
     let sent = Instant::now();
     let purpose = Purpose::question("renew", &keys.list).within(wait);
-    let names = [keys.epochs.as_str(), &keys.shut, &keys.spare];
+    let names = [keys.epochs.as_str(), &keys.shut, &keys.spare, &keys.later];
     let words = words_of_keep(consumer, epochs);
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     let reply = core.commands.script(purpose, &scripts::KEEP, &names, &arguments).await?;
@@ -229,6 +256,7 @@ pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
 }
 
 pub(super) fn milliseconds(duration: Duration) -> String {
-    // Far beyond any life, and far from what a clock in a script could not count.
-    duration.as_millis().clamp(1, 1 << 42).to_string()
+    // Far beyond any life, and far from what a clock in a script could not count; never less than
+    // what was asked for.
+    duration.as_nanos().div_ceil(1_000_000).clamp(1, 1 << 42).to_string()
 }

@@ -151,8 +151,8 @@ async fn tell_policy(core: Arc<Core>) {
     } else if policy.starts_with("volatile") {
         tracing::warn!(
             policy,
-            "a full server may delete replies that wait for their callers, no queues and no \
-             leases; maxmemory-policy noeviction deletes nothing"
+            "a full server may delete replies that wait for their callers and the ids of puts, no \
+             queues and no leases; maxmemory-policy noeviction deletes nothing"
         );
     }
 }
@@ -195,8 +195,9 @@ impl Queues for Redis {
     ) {
         // Closed, everything that is held goes back anyhow.
         if self.core.check(&Purpose::change("settle", &queue.name)).is_ok() {
+            let delay = options.delay;
             tell(&self.core, queue, death(&receipt, how, options));
-            holder(&self.core, queue, &receipt).settle(receipt, how, COMPANY, false);
+            holder(&self.core, queue, &receipt).settle(receipt, how, delay, COMPANY, false);
         }
     }
 
@@ -298,8 +299,9 @@ async fn settle(
         return Err(lacking(&purpose, what));
     }
     let holder = holder(core, spec, &receipt);
+    let delay = options.delay;
     let death = death(&receipt, how, options);
-    let settled = match holder.settle(receipt, how, Duration::ZERO, true) {
+    let settled = match holder.settle(receipt, how, delay, Duration::ZERO, true) {
         Some(settled) => settled.await.unwrap_or_else(|_| Err(purpose.closed())),
         None => Err(purpose.closed()),
     };
@@ -361,12 +363,14 @@ async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     quieten(core, spec).await;
     let keys = Keys::new(core, &spec.name);
     lease::reap(core, &keys).await?;
-    let names = [keys.epochs.as_str(), &keys.list, &keys.dead];
+    let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.later];
     let arguments = [keys.helds.as_bytes()];
     let reply = core.commands.script(purpose, &scripts::STATS, &names, &arguments).await?;
     let mut counts = reply.items().into_iter().map(|reply| reply.number().unwrap_or_default());
     let mut count = || counts.next().unwrap_or_default() as usize;
-    Ok(QueueStats::new(count(), count(), count()))
+    let mut stats = QueueStats::new(count(), count(), count());
+    stats.delayed = count();
+    Ok(stats)
 }
 
 /// Has done what only waits for company: it should not count as leased, and what was given back a
@@ -385,9 +389,29 @@ async fn peek(core: &Core, spec: &QueueSpec, from: Shelf, limit: usize) -> Resul
         return Ok(Vec::new());
     }
     let keys = Keys::new(core, &spec.name);
-    let Some(key) = keys.shelf(from) else { return Ok(Vec::new()) };
-    let items = tail(core, purpose, key, 0, limit).await?;
+    let items = match keys.shelf(from) {
+        Some(key) => tail(core, purpose, key, 0, limit).await?,
+        None => first_due(core, purpose, &keys, limit).await?,
+    };
     Ok(items.iter().map(|item| unmarked(item).0).collect())
+}
+
+/// Up to `limit` of the items that are due later, in the order of their time.
+async fn first_due(
+    core: &Core,
+    purpose: Purpose<'_>,
+    keys: &Keys,
+    limit: usize,
+) -> Result<Vec<Bytes>> {
+    let last = i64::try_from(limit).unwrap_or(i64::MAX) - 1;
+    let command = Command::new("ZRANGE").arg(&keys.later).arg("0").arg(last.to_string());
+    let members = core.commands.run(purpose, &command).await?.items();
+    // Behind the colon of what makes it unique.
+    let item = |member: Bytes| {
+        let colon = member.iter().position(|&byte| byte == b':');
+        member.slice(colon.map_or(0, |colon| colon + 1)..)
+    };
+    Ok(members.into_iter().filter_map(Reply::bytes).map(item).collect())
 }
 
 /// Up to `limit` items after the first `skip` from the head of a list, which is its right end.
@@ -439,15 +463,24 @@ async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
     core.check(&purpose)?;
     quieten(core, spec).await;
     let keys = Keys::new(core, &spec.name);
-    let Some(key) = keys.shelf(shelf) else { return Ok(0) };
-    let mut commands = vec![Command::new("LLEN").arg(key), Command::new("UNLINK").arg(key)];
+    let (mut commands, mut names) = (Vec::new(), Vec::new());
+    if let Some(key) = keys.shelf(shelf) {
+        commands.push(Command::new("LLEN").arg(key));
+        names.push(key);
+    }
+    if shelf != Shelf::Dead {
+        commands.push(Command::new("ZCOUNT").arg(&keys.later).arg("-inf").arg("+inf"));
+        names.push(&keys.later);
+    }
+    let counted = commands.len();
+    commands.push(Command::new("UNLINK").args(names));
     if shelf == Shelf::Waiting {
         commands.push(Command::new("DEL").arg(&keys.shut));
         commands.push(Command::new("PUBLISH").arg(&keys.hint).arg("purge"));
     }
     let replies = core.commands.transaction(purpose, commands).await?;
     core.consumers.of(&spec.name).iter().for_each(|consumer| consumer.poke());
-    Ok(replies.first().and_then(Reply::number).unwrap_or_default() as usize)
+    Ok(replies.iter().take(counted).filter_map(Reply::number).sum::<i64>() as usize)
 }
 
 async fn redrive(core: &Core, spec: &QueueSpec, which: Letters, to: &QueueSpec) -> Result<usize> {
@@ -488,7 +521,7 @@ async fn shut_down(core: &Core, spec: &QueueSpec) -> Result<()> {
 }
 
 impl Keys {
-    /// Where the items of a shelf lie; nothing is ever due later here.
+    /// The list in which the items of a shelf lie; those for later are in none.
     fn shelf(&self, shelf: Shelf) -> Option<&str> {
         match shelf {
             Shelf::Waiting => Some(&self.list),

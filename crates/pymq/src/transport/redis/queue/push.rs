@@ -1,7 +1,8 @@
-//! Putting: plain pushes as the original's, or by a script where the queue is bounded.
+//! Putting: plain pushes as the original's, or by a script where the queue is bounded, the items are
+//! due later, or the put has an id.
 //!
 //! The one invariant: an error says whether the items are in the queue. A put is never repeated by
-//! itself.
+//! itself, unless it has an id: then a repetition is seen to be one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +12,15 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::super::dialer::jitter;
-use super::super::purpose::Purpose;
-use super::super::resp::{Batch, Command};
+use super::super::purpose::{Purpose, Repeat};
+use super::super::resp::{Batch, Command, Reply};
 use super::super::routes::{Name, Target};
 use super::super::{ABLE, Core};
 use super::keys::Keys;
+use super::lease::milliseconds;
 use super::{lacking, scripts, shut_down_error};
 use crate::error::{ErrorKind, Result};
-use crate::transport::{Put, PutOptions, QueueSpec, Wait};
+use crate::transport::{Put, PutOptions, QueueSpec};
 
 pub(super) async fn push(
     core: &Core,
@@ -32,16 +34,17 @@ pub(super) async fn push(
         return Err(lacking(&purpose, what));
     }
     let keys = Keys::new(core, &spec.name);
+    let plain = options.due.delay().is_zero() && options.id.is_none();
     // There is always space for nothing; whether the queue is shut down is said all the same.
     let maxsize = if items.is_empty() { usize::MAX } else { spec.maxsize };
-    if maxsize == 0 {
+    if maxsize == 0 && plain {
         return push_unbounded(core, &purpose, &keys, &items).await.map(|()| Put::Done);
     }
     let pushed = tokio::select! {
-        result = push_bounded(core, &purpose, &keys, &items, maxsize, options.wait) => result,
+        result = push_by_script(core, purpose, &keys, &items, maxsize, &options) => result,
         () = core.closing() => Err(purpose.closed()),
     };
-    pushed.map(|()| Put::Done)
+    pushed
 }
 
 /// A plain LPUSH, as the original's. Whether the queue is shut down is asked in the same write; in
@@ -87,35 +90,38 @@ async fn withdraw(core: &Core, purpose: &Purpose<'_>, keys: &Keys, items: &[Byte
     }
 }
 
-/// A script that checks the length, tried again until there is space: consumers of bounded queues
-/// give a hint, and a poll makes up for those who do not.
-async fn push_bounded(
+/// A put by script: of a bounded queue it checks the length, tried again until there is space:
+/// consumers of bounded queues give a hint, and a poll makes up for those who do not.
+async fn push_by_script(
     core: &Core,
-    purpose: &Purpose<'_>,
+    purpose: Purpose<'_>,
     keys: &Keys,
     items: &[Bytes],
     maxsize: usize,
-    wait: Wait,
-) -> Result<()> {
-    if items.len() > maxsize {
+    options: &PutOptions,
+) -> Result<Put> {
+    if maxsize > 0 && items.len() > maxsize {
         let count = items.len();
         let why = format!("{count} items at once never fit: maxsize is {maxsize}; put fewer");
         return Err(purpose.error(ErrorKind::Config, why));
     }
-    let most = maxsize.to_string();
-    let mut arguments: Vec<&[u8]> = vec![most.as_bytes()];
-    arguments.extend(items.iter().map(|item| &**item));
+    let once = Once::of(keys, options);
     let space = Arc::new(Notify::new());
     let mut membership = None;
     loop {
-        let names = [keys.list.as_str(), &keys.shut];
-        let reply = core.commands.script(*purpose, &scripts::PUT, &names, &arguments).await?;
-        match reply.number() {
-            Some(-2) => return Err(shut_down_error(purpose)),
+        let delay = options.due.delay();
+        match once.try_put(core, purpose, keys, items, maxsize, delay).await?.number() {
+            Some(-3) => return Ok(Put::Already),
+            Some(-2) => return Err(shut_down_error(&purpose)),
             Some(-1) => {}
-            _ => return Ok(()),
+            _ => {
+                if !delay.is_zero() {
+                    core.consumers.of(&keys.list).iter().for_each(|one| one.expect(delay));
+                }
+                return Ok(Put::Done);
+            }
         }
-        let left = wait.left();
+        let left = options.wait.left();
         if left == Some(Duration::ZERO) {
             let why = format!("it holds {maxsize} items at most; get some, or wait longer");
             return Err(purpose.error(ErrorKind::Full, why));
@@ -124,7 +130,7 @@ async fn push_bounded(
             let name = Name::Topic(keys.hint.as_str().into());
             let target = Target::Hint(Arc::clone(&space));
             // Without it, the poll alone has to do.
-            membership = core.pubsub.join(*purpose, vec![name], target).await.ok();
+            membership = core.pubsub.join(purpose, vec![name], target).await.ok();
             continue;
         }
         let poll = jitter(Duration::from_millis(50), Duration::from_millis(250));
@@ -132,5 +138,44 @@ async fn push_bounded(
             () = space.notified() => {}
             () = sleep(left.map_or(poll, |left| left.min(poll))) => {}
         }
+    }
+}
+
+/// What names one put, however often it is tried.
+struct Once {
+    /// The key that remembers it; one that is never there where it has no id.
+    id: String,
+    token: String,
+    /// For how many ms it is remembered.
+    window: String,
+}
+
+impl Once {
+    fn of(keys: &Keys, options: &PutOptions) -> Self {
+        let (id, window) = match &options.id {
+            Some(id) => (keys.id(&id.id), milliseconds(id.window)),
+            None => (keys.spare.clone(), "0".to_owned()),
+        };
+        Self { id, token: keys.token(), window }
+    }
+
+    async fn try_put(
+        &self,
+        core: &Core,
+        purpose: Purpose<'_>,
+        keys: &Keys,
+        items: &[Bytes],
+        maxsize: usize,
+        delay: Duration,
+    ) -> Result<Reply> {
+        // With an id, doing it twice is doing it once.
+        let repeat = if self.window == "0" { purpose.repeat } else { Repeat::Once };
+        let delay = if delay.is_zero() { "0".to_owned() } else { milliseconds(delay) };
+        let words = [&*maxsize.to_string(), &delay, &self.token, &self.window, &keys.hint];
+        let words = words.map(str::as_bytes).into_iter();
+        let arguments: Vec<&[u8]> = words.chain(items.iter().map(|item| &**item)).collect();
+        let names = [keys.list.as_str(), &keys.shut, &keys.later, &self.id];
+        let purpose = Purpose { repeat, ..purpose };
+        core.commands.script(purpose, &scripts::PUT, &names, &arguments).await
     }
 }

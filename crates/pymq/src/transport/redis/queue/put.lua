@@ -1,13 +1,50 @@
--- Appends items to a bounded queue, all or none.
--- KEYS: waiting, shutdown flag.  ARGV: most items, the items.
--- Returns the new length, -1 when there is no space, -2 when the queue is shut down.
-if redis.call('EXISTS', KEYS[2]) == 1 then
+-- Puts items into a queue that is bounded, or for later, or once: all or none.
+-- KEYS: waiting, shutdown flag, later, the id's key or one that is never there.
+-- ARGV: most items (0: no bound), after how many ms they may be taken, what names this put, for how
+-- many ms its id is remembered (0: it has none), the hint channel, the items.
+-- Returns 1; -1 when there is no space, -2 when the queue is shut down, -3 when it was done before.
+local waiting, shutdown, later, id = unpack(KEYS)
+local most, delay, token, window = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local known = window > 0 and redis.call('GET', id)
+if known == token then
+    return 1 -- by this very put, whose answer was lost
+elseif redis.call('EXISTS', shutdown) == 1 then
     return -2
+elseif known then
+    return -3
 end
-if redis.call('LLEN', KEYS[1]) + #ARGV - 1 > tonumber(ARGV[1]) then
-    return -1
+if most > 0 then
+    local there = redis.call('LLEN', waiting)
+    if redis.call('EXISTS', later) == 1 then
+        there = there + redis.call('ZCOUNT', later, '-inf', '+inf')
+    end
+    if there + #ARGV - 5 > most then
+        return -1
+    end
 end
-for i = 2, #ARGV, 1000 do
-    redis.call('LPUSH', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV)))
+local function put()
+    if delay > 0 then
+        local now = clock()
+        for i = 6, #ARGV do
+            put_later(later, ARGV[i], delay, now, token, i - 5)
+        end
+        return
+    end
+    for i = 6, #ARGV, 1000 do
+        redis.call('LPUSH', waiting, unpack(ARGV, i, math.min(i + 999, #ARGV)))
+    end
 end
-return redis.call('LLEN', KEYS[1])
+-- The id first: a put that is refused takes it back, which needs no other right.
+if window == 0 then
+    put()
+else
+    redis.call('SET', id, token, 'PX', ARGV[4])
+    if not pcall(put) then
+        redis.call('SET', id, '', 'PX', 1)
+        put() -- refused again: this time the error is the caller's, and tells its line
+    end
+end
+if delay > 0 then
+    redis.pcall('PUBLISH', ARGV[5], 'later') -- nothing depends on it
+end
+return 1

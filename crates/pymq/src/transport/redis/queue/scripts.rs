@@ -12,15 +12,23 @@ macro_rules! with_give_back {
     };
 }
 
+/// The same for those that know of items for later.
+macro_rules! with_later {
+    ($($file:literal),+) => {
+        Script::new(concat!(include_str!("later.lua"), $(include_str!($file)),+))
+    };
+}
+
 pub(super) static REAP: Script = with_give_back!("reap.lua");
 pub(super) static CLOSE: Script = with_give_back!("close.lua");
-pub(super) static SETTLE: Script = with_give_back!("settle.lua");
-pub(super) static KEEP: Script = Script::new(include_str!("keep.lua"));
+pub(super) static SETTLE: Script = with_later!("give_back.lua", "settle.lua");
+pub(super) static KEEP: Script = with_later!("keep.lua");
 pub(super) static LEAVE: Script = Script::new(include_str!("leave.lua"));
 pub(super) static TAKE: Script = Script::new(include_str!("take.lua"));
 pub(super) static EXTEND: Script = Script::new(include_str!("extend.lua"));
-pub(super) static PUT: Script = Script::new(include_str!("put.lua"));
+pub(super) static PUT: Script = with_later!("put.lua");
+pub(super) static LINE_UP: Script = with_later!("line_up.lua");
 pub(super) static WITHDRAW: Script = Script::new(include_str!("withdraw.lua"));
-pub(super) static STATS: Script = Script::new(include_str!("stats.lua"));
+pub(super) static STATS: Script = with_later!("stats.lua");
 pub(super) static REDRIVE: Script = Script::new(include_str!("redrive.lua"));
 pub(super) static SHUT_DOWN: Script = Script::new(include_str!("shutdown.lua"));

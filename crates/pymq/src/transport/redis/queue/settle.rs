@@ -15,6 +15,7 @@ use super::super::refusal::Cause;
 use super::super::resp::{Command, Reply};
 use super::consumer::Consumer;
 use super::keys::{Epoch, Keys};
+use super::lease::milliseconds;
 use super::{copy, scripts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Receipt, Settlement};
@@ -31,6 +32,8 @@ pub(super) struct Settling {
     /// The epoch in which the server has the item.
     place: Epoch,
     how: Settlement,
+    /// After which time a requeued item may be taken.
+    delay: Duration,
     reply: Option<oneshot::Sender<Result<()>>>,
     /// How often it was refused or not sent.
     failures: u32,
@@ -49,7 +52,16 @@ impl Settling {
 
     /// One that nobody waits for.
     pub(super) fn silent(receipt: Receipt, place: Epoch, how: Settlement) -> Self {
-        Self { receipt, place, how, reply: None, failures: 0 }
+        Self { receipt, place, how, delay: Duration::ZERO, reply: None, failures: 0 }
+    }
+
+    /// The same, whose item may be taken after some time.
+    pub(super) fn after(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    pub(super) fn delay(&self) -> Duration {
+        self.delay
     }
 
     pub(super) fn receipt(&self) -> &Receipt {
@@ -116,10 +128,29 @@ impl Settling {
             return self.confirm(keys);
         }
         let held = keys.held(self.place);
-        scripts::SETTLE.call(
-            &[&held, &keys.list, &keys.dead, &keys.spare],
-            &[&self.receipt.stored, self.manner(), self.policy().as_bytes()],
-        )
+        let words = self.words(keys);
+        scripts::SETTLE.call(&self.names(&held, keys), &self.arguments(&words))
+    }
+
+    fn names<'a>(&self, held: &'a str, keys: &'a Keys) -> [&'a str; 5] {
+        [held, &keys.list, &keys.dead, &keys.spare, &keys.later]
+    }
+
+    /// What the script is told after the item and the manner: the policy of the consumer that holds
+    /// the item, the delay, and what names this settlement.
+    fn words(&self, keys: &Keys) -> [String; 4] {
+        let policy = self.place.max_deliveries().to_string();
+        let (delay, token) = if self.delay.is_zero() {
+            ("0".to_owned(), String::new())
+        } else {
+            (milliseconds(self.delay), keys.token())
+        };
+        [policy, delay, token, keys.hint.clone()]
+    }
+
+    fn arguments<'a>(&'a self, words: &'a [String; 4]) -> [&'a [u8]; 6] {
+        let [policy, delay, token, hint] = words.each_ref().map(String::as_bytes);
+        [&self.receipt.stored, self.manner(), policy, delay, token, hint]
     }
 
     /// What confirms it, from the tail, where the oldest is, which is most often the one.
@@ -133,11 +164,6 @@ impl Settling {
             Settlement::Reject => b"reject",
             Settlement::Ack | Settlement::Requeue => b"requeue",
         }
-    }
-
-    /// That of the consumer that holds the item.
-    fn policy(&self) -> String {
-        self.place.max_deliveries().to_string()
     }
 }
 
@@ -199,9 +225,9 @@ pub(super) async fn take_reply(core: &Core, consumer: &Consumer, settling: Settl
 async fn teach(core: &Core, consumer: &Consumer, settling: Settling) {
     let keys = consumer.keys();
     let held = keys.held(settling.place);
-    let names = [held.as_str(), &keys.list, &keys.dead, &keys.spare];
-    let policy = settling.policy();
-    let arguments = [&*settling.receipt.stored, settling.manner(), policy.as_bytes()];
+    let names = settling.names(&held, keys);
+    let words = settling.words(keys);
+    let arguments = settling.arguments(&words);
     let purpose = Purpose::change("settle", &keys.list);
     match core.commands.script(purpose, &scripts::SETTLE, &names, &arguments).await {
         Ok(reply) => consumer.settled(settling, reply.number() > Some(0)),

@@ -1,8 +1,11 @@
--- Counts a queue's items by state.
--- KEYS: epochs, waiting, dead.  ARGV: prefix of held items.  Returns waiting, leased, dead.
-local epochs, waiting, dead = unpack(KEYS)
+-- Counts a queue's items by state; what is due waits, although nobody has lined it up yet.
+-- KEYS: epochs, waiting, dead, later.  ARGV: prefix of held items.
+-- Returns waiting, leased, dead, later.
+local epochs, waiting, dead, later = unpack(KEYS)
 local leased = 0
 for _, epoch in ipairs(redis.call('ZRANGE', epochs, 0, -1)) do
     leased = leased + redis.call('LLEN', ARGV[1] .. epoch)
 end
-return { redis.call('LLEN', waiting), leased, redis.call('LLEN', dead) }
+local now = math.floor(clock() / 1000)
+local all, due = redis.call('ZCOUNT', later, '-inf', '+inf'), redis.call('ZCOUNT', later, '-inf', now)
+return { redis.call('LLEN', waiting) + due, leased, redis.call('LLEN', dead), all - due }
