@@ -2,7 +2,8 @@
 //!
 //! The one invariant: until Python has what a call returns, the item is ours, and goes back uncounted
 //! whatever is raised meanwhile. So these methods are native to their end: the last thing that they
-//! do is to note that the item was handed over, and no line of Python's comes after that.
+//! do is to note that the item was handed over, and no line of Python's comes after that. A signal
+//! that came until then has its handler called before, so that what it raises finds the item ours.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -284,6 +285,7 @@ impl Getter {
     fn get(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let desk = self.desk(py)?;
         let (item, claimed) = desk.get_one(py, &Way::new(block, timeout)?)?;
+        py.check_signals()?;
         desk.hand_over(desk.held()?, this_thread(), claimed);
         Ok(item)
     }
@@ -308,6 +310,7 @@ impl Getter {
         let (limit, way) = (self::limit(limit)?, Way::new(block, timeout)?);
         let mut claimed = desk.claim(py, limit, &way)?;
         let items = desk.read_many(py, &mut claimed)?;
+        py.check_signals()?;
         desk.hand_over(desk.held()?, this_thread(), claimed);
         Ok(items)
     }
@@ -350,6 +353,9 @@ impl Getter {
         held.set_interrupted(owner, true);
         let settled = settle.wait(py, None);
         if !matches!(settled, Err(PyError::Interrupted(_))) {
+            // What a signal handler raises from now on is raised here, where it is known that this
+            // item was confirmed, and not between our end and the caller's next step.
+            py.check_signals()?;
             held.set_interrupted(owner, false);
         }
         Ok(settled?)
@@ -388,6 +394,7 @@ impl Serving {
         loop {
             match self.desk.get_one(py, &Way::FOREVER) {
                 Ok((item, claimed)) => {
+                    py.check_signals()?;
                     self.current.set(held.take(this_thread(), claimed.into_deliveries()));
                     return Ok(item);
                 }
