@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,30 @@ class Bound:
         self.source: _pymq.Subscription | _pymq.Provider | None = None
         self.lane: Lane | None = None
         self.number = 0
+        self._unserved = deque([None])
+        self._present = deque([None])
+
+    def claim(self) -> bool:
+        """Whether the caller is to serve it: the first who asks."""
+        return took(self._unserved)
+
+    def leave(self) -> bool:
+        """Whether the caller is to remove it: the first who asks."""
+        return took(self._present)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it was removed."""
+        return not self._present
+
+
+def took(tokens: deque[None]) -> bool:
+    """Whether there was a token: of those who ask for the only one, one gets it."""
+    try:
+        tokens.pop()
+    except IndexError:
+        return False
+    return True
 
 
 class Subscribed(Bound):

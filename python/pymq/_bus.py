@@ -16,6 +16,7 @@ import threading
 import time
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from types import TracebackType
@@ -30,13 +31,12 @@ from typing import (
 
 from pymq import _green, _log, _options, _pymq
 from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
-from pymq._bound import Bound, Exposed, Subscribed
+from pymq._bound import Bound, Exposed, Subscribed, took
 from pymq._callables import check_channel, check_listener, check_remote
 from pymq._callbacks import (
     Listener,
     Skeleton,
     current_call,
-    describe,
     event_channel,
     remote_name,
 )
@@ -47,6 +47,7 @@ from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
 from pymq._loops import Loops, loop_here, running_loop
 from pymq._queue import NativeQueue
 from pymq._retry import Retry
+from pymq._roll import Roll
 from pymq._state import CLOSED, BusState, states, watch
 from pymq._stub import NativeStub, Signature
 from pymq._types import fullname
@@ -113,13 +114,13 @@ class NativeEventBus(EventBus):
         self._namespace = namespace
         self._legacy_grace = legacy_grace
         self._loops = Loops()
-        self._lock = threading.RLock()
         self._state = State.DECLARING
         self._over = Over()
-        self._finished = False
-        self._subscribers: dict[tuple[str, bool], list[Subscribed]] = {}
-        self._remotes: dict[str, Exposed] = {}
-        self._lanes: set[Lane] = set()
+        # Each is taken once, by whoever begins, closes or finishes first.
+        self._unbegun = deque([None])
+        self._unclosed = deque([None])
+        self._unfinished = deque([None])
+        self._roll: Roll[Lane] = Roll()
         self._watchers: list[threading.Thread] = []
         self._workers: list[tuple[Worker, float]] = []
         self._row: Lane | None = None
@@ -128,7 +129,7 @@ class NativeEventBus(EventBus):
         elif workers is not None or order is Order.ONE_ROW:
             self._row = Lane("dispatch", workers or 1)
         if self._row is not None:
-            self._lanes.add(self._row)
+            self._roll.lanes.add(self._row)
         if native is None:
             _green.refuse_others()
             listening = _log.listen()
@@ -188,9 +189,9 @@ class NativeEventBus(EventBus):
         bound = self._declare(callback, channel, pattern)
         if self._serves:
             try:
-                self._serve(bound, self._native.subscribe(bound.channel, bound.pattern).wait())
+                self._serve_subscriber(bound)
             except BaseException:
-                self._withdraw(bound)
+                self._roll.remove(bound)
                 raise
 
     def unsubscribe(
@@ -202,7 +203,7 @@ class NativeEventBus(EventBus):
         """
         bound = self._find(callback, channel, pattern)
         if bound is not None:
-            self._withdraw(bound)
+            self._roll.remove(bound)
             try:
                 _end_source(bound)
             finally:
@@ -284,9 +285,11 @@ class NativeEventBus(EventBus):
         """Start a worker that ends with the bus; `queue.work` is the way to do so."""
         self._check_open()
         worker = Worker(queue, handler, concurrency, self._loops, running_loop())
-        with self._lock:
-            self._workers = [(one, limit) for one, limit in self._workers if one.running]
-            self._workers.append((worker, grace))
+        for pair in list(self._workers):
+            if not pair[0].running:
+                with contextlib.suppress(ValueError):
+                    self._workers.remove(pair)
+        self._workers.append((worker, grace))
         return worker
 
     def _handle(self, name: str, **options: Any) -> Handle[Any]:
@@ -400,16 +403,16 @@ class NativeEventBus(EventBus):
         bound = self._declare_remote(fn, channel, concurrency)
         if self._serves:
             try:
-                self._serve(bound, self._native.provide(bound.channel).wait())
+                self._serve_remote(bound)
             except BaseException:
-                self._withdraw(bound)
+                self._roll.remove(bound)
                 raise
 
     def unexpose(self, fn: Callable[..., Any] | str) -> None:
         """Take back an `expose`; what is not exposed is fine."""
         bound = self._find_remote(fn)
         if bound is not None:
-            self._withdraw(bound)
+            self._roll.remove(bound)
             try:
                 _end_source(bound)
             finally:
@@ -419,17 +422,26 @@ class NativeEventBus(EventBus):
 
     def begin(self) -> None:
         """Start to serve; once this returns, what was subscribed before sees the next event."""
-        with self._lock:
+        self._check_open()
+        if not took(self._unbegun):
+            return
+        self._state = State.RUNNING
+        if not self._unclosed:
+            # It was closed in this moment.
+            self._state = State.CLOSED
             self._check_open()
-            if self._state is State.RUNNING:
-                return
-            self._state = State.RUNNING
-            subscribers = [bound for every in self._subscribers.values() for bound in every]
-            remotes = list(self._remotes.values())
-        for bound in subscribers:
+        for bound in self._roll.subscribers():
+            self._serve_subscriber(bound)
+        for remote in self._roll.remotes():
+            self._serve_remote(remote)
+
+    def _serve_subscriber(self, bound: Subscribed) -> None:
+        if bound.claim():
             self._serve(bound, self._native.subscribe(bound.channel, bound.pattern).wait())
-        for remote in remotes:
-            self._serve(remote, self._native.provide(remote.channel).wait())
+
+    def _serve_remote(self, bound: Exposed) -> None:
+        if bound.claim():
+            self._serve(bound, self._native.provide(bound.channel).wait())
 
     def run(self) -> None:
         """Serve until the bus is closed."""
@@ -450,15 +462,14 @@ class NativeEventBus(EventBus):
         """
         deadline = time.monotonic() + _options.seconds("timeout", timeout)
         self.refuse_to_wait_for_this_loop()
-        with self._lock:
-            if self._state is State.FORKED:
-                return
-            begins = self._state is not State.CLOSED
-            self._state = State.CLOSED
-            remotes, lanes = list(self._remotes.values()), list(self._lanes)
-            workers = list(self._workers)
+        if self._state is State.FORKED:
+            return
+        begins = took(self._unclosed)
+        self._state = State.CLOSED
+        lanes = list(self._roll.lanes)
+        workers = list(self._workers)
         if begins:
-            for bound in remotes:
+            for bound in self._roll.remotes():
                 # First of all, so that callers go elsewhere.
                 with contextlib.suppress(PymqError):
                     _end_source(bound)
@@ -476,10 +487,8 @@ class NativeEventBus(EventBus):
 
     def _finish(self, lanes: list[Lane], deadline: float) -> None:
         """Waits for what is under way, then ends it."""
-        with self._lock:
-            if self._finished:
-                return
-            self._finished = True
+        if not took(self._unfinished):
+            return
         self._loops.give_up(stopped_only=True)
         try:
             for worker, grace in self._workers:
@@ -501,10 +510,7 @@ class NativeEventBus(EventBus):
                 if watcher is not threading.current_thread():
                     watcher.join(max(0.0, end - time.monotonic()))
             # A bus that is over keeps nobody's functions.
-            with self._lock:
-                self._subscribers.clear()
-                self._remotes.clear()
-                self._lanes.clear()
+            self._roll.clear()
             _live.discard(self)
 
     def refuse_to_wait_for_this_loop(self) -> None:
@@ -589,7 +595,7 @@ class NativeEventBus(EventBus):
     def __del__(self) -> None:
         if getattr(self, "_state", State.CLOSED) is State.RUNNING:
             # Without waiting: a finaliser may run anywhere. The threads end by themselves.
-            for lane in list(self._lanes):
+            for lane in list(self._roll.lanes):
                 lane.close()
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
@@ -612,9 +618,8 @@ class NativeEventBus(EventBus):
         route = Listener(callback, channel, self._codec, self._loops, self._noticed_failure)
         bound = Subscribed(callback, route, channel)
         bound.pattern = pattern
-        with self._lock:
-            self._check_open()
-            self._subscribers.setdefault((channel, pattern), []).append(bound)
+        self._check_open()
+        self._roll.add(bound)
         return bound
 
     def _declare_remote(
@@ -627,11 +632,8 @@ class NativeEventBus(EventBus):
             channel = remote_name(fn)
         route = Skeleton(fn, channel, self._codec, self._loops)
         bound = Exposed(fn, route, channel, concurrency)
-        with self._lock:
-            self._check_open()
-            if channel in self._remotes:
-                raise ValueError(f"Function on channel {channel} already exposed")
-            self._remotes[channel] = bound
+        self._check_open()
+        self._roll.add_remote(bound)
         return bound
 
     def _find(
@@ -639,53 +641,26 @@ class NativeEventBus(EventBus):
     ) -> Subscribed | None:
         if channel is None:
             channel, pattern = event_channel(callback), False
-        with self._lock:
-            self._check_open()
-            every = self._subscribers.get((channel, pattern), [])
-            for bound in every:
-                if bound.callback == callback:
-                    return bound
-        if every:
-            raise ValueError(f"{describe(callback)} is not subscribed to {channel!r}")
-        return None
+        self._check_open()
+        return self._roll.find(callback, channel, pattern)
 
     def _find_remote(self, fn: Callable[..., Any] | str) -> Exposed | None:
         if not callable(fn) and not isinstance(fn, str):
             raise TypeError(f"cannot unexpose fn type {type(fn)}")
-        with self._lock:
-            self._check_open()
-            return self._remotes.get(fn if isinstance(fn, str) else remote_name(fn))
-
-    def _withdraw(self, bound: Bound) -> None:
-        with self._lock:
-            if isinstance(bound, Subscribed):
-                every = self._subscribers.get((bound.channel, bound.pattern), [])
-                if bound in every:
-                    every.remove(bound)
-                if not every:
-                    self._subscribers.pop((bound.channel, bound.pattern), None)
-            elif self._remotes.get(bound.channel) is bound:
-                del self._remotes[bound.channel]
-
-    def _bound(self) -> list[Bound]:
-        with self._lock:
-            subscribers = [bound for every in self._subscribers.values() for bound in every]
-            return [*subscribers, *self._remotes.values()]
+        self._check_open()
+        return self._roll.find_remote(fn if isinstance(fn, str) else remote_name(fn))
 
     # ---- serving
 
     def _serve(self, bound: Bound, source: _pymq.Subscription | _pymq.Provider) -> None:
         lane = self._lane_for(bound)
-        with self._lock:
-            bound.source, bound.lane = source, lane
-            runs = self._state is State.RUNNING
-            if runs:
-                self._lanes.add(lane)
-        if runs:
-            # Outside of the lock: it waits for a thread to begin. A lane that is closed meanwhile
-            # ends it, and the source ends with the bus.
+        bound.source, bound.lane = source, lane
+        # First there, then looked at: a close in this moment closes it, or is seen.
+        self._roll.lanes.add(lane)
+        if self._state is State.RUNNING:
             bound.number = lane.attach(source, bound.route)
             return
+        self._roll.lanes.discard(lane)
         source.end().wait()
         self._check_open()
 
@@ -704,8 +679,7 @@ class NativeEventBus(EventBus):
         lane.detach(bound.number)
         if lane is not self._row:
             lane.close()
-            with self._lock:
-                self._lanes.discard(lane)
+            self._roll.lanes.discard(lane)
 
     def _check_open(self) -> None:
         if self._state in (State.CLOSED, State.FORKED):
@@ -713,7 +687,6 @@ class NativeEventBus(EventBus):
 
     def _become_forked(self) -> None:
         """In a forked child: nothing here may touch what belongs to the parent."""
-        self._lock = threading.RLock()
         self._state = State.FORKED
         self._native.abandon()
         self._native = Abandoned()  # type: ignore[assignment]
@@ -756,10 +729,8 @@ def provides_here(channel: str) -> bool:
     """Whether a call of that name may be answered by a coroutine on the calling thread's loop."""
     loop = loop_here()
     return loop is not None and any(
-        remote.home is loop
-        for bus in list(_live)
-        for name, remote in list(bus._remotes.items())
-        if name == channel
+        remote is not None and remote.home is loop
+        for remote in [bus._roll.find_remote(channel) for bus in list(_live)]
     )
 
 

@@ -7,6 +7,7 @@ declared, what a module declares as long as the module is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import inspect
@@ -187,7 +188,7 @@ class DeclaredRemote(Declared):
 
 
 class Declarations:
-    """All that is declared, in order; whoever uses it holds the default bus's lock."""
+    """All that is declared, in order; whoever adds or binds holds the default bus's lock."""
 
     def __init__(self) -> None:
         self._all: list[Declared] = []
@@ -237,8 +238,9 @@ class Declarations:
         self._all = [one for one in self._all if one.lasting]
 
     def remove(self, declared: Declared) -> None:
-        """Forgets one."""
-        self._all.remove(declared)
+        """Forgets one, if nobody else has."""
+        with contextlib.suppress(ValueError):
+            self._all.remove(declared)
 
     def forget_locals(self, before: list[Declared]) -> None:
         """Forgets what was declared inside of functions since `before`: the end of a test."""

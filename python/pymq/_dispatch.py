@@ -3,6 +3,9 @@
 A `Lane` is a native intake and the threads that serve it: its callbacks begin in the order of
 arrival, `width` at a time, and nothing that one raises stops it. Values and functions are not its
 business: a route makes a call out of an arrival. A lane keeps no route alive, its bus does.
+
+No lock is held while anything here changes: a signal handler or a finaliser may break in, and wait
+for the very callback that would need it. Operations of sets, dicts and deques are atomic.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from pymq._green import patient
 from pymq._loops import threads_here
 from pymq._pymq import Call, Intake, Operation, Provider, Subscription
-from pymq._turns import Turns
+from pymq._threads import Attendant
+from pymq._turns import Bell, Turns
 
 logger = logging.getLogger("pymq")
 
@@ -30,6 +34,8 @@ T = TypeVar("T")
 
 #: How long a thread rests that was interrupted by what nobody foresaw, in seconds.
 RESPITE = 0.1
+#: How often it looks for a route that is about to be put in place, in seconds.
+MOMENT = 0.001
 
 #: A source's number, the topic of an event, and what came: bytes, a `Call`, `Missed`, or the end.
 Arrival: TypeAlias = tuple[int, "str | None", Any]
@@ -60,10 +66,13 @@ class Lane:
         self._routes: dict[int, weakref.ref[Route]] = {}
         self._turns = Turns(width)
         self._reading = threading.Lock()
-        # Reentrant: a finaliser that runs under it may come in by another door.
-        self._changed = threading.Condition(threading.RLock())
+        self._leaving = threading.Lock()
+        self._changed = Bell()
         self._threads: set[threading.Thread] = set()
-        self._idle = 0
+        # By identity: a thread on its way is none of `threading`'s yet.
+        self._at_work: set[int] = set()
+        #: One for each `attach` that has not put its route in place.
+        self._attaching: deque[None] = deque()
         self._discards = False
         #: How many arrivals were begun.
         self.begun = 0
@@ -71,18 +80,19 @@ class Lane:
     def attach(self, source: Subscription | Provider, route: Route) -> int:
         """Begins to serve a source, as long as somebody keeps the route; the number is for
         `detach`."""
-        with self._changed:
+        self._attaching.append(None)
+        try:
             number = self._intake.attach(source)
             self._routes[number] = weakref.ref(route)
-            thread = None if self._threads else self._another()
-        if thread is not None:
-            self._start(thread)
+        finally:
+            self._attaching.pop()
+        if not self._threads:
+            self._start_another()
         return number
 
     def detach(self, number: int) -> None:
         """Nothing of this source is begun any more."""
-        with self._changed:
-            self._routes.pop(number, None)
+        self._routes.pop(number, None)
         self._intake.detach(number)
 
     def close(self) -> None:
@@ -94,13 +104,15 @@ class Lane:
         the caller does."""
         here = threads_here()
         ended: set[threading.Thread] = set()
-        with self._changed:
-            while self._others(here):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                ended |= self._threads - here
-                self._changed.wait(min(left, threading.TIMEOUT_MAX))
+        while True:
+            changed = self._changed.listen()
+            if not self._others(here):
+                break
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            ended |= self._threads - here
+            changed.acquire(timeout=min(left, threading.TIMEOUT_MAX))
         for thread in ended:
             # They have left the set, and have nothing more to do.
             thread.join()
@@ -118,16 +130,15 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether all that came was handled."""
-        with self._changed:
-            return self._intake.idle and not self._arrivals and self._idle == len(self._threads)
+        # In the order in which an arrival goes through them.
+        return self._intake.idle and not self._arrivals and not self._at_work
 
     def leave(self) -> None:
         """A callback begins to wait: somebody else's turn."""
         if not self._yields:
             return
-        with self._changed:
-            thread = self._another() if self._idle == 0 else None
-        self._try_to_start(thread)
+        if not self._idle:
+            self._try_to_start_another()
         self._turns.give()
 
     def come_back(self) -> None:
@@ -135,45 +146,45 @@ class Lane:
         if self._yields:
             self._turns.take(returning=True)
 
-    def _another(self) -> threading.Thread:
-        """A thread that is counted, and to be started when no lock is held: one that begins may
-        run a finaliser first, which comes in by any door."""
-        # A daemon, or the interpreter would wait for it before `atexit` can end it.
-        thread = threading.Thread(target=self._work, name=f"pymq-{self._name}", daemon=True)
-        self._threads.add(thread)
-        self._idle += 1
-        return thread
+    @property
+    def _idle(self) -> int:
+        """How many threads have nothing to do."""
+        return len(self._threads) - len(self._at_work)
 
-    def _start(self, thread: threading.Thread) -> None:
+    def _start_another(self) -> None:
+        thread = Attendant(
+            self._work,
+            f"pymq-{self._name}",
+            enter=self._enter,
+            late=self._try_to_start_another,
+        )
+        self._threads.add(thread)
         try:
-            thread.start()
+            thread.begin()
         except BaseException:
-            with self._changed:
-                self._threads.discard(thread)
-                self._idle -= 1
-                self._changed.notify_all()
+            self._threads.discard(thread)
+            self._changed.ring()
             raise
 
-    def _try_to_start(self, thread: threading.Thread | None) -> None:
+    def _try_to_start_another(self) -> None:
         try:
-            if thread is not None:
-                self._start(thread)
+            self._start_another()
         except RuntimeError:
             # The system gives no more: those that there are do it, one after the other.
             logger.warning("no more threads to be had for callbacks")
 
-    def _work(self) -> None:
+    def _enter(self) -> None:
         _here.lane = self
+
+    def _work(self) -> None:
         try:
             # Outside of all that depends on a user's code: whatever comes through, a thread that
             # serves others goes on.
             while not self._serve():
                 time.sleep(RESPITE)
         finally:
-            with self._changed:
-                self._idle -= 1
-                self._threads.discard(threading.current_thread())
-                self._changed.notify_all()
+            self._threads.discard(threading.current_thread())
+            self._changed.ring()
 
     def _serve(self) -> bool:
         """Serves to the end; not so far, if something comes through that nobody foresaw."""
@@ -189,37 +200,80 @@ class Lane:
 
     def _take_turn(self) -> bool:
         """Waits until there is something to do and a turn to do it; not, once all is over."""
-        with self._reading:
-            while not self._arrivals:
+        while not self._arrivals:
+            if not self._read():
+                return False
+        # Before and until after: who breaks in gives back a turn too many rather than none.
+        _here.in_turn = True
+        self._turns.take()
+        return True
+
+    def _read(self) -> bool:
+        """Waits for arrivals, one thread at a time; says whether more may come."""
+        self._reading.acquire()
+        _here.reads = True
+        try:
+            if not self._arrivals:
                 arrivals = self._intake.recv()
                 if not arrivals and self._intake.closed:
                     return False
                 if not self._discards:
                     self._arrivals.extend(arrivals)
-                del arrivals
-            self._turns.take()
+            return True
+        finally:
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        if _here.reads:
+            _here.reads = False
+            self._reading.release()
+
+    def step_aside(self) -> bool:
+        """A finaliser that broke into a thread between its callbacks begins to wait; says whether
+        that is news."""
+        self._stop_reading()
+        thread = threading.get_ident()
+        if thread in self._at_work:
+            return False
+        self._at_work.add(thread)
+        if not self._idle:
+            self._try_to_start_another()
         return True
 
+    def step_back(self) -> None:
+        """It has waited."""
+        self._at_work.discard(threading.get_ident())
+
     def _serve_turn(self) -> None:
-        with self._changed:
-            self._idle -= 1
-            wanted = self._idle == 0 and len(self._threads) < self._width
-            thread = self._another() if wanted else None
+        thread = threading.get_ident()
+        self._at_work.add(thread)
         try:
-            self._try_to_start(thread)
-            while not self._turns.wanted() and (arrival := _first(self._arrivals)):
+            if not self._idle and len(self._threads) < self._width:
+                self._try_to_start_another()
+            while arrival := _first(self._arrivals):
                 self._handle(arrival)
                 # Nobody else keeps a call: one that is dropped is answered at once.
                 del arrival
+                if self._turns.wanted():
+                    break
         finally:
             self._turns.give()
-            with self._changed:
-                self._idle += 1
-                self._changed.notify_all()
+            _here.in_turn = False
+            self._at_work.discard(thread)
+            self._changed.ring()
 
     def _is_superfluous(self) -> bool:
-        with self._changed:
-            return self._idle > self._width
+        """Whether enough others are idle; then the calling thread counts no more."""
+        if self._idle <= self._width or not self._leaving.acquire(blocking=False):
+            return False
+        # One at a time, or all might leave in view of each other.
+        try:
+            superfluous = self._idle > self._width
+            if superfluous:
+                self._threads.discard(threading.current_thread())
+            return superfluous
+        finally:
+            self._leaving.release()
 
     def _handle(self, arrival: Arrival) -> None:
         """Handles one arrival; raises nothing."""
@@ -240,10 +294,9 @@ class Lane:
 
     def _route(self, number: int) -> Route | None:
         found = self._routes.get(number)
-        if found is None:
-            # `attach` may be about to put it there.
-            with self._changed:
-                found = self._routes.get(number)
+        while found is None and self._attaching:
+            time.sleep(MOMENT)
+            found = self._routes.get(number)
         return None if found is None else found()
 
 
@@ -267,6 +320,11 @@ class ExecutorLane(Lane):
         over = super().wait(deadline)
         self._executor.shutdown(wait=False)
         return over
+
+    def step_aside(self) -> bool:
+        """A finaliser within a wait: its place is somebody else's already."""
+        places = {thread.ident for thread in self._threads}
+        return threading.get_ident() in places and super().step_aside()
 
     def _others(self, here: set[threading.Thread]) -> bool:
         return super()._others(here) or bool(self._pending) or bool(self._busy - here)
@@ -302,26 +360,24 @@ class ExecutorLane(Lane):
 
     def _do_next(self) -> None:
         """Handles the oldest that is left, on whatever thread the executor has for it."""
-        before, _here.lane = _here.lane, self
+        before = _here.lane, _here.in_turn
+        _here.lane, _here.in_turn = self, True
         thread = threading.current_thread()
-        with self._changed:
-            nested = thread in self._busy
-            self._busy.add(thread)
+        nested = thread in self._busy
+        self._busy.add(thread)
         try:
             arrival = _first(self._pending)
             if arrival is not None:
                 super()._handle(arrival)
         finally:
-            _here.lane = before
-            with self._changed:
-                if not nested:
-                    self._busy.discard(thread)
-                self._changed.notify_all()
+            _here.lane, _here.in_turn = before
+            if not nested:
+                self._busy.discard(thread)
+            self._changed.ring()
 
     def _stand_in(self) -> None:
         if self._pending and self._places.free:
-            thread = threading.Thread(target=self._help, name="pymq-stand-in", daemon=True)
-            thread.start()
+            Attendant(self._help, "pymq-stand-in").begin()
 
     def _help(self) -> None:
         while self._pending and self._places.try_take():
@@ -365,6 +421,10 @@ def _report_missed(route: Route, count: int | None) -> None:
 
 class _Here(threading.local):
     lane: Lane | None = None
+    #: Whether the thread has a turn of the lane, and does not wait.
+    in_turn = False
+    #: Whether it is the one that reads the lane's intake.
+    reads = False
 
 
 _here = _Here()
@@ -372,7 +432,7 @@ _here = _Here()
 
 def _after_fork_in_child() -> None:
     # The child runs no lane, though it may have been forked inside of one's callback.
-    _here.lane = None
+    _here.lane, _here.in_turn, _here.reads = None, False, False
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -383,11 +443,25 @@ def wait_in_turn(operation: Callable[..., T], *args: Any) -> T:
     lane = _here.lane
     if lane is None:
         return operation(*args)
+    if not _here.in_turn:
+        return _wait_aside(lane, operation, *args)
+    _here.in_turn = False
     lane.leave()
     try:
         return operation(*args)
     finally:
         lane.come_back()
+        _here.in_turn = True
+
+
+def _wait_aside(lane: Lane, operation: Callable[..., T], *args: Any) -> T:
+    """The same within a wait, or between callbacks: there only finalisers come in."""
+    steps_aside = lane.step_aside()
+    try:
+        return operation(*args)
+    finally:
+        if steps_aside:
+            lane.step_back()
 
 
 def wait_for(operation: Operation[Any]) -> None:

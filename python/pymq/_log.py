@@ -14,6 +14,7 @@ import threading
 import time
 
 from pymq import _green, _pymq
+from pymq._threads import Attendant
 
 logger = logging.getLogger("pymq")
 
@@ -36,8 +37,8 @@ def listen() -> _pymq.Listening:
         _adopt_level()
         if not _fetches:
             _fetches = True
-            _thread = threading.Thread(target=_fetch, name="pymq-log", daemon=True)
-            _thread.start()
+            _thread = Attendant(_fetch, "pymq-log")
+            _thread.begin()
     return listening
 
 

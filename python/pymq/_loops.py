@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from pymq._green import refuse_coroutines
+from pymq._threads import Attendant
 
 logger = logging.getLogger("pymq")
 
@@ -145,8 +146,8 @@ class _OwnLoop:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._stops = False
-        self.thread = threading.Thread(target=self._run, name="pymq-loop", daemon=True)
-        self.thread.start()
+        self.thread = Attendant(self._run, "pymq-loop")
+        self.thread.begin()
 
     def stop(self) -> None:
         """Ends it and what still runs on it, without waiting."""

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 
 logger = logging.getLogger("pymq")
 
 #: Enough to tell what is wrong; a flood of made-up names must not fill memory or the log.
 _MOST = 1000
 _LONGEST = 256
-_told: set[tuple[str, str]] = set()
-_lock = threading.Lock()
+_told: dict[tuple[str, str], object] = {}
 
 
 def unknown_type(tag: str) -> None:
@@ -46,8 +44,8 @@ def unknown_field(class_name: str) -> None:
 
 def _is_first(kind: str, name: str) -> bool:
     key = (kind, name[:_LONGEST])
-    with _lock:
-        if key in _told or len(_told) >= _MOST:
-            return False
-        _told.add(key)
-    return True
+    if key in _told or len(_told) >= _MOST:
+        return False
+    # No lock, into which a finaliser might break: of those who come together one is the first.
+    mine = object()
+    return _told.setdefault(key, mine) is mine

@@ -3,6 +3,9 @@
 Reflection happens here, once per hint; the plans run in the native codec. A tag is looked up among
 declared classes and, by exact name, among those that the program has loaded: nothing is imported
 and no attribute is followed on the word of a message.
+
+No lock is held anywhere: a signal handler or a finaliser may break into a build, and wait for a
+thread that needs the same plan. Everybody builds for himself, and who is first gives it to all.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import collections.abc
 import dataclasses
 import enum
 import sys
-import threading
 import types
 import typing
 from collections.abc import Callable, Hashable, Iterable
@@ -27,7 +29,6 @@ __all__ = ["call_plan", "declare", "plan_for", "register", "resolve"]
 C = TypeVar("C", bound=type)
 
 _ANY = Plan.any()
-_lock = threading.RLock()
 _plans: dict[Hashable, Plan] = {}
 #: The hints that a hint is made of, and the class it names, for declaring them all.
 _parts: dict[Hashable, list[Any]] = {}
@@ -40,9 +41,8 @@ _declared: dict[str, type] = {}
 
 def plan_for(hint: Any) -> Plan:
     """The plan of a hint that the program names; its classes are thereby declared."""
-    with _lock:
-        plan = _plan(hint)
-        _declare_parts(hint)
+    plan = _plan(hint)
+    _declare_parts(hint)
     return plan
 
 
@@ -89,25 +89,26 @@ def register(cls: C) -> C:
 
 def declare(cls: type) -> None:
     """Makes the class known by its tag; of two classes with one name the later counts."""
-    with _lock:
-        tag = _types.fullname(cls)
-        if _types.is_tag(tag) and _declared.get(tag) is not cls:
-            _declared[tag] = cls
-            forget_tags()
+    tag = _types.fullname(cls)
+    if _types.is_tag(tag) and _declared.get(tag) is not cls:
+        _declared[tag] = cls
+        forget_tags()
 
 
 def _declare_parts(hint: Any) -> None:
-    pending = [hint]
+    pending, seen = [hint], set[Hashable]()
     while pending:
         hint = pending.pop()
         key = _key(hint)
-        if key in _declared_hints:
+        if key in seen or key in _declared_hints:
             continue
-        _declared_hints.add(key)
+        seen.add(key)
         cls = typing.get_origin(hint) or hint
         if isinstance(cls, type) and not _types.is_machinery(cls):
             declare(cls)
         pending.extend(_parts.get(key, ()))
+    # Only now: whoever finds a hint here relies on the classes within it.
+    _declared_hints.update(seen)
 
 
 def _key(hint: Any) -> Hashable:
@@ -120,20 +121,41 @@ def _key(hint: Any) -> Hashable:
 
 
 def _plan(hint: Any) -> Plan:
-    """Builds the plan, or takes the one that was built, or that is being built."""
+    """Builds the plan, or takes the one that was built."""
     key = _key(hint)
-    with _lock:
-        if key in _plans:
-            return _plans[key]
-        later = _plans[key] = Plan.later()
-        parts = _parts[key] = [hint]
-        try:
-            plan = _Builder(parts).build(hint)
-        except BaseException:
-            del _plans[key], _parts[key]
-            raise
+    plan = _plans.get(key)
+    if plan is None:
+        _Workshop().plan(hint)
+        plan = _plans[key]
+    return plan
+
+
+class _Workshop:
+    """The plans that one build makes; the others see them when all are whole."""
+
+    def __init__(self) -> None:
+        self._plans: dict[Hashable, Plan] = {}
+        self._parts: dict[Hashable, list[Any]] = {}
+
+    def plan(self, hint: Any) -> None:
+        """Builds the plan of a hint, and of what is within it, and gives them to all."""
+        self.part(hint)
+        for key, parts in self._parts.items():
+            _parts.setdefault(key, parts)
+        for key, plan in self._plans.items():
+            _plans.setdefault(key, plan)
+
+    def part(self, hint: Any) -> Plan:
+        """The plan of a hint, which may be a part of itself."""
+        key = _key(hint)
+        known = _plans.get(key) or self._plans.get(key)
+        if known is not None:
+            return known
+        later = self._plans[key] = Plan.later()
+        parts = self._parts[key] = [hint]
+        plan = _Builder(self, parts).build(hint)
         later.fill(plan)
-        _plans[key] = plan
+        self._plans[key] = plan
         return plan
 
 
@@ -222,12 +244,13 @@ _CONCRETE_MAPPINGS: dict[Any, tuple[str, Any]] = {
 class _Builder:
     """Builds the plan of one hint, and notes the hints within it."""
 
-    def __init__(self, parts: list[Any]) -> None:
+    def __init__(self, workshop: _Workshop, parts: list[Any]) -> None:
+        self._workshop = workshop
         self._parts = parts
 
     def part(self, hint: Any) -> Plan:
         self._parts.append(hint)
-        return _plan(hint)
+        return self._workshop.part(hint)
 
     def parts(self, hints: Iterable[tuple[str, Any]]) -> list[tuple[str, Plan]]:
         return [(name, self.part(hint)) for name, hint in hints]

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TypeAlias
 
 from pymq import _pymq
+from pymq._threads import Attendant
 from pymq.exceptions import ClosedError
 
 if TYPE_CHECKING:
@@ -68,6 +69,6 @@ def watch(native: _pymq.Bus, callback: Callable[[BusState], object]) -> threadin
                 with contextlib.suppress(Exception):
                     logger.exception("a callback for the state of a bus failed")
 
-    thread = threading.Thread(target=run, name="pymq-state", daemon=True)
-    thread.start()
+    thread = Attendant(run, "pymq-state")
+    thread.begin()
     return thread

@@ -1,4 +1,4 @@
-"""Turns: how many callbacks run at a time, and who is next.
+"""Turns: how many callbacks run at a time, who is next, and who waits for a change.
 
 Everything here may be interrupted by a signal handler or a finaliser that comes in by the same
 door, so no lock is held anywhere: what is shared are deques, whose operations are atomic.
@@ -6,17 +6,24 @@ door, so no lock is held anywhere: what is shared are deques, whose operations a
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 
+#: How long those who begin wait for one who comes back while a turn is free, in seconds.
+PATIENCE = 0.1
+
 
 class Turns:
-    """So many turns; those who come back from a wait get theirs before those who begin."""
+    """So many turns; those who come back from a wait get theirs before those who begin.
+
+    A turn is free or taken, and never on its way: whoever wants one is woken, and takes it itself.
+    """
 
     def __init__(self, free: int) -> None:
         self._free = deque([None] * free)
-        self._returning: deque[threading.Lock] = deque()
-        self._beginning: deque[threading.Lock] = deque()
+        self._returning: deque[None] = deque()
+        self._changed = Bell()
 
     def wanted(self) -> bool:
         """Whether somebody wants to come back."""
@@ -37,33 +44,50 @@ class Turns:
 
     def take(self, *, returning: bool = False) -> None:
         """Waits for one."""
-        mine = threading.Lock()
-        mine.acquire()
-        (self._returning if returning else self._beginning).append(mine)
-        self._match()
-        mine.acquire()
+        if not returning:
+            self._take(first=False)
+            return
+        self._returning.append(None)
+        try:
+            self._take(first=True)
+        finally:
+            self._returning.pop()
+            if self._free:
+                # Those who begin have let it go first.
+                self._changed.ring()
 
     def give(self) -> None:
         """Gives one back."""
         self._free.append(None)
-        self._match()
+        self._changed.ring()
 
-    def _match(self) -> None:
-        # Whoever finds nobody for the turn in its hand puts it back and looks again: somebody may
-        # have come in between, found no turn, and fallen asleep.
-        while self._free and (self._returning or self._beginning):
-            if not self.try_take():
+    def _take(self, *, first: bool) -> None:
+        while True:
+            changed = self._changed.listen()
+            if (first or not self._returning) and self.try_take():
                 return
-            waiting = self._next()
-            if waiting is None:
-                self._free.append(None)
-            else:
-                waiting.release()
+            yields = bool(self._free) and not first
+            if not changed.acquire(timeout=PATIENCE if yields else -1):
+                # Whoever comes back was held up on its way, perhaps by what is to begin now.
+                first = True
 
-    def _next(self) -> threading.Lock | None:
-        for waiting in (self._returning, self._beginning):
-            try:
-                return waiting.popleft()
-            except IndexError:
-                continue
-        return None
+
+class Bell:
+    """Wakes whoever waits for a change. Who listens looks then, so that no change is missed."""
+
+    def __init__(self) -> None:
+        self._listening: deque[threading.Lock] = deque()
+
+    def listen(self) -> threading.Lock:
+        """What can be acquired once the bell has rung."""
+        rung = threading.Lock()
+        rung.acquire()
+        self._listening.append(rung)
+        return rung
+
+    def ring(self) -> None:
+        """Something has changed."""
+        while self._listening:
+            # Somebody else may ring too, and take the last one.
+            with contextlib.suppress(IndexError):
+                self._listening.popleft().release()

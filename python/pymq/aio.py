@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import functools
 import os
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
@@ -29,6 +28,7 @@ from pymq._reactor import run
 from pymq._retry import Retry
 from pymq._state import CLOSED, BusState, Standing
 from pymq._stub import NativeStub, result_of
+from pymq._threads import Attendant
 from pymq.exceptions import (
     CallTimeoutError,
     ClosedError,
@@ -130,13 +130,13 @@ class AsyncEventBus:
     ) -> None:
         """Call back for each event; an `async def` callback runs on this loop."""
         bound = self.bus._declare(callback, channel, pattern)
-        if not self.bus._serves:
+        if not self.bus._serves or not bound.claim():
             return
         try:
             source = await run(self.bus._native.subscribe(bound.channel, bound.pattern))
             self.bus._serve(bound, source)
         except BaseException:
-            self.bus._withdraw(bound)
+            self.bus._roll.remove(bound)
             raise
 
     async def unsubscribe(
@@ -279,13 +279,13 @@ class AsyncEventBus:
     ) -> None:
         """Let others call a function; an `async def` one runs on this loop."""
         bound = self.bus._declare_remote(fn, channel, concurrency)
-        if not self.bus._serves:
+        if not self.bus._serves or not bound.claim():
             return
         try:
             source = await run(self.bus._native.provide(bound.channel))
             self.bus._serve(bound, source)
         except BaseException:
-            self.bus._withdraw(bound)
+            self.bus._roll.remove(bound)
             raise
 
     async def unexpose(self, fn: Callable[..., Any] | str) -> None:
@@ -295,7 +295,7 @@ class AsyncEventBus:
             await self._end(bound)
 
     async def _end(self, bound: Any) -> None:
-        self.bus._withdraw(bound)
+        self.bus._roll.remove(bound)
         try:
             if bound.source is not None:
                 await run(bound.source.end())
@@ -358,7 +358,7 @@ async def _on_a_thread(wait: Callable[..., T], *args: Any) -> T:
 
     # In the context of the caller, who may be a callback of the bus that ends.
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(run,), name="pymq-waits", daemon=True).start()
+    Attendant(lambda: context.run(run), "pymq-waits").begin()
     return await asyncio.shield(asyncio.wrap_future(future))
 
 

@@ -6,6 +6,7 @@ bus is stands in `_abstract.py`, what ours does in `_bus.py`.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
@@ -26,10 +27,11 @@ from typing import (
 from pymq._abstract import EventBus, Queue, StubMethod, Topic, WrapperTopic
 from pymq._callables import check_channel, describe, remote_name
 from pymq._declared import Declarations, Declared, DeclaredRemote, DeclaredSubscriber
-from pymq._life import GRACE
+from pymq._life import GRACE, LAST_WORDS
 from pymq._message import said
 from pymq._options import count
-from pymq.exceptions import RemoteInvocationError
+from pymq._threads import Attendant
+from pymq.exceptions import ClosedError, RemoteInvocationError
 
 if TYPE_CHECKING:
     from pymq._bus import NativeEventBus
@@ -92,6 +94,11 @@ class _Run:
         self.bus = bus
         self.runner: threading.Thread | None = None
 
+    def serve(self) -> None:
+        """Runs the bus, if it is not over already."""
+        with contextlib.suppress(ClosedError):
+            self.bus.run()
+
 
 class _Default:
     """The default bus, and what is declared for it."""
@@ -101,6 +108,17 @@ class _Default:
         self.bus: EventBus | None = None
         self.runs: list[_Run] = []
         self.declared = Declarations()
+
+    def bus_or_declare(self, declared: Callable[[], Declared]) -> EventBus | None:
+        """The default bus; without one, declares for the next."""
+        # Callbacks come in by this, perhaps while a signal handler broke into `init` and waits for
+        # them: the lock is taken only where there is no bus that they could be of.
+        if self.bus is None:
+            with self.lock:
+                if self.bus is None:
+                    self.declared.add(declared())
+                    return None
+        return self.bus
 
     def bound(self, wanted: str) -> EventBus:
         """The default bus; without one, says so as the original does."""
@@ -176,8 +194,8 @@ def start() -> None:
         if begin is not None:
             # What is subscribed from now on is subscribed when `subscribe` returns.
             begin()
-        run.runner = threading.Thread(target=bus.run, name="pymq-runner", daemon=True)
-        run.runner.start()
+        run.runner = Attendant(run.serve, "pymq-runner")
+        run.runner.begin()
 
 
 def shutdown() -> None:
@@ -221,9 +239,9 @@ def at_exit() -> None:
 def _end(run: _Run, deadline: float) -> None:
     # Not under the lock: callbacks that end now may want to publish or to subscribe.
     try:
-        _close(run.bus, max(0.0, deadline - time.monotonic()))
+        ours = _close(run.bus, max(0.0, deadline - time.monotonic()))
         if run.runner is not None and run.runner is not threading.current_thread():
-            run.runner.join(timeout=max(1.0, deadline - time.monotonic()))
+            run.runner.join(timeout=LAST_WORDS if ours else max(1.0, deadline - time.monotonic()))
     finally:
         with _default.lock:
             if run in _default.runs:
@@ -232,14 +250,16 @@ def _end(run: _Run, deadline: float) -> None:
                 _default.bus = None
 
 
-def _close(bus: EventBus, within: float) -> None:
+def _close(bus: EventBus, within: float) -> bool:
+    """Says whether it is a bus of ours, whose runner has nothing more to do then."""
     from pymq._bus import NativeEventBus
 
     if isinstance(bus, NativeEventBus) and type(bus).close is NativeEventBus.close:
         bus.close(within)
-    else:
-        # A close of a user's own takes no time.
-        bus.close()
+        return True
+    # A close of a user's own takes no time.
+    bus.close()
+    return False
 
 
 def publish(
@@ -270,25 +290,21 @@ def subscribe(
     The channel defaults to the class that hints the callback's one parameter. A pattern is one of
     Redis: `*`, `?`, `[a-z]`, and a backslash before what is meant as it stands.
     """
-    with _default.lock:
-        bus = _default.bus
-        if bus is None:
-            _default.declared.add(DeclaredSubscriber(callback, channel, pattern))
-            return
-    bus.subscribe(callback, channel, pattern)
+    bus = _default.bus_or_declare(lambda: DeclaredSubscriber(callback, channel, pattern))
+    if bus is not None:
+        bus.subscribe(callback, channel, pattern)
 
 
 def unsubscribe(
     callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
 ) -> None:
     """Take back a `subscribe` with the same arguments, or what a decorator declared."""
-    with _default.lock:
-        bus = _default.bus
-        served = _undeclare_subscriber(callback, channel, pattern)
-        if bus is None:
-            if served is None:
-                raise ValueError(f"{describe(callback)} is not subscribed")
-            return
+    bus = _default.bus
+    served = _undeclare_subscriber(callback, channel, pattern)
+    if bus is None:
+        if served is None:
+            raise ValueError(f"{describe(callback)} is not subscribed")
+        return
     bus.unsubscribe(callback if served is None else served, channel, pattern)
 
 
@@ -502,11 +518,9 @@ def expose(fn: Callable[..., Any], channel: str | None = None, *, concurrency: i
 
     It handles `concurrency` calls at a time.
     """
-    with _default.lock:
-        bus = _default.bus
-        if bus is None:
-            _default.declared.add(DeclaredRemote(fn, channel, concurrency))
-            return
+    bus = _default.bus_or_declare(lambda: DeclaredRemote(fn, channel, concurrency))
+    if bus is None:
+        return
     if concurrency == 1:
         bus.expose(fn, channel)
     else:
@@ -517,10 +531,9 @@ def unexpose(fn: Callable[..., Any] | str) -> None:
     """Take back an `expose`, or what a decorator declared. Raises `ValueError` before `init`."""
     bus = _default.bound("remote")
     name = fn if isinstance(fn, str) else remote_name(fn)
-    with _default.lock:
-        for declared in _default.declared:
-            if isinstance(declared, DeclaredRemote) and declared.channel == name:
-                _default.declared.remove(declared)
+    for declared in _default.declared:
+        if isinstance(declared, DeclaredRemote) and declared.channel == name:
+            _default.declared.remove(declared)
     bus.unexpose(fn)
 
 

@@ -22,7 +22,7 @@ strict = Codec(strict=True)
 
 @pytest.fixture(autouse=True)
 def nothing_is_warned_of_yet(monkeypatch):
-    monkeypatch.setattr(notices, "_told", set())
+    monkeypatch.setattr(notices, "_told", {})
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import pymq
-from conftest import HANG_GUARD, TRANSPORTS, Server
+from conftest import HANG_GUARD, TRANSPORTS, Server, wait_until
 
 Connect = Callable[..., pymq.NativeEventBus]
 
@@ -111,7 +111,8 @@ def test_a_result_that_cannot_be_sent_is_an_error_of_the_call(
     with pytest.raises(pymq.RemoteInvocationError) as caught:
         bus.stub("lock")()
     assert caught.value.args[0] == "TypeError"
-    assert "cannot be sent" in caplog.text
+    # The caller is told first, the log then.
+    wait_until(lambda: "cannot be sent" in caplog.text, "the log says it")
 
 
 def test_an_error_whose_arguments_cannot_be_sent_arrives_in_words(

@@ -25,7 +25,5 @@ class SimpleEventBus(NativeEventBus):
         """The queue of that name: the same handle each time, unless options are given."""
         if args or options:
             return super().queue(name, *args, **options)
-        with self._lock:
-            if name not in self.queues:
-                self.queues[name] = super().queue(name)
-            return self.queues[name]
+        known = self.queues.get(name)
+        return known or self.queues.setdefault(name, super().queue(name))
