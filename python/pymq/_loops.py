@@ -48,7 +48,10 @@ class Visit:
         self._task: asyncio.Task[None] | None = None
         self._stands_still = False
         self._outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        home.call_soon_threadsafe(self._begin)
+
+    def begin(self) -> None:
+        """Has the loop run it."""
+        self.home.call_soon_threadsafe(self._begin)
 
     def result(self, gone: Callable[[], bool] | None = None) -> Any:
         """Waits for the end; cancels it when `gone` says that nobody is interested any more."""
@@ -266,7 +269,13 @@ class Loops:
         if home is self._refused:
             raise RuntimeError("its event loop waits for the bus to close")
         visit = Visit(coroutine, home)
+        # Known before it runs, or a close in this moment would not see it.
         self._visits.add(visit)
+        try:
+            visit.begin()
+        except BaseException:
+            self._visits.discard(visit)
+            raise
         return visit
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
