@@ -464,20 +464,20 @@ class NativeEventBus(EventBus):
         self.refuse_to_wait_for_this_loop()
         if self._state is State.FORKED:
             return
-        begins = took(self._unclosed)
+        self._unclosed.clear()
         self._state = State.CLOSED
         lanes = list(self._roll.lanes)
         workers = list(self._workers)
-        if begins:
-            for bound in self._roll.remotes():
-                # First of all, so that callers go elsewhere.
-                with contextlib.suppress(PymqError):
-                    _end_source(bound)
-            for worker, _ in workers:
-                worker.stop()
-            for lane in lanes:
-                lane.close()
-            self._over.set()
+        # Whoever closes too does all of it: a signal handler may have broken into the first.
+        for bound in self._roll.remotes():
+            # First of all, so that callers go elsewhere.
+            with contextlib.suppress(PymqError):
+                _end_source(bound)
+        for worker, _ in workers:
+            worker.stop()
+        for lane in lanes:
+            lane.close()
+        self._over.set()
         call = current_call()
         if call is not None and call._is_on(self._loops):
             # This very thread is to give an answer.
