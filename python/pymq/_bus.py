@@ -567,7 +567,7 @@ class NativeEventBus(EventBus):
 
         `state`, `since`, `why` as in `state`; `reconnects` so far; `unread_events` and
         `lost_events` of the live subscriptions; `consumers`: queues that items are taken from;
-        `oldest_heartbeat` of theirs, in seconds.
+        `oldest_heartbeat`: for how many seconds the lease of an item in hand was not renewed, at most.
         """
         state = self.state
         known: dict[str, Any] = {"state": str(state), "since": state.since, "why": state.why}

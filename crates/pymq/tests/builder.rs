@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use place::Place;
+use pymq::rpc::Function;
 use pymq::transport::{Heartbeat, Limit, Settings};
-use pymq::{Bus, BusBuilder, ErrorKind};
+use pymq::{Bus, BusBuilder, CallOptions, ErrorKind, ExposeOptions, PutOptions, Shelf};
 
 mod place;
 
@@ -13,6 +14,7 @@ everywhere!(
     a_small_mailbox_loses_the_oldest_and_says_so,
     a_message_over_the_limit_is_refused_at_its_sender,
     a_limit_that_cannot_be_is_refused_before_connecting,
+    every_length_and_count_is_honoured_or_refused_and_nothing_panics,
 );
 
 fn builder(place: &Place) -> BusBuilder {
@@ -68,6 +70,84 @@ async fn a_limit_that_cannot_be_is_refused_before_connecting(place: &Place) {
     ] {
         let error = builder.connect().await.expect_err("refused");
         assert_eq!((error.kind(), error.object()), (ErrorKind::Config, named));
+    }
+}
+
+/// The lengths and counts at which arithmetic goes wrong.
+const LENGTHS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_nanos(1),
+    Duration::from_secs(u64::MAX / 1000),
+    Duration::from_secs(i64::MAX as u64),
+    Duration::MAX,
+];
+const COUNTS: [usize; 4] = [0, 1, 1 << 40, usize::MAX];
+
+async fn every_length_and_count_is_honoured_or_refused_and_nothing_panics(place: &Place) {
+    let long = Duration::from_secs(60);
+    let bus = place.bus().await;
+    for length in LENGTHS {
+        for builder in [
+            builder(place).connect_timeout(length),
+            builder(place).reconnect_wait(length),
+            builder(place).connect_wait(length),
+            builder(place).heartbeat(length, length),
+            builder(place).heartbeat(length, long),
+            builder(place).heartbeat(long, length),
+            builder(place).call_timeout(length),
+        ] {
+            // Refused, or as good as any other: nothing is lost by an odd length.
+            match builder.connect().await {
+                Ok(bus) => drop(bus.topic("t").publish(&1).await),
+                Err(error) => assert_ne!(error.kind(), ErrorKind::Closed, "{length:?}: {error}"),
+            }
+        }
+        let queue = bus.queue::<u32>("lengths").lease(length);
+        queue.put_timeout(&1, length).await.expect("there is room");
+        let delivery = queue.claim().await.expect("an item");
+        // A lease of no length may be over by now.
+        drop(delivery.extend(length).await);
+        drop(delivery.ack().await);
+        // Another queue: an item whose lease is over comes back when it likes.
+        let queue = bus.queue::<u32>("waits");
+        let left = (length > long).then_some(1);
+        if let Some(item) = &left {
+            queue.put(item).await.expect("put");
+        }
+        assert_eq!(queue.get_timeout(length).await.expect("asked"), left, "{length:?}");
+        queue.put_with(&1, PutOptions::new().wait(length)).await.expect("put");
+        drop(queue.put_with(&1, PutOptions::new().delay(length)).await);
+        drop(queue.put_with(&1, PutOptions::new().id("an id").within(length)).await);
+        queue.purge().await.expect("purged");
+        let stub = bus.stub::<(), u32>("nobody").timeout(length);
+        stub.call(()).await.expect_err("nobody is there");
+        drop(stub.call_all(()).await);
+        let options = CallOptions::default().legacy_grace(length).timeout(long);
+        drop(bus.stub::<(), u32>("nobody").options(options).call_all(()).await);
+    }
+    for count in COUNTS {
+        let queue = bus.queue::<u32>("counts").prefetch(count).maxsize(count);
+        let queue = queue.max_deliveries(count as u32).max_dead_letters(count);
+        drop(queue.put_timeout(&1, long).await);
+        drop(queue.get_many(count, Duration::ZERO).await);
+        drop(queue.claim_many(count, Duration::ZERO).await);
+        drop(queue.peek(Shelf::Waiting, count).await);
+        drop(queue.redrive(count).await);
+        match queue.work(count, async |_: u32| Ok::<(), String>(())) {
+            Ok(worker) => drop(worker.drain().await),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Config, "{count}: {error}"),
+        }
+        let limit = Limit { messages: count, bytes: count };
+        drop(builder(place).mailbox(limit).largest_message(count).connect().await);
+        let one = Function::of_one_value("f", |(): ()| async { Ok::<_, String>(1) });
+        match bus.expose_with(one, ExposeOptions::default().concurrency(count)).await {
+            Ok(_service) => {
+                let called = bus.stub::<(), u32>("f").timeout(long).call(()).await;
+                assert_eq!(called.expect("answered"), 1, "{count}");
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Config, "{count}: {error}"),
+        }
+        queue.purge().await.expect("purged");
     }
 }
 

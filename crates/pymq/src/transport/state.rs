@@ -81,9 +81,10 @@ pub struct Health {
     pub unread_events: usize,
     /// Events that the live subscriptions were too slow for, so far.
     pub lost_events: u64,
-    /// Queues that this process takes items from.
+    /// Queues that this bus takes items from, or lately did.
     pub consumers: usize,
-    /// How long ago the consumer that was heard of longest ago last renewed its lease.
+    /// How long ago the lease of an item in hand was last renewed, of several the longest; `None`
+    /// where none is held, and in memory, where leases need no renewal.
     pub oldest_heartbeat: Option<Duration>,
 }
 

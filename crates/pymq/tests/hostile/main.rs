@@ -5,6 +5,7 @@
 //! `tests/interop/test_hostile.py` does the same to whole programs, Python's among them.
 #![cfg(feature = "redis")]
 
+mod broken;
 mod frames;
 mod names;
 mod target;

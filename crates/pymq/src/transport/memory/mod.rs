@@ -142,6 +142,7 @@ impl Transport for Memory {
         let (unread, lost) = self.broker.events.of(self.id);
         let mut health = Health::new(self.state.now());
         (health.unread_events, health.lost_events) = (unread, lost);
+        health.consumers = self.broker.queues.taken_from_by(self.id);
         health
     }
 

@@ -367,6 +367,12 @@ impl Queue {
         self.deal(after);
     }
 
+    /// Whether a connection waits for items, or holds some.
+    pub(super) fn is_taken_from_by(&self, connection: ConnectionId) -> bool {
+        self.getters.values().any(|getter| getter.owner == connection)
+            || self.leased.values().any(|lease| lease.owner == connection)
+    }
+
     pub(super) fn leave(&mut self, connection: ConnectionId, after: &mut Aftermath) {
         let name = Arc::clone(&self.name);
         let closed = |operation| Err(Error::closed(operation, shortened(&name)));

@@ -62,6 +62,13 @@ impl Store {
         result
     }
 
+    /// How many queues a connection takes items from.
+    pub(super) fn taken_from_by(&self, connection: ConnectionId) -> usize {
+        self.with(|state, _| {
+            state.queues.values().filter(|queue| queue.is_taken_from_by(connection)).count()
+        })
+    }
+
     /// Ends what a connection waits for, and gives back what it holds.
     pub(super) fn leave(&self, connection: ConnectionId) {
         self.with(|state, after| {

@@ -15,7 +15,7 @@ use super::refusal::Cause;
 use super::resp::{Batch, Command, Fault, Reply, Wire};
 use super::script::Script;
 use super::standing::Role;
-use super::timing::PING;
+use super::timing::{LONGEST, PING};
 use crate::error::{ErrorKind, Result};
 use crate::transport::Wait;
 
@@ -85,7 +85,7 @@ impl Link {
             Phase::Closed => true,
         };
         let begun = Instant::now();
-        let patience = begun + self.dialer.options.reconnect_wait;
+        let patience = begun + self.dialer.options.reconnect_wait.min(LONGEST);
         let until = purpose.until.map_or(patience, |until| until.min(patience));
         let found = match timeout_at(until, phase.wait_for(usable)).await {
             Ok(Ok(phase)) => phase.clone(),

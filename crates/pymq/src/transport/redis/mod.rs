@@ -49,6 +49,7 @@ mod resp;
 mod routes;
 mod script;
 mod standing;
+mod subscribing;
 mod timing;
 #[cfg(feature = "tls")]
 mod tls;
@@ -268,6 +269,7 @@ impl Transport for Redis {
         let mut health = Health::new(standing.now());
         health.reconnects = standing.reconnects();
         (health.unread_events, health.lost_events) = self.core.pubsub.load();
+        (health.consumers, health.oldest_heartbeat) = self.core.consumers.load();
         health
     }
 
@@ -371,7 +373,7 @@ fn count_command(topics: &[String]) -> Command {
 /// The numbers of `PUBSUB NUMSUB`, which answers name, number, name, number.
 fn counts(reply: Reply) -> Vec<usize> {
     let numbers = reply.items().into_iter().skip(1).step_by(2);
-    numbers.map(|reply| reply.number().unwrap_or_default() as usize).collect()
+    numbers.map(|reply| reply.count()).collect()
 }
 
 fn first(topics: &[String]) -> &str {

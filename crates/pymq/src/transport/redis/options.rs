@@ -110,6 +110,9 @@ impl RedisOptions {
         if self.database < 0 {
             return refused("a database is a number from 0 on");
         }
+        if self.connect_timeout.is_zero() {
+            return refused("a connect_timeout is above zero: nothing answers at once");
+        }
         let Heartbeat { period, limit } = self.heartbeat;
         if period.is_zero() || limit < SLICE_AND_WAY {
             return refused(

@@ -96,6 +96,15 @@ impl<'a> Purpose<'a> {
         Error::new(kind, self.operation, self.object, why.into())
     }
 
+    /// What the server answered is no answer to what it was asked: nobody knows what it did.
+    pub(super) fn nonsense(&self) -> Error {
+        let why = "the server's answer makes no sense; is it a Redis server?";
+        match self.repeat {
+            Repeat::Never => self.error(ErrorKind::Ambiguous, why),
+            Repeat::Once => self.error(ErrorKind::Server, why),
+        }
+    }
+
     pub(super) fn closed(&self) -> Error {
         Error::closed(self.operation, self.object)
     }

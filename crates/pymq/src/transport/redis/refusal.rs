@@ -42,6 +42,8 @@ pub(super) enum Cause {
     WrongKind,
     /// It is one of several nodes of a cluster.
     Cluster,
+    /// It is a sentinel, which keeps no data.
+    Sentinel,
     /// User or password do not fit.
     NotLoggedIn,
     /// It has no such database.
@@ -113,6 +115,7 @@ impl Cause {
             | Self::Denied
             | Self::WrongKind
             | Self::Cluster
+            | Self::Sentinel
             | Self::NotLoggedIn
             | Self::NoDatabase
             | Self::TooOld

@@ -12,6 +12,8 @@ pub(super) const SLICE_AND_WAY: Duration = Duration::from_secs(6);
 pub(super) const ROUND_TRIP: Duration = Duration::from_secs(1);
 /// How long a ping waits for its answer.
 pub(super) const PING: Duration = Duration::from_secs(5);
+/// The longest that anything may take: no process lives as long, and every clock counts so far.
+pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// How often what goes on is told again in the log.
 pub(super) const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// The longest pause before something that was refused is asked for again.

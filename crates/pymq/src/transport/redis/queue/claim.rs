@@ -175,6 +175,8 @@ struct Brought {
     items: Vec<Bytes>,
     /// The server's memory is full.
     full: bool,
+    /// The wait was ended by us.
+    ended: bool,
     refused: Option<Refusal>,
     shut: bool,
 }
@@ -186,7 +188,8 @@ async fn digest(
     mut round: Round,
     replies: Vec<Reply>,
 ) -> Result<Brought> {
-    let mut brought = Brought { items: Vec::new(), full: false, refused: None, shut: false };
+    let mut brought =
+        Brought { items: Vec::new(), full: false, ended: false, refused: None, shut: false };
     let asks_for_shutdown = round.asks_for_shutdown();
     let mut replies = replies.into_iter();
     for settling in std::mem::take(&mut round.acks) {
@@ -197,7 +200,7 @@ async fn digest(
             Reply::Bytes(stored) => brought.items.push(stored),
             Reply::Refused(refusal) if refusal.cause() == Cause::Full => brought.full = true,
             // Our own doing: nothing was taken.
-            Reply::Refused(refusal) if refusal.cause() == Cause::Ended => {}
+            Reply::Refused(refusal) if refusal.cause() == Cause::Ended => brought.ended = true,
             Reply::Refused(refusal) => brought.refused = Some(refusal),
             _ => {}
         }
@@ -334,7 +337,8 @@ impl Claimer {
         let queue = &self.consumer.keys().list;
         let lost = matches!(error.kind(), ErrorKind::Connection | ErrorKind::Ambiguous);
         if lost || Refusal::passed_on(error) || error.is_retryable() {
-            if self.consumer.set_trouble(error) {
+            // A lost connection is in the log already, once for however many queues.
+            if self.consumer.set_trouble(error) && !lost {
                 tracing::warn!(queue, %error, "nothing can be taken just now; waiting");
             }
         } else {
@@ -407,6 +411,10 @@ impl Claimer {
             Err(fault) => {
                 let queue = &self.consumer.keys().list;
                 tracing::debug!(queue, %fault, "a claim's reply was lost");
+                // Whose time is up before the next answer is not told that the queue is empty.
+                let why = format!("the connection was lost ({fault})");
+                let error = Purpose::change("get", queue).error(ErrorKind::Connection, why);
+                self.consumer.set_trouble(&error);
                 self.consumer.doubt(round.epoch);
                 self.consumer.unsettled(round.acks);
                 Ok(())
@@ -446,9 +454,8 @@ impl Claimer {
             self.core.dialer.standing().trouble(Role::Waiting)
         );
         let error = purpose.error(ErrorKind::Connection, why);
-        if self.consumer.set_trouble(&error) {
-            tracing::warn!(queue = self.consumer.keys().list, %error, "nothing can be taken");
-        }
+        // The log has it once, however many queues wait for the same server.
+        self.consumer.set_trouble(&error);
     }
 
     /// Waits for the answer, while settlements go their way; ends the wait at the server when
@@ -493,11 +500,14 @@ impl Claimer {
             return Err(purpose.refused(&refusal));
         }
         if self.consumer.clear_trouble() {
-            tracing::info!(queue = self.consumer.keys().list, "items can be taken again");
+            tracing::debug!(queue = self.consumer.keys().list, "items can be taken again");
         }
         if !brought.items.is_empty() {
             self.hand_out(epoch, brought.items);
         } else if brought.full {
+            self.nap(Duration::from_millis(50), Duration::from_millis(500)).await;
+        } else if slice.is_some_and(|slice| began.elapsed() < slice / 2) && !brought.ended {
+            // A server that does not wait, though it is asked to, is not asked without pause.
             self.nap(Duration::from_millis(50), Duration::from_millis(500)).await;
         } else if slice.is_none() {
             if brought.shut {

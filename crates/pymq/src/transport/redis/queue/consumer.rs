@@ -17,11 +17,12 @@ use tokio::time::{Instant, timeout_at};
 use super::super::dialer::jitter;
 use super::super::link::Stage;
 use super::super::purpose::Purpose;
-use super::super::timing::SLICE_AND_WAY;
+use super::super::timing::{LONGEST, ROUND_TRIP, SLICE_AND_WAY};
 use super::holds::Holds;
 use super::keys::{Epoch, Keys};
 use super::line::{Answer, Line, Ticket, Waiter};
 use super::settle::Settling;
+use super::told::Told;
 use super::{copy, lease_lost};
 use crate::error::{Error, Result};
 use crate::transport::{Claimed, QueueSpec, Receipt, Settlement, Wait};
@@ -30,8 +31,6 @@ use crate::transport::{Claimed, QueueSpec, Receipt, Settlement, Wait};
 const IDLE: Duration = Duration::from_secs(60);
 /// How long the registration of an epoch that holds nothing is kept for the next claim.
 const VACANT: Duration = Duration::from_millis(500);
-/// The longest lease: clocks and scripts count no further, and no process lives as long.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// How many settlements that were done by themselves are remembered, for who asks again.
 const REMEMBERED: usize = 1000;
 
@@ -51,6 +50,7 @@ pub(super) struct Consumer {
     moving: RwLock<()>,
     state: Mutex<State>,
     stage: watch::Sender<Stage>,
+    told: Told,
 }
 
 /// What changes.
@@ -115,15 +115,6 @@ pub(super) enum Chore {
     Reap,
 }
 
-/// What may be under way although nobody waits for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Calm {
-    /// A claim, for somebody who left.
-    Claims,
-    /// That, or a settlement.
-    Everything,
-}
-
 /// One round of claiming.
 #[derive(Debug)]
 pub(super) struct Round {
@@ -153,6 +144,7 @@ impl Consumer {
             moving: RwLock::default(),
             state: Mutex::new(State::new(epoch)),
             stage: watch::Sender::new(Stage::Open),
+            told: Told::default(),
         }
     }
 
@@ -163,6 +155,11 @@ impl Consumer {
 
     pub(super) fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// What the log was told of it.
+    pub(super) fn told(&self) -> &Told {
+        &self.told
     }
 
     pub(super) fn lease(&self) -> Duration {
@@ -223,16 +220,33 @@ impl Consumer {
         self.moving.write().await
     }
 
-    /// Returns when nothing of a kind is under way; or after a moment, since a server may not
-    /// answer.
-    pub(super) async fn calm(&self, of: Calm) {
+    /// Returns when nothing is under way that nobody waits for: a claim, for somebody who left, or a
+    /// settlement; or after a moment, since a server may not answer.
+    pub(super) async fn calm(&self) {
         let until = Instant::now() + Duration::from_millis(200);
         loop {
             let mut told = std::pin::pin!(self.calmed.notified());
             // In the line first, then looked: or the news could come in between.
             told.as_mut().enable();
-            if self.lock().is_calm(of) || timeout_at(until, told).await.is_err() {
+            if self.lock().is_calm() || timeout_at(until, told).await.is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Whether the server has said what there is for somebody whose time is up; a moment of grace is
+    /// given to an answer that is on its way. A server that says nothing is no empty queue.
+    pub(super) async fn has_answered(&self) -> bool {
+        let until = Instant::now() + ROUND_TRIP;
+        loop {
+            let mut told = std::pin::pin!(self.calmed.notified());
+            // In the line first, then looked: or the news could come in between.
+            told.as_mut().enable();
+            if self.lock().has_answered() {
+                return true;
+            }
+            if timeout_at(until, told).await.is_err() {
+                return false;
             }
         }
     }
@@ -356,7 +370,9 @@ impl Consumer {
 
     /// Notes why nothing can be claimed; says whether that is news.
     pub(super) fn set_trouble(&self, error: &Error) -> bool {
-        self.lock().trouble.replace(copy(error, "get")).is_none()
+        let news = self.lock().trouble.replace(copy(error, "get")).is_none();
+        self.calmed.notify_waiters();
+        news
     }
 
     /// Notes that claims get through.
@@ -465,6 +481,11 @@ impl Consumer {
         self.lock().holds.current()
     }
 
+    /// When the lease of something that is held was last renewed, of several the longest ago.
+    pub(super) fn oldest_heartbeat(&self) -> Option<Instant> {
+        self.lock().holds.oldest_kept()
+    }
+
     pub(super) fn owns(&self, epoch: Epoch) -> bool {
         self.lock().holds.owns(epoch)
     }
@@ -473,7 +494,9 @@ impl Consumer {
     pub(super) fn note_server(&self, sent: Instant, clock: i64) {
         let mut state = self.lock();
         state.clock = Some((sent, clock));
-        state.opened = true;
+        if !std::mem::replace(&mut state.opened, true) {
+            self.calmed.notify_waiters();
+        }
     }
 
     /// Notes that an epoch is registered since something that was sent at a moment.
@@ -847,10 +870,16 @@ impl State {
         due
     }
 
-    fn is_calm(&self, of: Calm) -> bool {
-        let claiming = self.at_server && self.line.nobody_waits();
-        let settling = self.sending > 0 && of == Calm::Everything;
-        !claiming && !settling
+    fn has_answered(&self) -> bool {
+        self.trouble.is_some() || self.opened && !self.claims_for_nobody()
+    }
+
+    fn is_calm(&self) -> bool {
+        !self.claims_for_nobody() && self.sending == 0
+    }
+
+    fn claims_for_nobody(&self) -> bool {
+        self.at_server && self.line.nobody_waits()
     }
 
     /// Until when the lease of an epoch should last that takes something in a round, if the epoch is
@@ -868,7 +897,7 @@ impl State {
             return None;
         }
         let ahead = now.saturating_duration_since(asked) + slice + lease;
-        Some(clock + i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX / 2))
+        Some(clock.saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX)))
     }
 
     fn take(&mut self, epoch: Epoch, items: Vec<Bytes>, lease: Duration) -> Vec<Claimed> {

@@ -161,6 +161,11 @@ impl Holds {
         self.registered.get(&epoch).copied().flatten()
     }
 
+    /// The same for what holds something, of several epochs the longest ago.
+    pub(super) fn oldest_kept(&self) -> Option<Instant> {
+        self.holding.keys().filter_map(|epoch| self.kept(*epoch)).min()
+    }
+
     /// Until when its items surely are ours.
     pub(super) fn sure_until(&self, epoch: Epoch, lease: Duration) -> Option<Instant> {
         let extended = self.holding.get(&epoch).and_then(|hold| hold.extended);

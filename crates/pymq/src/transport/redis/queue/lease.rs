@@ -20,6 +20,9 @@ use crate::transport::Wait;
 
 /// The most items that one run of a script moves: everybody else waits for it.
 const PORTION: &str = "1000";
+/// How many such runs follow one another at most: what is left then is the next reaper's, and a server
+/// that always says that there is more keeps nobody for ever.
+const PORTIONS: usize = 1000;
 /// How many epochs that cannot be given back are left out in search of those that can.
 const STUCK: usize = 10;
 
@@ -118,6 +121,10 @@ async fn prolong(core: &Core, consumer: &Consumer, epochs: &[Epoch], wait: Wait)
     let words = words_of_keep(consumer, epochs);
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     let reply = core.commands.script(purpose, &scripts::KEEP, &names, &arguments).await?;
+    if !matches!(&reply, Reply::List(numbers) if numbers.len() == epochs.len() + 3) {
+        // Taken for an answer, it would be asked for again at once, for ever.
+        return Err(purpose.nonsense());
+    }
     for epoch in note_kept(consumer, epochs, sent, reply).over {
         lose(consumer, epoch, sent);
     }
@@ -133,12 +140,14 @@ fn lose(consumer: &Consumer, epoch: Epoch, sent: Instant) {
 }
 
 /// A lost connection is told elsewhere, and heals; a refusal has to be mended by somebody.
-pub(super) fn tell(consumer: &Consumer, outcome: Result<()>, what: &str) {
+pub(super) fn tell(consumer: &Consumer, outcome: Result<()>, what: &'static str) {
     let queue = &consumer.keys().list;
     match outcome {
-        Err(error) if error.kind() == ErrorKind::Server => tracing::warn!(queue, %error, "{what}"),
+        Err(error) if error.kind() == ErrorKind::Server && consumer.told().is_news(what) => {
+            tracing::warn!(queue, %error, "{what}");
+        }
         Err(error) => tracing::debug!(queue, %error, "{what}"),
-        Ok(()) => {}
+        Ok(()) => consumer.told().over(what),
     }
 }
 
@@ -148,7 +157,7 @@ pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
     // Repeated, it goes on where it had come to.
     let purpose = Purpose::question("reap", &keys.list);
     let (mut refused, mut stuck) = (None, 0);
-    loop {
+    for _ in 0..PORTIONS {
         let asked = Instant::now();
         let leave_out = stuck.to_string();
         let arguments = [keys.helds.as_bytes(), PORTION.as_bytes(), leave_out.as_bytes()];
@@ -175,7 +184,7 @@ pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
                 "items of lost consumers are dead letters"
             );
         }
-        if more == 0 {
+        if more != 1 {
             break;
         }
         // However much there is, others have most of the server's time.

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::timing::SLICE;
-use super::consumer::{Calm, Consumer};
-use crate::error::{Error, Result};
+use super::consumer::Consumer;
+use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Claimed, Wait};
 
 /// The most items that one round asks for on behalf of several getters.
@@ -148,8 +148,11 @@ impl Ticket {
         if let Some(answer) = self.leave() {
             return answer;
         }
-        self.consumer.calm(Calm::Claims).await;
-        self.consumer.trouble().map_or_else(|| Ok(Vec::new()), Err)
+        if self.consumer.has_answered().await {
+            return self.consumer.trouble().map_or_else(|| Ok(Vec::new()), Err);
+        }
+        let why = "the server does not answer; whether there are items is not known";
+        Err(Error::new(ErrorKind::Connection, "get", &*self.consumer.keys().list, why))
     }
 
     /// Leaves the line; what had come in the last moment is the answer.

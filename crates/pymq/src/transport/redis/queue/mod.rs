@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::consumer::{Calm, Consumer};
+use self::consumer::Consumer;
 use self::keys::{Epoch, Keys};
 use super::purpose::Purpose;
 use super::resp::{Command, Reply};
@@ -37,9 +37,12 @@ mod line;
 mod push;
 mod scripts;
 mod settle;
+mod told;
 
 pub(super) use self::keys::side_key;
 
+/// In how many portions dead letters are moved at most, of a thousand each.
+const PORTIONS: usize = 10_000;
 /// How long a confirmation waits for company at most.
 const COMPANY: Duration = Duration::from_millis(10);
 
@@ -90,6 +93,16 @@ impl Consumers {
                 settling.answer(queue, Err(Error::closed("settle", &**queue)));
             }
         }
+    }
+
+    /// How many queues items are taken from, and how long ago the lease was renewed that has waited
+    /// longest for it.
+    pub(super) fn load(&self) -> (usize, Option<Duration>) {
+        let running = self.lock();
+        let open = |consumers: &&Vec<Arc<Consumer>>| consumers.iter().any(|one| one.is_open());
+        let taken_from = running.values().filter(open).count();
+        let oldest = running.values().flatten().filter_map(|one| one.oldest_heartbeat()).min();
+        (taken_from, oldest.map(|at| at.elapsed()))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Arc<Consumer>>>> {
@@ -366,8 +379,8 @@ async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.later];
     let arguments = [keys.helds.as_bytes()];
     let reply = core.commands.script(purpose, &scripts::STATS, &names, &arguments).await?;
-    let mut counts = reply.items().into_iter().map(|reply| reply.number().unwrap_or_default());
-    let mut count = || counts.next().unwrap_or_default() as usize;
+    let mut counts = reply.items().into_iter().map(|reply| reply.count());
+    let mut count = || counts.next().unwrap_or_default();
     let mut stats = QueueStats::new(count(), count(), count());
     stats.delayed = count();
     Ok(stats)
@@ -378,7 +391,7 @@ async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
 async fn quieten(core: &Core, spec: &QueueSpec) {
     for consumer in core.consumers.of(&spec.name) {
         settle::flush(core, &consumer).await;
-        consumer.calm(Calm::Everything).await;
+        consumer.calm().await;
     }
 }
 
@@ -480,7 +493,7 @@ async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
     }
     let replies = core.commands.transaction(purpose, commands).await?;
     core.consumers.of(&spec.name).iter().for_each(|consumer| consumer.poke());
-    Ok(replies.iter().take(counted).filter_map(Reply::number).sum::<i64>() as usize)
+    Ok(replies.iter().take(counted).map(Reply::count).sum())
 }
 
 async fn redrive(core: &Core, spec: &QueueSpec, which: Letters, to: &QueueSpec) -> Result<usize> {
@@ -494,14 +507,18 @@ async fn redrive(core: &Core, spec: &QueueSpec, which: Letters, to: &QueueSpec) 
     }
     let keys = Keys::new(core, &spec.name);
     let mut moved = 0;
-    // In portions: a script keeps everybody else waiting.
-    while moved < limit {
+    // In portions: a script keeps everybody else waiting. Their number is bounded, since a server may
+    // say for ever that it moved some.
+    for _ in 0..PORTIONS {
+        if moved == limit {
+            break;
+        }
         let portion = (limit - moved).min(1000);
         let arguments = portion.to_string();
         let names = [keys.dead.as_str(), &keys.list, &keys.spare];
         let arguments = [arguments.as_bytes()];
         let reply = core.commands.script(purpose, &scripts::REDRIVE, &names, &arguments).await?;
-        let count = reply.number().unwrap_or_default() as usize;
+        let count = reply.count().min(portion);
         moved += count;
         if count < portion {
             break;

@@ -60,7 +60,9 @@ async fn push_unbounded(
     let ask = Command::new("EXISTS").arg(&keys.shut);
     let mut replies =
         core.commands.pipeline(*purpose, &Batch::from_iter([put, ask])).await?.into_iter();
-    purpose.check(replies.next())?;
+    if purpose.check(replies.next())?.number().is_none() {
+        return Err(purpose.nonsense());
+    }
     match purpose.check(replies.next()) {
         Ok(reply) if reply.number() == Some(1) => withdraw(core, purpose, keys, items).await,
         Ok(_) => Ok(()),
@@ -114,12 +116,13 @@ async fn push_by_script(
             Some(-3) => return Ok(Put::Already),
             Some(-2) => return Err(shut_down_error(&purpose)),
             Some(-1) => {}
-            _ => {
+            Some(0..) => {
                 if !delay.is_zero() {
                     core.consumers.of(&keys.list).iter().for_each(|one| one.expect(delay));
                 }
                 return Ok(Put::Done);
             }
+            _ => return Err(purpose.nonsense()),
         }
         let left = options.wait.left();
         if left == Some(Duration::ZERO) {

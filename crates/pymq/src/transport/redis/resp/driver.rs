@@ -23,6 +23,7 @@ use super::command::{Batch, Command};
 use super::decode::{Decoder, Frame, Limits, Push};
 use super::reply::{Fault, Reply};
 use crate::transport::redis::end::End;
+use crate::transport::redis::refusal::Refusal;
 
 /// Takes pushes; runs in the driver's task, so it must not wait.
 pub(crate) type Pushes = Arc<dyn Fn(Push) + Send + Sync>;
@@ -46,6 +47,8 @@ pub(super) struct Line {
     heard: AtomicBool,
     /// Why the socket ended, if not by us.
     why: OnceLock<io::Error>,
+    /// What the server refused last, without more ado.
+    parting: OnceLock<Refusal>,
     end: End,
 }
 
@@ -142,6 +145,11 @@ impl Line {
         self.why.get()
     }
 
+    /// With which words the server ended it, if it did so instead of answering.
+    pub(super) fn parting(&self) -> Option<&Refusal> {
+        self.parting.get()
+    }
+
     /// The end of the socket.
     pub(super) fn end(&self) -> &End {
         &self.end
@@ -203,6 +211,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Drives until the socket ends.
     pub(super) async fn run(mut self) {
         let why = poll_fn(|context| self.poll(context)).await;
+        if let Some(Waiting::Many { replies, .. }) = self.waiting.front()
+            && let Some(Reply::Refused(refusal)) = replies.last()
+        {
+            let _ = self.line.parting.set(refusal.clone());
+        }
         // Set once: a driver runs once. Those who wait are told by its drop, after this.
         let _ = self.line.why.set(why);
     }
@@ -304,7 +317,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Gives a reply to the oldest who waits. Nobody may wait for it any more: then it is dropped.
     fn answer(&mut self, reply: Reply) -> io::Result<()> {
         match self.waiting.front_mut() {
-            None => return Err(ended("the server sent an answer to nothing")),
+            None => {
+                // A full server says so unasked, perhaps before we have asked anything.
+                if let Reply::Refused(refusal) = reply {
+                    let why = ended(&refusal.to_string());
+                    let _ = self.line.parting.set(refusal);
+                    return Err(why);
+                }
+                return Err(ended("the server sent an answer to nothing"));
+            }
             Some(Waiting::Many { left, replies, .. }) if *left > 1 => {
                 *left -= 1;
                 replies.push(reply);

@@ -42,7 +42,7 @@ pub(super) fn check(hello: &Reply, nodes: Option<usize>) -> Result<(), Refusal> 
     if mode == "sentinel" || role == "sentinel" {
         let why = "this is a sentinel, which keeps no data; connect to the master it watches (ask \
                    it: SENTINEL get-master-addr-by-name NAME)";
-        return Err(Refusal::found(Cause::ReadOnly, why));
+        return Err(Refusal::found(Cause::Sentinel, why));
     }
     if matches!(&*role, "replica" | "slave") {
         let why = "this is a replica, which takes no writes; connect to its master (it says \

@@ -28,6 +28,11 @@ impl Reply {
         }
     }
 
+    /// How many, as far as it says so: a count is never below zero, whatever a server answers.
+    pub(crate) fn count(&self) -> usize {
+        self.number().and_then(|number| usize::try_from(number).ok()).unwrap_or_default()
+    }
+
     /// The bytes, where there are any.
     pub(crate) fn bytes(self) -> Option<Bytes> {
         match self {

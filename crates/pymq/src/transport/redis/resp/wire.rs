@@ -123,7 +123,15 @@ impl Wire {
         let pulse = pulse(Arc::clone(&line), driver.clone(), options.heartbeat);
         let pulse = tokio::spawn(pulse).abort_handle();
         let mut wire = Life { line, driver, pulse, id: None };
-        wire.id = greet(&wire.line, options, role).await?;
+        wire.id = match greet(&wire.line, options, role).await {
+            Ok(id) => id,
+            // Its last words say more than that the connection ended.
+            Err(Fault::Lost(why)) => {
+                let refused = wire.line.parting().cloned().map(Fault::Refused);
+                return Err(refused.unwrap_or(Fault::Lost(why)));
+            }
+            Err(fault) => return Err(fault),
+        };
         Ok(Self(Arc::new(wire)))
     }
 
