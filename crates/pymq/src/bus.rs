@@ -392,6 +392,7 @@ impl Bus {
 
     async fn close_now(&self) -> Result<()> {
         self.0.intakes.close();
+        self.0.caller.close();
         self.0.providers.farewell().await;
         self.0.transport.close().await
     }

@@ -49,6 +49,8 @@ pub(crate) struct Caller {
     /// Whether the transport counts our inbox among its topics: only then its absence says something.
     inbox_is_counted: AtomicBool,
     last_gap: Arc<Mutex<Option<Instant>>>,
+    /// Whether the bus closes: a provider on it that says goodbye is no news of a missing function.
+    closing: AtomicBool,
 }
 
 /// The task that reads the inbox; it ends with the caller.
@@ -113,7 +115,13 @@ impl Caller {
             inbox: OnceCell::new(),
             inbox_is_counted: AtomicBool::new(false),
             last_gap: Arc::default(),
+            closing: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that the bus closes.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
     }
 
     /// Calls one provider of `function`.
@@ -148,7 +156,12 @@ impl Caller {
                 .await
                 .unwrap_or_else(|_| Err(self.over(function, time, way))),
         };
-        done.map_err(|error| error.of("call", name::shortened(function)))
+        done.map_err(|error| match error.kind() {
+            ErrorKind::NoSuchRemote if self.closing.load(Ordering::Relaxed) => {
+                Error::closed("call", name::shortened(function))
+            }
+            _ => error.of("call", name::shortened(function)),
+        })
     }
 
     /// The error of a call whose time is over. What was surely not sent may be tried again.

@@ -1,7 +1,7 @@
 //! What a message says about itself beside its value: headers, an identity, when it was sent.
 //!
 //! It travels in one more top-level key, written first, which decoders of the original pass over:
-//! `tests/interop/test_headers.py` has 0.2.2 and 0.7.0 read every sample with it and without. Only where
+//! `tests/interop/test_metadata.py` has 0.2.2 and 0.7.0 read every sample with it and without. Only where
 //! they do not find an object's class, and make a dict of all its keys, this one is among them. A
 //! message without metadata is not one byte longer than before; what the headers mean is their sender's
 //! and reader's business.
