@@ -567,7 +567,8 @@ class NativeEventBus(EventBus):
 
         `state`, `since`, `why` as in `state`; `reconnects` so far; `unread_events` and
         `lost_events` of the live subscriptions; `consumers`: queues that items are taken from;
-        `oldest_heartbeat`: for how many seconds the lease of an item in hand was not renewed, at most.
+        `oldest_heartbeat`: for how many seconds, at most, the lease of an item in hand was not
+        renewed.
         """
         state = self.state
         known: dict[str, Any] = {"state": str(state), "since": state.since, "why": state.why}

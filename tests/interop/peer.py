@@ -55,6 +55,7 @@ class Events:
 
 EVENTS = Events()
 QUEUES: dict[str, Any] = {}
+HELD: dict[str, list[Any]] = {}
 CALLBACKS: dict[str, Callable[[Any], None]] = {}
 OUTPUT = threading.Lock()
 
@@ -111,11 +112,17 @@ def put(command: Command) -> None:
 
 
 def get(command: Command) -> Any:
-    return describe(queue(command).get(timeout=command.get("timeout")))
+    source, timeout = queue(command), command.get("timeout")
+    if (command.get("options") or {}).get("ack") != "manual":
+        return describe(source.get(timeout=timeout))
+    delivery = source.get_delivery(timeout=timeout)
+    HELD.setdefault(command["queue"], []).append(delivery)
+    return describe(delivery.item)
 
 
 def task_done(command: Command) -> None:
-    QUEUES[command["queue"]].task_done()
+    """Confirms the oldest item in hand: as a delivery, since the thread that got it has ended."""
+    HELD[command["queue"]].pop(0).ack()
 
 
 def work(command: Command) -> None:

@@ -27,7 +27,9 @@ pub(crate) fn run(setting: &Setting) -> Report {
         }
     }
     report.enough("cables pulled", 2);
-    report.enough("items that a ghost had taken", 2);
+    // A wait at the server ends after a third of the lease, so that a producer that starts slowly may
+    // come too late to be robbed by it.
+    report.enough("items that a ghost had taken", 1);
     report
 }
 
