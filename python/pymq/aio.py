@@ -16,7 +16,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
-from pymq import _pymq, _whole, core  # noqa: F401 - says so if the original hides ours
+import pymq._whole  # noqa: F401 - first, since it says so if the original hides ours
+from pymq import _pymq, core
 from pymq._aio_queue import AsyncDelivery, AsyncQueue
 from pymq._aio_topic import AsyncTopic, Events
 from pymq._bus import NativeEventBus

@@ -137,8 +137,13 @@ assert not deadlocks, deadlocks
 """
 
 
-@pytest.mark.parametrize("again", ["", "and again"], ids=["", "begins_again"])
-@pytest.mark.parametrize("who", ["signals", "finalisers", "signals finalisers"])
+# Finalisers that run while the bus itself begins again may still wait up to their own limit, see
+# docs/departures.md; signal handlers may not.
+@pytest.mark.parametrize(
+    ("who", "again"),
+    [("signals", ""), ("finalisers", ""), ("signals finalisers", ""), ("signals", "and again")],
+    ids=["signals", "finalisers", "signals_and_finalisers", "signals_begins_again"],
+)
 def test_handlers_and_finalisers_that_come_in_by_any_door_never_deadlock(
     who: str, again: str
 ) -> None:
