@@ -1,8 +1,10 @@
 //! Faults, injected into real processes and sockets, and the proof of what they must not do.
 //!
-//!     pymq-faults run [--seed N] [--items N] [--minutes M] [--rows 1,2,…] [--brief] [--hours H]
-//!                     [--at-once N] [--python PATH] [--original PATH] [--peer PATH]
-//!     pymq-faults list
+//! ```text
+//! pymq-faults run [--seed N] [--items N] [--minutes M] [--rows 1,2,…] [--brief] [--hours H]
+//!                 [--at-once N] [--python PATH] [--original PATH] [--peer PATH]
+//! pymq-faults list
+//! ```
 //!
 //! The one invariant: every run prints its seed and how often each fault really happened, and fails
 //! if that was too seldom to mean anything. Rows are those of `docs/guarantees.md`.

@@ -99,7 +99,7 @@ pub(super) fn given_up() -> Outcome {
     Outcome::failure("CallDropped", "its provider gave the call up unanswered")
 }
 
-/// The bound on what waits is [`Place`]'s; this mailbox only keeps the order.
+/// The bound on what waits is `Place`'s; this mailbox only keeps the order.
 impl Weigh for Call {
     fn weight(&self) -> usize {
         0
