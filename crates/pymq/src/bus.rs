@@ -34,8 +34,10 @@ use crate::wire::{Arguments, Metadata};
 
 /// A connection to everything: events, queues and remote procedure calls.
 ///
-/// Cheap to clone; all clones are the same bus. Its tasks run on the runtime it was connected on,
-/// but its handles may be dropped anywhere.
+/// Cheap to clone; all clones are the same bus. Its tasks run on the runtime it was connected on;
+/// when that has ended, the bus is closed. Operations are awaited within a tokio runtime, that one or
+/// another, and fail with `Config` elsewhere. Streams may be read, handles dropped and the bus closed
+/// anywhere.
 ///
 /// ```
 /// use pymq::Bus;
@@ -154,6 +156,7 @@ impl Bus {
     /// `Connection`, at once where there is no connection, within seconds where the broker is
     /// silent; `Closed`.
     pub async fn ping(&self) -> Result<Duration> {
+        transport::check_runtime(&*self.0.transport, "ping", "broker")?;
         let asked = Instant::now();
         self.0.transport.ping().await?;
         Ok(asked.elapsed())
@@ -364,7 +367,7 @@ impl Bus {
         if self.ends_after_this_call(|bus| async move { bus.drain_now().await }) {
             return Ok(());
         }
-        self.drain_now().await
+        self.on_runtime(|bus| async move { bus.drain_now().await }).await
     }
 
     /// Ends everything: streams end, what waits fails with `Closed`, held items go back to their
@@ -381,7 +384,20 @@ impl Bus {
         if self.ends_after_this_call(|bus| async move { bus.close_now().await }) {
             return Ok(());
         }
-        self.close_now().await
+        self.on_runtime(|bus| async move { bus.close_now().await }).await
+    }
+
+    /// Ends the bus here or, outside of any runtime, on its own, whose timers it needs for that.
+    async fn on_runtime<F>(&self, end: impl FnOnce(Self) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let ending = end(self.clone());
+        match Handle::try_current() {
+            Ok(_) => ending.await,
+            // An error says that the runtime has ended, and the bus was closed with it.
+            Err(_) => self.0.runtime.spawn(ending).await.unwrap_or(Ok(())),
+        }
     }
 
     async fn drain_now(&self) -> Result<()> {
@@ -423,6 +439,7 @@ impl Bus {
     /// As [`publish`](Self::publish).
     pub async fn publish_bytes(&self, topic: &str, payload: Bytes) -> Result<Option<usize>> {
         name::check_topic("publish", topic)?;
+        transport::check_runtime(&*self.0.transport, "publish", topic)?;
         self.0.limits.check("publish", topic, &payload)?;
         let published = self.0.transport.publish(&self.0.namespace.whole(topic), payload).await;
         published.map_err(|error| error.of("publish", name::shortened(topic)))
@@ -450,6 +467,7 @@ impl Bus {
         });
         let whole = whole.collect::<Result<Vec<_>>>()?;
         let shown = topic::shown(filters)?;
+        transport::check_runtime(&*self.0.transport, "subscribe", &shown)?;
         match self.0.transport.subscribe(&whole).await {
             Ok(subscription) => Ok(topic::named(subscription, shown)),
             Err(error) => Err(error.of("subscribe", shown)),

@@ -24,7 +24,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// | `Closed` | no | connect a new bus | no |
 /// | `ShutDown` | no | stop, or `purge` the queue, which lifts the shutdown | no |
 /// | `Unsupported` | no | use another transport, feature or setting | no |
-/// | `Config` | no | mend the address, name or option | no |
+/// | `Config` | no | mend the address, name or option; await the bus within a tokio runtime | no |
 /// | `Encode` | no | send another value | no |
 /// | `Decode` | the message came | mend its sender; a queue keeps the item as a dead letter | no |
 /// | `Server` | no | do what the server's words say | where it passes by itself: the server loads, fails over, misses replicas, has no memory |
@@ -53,7 +53,7 @@ pub enum ErrorKind {
     Encode,
     /// The transport cannot do this.
     Unsupported,
-    /// An address, name or option that cannot be used.
+    /// An address, name or option that cannot be used, or no tokio runtime where one is needed.
     Config,
     /// There is no connection to the server; nothing was done, trying again is safe.
     Connection,

@@ -247,20 +247,3 @@ fn connecting_outside_a_runtime_is_an_error_that_says_so() {
         assert!(error.to_string().contains("tokio runtime"), "{error}");
     }
 }
-
-#[test]
-fn a_bus_whose_runtime_has_ended_is_closed() {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let bus = runtime.block_on(Bus::connect("memory://")).expect("connected");
-    let mut notes = runtime.block_on(bus.topic::<u32>("notes").subscribe()).expect("subscribed");
-    drop(runtime);
-    let other = tokio::runtime::Runtime::new().expect("another runtime");
-    other.block_on(async {
-        assert_eq!(bus.state().word(), "closed");
-        let error = bus.topic("notes").publish(&1).await.expect_err("closed");
-        assert_eq!(error.kind(), ErrorKind::Closed);
-        let error = bus.queue::<u32>("jobs").get().await.expect_err("closed");
-        assert_eq!(error.kind(), ErrorKind::Closed);
-        assert!(notes.recv().await.is_none());
-    });
-}

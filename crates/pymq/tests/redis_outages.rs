@@ -1,4 +1,4 @@
-//! Servers that cannot serve, and runtimes that end: refused by name, and closed.
+//! Servers that cannot serve are refused by name.
 #![cfg(feature = "redis")]
 
 use std::net::TcpStream;
@@ -12,8 +12,6 @@ mod server;
 
 /// A test that waits for as long hangs.
 const GUARD: Duration = Duration::from_secs(60);
-/// What operations are given that take a time.
-const SHORT: Duration = Duration::from_millis(500);
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let guard = Instant::now() + GUARD;
@@ -106,60 +104,4 @@ async fn a_cluster_of_one_node_serves_and_one_of_two_is_refused_by_name() {
     let (kind, words) = refused(&one.url()).await;
     assert_eq!(kind, ErrorKind::Config, "{words}");
     assert!(words.contains("a node of a cluster"), "{words}");
-}
-
-#[tokio::test]
-async fn a_bus_whose_runtime_has_ended_is_closed_and_its_streams_end() {
-    let server = RedisServer::start();
-    let url = server.url();
-    // In a thread of its own: a runtime may not be dropped inside of another.
-    let (bus, mut news, mut states, delivery, deliveries) = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(async {
-            let bus = Bus::connect(&url).await.expect("connected");
-            let news = bus.topic::<u32>("news").subscribe().await.expect("subscribed");
-            let jobs = bus.queue::<u32>("jobs");
-            jobs.put_many(&[1, 2]).await.expect("put");
-            let delivery = jobs.claim().await.expect("claimed");
-            (bus.clone(), news, bus.states(), delivery, jobs.deliveries())
-        })
-    })
-    .join()
-    .expect("no panic");
-    let mut deliveries = deliveries;
-    let jobs = bus.queue::<u32>("jobs");
-    let stub = bus.stub::<(), u32>("f");
-    macro_rules! closed {
-        ($($what:literal: $operation:expr),* $(,)?) => {$(
-            let outcome = tokio::time::timeout(GUARD, $operation).await.expect($what);
-            assert_eq!(outcome.map(drop).expect_err($what).kind(), ErrorKind::Closed, $what);
-        )*};
-    }
-    closed!(
-        "publish": bus.topic("news").publish(&1),
-        "subscribe": bus.topic::<u32>("news").subscribe(),
-        "put": jobs.put(&1),
-        "put in time": jobs.put_timeout(&1, SHORT),
-        "put where there is room": jobs.clone().maxsize(9).put(&1),
-        "get": jobs.get(),
-        "get in time": jobs.get_timeout(SHORT),
-        "get what is there": jobs.try_get(),
-        "claim": jobs.claim(),
-        "claim many": jobs.claim_many(10, SHORT),
-        "ack": delivery.ack(),
-        "stats": jobs.stats(),
-        "purge": jobs.purge(),
-        "redrive": jobs.redrive(1),
-        "shut_down": jobs.shut_down(),
-        "join": jobs.join(),
-        "expose": bus.expose_fn("f", |(): ()| async { Ok::<_, String>(7) }),
-        "call": stub.call(()),
-        "ping": bus.ping(),
-    );
-    assert!(tokio::time::timeout(GUARD, news.recv()).await.expect("it ends").is_none());
-    let delivered = tokio::time::timeout(GUARD, deliveries.recv()).await.expect("it ends");
-    assert!(delivered.is_none_or(|one| one.is_err_and(|e| e.kind() == ErrorKind::Closed)));
-    while let Some(state) = tokio::time::timeout(GUARD, states.next()).await.expect("it ends") {
-        assert!(state.word() == "closed" || state.is_connected());
-    }
 }

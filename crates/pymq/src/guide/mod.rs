@@ -35,8 +35,10 @@
 //! ```
 //! [`Bus::builder`](crate::Bus::builder) says what an address does not: a namespace, credentials, how
 //! a dead connection is noticed. [`Bus::drain`](crate::Bus::drain) closes in good order: calls that
-//! run are answered and streams read to their end first. A program without a runtime takes the
-//! feature `blocking`, which has the same bus with methods that wait, in `pymq::blocking`.
+//! run are answered and streams read to their end first. Operations are awaited within a tokio runtime,
+//! and fail with `Config` elsewhere; when the runtime that a bus was connected on has ended, the bus is
+//! closed. A program without a runtime takes the feature `blocking`, which has the same bus with
+//! methods that wait, in `pymq::blocking`.
 //!
 //! # Beginning
 //! ```toml

@@ -17,7 +17,8 @@ use crate::intake::Intakes;
 use crate::limits::Limits;
 use crate::name;
 use crate::transport::{
-    Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Shelf, Transport, Wait,
+    self, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Shelf, Transport,
+    Wait,
 };
 
 /// The least and the most that a lease can last: no clock can hold more.
@@ -57,6 +58,11 @@ impl Source {
     /// Fails when the bus drains or was closed.
     pub(super) fn check(&self) -> Result<()> {
         self.named("get", self.intakes.check("get", &self.name))
+    }
+
+    /// Fails outside of a tokio runtime.
+    pub(super) fn check_runtime(&self, operation: &'static str) -> Result<()> {
+        transport::check_runtime(&*self.transport, operation, &self.name)
     }
 
     /// What the transport said, but under the user's verb and name.
@@ -156,6 +162,7 @@ impl ByteQueue {
     pub async fn put(&self, items: Vec<Bytes>, options: impl Into<PutOptions>) -> Result<Put> {
         let options = options.into();
         name::check("put", self.name())?;
+        self.source.check_runtime("put")?;
         options.check(self.name(), self.spec(), items.len())?;
         self.check_sizes(&items)?;
         let (maxsize, whole) = (self.spec().maxsize, items.len());
@@ -237,6 +244,7 @@ impl ByteQueue {
     /// As [`claim`](Self::claim).
     pub async fn claim_many(&self, limit: usize, wait: Wait) -> Result<Vec<ByteDelivery>> {
         name::check("get", self.name())?;
+        self.source.check_runtime("get")?;
         let claim = async {
             match &self.ahead {
                 Some(ahead) => ahead.claim(limit, wait).await,
@@ -359,6 +367,7 @@ impl ByteQueue {
         answer: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         name::check(operation, self.name())?;
+        self.source.check_runtime(operation)?;
         self.source.named(operation, answer.await)
     }
 

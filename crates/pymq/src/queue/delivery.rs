@@ -225,6 +225,7 @@ impl ByteDelivery {
     /// # Errors
     /// As [`Delivery::requeue_after`].
     pub async fn settle_with(mut self, how: Settlement, options: SettleOptions) -> Result<()> {
+        self.source.check_runtime(verb(how))?;
         match self.receipt.take() {
             Some(receipt) => {
                 let Source { transport, spec, .. } = &self.source;
@@ -261,6 +262,7 @@ impl ByteDelivery {
         async move {
             match &receipt {
                 Some(receipt) => {
+                    source.check_runtime("extend")?;
                     let extended = source.transport.extend(&source.spec, receipt, duration).await;
                     source.named("extend", extended)
                 }

@@ -23,7 +23,7 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
-use crate::transport::{Arrival, Inbox, Transport};
+use crate::transport::{self, Arrival, Inbox, Transport};
 use crate::wire::{
     Arguments, Control, Metadata, Request, RequestExtension, Response, ResponseExtension,
     ResponseKind,
@@ -268,6 +268,7 @@ impl Caller {
     pub(super) fn request(&self, asked: Asked<'_>, deadline: Option<Instant>) -> Result<Request> {
         let Asked { function, arguments, metadata } = asked;
         name::check("call", function)?;
+        transport::check_runtime(&*self.transport, "call", function)?;
         let metadata = match current_call() {
             Some(outer) => metadata.within(outer.metadata()),
             None => metadata,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Id, shortened};
-use crate::transport::{Arrival, Inbox};
+use crate::transport::{self, Arrival, Inbox};
 use crate::wire::{Outcome, Request, RequestExtension, Response, ResponseKind};
 
 /// The answers to a call to everyone.
@@ -152,6 +152,11 @@ impl Gathering {
         self.ours
     }
 
+    /// The answers may be read elsewhere than the call was made.
+    fn check_runtime(&self) -> Result<()> {
+        transport::check_runtime(&*self.caller.transport, "call", self.function())
+    }
+
     fn function(&self) -> &str {
         &self.request.function
     }
@@ -183,7 +188,10 @@ impl Gathering {
             }
             let over = match self.is_complete() {
                 true => Ok(true),
-                false => self.advance().await,
+                false => match self.check_runtime() {
+                    Ok(()) => self.advance().await,
+                    Err(error) => Err(error),
+                },
             };
             match over {
                 Ok(false) => {}

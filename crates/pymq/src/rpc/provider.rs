@@ -16,7 +16,7 @@ use super::desk::Desk;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
-use crate::transport::{Arrival, Filter, Limit, Receiver, Stamp, Transport, mailbox};
+use crate::transport::{self, Arrival, Filter, Limit, Receiver, Stamp, Transport, mailbox};
 
 /// How long a bus that closes waits for its last answers to be sent.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -131,6 +131,7 @@ impl Providers {
     /// `Config` for its name, and those of the connection.
     pub(crate) async fn start(&self, function: &str) -> Result<Provider> {
         name::check("expose", function)?;
+        transport::check_runtime(&*self.transport, "expose", function)?;
         let id = Id::random();
         let filters = [
             Filter::Topic(self.namespace.whole(function)),
@@ -158,22 +159,14 @@ impl Providers {
         if desks.is_empty() {
             return;
         }
-        let all = async move {
-            let farewells = join_all(desks.iter().map(|desk| async {
-                desk.end();
-                desk.ended().await;
-                desk.forsake();
-                desk.sent().await;
-            }));
-            if timeout(FAREWELL, farewells).await.is_err() {
-                tracing::debug!("the bus closed before its last answers were sent");
-            }
-        };
-        // The caller's own timer, where it has one: the bus's runtime may be one that nobody drives.
-        match Handle::try_current() {
-            Ok(_) => all.await,
-            // An error says that the runtime has ended, and everything with it.
-            Err(_) => drop(self.runtime.spawn(all).await),
+        let farewells = join_all(desks.iter().map(|desk| async {
+            desk.end();
+            desk.ended().await;
+            desk.forsake();
+            desk.sent().await;
+        }));
+        if timeout(FAREWELL, farewells).await.is_err() {
+            tracing::debug!("the bus closed before its last answers were sent");
         }
     }
 

@@ -24,7 +24,7 @@ use futures_util::future::{Either, Ready, ready};
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::name::Address;
+use crate::name::{self, Address};
 
 mod mailbox;
 pub mod memory;
@@ -265,7 +265,7 @@ pub trait Queues {
 pub enum Filter {
     /// One topic by its exact name.
     Topic(String),
-    /// Every topic that matches a glob pattern, see [`name::matches`](crate::name::matches).
+    /// Every topic that matches a glob pattern, see [`name::matches`].
     Pattern(String),
 }
 
@@ -387,13 +387,38 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
 
 /// The runtime that we are called on, whose tasks do the work.
 pub(crate) fn runtime() -> Result<Handle> {
-    Handle::try_current().map_err(|_| {
+    let runtime = Handle::try_current().map_err(|_| {
         Error::config(
             "bus",
             "a bus is connected within a tokio runtime, whose tasks do its work: use \
              #[tokio::main], Runtime::block_on, or pymq::blocking, which brings one",
         )
-    })
+    })?;
+    // Tokio has no question for it, and says so when it is too late to be told by an error.
+    if std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
+        let why = "the tokio runtime has no timers; build it with enable_all()";
+        return Err(Error::config("bus", why));
+    }
+    Ok(runtime)
+}
+
+/// Fails outside of a tokio runtime, whose timers keep the time of what is awaited there: any will
+/// do. A bus that was closed says that first.
+pub(crate) fn check_runtime(
+    transport: &dyn Transport,
+    operation: &'static str,
+    object: &str,
+) -> Result<()> {
+    if Handle::try_current().is_ok() {
+        return Ok(());
+    }
+    let object = name::shortened(object);
+    if transport.states().now() == State::Closed {
+        return Err(Error::closed(operation, object));
+    }
+    let why = "a bus is awaited within a tokio runtime, whose timers it needs: use #[tokio::main], \
+               Runtime::block_on, or pymq::blocking, which brings one";
+    Err(Error::new(crate::ErrorKind::Config, operation, object, why))
 }
 
 /// Opens the transport that `url` names by its scheme, with more to say.
