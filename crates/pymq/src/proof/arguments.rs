@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::rendering::{Numbers, of_serde, of_spans};
+use super::rendering::{Numbers, has_odd_key, of_serde, of_spans};
 use super::{Line, Rendered};
 use crate::json;
 use crate::rpc::BoundArguments;
@@ -34,7 +34,11 @@ pub fn bind(positional: &[u8], keywords: &[u8]) -> Bound {
         .any(|place| members[..place].iter().any(|(key, _)| *key == members[place].0));
     // One by one, as the parameters take them.
     let mut values = elements.into_iter().chain(members.iter().map(|(_, value)| *value));
-    let held = values.all(|value| of_serde(value) == of_spans(value, Numbers::Exact));
+    let held = values.all(|value| {
+        let line = of_serde(value);
+        line == of_spans(value, Numbers::Exact)
+            && line.is_none_or(|line| !has_odd_key(value, &line))
+    });
     if twice || !held {
         return Bound::Beside;
     }
