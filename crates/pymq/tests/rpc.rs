@@ -33,6 +33,7 @@ everywhere_and_uncounted!(
     positional_and_keyword_arguments_go_in_one_call,
     a_bound_on_concurrency_makes_calls_wait,
     a_drained_service_answers_what_had_arrived,
+    a_call_whose_time_is_over_ends_where_it_runs_though_no_word_reaches_it,
     a_drained_bus_finishes_its_functions_and_takes_nothing_new,
 );
 
@@ -412,6 +413,19 @@ async fn a_drained_service_answers_what_had_arrived(place: &Place) {
     let second = second.recv().await.expect("one provider had it");
     assert_eq!(second.result.expect("answered"), 1);
     drained.await.expect("drained");
+}
+
+async fn a_call_whose_time_is_over_ends_where_it_runs_though_no_word_reaches_it(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let mut watched = watched(&provider, ExposeOptions::default()).await;
+    let stub = caller.stub::<(), i64>("f").timeout(Duration::from_secs(2));
+    let call = tokio::spawn(async move { stub.call(()).await });
+    watched.started.recv().await.expect("it runs");
+    // A provider that drains is not reached any more, by a cancellation neither.
+    watched._service.drain().await;
+    watched.over.recv().await.expect("the function's future was dropped");
+    let error = call.await.expect("no panic").expect_err("nothing let it go on");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
 }
 
 async fn a_drained_bus_finishes_its_functions_and_takes_nothing_new(place: &Place) {

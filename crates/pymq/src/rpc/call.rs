@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use super::desk::Desk;
 use super::in_flight::Progress;
@@ -66,10 +66,17 @@ impl Call {
             || self.expires.is_some_and(|expires| Instant::now() >= expires)
     }
 
-    /// Returns when the caller says that it stops waiting; for one that does not say so, never.
+    /// Returns when the caller stops waiting, by its word or because its time is over; for one that
+    /// says neither, never. It is to be awaited where tokio's timers run.
     pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<> {
-        let progress = Arc::clone(&self.progress);
-        async move { progress.cancelled().await }
+        let (progress, expires) = (Arc::clone(&self.progress), self.expires);
+        async move {
+            // Its word may not come: a provider that has ended is not reached any more.
+            match expires {
+                Some(expires) => drop(timeout_at(expires, progress.cancelled()).await),
+                None => progress.cancelled().await,
+            }
+        }
     }
 
     /// Sends the outcome; does not wait for it to arrive, needs no runtime. An outcome that no peer
