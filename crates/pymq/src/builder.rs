@@ -65,7 +65,7 @@ impl BusBuilder {
         }
     }
 
-    /// The namespace; `global` unless told. Programs see each other within one only.
+    /// The namespace; `global` by default. Programs see each other within one only.
     pub fn namespace(mut self, name: &str) -> Self {
         self.namespace = Namespace::new(name);
         self
@@ -101,7 +101,7 @@ impl BusBuilder {
         self
     }
 
-    /// How long one attempt to connect may take; 5 s unless told.
+    /// How long one attempt to connect may take; 5 s by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.connect_timeout = Some(timeout);
         self
@@ -115,14 +115,14 @@ impl BusBuilder {
     }
 
     /// How long an operation waits for a lost connection to come back before it fails with
-    /// `Connection`; 10 s unless told.
+    /// `Connection`; 10 s by default.
     pub fn reconnect_wait(mut self, wait: Duration) -> Self {
         self.settings.reconnect_wait = Some(wait);
         self
     }
 
     /// How often the broker is asked for a sign of life, and for how long it may give none before
-    /// the connection is made anew; 5 s and 10 s unless told. The limit is 6 s or more, since a
+    /// the connection is made anew; 5 s and 10 s by default. The limit is 6 s or more, since a
     /// command that waits for an item may be silent for 5 s.
     pub fn heartbeat(mut self, period: Duration, limit: Duration) -> Self {
         self.settings.heartbeat = Some(Heartbeat { period, limit });
@@ -130,7 +130,7 @@ impl BusBuilder {
     }
 
     /// How much each subscription holds before it loses the oldest events and says so; 65,536
-    /// messages or 64 MiB unless told. Requests to exposed functions come through such a mailbox
+    /// messages or 64 MiB by default. Requests to exposed functions come through such a mailbox
     /// too; those that it loses are asked again by their callers.
     pub fn mailbox(mut self, limit: Limit) -> Self {
         self.settings.mailbox = Some(limit);

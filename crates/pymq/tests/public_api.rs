@@ -8,7 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use quote::ToTokens;
-use syn::{Attribute, Fields, ImplItem, Item, TraitItem, UseTree, Visibility};
+use syn::parse::ParseStream;
+use syn::punctuated::Punctuated;
+use syn::{
+    Attribute, Fields, Ident, ImplItem, Item, Signature, Token, TraitItem, UseTree, Visibility,
+};
 
 /// Lines of the interface, sorted.
 #[derive(Default)]
@@ -46,15 +50,9 @@ impl Interface {
             }
             let syn::Type::Path(of) = &*block.self_ty else { continue };
             let Some(of) = of.path.segments.last() else { continue };
-            for method in &block.items {
-                if let ImplItem::Fn(method) = method
-                    && is_public(&method.vis)
-                    && !is_hidden(&method.attrs)
-                {
-                    let of = (room.to_owned(), of.ident.to_string());
-                    self.methods.push((of, text(&method.sig)));
-                }
-            }
+            let of = (room.to_owned(), of.ident.to_string());
+            let methods = block.items.iter().flat_map(public_methods);
+            self.methods.extend(methods.map(|method| (of.clone(), text(&method))));
         }
     }
 
@@ -96,6 +94,25 @@ impl Interface {
         }
         self.lines.iter().map(|line| format!("{line}\n")).collect()
     }
+}
+
+/// The public methods that an item of an `impl` block makes: one, or those of a list of
+/// `blocking/mirror.rs`.
+fn public_methods(item: &ImplItem) -> Vec<Signature> {
+    match item {
+        ImplItem::Fn(method) if is_public(&method.vis) && !is_hidden(&method.attrs) => {
+            vec![method.sig.clone()]
+        }
+        ImplItem::Macro(list) => list.mac.parse_body_with(mirrored).expect("a list of signatures"),
+        _ => Vec::new(),
+    }
+}
+
+/// A type's name, a colon, and signatures with a semicolon after each.
+fn mirrored(list: ParseStream<'_>) -> syn::Result<Vec<Signature>> {
+    list.parse::<Ident>()?;
+    list.parse::<Token![:]>()?;
+    Ok(Punctuated::<Signature, Token![;]>::parse_terminated(list)?.into_iter().collect())
 }
 
 /// The name of a public item and its head, without its body.
@@ -228,4 +245,60 @@ fn what_users_call_is_in_the_list() {
         assert!(interface.contains(part), "{part}\n{interface}");
     }
     assert!(!interface.contains("pub (crate)"), "what is not public is not in it");
+}
+
+/// What the blocking side has otherwise than the async side, each with its reason.
+const OTHERWISE: [(&str, &str); 17] = [
+    ("Bus::builder", "`connect_with` takes the builder of the async side"),
+    ("Bus::connect_in", "`connect_with`"),
+    ("Bus::over", "a transport is connected on the async side"),
+    ("Bus::byte_queue", "bytes are for edges of other languages, which bring their own waits"),
+    ("Bus::call_all_bytes", "bytes"),
+    ("Bus::call_bytes", "bytes"),
+    ("Bus::provide", "bytes"),
+    ("Bus::publish_bytes", "bytes"),
+    ("Bus::subscribe_bytes", "bytes"),
+    ("Delivery::into_parts", "bytes"),
+    ("Delivery::ack_soon", "`ack` waits here anyhow"),
+    ("Delivery::item", "it derefs to the item"),
+    ("Bus::expose_fn", "the closure waits, on a thread"),
+    ("Queue::work", "the handler waits, on a thread"),
+    ("Queue::work_deliveries", "the handler waits, on a thread"),
+    ("Stub::call_all_stream", "`call_all_iter`: what is a stream there is an iterator here"),
+    ("Worker::ended", "`join`, as of a thread"),
+];
+
+/// The methods of a type that users know as `of`: name to what it takes.
+fn methods(interface: &str, of: &str) -> BTreeMap<String, String> {
+    let methods = interface.lines().filter_map(|line| line.strip_prefix(&format!("{of}: ")));
+    methods
+        .filter_map(|method| {
+            let signature = method.strip_prefix("async ").unwrap_or(method).strip_prefix("fn ")?;
+            let (name, takes) = signature.split_once(' ')?;
+            // What it gives may be a type of this side; how its lines are broken is no difference.
+            let takes = takes.rsplit_once(") ->").map_or(takes, |(takes, _)| takes);
+            let takes = takes.trim_end_matches([')', ',', ' ']).replace("mut self", "self");
+            Some((name.to_owned(), takes))
+        })
+        .collect()
+}
+
+#[test]
+fn the_blocking_side_has_what_the_async_side_has() {
+    let interface = interface();
+    let types = ["Bus", "Topic", "Queue", "Delivery", "DeadLetters", "Worker"];
+    let of_rpc = ["Service", "Stub"].map(|of| (of, format!("pymq::rpc::{of}")));
+    let mut otherwise = BTreeSet::new();
+    for (of, there) in types.map(|of| (of, format!("pymq::{of}"))).into_iter().chain(of_rpc) {
+        let here = methods(&interface, &format!("pymq::blocking::{of}"));
+        let there = methods(&interface, &there);
+        assert!(!there.is_empty(), "{of} is known under another name");
+        for (name, takes) in there {
+            if here.get(&name) != Some(&takes) {
+                otherwise.insert(format!("{of}::{name}"));
+            }
+        }
+    }
+    let known: BTreeSet<_> = OTHERWISE.iter().map(|(what, _)| (*what).to_owned()).collect();
+    assert_eq!(otherwise, known, "see blocking/mirror.rs");
 }

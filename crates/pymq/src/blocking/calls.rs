@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::mirror::waiting;
 use super::{Bus, Incoming};
 use crate::error::Result;
 use crate::rpc::{self, CallOptions, ExposeOptions, Function, Remote, Replies, StubReply};
@@ -70,7 +71,7 @@ impl Bus {
     /// must not block it; for those that do there is [`expose_fn`](Self::expose_fn).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Bus::expose`](crate::Bus::expose).
     pub fn expose<Kind>(&self, remote: impl Remote<Kind>) -> Result<Service> {
         self.expose_with(remote, ExposeOptions::default())
     }
@@ -78,7 +79,7 @@ impl Bus {
     /// As [`pymq::Bus::expose_with`](crate::Bus::expose_with).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Bus::expose_with`](crate::Bus::expose_with).
     pub fn expose_with<Kind>(
         &self,
         remote: impl Remote<Kind>,
@@ -135,31 +136,21 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     /// As [`pymq::Stub::keywords`](crate::Stub::keywords).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Stub::keywords`](crate::Stub::keywords).
     pub fn keywords<K: Serialize + ?Sized>(&self, keywords: &K) -> Result<Self> {
         Ok(self.with(self.inner.keywords(keywords)?))
     }
 
-    /// As [`pymq::Stub::call`](crate::Stub::call).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn call(&self, arguments: A) -> Result<R> {
-        self.bus.wait(self.inner.call(arguments))
-    }
-
-    /// As [`pymq::Stub::call_all`](crate::Stub::call_all).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn call_all(&self, arguments: A) -> Result<Vec<StubReply<R>>> {
-        self.bus.wait(self.inner.call_all(arguments))
+    waiting! {
+        Stub:
+        fn call(&self, arguments: A) -> Result<R>;
+        fn call_all(&self, arguments: A) -> Result<Vec<StubReply<R>>>;
     }
 
     /// As [`pymq::Stub::call_all_stream`](crate::Stub::call_all_stream).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Stub::call_all_stream`](crate::Stub::call_all_stream).
     pub fn call_all_iter(&self, arguments: A) -> Result<Incoming<Replies<R>>> {
         self.bus.incoming(self.bus.wait(self.inner.call_all_stream(arguments))?)
     }

@@ -37,12 +37,14 @@ use serde::de::DeserializeOwned;
 
 use crate::builder::BusBuilder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::name::Namespace;
 use crate::topic::{self, Event};
-use crate::transport::{Capabilities, Filter};
+use crate::transport::{Capabilities, Filter, Health, State, States};
 use crate::wire::Metadata;
 
 mod calls;
 mod letters;
+mod mirror;
 mod queue;
 mod thread;
 
@@ -50,6 +52,7 @@ pub use calls::{Service, Stub, function};
 pub use letters::DeadLetters;
 pub use queue::{Delivery, Queue, Worker};
 
+use mirror::settings;
 use thread::Core;
 
 /// As [`pymq::Bus`](crate::Bus), waiting; with a thread of its own.
@@ -63,7 +66,7 @@ impl Bus {
     /// As [`pymq::Bus::connect`](crate::Bus::connect).
     ///
     /// # Errors
-    /// As there; and `Config` if the system gives no thread.
+    /// Those of [`pymq::Bus::connect`](crate::Bus::connect); and `Config` if the system gives no thread.
     pub fn connect(url: &str) -> Result<Self> {
         Self::connect_with(BusBuilder::new(url))
     }
@@ -113,7 +116,7 @@ impl Bus {
     /// As [`pymq::Bus::publish`](crate::Bus::publish).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Bus::publish`](crate::Bus::publish).
     pub fn publish<E: Event>(&self, event: &E) -> Result<Option<usize>> {
         self.wait(self.asynchronous().publish(event))
     }
@@ -121,7 +124,7 @@ impl Bus {
     /// As [`pymq::Bus::subscribe`](crate::Bus::subscribe).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Bus::subscribe`](crate::Bus::subscribe).
     pub fn subscribe<E: Event>(&self) -> Result<Incoming<topic::Events<E>>> {
         self.incoming(self.wait(self.asynchronous().subscribe())?)
     }
@@ -129,7 +132,7 @@ impl Bus {
     /// As [`pymq::Bus::pattern`](crate::Bus::pattern).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Bus::pattern`](crate::Bus::pattern).
     pub fn pattern<T: DeserializeOwned>(
         &self,
         pattern: &str,
@@ -140,7 +143,7 @@ impl Bus {
     /// As [`pymq::Bus::subscribe_to`](crate::Bus::subscribe_to).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Bus::subscribe_to`](crate::Bus::subscribe_to).
     pub fn subscribe_to<T: DeserializeOwned>(
         &self,
         filters: &[Filter],
@@ -158,10 +161,38 @@ impl Bus {
         self.asynchronous().capabilities()
     }
 
+    /// As [`pymq::Bus::namespace`](crate::Bus::namespace).
+    pub fn namespace(&self) -> &Namespace {
+        self.asynchronous().namespace()
+    }
+
+    /// As [`pymq::Bus::state`](crate::Bus::state).
+    pub fn state(&self) -> State {
+        self.asynchronous().state()
+    }
+
+    /// As [`pymq::Bus::states`](crate::Bus::states).
+    pub fn states(&self) -> Incoming<States> {
+        Incoming { stream: self.asynchronous().states(), bus: self.clone() }
+    }
+
+    /// As [`pymq::Bus::health`](crate::Bus::health).
+    pub fn health(&self) -> Health {
+        self.asynchronous().health()
+    }
+
+    /// As [`pymq::Bus::ping`](crate::Bus::ping).
+    ///
+    /// # Errors
+    /// Those of [`pymq::Bus::ping`](crate::Bus::ping).
+    pub fn ping(&self) -> Result<Duration> {
+        self.wait(self.asynchronous().ping())
+    }
+
     /// As [`pymq::Bus::drain`](crate::Bus::drain).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Bus::drain`](crate::Bus::drain).
     pub fn drain(&self) -> Result<()> {
         self.wait(self.asynchronous().drain())
     }
@@ -169,7 +200,7 @@ impl Bus {
     /// As [`pymq::Bus::close`](crate::Bus::close).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Bus::close`](crate::Bus::close).
     pub fn close(&self) -> Result<()> {
         self.wait(self.asynchronous().close())
     }
@@ -192,16 +223,15 @@ impl<T> Topic<T> {
         self.inner.name()
     }
 
-    /// As [`pymq::Topic::metadata`](crate::Topic::metadata).
-    #[must_use]
-    pub fn metadata(self, metadata: Metadata) -> Self {
-        Self { inner: self.inner.metadata(metadata), bus: self.bus }
+    settings! {
+        Topic:
+        fn metadata(self, metadata: Metadata) -> Self;
     }
 
     /// As [`pymq::Topic::publish`](crate::Topic::publish).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Topic::publish`](crate::Topic::publish).
     pub fn publish(&self, value: &T) -> Result<Option<usize>>
     where
         T: Serialize,
@@ -212,7 +242,7 @@ impl<T> Topic<T> {
     /// As [`pymq::Topic::subscribe`](crate::Topic::subscribe).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Topic::subscribe`](crate::Topic::subscribe).
     pub fn subscribe(&self) -> Result<Incoming<topic::Events<T>>>
     where
         T: DeserializeOwned,

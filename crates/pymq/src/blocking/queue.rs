@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::letters::DeadLetters;
+use super::mirror::{settings, waiting};
 use super::{Bus, Incoming, calls};
 use crate::error::Result;
 use crate::queue::{self, Retry};
@@ -43,52 +44,16 @@ pub struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// As [`pymq::Queue::maxsize`](crate::Queue::maxsize).
-    #[must_use]
-    pub fn maxsize(self, maxsize: usize) -> Self {
-        Self { inner: self.inner.maxsize(maxsize), bus: self.bus }
-    }
-
-    /// As [`pymq::Queue::metadata`](crate::Queue::metadata).
-    #[must_use]
-    pub fn metadata(self, metadata: Metadata) -> Self {
-        Self { inner: self.inner.metadata(metadata), bus: self.bus }
-    }
-
-    /// As [`pymq::Queue::lease`](crate::Queue::lease).
-    #[must_use]
-    pub fn lease(self, lease: Duration) -> Self {
-        Self { inner: self.inner.lease(lease), bus: self.bus }
-    }
-
-    /// As [`pymq::Queue::prefetch`](crate::Queue::prefetch).
-    #[must_use]
-    pub fn prefetch(self, items: usize) -> Self {
-        Self { inner: self.inner.prefetch(items), bus: self.bus }
-    }
-
-    /// As [`pymq::Queue::max_deliveries`](crate::Queue::max_deliveries).
-    #[must_use]
-    pub fn max_deliveries(self, max_deliveries: u32) -> Self {
-        Self { inner: self.inner.max_deliveries(max_deliveries), bus: self.bus }
-    }
-
-    /// As [`pymq::Queue::max_dead_letters`](crate::Queue::max_dead_letters).
-    #[must_use]
-    pub fn max_dead_letters(self, most: usize) -> Self {
-        Self { inner: self.inner.max_dead_letters(most), bus: self.bus }
-    }
-
-    /// As [`pymq::Queue::priorities`](crate::Queue::priorities).
-    #[must_use]
-    pub fn priorities(self, priorities: bool) -> Self {
-        Self { inner: self.inner.priorities(priorities), bus: self.bus }
-    }
-
-    /// As [`pymq::Queue::retry`](crate::Queue::retry).
-    #[must_use]
-    pub fn retry(self, retry: Retry) -> Self {
-        Self { inner: self.inner.retry(retry), bus: self.bus }
+    settings! {
+        Queue:
+        fn maxsize(self, maxsize: usize) -> Self;
+        fn metadata(self, metadata: Metadata) -> Self;
+        fn lease(self, lease: Duration) -> Self;
+        fn prefetch(self, items: usize) -> Self;
+        fn max_deliveries(self, max_deliveries: u32) -> Self;
+        fn max_dead_letters(self, most: usize) -> Self;
+        fn priorities(self, priorities: bool) -> Self;
+        fn retry(self, retry: Retry) -> Self;
     }
 
     /// The queue's name, without the namespace.
@@ -96,60 +61,15 @@ impl<T> Queue<T> {
         self.inner.name()
     }
 
-    /// As [`pymq::Queue::len`](crate::Queue::len).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn len(&self) -> Result<usize> {
-        self.bus.wait(self.inner.len())
-    }
-
-    /// As [`pymq::Queue::is_empty`](crate::Queue::is_empty).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn is_empty(&self) -> Result<bool> {
-        self.bus.wait(self.inner.is_empty())
-    }
-
-    /// As [`pymq::Queue::stats`](crate::Queue::stats).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn stats(&self) -> Result<QueueStats> {
-        self.bus.wait(self.inner.stats())
-    }
-
-    /// As [`pymq::Queue::join`](crate::Queue::join).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn join(&self) -> Result<()> {
-        self.bus.wait(self.inner.join())
-    }
-
-    /// As [`pymq::Queue::purge`](crate::Queue::purge).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn purge(&self) -> Result<usize> {
-        self.bus.wait(self.inner.purge())
-    }
-
-    /// As [`pymq::Queue::shut_down`](crate::Queue::shut_down).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn shut_down(&self) -> Result<()> {
-        self.bus.wait(self.inner.shut_down())
-    }
-
-    /// As [`pymq::Queue::redrive`](crate::Queue::redrive).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn redrive(&self, limit: usize) -> Result<usize> {
-        self.bus.wait(self.inner.redrive(limit))
+    waiting! {
+        Queue:
+        fn len(&self) -> Result<usize>;
+        fn is_empty(&self) -> Result<bool>;
+        fn stats(&self) -> Result<QueueStats>;
+        fn join(&self) -> Result<()>;
+        fn purge(&self) -> Result<usize>;
+        fn shut_down(&self) -> Result<()>;
+        fn redrive(&self, limit: usize) -> Result<usize>;
     }
 
     /// As [`pymq::Queue::stop`](crate::Queue::stop).
@@ -178,42 +98,18 @@ impl<T> Queue<T> {
 }
 
 impl<T: Serialize> Queue<T> {
-    /// As [`pymq::Queue::put`](crate::Queue::put).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn put(&self, item: &T) -> Result<()> {
-        self.bus.wait(self.inner.put(item))
-    }
-
-    /// As [`pymq::Queue::try_put`](crate::Queue::try_put).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn try_put(&self, item: &T) -> Result<()> {
-        self.bus.wait(self.inner.try_put(item))
-    }
-
-    /// As [`pymq::Queue::put_timeout`](crate::Queue::put_timeout).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn put_timeout(&self, item: &T, timeout: Duration) -> Result<()> {
-        self.bus.wait(self.inner.put_timeout(item, timeout))
-    }
-
-    /// As [`pymq::Queue::put_with`](crate::Queue::put_with).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn put_with(&self, item: &T, options: impl Into<PutOptions>) -> Result<Put> {
-        self.bus.wait(self.inner.put_with(item, options))
+    waiting! {
+        Queue:
+        fn put(&self, item: &T) -> Result<()>;
+        fn try_put(&self, item: &T) -> Result<()>;
+        fn put_timeout(&self, item: &T, timeout: Duration) -> Result<()>;
+        fn put_with(&self, item: &T, options: impl Into<PutOptions>) -> Result<Put>;
     }
 
     /// As [`pymq::Queue::put_many`](crate::Queue::put_many).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Queue::put_many`](crate::Queue::put_many).
     pub fn put_many<'a>(&self, items: impl IntoIterator<Item = &'a T>) -> Result<()>
     where
         T: 'a,
@@ -224,7 +120,7 @@ impl<T: Serialize> Queue<T> {
     /// As [`pymq::Queue::put_many_with`](crate::Queue::put_many_with).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Queue::put_many_with`](crate::Queue::put_many_with).
     pub fn put_many_with<'a>(
         &self,
         items: impl IntoIterator<Item = &'a T>,
@@ -238,42 +134,18 @@ impl<T: Serialize> Queue<T> {
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    /// As [`pymq::Queue::get`](crate::Queue::get).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn get(&self) -> Result<T> {
-        self.bus.wait(self.inner.get())
-    }
-
-    /// As [`pymq::Queue::try_get`](crate::Queue::try_get).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn try_get(&self) -> Result<Option<T>> {
-        self.bus.wait(self.inner.try_get())
-    }
-
-    /// As [`pymq::Queue::get_timeout`](crate::Queue::get_timeout).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        self.bus.wait(self.inner.get_timeout(timeout))
-    }
-
-    /// As [`pymq::Queue::get_many`](crate::Queue::get_many).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn get_many(&self, limit: usize, wait: impl Into<Wait>) -> Result<Vec<T>> {
-        self.bus.wait(self.inner.get_many(limit, wait))
+    waiting! {
+        Queue:
+        fn get(&self) -> Result<T>;
+        fn try_get(&self) -> Result<Option<T>>;
+        fn get_timeout(&self, timeout: Duration) -> Result<Option<T>>;
+        fn get_many(&self, limit: usize, wait: impl Into<Wait>) -> Result<Vec<T>>;
     }
 
     /// As [`pymq::Queue::claim`](crate::Queue::claim).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Queue::claim`](crate::Queue::claim).
     pub fn claim(&self) -> Result<Delivery<T>> {
         Ok(self.deliver(self.bus.wait(self.inner.claim())?))
     }
@@ -281,7 +153,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// As [`pymq::Queue::try_claim`](crate::Queue::try_claim).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Queue::try_claim`](crate::Queue::try_claim).
     pub fn try_claim(&self) -> Result<Option<Delivery<T>>> {
         Ok(self.bus.wait(self.inner.try_claim())?.map(|inner| self.deliver(inner)))
     }
@@ -289,7 +161,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// As [`pymq::Queue::claim_timeout`](crate::Queue::claim_timeout).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Queue::claim_timeout`](crate::Queue::claim_timeout).
     pub fn claim_timeout(&self, timeout: Duration) -> Result<Option<Delivery<T>>> {
         Ok(self.bus.wait(self.inner.claim_timeout(timeout))?.map(|inner| self.deliver(inner)))
     }
@@ -297,7 +169,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// As [`pymq::Queue::claim_many`](crate::Queue::claim_many).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Queue::claim_many`](crate::Queue::claim_many).
     pub fn claim_many(&self, limit: usize, wait: impl Into<Wait>) -> Result<Vec<Delivery<T>>> {
         let claimed = self.bus.wait(self.inner.claim_many(limit, wait))?;
         Ok(claimed.into_iter().map(|inner| self.deliver(inner)).collect())
@@ -311,12 +183,9 @@ impl<T: DeserializeOwned> Queue<T> {
         incoming.map(move |delivery| Ok(queue.deliver(delivery?)))
     }
 
-    /// As [`pymq::Queue::peek`](crate::Queue::peek).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Result<T>>> {
-        self.bus.wait(self.inner.peek(shelf, limit))
+    waiting! {
+        Queue:
+        fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Result<T>>>;
     }
 }
 
@@ -417,52 +286,18 @@ impl<T> Delivery<T> {
         self.inner.queue()
     }
 
-    /// As [`pymq::Delivery::ack`](crate::Delivery::ack).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn ack(self) -> Result<()> {
-        self.bus.wait(self.inner.ack())
+    waiting! {
+        Delivery:
+        fn ack(self) -> Result<()>;
+        fn requeue(self) -> Result<()>;
+        fn requeue_after(self, delay: Duration) -> Result<()>;
+        fn reject_because(self, reason: impl Display) -> Result<()>;
+        fn reject(self) -> Result<()>;
     }
 
-    /// As [`pymq::Delivery::requeue`](crate::Delivery::requeue).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn requeue(self) -> Result<()> {
-        self.bus.wait(self.inner.requeue())
-    }
-
-    /// As [`pymq::Delivery::requeue_after`](crate::Delivery::requeue_after).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn requeue_after(self, delay: Duration) -> Result<()> {
-        self.bus.wait(self.inner.requeue_after(delay))
-    }
-
-    /// As [`pymq::Delivery::reject_because`](crate::Delivery::reject_because).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn reject_because(self, reason: impl Display) -> Result<()> {
-        self.bus.wait(self.inner.reject_because(reason))
-    }
-
-    /// As [`pymq::Delivery::reject`](crate::Delivery::reject).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn reject(self) -> Result<()> {
-        self.bus.wait(self.inner.reject())
-    }
-
-    /// As [`pymq::Delivery::extend`](crate::Delivery::extend).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn extend(&self, duration: Duration) -> Result<()> {
-        self.bus.wait(self.inner.extend(duration))
+    waiting! {
+        Delivery:
+        fn extend(&self, duration: Duration) -> Result<()>;
     }
 }
 
@@ -487,7 +322,7 @@ impl Worker {
     /// As [`pymq::Worker::drain`](crate::Worker::drain).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`pymq::Worker::drain`](crate::Worker::drain).
     pub fn drain(self) -> Result<()> {
         let Self { inner, bus } = self;
         bus.wait(inner.drain())

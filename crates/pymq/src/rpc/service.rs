@@ -25,7 +25,7 @@ use crate::name::Id;
 #[non_exhaustive]
 pub struct ExposeOptions {
     /// How many calls of one function run at a time; the others wait, and are told apart from dead
-    /// ones by their callers. 1024 unless told.
+    /// ones by their callers. 1024 by default.
     pub concurrency: usize,
 }
 

@@ -37,24 +37,24 @@ impl fmt::Display for RedisEndpoint {
 pub struct RedisOptions {
     /// Where the server listens.
     pub endpoint: RedisEndpoint,
-    /// The database; 0 unless told.
+    /// The database; 0 by default.
     pub database: i64,
-    /// The ACL user; the server's default user unless told.
+    /// The ACL user; the server's default user by default.
     pub username: Option<String>,
     /// The password.
     pub password: Option<String>,
-    /// Whether and how TLS is spoken; not at all unless told. Needs the feature `tls`.
+    /// Whether and how TLS is spoken; not at all by default. Needs the feature `tls`.
     pub tls: Option<Tls>,
     /// The name that `CLIENT LIST` shows for each connection; `pymq-` and the connection's task
-    /// unless told. The server takes printable ASCII without spaces.
+    /// by default. The server takes printable ASCII without spaces.
     pub client_name: Option<String>,
-    /// How long one attempt to connect may take; 5 s unless told.
+    /// How long one attempt to connect may take; 5 s by default.
     pub connect_timeout: Duration,
     /// How long connecting waits for a server that is not there yet, does not serve yet or is full;
     /// not at all by default.
     pub connect_wait: Duration,
     /// How long an operation waits for a lost connection to come back before it fails with
-    /// `Connection`; 10 s unless told.
+    /// `Connection`; 10 s by default.
     pub reconnect_wait: Duration,
     /// How a dead connection is noticed. The limit is no less than 6 s: a command that waits for an
     /// item may take 5 s of it.
