@@ -220,6 +220,9 @@ impl Queues for Tcp {
         self.line.tell(settlement(queue, receipt, how));
     }
 
+    /// Nothing is fetched ahead here, so nothing is shown later than it comes.
+    fn show(&self, _queue: &Arc<QueueSpec>, _receipt: &Receipt) {}
+
     fn extend<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,

@@ -75,6 +75,41 @@ pub async fn extending_works_while_the_lease_lasts(broker: &impl Broker) -> Resu
     Ok(())
 }
 
+/// What a claim took beyond what it was asked for is delivered when that is said, and no earlier: it
+/// goes back uncounted when its consumer's connection ends.
+pub async fn what_is_fetched_ahead_counts_when_it_is_shown(broker: &impl Broker) -> Result<()> {
+    let other = broker.connect().await?;
+    let mut queue = fresh_queue("ahead");
+    queue.prefetch = 4;
+    let queue = Arc::new(queue);
+    other.push(&queue, (0..4).map(numbered).collect(), Wait::No.into()).await?;
+    let greedy = broker.connect().await?;
+    let mut claimed = greedy.claim(&queue, 1, Wait::Forever).await?;
+    if claimed.len() == 1 {
+        // It fetches nothing ahead: then each claim is a delivery.
+        claimed.extend(greedy.claim(&queue, 3, Wait::Forever).await?);
+        assert_eq!(claimed.len(), 4);
+        return Ok(());
+    }
+    assert_eq!(claimed.len(), 4);
+    assert!(claimed.iter().all(|item| item.deliveries == 1));
+    greedy.show(&queue, &claimed[1].receipt);
+    let settle = async |which: usize, how| {
+        let receipt = claimed[which].receipt.clone();
+        greedy.settle(&queue, receipt, how, SettleOptions::default()).await
+    };
+    // Settled, whether or not it was shown; and once.
+    settle(3, Settlement::Return).await?;
+    assert_eq!(kind(settle(3, Settlement::Ack).await), Some(ErrorKind::LeaseLost));
+    assert_eq!(counts(&other, &queue).await?, (1, 3, 0));
+    greedy.close().await?;
+    let all = other.claim(&queue, 4, Wait::Forever).await?;
+    let told: Vec<_> = all.into_iter().map(|item| (item.payload, item.deliveries)).collect();
+    let expected = [(0, 2), (1, 2), (2, 1), (3, 1)];
+    assert_eq!(told, expected.map(|(number, deliveries)| (numbered(number), deliveries)));
+    Ok(())
+}
+
 /// A lease outlasts its length while its process lives, without any help of the consumer's.
 pub async fn leases_of_a_living_process_are_prolonged(broker: &impl Broker) -> Result<()> {
     let (consumer, other) = (broker.connect().await?, broker.connect().await?);

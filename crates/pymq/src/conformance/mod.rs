@@ -163,6 +163,7 @@ macro_rules! conformance_suite {
             settling_soon_settles,
             settling_twice_says_lease_lost,
             extending_works_while_the_lease_lasts,
+            what_is_fetched_ahead_counts_when_it_is_shown,
             leases_of_a_living_process_are_prolonged,
             requeue_counts_and_return_does_not,
             too_many_deliveries_make_a_dead_letter,

@@ -1,7 +1,8 @@
 //! What a handle has fetched ahead: one round trip for many items that are handed out one by one.
 //!
 //! The one invariant: an item in here was handed to nobody, so it goes back to its queue uncounted
-//! when it is not wanted, and it is handed out only while it is ours. One getter at a time asks the
+//! when it is not wanted or its process dies; when it is handed out, the transport is told, so that it
+//! counts from there on; and it is handed out only while it is ours. One getter at a time asks the
 //! broker; the others wait for what it brings, or somebody could wait there while items lie here.
 
 use std::collections::VecDeque;
@@ -22,7 +23,6 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// The items that a handle, with all its clones, has claimed and not handed out yet.
 pub(super) struct Ahead {
     source: Source,
-    size: usize,
     items: Mutex<Items>,
     /// Held by the one who asks the broker.
     turn: tokio::sync::Mutex<()>,
@@ -35,13 +35,9 @@ struct Items {
 }
 
 impl Ahead {
-    pub(super) fn new(source: Source, size: usize) -> Self {
+    pub(super) fn new(source: Source) -> Self {
         let items = Mutex::new(Items { line: VecDeque::new(), known: Instant::now() });
-        Self { source, size, items, turn: tokio::sync::Mutex::default() }
-    }
-
-    pub(super) fn size(&self) -> usize {
-        self.size
+        Self { source, items, turn: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,19 +58,24 @@ impl Ahead {
         if turn.is_none() {
             // Somebody else waits at the broker all the while, so there is hardly anything; but a
             // look costs nobody's place.
-            return self.source.claim(limit, Wait::No).await;
+            return Ok(self.keep_rest(limit, self.source.claim(limit, Wait::No).await?));
         }
         // Whoever had the turn before may have left some.
         let here = self.take(limit, wait).await?;
         if !here.is_empty() {
             return Ok(here);
         }
-        let mut claimed = self.source.claim(limit.max(self.size), wait).await?;
-        let surplus = claimed.split_off(limit.min(claimed.len()));
-        let mut items = self.lock();
-        items.line.extend(surplus);
-        items.known = Instant::now();
-        Ok(claimed)
+        Ok(self.keep_rest(limit, self.source.claim(limit, wait).await?))
+    }
+
+    /// The items that were asked for; what came beyond them is kept here.
+    fn keep_rest(&self, limit: usize, mut claimed: Vec<Claimed>) -> Vec<Claimed> {
+        if claimed.len() > limit {
+            let mut items = self.lock();
+            items.line.extend(claimed.drain(limit..));
+            items.known = Instant::now();
+        }
+        claimed
     }
 
     /// Returns the items to the head of their queue, uncounted. Does not wait, works on any thread.
@@ -96,7 +97,11 @@ impl Ahead {
         }
         let mut items = self.lock();
         let count = limit.min(items.line.len());
-        Ok(items.line.drain(..count).collect())
+        let taken: Vec<Claimed> = items.line.drain(..count).collect();
+        drop(items);
+        let Source { transport, spec, .. } = &self.source;
+        taken.iter().for_each(|item| transport.show(spec, &item.receipt));
+        Ok(taken)
     }
 
     /// The first item, if so long ago that a process that slept since may have lost its lease: no
@@ -153,6 +158,7 @@ impl Drop for Ahead {
 
 impl fmt::Debug for Ahead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ahead").field("size", &self.size).field("len", &self.len()).finish()
+        let size = self.source.spec.prefetch;
+        f.debug_struct("Ahead").field("size", &size).field("len", &self.len()).finish()
     }
 }

@@ -90,19 +90,19 @@ impl ByteQueue {
         let spec = Arc::make_mut(&mut self.source.spec);
         change(spec);
         spec.lease = spec.lease.clamp(LEASES.0, LEASES.1);
-        let prefetch = self.ahead.as_ref().map_or(1, |ahead| ahead.size());
-        self.prefetch(prefetch)
-    }
-
-    /// As [`Queue::prefetch`](super::Queue::prefetch).
-    #[must_use]
-    pub fn prefetch(self, items: usize) -> Self {
-        let ahead = (items > 1).then(|| Arc::new(Ahead::new(self.source.clone(), items)));
+        let fetches = spec.prefetch > 1;
+        let ahead = fetches.then(|| Arc::new(Ahead::new(self.source.clone())));
         if let Some(ahead) = &ahead {
             let unshown = Arc::downgrade(ahead);
             self.source.intakes.note_unshown(unshown);
         }
         Self { ahead, ..self }
+    }
+
+    /// As [`Queue::prefetch`](super::Queue::prefetch).
+    #[must_use]
+    pub fn prefetch(self, items: usize) -> Self {
+        self.with(|spec| spec.prefetch = items)
     }
 
     /// The same queue, whose workers try again as `retry` says.

@@ -102,8 +102,9 @@ impl<T> Queue<T> {
     ///
     /// Those that were not handed out are leased all the same: no other consumer has them, and
     /// [`stats`](Self::stats) counts them so. They go back uncounted when the handle and its clones
-    /// are dropped, with [`give_back`](Self::give_back), and when the bus is drained. When the process
-    /// dies they go back with everything else that it holds, and counted.
+    /// are dropped, with [`give_back`](Self::give_back), when the bus is drained, and when the process
+    /// dies. What it was handed out counts then; over Redis, what it was handed out in the last few
+    /// milliseconds may go back uncounted too, once.
     ///
     /// ```
     /// # use pymq::{Bus, Wait};

@@ -158,7 +158,7 @@ pub trait Inboxes {
 /// Queues: each item to one consumer, which holds it on a lease until it is settled.
 ///
 /// First in, first out. An item whose consumer died, or let its lease run out, goes back to the
-/// head with one delivery more on its count; beyond [`QueueSpec::max_deliveries`] of the consumer
+/// head with one delivery more on its count, if it had been shown; beyond [`QueueSpec::max_deliveries`] of the consumer
 /// that held it, it goes to the queue's dead letters. No dead letter is silent: the transport logs a
 /// warning with queue, deliveries and reason, and never the item. Leases of a living process are
 /// prolonged by the transport itself, without any help of the consumer's threads.
@@ -180,7 +180,8 @@ pub trait Queues {
     ) -> Answer<'a, Put>;
 
     /// Takes up to `limit` items on lease, waiting for the first one only; none in time is an empty
-    /// answer. A claim that is dropped while it waits loses nothing. Where items are due later, it
+    /// answer. Where the queue's [`prefetch`](QueueSpec::prefetch) is larger, up to that many may come:
+    /// those beyond `limit` are not delivered yet until [`show`](Self::show) says so. A claim that is dropped while it waits loses nothing. Where items are due later, it
     /// waits until they are.
     fn claim<'a>(
         &'a self,
@@ -208,6 +209,10 @@ pub trait Queues {
         how: Settlement,
         options: SettleOptions,
     );
+
+    /// Notes that an item that was fetched ahead is handed out: its delivery counts from here on, also
+    /// when its consumer dies. As [`settle_soon`](Self::settle_soon) it does not wait.
+    fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt);
 
     /// Makes sure that the lease lasts at least `duration` from now, without its consumer's
     /// process having to live that long.

@@ -31,13 +31,15 @@ pub struct QueueSpec {
     pub max_deliveries: u32,
     /// How many dead letters are kept, the newest; 0 is all.
     pub max_dead_letters: usize,
+    /// How many items a claim may take, though it asks for fewer: the others are handed out later.
+    pub prefetch: usize,
     /// Items have priorities.
     pub priorities: bool,
 }
 
 impl QueueSpec {
     /// The queue of that whole name: unbounded, leases of 30 s, five deliveries, all dead letters
-    /// kept, no priorities.
+    /// kept, nothing fetched ahead, no priorities.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -45,6 +47,7 @@ impl QueueSpec {
             lease: Duration::from_secs(30),
             max_deliveries: 5,
             max_dead_letters: 0,
+            prefetch: 1,
             priorities: false,
         }
     }

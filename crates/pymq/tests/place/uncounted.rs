@@ -121,6 +121,10 @@ impl Queues for Uncounted {
         self.0.settle_soon(queue, receipt, how, options);
     }
 
+    fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {
+        self.0.show(queue, receipt);
+    }
+
     fn extend<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,

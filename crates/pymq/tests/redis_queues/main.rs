@@ -1,8 +1,9 @@
 //! Queues over a live server: one consumer per item, old peers, whatever the server is in.
 //!
-//! Leases and who waits have files of their own.
+//! Leases, what is fetched ahead, who waits and what is refused have files of their own.
 #![cfg(feature = "redis")]
 
+mod ahead;
 mod later;
 mod leases;
 mod refusals;

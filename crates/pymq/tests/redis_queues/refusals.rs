@@ -13,13 +13,13 @@ async fn without(server: &RedisServer, commands: &[&str]) -> Arc<Redis> {
     Arc::new(Redis::connect(&url).await.expect("it may connect"))
 }
 
-fn allow(server: &RedisServer, user: &str, rules: &[&str]) {
+pub(super) fn allow(server: &RedisServer, user: &str, rules: &[&str]) {
     let mut words = vec!["ACL", "SETUSER", user, "on", ">PASSWORD", "~*", "&*"];
     words.extend(rules);
     server.raw().run(&words);
 }
 
-fn deny(server: &RedisServer, user: &str, commands: &[&str]) {
+pub(super) fn deny(server: &RedisServer, user: &str, commands: &[&str]) {
     let rules: Vec<String> = commands.iter().map(|command| format!("-{command}")).collect();
     let mut words = vec!["ACL", "SETUSER", user];
     words.extend(rules.iter().map(String::as_str));
@@ -34,7 +34,7 @@ fn with_policy(max_deliveries: u32) -> Arc<QueueSpec> {
 }
 
 /// Every item that lies anywhere, marks aside.
-fn all(raw: &mut Raw) -> Vec<String> {
+pub(super) fn all(raw: &mut Raw) -> Vec<String> {
     let mut found = Vec::new();
     for key in keys(raw, "*q*") {
         if raw.run(&["TYPE", &key]).text() == "list" {

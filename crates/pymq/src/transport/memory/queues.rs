@@ -48,7 +48,7 @@ impl Queues for Memory {
         pending(async move {
             match self.claim_or_line_up(queue, limit, wait)? {
                 Ok(claimed) => Ok(claimed),
-                Err(place) => place.wait_for_items(wait).await,
+                Err(place) => place.wait_for_items(limit, wait).await,
             }
         })
     }
@@ -77,6 +77,14 @@ impl Queues for Memory {
         // At once is soon enough, and nobody waits to hear that the lease was lost or the bus
         // closed: in both cases the item is somebody else's by now.
         drop(self.settle(queue, receipt, how, options));
+    }
+
+    fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {
+        // A bus that is closed holds nothing that could be shown.
+        let _ = self.change("show", queue, |found, _| {
+            found.into_iter().for_each(|found| found.show(receipt.number));
+            Ok(())
+        });
     }
 
     /// Any length is kept without more ado: no lease here runs out on a clock.
@@ -214,7 +222,7 @@ impl Memory {
                 Claim::Taken(claimed) => Ok(Ok(claimed)),
                 Claim::Empty if wait == Wait::No => Ok(Ok(Vec::new())),
                 Claim::Empty => Ok(Err(Place::take(self, queue, |bell| {
-                    found.wait_for_items(self.id, limit, bell, after)
+                    found.wait_for_items(self.id, limit.max(queue.prefetch), bell, after)
                 }))),
             }
         })
@@ -247,7 +255,7 @@ impl<'a> Place<'a> {
         Self { memory, queue, ticket: line_up(ring), bell }
     }
 
-    async fn wait_for_items(mut self, wait: Wait) -> Result<Vec<Claimed>> {
+    async fn wait_for_items(mut self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
         let mut due = None;
         loop {
             match self.woken(wait, due).await {
@@ -266,7 +274,7 @@ impl<'a> Place<'a> {
         // Even when the time was up first: what was dealt out by now is ours.
         let Self { memory, queue, ticket, .. } = &self;
         memory.change("claim", queue, |found, _| {
-            let dealt = found.map(|found| found.collect(memory.id, queue, *ticket));
+            let dealt = found.map(|found| found.collect(memory.id, queue, *ticket, limit));
             Ok(dealt.unwrap_or_default())
         })
     }

@@ -41,6 +41,8 @@ struct Lease {
     item: Item,
     owner: ConnectionId,
     fate: Fate,
+    /// Fetched ahead, and handed to nobody yet.
+    unshown: bool,
 }
 
 /// What decides an item's fate: its consumer's options.
@@ -184,8 +186,8 @@ impl Queue {
     ) -> Result<Claim> {
         self.line.ripen();
         if limit > 0 && !self.line.is_empty() {
-            let items = self.line.take(limit);
-            let claimed = self.lease(items, owner, spec.into());
+            let items = self.line.take(limit.max(spec.prefetch));
+            let claimed = self.lease(items, owner, spec, limit);
             self.deal(after);
             return Ok(Claim::Taken(claimed));
         }
@@ -244,9 +246,10 @@ impl Queue {
         owner: ConnectionId,
         spec: &QueueSpec,
         ticket: Ticket,
+        limit: usize,
     ) -> Vec<Claimed> {
         match self.dealt.remove(&ticket) {
-            Some((_, items)) => self.lease(items, owner, spec.into()),
+            Some((_, items)) => self.lease(items, owner, spec, limit),
             None => Vec::new(),
         }
     }
@@ -274,18 +277,22 @@ impl Queue {
         options: SettleOptions,
         after: &mut Aftermath,
     ) -> bool {
-        let Some(mut lease) = self.leased.remove(&number) else { return false };
+        let Some(lease) = self.leased.remove(&number) else { return false };
         match how {
             Settlement::Ack => after.discarded.push(lease.item.payload),
             Settlement::Requeue => self.fail(lease, options, after),
-            Settlement::Return => {
-                lease.item.deliveries -= 1;
-                self.line.push_front(lease.item);
-            }
+            Settlement::Return => self.untake(lease.item),
             Settlement::Reject => self.bury(lease, options, Reason::Rejected, after),
         }
         self.deal(after);
         true
+    }
+
+    /// Notes that an item that was fetched ahead is handed out.
+    pub(super) fn show(&mut self, number: u64) {
+        if let Some(lease) = self.leased.get_mut(&number) {
+            lease.unshown = false;
+        }
     }
 
     pub(super) fn holds(&self, number: u64) -> bool {
@@ -388,7 +395,10 @@ impl Queue {
             self.put_back(items);
         }
         for lease in take_of(&mut self.leased, |lease| lease.owner == connection) {
-            self.fail(lease, SettleOptions::default(), after);
+            match lease.unshown {
+                true => self.untake(lease.item),
+                false => self.fail(lease, SettleOptions::default(), after),
+            }
         }
         self.deal(after);
     }
@@ -469,6 +479,12 @@ impl Queue {
         }
     }
 
+    /// Puts an item back that was handed to nobody, as if it had never been taken.
+    fn untake(&mut self, item: Item) {
+        let deliveries = item.deliveries - 1;
+        self.line.push_front(Item { deliveries, ..item });
+    }
+
     /// Puts an item back that was tried in vain, or gives it up.
     fn fail(&mut self, lease: Lease, options: SettleOptions, after: &mut Aftermath) {
         let most = lease.fate.max_deliveries;
@@ -497,9 +513,16 @@ impl Queue {
         after.deaths.push(Death { queue, deliveries, failure, dropped });
     }
 
-    fn lease(&mut self, items: Vec<Item>, owner: ConnectionId, fate: Fate) -> Vec<Claimed> {
+    /// Leases items, of which the first `limit` are handed out at once.
+    fn lease(
+        &mut self,
+        items: Vec<Item>,
+        owner: ConnectionId,
+        spec: &QueueSpec,
+        limit: usize,
+    ) -> Vec<Claimed> {
         let mut claimed = Vec::with_capacity(items.len());
-        for mut item in items {
+        for (place, mut item) in items.into_iter().enumerate() {
             let number = next_number();
             item.deliveries += 1;
             claimed.push(Claimed {
@@ -507,7 +530,8 @@ impl Queue {
                 deliveries: item.deliveries,
                 receipt: Receipt { stored: Bytes::new(), number },
             });
-            self.leased.insert(number, Lease { item, owner, fate });
+            let unshown = place >= limit;
+            self.leased.insert(number, Lease { item, owner, fate: spec.into(), unshown });
         }
         claimed
     }

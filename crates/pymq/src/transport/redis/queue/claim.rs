@@ -24,8 +24,8 @@ use super::super::routes::{Name, Target};
 use super::super::standing::Role;
 use super::super::timing::SLICE;
 use super::consumer::{Chore, Consumer, Round, Step};
-use super::keys::{Epoch, Keys};
-use super::line::{LARGEST, Ticket};
+use super::keys::{Epoch, Keys, Place};
+use super::line::{Ticket, Want};
 use super::settle::{not_settled, settle_all, take_reply};
 use super::{copy, lease, scripts, shut_down_error};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +37,8 @@ const FIRST_SLICE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(250);
 /// A wait that ends so soon by itself is not ended before its time.
 const SOON: Duration = Duration::from_millis(50);
+/// What the log says where the server does not note what was handed out.
+const NOT_SHOWN: &str = "what was fetched ahead does not count as delivered if this process dies";
 /// How long closing tries to give back what is held; the lease does it otherwise.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -56,15 +58,16 @@ pub(super) fn try_claim(
 ) -> Option<Ticket> {
     let (ticket, reply) = consumer.ticket(spec)?;
     let (core, consumer) = (Arc::clone(core), Arc::clone(consumer));
+    let want = Want::of(spec, limit);
     // In a task of its own: the answer is read even if nobody waits for it any more.
     core.runtime.clone().spawn(async move {
-        let answer = claim_now(&core, &consumer, limit.min(LARGEST)).await;
+        let answer = claim_now(&core, &consumer, want).await;
         consumer.answer(reply, answer);
     });
     Some(ticket)
 }
 
-async fn claim_now(core: &Core, consumer: &Consumer, want: usize) -> Result<Vec<Claimed>> {
+async fn claim_now(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<Claimed>> {
     if !consumer.is_opened() {
         lease::open(core, consumer, Wait::No).await?;
     }
@@ -80,7 +83,7 @@ async fn claim_now(core: &Core, consumer: &Consumer, want: usize) -> Result<Vec<
     claim_once(core, consumer, want).await
 }
 
-async fn claim_once(core: &Core, consumer: &Consumer, want: usize) -> Result<Vec<Claimed>> {
+async fn claim_once(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<Claimed>> {
     let _moving = consumer.moving().await;
     let round = consumer.round_apart(want);
     let purpose = Purpose::change("get", &consumer.keys().list).within(Wait::No);
@@ -98,7 +101,7 @@ async fn claim_once(core: &Core, consumer: &Consumer, want: usize) -> Result<Vec
     }
     consumer.clear_trouble();
     if consumer.is_sure(epoch) {
-        return Ok(consumer.take_over(epoch, brought.items));
+        return Ok(consumer.take_over(brought.items));
     }
     // They may be somebody else's by now: what is still ours is found in the server's list.
     consumer.look_at(epoch);
@@ -127,17 +130,23 @@ impl Round {
     /// Its commands: confirmations, takes, registration, and what else belongs to the same write.
     fn commands(&self, consumer: &Consumer) -> Batch {
         let keys = consumer.keys();
-        let held = keys.held(self.epoch);
         let mut commands: Batch = self.acks.iter().map(|ack| ack.confirm(keys)).collect();
-        let take = |name| Command::new(name).arg(&keys.list).arg(&held).arg("RIGHT").arg("LEFT");
-        let mut moves = self.want;
+        let take = |name, held: &str| {
+            Command::new(name).arg(&keys.list).arg(held).arg("RIGHT").arg("LEFT")
+        };
+        let held = keys.held(self.epoch.shown());
+        let mut moves = self.want.now;
         if let Some(slice) = self.slice {
             // Zero would wait for ever.
             let wait = format!("{:.3}", slice.as_secs_f64().max(0.001));
-            commands.extend([take("BLMOVE").arg(wait)]);
+            commands.extend([take("BLMOVE", &held).arg(wait)]);
             moves -= 1;
         }
-        commands.extend(std::iter::repeat_n(take("LMOVE"), moves));
+        commands.extend(std::iter::repeat_n(take("LMOVE", &held), moves));
+        if self.fetches_ahead() {
+            let ahead = take("LMOVE", &keys.held(self.epoch.ahead()));
+            commands.extend(std::iter::repeat_n(ahead, self.want.ahead));
+        }
         commands.extend([self.registration(consumer, keys)]);
         if self.asks_for_shutdown() {
             // Of a key that is named twice it says 2: one command tells both.
@@ -156,12 +165,24 @@ impl Round {
     fn registration(&self, consumer: &Consumer, keys: &Keys) -> Command {
         match self.lease_end {
             Some(end) => {
-                let command = Command::new("ZADD").arg(&keys.epochs).arg("NX");
-                command.number(end).arg(keys.epoch(self.epoch))
+                let mut command = Command::new("ZADD").arg(&keys.epochs).arg("NX");
+                for place in self.places() {
+                    command = command.number(end).arg(keys.name(place));
+                }
+                command
             }
             // By its text: a server that does not know the digest would refuse, after the take.
-            None => lease::keep(consumer, &[self.epoch], true),
+            None => lease::keep(consumer, &self.places().collect::<Vec<_>>(), true),
         }
+    }
+
+    fn fetches_ahead(&self) -> bool {
+        self.want.ahead > 0
+    }
+
+    /// The lists that it takes items into.
+    fn places(&self) -> impl Iterator<Item = Place> {
+        self.epoch.places(self.fetches_ahead())
     }
 
     /// The script says so by itself; in a wait, the next one does.
@@ -172,7 +193,7 @@ impl Round {
 
 /// What a round brought.
 struct Brought {
-    items: Vec<Bytes>,
+    items: Vec<(Place, Bytes)>,
     /// The server's memory is full.
     full: bool,
     /// The wait was ended by us.
@@ -195,9 +216,12 @@ async fn digest(
     for settling in std::mem::take(&mut round.acks) {
         take_reply(core, consumer, settling, replies.next().unwrap_or(Reply::Nothing)).await;
     }
-    for reply in replies.by_ref().take(round.want) {
+    let Want { now, ahead } = round.want;
+    let shown = std::iter::repeat_n(round.epoch.shown(), now);
+    let places = shown.chain(std::iter::repeat_n(round.epoch.ahead(), ahead));
+    for (place, reply) in places.zip(replies.by_ref()) {
         match reply {
-            Reply::Bytes(stored) => brought.items.push(stored),
+            Reply::Bytes(stored) => brought.items.push((place, stored)),
             Reply::Refused(refusal) if refusal.cause() == Cause::Full => brought.full = true,
             // Our own doing: nothing was taken.
             Reply::Refused(refusal) if refusal.cause() == Cause::Ended => brought.ended = true,
@@ -207,7 +231,7 @@ async fn digest(
     }
     let registration = replies.next().unwrap_or(Reply::Nothing);
     if brought.full && brought.items.is_empty() {
-        let taken = take_by_script(core, consumer, round.epoch, round.want, round.began).await;
+        let taken = take_by_script(core, consumer, &round).await;
         brought.items = taken?;
         return Ok(brought);
     }
@@ -228,7 +252,7 @@ async fn digest(
     }
     if let Err(error) = registered {
         // Held by an epoch that nobody else finds: it must not stay so.
-        consumer.give_back(round.epoch, brought.items);
+        consumer.give_back(brought.items);
         return Err(copy(&error, "get"));
     }
     Ok(brought)
@@ -244,36 +268,37 @@ fn note_registration(consumer: &Consumer, round: &Round, reply: Reply, empty: bo
         }
         return false;
     }
-    lease::note_kept(consumer, &[round.epoch], round.began, reply).shut
+    let places: Vec<_> = round.places().collect();
+    lease::note_kept(consumer, &places, round.began, reply).shut
 }
 
-/// For a server whose memory is full: it refuses BLMOVE, but consumers must be able to drain.
+/// For a server whose memory is full: it refuses BLMOVE, but consumers must be able to drain. Nothing
+/// is fetched ahead there.
 async fn take_by_script(
     core: &Core,
     consumer: &Consumer,
-    epoch: Epoch,
-    want: usize,
-    sent: Instant,
-) -> Result<Vec<Bytes>> {
+    round: &Round,
+) -> Result<Vec<(Place, Bytes)>> {
     let keys = consumer.keys();
-    let held = keys.held(epoch);
+    let place = round.epoch.shown();
+    let held = keys.held(place);
     let purpose = Purpose::change("get", &keys.list);
     let names = [keys.list.as_str(), &held, &keys.spare];
-    let want = want.to_string();
+    let want = round.want.now.to_string();
     // Both by their text, in one write.
     let take = scripts::TAKE.teach(&names, &[want.as_bytes()]);
-    let commands = Batch::from_iter([take, lease::keep(consumer, &[epoch], true)]);
+    let commands = Batch::from_iter([take, lease::keep(consumer, &[place], true)]);
     let replies = core.commands.pipeline(purpose, &commands).await.inspect_err(|error| {
         if error.kind() == ErrorKind::Ambiguous {
-            consumer.doubt(epoch);
+            consumer.doubt(round.epoch);
         }
     });
     let mut replies = replies.map_err(|error| copy(&error, "get"))?.into_iter();
     let taken = purpose.check(replies.next())?.items();
     if let Some(reply) = replies.next() {
-        lease::note_kept(consumer, &[epoch], sent, reply);
+        lease::note_kept(consumer, &[place], round.began, reply);
     }
-    Ok(taken.into_iter().filter_map(Reply::bytes).collect())
+    Ok(taken.into_iter().filter_map(Reply::bytes).map(|stored| (place, stored)).collect())
 }
 
 struct Claimer {
@@ -370,6 +395,12 @@ impl Claimer {
                 self.core.runtime.spawn(async move {
                     settle_all(&core, &consumer, batch).await;
                     consumer.end_sending();
+                });
+            }
+            Chore::Show(receipts) => {
+                self.core.runtime.spawn(async move {
+                    let outcome = lease::show(&core, &consumer, &receipts).await;
+                    lease::tell(&consumer, outcome, NOT_SHOWN);
                 });
             }
             Chore::Beat(epochs) => {
@@ -522,9 +553,9 @@ impl Claimer {
 
     /// Gives items to those who wait. What may not be ours any more, because the answer comes later
     /// than the lease lasts, is looked for in the server's list.
-    fn hand_out(&self, epoch: Epoch, items: Vec<Bytes>) {
+    fn hand_out(&self, epoch: Epoch, items: Vec<(Place, Bytes)>) {
         if self.consumer.is_sure(epoch) {
-            self.consumer.distribute(epoch, items);
+            self.consumer.distribute(items);
         } else {
             self.consumer.look_at(epoch);
         }
@@ -558,10 +589,15 @@ impl Claimer {
         let queue = &consumer.keys().list;
         consumer.fail_all(|| Error::closed("get", &**queue));
         let farewell = async {
+            let shown = lease::show(&self.core, consumer, &consumer.take_shown()).await;
+            lease::tell(consumer, shown, NOT_SHOWN);
             let _still = consumer.still().await;
-            let batch = consumer.take_settlements();
-            if !batch.is_empty() {
-                super::settle::settle_alone(&self.core, consumer, batch).await;
+            // Twice: what is not in the list where it was thought to be is looked for in another.
+            for _ in 0..2 {
+                let batch = consumer.take_settlements();
+                if !batch.is_empty() {
+                    super::settle::settle_alone(&self.core, consumer, batch).await;
+                }
             }
             lease::close(&self.core, consumer).await
         };

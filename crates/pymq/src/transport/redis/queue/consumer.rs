@@ -19,8 +19,8 @@ use super::super::link::Stage;
 use super::super::purpose::Purpose;
 use super::super::timing::{LONGEST, ROUND_TRIP, SLICE_AND_WAY};
 use super::holds::Holds;
-use super::keys::{Epoch, Keys};
-use super::line::{Answer, Line, Ticket, Waiter};
+use super::keys::{Epoch, Keys, Place, Policy};
+use super::line::{Answer, Line, Ticket, Waiter, Want};
 use super::settle::Settling;
 use super::told::Told;
 use super::{copy, lease_lost};
@@ -31,6 +31,8 @@ use crate::transport::{Claimed, QueueSpec, Receipt, Settlement, Wait};
 const IDLE: Duration = Duration::from_secs(60);
 /// How long the registration of an epoch that holds nothing is kept for the next claim.
 const VACANT: Duration = Duration::from_millis(500);
+/// How long what was handed out from what was fetched ahead waits to be told together with more.
+const TOGETHER: Duration = Duration::from_millis(1);
 /// How many settlements that were done by themselves are remembered, for who asks again.
 const REMEMBERED: usize = 1000;
 
@@ -39,7 +41,6 @@ const REMEMBERED: usize = 1000;
 pub(super) struct Consumer {
     keys: Keys,
     lease: Duration,
-    max_deliveries: u32,
     /// The number of the next epoch of this process.
     sequence: Arc<AtomicU32>,
     /// Wakes the claimer.
@@ -60,6 +61,10 @@ struct State {
     holds: Holds,
     settlements: Vec<Settling>,
     flush_at: Option<Instant>,
+    /// Handed out from what was fetched ahead, which the server has still to be told.
+    shown: VecDeque<Receipt>,
+    /// When it is told.
+    show_at: Option<Instant>,
     /// Refused or not sent, to be tried again.
     put_off: Vec<(Instant, Settling)>,
     /// Sent when the connection was lost.
@@ -110,6 +115,8 @@ pub(super) enum Step {
 /// What is done beside a wait at the server.
 pub(super) enum Chore {
     Settle(Vec<Settling>),
+    /// Has the server note what was handed out.
+    Show(Vec<Receipt>),
     /// Prolongs the leases of epochs.
     Beat(Vec<Epoch>),
     Reap,
@@ -121,7 +128,7 @@ pub(super) struct Round {
     pub(super) epoch: Epoch,
     /// Confirmations that ride along.
     pub(super) acks: Vec<Settling>,
-    pub(super) want: usize,
+    pub(super) want: Want,
     /// How long to wait for the first; `None` is not at all.
     pub(super) slice: Option<Duration>,
     pub(super) bounded: bool,
@@ -133,11 +140,10 @@ pub(super) struct Round {
 
 impl Consumer {
     pub(super) fn new(keys: Keys, sequence: Arc<AtomicU32>, spec: &QueueSpec) -> Self {
-        let epoch = next_epoch(&sequence, spec.max_deliveries);
+        let epoch = next_epoch(&sequence);
         Self {
             keys,
             lease: clamped(spec.lease),
-            max_deliveries: spec.max_deliveries,
             sequence,
             changed: Notify::new(),
             calmed: Notify::new(),
@@ -150,7 +156,7 @@ impl Consumer {
 
     /// Whether it is for handles with these options.
     pub(super) fn serves(&self, spec: &QueueSpec) -> bool {
-        self.lease == clamped(spec.lease) && self.max_deliveries == spec.max_deliveries
+        self.lease == clamped(spec.lease) && self.keys.policy() == Policy::from(spec)
     }
 
     pub(super) fn keys(&self) -> &Keys {
@@ -172,7 +178,7 @@ impl Consumer {
     }
 
     fn next_epoch(&self) -> Epoch {
-        next_epoch(&self.sequence, self.max_deliveries)
+        next_epoch(&self.sequence)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -314,7 +320,7 @@ impl Consumer {
             return None;
         }
         state.call(spec);
-        state.line.join(Waiter { limit, wait, reply });
+        state.line.join(Waiter { want: Want::of(spec, limit), wait, reply });
         drop(state);
         self.changed.notify_one();
         Some(Ticket::in_line(Arc::clone(self), answer))
@@ -433,7 +439,7 @@ impl Consumer {
     }
 
     /// A round for one getter who does not wait.
-    pub(super) fn round_apart(&self, want: usize) -> Round {
+    pub(super) fn round_apart(&self, want: Want) -> Round {
         self.begin_round(&mut self.lock(), Instant::now(), want, None)
     }
 
@@ -441,13 +447,16 @@ impl Consumer {
         &self,
         state: &mut State,
         began: Instant,
-        want: usize,
+        want: Want,
         slice: Option<Duration>,
     ) -> Round {
         if state.holds.is_full() {
             state.holds.turn_to(self.next_epoch());
         }
         let epoch = state.holds.current();
+        if want.ahead > 0 {
+            state.holds.fetch_ahead(epoch);
+        }
         let lease_end = state.lease_end(epoch, began, slice.unwrap_or_default(), self.lease);
         Round {
             epoch,
@@ -472,9 +481,19 @@ impl Consumer {
         self.lock().opened
     }
 
-    /// Every epoch that the server may know of, newest first.
+    /// Every epoch that the server may know of, oldest first.
     pub(super) fn all_epochs(&self) -> Vec<Epoch> {
         self.lock().holds.all()
+    }
+
+    /// The lists of epochs that may be at the server.
+    pub(super) fn places(&self, epochs: &[Epoch]) -> Vec<Place> {
+        self.lock().holds.places(epochs)
+    }
+
+    /// Notes that the server has forgotten epochs that hold nothing.
+    pub(super) fn forget(&self, epochs: &[Epoch]) {
+        self.lock().holds.forget(epochs);
     }
 
     pub(super) fn current(&self) -> Epoch {
@@ -543,7 +562,8 @@ impl Consumer {
             state.holds.turn_to(next);
         }
         let uncertain = std::mem::take(&mut state.uncertain);
-        let (late, others) = uncertain.into_iter().partition(|settling| settling.place() == epoch);
+        let (late, others) =
+            uncertain.into_iter().partition(|settling| settling.place().epoch == epoch);
         state.uncertain = others;
         drop(state);
         self.changed.notify_one();
@@ -554,12 +574,17 @@ impl Consumer {
         lost
     }
 
-    /// Compares what the server holds for an epoch with what is known here; returns what nobody here
-    /// has heard of.
-    pub(super) fn compare(&self, epoch: Epoch, server: Vec<Bytes>) -> Vec<Bytes> {
+    /// Compares what the server holds in the lists of an epoch with what is known here; returns what
+    /// nobody here has heard of.
+    pub(super) fn compare(
+        &self,
+        epoch: Epoch,
+        server: Vec<(Place, Vec<Bytes>)>,
+    ) -> Vec<(Place, Bytes)> {
         let mut state = self.lock();
         let uncertain = std::mem::take(&mut state.uncertain);
-        let (here, others) = uncertain.into_iter().partition(|settling| settling.place() == epoch);
+        let (here, others) =
+            uncertain.into_iter().partition(|settling| settling.place().epoch == epoch);
         state.uncertain = others;
         let (done, again, unknown) = state.holds.compare(epoch, server, here);
         state.keep(again, Instant::now());
@@ -573,22 +598,45 @@ impl Consumer {
     // ---- items ----
 
     /// Gives items that have just been claimed to those who wait, in their order.
-    pub(super) fn distribute(&self, epoch: Epoch, items: Vec<Bytes>) {
+    pub(super) fn distribute(&self, items: Vec<(Place, Bytes)>) {
         let mut state = self.lock();
-        let claimed = state.take(epoch, items, self.lease);
+        let claimed = state.take(items, self.lease);
         let left = state.line.serve(claimed.into());
         state.give_back(left);
     }
 
     /// Notes items as held, for somebody apart from the line.
-    pub(super) fn take_over(&self, epoch: Epoch, items: Vec<Bytes>) -> Vec<Claimed> {
-        self.lock().take(epoch, items, self.lease)
+    pub(super) fn take_over(&self, items: Vec<(Place, Bytes)>) -> Vec<Claimed> {
+        self.lock().take(items, self.lease)
+    }
+
+    /// Notes that items are handed out now; those that were fetched ahead count from here on. The
+    /// server is told in a moment, unless they are settled before: then it need not know.
+    pub(super) fn show<'a>(&self, receipts: impl IntoIterator<Item = &'a Receipt>) {
+        let ahead = |receipt: &&Receipt| Place::of(receipt).ahead;
+        let mut receipts = receipts.into_iter().filter(ahead).peekable();
+        if receipts.peek().is_none() {
+            return;
+        }
+        let mut state = self.lock();
+        state.shown.extend(receipts.cloned());
+        let news = state.show_at.is_none();
+        state.show_at.get_or_insert_with(|| Instant::now() + TOGETHER);
+        drop(state);
+        if news {
+            self.changed.notify_one();
+        }
+    }
+
+    /// What was handed out and the server has still to be told.
+    pub(super) fn take_shown(&self) -> Vec<Receipt> {
+        self.lock().take_shown()
     }
 
     /// Returns items that nobody here may have.
-    pub(super) fn give_back(&self, epoch: Epoch, items: Vec<Bytes>) {
+    pub(super) fn give_back(&self, items: Vec<(Place, Bytes)>) {
         let mut state = self.lock();
-        let claimed = state.take(epoch, items, self.lease);
+        let claimed = state.take(items, self.lease);
         state.give_back(claimed);
         drop(state);
         self.changed.notify_one();
@@ -601,15 +649,14 @@ impl Consumer {
     }
 
     /// Where the server has the item of a receipt.
-    pub(super) fn place(&self, receipt: &Receipt) -> Epoch {
+    pub(super) fn place(&self, receipt: &Receipt) -> Place {
         self.lock().holds.place(receipt)
     }
 
-    /// The epoch into which an item goes whose lease is to last for `duration`.
-    pub(super) fn place_for(&self, receipt: &Receipt, duration: Duration) -> Epoch {
-        let place = self.place(receipt);
-        let alone = place != Epoch::of(receipt);
-        if alone || duration <= self.lease { place } else { self.next_epoch() }
+    /// The epoch into which an item goes whose lease is to last for `duration`, if that is another one.
+    pub(super) fn epoch_for(&self, receipt: &Receipt, duration: Duration) -> Option<Epoch> {
+        let alone = self.place(receipt) != Place::of(receipt);
+        (!alone && duration > self.lease).then(|| self.next_epoch())
     }
 
     /// Notes that the lease of an item lasts until a moment.
@@ -642,14 +689,14 @@ impl Consumer {
             let _ = reply.send(if outcome { Ok(()) } else { Err(lease_lost(&purpose)) });
             return waits.then_some(answer);
         }
-        let place = state.place_again(&receipt);
+        let (place, other) = state.place_again(&receipt, how);
         let (settling, answer) = if waits {
             let (settling, answer) = Settling::awaited(receipt, place, how);
             (settling, Some(answer))
         } else {
             (Settling::silent(receipt, place, how), None)
         };
-        let settling = settling.after(delay);
+        let settling = settling.or_in(other).after(delay);
         let until = Instant::now() + within;
         let sooner = state.flush_at.is_none_or(|at| until < at);
         state.flush_at = if sooner { Some(until) } else { state.flush_at };
@@ -679,9 +726,15 @@ impl Consumer {
     }
 
     /// Notes the server's answer to a settlement that was sent.
-    pub(super) fn settled(&self, settling: Settling, found: bool) {
+    pub(super) fn settled(&self, mut settling: Settling, found: bool) {
+        if !found {
+            settling = match settling.elsewhere() {
+                Ok(again) => return self.keep_settlement(again, Instant::now()),
+                Err(settling) => settling,
+            };
+        }
         let mut state = self.lock();
-        state.holds.let_go(settling.place(), settling.stored());
+        state.holds.let_go(settling.place().epoch, settling.stored());
         if found && !settling.delay().is_zero() {
             state.expect(settling.delay());
             self.changed.notify_one();
@@ -716,9 +769,9 @@ impl Consumer {
     /// Notes that settlements were sent and their answers lost.
     pub(super) fn unsettled(&self, settlements: Vec<Settling>) {
         for settling in settlements {
-            let place = settling.place();
+            let epoch = settling.place().epoch;
             self.lock().uncertain.push(settling);
-            self.doubt(place);
+            self.doubt(epoch);
         }
     }
 }
@@ -731,6 +784,8 @@ impl State {
             holds: Holds::new(epoch),
             settlements: Vec::new(),
             flush_at: None,
+            shown: VecDeque::new(),
+            show_at: None,
             put_off: Vec::new(),
             uncertain: Vec::new(),
             done_alone: VecDeque::new(),
@@ -824,6 +879,12 @@ impl State {
         if !due.is_empty() {
             return Some(Chore::Settle(due));
         }
+        if self.show_at.is_some_and(|at| at <= now) {
+            let shown = self.take_shown();
+            if !shown.is_empty() {
+                return Some(Chore::Show(shown));
+            }
+        }
         let period = || now + jitter(lease / 4, lease / 3);
         if !self.holds.is_empty() && self.beat_at <= now {
             self.beat_at = period();
@@ -841,7 +902,7 @@ impl State {
         let put_off = self.put_off.iter().map(|(at, _)| *at).min();
         let beat = (!self.holds.is_empty()).then_some(self.beat_at);
         let reap = self.reaps().then_some(self.reap_at);
-        self.flush_at.into_iter().chain(put_off).chain(beat).chain(reap).min()
+        self.flush_at.into_iter().chain(self.show_at).chain(put_off).chain(beat).chain(reap).min()
     }
 
     /// Whether this consumer looks after others: who holds nothing and serves nobody costs nothing.
@@ -900,12 +961,12 @@ impl State {
         Some(clock.saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    fn take(&mut self, epoch: Epoch, items: Vec<Bytes>, lease: Duration) -> Vec<Claimed> {
+    fn take(&mut self, items: Vec<(Place, Bytes)>, lease: Duration) -> Vec<Claimed> {
         if self.holds.is_empty() {
             self.beat_at = Instant::now() + jitter(lease / 4, lease / 3);
         }
         self.used = Instant::now();
-        items.into_iter().map(|stored| self.holds.take(epoch, stored)).collect()
+        items.into_iter().map(|(place, stored)| self.holds.take(place, stored)).collect()
     }
 
     /// Returns items that nobody got, newest first, so that the oldest is at the head again.
@@ -914,8 +975,9 @@ impl State {
             return;
         }
         for Claimed { receipt, .. } in items.into_iter().rev() {
-            let place = self.holds.leave_place(&receipt);
-            self.settlements.push(Settling::silent(receipt, place, Settlement::Return));
+            let (place, other) = self.leave_place(&receipt, Settlement::Return);
+            let settling = Settling::silent(receipt, place, Settlement::Return).or_in(other);
+            self.settlements.push(settling);
         }
         self.flush_at = Some(Instant::now());
     }
@@ -966,12 +1028,33 @@ impl State {
 
     /// Where the server has the item of a receipt that is settled; a settlement of it that was
     /// refused before gives way to the new one.
-    fn place_again(&mut self, receipt: &Receipt) -> Epoch {
+    fn place_again(&mut self, receipt: &Receipt, how: Settlement) -> (Place, Option<Place>) {
         let before = self.put_off.iter().position(|(_, settling)| settling.is_left_of(receipt));
         match before {
-            Some(before) => self.put_off.swap_remove(before).1.place(),
-            None => self.holds.leave_place(receipt),
+            Some(before) => {
+                let place = self.put_off.swap_remove(before).1.place();
+                (place, Place::of(receipt).ahead.then(|| place.twin()))
+            }
+            None => self.leave_place(receipt, how),
         }
+    }
+
+    /// In which list the server has the item of a receipt that is settled, and in which else it may.
+    fn leave_place(&mut self, receipt: &Receipt, how: Settlement) -> (Place, Option<Place>) {
+        let place = self.holds.leave_place(receipt);
+        if !place.ahead {
+            return (place, None);
+        }
+        let untold = self.shown.iter().position(|shown| shown == receipt);
+        let untold = untold.and_then(|untold| self.shown.remove(untold)).is_some();
+        // What is returned was shown to nobody, most often; the rest was.
+        let place = if untold || how == Settlement::Return { place } else { place.twin() };
+        (place, Some(place.twin()))
+    }
+
+    fn take_shown(&mut self) -> Vec<Receipt> {
+        self.show_at = None;
+        std::mem::take(&mut self.shown).into()
     }
 
     fn remember(&mut self, receipt: Receipt, how: Settlement, found: bool) {
@@ -991,8 +1074,8 @@ impl State {
     }
 }
 
-fn next_epoch(sequence: &AtomicU32, max_deliveries: u32) -> Epoch {
-    Epoch::new(sequence.fetch_add(1, Ordering::Relaxed), max_deliveries)
+fn next_epoch(sequence: &AtomicU32) -> Epoch {
+    Epoch::new(sequence.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A lease that clocks can hold; one of nothing would be over before it begins.

@@ -23,13 +23,15 @@ local function push(waiting, dead, item, how, most, defer)
 end
 
 -- Gives back what an epoch holds, newest first, so that it stands at the head in its old order, by
--- the policy in the epoch's name; forgets the epoch when it holds nothing more. Returns how many
--- went back and how many died.
+-- the policy in the epoch's name; what it had fetched ahead and shown to nobody, uncounted. Forgets the
+-- epoch when it holds nothing more. Returns how many went back and how many died.
 local function end_epoch(epochs, waiting, dead, prefix, epoch, limit)
     local held, back, died = prefix .. epoch, 0, 0
-    local most = tonumber(string.match(epoch, '%.(%d+)$')) or 5
+    local ahead, most = string.match(epoch, '(%+?)%.(%d+)$')
+    most = tonumber(most) or 5
+    local how = ahead == '+' and 'return' or 'requeue'
     for _, item in ipairs(redis.call('LRANGE', held, 0, limit - 1)) do
-        if push(waiting, dead, item, 'requeue', most) then
+        if push(waiting, dead, item, how, most) then
             died = died + 1
         else
             back = back + 1

@@ -1,4 +1,4 @@
-//! What a consumer holds: its epochs, and the items in each.
+//! What a consumer holds: its epochs, and the items in each, whichever of its lists they are in.
 //!
 //! The one invariant: an item counts here from the moment in which it was taken until the server has
 //! answered its settlement, in the epoch under which the server has it. What the server holds beyond
@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::keys::Epoch;
+use super::keys::{Epoch, Place};
 use super::settle::Settling;
 use super::unmarked;
 use crate::transport::{Claimed, Receipt};
@@ -30,6 +30,8 @@ pub(super) struct Holds {
     registered: BTreeMap<Epoch, Option<Instant>>,
     /// Where items are that went into an epoch of their own, by the epoch and bytes of their receipt.
     moved: HashMap<(u64, Bytes), Vec<Epoch>>,
+    /// Those that may have fetched something ahead.
+    ahead: BTreeSet<Epoch>,
 }
 
 /// What one epoch holds.
@@ -50,6 +52,7 @@ impl Holds {
             holding: BTreeMap::new(),
             registered: BTreeMap::new(),
             moved: HashMap::new(),
+            ahead: BTreeSet::new(),
         }
     }
 
@@ -76,16 +79,31 @@ impl Holds {
         self.holding.keys().copied().collect()
     }
 
+    /// Notes that an epoch begins to fetch ahead.
+    pub(super) fn fetch_ahead(&mut self, epoch: Epoch) {
+        self.ahead.insert(epoch);
+    }
+
+    /// Whether the second list of an epoch may be there.
+    pub(super) fn fetches_ahead(&self, epoch: Epoch) -> bool {
+        self.ahead.contains(&epoch)
+    }
+
+    /// The lists of epochs that may be there.
+    pub(super) fn places(&self, epochs: &[Epoch]) -> Vec<Place> {
+        epochs.iter().flat_map(|epoch| epoch.places(self.fetches_ahead(*epoch))).collect()
+    }
+
     /// Whether an epoch is one of these.
     pub(super) fn owns(&self, epoch: Epoch) -> bool {
         epoch == self.current || self.holding.contains_key(&epoch)
     }
 
     /// Notes an item that was taken.
-    pub(super) fn take(&mut self, epoch: Epoch, stored: Bytes) -> Claimed {
+    pub(super) fn take(&mut self, place: Place, stored: Bytes) -> Claimed {
         let (payload, marks) = unmarked(&stored);
-        self.put(epoch, stored.clone());
-        let receipt = Receipt { stored, number: epoch.number() };
+        self.put(place.epoch, stored.clone());
+        let receipt = Receipt { stored, number: place.number() };
         Claimed { payload, deliveries: marks.saturating_add(1), receipt }
     }
 
@@ -97,8 +115,8 @@ impl Holds {
     }
 
     /// Notes that an item is not held any more.
-    pub(super) fn let_go(&mut self, place: Epoch, stored: &Bytes) {
-        let Some(hold) = self.holding.get_mut(&place) else { return };
+    pub(super) fn let_go(&mut self, epoch: Epoch, stored: &Bytes) {
+        let Some(hold) = self.holding.get_mut(&epoch) else { return };
         let Some(count) = hold.items.get_mut(stored) else { return };
         *count -= 1;
         if *count == 0 {
@@ -106,33 +124,35 @@ impl Holds {
         }
         hold.count -= 1;
         if hold.count == 0 {
-            self.holding.remove(&place);
+            self.holding.remove(&epoch);
         }
     }
 
-    /// In which epoch the server has the item of a receipt.
-    pub(super) fn place(&self, receipt: &Receipt) -> Epoch {
+    /// Where the server has the item of a receipt; of an epoch that fetches ahead it may be in the
+    /// other list.
+    pub(super) fn place(&self, receipt: &Receipt) -> Place {
         let places = self.moved.get(&(receipt.number, receipt.stored.clone()));
-        places.and_then(|places| places.last()).copied().unwrap_or(Epoch::of(receipt))
+        let moved = places.and_then(|places| places.last());
+        moved.map_or(Place::of(receipt), |epoch| epoch.shown())
     }
 
     /// The same, for the settlement of one such item: each of several equal ones has its own.
-    pub(super) fn leave_place(&mut self, receipt: &Receipt) -> Epoch {
+    pub(super) fn leave_place(&mut self, receipt: &Receipt) -> Place {
         if self.moved.is_empty() {
-            return Epoch::of(receipt);
+            return Place::of(receipt);
         }
         let key = (receipt.number, receipt.stored.clone());
-        let Some(places) = self.moved.get_mut(&key) else { return Epoch::of(receipt) };
+        let Some(places) = self.moved.get_mut(&key) else { return Place::of(receipt) };
         let place = places.pop();
         if places.is_empty() {
             self.moved.remove(&key);
         }
-        place.unwrap_or(Epoch::of(receipt))
+        place.map_or(Place::of(receipt), Epoch::shown)
     }
 
     /// Notes that the lease of an item lasts until a moment, in the epoch `to`.
     pub(super) fn extend(&mut self, receipt: &Receipt, to: Epoch, until: Option<Instant>) {
-        let from = self.place(receipt);
+        let from = self.place(receipt).epoch;
         if from != to {
             self.let_go(from, &receipt.stored);
             self.put(to, receipt.stored.clone());
@@ -181,14 +201,19 @@ impl Holds {
         vacant.into_iter().collect()
     }
 
+    /// Notes that the server has forgotten epochs that hold nothing.
+    pub(super) fn forget(&mut self, epochs: &[Epoch]) {
+        self.ahead.retain(|epoch| !epochs.contains(epoch) || self.holding.contains_key(epoch));
+    }
+
     pub(super) fn has_vacant(&self) -> bool {
         self.registered.keys().any(|epoch| !self.holding.contains_key(epoch))
     }
 
-    /// All that are of interest to the server, newest first.
+    /// All that are of interest to the server, oldest first.
     pub(super) fn all(&self) -> Vec<Epoch> {
         let all: BTreeSet<_> = self.registered.keys().chain(self.holding.keys()).copied().collect();
-        all.into_iter().rev().collect()
+        all.into_iter().collect()
     }
 
     /// Takes the server's word, of a question that was sent at a moment, that an epoch is not there
@@ -199,20 +224,22 @@ impl Holds {
             return None;
         }
         self.registered.remove(&epoch);
+        self.ahead.remove(&epoch);
         self.moved.retain(|_, places| !places.contains(&epoch));
         Some(self.holding.remove(&epoch).map_or(0, |hold| hold.count))
     }
 
-    /// Compares with what the server holds for an epoch, newest first: which settlements had been
-    /// done, which are still to be done, and which items nobody here has heard of, oldest first.
+    /// Compares with what the server holds in the lists of an epoch, newest first: which settlements
+    /// had been done, which are still to be done, and which items nobody here has heard of, oldest
+    /// first. An item that is in the other list than was thought is known all the same.
     pub(super) fn compare(
         &self,
         epoch: Epoch,
-        server: Vec<Bytes>,
+        server: Vec<(Place, Vec<Bytes>)>,
         uncertain: Vec<Settling>,
-    ) -> (Vec<Settling>, Vec<Settling>, Vec<Bytes>) {
+    ) -> (Vec<Settling>, Vec<Settling>, Vec<(Place, Bytes)>) {
         let mut there: HashMap<&Bytes, usize> = HashMap::new();
-        for stored in &server {
+        for stored in server.iter().flat_map(|(_, items)| items) {
             *there.entry(stored).or_default() += 1;
         }
         let nothing = HashMap::new();
@@ -232,10 +259,12 @@ impl Holds {
         }
         let mut known = here.clone();
         let mut unknown = Vec::new();
-        for stored in server.into_iter().rev() {
-            match known.get_mut(&stored) {
-                Some(count) if *count > 0 => *count -= 1,
-                _ => unknown.push(stored),
+        for (place, items) in server {
+            for stored in items.into_iter().rev() {
+                match known.get_mut(&stored) {
+                    Some(count) if *count > 0 => *count -= 1,
+                    _ => unknown.push((place, stored)),
+                }
             }
         }
         (done, again, unknown)
@@ -251,10 +280,10 @@ mod tests {
 
     /// A consumer that was given `items`.
     fn holding(items: &[&'static str]) -> (Holds, Epoch) {
-        let epoch = Epoch::new(EPOCH, 5);
+        let epoch = Epoch::new(EPOCH);
         let mut holds = Holds::new(epoch);
         for item in items {
-            holds.take(epoch, Bytes::from_static(item.as_bytes()));
+            holds.take(epoch.shown(), Bytes::from_static(item.as_bytes()));
         }
         (holds, epoch)
     }
@@ -269,12 +298,13 @@ mod tests {
         let (holds, epoch) = holding(items);
         let uncertain = acknowledged.iter().map(|item| {
             let stored = Bytes::from_static(item.as_bytes());
-            let receipt = Receipt { stored, number: epoch.number() };
-            Settling::silent(receipt, epoch, Settlement::Ack)
+            let receipt = Receipt { stored, number: epoch.shown().number() };
+            Settling::silent(receipt, epoch.shown(), Settlement::Ack)
         });
         let server = server.iter().map(|item| Bytes::from_static(item.as_bytes())).collect();
+        let server = vec![(epoch.shown(), server), (epoch.ahead(), Vec::new())];
         let (done, again, unknown) = holds.compare(epoch, server, uncertain.collect());
-        (done.len(), again.len(), unknown)
+        (done.len(), again.len(), unknown.into_iter().map(|(_, item)| item).collect())
     }
 
     #[test]
@@ -300,16 +330,16 @@ mod tests {
     #[test]
     fn an_extended_item_is_settled_where_it_went_and_an_equal_one_where_it_was() {
         let (mut holds, epoch) = holding(&["same", "same"]);
-        let receipt = Receipt { stored: Bytes::from("same"), number: epoch.number() };
-        let own = Epoch::new(EPOCH + 1, 5);
+        let receipt = Receipt { stored: Bytes::from("same"), number: epoch.shown().number() };
+        let own = Epoch::new(EPOCH + 1);
         holds.extend(&receipt, own, None);
         assert_eq!(holds.occupied(), [epoch, own]);
-        assert_eq!(holds.place(&receipt), own);
+        assert_eq!(holds.place(&receipt), own.shown());
         let first = holds.leave_place(&receipt);
         let second = holds.leave_place(&receipt);
-        assert_eq!((first, second), (own, epoch));
-        holds.let_go(first, &receipt.stored);
-        holds.let_go(second, &receipt.stored);
+        assert_eq!((first, second), (own.shown(), epoch.shown()));
+        holds.let_go(own, &receipt.stored);
+        holds.let_go(epoch, &receipt.stored);
         assert!(holds.is_empty());
         assert_eq!(holds.vacant(), [own]);
     }
@@ -321,5 +351,21 @@ mod tests {
         assert_eq!(holds.lose(epoch, before), None);
         assert_eq!(holds.lose(epoch, Instant::now()), Some(1));
         assert!(holds.is_empty());
+    }
+
+    #[test]
+    fn an_item_in_the_other_list_of_its_epoch_is_known_and_its_settlement_still_to_be_done() {
+        let epoch = Epoch::new(EPOCH);
+        let mut holds = Holds::new(epoch);
+        let items = ["a", "b"].map(Bytes::from);
+        let claimed = items.clone().map(|item| holds.take(epoch.ahead(), item));
+        let acks = claimed.map(|item| {
+            let place = Place::of(&item.receipt);
+            Settling::silent(item.receipt, place, Settlement::Ack)
+        });
+        let server = vec![(epoch.shown(), vec![items[0].clone()]), (epoch.ahead(), Vec::new())];
+        let (done, again, unknown) = holds.compare(epoch, server, acks.into());
+        assert_eq!((done.len(), again.len(), unknown.len()), (1, 1, 0));
+        assert_eq!(again[0].stored(), &items[0]);
     }
 }

@@ -4,44 +4,86 @@
 //! under `__pymq:{list}:`, in the list's cluster slot, where no pattern of a user reaches. A list
 //! whose own name has braces would lie in another slot; only a cluster would notice.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::Core;
-use crate::transport::Receipt;
+use crate::transport::{QueueSpec, Receipt};
 
-/// A period in which this process holds items on one lease; receipts bear its number.
-///
-/// The number has the policy of the items in it, and so has its name: whoever gives them back for a
-/// consumer that died does what that consumer would have done.
+/// A period in which this process holds items on one lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Epoch(u64);
+pub(super) struct Epoch(u32);
 
 impl Epoch {
-    /// The epoch of that place among those of this process; later ones compare greater.
-    pub(super) fn new(sequence: u32, max_deliveries: u32) -> Self {
-        Self((u64::from(sequence) << 32) | u64::from(max_deliveries))
+    /// The epoch of that number among those of this process; later ones compare greater.
+    pub(super) fn new(sequence: u32) -> Self {
+        Self(sequence)
     }
 
-    /// The epoch in which an item was handed out.
-    pub(super) fn of(receipt: &Receipt) -> Self {
-        Self(receipt.number)
+    /// The list of what it has handed out.
+    pub(super) fn shown(self) -> Place {
+        Place { epoch: self, ahead: false }
     }
 
-    pub(super) fn number(self) -> u64 {
-        self.0
+    /// The list of what it has fetched ahead and shown to nobody.
+    pub(super) fn ahead(self) -> Place {
+        Place { epoch: self, ahead: true }
     }
 
-    fn sequence(self) -> u64 {
-        self.0 >> 32
-    }
-
-    /// After how many deliveries its items are given up; 0 is never.
-    pub(super) fn max_deliveries(self) -> u64 {
-        self.0 & u64::from(u32::MAX)
+    /// Its lists, the second if it fetches ahead.
+    pub(super) fn places(self, ahead: bool) -> impl Iterator<Item = Place> {
+        std::iter::once(self.shown()).chain(ahead.then_some(self.ahead()))
     }
 }
 
-/// The keys of one queue, as seen by one process.
+/// One of the two lists of an epoch; receipts bear its number.
+///
+/// What a dead consumer held goes back counted from the one, as it was from the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Place {
+    pub(super) epoch: Epoch,
+    pub(super) ahead: bool,
+}
+
+impl Place {
+    /// The list in which an item was when it was claimed.
+    pub(super) fn of(receipt: &Receipt) -> Self {
+        // Only what `number` made comes back here, or a receipt of another transport, which fits none.
+        let epoch = Epoch(u32::try_from(receipt.number >> 1).unwrap_or(u32::MAX));
+        Self { epoch, ahead: receipt.number & 1 == 1 }
+    }
+
+    pub(super) fn number(self) -> u64 {
+        (u64::from(self.epoch.0) << 1) | u64::from(self.ahead)
+    }
+
+    /// The other list of the same epoch.
+    pub(super) fn twin(self) -> Self {
+        Self { ahead: !self.ahead, ..self }
+    }
+}
+
+/// What decides the fate of a consumer's items. It stands in the names of its epochs: whoever gives
+/// their items back does what their consumer would have done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Policy {
+    /// After how many deliveries an item is given up; 0 is never.
+    pub(super) max_deliveries: u32,
+}
+
+impl From<&QueueSpec> for Policy {
+    fn from(spec: &QueueSpec) -> Self {
+        Self { max_deliveries: spec.max_deliveries }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.max_deliveries)
+    }
+}
+
+/// The keys of one queue, as seen by handles of one process with one policy.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     /// Items that wait: the original's list.
@@ -61,14 +103,15 @@ pub(super) struct Keys {
     /// What the list of an epoch's items begins with.
     pub(super) helds: String,
     identity: String,
+    policy: Policy,
 }
 
 impl Keys {
-    pub(super) fn new(core: &Core, list: &str) -> Self {
-        Self::named(list, core.identity.clone())
+    pub(super) fn new(core: &Core, spec: &QueueSpec) -> Self {
+        Self::named(&spec.name, core.identity.clone(), spec.into())
     }
 
-    fn named(list: &str, identity: String) -> Self {
+    fn named(list: &str, identity: String, policy: Policy) -> Self {
         Self {
             list: list.to_owned(),
             epochs: side_key(list, "epochs"),
@@ -79,7 +122,12 @@ impl Keys {
             hint: side_key(list, "hint"),
             helds: side_key(list, "held:"),
             identity,
+            policy,
         }
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// Where it is remembered that a put of that id was done.
@@ -93,16 +141,22 @@ impl Keys {
         format!("{}-{}", self.identity, NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The name of this process's epoch: who, which, and after the dot its policy.
-    pub(super) fn epoch(&self, epoch: Epoch) -> String {
-        format!("{}-{}.{}", self.identity, epoch.sequence(), epoch.max_deliveries())
+    /// The name of a list of this process's epoch: who, which, a `+` if it is what was fetched ahead
+    /// (by which it comes first where names are in order), and after the dot its policy.
+    pub(super) fn name(&self, place: Place) -> String {
+        let Self { identity, policy, .. } = self;
+        format!("{identity}-{}{}.{policy}", place.epoch.0, ahead(place))
     }
 
-    /// The items that an epoch holds.
-    pub(super) fn held(&self, epoch: Epoch) -> String {
-        let Self { helds, identity, .. } = self;
-        format!("{helds}{identity}-{}.{}", epoch.sequence(), epoch.max_deliveries())
+    /// The key of such a list.
+    pub(super) fn held(&self, place: Place) -> String {
+        let Self { helds, identity, policy, .. } = self;
+        format!("{helds}{identity}-{}{}.{policy}", place.epoch.0, ahead(place))
     }
+}
+
+fn ahead(place: Place) -> &'static str {
+    if place.ahead { "+" } else { "" }
 }
 
 /// A key beside a list, in its slot.
@@ -115,11 +169,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_is_named_by_who_which_and_its_policy_and_later_ones_are_greater() {
-        let keys = Keys::named("q", "me".to_owned());
-        let (first, second) = (Epoch::new(1, u32::MAX), Epoch::new(2, 0));
-        assert_eq!(keys.epoch(first), "me-1.4294967295");
-        assert_eq!(keys.held(second), "__pymq:{q}:held:me-2.0");
+    fn a_list_of_an_epoch_is_named_by_who_which_and_its_policy_and_later_ones_are_greater() {
+        let mut spec = QueueSpec::new("q");
+        spec.max_deliveries = u32::MAX;
+        let keys = Keys::named("q", "me".to_owned(), Policy::from(&spec));
+        let (first, second) = (Epoch::new(1), Epoch::new(2));
+        assert_eq!(keys.name(first.shown()), "me-1.4294967295");
+        assert_eq!(keys.held(second.ahead()), "__pymq:{q}:held:me-2+.4294967295");
         assert!(first < second);
+    }
+
+    #[test]
+    fn a_receipt_tells_in_which_list_its_item_was() {
+        for place in Epoch::new(u32::MAX).places(true).chain(Epoch::new(0).places(true)) {
+            let receipt = Receipt { stored: bytes::Bytes::new(), number: place.number() };
+            assert_eq!(Place::of(&receipt), place);
+            assert_eq!(place.twin().twin(), place);
+        }
     }
 }

@@ -13,10 +13,10 @@ use super::super::Core;
 use super::super::purpose::Purpose;
 use super::super::resp::{Batch, Command, Reply};
 use super::consumer::Consumer;
-use super::keys::{Epoch, Keys};
+use super::keys::{Epoch, Keys, Place};
 use super::scripts;
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::Wait;
+use crate::transport::{Receipt, Wait};
 
 /// The most items that one run of a script moves: everybody else waits for it.
 const PORTION: &str = "1000";
@@ -34,10 +34,10 @@ pub(super) async fn open(core: &Core, consumer: &Consumer, wait: Wait) -> Result
 
 /// What prolongs the leases of epochs and registers those that hold something; by its text where a
 /// server that does not know the digest would spoil it.
-pub(super) fn keep(consumer: &Consumer, epochs: &[Epoch], by_text: bool) -> Command {
+pub(super) fn keep(consumer: &Consumer, places: &[Place], by_text: bool) -> Command {
     let keys = consumer.keys();
     let names = [keys.epochs.as_str(), &keys.shut, &keys.spare, &keys.later];
-    let words = words_of_keep(consumer, epochs);
+    let words = words_of_keep(consumer, places);
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     if by_text {
         scripts::KEEP.teach(&names, &arguments)
@@ -46,10 +46,10 @@ pub(super) fn keep(consumer: &Consumer, epochs: &[Epoch], by_text: bool) -> Comm
     }
 }
 
-fn words_of_keep(consumer: &Consumer, epochs: &[Epoch]) -> Vec<String> {
+fn words_of_keep(consumer: &Consumer, places: &[Place]) -> Vec<String> {
     let keys = consumer.keys();
     let first = [milliseconds(consumer.lease()), keys.helds.clone()];
-    first.into_iter().chain(epochs.iter().map(|epoch| keys.epoch(*epoch))).collect()
+    first.into_iter().chain(places.iter().map(|place| keys.name(*place))).collect()
 }
 
 /// What the answer to that says.
@@ -61,7 +61,7 @@ pub(super) struct Kept {
 /// Notes the answer to what prolongs leases, which was sent at a moment.
 pub(super) fn note_kept(
     consumer: &Consumer,
-    epochs: &[Epoch],
+    places: &[Place],
     sent: Instant,
     reply: Reply,
 ) -> Kept {
@@ -71,11 +71,13 @@ pub(super) fn note_kept(
     if let Some(clock) = clock {
         consumer.note_server(sent, clock);
     }
-    let mut over = Vec::new();
-    for (epoch, alive) in epochs.iter().zip(numbers) {
+    let mut over: Vec<Epoch> = Vec::new();
+    for (Place { epoch, ahead }, alive) in places.iter().zip(numbers) {
         if alive == 1 {
             consumer.note_kept(*epoch, sent);
-        } else {
+            // It lives if one of its lists does: the other one is empty, or was never there.
+            over.retain(|dead| dead != epoch);
+        } else if !ahead {
             over.push(*epoch);
         }
     }
@@ -118,14 +120,15 @@ async fn prolong(core: &Core, consumer: &Consumer, epochs: &[Epoch], wait: Wait)
     let sent = Instant::now();
     let purpose = Purpose::question("renew", &keys.list).within(wait);
     let names = [keys.epochs.as_str(), &keys.shut, &keys.spare, &keys.later];
-    let words = words_of_keep(consumer, epochs);
+    let places = consumer.places(epochs);
+    let words = words_of_keep(consumer, &places);
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     let reply = core.commands.script(purpose, &scripts::KEEP, &names, &arguments).await?;
-    if !matches!(&reply, Reply::List(numbers) if numbers.len() == epochs.len() + 3) {
+    if !matches!(&reply, Reply::List(numbers) if numbers.len() == places.len() + 3) {
         // Taken for an answer, it would be asked for again at once, for ever.
         return Err(purpose.nonsense());
     }
-    for epoch in note_kept(consumer, epochs, sent, reply).over {
+    for epoch in note_kept(consumer, &places, sent, reply).over {
         lose(consumer, epoch, sent);
     }
     Ok(())
@@ -206,23 +209,28 @@ pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) 
     let keys = consumer.keys();
     let sent = Instant::now();
     let purpose = Purpose::question("get", &keys.list);
-    let lists =
-        epochs.iter().map(|epoch| Command::new("LRANGE").arg(keys.held(*epoch)).arg("0").arg("-1"));
-    let commands: Batch = std::iter::once(keep(consumer, epochs, true)).chain(lists).collect();
+    let places = consumer.places(epochs);
+    let list = |place: &Place| Command::new("LRANGE").arg(keys.held(*place)).arg("0").arg("-1");
+    let commands: Batch =
+        std::iter::once(keep(consumer, &places, true)).chain(places.iter().map(list)).collect();
     let mut replies = core.commands.pipeline(purpose, &commands).await?.into_iter();
-    let kept = note_kept(consumer, epochs, sent, purpose.check(replies.next())?);
+    let kept = note_kept(consumer, &places, sent, purpose.check(replies.next())?);
+    let mut lists: Vec<(Place, Vec<Bytes>)> = Vec::new();
+    for place in &places {
+        let items = purpose.check(replies.next())?.items();
+        lists.push((*place, items.into_iter().filter_map(Reply::bytes).collect()));
+    }
     for epoch in epochs {
-        let server = purpose.check(replies.next())?.items();
-        let server: Vec<Bytes> = server.into_iter().filter_map(Reply::bytes).collect();
         if kept.over.contains(epoch) {
             lose(consumer, *epoch, sent);
             continue;
         }
+        let server = lists.extract_if(.., |(place, _)| place.epoch == *epoch).collect();
         let unknown = consumer.compare(*epoch, server);
         if !unknown.is_empty() {
             let found = unknown.len();
             tracing::info!(queue = keys.list, found, "items of lost replies are found");
-            consumer.distribute(*epoch, unknown);
+            consumer.distribute(unknown);
         }
     }
     Ok(())
@@ -232,12 +240,12 @@ pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) 
 pub(super) async fn leave(core: &Core, consumer: &Consumer, epochs: &[Epoch]) -> Result<()> {
     let _still = consumer.still().await;
     let keys = consumer.keys();
-    let words: Vec<String> = std::iter::once(keys.helds.clone())
-        .chain(epochs.iter().map(|epoch| keys.epoch(*epoch)))
-        .collect();
+    let names = consumer.places(epochs).into_iter().map(|place| keys.name(place));
+    let words: Vec<String> = std::iter::once(keys.helds.clone()).chain(names).collect();
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     let purpose = Purpose::question("close", &keys.list);
     core.commands.script(purpose, &scripts::LEAVE, &[&keys.epochs], &arguments).await?;
+    consumer.forget(epochs);
     Ok(())
 }
 
@@ -251,7 +259,8 @@ pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.spare];
     let words: Vec<String> = [keys.helds.clone(), PORTION.to_owned()]
         .into_iter()
-        .chain(epochs.into_iter().map(|epoch| keys.epoch(epoch)))
+        // The newest first: of one epoch that is what was fetched ahead.
+        .chain(consumer.places(&epochs).into_iter().rev().map(|place| keys.name(place)))
         .collect();
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     // Repeated, it goes on where it had come to.
@@ -262,6 +271,26 @@ pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Has the server note which items of those that were fetched ahead were shown. What is refused or lost
+/// stays as it was: when this process dies, their delivery does not count.
+pub(super) async fn show(core: &Core, consumer: &Consumer, receipts: &[Receipt]) -> Result<()> {
+    let _moving = consumer.moving().await;
+    let keys = consumer.keys();
+    for same in receipts.chunk_by(|one, next| one.number == next.number) {
+        let place = Place::of(&same[0]);
+        let [ahead, shown] =
+            [place, place.twin()].map(|place| (keys.held(place), keys.name(place)));
+        let names = [keys.epochs.as_str(), &ahead.0, &shown.0, &keys.spare];
+        let words = [ahead.1.as_bytes(), shown.1.as_bytes()].into_iter();
+        let items = same.iter().map(|receipt| &*receipt.stored);
+        let arguments: Vec<&[u8]> = words.chain(items).collect();
+        // Not repeated: of equal items, a second one would count.
+        let purpose = Purpose::change("note as shown", &keys.list);
+        core.commands.script(purpose, &scripts::SHOW, &names, &arguments).await?;
+    }
+    Ok(())
 }
 
 pub(super) fn milliseconds(duration: Duration) -> String {

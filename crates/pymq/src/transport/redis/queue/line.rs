@@ -13,12 +13,33 @@ use tokio::time::{Instant, timeout_at};
 use super::super::timing::SLICE;
 use super::consumer::Consumer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{Claimed, Wait};
+use crate::transport::{Claimed, QueueSpec, Wait};
 
 /// The most items that one round asks for on behalf of several getters.
 const BATCH: usize = 128;
 /// The most that it asks for on behalf of the first in line: what one claim gets at most.
 pub(super) const LARGEST: usize = 1000;
+
+/// How many items a round takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Want {
+    /// To be handed out.
+    pub(super) now: usize,
+    /// Beyond them, to be fetched ahead.
+    pub(super) ahead: usize,
+}
+
+impl Want {
+    /// What one getter wants who asks for up to `limit`.
+    pub(super) fn of(spec: &QueueSpec, limit: usize) -> Self {
+        let now = limit.min(LARGEST);
+        Self { now, ahead: spec.prefetch.clamp(now, LARGEST) - now }
+    }
+
+    fn sum(self) -> usize {
+        self.now + self.ahead
+    }
+}
 
 /// What a getter is told.
 pub(super) type Answer = Result<Vec<Claimed>>;
@@ -34,7 +55,7 @@ pub(super) struct Line {
 /// Somebody in the line.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub(super) limit: usize,
+    pub(super) want: Want,
     pub(super) wait: Wait,
     pub(super) reply: oneshot::Sender<Answer>,
 }
@@ -60,36 +81,55 @@ impl Line {
     }
 
     /// How many items a round should ask for, and how long it may wait for the first.
-    pub(super) fn wants(&self, now: Instant) -> (usize, Duration) {
-        let (mut want, mut most, mut longest) = (0, BATCH, Duration::ZERO);
+    pub(super) fn wants(&self, now: Instant) -> (Want, Duration) {
+        let (mut want, mut most, mut longest) = (Want { now: 0, ahead: 0 }, BATCH, Duration::ZERO);
         for waiter in self.waiters.iter().filter(|waiter| !waiter.reply.is_closed()) {
-            if want == 0 {
-                most = waiter.limit.clamp(BATCH, LARGEST);
+            if want.now == 0 {
+                most = waiter.want.sum().clamp(BATCH, LARGEST);
             }
-            want += waiter.limit.min(most);
+            want.now += waiter.want.now;
+            want.ahead += waiter.want.ahead;
             let left = match waiter.wait {
                 Wait::Until(until) => until.saturating_duration_since(now),
                 Wait::No | Wait::Forever => SLICE,
             };
             longest = longest.max(left);
-            if want >= most && longest >= SLICE {
+            if want.sum() >= most && longest >= SLICE {
                 break;
             }
         }
-        (want.clamp(1, most), longest)
+        let now = want.now.clamp(1, most);
+        (Want { now, ahead: want.ahead.min(most - now) }, longest)
     }
 
-    /// Deals items out; returns those that nobody wants.
+    /// Deals items out, to each what it asked for before anybody gets some ahead; returns those that
+    /// nobody wants.
     pub(super) fn serve(&mut self, mut items: VecDeque<Claimed>) -> Vec<Claimed> {
-        while !items.is_empty() {
-            let Some(waiter) = self.waiters.pop_front() else { break };
-            let portion: Vec<_> = items.drain(..waiter.limit.min(items.len())).collect();
-            if let Err(Ok(unwanted)) = waiter.reply.send(Ok(portion)) {
+        let mut ahead = items.split_off(self.wanted_now(items.len()));
+        while !items.is_empty() || !ahead.is_empty() {
+            let Some(Waiter { want, reply, .. }) = self.waiters.pop_front() else { break };
+            let mut portion: Vec<_> = items.drain(..want.now.min(items.len())).collect();
+            let more = (want.sum() - portion.len()).min(ahead.len());
+            portion.extend(ahead.drain(..more));
+            if let Err(Ok(unwanted)) = reply.send(Ok(portion)) {
                 self.gone = self.gone.saturating_sub(1);
                 unwanted.into_iter().rev().for_each(|item| items.push_front(item));
             }
         }
+        items.extend(ahead);
         items.into()
+    }
+
+    /// How many of so many items are for those in the line at once.
+    fn wanted_now(&self, most: usize) -> usize {
+        let mut wanted = 0;
+        for waiter in self.waiters.iter().filter(|waiter| !waiter.reply.is_closed()) {
+            wanted += waiter.want.now;
+            if wanted >= most {
+                return most;
+            }
+        }
+        wanted
     }
 
     /// Tells everybody of a failure.
@@ -174,19 +214,43 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::transport::Receipt;
 
     #[test]
     fn who_leaves_the_line_is_not_asked_for() {
         let mut line = Line::default();
-        let wait = Wait::Forever;
-        let (reply, answer) = oneshot::channel();
-        line.join(Waiter { limit: 3, wait, reply });
-        let (reply, _patient) = oneshot::channel();
-        line.join(Waiter { limit: 2, wait, reply });
-        assert_eq!(line.wants(Instant::now()).0, 5);
+        let answer = joins(&mut line, 3, 0);
+        let _patient = joins(&mut line, 2, 0);
+        assert_eq!(line.wants(Instant::now()).0, Want { now: 5, ahead: 0 });
         drop(answer);
         assert!(!line.leave());
-        assert_eq!(line.wants(Instant::now()).0, 2);
+        assert_eq!(line.wants(Instant::now()).0, Want { now: 2, ahead: 0 });
+    }
+
+    #[test]
+    fn nobody_gets_an_item_ahead_while_another_waits_for_one() {
+        let mut line = Line::default();
+        let mut getters = [(1, 9), (2, 0), (1, 1)].map(|(now, ahead)| joins(&mut line, now, ahead));
+        assert_eq!(line.wants(Instant::now()).0, Want { now: 4, ahead: 10 });
+        let item = |number: u64| Claimed {
+            payload: Bytes::new(),
+            deliveries: 1,
+            receipt: Receipt { stored: Bytes::new(), number },
+        };
+        assert!(line.serve((0..6).map(item).collect()).is_empty());
+        let got = getters.each_mut().map(|getter| {
+            let items = getter.try_recv().expect("served").expect("items");
+            items.iter().map(|item| item.receipt.number).collect::<Vec<_>>()
+        });
+        assert_eq!(got, [vec![0, 4, 5], vec![1, 2], vec![3]]);
+    }
+
+    fn joins(line: &mut Line, now: usize, ahead: usize) -> oneshot::Receiver<Answer> {
+        let (reply, answer) = oneshot::channel();
+        line.join(Waiter { want: Want { now, ahead }, wait: Wait::Forever, reply });
+        answer
     }
 }

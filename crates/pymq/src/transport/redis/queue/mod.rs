@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::consumer::Consumer;
-use self::keys::{Epoch, Keys};
+use self::keys::{Epoch, Keys, Place};
 use super::purpose::Purpose;
 use super::resp::{Command, Reply};
 use super::{Core, Redis};
@@ -118,7 +118,7 @@ fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
     if let Some(consumer) = consumers.iter().find(fits) {
         return Arc::clone(consumer);
     }
-    let keys = Keys::new(core, &spec.name);
+    let keys = Keys::new(core, spec);
     let sequence = Arc::clone(&core.consumers.sequence);
     let consumer = Arc::new(Consumer::new(keys, sequence, spec));
     consumers.push(Arc::clone(&consumer));
@@ -132,7 +132,7 @@ fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
 
 /// The consumer that holds the item of a receipt; if it has ended, one that can settle it.
 fn holder(core: &Arc<Core>, spec: &QueueSpec, receipt: &Receipt) -> Arc<Consumer> {
-    let epoch = Epoch::of(receipt);
+    let Place { epoch, .. } = Place::of(receipt);
     let running = core.consumers.lock();
     let consumers = running.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
     let found = match consumers {
@@ -209,8 +209,14 @@ impl Queues for Redis {
         // Closed, everything that is held goes back anyhow.
         if self.core.check(&Purpose::change("settle", &queue.name)).is_ok() {
             let delay = options.delay;
-            tell(&self.core, queue, death(&receipt, how, options));
+            tell(&self.core, queue, death(queue, &receipt, how, options));
             holder(&self.core, queue, &receipt).settle(receipt, how, delay, COMPANY, false);
+        }
+    }
+
+    fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {
+        if Place::of(receipt).ahead {
+            holder(&self.core, queue, receipt).show([receipt]);
         }
     }
 
@@ -289,6 +295,9 @@ async fn claim(
         // None: it retired just now, for want of use; the next one will do.
         if let Some(mut ticket) = ticket {
             let items = ticket.wait(wait).await.unwrap_or_else(|| Err(purpose.closed()))?;
+            if spec.prefetch > 1 {
+                consumer.show(items.iter().take(limit).map(|item| &item.receipt));
+            }
             // Only a server that is there can say that the queue is empty.
             return if items.is_empty() {
                 core.connected(&purpose).map(|()| items)
@@ -313,7 +322,7 @@ async fn settle(
     }
     let holder = holder(core, spec, &receipt);
     let delay = options.delay;
-    let death = death(&receipt, how, options);
+    let death = death(spec, &receipt, how, options);
     let settled = match holder.settle(receipt, how, delay, Duration::ZERO, true) {
         Some(settled) => settled.await.unwrap_or_else(|_| Err(purpose.closed())),
         None => Err(purpose.closed()),
@@ -322,10 +331,14 @@ async fn settle(
 }
 
 /// What is told of an item that becomes a dead letter by being settled so: its deliveries and why.
-fn death(receipt: &Receipt, how: Settlement, options: SettleOptions) -> Option<(u32, Failure)> {
+fn death(
+    spec: &QueueSpec,
+    receipt: &Receipt,
+    how: Settlement,
+    options: SettleOptions,
+) -> Option<(u32, Failure)> {
     let deliveries = unmarked(&receipt.stored).1.saturating_add(1);
-    let most = Epoch::of(receipt).max_deliveries();
-    let spent = most > 0 && u64::from(deliveries) >= most;
+    let spent = spec.max_deliveries > 0 && deliveries >= spec.max_deliveries;
     let reason = match how {
         Settlement::Reject => Reason::Rejected,
         Settlement::Requeue if spent => Reason::TooManyDeliveries,
@@ -356,25 +369,30 @@ async fn extend(
     core.check(&purpose)?;
     let holder = holder(core, spec, receipt);
     let keys = holder.keys();
-    let (from, to) = (holder.place(receipt), holder.place_for(receipt, duration));
-    let (held, there) = (keys.held(from), keys.held(to));
-    let names = [keys.epochs.as_str(), &held, &there, &keys.spare];
-    let (milliseconds, epoch) = (lease::milliseconds(duration), keys.epoch(to));
-    let arguments: [&[u8]; 3] = [&receipt.stored, milliseconds.as_bytes(), epoch.as_bytes()];
+    let (place, alone) = (holder.place(receipt), holder.epoch_for(receipt, duration));
+    let milliseconds = lease::milliseconds(duration);
     let _moving = holder.moving().await;
-    let reply = core.commands.script(purpose, &scripts::EXTEND, &names, &arguments).await?;
-    if reply.number() != Some(1) {
-        return Err(lease_lost(&purpose));
+    // What was fetched ahead is in the other list once it was shown.
+    for from in std::iter::once(place).chain(place.ahead.then(|| place.twin())) {
+        let to = alone.map_or(from, Epoch::shown);
+        let (held, there) = (keys.held(from), keys.held(to));
+        let names = [keys.epochs.as_str(), &held, &there, &keys.spare];
+        let name = keys.name(to);
+        let arguments: [&[u8]; 3] = [&receipt.stored, milliseconds.as_bytes(), name.as_bytes()];
+        let reply = core.commands.script(purpose, &scripts::EXTEND, &names, &arguments).await?;
+        if reply.number() == Some(1) {
+            holder.note_extension(receipt, to.epoch, Instant::now().checked_add(duration));
+            return Ok(());
+        }
     }
-    holder.note_extension(receipt, to, Instant::now().checked_add(duration));
-    Ok(())
+    Err(lease_lost(&purpose))
 }
 
 async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     let purpose = Purpose::question("count", &spec.name);
     core.check(&purpose)?;
     quieten(core, spec).await;
-    let keys = Keys::new(core, &spec.name);
+    let keys = Keys::new(core, spec);
     lease::reap(core, &keys).await?;
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.later];
     let arguments = [keys.helds.as_bytes()];
@@ -401,7 +419,7 @@ async fn peek(core: &Core, spec: &QueueSpec, from: Shelf, limit: usize) -> Resul
     if limit == 0 {
         return Ok(Vec::new());
     }
-    let keys = Keys::new(core, &spec.name);
+    let keys = Keys::new(core, spec);
     let items = match keys.shelf(from) {
         Some(key) => tail(core, purpose, key, 0, limit).await?,
         None => first_due(core, purpose, &keys, limit).await?,
@@ -455,7 +473,7 @@ async fn letters(
     if limit == 0 {
         return Ok(Vec::new());
     }
-    let keys = Keys::new(core, &spec.name);
+    let keys = Keys::new(core, spec);
     let items = tail(core, purpose, &keys.dead, skip, limit).await?;
     let letter =
         |stored: Bytes| DeadLetter::new(unmarked(&stored).0, Receipt { stored, number: 0 });
@@ -475,7 +493,7 @@ async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
     let purpose = Purpose::change("purge", &spec.name);
     core.check(&purpose)?;
     quieten(core, spec).await;
-    let keys = Keys::new(core, &spec.name);
+    let keys = Keys::new(core, spec);
     let (mut commands, mut names) = (Vec::new(), Vec::new());
     if let Some(key) = keys.shelf(shelf) {
         commands.push(Command::new("LLEN").arg(key));
@@ -505,7 +523,7 @@ async fn redrive(core: &Core, spec: &QueueSpec, which: Letters, to: &QueueSpec) 
     if to.name != spec.name {
         return Err(lacking(&purpose, "dead letters that are moved to another queue"));
     }
-    let keys = Keys::new(core, &spec.name);
+    let keys = Keys::new(core, spec);
     let mut moved = 0;
     // In portions: a script keeps everybody else waiting. Their number is bounded, since a server may
     // say for ever that it moved some.
@@ -530,7 +548,7 @@ async fn redrive(core: &Core, spec: &QueueSpec, which: Letters, to: &QueueSpec) 
 async fn shut_down(core: &Core, spec: &QueueSpec) -> Result<()> {
     let purpose = Purpose::question("shut down", &spec.name);
     core.check(&purpose)?;
-    let keys = Keys::new(core, &spec.name);
+    let keys = Keys::new(core, spec);
     let names = [keys.shut.as_str(), &keys.spare];
     core.commands.script(purpose, &scripts::SHUT_DOWN, &names, &[keys.hint.as_bytes()]).await?;
     core.consumers.of(&spec.name).iter().for_each(|consumer| consumer.poke());

@@ -33,7 +33,7 @@ pub(super) async fn push(
     if let Some(what) = options.lacking(ABLE) {
         return Err(lacking(&purpose, what));
     }
-    let keys = Keys::new(core, &spec.name);
+    let keys = Keys::new(core, spec);
     let plain = options.due.delay().is_zero() && options.id.is_none();
     // There is always space for nothing; whether the queue is shut down is said all the same.
     let maxsize = if items.is_empty() { usize::MAX } else { spec.maxsize };

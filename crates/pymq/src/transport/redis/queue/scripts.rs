@@ -25,6 +25,7 @@ pub(super) static SETTLE: Script = with_later!("give_back.lua", "settle.lua");
 pub(super) static KEEP: Script = with_later!("keep.lua");
 pub(super) static LEAVE: Script = Script::new(include_str!("leave.lua"));
 pub(super) static TAKE: Script = Script::new(include_str!("take.lua"));
+pub(super) static SHOW: Script = Script::new(include_str!("show.lua"));
 pub(super) static EXTEND: Script = Script::new(include_str!("extend.lua"));
 pub(super) static PUT: Script = with_later!("put.lua");
 pub(super) static LINE_UP: Script = with_later!("line_up.lua");

@@ -14,7 +14,7 @@ use super::super::purpose::Purpose;
 use super::super::refusal::Cause;
 use super::super::resp::{Command, Reply};
 use super::consumer::Consumer;
-use super::keys::{Epoch, Keys};
+use super::keys::{Keys, Place};
 use super::lease::milliseconds;
 use super::{copy, scripts};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,8 +29,11 @@ const DOUBLINGS: u32 = 5;
 #[derive(Debug)]
 pub(super) struct Settling {
     receipt: Receipt,
-    /// The epoch in which the server has the item.
-    place: Epoch,
+    /// Where the server has the item.
+    place: Place,
+    /// Where else it may be: an item that was fetched ahead is in one of two lists, and whether the
+    /// server has heard that it was shown is not known yet.
+    other: Option<Place>,
     how: Settlement,
     /// After which time a requeued item may be taken.
     delay: Duration,
@@ -43,7 +46,7 @@ impl Settling {
     /// One that somebody waits for.
     pub(super) fn awaited(
         receipt: Receipt,
-        place: Epoch,
+        place: Place,
         how: Settlement,
     ) -> (Self, oneshot::Receiver<Result<()>>) {
         let (reply, settled) = oneshot::channel();
@@ -51,8 +54,21 @@ impl Settling {
     }
 
     /// One that nobody waits for.
-    pub(super) fn silent(receipt: Receipt, place: Epoch, how: Settlement) -> Self {
-        Self { receipt, place, how, delay: Duration::ZERO, reply: None, failures: 0 }
+    pub(super) fn silent(receipt: Receipt, place: Place, how: Settlement) -> Self {
+        Self { receipt, place, other: None, how, delay: Duration::ZERO, reply: None, failures: 0 }
+    }
+
+    /// The same, whose item may be in another list as well.
+    pub(super) fn or_in(self, other: Option<Place>) -> Self {
+        Self { other, ..self }
+    }
+
+    /// The same for the other list, where there is one and the item was not found in the first.
+    pub(super) fn elsewhere(self) -> std::result::Result<Self, Self> {
+        match self.other {
+            Some(place) => Ok(Self { place, other: None, ..self }),
+            None => Err(self),
+        }
     }
 
     /// The same, whose item may be taken after some time.
@@ -72,7 +88,7 @@ impl Settling {
         &self.receipt.stored
     }
 
-    pub(super) fn place(&self) -> Epoch {
+    pub(super) fn place(&self) -> Place {
         self.place
     }
 
@@ -139,7 +155,7 @@ impl Settling {
     /// What the script is told after the item and the manner: the policy of the consumer that holds
     /// the item, the delay, and what names this settlement.
     fn words(&self, keys: &Keys) -> [String; 4] {
-        let policy = self.place.max_deliveries().to_string();
+        let policy = keys.policy().max_deliveries.to_string();
         let (delay, token) = if self.delay.is_zero() {
             ("0".to_owned(), String::new())
         } else {

@@ -1,0 +1,153 @@
+//! Items that were fetched ahead, over a live server: uncounted until they are shown, whoever dies, and
+//! settled wherever they are.
+
+use super::*;
+use pymq::transport::Receipt;
+
+const EPOCHS: &str = "__pymq:{q}:epochs";
+
+/// The queue by a handle that fetches ahead.
+fn greedy(prefetch: usize) -> Arc<QueueSpec> {
+    let mut spec = QueueSpec::new("q");
+    spec.prefetch = prefetch;
+    Arc::new(spec)
+}
+
+/// What lies in the lists of what was fetched ahead, or of what was shown, the oldest first.
+fn held(raw: &mut Raw, ahead: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for key in keys(raw, "__pymq:{q}:held:*") {
+        if key.contains('+') == ahead {
+            found.extend(raw.run(&["LRANGE", &key, "0", "-1"]).texts().into_iter().rev());
+        }
+    }
+    found
+}
+
+/// As if every process that holds something had died long ago.
+async fn killed(raw: &mut Raw, redis: &Redis) {
+    for epoch in raw.run(&["ZRANGE", EPOCHS, "0", "-1"]).texts() {
+        raw.run(&["ZADD", EPOCHS, "XX", "0", &epoch]);
+    }
+    redis.stats(&queue("q")).await.expect("who looks gives back");
+}
+
+fn waiting(raw: &mut Raw) -> Vec<String> {
+    raw.run(&["LRANGE", "q", "0", "-1"]).texts().into_iter().rev().collect()
+}
+
+async fn claim(redis: &Redis, queue: &Arc<QueueSpec>) -> Vec<Receipt> {
+    let claimed = redis.claim(queue, 1, Wait::at_most(GUARD)).await.expect("claimed");
+    claimed.into_iter().map(|item| item.receipt).collect()
+}
+
+async fn settle(redis: &Redis, queue: &Arc<QueueSpec>, receipt: &Receipt, how: Settlement) {
+    let settled = redis.settle(queue, receipt.clone(), how, SettleOptions::default()).await;
+    settled.expect("settled");
+}
+
+#[tokio::test]
+async fn what_a_killed_consumer_had_fetched_ahead_comes_back_uncounted_behind_what_it_was_shown() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let (doomed, other) = (connect(&server).await, connect(&server).await);
+    for wait in [Wait::No, Wait::at_most(GUARD)] {
+        raw.run(&["FLUSHALL"]);
+        put(&other, &queue("q"), &["a", "b", "c", "d"]).await;
+        let claimed = doomed.claim(&greedy(4), 1, wait).await.expect("claimed");
+        assert_eq!(claimed.len(), 4);
+        doomed.show(&greedy(4), &claimed[1].receipt);
+        until("it is noted", || held(&mut raw, false) == ["a", "b"]).await;
+        assert_eq!(held(&mut raw, true), ["c", "d"]);
+        killed(&mut raw, &other).await;
+        assert_eq!(waiting(&mut raw), [" a", " b", "c", "d"]);
+    }
+}
+
+#[tokio::test]
+async fn an_item_that_was_fetched_ahead_is_settled_shown_or_not_and_only_once() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let queue = greedy(9);
+    for how in [Settlement::Ack, Settlement::Requeue, Settlement::Return, Settlement::Reject] {
+        raw.run(&["FLUSHALL"]);
+        // Equal ones too, which might be taken for each other.
+        put(&redis, &queue, &["x", "x", "x", "x"]).await;
+        let receipts = claim(&redis, &queue).await;
+        assert_eq!(receipts.len(), 4);
+        redis.show(&queue, &receipts[1]);
+        until("it is noted", || held(&mut raw, false).len() == 2).await;
+        redis.show(&queue, &receipts[2]);
+        for receipt in &receipts {
+            settle(&redis, &queue, receipt, how).await;
+        }
+        let late = redis.settle(&queue, receipts[1].clone(), how, SettleOptions::default()).await;
+        assert_eq!(late.expect_err("once is enough").kind(), ErrorKind::LeaseLost, "{how:?}");
+        assert!(keys(&mut raw, "__pymq:{q}:held:*").is_empty(), "{how:?}");
+        let left = usize::from(how != Settlement::Ack) * 4;
+        let (waiting, _, dead) = stats(&redis, &queue).await;
+        assert_eq!(waiting + dead, left, "{how:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_of_what_is_fetched_ahead_is_kept_and_can_be_extended() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let (redis, other) = (connect(&server).await, connect(&server).await);
+    let mut spec = QueueSpec::new("q");
+    (spec.prefetch, spec.lease) = (3, Duration::from_millis(300));
+    let queue = Arc::new(spec);
+    put(&redis, &queue, &["a", "b", "c"]).await;
+    let receipts = claim(&redis, &queue).await;
+    settle(&redis, &queue, &receipts[0], Settlement::Ack).await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(stats(&other, &queue).await, (0, 2, 0));
+    }
+    for (receipt, lease) in [(&receipts[1], 0), (&receipts[2], 3600)] {
+        redis.show(&queue, receipt);
+        redis.extend(&queue, receipt, Duration::from_secs(lease)).await.expect("it is ours");
+        until("it is noted", || held(&mut raw, true).len() < 2).await;
+        redis.extend(&queue, receipt, Duration::from_secs(lease)).await.expect("it is ours still");
+        settle(&redis, &queue, receipt, Settlement::Ack).await;
+    }
+    assert_eq!(stats(&other, &queue).await, (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_note_what_was_shown_loses_and_doubles_nothing() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    for command in ["lpush", "lrem", "lpos", "zadd", "evalsha"] {
+        raw.run(&["FLUSHALL"]);
+        refusals::allow(&server, "w", &["+@all"]);
+        let url = format!("redis://w:PASSWORD@127.0.0.1:{}", server.port());
+        let redis = Redis::connect(&url).await.expect("it may connect");
+        let queue = greedy(3);
+        put(&redis, &queue, &["a", "b", "c"]).await;
+        let receipts = claim(&redis, &queue).await;
+        refusals::deny(&server, "w", &[command]);
+        redis.show(&queue, &receipts[1]);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(refusals::all(&mut raw), ["a", "b", "c"], "without {command}");
+        refusals::allow(&server, "w", &["+@all"]);
+        for receipt in &receipts {
+            settle(&redis, &queue, receipt, Settlement::Ack).await;
+        }
+        assert!(refusals::all(&mut raw).is_empty(), "without {command}");
+        redis.close().await.expect("closed");
+    }
+}
+
+#[tokio::test]
+async fn who_fetches_nothing_ahead_has_one_list() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    put(&redis, &queue("q"), &["a", "b"]).await;
+    let held = redis.claim(&queue("q"), 2, Wait::No).await.expect("claimed");
+    assert_eq!((held.len(), keys(&mut raw, "__pymq:{q}:held:*").len()), (2, 1));
+    assert_eq!(raw.run(&["ZCARD", EPOCHS]).number(), 1);
+}
