@@ -63,8 +63,7 @@ lint-python: wheel
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pymq._pymq
-# Said, not demanded: some types of the worker and of aio are only inferred so far.
-	-PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
 
 ## Advisories, licences and sources of every crate that we build on. Not part of CI: it needs the
 ## database of advisories from the net, and cargo-deny takes minutes to build.
@@ -85,6 +84,8 @@ HOURS ?= 0
 torture: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_TEST_STARTS=100 \
 		$(BIN)/python -m pytest python/tests/test_lifecycle.py
+	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_OUTAGE=60 \
+		$(BIN)/python -m pytest python/tests/test_queue_outage.py
 	$(PROGRAMS)
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
 		$(BIN)/python -m pytest tests/interop/test_kills.py

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
-import pymq
+# First, since it says so if the original hides ours.
+import pymq._whole
 from pymq._handlers import Declared, declared_in
 
 # How often the files of a program are looked at for changes, in seconds.
@@ -28,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = _find(options.target)
     except (ImportError, ValueError) as error:
         print(f"pymq work: {error}", file=sys.stderr)
-        return 2
+        return _try_again() if options.reload else 2
+    except Exception:
+        if not options.reload:
+            raise
+        traceback.print_exc()
+        return _try_again()
     return _work(found, options)
 
 
@@ -67,6 +77,7 @@ def _find(target: str) -> list[Declared]:
 
 def _work(found: list[Declared], options: argparse.Namespace) -> int:
     asked: list[int] = []
+    workers: list[pymq.Worker] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
         if asked:
@@ -76,40 +87,49 @@ def _work(found: list[Declared], options: argparse.Namespace) -> int:
         for worker in workers:
             worker.stop()
 
-    workers: list[pymq.Worker] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
     bus = pymq.core.default_bus()
     if not isinstance(bus, pymq.NativeEventBus):
         bus = pymq.connect(options.url)
-    files = _files() if options.reload else {}
+    before = _files()
     with bus:
-        workers += [one.start(bus, options.concurrency, options.grace) for one in found]
         for one in found:
+            workers.append(one.start(bus, options.concurrency, options.grace))
             logging.getLogger("pymq").info("serving queue %r", one.queue)
-        changed = False
-        while not asked and not all(worker.wait(LOOK_EVERY) for worker in workers):
-            if options.reload and _files() != files:
-                changed = True
+        while not asked and any(worker.running for worker in workers):
+            workers[0].wait(LOOK_EVERY)
+            if options.reload and _files() != before:
                 break
         for worker in workers:
             worker.close(options.grace)
-    if changed:
-        os.execv(sys.executable, [sys.executable, "-m", "pymq", *sys.argv[1:]])
-    return 0
+    return _again() if options.reload and not asked and _files() != before else 0
+
+
+def _try_again() -> int:
+    """Waits until the program has changed: what cannot be imported is about to be mended."""
+    before = _files()
+    while _files() == before:
+        time.sleep(LOOK_EVERY)
+    return _again()
+
+
+def _again() -> NoReturn:
+    """This process begins anew, with the program as it is now."""
+    os.execv(sys.executable, [sys.executable, "-m", "pymq", *sys.argv[1:]])
 
 
 def _files() -> dict[str, float]:
     """The program's own files, those below the current folder, and when they were changed."""
-    here = str(Path.cwd())
-    names = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    here = Path.cwd()
+    loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    # What could not be imported is not loaded.
+    names = {*filter(None, loaded), *map(str, here.glob("*.py"))}
     found = {}
     for name in names:
-        if name is not None and name.startswith(here):
-            try:
+        if Path(name).is_relative_to(here):
+            with contextlib.suppress(OSError):
                 found[name] = os.stat(name).st_mtime
-            except OSError:
-                continue
     return found
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from pymq._message import said
 from pymq.exceptions import UnsupportedError
 
 if TYPE_CHECKING:
-    from pymq._queue import Delivery
+    from pymq._letters import DeadLetters
+    from pymq._queue import Delivery, Stats
+    from pymq._retry import Retry
+    from pymq._worker import Worker
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -37,8 +41,24 @@ class Queue(abc.ABC, Generic[T]):
         """Take the first item, waiting for one as `queue.Queue.get` does; `Empty` if none came."""
         raise NotImplementedError
 
-    def put(self, item: T, block: bool = True, timeout: float | None = None) -> bool | None:
-        """Append an item, waiting for space as `queue.Queue.put` does; `Full` if none came."""
+    def put(
+        self,
+        item: T,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        delay: float | None = None,
+        at: datetime | None = None,
+        id: str | None = None,
+        window: float = 3600.0,
+        priority: int = 0,
+        headers: Mapping[str, str] | None = None,
+    ) -> bool | None:
+        """Append an item, waiting for space as `queue.Queue.put` does; `Full` if none came.
+
+        What the keywords say is told at `NativeQueue.put`; a queue of one's own class needs to
+        know none of them.
+        """
         raise NotImplementedError
 
     def qsize(self) -> int:
@@ -88,7 +108,12 @@ class Queue(abc.ABC, Generic[T]):
         raise _lacks(self, "purge")
 
     def put_many(
-        self, items: Iterable[T], block: bool = True, timeout: float | None = None
+        self,
+        items: Iterable[T],
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Append several items in one step."""
         raise _lacks(self, "put_many")
@@ -104,6 +129,33 @@ class Queue(abc.ABC, Generic[T]):
     def __iter__(self) -> Iterator[T]:
         """Serve items: each is confirmed when the next one is asked for."""
         raise _lacks(self, "iteration")
+
+    def stats(self) -> Stats:
+        """How many items there are, by state; looking changes nothing."""
+        raise _lacks(self, "stats")
+
+    def peek(self, limit: int = 1) -> list[T]:
+        """Up to `limit` items from the head, left where they are."""
+        raise _lacks(self, "peek")
+
+    def dead_letters(self) -> DeadLetters[T]:
+        """Items that were given up: to be counted, read, moved back, deleted."""
+        raise _lacks(self, "dead_letters")
+
+    def work(
+        self,
+        handler: Callable[[Any], Any],
+        concurrency: int = 1,
+        grace: float = 10.0,
+        *,
+        retry: Retry | Iterable[float] | None = None,
+    ) -> Worker:
+        """Serve the queue with a handler, up to `concurrency` items at once."""
+        raise _lacks(self, "work")
+
+    def stop(self) -> None:
+        """Take nothing more by this handle: its loops end after the item in hand."""
+        raise _lacks(self, "stop")
 
     def close(self) -> None:
         """Let go of what this handle holds. Does nothing unless a provider says otherwise."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pymq import _pymq
 from pymq._handle import AT_A_TIME, Handle, Open, check_timeout, delay_of, here
 from pymq._letters import AsyncDeadLetters
+from pymq._message import Handled, Message, message_of
 from pymq._queue import Stats
 from pymq._reactor import run
+from pymq._retry import Retry
 from pymq._worker import GRACE, Handler, serve
 from pymq.exceptions import ShutDown
 
@@ -40,6 +42,16 @@ class AsyncDelivery(Generic[T]):
         self.item = item
         self._native = native
         self._handle = handle
+        self._handled: Handled | None = None
+
+    @property
+    def message(self) -> Message:
+        """What its sender said beside it; in an `async with` it is `pymq.current_message` too."""
+        return message_of(self._handle.name, self._native.metadata, self._native.deliveries)
+
+    def _arrived(self) -> Handled:
+        """In there it is the message that is handled."""
+        return Handled(self._handle.name, self._native.metadata, self._native.deliveries)
 
     @property
     def deliveries(self) -> int:
@@ -63,9 +75,9 @@ class AsyncDelivery(Generic[T]):
         """To the dead letters at once, for a reason that is kept there."""
         await run(self._native.reject(reason, here()))
 
-    async def _fail(self, error: BaseException) -> None:
+    async def _fail(self, error: BaseException, *, at_work: bool = False) -> None:
         if not self.settled:
-            await run(self._handle.failed(self._native, error))
+            await run(self._handle.failed(self._native, error, at_work=at_work))
 
     def _return(self) -> None:
         """Gives it back uncounted, if it is open."""
@@ -77,6 +89,8 @@ class AsyncDelivery(Generic[T]):
         await run(self._native.extend(seconds))
 
     async def __aenter__(self) -> Self:
+        self._handled = self._arrived()
+        self._handled.begin()
         return self
 
     async def __aexit__(
@@ -85,6 +99,8 @@ class AsyncDelivery(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._handled is not None:
+            self._handled.end()
         if error is not None:
             await self._fail(error)
         elif not self.settled:
@@ -124,10 +140,11 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
         id: str | None = None,
         window: float = 3600.0,
         priority: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> bool:
         """Append an item, waiting for space; see `NativeQueue.put`."""
         check_timeout(block, timeout)
-        payloads = self._handle.encoded([item])
+        payloads = self._handle.encoded([item], headers, id)
         due = delay_of(delay, at)
         put = self._handle.native.put(
             payloads, bool(block), timeout, delay=due, id=id, window=window, priority=priority
@@ -139,11 +156,16 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
         await self.put(item, block=False)
 
     async def put_many(
-        self, items: Iterable[T], block: bool = True, timeout: float | None = None
+        self,
+        items: Iterable[T],
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Append several items, in order and all in one step; see `pymq.Queue.put_many`."""
         check_timeout(block, timeout)
-        payloads = self._handle.encoded(items)
+        payloads = self._handle.encoded(items, headers)
         if payloads:
             await run(self._handle.native.put(payloads, bool(block), timeout))
 
@@ -178,14 +200,19 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
     async def peek(self, limit: int = 1) -> list[T]:
         """Up to `limit` items from the head, left where they are; `DecodeError` if one is none."""
         items = await run(self._handle.native.peek(False, limit))
-        return [self._handle.codec.decode(item, self._handle.plan, "item") for item in items]
+        return [self._handle.decoded(item) for item in items]
 
     def dead_letters(self) -> AsyncDeadLetters[T]:
         """Items that were given up: to be counted, read, moved back, deleted."""
         return AsyncDeadLetters(self._handle)
 
     async def work(
-        self, handler: Callable[[Any], Any], concurrency: int = 1, grace: float = GRACE
+        self,
+        handler: Callable[[Any], Any],
+        concurrency: int = 1,
+        grace: float = GRACE,
+        *,
+        retry: Retry | Iterable[float] | None = None,
     ) -> None:
         """Serve the queue with a handler, up to `concurrency` items at once, as tasks.
 
@@ -194,7 +221,7 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
         uncounted. Handlers are as for `NativeQueue.work`, with `AsyncDelivery`; one that is no
         `async def` runs in a thread.
         """
-        queue: AsyncQueue[T] = AsyncQueue(self._handle)
+        queue: AsyncQueue[T] = AsyncQueue(self._handle.with_retry(retry))
         await serve(queue, Handler(handler, AsyncDelivery), concurrency, grace)
 
     async def task_done(self) -> None:

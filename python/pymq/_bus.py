@@ -191,7 +191,7 @@ class NativeEventBus(EventBus):
             try:
                 self._serve_subscriber(bound)
             except BaseException:
-                self._roll.remove(bound)
+                self._forget(bound)
                 raise
 
     def unsubscribe(
@@ -226,6 +226,9 @@ class NativeEventBus(EventBus):
         max_deliveries: int = 5,
         prefetch: int = 1,
         type: type[T],
+        retry: Retry | Iterable[float] | None = None,
+        max_dead_letters: int = 0,
+        priorities: bool = False,
     ) -> NativeQueue[T]: ...
     @overload
     def queue(
@@ -238,6 +241,9 @@ class NativeEventBus(EventBus):
         max_deliveries: int = 5,
         prefetch: int = 1,
         type: Any = None,
+        retry: Retry | Iterable[float] | None = None,
+        max_dead_letters: int = 0,
+        priorities: bool = False,
     ) -> NativeQueue[Any]: ...
     def queue(
         self,
@@ -405,7 +411,7 @@ class NativeEventBus(EventBus):
             try:
                 self._serve_remote(bound)
             except BaseException:
-                self._roll.remove(bound)
+                self._forget(bound)
                 raise
 
     def unexpose(self, fn: Callable[..., Any] | str) -> None:
@@ -437,11 +443,15 @@ class NativeEventBus(EventBus):
 
     def _serve_subscriber(self, bound: Subscribed) -> None:
         if bound.claim():
-            self._serve(bound, self._native.subscribe(bound.channel, bound.pattern).wait())
+            place = self._place_for(bound)
+            bound.source = self._native.subscribe(bound.channel, bound.pattern, place).wait()
+            self._end_if_closed(bound)
 
     def _serve_remote(self, bound: Exposed) -> None:
         if bound.claim():
-            self._serve(bound, self._native.provide(bound.channel).wait())
+            place = self._place_for(bound)
+            bound.source = self._native.provide(bound.channel, place).wait()
+            self._end_if_closed(bound)
 
     def run(self) -> None:
         """Serve until the bus is closed."""
@@ -578,7 +588,8 @@ class NativeEventBus(EventBus):
 
     @property
     def capabilities(self) -> dict[str, bool]:
-        """What the transport can do: `receiver_count`, `cross_process`, `originals`."""
+        """What the transport can do: `receiver_count`, `cross_process`, `originals`; of queues
+        `delays`, `put_ids`, `priorities`, `letters`."""
         return self._native.capabilities
 
     def __enter__(self) -> Self:
@@ -653,17 +664,27 @@ class NativeEventBus(EventBus):
 
     # ---- serving
 
-    def _serve(self, bound: Bound, source: _pymq.Subscription | _pymq.Provider) -> None:
-        lane = self._lane_for(bound)
-        bound.source, bound.lane = source, lane
+    def _place_for(self, bound: Bound) -> _pymq.Place:
+        """Where its source is to begin, to be served from the moment that its name is announced:
+        who breaks in before this thread goes on finds it so."""
+        bound.lane = lane = self._lane_for(bound)
         # First there, then looked at: a close in this moment closes it, or is seen.
         self._roll.lanes.add(lane)
+        place = lane.expect(bound.route)
+        bound.number = place.number
+        return place
+
+    def _ended_meanwhile(self, bound: Bound) -> bool:
+        """Whether the bus was closed while the source of this began; nobody else ends it then."""
         if self._state is State.RUNNING:
-            bound.number = lane.attach(source, bound.route)
-            return
-        self._roll.lanes.discard(lane)
-        source.end().wait()
-        self._check_open()
+            return False
+        self._stop_serving(bound)
+        return True
+
+    def _end_if_closed(self, bound: Bound) -> None:
+        if self._ended_meanwhile(bound):
+            _end_source(bound)
+            self._check_open()
 
     def _lane_for(self, bound: Bound) -> Lane:
         if self._row is not None and bound.width == 1:
@@ -671,6 +692,11 @@ class NativeEventBus(EventBus):
         # Who waits inside of a subscriber keeps its turn: its events stay one at a time. A remote
         # that calls itself would wait for ever.
         return Lane("callbacks", bound.width, yields=isinstance(bound, Exposed))
+
+    def _forget(self, bound: Bound) -> None:
+        """One that did not come to be served."""
+        self._roll.remove(bound)
+        self._stop_serving(bound)
 
     def _stop_serving(self, bound: Bound) -> None:
         """Nothing of it is begun any more; its own thread ends."""

@@ -21,7 +21,7 @@ from pymq._codec import Codec, call_plan
 from pymq._dispatch import may_be_absent
 from pymq._green import refuse_coroutines
 from pymq._loops import Loops, running_loop
-from pymq._message import Message, arrived
+from pymq._message import Handled, Message
 from pymq._pymq import Call, Metadata
 from pymq._types import fullname
 from pymq.exceptions import DecodeError, EncodeError, RemoteInvocationError
@@ -54,6 +54,7 @@ class Runner:
             refuse_coroutines()
         self._loops = loops
         self._loop = running_loop() if self.is_coroutine else None
+        loops.declare(self._loop)
 
     def __call__(
         self,
@@ -101,7 +102,7 @@ class Listener:
             logger.error("%s: an event on %r is dropped: %s", self.label, topic, error.redacted)
             self._failed(self, error)
             return
-        with arrived(topic, metadata):
+        with Handled(topic, metadata):
             try:
                 self._run((event,), {})
             except BaseException as error:
@@ -165,7 +166,7 @@ class Skeleton:
         running = RunningCall(call, self._channel, self._loops)
         token = _running.set(running)
         try:
-            with arrived(self._channel, call.metadata):
+            with Handled(self._channel, call.metadata):
                 self._answer(call)
         finally:
             _running.reset(token)

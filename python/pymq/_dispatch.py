@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from pymq._green import patient
 from pymq._loops import threads_here
-from pymq._pymq import Call, Intake, Operation, Provider, Subscription
+from pymq._pymq import Call, Intake, Operation, Place
 from pymq._threads import Attendant
 from pymq._turns import Bell, Turns
 
@@ -34,8 +34,6 @@ T = TypeVar("T")
 
 #: How long a thread rests that was interrupted by what nobody foresaw, in seconds.
 RESPITE = 0.1
-#: How often it looks for a route that is about to be put in place, in seconds.
-MOMENT = 0.001
 
 #: A source's number, the topic of an event, and what came: bytes, a `Call`, `Missed`, or the end.
 Arrival: TypeAlias = tuple[int, "str | None", Any]
@@ -71,24 +69,19 @@ class Lane:
         self._threads: set[threading.Thread] = set()
         # By identity: a thread on its way is none of `threading`'s yet.
         self._at_work: set[int] = set()
-        #: One for each `attach` that has not put its route in place.
-        self._attaching: deque[None] = deque()
         self._discards = False
         #: How many arrivals were begun.
         self.begun = 0
 
-    def attach(self, source: Subscription | Provider, route: Route) -> int:
-        """Begins to serve a source, as long as somebody keeps the route; the number is for
-        `detach`."""
-        self._attaching.append(None)
-        try:
-            number = self._intake.attach(source)
-            self._routes[number] = weakref.ref(route)
-        finally:
-            self._attaching.pop()
+    def expect(self, route: Route) -> Place:
+        """A place for a source that is about to begin, which is served there from its first moment:
+        nothing that breaks into the calling thread waits for what that has still to do. It is
+        served as long as somebody keeps the route, until `detach`."""
+        place = self._intake.reserve()
+        self._routes[place.number] = weakref.ref(route)
         if not self._threads:
             self._start_another()
-        return number
+        return place
 
     def detach(self, number: int) -> None:
         """Nothing of this source is begun any more."""
@@ -112,7 +105,7 @@ class Lane:
             if left <= 0:
                 return False
             ended |= self._threads - here
-            changed.acquire(timeout=min(left, threading.TIMEOUT_MAX))
+            self._changed.rings(changed, left)
         for thread in ended:
             # They have left the set, and have nothing more to do.
             thread.join()
@@ -280,7 +273,8 @@ class Lane:
         number, topic, payload = arrival
         self.begun += 1
         try:
-            route = self._route(number)
+            found = self._routes.get(number)
+            route = None if found is None else found()
             if route is None:
                 return
             if topic is not None or isinstance(payload, Call):
@@ -291,13 +285,6 @@ class Lane:
                 _report_missed(route, payload.count)
         except BaseException:
             _pass_over("a callback was interrupted")
-
-    def _route(self, number: int) -> Route | None:
-        found = self._routes.get(number)
-        while found is None and self._attaching:
-            time.sleep(MOMENT)
-            found = self._routes.get(number)
-        return None if found is None else found()
 
 
 class ExecutorLane(Lane):

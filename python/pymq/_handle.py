@@ -6,13 +6,14 @@ nothing: claiming and settling are its owner's.
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
@@ -61,10 +62,10 @@ class Handle(Generic[T]):
     ) -> None:
         _check_options(name, maxsize, ack, lease, max_deliveries, prefetch)
         _check(name, "max_dead_letters", max_dead_letters, _is_count, "a number, 0 for no bound")
-        self.codec = codec
+        self.codec: Codec = codec
         self.name: str = name
         self.maxsize: int = maxsize
-        self.plan = None if type is None else plan_for(type)
+        self.plan: _pymq.Plan | None = None if type is None else plan_for(type)
         self.open: Open = Open(ack == "manual")
         self.retry: Retry = retry_of(retry)
         self.native: _pymq.Queue = bus.queue(
@@ -101,17 +102,43 @@ class Handle(Generic[T]):
         self.native.bound(_bound(maxsize))
         self.maxsize = maxsize
 
-    def encoded(self, items: Iterable[T]) -> list[bytes]:
-        """Items as they travel."""
-        return [self.codec.encode(item, "item") for item in items]
+    def with_retry(self, retry: Retry | Iterable[float] | None) -> Handle[T]:
+        """The same handle, which tries again as `retry` says, if it says something."""
+        if retry is None:
+            return self
+        other = copy.copy(self)
+        other.retry = retry_of(retry)
+        return other
 
-    def failed(self, native: _pymq.Delivery, error: BaseException) -> _pymq.Operation[None]:
-        """What becomes of an item whose handler raised; it is said in the log."""
-        if not isinstance(error, Exception):
+    def encoded(
+        self,
+        items: Iterable[T],
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+    ) -> list[bytes]:
+        """Items as they travel, each with what is said beside it."""
+        payloads = [self.codec.encode(item, "item") for item in items]
+        if not headers and id is None:
+            return payloads
+        beside = _pymq.Metadata(dict(headers or {}), id=id, sent=time.time())
+        return [beside.attach(payload) for payload in payloads]
+
+    def decoded(self, payload: bytes) -> T:
+        """An item that was put as these bytes; `DecodeError` if it is none."""
+        item: T = self.codec.decode(_pymq.Metadata.detach(payload)[1], self.plan, "item")
+        return item
+
+    def failed(
+        self, native: _pymq.Delivery, error: BaseException, *, at_work: bool = False
+    ) -> _pymq.Operation[None]:
+        """What becomes of an item whose block raised, or a worker's handler; the log has it."""
+        if not isinstance(error, Exception) and (
+            not at_work or isinstance(error, KeyboardInterrupt)
+        ):
             # It says something of the process, not of the item.
             return native.requeue()
         delay = self.retry.delay(native.deliveries, error)
-        report_failure(self.name, native.payload, native.deliveries, delay, error)
+        report_failure(self.name, native, delay, error)
         return native.fail(delay, type(error).__name__, str(error), here())
 
     def report(self, error: DecodeError) -> None:

@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from pymq import _pymq
 from pymq._handle import Handle
+from pymq._message import Message, message_of
+from pymq._pymq import Metadata
 from pymq._reactor import run
 
 T = TypeVar("T")
@@ -29,8 +31,13 @@ class DeadLetter(Generic[T]):
     @property
     def item(self) -> T:
         """What was put; raises `DecodeError` if it cannot be read."""
-        item: T = self._handle.codec.decode(self.payload, self._handle.plan, "item")
-        return item
+        return self._handle.decoded(self.payload)
+
+    @property
+    def message(self) -> Message:
+        """What was said beside it when it was put."""
+        metadata = Metadata.detach(self.payload)[0]
+        return message_of(self._handle.name, metadata, self.deliveries)
 
     @property
     def payload(self) -> bytes:

@@ -190,6 +190,9 @@ class Loops:
     """Runs a bus's coroutines: on the loop they were declared on, else on one of the bus's own."""
 
     def __init__(self) -> None:
+        _all.add(self)
+        # Those that something was declared on.
+        self._declared_on: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         # A finaliser may come in by the same door.
         self._guard = threading.RLock()
         self._own: _OwnLoop | None = None
@@ -215,6 +218,16 @@ class Loops:
             self._visits.discard(visit)
             if self._closed and not self._visits:
                 self._stop_own()
+
+    def declare(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Coroutines will run on that loop."""
+        if loop is not None:
+            self._declared_on.add(loop)
+
+    def serve(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether coroutines of this bus run on a loop."""
+        own = self._own
+        return loop in self._declared_on or (own is not None and own.loop is loop)
 
     def home(self, loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop | None:
         """Where a coroutine that was declared on `loop` would run; `None` if that is to be made."""
@@ -308,6 +321,22 @@ def loop_here() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+_all: weakref.WeakSet[Loops] = weakref.WeakSet()
+
+
+def refuse_to_freeze(what: str, timeout: float | None = None) -> None:
+    """Raises `RuntimeError` where a wait for what others do would freeze an event loop: on its
+    thread, if the wait has no end of its own, or if callbacks run there, which may be the others.
+    """
+    loop = loop_here()
+    if loop is None or (timeout is not None and not any(one.serve(loop) for one in list(_all))):
+        return
+    raise RuntimeError(
+        f"{what} would wait on the thread of an event loop that runs, and freeze it; await the one "
+        "of pymq.aio there, or do it on a thread: `await asyncio.to_thread(...)`"
+    )
 
 
 @contextlib.contextmanager

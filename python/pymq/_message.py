@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from pymq._pymq import Metadata
 
@@ -31,18 +31,21 @@ class Message(NamedTuple):
     deliveries: int | None = None
 
 
-_current: ContextVar[tuple[str, Metadata | None, int | None] | None] = ContextVar(
-    "pymq_message", default=None
-)
+#: Topic, metadata, deliveries, and whether a handler was called with it. Native code writes it too.
+_Current: TypeAlias = "tuple[str, Metadata | None, int | None, bool]"
+_current: ContextVar[_Current | None] = ContextVar("pymq_message", default=None)
 
 
 def current_message() -> Message | None:
-    """The message that is being handled here, or `None` outside of subscribers, exposed functions
-    and loops over events."""
+    """The message that is being handled here: in subscribers, exposed functions, workers' handlers,
+    loops over events and `with` a delivery. Elsewhere it is the item that this thread or task got
+    last, by `get` or a loop over a queue, and `None` if there was none."""
     current = _current.get()
-    if current is None:
-        return None
-    topic, metadata, deliveries = current
+    return None if current is None else message_of(*current[:3])
+
+
+def message_of(topic: str, metadata: Metadata | None, deliveries: int | None = None) -> Message:
+    """What is known of a message."""
     if metadata is None:
         return Message(topic, deliveries=deliveries)
     sent = None if metadata.sent is None else _time(metadata.sent)
@@ -59,19 +62,34 @@ def _time(seconds: float) -> datetime.datetime | None:
 
 def note(topic: str, metadata: Metadata | None = None) -> None:
     """From now on, in this context, that is the message which is handled."""
-    _current.set((topic, metadata, None))
+    _current.set((topic, metadata, None, False))
 
 
-@contextlib.contextmanager
-def arrived(
-    topic: str | None, metadata: Metadata | None = None, deliveries: int | None = None
-) -> Iterator[None]:
-    """In here a message on that topic is handled."""
-    token = _current.set(None if topic is None else (topic, metadata, deliveries))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+class Handled:
+    """A message that a block of code handles, in a `with` or from `begin` to `end`."""
+
+    def __init__(
+        self, topic: str | None, metadata: Metadata | None = None, deliveries: int | None = None
+    ) -> None:
+        self._message = None if topic is None else (topic, metadata, deliveries, True)
+        self._token: Token[_Current | None] | None = None
+
+    def begin(self) -> None:
+        """In this context it is handled from now on."""
+        self._token = _current.set(self._message)
+
+    def end(self) -> None:
+        """No more; a block that ends in another context has left this one already."""
+        token, self._token = self._token, None
+        if token is not None:
+            with contextlib.suppress(ValueError):
+                _current.reset(token)
+
+    def __enter__(self) -> None:
+        self.begin()
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 def said(headers: Mapping[str, str] | None, id: str | None) -> dict[str, Any]:

@@ -4,12 +4,16 @@ Every wait releases the GIL and answers signals on the main thread within 50 ms.
 seconds; `None` waits without end. Errors are the classes of `pymq.exceptions`.
 """
 
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from inspect import Signature
 from types import GenericAlias
 from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 
 from typing_extensions import disjoint_base
+
+from pymq import _abstract as abstract
+from pymq import _queue as queues
+from pymq._aio_queue import AsyncDelivery, AsyncQueue
 
 __all__ = [
     "AsyncGetter",
@@ -30,6 +34,7 @@ __all__ = [
     "Missed",
     "Missing",
     "Operation",
+    "Place",
     "Plan",
     "Provider",
     "Queue",
@@ -39,7 +44,9 @@ __all__ = [
     "Subscription",
     "Taking",
     "__version__",
+    "aio_get_from",
     "forget_tags",
+    "get_from",
     "set_log_level",
     "speaks",
     "take_log",
@@ -97,8 +104,10 @@ class Bus:
     def next_state(self, known: _Standing | None) -> Operation[_Standing | None]: ...
     def health(self) -> dict[str, Any]: ...
     def publish(self, topic: str, payload: bytes) -> Operation[int | None]: ...
-    def subscribe(self, name: str, pattern: bool) -> Operation[Subscription]: ...
-    def provide(self, function: str) -> Operation[Provider]: ...
+    def subscribe(
+        self, name: str, pattern: bool, place: Place | None = None
+    ) -> Operation[Subscription]: ...
+    def provide(self, function: str, place: Place | None = None) -> Operation[Provider]: ...
     def queue(
         self,
         name: str,
@@ -247,6 +256,8 @@ class Intake:
     def __new__(cls) -> Intake: ...
     def attach(self, source: Subscription | Provider) -> int:
         """Begins to read a source (which stays attached until it ends); its number in batches."""
+    def reserve(self) -> Place:
+        """A place for a source that is about to begin; `detach` gives it up."""
     def detach(self, number: int) -> None: ...
     def recv(
         self, limit: int = 256, timeout: float | None = None
@@ -266,6 +277,13 @@ class Intake:
         """Whether nothing is there to be taken, and what was taken was followed by `recv`."""
     def fileno(self) -> int:
         """An event descriptor, readable while there is something to take; for event loops."""
+
+@final
+class Place:
+    """Where in an intake a source will be, read from its first moment on."""
+
+    @property
+    def number(self) -> int: ...
 
 @final
 class Missed:
@@ -342,6 +360,8 @@ class Delivery:
 
     @property
     def payload(self) -> bytes: ...
+    @property
+    def metadata(self) -> Metadata | None: ...
     @property
     def deliveries(self) -> int: ...
     @property
@@ -423,9 +443,20 @@ class Getter(Generic[_T]):
     def get_many(
         self, limit: int, block: bool = True, timeout: float | None = None
     ) -> list[_T]: ...
-    def get_delivery(self, block: bool = True, timeout: float | None = None) -> Any: ...
+    def get_delivery(
+        self, block: bool = True, timeout: float | None = None
+    ) -> queues.Delivery[_T]: ...
     def __iter__(self) -> Serving[_T]: ...
     def task_done(self) -> None: ...
+
+def get_from(
+    queues: Iterable[abstract.Queue[_T]], block: bool = True, timeout: float | None = None
+) -> tuple[abstract.Queue[_T], _T]:
+    """Take an item from the first of some queues that has one, with the queue that it is from.
+
+    It waits for any of them as `queue.Queue.get` does, and raises as that does; `ShutDown` only
+    when all are shut down. What comes to another queue in the same moment stays there.
+    """
 
 @final
 class Serving(Generic[_T]):
@@ -446,8 +477,15 @@ class AsyncGetter(Generic[_T]):
     def get_many(
         self, limit: int, block: bool = True, timeout: float | None = None
     ) -> Taking[list[_T]]: ...
-    def get_delivery(self, block: bool = True, timeout: float | None = None) -> Taking[Any]: ...
+    def get_delivery(
+        self, block: bool = True, timeout: float | None = None
+    ) -> Taking[AsyncDelivery[_T]]: ...
     def __aiter__(self) -> AsyncServing[_T]: ...
+
+def aio_get_from(
+    queues: Iterable[AsyncQueue[_T]], block: bool = True, timeout: float | None = None
+) -> Taking[tuple[AsyncQueue[_T], _T]]:
+    """Take an item from the first of some queues that has one, as `pymq.get_from` does."""
 
 @final
 class AsyncServing(Generic[_T]):

@@ -6,9 +6,11 @@ handler can come between a claim and its result; the rest of `queue.Queue` stand
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from queue import Full
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -18,6 +20,9 @@ from pymq._dispatch import wait_in_turn
 from pymq._green import patient
 from pymq._handle import AT_A_TIME, Handle, check_timeout, delay_of, here
 from pymq._letters import DeadLetters
+from pymq._loops import loop_here, refuse_to_freeze
+from pymq._message import Handled, Message, message_of
+from pymq._retry import Retry
 from pymq._worker import GRACE, Handler, Worker
 from pymq.exceptions import ShutDown, UnsupportedError
 
@@ -72,6 +77,16 @@ class Delivery(Generic[T]):
         self.item = item
         self._native = patient(native)
         self._handle = handle
+        self._handled: Handled | None = None
+
+    @property
+    def message(self) -> Message:
+        """What its sender said beside it; in a `with` it is `pymq.current_message` too."""
+        return message_of(self._handle.name, self._native.metadata, self._native.deliveries)
+
+    def _arrived(self) -> Handled:
+        """In there it is the message that is handled."""
+        return Handled(self._handle.name, self._native.metadata, self._native.deliveries)
 
     @property
     def deliveries(self) -> int:
@@ -98,9 +113,9 @@ class Delivery(Generic[T]):
         """To the dead letters at once, for a reason that is kept there."""
         self._native.reject(reason, here()).wait()
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException, *, at_work: bool = False) -> None:
         if not self.settled:
-            self._handle.failed(self._native, error).wait()
+            self._handle.failed(self._native, error, at_work=at_work).wait()
 
     def _return(self) -> bool:
         """Gives it back uncounted, if it is open; says whether it was."""
@@ -115,6 +130,8 @@ class Delivery(Generic[T]):
         self._native.extend(seconds).wait()
 
     def __enter__(self) -> Self:
+        self._handled = self._arrived()
+        self._handled.begin()
         return self
 
     def __exit__(
@@ -123,6 +140,8 @@ class Delivery(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._handled is not None:
+            self._handled.end()
         if error is not None:
             self._fail(error)
         elif not self.settled:
@@ -170,46 +189,55 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         id: str | None = None,
         window: float = 3600.0,
         priority: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> bool:
         """Append an item; waits for space as `queue.Queue.put` does.
 
         It may be taken after `delay` seconds, or from the time `at` on. With an `id` it is put
         once within a `window` of seconds: a second put does nothing, and gives `False`. On a
-        queue with `priorities`, 0 to 9, higher ones come first.
+        queue with `priorities`, 0 to 9, higher ones come first. `headers` (text by name) and the
+        `id` go with it, see `pymq.current_message`.
 
         Raises `Full`, `ShutDown`, `EncodeError`, `UnsupportedError` for an option that the
         transport lacks, and `OutcomeUnknownError` if the connection was lost before the answer
         came: it is never repeated by itself, and with an `id` repeating it is safe.
         """
+        payloads = self._handle.encoded([item], headers, id)
         due = delay_of(delay, at)
-        return self._put([item], block, timeout, due, id=id, window=window, priority=priority)
+        options = {"delay": due, "id": id, "window": window, "priority": priority}
+        return self._put(payloads, block, timeout, **options)
 
     def put_many(
-        self, items: Iterable[T], block: bool = True, timeout: float | None = None
+        self,
+        items: Iterable[T],
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Append several items, in order and all in one step.
 
         More than `maxsize` never fit in one step: they go in several, each as there is space, if
         `timeout` is None; else that is a `ConfigError`.
         """
-        self._put(items, block, timeout)
+        self._put(self._handle.encoded(items, headers), block, timeout)
 
     def _put(
-        self,
-        items: Iterable[T],
-        block: bool,
-        timeout: float | None,
-        delay: float | None = None,
-        **options: Any,
+        self, payloads: list[bytes], block: bool, timeout: float | None, **options: Any
     ) -> bool:
         check_timeout(block, timeout)
-        payloads = self._handle.encoded(items)
         if not payloads:
             return True
-        put = self._handle.native.put(payloads, bool(block), timeout, delay=delay, **options)
-        if block and self._handle.maxsize > 0:
-            return wait_in_turn(put.wait)
-        return put.wait()
+        native = self._handle.native
+        put = native.put(payloads, bool(block), timeout, **options)
+        if not block or self._handle.maxsize <= 0:
+            return put.wait()
+        if loop_here() is not None:
+            # Only what has to wait for space may be refused.
+            with contextlib.suppress(Full):
+                return native.put(payloads, False, None, **options).wait()
+            refuse_to_freeze("put", timeout)
+        return wait_in_turn(put.wait)
 
     # ---- knowing
 
@@ -231,7 +259,7 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
     def peek(self, limit: int = 1) -> list[T]:
         """Up to `limit` items from the head, left where they are; `DecodeError` if one is none."""
         items = self._handle.native.peek(False, limit).wait()
-        return [self._handle.codec.decode(item, self._handle.plan, "item") for item in items]
+        return [self._handle.decoded(item) for item in items]
 
     def dead_letters(self) -> DeadLetters[T]:
         """Items that were given up: to be counted, read, moved back, deleted."""
@@ -239,6 +267,8 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
 
     def join(self) -> None:
         """Wait until no item waits and none is leased, on any machine."""
+        if loop_here() is not None and self.unfinished_tasks:
+            refuse_to_freeze("join")
         wait_in_turn(self._handle.native.join().wait)
 
     # ---- ending
@@ -294,19 +324,24 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
     # ---- working
 
     def work(
-        self, handler: Callable[[Any], Any], concurrency: int = 1, grace: float = GRACE
+        self,
+        handler: Callable[[Any], Any],
+        concurrency: int = 1,
+        grace: float = GRACE,
+        *,
+        retry: Retry | Iterable[float] | None = None,
     ) -> Worker:
         """Serve the queue with a handler, up to `concurrency` items at once, in threads.
 
         An `async def` handler runs on the loop that this is called from, else on one of the bus.
         A handler gets the item, or its `Delivery` if its parameter is hinted so. When it returns
-        the item is confirmed; when it raises, the item comes again as `retry` says, and the log
-        has a line. The worker ends by `close`, with its `with`, or with its bus, which then waits
-        for what is in hand, for up to `grace` seconds.
+        the item is confirmed; when it raises, the item comes again as `retry` says, here or of the
+        queue's handle, and the log has a line. The worker ends by `close`, with its `with`, or
+        with its bus, which then waits for what is in hand, for up to `grace` seconds.
         """
         if self._bus is None:
             raise UnsupportedError("a worker needs a queue that a bus has made")
-        queue: NativeQueue[T] = NativeQueue(self._handle.again(), self._bus)
+        queue: NativeQueue[T] = NativeQueue(self._handle.again().with_retry(retry), self._bus)
         form = Handler(handler, Delivery)
         return self._bus.start_worker(queue, form, concurrency, grace)
 

@@ -26,9 +26,11 @@ class Retry:
     most: float = 64.0
     #: How much longer or shorter a delay may be by chance, as a share of it.
     jitter: float = 0.2
-    give_up_on: tuple[type[BaseException], ...] = ()
+    #: A class of exceptions, or several.
+    give_up_on: type[BaseException] | Iterable[type[BaseException]] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "give_up_on", _classes(self.give_up_on))
         numbers = (self.first, self.factor, self.most, self.jitter, *(self.delays or ()))
         if not all(math.isfinite(number) and number >= 0 for number in numbers):
             raise ValueError(f"retry: delays are numbers of seconds from 0, not {numbers!r}")
@@ -46,14 +48,26 @@ class Retry:
         return cls(first=0.0, most=0.0)
 
     @classmethod
-    def after(cls, delays: Iterable[float]) -> Retry:
+    def after(
+        cls,
+        delays: Iterable[float],
+        *,
+        give_up_on: type[BaseException] | Iterable[type[BaseException]] = (),
+    ) -> Retry:
         """After these delays, one for each failure; then it is a dead letter."""
-        return cls(delays=tuple(delays))
+        return cls(delays=tuple(delays), give_up_on=give_up_on)
 
     @classmethod
-    def exponential(cls, first: float, factor: float = 2.0, most: float = 3600.0) -> Retry:
+    def exponential(
+        cls,
+        first: float,
+        factor: float = 2.0,
+        most: float = 3600.0,
+        *,
+        give_up_on: type[BaseException] | Iterable[type[BaseException]] = (),
+    ) -> Retry:
         """After `first` seconds, then `factor` times as long as before, and at most `most`."""
-        return cls(first=first, factor=factor, most=most)
+        return cls(first=first, factor=factor, most=most, give_up_on=give_up_on)
 
     def giving_up_on(self, *errors: type[BaseException]) -> Retry:
         """The same, but for these exceptions an item is a dead letter at once."""
@@ -61,7 +75,7 @@ class Retry:
 
     def delay(self, deliveries: int, error: BaseException | None = None) -> float | None:
         """In how many seconds an item that failed in its so-manieth delivery comes again."""
-        if error is not None and isinstance(error, self.give_up_on):
+        if error is not None and isinstance(error, _classes(self.give_up_on)):
             return None
         failures = max(0, deliveries - 1)
         if self.delays is None:
@@ -76,8 +90,22 @@ class Retry:
         return delay * (1 + self.jitter * random.uniform(-1, 1))
 
 
+def _classes(
+    given: type[BaseException] | Iterable[type[BaseException]],
+) -> tuple[type[BaseException], ...]:
+    classes = (given,) if isinstance(given, type) else tuple(given)
+    for one in classes:
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise TypeError(f"retry: give_up_on names classes of exceptions, not {one!r}")
+    return classes
+
+
 def retry_of(given: Retry | Iterable[float] | None) -> Retry:
     """What the option `retry` says: a `Retry`, a list of delays, or nothing for the default."""
     if given is None:
         return Retry()
-    return given if isinstance(given, Retry) else Retry.after(given)
+    if isinstance(given, Retry):
+        return given
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"retry is a pymq.Retry or a list of delays in seconds, not {given!r}")
+    return Retry.after(given)

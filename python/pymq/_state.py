@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TypeAlias
 
 from pymq import _pymq
+from pymq._loops import refuse_to_freeze
 from pymq._threads import Attendant
 from pymq.exceptions import ClosedError
 
@@ -51,6 +52,8 @@ def states(native: _pymq.Bus) -> Iterator[BusState]:
     """The state as it is, then each that follows, `"closed"` last."""
     known: Standing | None = None
     while known != CLOSED:
+        if known is not None:
+            refuse_to_freeze("the next state of the bus")
         try:
             known = native.next_state(known).wait() or CLOSED
         except ClosedError:

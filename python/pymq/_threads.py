@@ -74,10 +74,9 @@ class Attendant(threading.Thread):
             changed = self._changed.listen()
             if self._begun and self._over:
                 break
-            left = threading.TIMEOUT_MAX if until is None else until - time.monotonic()
-            if left <= 0:
+            left = None if until is None else until - time.monotonic()
+            if not self._changed.rings(changed, left if left is None else max(left, 0.0)):
                 return
-            changed.acquire(timeout=min(left, threading.TIMEOUT_MAX))
         # A signal handler that broke into this and waits here too would wait for ever.
         super().join(LAST_STEP)
 

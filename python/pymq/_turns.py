@@ -67,7 +67,7 @@ class Turns:
             if (first or not self._returning) and self.try_take():
                 return
             yields = bool(self._free) and not first
-            if not changed.acquire(timeout=PATIENCE if yields else -1):
+            if not self._changed.rings(changed, PATIENCE if yields else None):
                 # Whoever comes back was held up on its way, perhaps by what is to begin now.
                 first = True
 
@@ -84,6 +84,15 @@ class Bell:
         rung.acquire()
         self._listening.append(rung)
         return rung
+
+    def rings(self, rung: threading.Lock, timeout: float | None = None) -> bool:
+        """Waits for that, for so many seconds at most; says whether it rang."""
+        if rung.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+            return True
+        # Whoever looks again and again leaves nothing behind.
+        with contextlib.suppress(ValueError):
+            self._listening.remove(rung)
+        return False
 
     def ring(self) -> None:
         """Something has changed."""

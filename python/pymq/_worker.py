@@ -17,13 +17,16 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from pymq._loops import Loops, loop_here, refuse_to_freeze
+from pymq._threads import Attendant
+from pymq._turns import Bell
 from pymq.exceptions import ClosedError, DecodeError, PymqError, ShutDown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from pymq import _pymq
     from pymq._aio_queue import AsyncDelivery, AsyncQueue
-    from pymq._loops import Loops
     from pymq._queue import Delivery, NativeQueue
 
 logger = logging.getLogger("pymq")
@@ -40,12 +43,12 @@ class Handler:
     def __init__(self, function: Callable[..., Any], delivery: type) -> None:
         if not callable(function):
             raise TypeError(f"a handler is a function of one item, not {function!r}")
-        self.function = function
-        self.is_async = inspect.iscoroutinefunction(
+        self.function: Callable[..., Any] = function
+        self.is_async: bool = inspect.iscoroutinefunction(
             function if not hasattr(function, "__wrapped__") else inspect.unwrap(function)
         )
         hint = _first_hint(function)
-        self.wants_delivery = (typing.get_origin(hint) or hint) is delivery
+        self.wants_delivery: bool = (typing.get_origin(hint) or hint) is delivery
 
     def __call__(self, delivery: Any) -> Any:
         return self.function(delivery if self.wants_delivery else delivery.item)
@@ -62,7 +65,10 @@ def _first_hint(function: Callable[..., Any]) -> Any:
 
 
 class Worker:
-    """Items being served by threads, see `Queue.work`; ends with its `with`, or by `close`."""
+    """Items being served by threads, see `Queue.work`; ends with its `with`, or by `close`.
+
+    It holds no lock: a signal handler or a finaliser may break in, and stop or close it.
+    """
 
     def __init__(
         self,
@@ -77,15 +83,19 @@ class Worker:
         self._handler = handler
         self._loops = loops
         self._loop = loop
-        self._guard = threading.Lock()
+        if handler.is_async:
+            loops.declare(loop)
         self._in_hand: dict[threading.Thread, Delivery[Any]] = {}
-        self._error: BaseException | None = None
-        self._threads = [
-            threading.Thread(target=self._serve, name="pymq-worker", daemon=True)
-            for _ in range(concurrency)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._changed = Bell()
+        self._threads = [Attendant(self._run, "pymq-worker") for _ in range(concurrency)]
+        # Those that have something to do, or may have.
+        self._serving: set[threading.Thread] = set(self._threads)
+        try:
+            for thread in self._threads:
+                thread.begin()
+        except BaseException:
+            queue.stop()
+            raise
 
     def stop(self) -> None:
         """Take no more; what is in hand is finished. It waits for nothing."""
@@ -94,38 +104,61 @@ class Worker:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has ended, because it was stopped, its queue shut down or its bus closed.
 
-        Says whether it has.
+        Says whether it has. It raises `RuntimeError` where that would freeze an event loop.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        if timeout is None and self.running:
+            refuse_to_freeze("the wait for a worker")
+        self._refuse_own_loop()
+        if not self._ends_within(timeout):
+            return False
         for thread in self._threads:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if thread is not threading.current_thread():
-                thread.join(left)
-        return not self.running
+                # It has nothing more to do.
+                thread.join()
+        return True
 
     @property
     def running(self) -> bool:
         """Whether it takes items, or has some in hand."""
-        here = threading.current_thread()
-        return any(thread.is_alive() for thread in self._threads if thread is not here)
+        return bool(self._serving - {threading.current_thread()})
 
     def close(self, grace: float = GRACE) -> None:
         """Take no more, and wait for what is in hand, for up to `grace` seconds.
 
-        What is not finished then goes back uncounted, though its handler may go on.
+        What is not finished then goes back uncounted, though its handler may go on. On the thread
+        of an event loop that its handlers are busy on it raises `RuntimeError`; it takes no more
+        then all the same.
         """
         self.stop()
-        if self.wait(grace):
+        self._refuse_own_loop()
+        if self._ends_within(grace):
             return
-        with self._guard:
-            late = list(self._in_hand.values())
-        for delivery in late:
+        for delivery in self._in_hand.copy().values():
             if delivery._return():
                 logger.warning(
                     "queue %r: a handler did not end within %s s; its item goes back",
                     self._queue.name,
                     grace,
                 )
+
+    def _refuse_own_loop(self) -> None:
+        """Raises `RuntimeError` on the loop that has to run what it would wait for."""
+        loop = loop_here()
+        on_it = self._handler.is_async and self._loops.home(self._loop) is loop
+        if loop is not None and on_it and self._in_hand:
+            raise RuntimeError(
+                "this would wait for handlers that run on the event loop of this very thread; use "
+                "`await asyncio.to_thread(worker.close)`, or `await queue.work(...)` of pymq.aio"
+            )
+
+    def _ends_within(self, seconds: float | None) -> bool:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while self.running:
+            changed = self._changed.listen()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if self.running and not self._changed.rings(changed, left):
+                return False
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -137,6 +170,13 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._serving.discard(threading.current_thread())
+            self._changed.ring()
 
     def _serve(self) -> None:
         pause = PAUSES[0]
@@ -155,24 +195,23 @@ class Worker:
                 pause = min(2 * pause, PAUSES[1])
                 continue
             pause = PAUSES[0]
-            with self._guard:
-                self._in_hand[here] = delivery
+            self._in_hand[here] = delivery
             try:
                 self._handle(delivery)
             finally:
-                with self._guard:
-                    del self._in_hand[here]
+                del self._in_hand[here]
                 del delivery
 
     def _handle(self, delivery: Delivery[Any]) -> None:
         try:
-            answer = self._handler(delivery)
-            if inspect.isawaitable(answer):
-                self._loops.run(_awaited(answer), self._loop)
+            with delivery._arrived():
+                answer = self._handler(delivery)
+                if inspect.isawaitable(answer):
+                    self._loops.run(_awaited(answer), self._loop)
         except BaseException as raised:
             # Whatever it is, SystemExit included: one item does not end the others.
             error = raised
-            _settle(self._queue.name, lambda: delivery._fail(error))
+            _settle(self._queue.name, lambda: delivery._fail(error, at_work=True))
         else:
             _settle(self._queue.name, lambda: None if delivery.settled else delivery.ack())
 
@@ -224,18 +263,19 @@ async def _serve(queue: AsyncQueue[Any], handler: Handler) -> None:
 
 async def _handle(name: str, handler: Handler, delivery: AsyncDelivery[Any]) -> None:
     try:
-        if handler.is_async:
-            await handler(delivery)
-        else:
-            answer = await asyncio.to_thread(handler, delivery)
-            if inspect.isawaitable(answer):
-                await answer
+        with delivery._arrived():
+            if handler.is_async:
+                await handler(delivery)
+            else:
+                answer = await asyncio.to_thread(handler, delivery)
+                if inspect.isawaitable(answer):
+                    await answer
     except asyncio.CancelledError:
         # The worker ends, and this did not end in time: it was nobody's fault.
         delivery._return()
         raise
     except BaseException as error:
-        await _settled(name, delivery._fail(error))
+        await _settled(name, delivery._fail(error, at_work=True))
     else:
         if not delivery.settled:
             await _settled(name, delivery.ack())
@@ -254,16 +294,20 @@ def _check_concurrency(concurrency: Any) -> None:
 
 
 def report_failure(
-    name: str, payload: bytes, deliveries: int, delay: float | None, error: BaseException
+    name: str, native: _pymq.Delivery, delay: float | None, error: BaseException
 ) -> None:
     """One line for each failure: queue, which item, which attempt, and what comes next."""
-    item = hashlib.blake2s(payload, digest_size=4).hexdigest()
+    metadata = native.metadata
+    item = None if metadata is None else metadata.id
+    if item is None:
+        # It has no name: one of its bytes, the same at each attempt.
+        item = hashlib.blake2s(native.payload, digest_size=4).hexdigest()
     then = "it is given up" if delay is None else f"again in {delay:.1f} s"
     logger.error(
         "queue %r: item %s failed at attempt %d: %s; %s",
         name,
         item,
-        deliveries,
+        native.deliveries,
         type(error).__name__,
         then,
         exc_info=error,

@@ -20,11 +20,13 @@ import pymq._whole  # noqa: F401 - first, since it says so if the original hides
 from pymq import _pymq, core
 from pymq._aio_queue import AsyncDelivery, AsyncQueue
 from pymq._aio_topic import AsyncTopic, Events
+from pymq._bound import Bound
 from pymq._bus import NativeEventBus
 from pymq._green import refuse_coroutines
 from pymq._life import GRACE
 from pymq._log import listen
 from pymq._loops import as_declared_on
+from pymq._pymq import aio_get_from as get_from
 from pymq._reactor import run
 from pymq._retry import Retry
 from pymq._state import CLOSED, BusState, Standing
@@ -52,6 +54,7 @@ __all__ = [
     "Events",
     "connect",
     "expose",
+    "get_from",
     "init",
     "publish",
     "queue",
@@ -134,10 +137,12 @@ class AsyncEventBus:
         if not self.bus._serves or not bound.claim():
             return
         try:
-            source = await run(self.bus._native.subscribe(bound.channel, bound.pattern))
-            self.bus._serve(bound, source)
+            place = self.bus._place_for(bound)
+            subscribe = self.bus._native.subscribe(bound.channel, bound.pattern, place)
+            bound.source = await run(subscribe)
+            await self._end_if_closed(bound)
         except BaseException:
-            self.bus._roll.remove(bound)
+            self.bus._forget(bound)
             raise
 
     async def unsubscribe(
@@ -163,6 +168,9 @@ class AsyncEventBus:
         max_deliveries: int = 5,
         prefetch: int = 1,
         type: type[T],
+        retry: Retry | Iterable[float] | None = None,
+        max_dead_letters: int = 0,
+        priorities: bool = False,
     ) -> AsyncQueue[T]: ...
     @overload
     def queue(
@@ -175,6 +183,9 @@ class AsyncEventBus:
         max_deliveries: int = 5,
         prefetch: int = 1,
         type: Any = None,
+        retry: Retry | Iterable[float] | None = None,
+        max_dead_letters: int = 0,
+        priorities: bool = False,
     ) -> AsyncQueue[Any]: ...
     def queue(
         self,
@@ -283,10 +294,11 @@ class AsyncEventBus:
         if not self.bus._serves or not bound.claim():
             return
         try:
-            source = await run(self.bus._native.provide(bound.channel))
-            self.bus._serve(bound, source)
+            place = self.bus._place_for(bound)
+            bound.source = await run(self.bus._native.provide(bound.channel, place))
+            await self._end_if_closed(bound)
         except BaseException:
-            self.bus._roll.remove(bound)
+            self.bus._forget(bound)
             raise
 
     async def unexpose(self, fn: Callable[..., Any] | str) -> None:
@@ -295,7 +307,12 @@ class AsyncEventBus:
         if bound is not None:
             await self._end(bound)
 
-    async def _end(self, bound: Any) -> None:
+    async def _end_if_closed(self, bound: Bound) -> None:
+        if self.bus._ended_meanwhile(bound) and bound.source is not None:
+            await run(bound.source.end())
+            self.bus._check_open()
+
+    async def _end(self, bound: Bound) -> None:
         self.bus._roll.remove(bound)
         try:
             if bound.source is not None:
@@ -492,6 +509,9 @@ def queue(
     max_deliveries: int = 5,
     prefetch: int = 1,
     type: type[T],
+    retry: Retry | Iterable[float] | None = None,
+    max_dead_letters: int = 0,
+    priorities: bool = False,
 ) -> AsyncQueue[T]: ...
 @overload
 def queue(
@@ -503,6 +523,9 @@ def queue(
     max_deliveries: int = 5,
     prefetch: int = 1,
     type: Any = None,
+    retry: Retry | Iterable[float] | None = None,
+    max_dead_letters: int = 0,
+    priorities: bool = False,
 ) -> AsyncQueue[Any]: ...
 def queue(
     name: str,
@@ -513,6 +536,9 @@ def queue(
     max_deliveries: int = 5,
     prefetch: int = 1,
     type: Any = None,
+    retry: Retry | Iterable[float] | None = None,
+    max_dead_letters: int = 0,
+    priorities: bool = False,
 ) -> AsyncQueue[Any]:
     """A handle on the queue of that name; options as for `pymq.queue`."""
     return _default().queue(
@@ -523,6 +549,9 @@ def queue(
         max_deliveries=max_deliveries,
         prefetch=prefetch,
         type=type,
+        retry=retry,
+        max_dead_letters=max_dead_letters,
+        priorities=priorities,
     )
 
 

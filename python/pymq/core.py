@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from queue import Empty, Full
 from typing import (
     TYPE_CHECKING,
@@ -30,6 +30,7 @@ from pymq._declared import Declarations, Declared, DeclaredRemote, DeclaredSubsc
 from pymq._life import GRACE, LAST_WORDS
 from pymq._message import said
 from pymq._options import count
+from pymq._retry import Retry
 from pymq._threads import Attendant
 from pymq.exceptions import ClosedError, RemoteInvocationError
 
@@ -372,6 +373,9 @@ def queue(
     max_deliveries: int = 5,
     prefetch: int = 1,
     type: type[T],
+    retry: Retry | Iterable[float] | None = None,
+    max_dead_letters: int = 0,
+    priorities: bool = False,
 ) -> Queue[T]: ...
 @overload
 def queue(
@@ -383,6 +387,9 @@ def queue(
     max_deliveries: int = 5,
     prefetch: int = 1,
     type: Any = None,
+    retry: Retry | Iterable[float] | None = None,
+    max_dead_letters: int = 0,
+    priorities: bool = False,
 ) -> Queue[Any]: ...
 def queue(
     name: str,
@@ -393,6 +400,9 @@ def queue(
     max_deliveries: int = 5,
     prefetch: int = 1,
     type: Any = None,
+    retry: Retry | Iterable[float] | None = None,
+    max_dead_letters: int = 0,
+    priorities: bool = False,
 ) -> Queue[Any]:
     """The queue of that name; the options are those of `NativeEventBus.queue`."""
     options = {
@@ -402,6 +412,9 @@ def queue(
         "max_deliveries": max_deliveries,
         "prefetch": prefetch,
         "type": type,
+        "retry": retry,
+        "max_dead_letters": max_dead_letters,
+        "priorities": priorities,
     }
     return _default.bound("queue").queue(name, **_given(queue, options))
 

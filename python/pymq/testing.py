@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pymq import _options, _whole  # noqa: F401 - says so if files of the original are among ours
@@ -122,11 +122,13 @@ class MemoryBus(NativeEventBus):
 
 
 def _record(handle: Handle[Any], put: list[Put]) -> None:
-    encoded: Callable[[Iterable[Any]], list[bytes]] = handle.encoded
+    encoded: Callable[..., list[bytes]] = handle.encoded
 
-    def recording(items: Iterable[Any]) -> list[bytes]:
+    def recording(
+        items: Iterable[Any], headers: Mapping[str, str] | None = None, id: str | None = None
+    ) -> list[bytes]:
         kept = list(items)
-        payloads = encoded(kept)
+        payloads = encoded(kept, headers, id)
         put.extend(Put(handle.name, item) for item in kept)
         return payloads
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import pymq
+from pymq import _message
 from pymq.provider.redis import RedisConfig
 from pymq.provider.simple import SimpleEventBus
 
@@ -103,16 +104,26 @@ def original(factory: Callable[[], pymq.EventBus]) -> Iterator[pymq.EventBus]:
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
+    # What was there before is none of this test's garbage: looking at all of it costs more than
+    # most tests.
+    gc.freeze()
     yield
     pymq.shutdown()
+    # As at the start: items that this thread has got are no other test's.
+    _message._current.set(None)
     # A bus that was forgotten ends with its last reference, which may lie in a cycle.
     gc.collect()
-    left = [
-        thread for thread in set(threading.enumerate()) - before if thread.name.startswith("pymq-")
-    ]
-    for thread in left:
+    if _left(before):
+        gc.unfreeze()
+        gc.collect()
+    for thread in _left(before):
         thread.join(HANG_GUARD)
-    assert not [thread for thread in left if thread.is_alive()]
+    assert not _left(before)
+
+
+def _left(before: set[threading.Thread]) -> list[threading.Thread]:
+    new = set(threading.enumerate()) - before
+    return [thread for thread in new if thread.name.startswith("pymq-")]
 
 
 class Box:

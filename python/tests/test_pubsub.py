@@ -103,7 +103,8 @@ def test_trust_and_strictness_are_the_buss(connect: Connect, box: Box) -> None:
 
 
 def test_capabilities_are_told(bus: pymq.NativeEventBus) -> None:
-    assert set(bus.capabilities) == {"receiver_count", "cross_process", "originals"}
+    of_queues = {"delays", "put_ids", "priorities", "letters"}
+    assert set(bus.capabilities) == {"receiver_count", "cross_process", "originals"} | of_queues
 
 
 def test_address_and_environment_choose_the_bus(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

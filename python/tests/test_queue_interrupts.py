@@ -79,7 +79,9 @@ def everywhere(call: Callable[[], Any], attempt: Callable[[Any], None]) -> int:
 
 
 @pytest.mark.parametrize("ack", ["auto", "manual"])
-@pytest.mark.parametrize("how", ["get", "get_nowait", "get_many", "get_delivery", "loop"])
+@pytest.mark.parametrize(
+    "how", ["get", "get_nowait", "get_many", "get_delivery", "loop", "get_from"]
+)
 def test_an_interrupted_get_loses_no_item_and_counts_none(
     bus: pymq.NativeEventBus, how: str, ack: Any
 ) -> None:
@@ -91,6 +93,7 @@ def test_an_interrupted_get_loses_no_item_and_counts_none(
         "get_many": lambda: queue.get_many(5, timeout=HANG_GUARD)[0],
         "get_delivery": lambda: queue.get_delivery(timeout=HANG_GUARD),
         "loop": lambda: next(iter(queue)),
+        "get_from": lambda: pymq.get_from([bus.queue("urgent"), queue], timeout=HANG_GUARD),
     }
 
     def attempt(result: Any) -> None:
@@ -112,6 +115,8 @@ def test_an_item_that_get_did_not_return_is_not_confirmed_by_the_next_task_done(
 
     def attempt(result: Any) -> None:
         if result is Interrupted:
+            # What goes back does so without anybody waiting for it.
+            wait_until(lambda: queue.qsize() == 1, "it is back")
             queue.put("second")
             assert queue.get(timeout=HANG_GUARD) == "first"
             queue.task_done()
@@ -126,7 +131,7 @@ def test_an_item_that_get_did_not_return_is_not_confirmed_by_the_next_task_done(
 # A coroutine that an exception met on the way to whoever would await it, of which Python warns.
 @pytest.mark.filterwarnings("ignore:.*was never awaited")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("how", ["get", "get_many", "get_delivery", "loop"])
+@pytest.mark.parametrize("how", ["get", "get_many", "get_delivery", "loop", "get_from"])
 def test_an_interrupted_aio_get_loses_no_item_and_counts_none(url: str, how: str) -> None:
     async def once(queue: pymq.aio.AsyncQueue[Any], at: At) -> Any:
         taking: dict[str, Callable[[], Any]] = {
@@ -134,6 +139,7 @@ def test_an_interrupted_aio_get_loses_no_item_and_counts_none(url: str, how: str
             "get_many": lambda: queue.get_many(5, timeout=HANG_GUARD),
             "get_delivery": lambda: queue.get_delivery(timeout=HANG_GUARD),
             "loop": lambda: queue.__aiter__().__anext__(),
+            "get_from": lambda: pymq.aio.get_from([queue], timeout=HANG_GUARD),
         }
         sys.settrace(at)
         try:
@@ -174,6 +180,49 @@ def alarm() -> Iterator[Callable[[Callable[..., None]], None]]:
     yield start
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+
+
+def test_a_storm_of_alarms_loses_no_delivery_and_confirms_none_unseen(
+    url: str, alarm: Callable[[Callable[..., None]], None]
+) -> None:
+    """A time limit that may break off everything, and what a program does about it: again."""
+    armed = False
+    broken_off = 0
+
+    def handler(*_: Any) -> None:
+        nonlocal broken_off
+        if armed:
+            broken_off += 1
+            raise Interrupted
+
+    done: list[int] = []
+    with pymq.connect(url) as bus, pymq.connect(url) as other:
+        queue = bus.queue("jobs", max_deliveries=0)
+        alarm(handler)
+        put = 0
+        while broken_off < 100 or len(done) < put:
+            if broken_off < 100:
+                queue.put(put)
+                put += 1
+            delivery = None
+            try:
+                armed = True
+                delivery = queue.get_delivery(timeout=HANG_GUARD)
+                armed = False
+            except Interrupted:
+                armed = False
+            while delivery is not None and not delivery.settled:
+                try:
+                    armed = True
+                    delivery.ack()
+                    armed = False
+                except Interrupted:
+                    armed = False
+            if delivery is not None:
+                done.append(delivery.item)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert sorted(done) == list(range(put))
+        wait_until(lambda: other.queue("jobs").unfinished_tasks == 0, "all are confirmed")
 
 
 def test_a_task_done_that_was_interrupted_may_be_called_again(redis_url: str) -> None:

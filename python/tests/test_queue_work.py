@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -231,52 +226,3 @@ def test_a_concurrency_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="concurrency"):
         memory.queue("jobs").work(print, concurrency=bad)
-
-
-def test_a_worker_of_its_own_process_ends_well_when_it_is_told_to(
-    redis_url: str, tmp_path: Path
-) -> None:
-    (tmp_path / "shop.py").write_text(
-        textwrap.dedent(
-            """
-            import time
-            import pymq
-
-            @pymq.worker("jobs", concurrency=2)
-            def handle(item: str) -> None:
-                print("begun", item, flush=True)
-                time.sleep(0.3)
-                print("done", item, flush=True)
-            """
-        )
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-m", "pymq", "work", "shop:jobs", "--url", redis_url],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with pymq.connect(redis_url) as bus:
-        queue = bus.queue("jobs")
-        queue.put("one")
-        assert child.stdout is not None
-        assert child.stdout.readline() == "begun one\n"
-        child.send_signal(signal.SIGTERM)
-        out, err = child.communicate(timeout=HANG_GUARD)
-        assert (child.returncode, out) == (0, "done one\n"), err
-        assert queue.unfinished_tasks == 0
-
-
-def test_a_target_that_names_no_handler_is_said(tmp_path: Path) -> None:
-    (tmp_path / "empty.py").write_text("")
-    for target, words in (("empty:jobs", "names no handler"), ("nothing", "No module")):
-        done = subprocess.run(
-            [sys.executable, "-m", "pymq", "work", target],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=HANG_GUARD,
-        )
-        assert done.returncode == 2
-        assert words in done.stderr

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::error::bad_value;
+use crate::intake::Place;
 use crate::metadata;
 use crate::operation::{Operation, Task, finish};
 use crate::process::Native;
@@ -179,20 +180,29 @@ impl Bus {
         self.operation(|core| async move { core.bus.publish_bytes(&topic, payload).await })
     }
 
-    /// Subscribes to a topic or a pattern; the next event published is seen.
-    fn subscribe(&self, name: String, pattern: bool) -> PyResult<Operation> {
+    /// Subscribes to a topic or a pattern, to be read in a place; the next event published is seen.
+    #[pyo3(signature = (name, pattern, place=None))]
+    fn subscribe(
+        &self,
+        name: String,
+        pattern: bool,
+        place: Option<PyRef<'_, Place>>,
+    ) -> PyResult<Operation> {
         let filter = if pattern { Filter::Pattern(name) } else { Filter::Topic(name) };
+        let seat = place.map(|place| place.seat()).transpose()?;
         self.operation(|core| async move {
             let subscription = core.bus.subscribe_bytes(&filter).await?;
-            Ok(Subscription::new(core, filter, subscription))
+            Ok(Subscription::new(core, filter, subscription, seat))
         })
     }
 
-    /// Exposes a function.
-    fn provide(&self, function: String) -> PyResult<Operation> {
+    /// Exposes a function, whose calls are to be read in a place.
+    #[pyo3(signature = (function, place=None))]
+    fn provide(&self, function: String, place: Option<PyRef<'_, Place>>) -> PyResult<Operation> {
+        let seat = place.map(|place| place.seat()).transpose()?;
         self.operation(|core| async move {
             let provider = core.bus.provide(&function).await?;
-            Ok(Provider::new(core, provider))
+            Ok(Provider::new(core, provider, seat))
         })
     }
 
@@ -289,6 +299,10 @@ impl Bus {
         all.set_item("receiver_count", capabilities.receiver_count)?;
         all.set_item("cross_process", capabilities.cross_process)?;
         all.set_item("originals", capabilities.originals)?;
+        all.set_item("delays", capabilities.delays)?;
+        all.set_item("put_ids", capabilities.put_ids)?;
+        all.set_item("priorities", capabilities.priorities)?;
+        all.set_item("letters", capabilities.letters)?;
         Ok(all)
     }
 }

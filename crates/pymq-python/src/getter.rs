@@ -1,230 +1,80 @@
-//! How items come out of a queue, for threads: claimed, read, handed over.
+//! How threads get items: they claim, wait, and are given what came.
 //!
-//! The one invariant: until Python has what a call returns, the item is ours, and goes back uncounted
-//! whatever is raised meanwhile. So these methods are native to their end: the last thing that they
-//! do is to note that the item was handed over, and no line of Python's comes after that. A signal
-//! that came until then has its handler called before, so that what it raises finds the item ours.
+//! These methods are native to their end, since the last thing that is done is to hand the item over
+//! ([`Desk::give`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pymq::transport::{Failure, Reason, SettleOptions, Settlement};
-use pymq::{ByteDelivery, ErrorKind};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pymq::transport::{SettleOptions, Settlement};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyGenericAlias, PyList, PyTuple, PyType};
+use pyo3::types::{PyDict, PyGenericAlias, PyTuple, PyType};
 
-use crate::codec::{CodecCore, Plan};
-use crate::error::{self, PyError};
-use crate::hand::{Done, Hand, Held, this_thread};
+use crate::desk::{Current, Desk, Form, Truth, Way, claiming, is_end, is_unreadable, limit};
+use crate::error::PyError;
+use crate::hand::{Done, this_thread};
 use crate::operation::{Operation, Task, nothing};
-use crate::process::Native;
-use crate::queue::{Claimed, Queue};
+use crate::queue::Claimed;
 use crate::wait;
 
 /// `pymq._dispatch.wait_for`, and where that module keeps the calling thread's lane.
 static WAIT_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// `asyncio.get_running_loop`, which gives nothing where none runs, and `pymq._loops.refuse_to_freeze`.
+static LOOP_HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static REFUSE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// What is needed to get items by a handle.
-pub(crate) struct Desk {
-    queue: Py<Queue>,
-    held: Native<Arc<Held>>,
-    codec: Py<CodecCore>,
-    plan: Option<Py<Plan>>,
-    /// `(DecodeError) -> None`: an item was passed over.
-    report: Py<PyAny>,
-    /// `(item, delivery) -> Delivery`
-    delivery: Py<PyAny>,
-}
-
-/// An item that was read, still ours.
-pub(crate) type Read = (Py<PyAny>, Claimed);
-
-impl Desk {
-    /// The desk of a `pymq._handle.Handle`.
-    pub(crate) fn of(handle: &Bound<'_, PyAny>, delivery: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let hand = handle.getattr("open")?;
-        let held = Arc::clone(hand.cast::<Hand>()?.get().held()?);
-        let queue: Py<Queue> = handle.getattr("bare")?.extract()?;
-        queue.get().settles(&held)?;
-        Ok(Self {
-            queue,
-            held: Native::new(held),
-            codec: handle.getattr("codec")?.cast_into::<CodecCore>()?.unbind(),
-            plan: handle.getattr("plan")?.extract()?,
-            report: handle.getattr("report")?.unbind(),
-            delivery: delivery.clone().unbind(),
-        })
-    }
-
-    pub(crate) fn queue(&self) -> &Queue {
-        self.queue.get()
-    }
-
-    pub(crate) fn held(&self) -> PyResult<&Arc<Held>> {
-        self.held.get()
-    }
-
-    /// Claims for the thread that waits; `queue.Empty` when there was nothing in time.
-    fn claim(&self, py: Python<'_>, limit: usize, way: &Way) -> PyResult<Claimed> {
-        let task = self.queue().claiming(limit, way.block, way.timeout)?;
-        let claimed = if way.block { in_turn(py, task)? } else { task.wait(py, None)? };
-        if claimed.deliveries().is_empty() {
-            return Err(error::empty(py));
-        }
-        Ok(claimed)
-    }
-
-    /// Reads one item of several.
-    ///
-    /// # Errors
-    /// `DecodeError`: it belongs to the dead letters. Whatever else the program's own classes raise.
-    pub(crate) fn read(&self, py: Python<'_>, delivery: &ByteDelivery) -> PyResult<Py<PyAny>> {
-        let plan = self.plan.as_ref().map(|plan| plan.bind(py));
-        let item = self.codec.get().decode(py, delivery.payload(), plan, "item")?;
-        Ok(item.unbind())
-    }
-
-    /// Reads the items that can be read and leaves the others to the dead letters; an error if that
-    /// is all of them. None is handed over before all are read.
-    pub(crate) fn read_many(&self, py: Python<'_>, claimed: &mut Claimed) -> PyResult<Py<PyList>> {
-        let items = PyList::empty(py);
-        let mut unreadable = None;
-        while items.len() < claimed.deliveries().len() {
-            let place = items.len();
-            match self.read(py, &claimed.deliveries()[place]) {
-                Ok(item) => items.append(item)?,
-                Err(error) if is_unreadable(py, &error) => {
-                    give_up(claimed.remove(place), &error);
-                    self.report(py, &error)?;
-                    unreadable = Some(error);
-                }
-                Err(error) => return Err(error),
+/// Claims for the thread that waits, and gives it what came.
+///
+/// # Errors
+/// As [`Desk::give`], those of a claim, and `RuntimeError` where the wait would freeze an event loop.
+fn get(
+    py: Python<'_>,
+    desks: &[Arc<Desk>],
+    limit: usize,
+    way: &Way,
+    form: &Form,
+) -> PyResult<Py<PyAny>> {
+    let claim = claiming(desks, limit, way)?;
+    let came = if way.block {
+        match claim.now()? {
+            Ok(came) => came,
+            Err(waits) if is_on_a_loop(py)? => {
+                drop(waits);
+                on_a_loop(py, desks, limit, way)?
             }
+            Err(waits) => in_turn(py, waits)?,
         }
-        match unreadable {
-            Some(error) if items.is_empty() => Err(error),
-            _ => Ok(items.unbind()),
-        }
-    }
-
-    /// Says in the log that an item was passed over.
-    pub(crate) fn report(&self, py: Python<'_>, error: &PyErr) -> PyResult<()> {
-        self.report.call1(py, (error.value(py),)).map(drop)
-    }
-
-    /// Hands items over. After this nothing may fail, and no Python may run.
-    pub(crate) fn hand_over(&self, held: &Arc<Held>, owner: u64, claimed: Claimed) {
-        let deliveries = claimed.into_deliveries();
-        if held.is_manual() {
-            held.take(owner, deliveries);
-            return;
-        }
-        held.count(owner, deliveries.len());
-        deliveries.into_iter().for_each(ByteDelivery::ack_soon);
-    }
-
-    /// The item as a delivery, which is its holder's to settle.
-    pub(crate) fn deliver(
-        &self,
-        py: Python<'_>,
-        item: Py<PyAny>,
-        claimed: Claimed,
-    ) -> PyResult<Py<PyAny>> {
-        let Some(native) = claimed.into_delivery() else { return Err(error::empty(py)) };
-        let native = Py::new(py, native)?;
-        // What is raised here keeps the frames alive that know the delivery, so dropping is not enough.
-        self.delivery.call1(py, (item, &native)).inspect_err(|_| {
-            let _ = native.get().give_back();
-        })
-    }
-
-    fn get_one(&self, py: Python<'_>, way: &Way) -> PyResult<Read> {
-        let mut claimed = self.claim(py, 1, way)?;
-        match self.read(py, &claimed.deliveries()[0]) {
-            Ok(item) => Ok((item, claimed)),
-            Err(error) if is_unreadable(py, &error) => {
-                let options = SettleOptions::default().failure(undecodable(&error));
-                let reject =
-                    self.queue().settling(claimed.remove(0), Settlement::Reject, options)?;
-                match reject.wait(py, None) {
-                    Err(PyError::Interrupted(raised)) => Err(raised),
-                    // The item cannot be read whatever became of it.
-                    Ok(()) | Err(_) => Err(error),
-                }
-            }
-            Err(error) => Err(error),
-        }
-    }
+    } else {
+        claim.wait(py, None)?
+    };
+    desks[came.0].give(py, form, this_thread(), came, Desk::reject)
 }
 
-/// Leaves an item that cannot be read to the dead letters, without waiting for it.
-pub(crate) fn give_up(delivery: ByteDelivery, error: &PyErr) {
-    let options = SettleOptions::default().failure(undecodable(error));
-    delivery.settle_soon(Settlement::Reject, options);
+fn is_on_a_loop(py: Python<'_>) -> PyResult<bool> {
+    let here = LOOP_HERE.import(py, "asyncio", "_get_running_loop")?;
+    Ok(!here.call0()?.is_none())
 }
 
-fn undecodable(error: &PyErr) -> Failure {
-    Failure::new(Reason::Undecodable).error("DecodeError", &error.to_string())
-}
-
-/// Whether an item is to blame for an error, and not the moment.
-pub(crate) fn is_unreadable(py: Python<'_>, error: &PyErr) -> bool {
-    error::is_of(py, error, &[ErrorKind::Decode])
-}
-
-/// Whether a loop over items ends with an error, because there will be no more.
-pub(crate) fn is_end(py: Python<'_>, error: &PyErr) -> bool {
-    error::is_of(py, error, &[ErrorKind::ShutDown, ErrorKind::Closed])
-}
-
-/// How a get waits, with the arguments of `queue.Queue.get`.
-pub(crate) struct Way {
-    pub(crate) block: bool,
-    pub(crate) timeout: Option<f64>,
-}
-
-impl Way {
-    pub(crate) const NOT: Self = Self { block: false, timeout: None };
-    pub(crate) const FOREVER: Self = Self { block: true, timeout: None };
-
-    pub(crate) fn new(Truth(block): Truth, timeout: Option<f64>) -> PyResult<Self> {
-        match timeout {
-            Some(timeout) if block && (timeout < 0.0 || timeout.is_nan()) => {
-                Err(PyValueError::new_err("'timeout' must be a non-negative number"))
-            }
-            _ => Ok(Self { block, timeout }),
-        }
+/// What is there at once; only what has to wait for more may be refused.
+fn on_a_loop(
+    py: Python<'_>,
+    desks: &[Arc<Desk>],
+    limit: usize,
+    way: &Way,
+) -> PyResult<(usize, Claimed)> {
+    let came = claiming(desks, limit, &Way::NOT)?.wait(py, None)?;
+    if !came.1.deliveries().is_empty() {
+        return Ok(came);
     }
-}
-
-/// Anything that Python takes for true or false.
-pub(crate) struct Truth(pub(crate) bool);
-
-impl<'py> FromPyObject<'_, 'py> for Truth {
-    type Error = PyErr;
-
-    fn extract(value: pyo3::Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        value.is_truthy().map(Self)
-    }
-}
-
-/// How many items are asked for.
-pub(crate) fn limit(limit: i64) -> PyResult<usize> {
-    match usize::try_from(limit) {
-        Ok(limit) if limit > 0 => Ok(limit),
-        _ => Err(PyValueError::new_err(format!("limit is at least 1, not {limit}"))),
-    }
+    REFUSE.import(py, "pymq._loops", "refuse_to_freeze")?.call1(("get", way.timeout))?;
+    in_turn(py, claiming(desks, limit, way)?)
 }
 
 /// Waits for a claim. From inside a callback others have their turn meanwhile; the main thread waits
 /// under a frame of Python's, so that signal handlers see where it is.
-fn in_turn(py: Python<'_>, claim: Task<Claimed>) -> PyResult<Claimed> {
-    let claim = match claim.now()? {
-        Ok(claimed) => return Ok(claimed),
-        Err(claim) => claim,
-    };
+fn in_turn(py: Python<'_>, claim: Task<(usize, Claimed)>) -> PyResult<(usize, Claimed)> {
     let here = HERE.import(py, "pymq._dispatch", "_here")?;
     if here.getattr("lane")?.is_none() && !wait::is_main_thread() {
         return Ok(claim.wait(py, None)?);
@@ -242,6 +92,36 @@ fn in_turn(py: Python<'_>, claim: Task<Claimed>) -> PyResult<Claimed> {
     claimed.ok_or_else(|| PyError::Closed.into())
 }
 
+/// Take an item from the first of some queues that has one, with the queue that it is from.
+///
+/// It waits for any of them as `queue.Queue.get` does, and raises as that does; `ShutDown` only when
+/// all are shut down. What comes to another queue in the same moment stays there.
+#[pyfunction]
+#[pyo3(signature = (queues, block=Truth(true), timeout=None), text_signature = "(queues, block=True, timeout=None)")]
+pub(crate) fn get_from(
+    py: Python<'_>,
+    queues: &Bound<'_, PyAny>,
+    block: Truth,
+    timeout: Option<f64>,
+) -> PyResult<Py<PyAny>> {
+    let way = Way::new(block, timeout)?;
+    let queues = queues.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+    let desks = queues.iter().map(|queue| match queue.cast::<Getter>() {
+        Ok(getter) => getter.get().desk(py).cloned(),
+        Err(_) => Err(not_ours(queue)),
+    });
+    let desks = desks.collect::<PyResult<Vec<_>>>()?;
+    if desks.is_empty() {
+        return Err(PyValueError::new_err("there is no queue to get from; name one or more"));
+    }
+    let form = Form::From(queues.into_iter().map(Bound::unbind).collect());
+    get(py, &desks, 1, &way, &form)
+}
+
+pub(crate) fn not_ours(queue: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("get_from takes from queues of a bus of PyMQ, not from {queue:?}"))
+}
+
 /// The half of a queue's handle that gets items; `pymq._queue.NativeQueue` is the whole.
 #[pyclass(frozen, subclass, module = "pymq._pymq")]
 pub(crate) struct Getter {
@@ -251,6 +131,10 @@ pub(crate) struct Getter {
 impl Getter {
     fn desk(&self, py: Python<'_>) -> PyResult<&Arc<Desk>> {
         self.desk.get(py).ok_or_else(|| PyRuntimeError::new_err("this queue has no handle yet"))
+    }
+
+    fn take(&self, py: Python<'_>, limit: usize, way: &Way, form: &Form) -> PyResult<Py<PyAny>> {
+        get(py, std::slice::from_ref(self.desk(py)?), limit, way, form)
     }
 }
 
@@ -283,11 +167,7 @@ impl Getter {
     /// dead letter then, with its bytes as they were. Interrupted, it loses nothing.
     #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
     fn get(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        let desk = self.desk(py)?;
-        let (item, claimed) = desk.get_one(py, &Way::new(block, timeout)?)?;
-        py.check_signals()?;
-        desk.hand_over(desk.held()?, this_thread(), claimed);
-        Ok(item)
+        self.take(py, 1, &Way::new(block, timeout)?, &Form::Item)
     }
 
     /// Take the first item if there is one now, else raise `Empty`.
@@ -305,14 +185,8 @@ impl Getter {
         limit: i64,
         block: Truth,
         timeout: Option<f64>,
-    ) -> PyResult<Py<PyList>> {
-        let desk = self.desk(py)?;
-        let (limit, way) = (self::limit(limit)?, Way::new(block, timeout)?);
-        let mut claimed = desk.claim(py, limit, &way)?;
-        let items = desk.read_many(py, &mut claimed)?;
-        py.check_signals()?;
-        desk.hand_over(desk.held()?, this_thread(), claimed);
-        Ok(items)
+    ) -> PyResult<Py<PyAny>> {
+        self.take(py, self::limit(limit)?, &Way::new(block, timeout)?, &Form::Items)
     }
 
     /// Take the first item as a `Delivery`, whatever the handle's `ack` says.
@@ -323,9 +197,7 @@ impl Getter {
         block: Truth,
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
-        let desk = self.desk(py)?;
-        let (item, claimed) = desk.get_one(py, &Way::new(block, timeout)?)?;
-        desk.deliver(py, item, claimed)
+        self.take(py, 1, &Way::new(block, timeout)?, &Form::Delivery)
     }
 
     /// Serve items, waiting for each, until the queue is shut down, `stop` is called or the bus closes.
@@ -333,7 +205,7 @@ impl Getter {
     /// Each is confirmed when the next is asked for, or by `task_done`; leaving early requeues the one
     /// in hand. Items that cannot be read are logged and left to the dead letters.
     fn __iter__(&self, py: Python<'_>) -> PyResult<Serving> {
-        Ok(Serving { desk: Arc::clone(self.desk(py)?), current: Current::default() })
+        Ok(Serving { desk: Arc::clone(self.desk(py)?), current: Arc::default() })
     }
 
     /// Confirm the item that this thread got last and has open (of those that one call gave, the
@@ -362,27 +234,11 @@ impl Getter {
     }
 }
 
-/// The item that a loop has in hand.
-#[derive(Default)]
-pub(crate) struct Current(Mutex<Option<u64>>);
-
-impl Current {
-    pub(crate) fn set(&self, number: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
-    }
-
-    /// Takes it out, unless `task_done` or `close` did.
-    pub(crate) fn take(&self, held: &Held) -> Option<ByteDelivery> {
-        let number = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        held.remove(number)
-    }
-}
-
 /// A loop over items.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Serving {
     desk: Arc<Desk>,
-    current: Current,
+    current: Arc<Current>,
 }
 
 impl Serving {
@@ -391,15 +247,11 @@ impl Serving {
         if let Some(done) = self.current.take(held) {
             done.ack_soon();
         }
+        let form = Form::Next(Arc::clone(&self.current));
         loop {
-            match self.desk.get_one(py, &Way::FOREVER) {
-                Ok((item, claimed)) => {
-                    py.check_signals()?;
-                    self.current.set(held.take(this_thread(), claimed.into_deliveries()));
-                    return Ok(item);
-                }
+            match get(py, std::slice::from_ref(&self.desk), 1, &Way::FOREVER, &form) {
                 Err(error) if is_unreadable(py, &error) => self.desk.report(py, &error)?,
-                Err(error) => return Err(error),
+                given => return given,
             }
         }
     }

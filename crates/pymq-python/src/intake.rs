@@ -27,7 +27,31 @@ use crate::wait;
 /// Where a dispatching thread pulls batches from: several sources, in the order of arrival.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Intake {
-    inner: Native<Inner>,
+    inner: Native<Arc<Inner>>,
+}
+
+/// Where in an intake a source will be.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct Place {
+    inner: Native<Arc<Inner>>,
+    number: u64,
+}
+
+#[pymethods]
+impl Place {
+    /// The source's number in batches.
+    #[getter]
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Place {
+    /// What puts a source there, on whatever thread, unless the place was given up.
+    pub(crate) fn seat(&self) -> PyResult<impl FnOnce(&Arc<Source>) + Send + use<>> {
+        let (inner, number) = (Arc::clone(self.inner.get()?), self.number);
+        Ok(move |source: &Arc<Source>| inner.seat(number, source))
+    }
 }
 
 /// What can be attached.
@@ -50,12 +74,23 @@ impl Attachable<'_> {
 impl Intake {
     #[new]
     fn new() -> Self {
-        Self { inner: Native::new(Inner::default()) }
+        Self { inner: Native::new(Arc::default()) }
     }
 
     /// Begins to read a source (which stays attached until it ends); its number in batches.
     fn attach(&self, source: Attachable<'_>) -> PyResult<u64> {
-        Ok(self.inner.get()?.attach(Arc::clone(source.source()?)))
+        let (inner, source) = (self.inner.get()?, source.source()?);
+        let number = inner.lock().reserve();
+        inner.seat(number, source);
+        Ok(number)
+    }
+
+    /// A place for a source that is about to begin. It is read from its first moment on, whatever
+    /// becomes of the thread that begins it; `detach` gives the place up.
+    fn reserve(&self) -> PyResult<Place> {
+        let inner = Arc::clone(self.inner.get()?);
+        let number = inner.lock().reserve();
+        Ok(Place { inner: Native::new(inner), number })
     }
 
     /// Stops reading a source; what it had not given yet is gone, unless it is attached elsewhere.
@@ -127,7 +162,8 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    attached: HashMap<u64, Attached>,
+    /// By number; nothing where a source is still to come.
+    attached: HashMap<u64, Option<Attached>>,
     last: u64,
     /// Those that have something, by the stamp of the oldest.
     full: BinaryHeap<Reverse<(Stamp, u64)>>,
@@ -149,15 +185,13 @@ struct Taken {
 }
 
 impl Inner {
-    fn attach(&self, source: Arc<Source>) -> u64 {
+    fn seat(&self, number: u64, source: &Arc<Source>) {
         let mut state = self.lock();
-        state.last += 1;
-        let number = state.last;
+        let Some(place) = state.attached.get_mut(&number) else { return };
         let waker = Waker::from(Arc::new(Knock { number, door: Arc::clone(&self.door) }));
-        state.attached.insert(number, Attached { source, waker });
+        *place = Some(Attached { source: Arc::clone(source), waker });
         drop(state);
         self.door.knock(number);
-        number
     }
 
     /// Takes what is there; never waits.
@@ -194,9 +228,15 @@ impl Inner {
 }
 
 impl State {
+    fn reserve(&mut self) -> u64 {
+        self.last += 1;
+        self.attached.insert(self.last, None);
+        self.last
+    }
+
     /// Puts a source in its place among those that have something, or has it knock when it does.
     fn enlist(&mut self, number: u64) {
-        let Some(attached) = self.attached.get(&number) else { return };
+        let Some(Some(attached)) = self.attached.get(&number) else { return };
         match attached.source.poll_oldest(&mut Context::from_waker(&attached.waker)) {
             Poll::Ready(Some(stamp)) => self.full.push(Reverse((stamp, number))),
             Poll::Ready(None) => self.ended.push_back(number),
@@ -209,7 +249,7 @@ impl State {
         while taken.len() < limit
             && let Some(Reverse((_, number))) = self.full.pop()
         {
-            let Some(attached) = self.attached.get(&number) else { continue };
+            let Some(Some(attached)) = self.attached.get(&number) else { continue };
             let source = Arc::clone(&attached.source);
             // All of this source that is older than the oldest of the others.
             let border = self.full.peek().map_or(Stamp::NEVER, |Reverse((stamp, _))| *stamp);
@@ -223,7 +263,8 @@ impl State {
         while taken.len() < limit
             && let Some(number) = self.ended.pop_front()
         {
-            let Some(Attached { source, .. }) = self.attached.remove(&number) else { continue };
+            let Some(Some(ended)) = self.attached.remove(&number) else { continue };
+            let source = ended.source;
             taken.push(Taken { number, source, item: None });
         }
         taken

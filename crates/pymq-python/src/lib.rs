@@ -9,6 +9,7 @@ mod bell;
 mod bus;
 mod codec;
 mod completions;
+mod desk;
 mod error;
 mod getter;
 mod hand;
@@ -41,15 +42,11 @@ mod _pymq {
     #[pymodule_export]
     use crate::completions::Reader;
     #[pymodule_export]
-    use crate::getter::Getter;
-    #[pymodule_export]
-    use crate::getter::Serving;
+    use crate::getter::{Getter, Serving, get_from};
     #[pymodule_export]
     use crate::hand::Hand;
     #[pymodule_export]
-    use crate::intake::Intake;
-    #[pymodule_export]
-    use crate::intake::Missed;
+    use crate::intake::{Intake, Missed, Place};
     #[pymodule_export]
     use crate::metadata::Metadata;
     #[pymodule_export]
@@ -71,11 +68,7 @@ mod _pymq {
     #[pymodule_export]
     use crate::subscription::Subscription;
     #[pymodule_export]
-    use crate::taking::AsyncGetter;
-    #[pymodule_export]
-    use crate::taking::AsyncServing;
-    #[pymodule_export]
-    use crate::taking::Taking;
+    use crate::taking::{AsyncGetter, AsyncServing, Taking, aio_get_from};
 
     #[pymodule_export]
     use crate::log::{Listening, set_log_level, speaks, take_log};

@@ -26,9 +26,16 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
-    pub(crate) fn new(core: Arc<Core>, provider: rpc::Provider) -> Self {
+    /// Its calls are read by `seat`, if any, before anything else happens.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        provider: rpc::Provider,
+        seat: Option<impl FnOnce(&Arc<Source>)>,
+    ) -> Self {
         let (function, id) = (provider.function().to_owned(), provider.id().to_string());
-        Self { source: Native::new(Source::calls(core, provider)), function, id }
+        let source = Source::calls(core, provider);
+        seat.into_iter().for_each(|seat| seat(&source));
+        Self { source: Native::new(source), function, id }
     }
 
     pub(crate) fn source(&self) -> PyResult<&Arc<Source>> {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use pymq::transport::{DeadLetter, Letters, SettleOptions, Settlement, Shelf, Wait};
-use pymq::{ByteDelivery, ByteQueue, ErrorKind, Failure, Put, PutOptions, Reason};
+use pymq::{ByteDelivery, ByteQueue, ErrorKind, Failure, Put, PutOptions, Reason, wire};
 use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -16,6 +16,7 @@ use pyo3::types::{PyBytes, PyList};
 use crate::bus::Core;
 use crate::error::{PyError, bad_value};
 use crate::hand::{Done, Hand, Held};
+use crate::metadata::Metadata;
 use crate::operation::{Finish, Operation, Task, finish, nothing};
 use crate::process::Native;
 use crate::wait;
@@ -62,19 +63,45 @@ impl Queue {
         Ok(Self { handle: Native::new(handle), name: name.to_owned() })
     }
 
-    /// Claims up to `limit` items, waiting for the first one only; none if none came.
+    /// Claims up to `limit` items, waiting for the first one only; none if none came. It is the first
+    /// of one queue.
     pub(crate) fn claiming(
         &self,
         limit: usize,
         block: bool,
         timeout: Option<f64>,
-    ) -> PyResult<Task<Claimed>> {
+    ) -> PyResult<Task<(usize, Claimed)>> {
         let wait = waiting(block, timeout)?;
         let Handle { queue, core, .. } = self.handle.get()?.clone();
         let runtime = Arc::clone(core.runtime());
         let claim = async move {
             let deliveries = queue.claim_many(limit, wait).await?;
-            Ok(Claimed { deliveries, core })
+            Ok((0, Claimed { deliveries, core }))
+        };
+        Ok(Task::new(&runtime, claim))
+    }
+
+    /// Claims an item from the first of some queues of one bus that has one, and says from which.
+    pub(crate) fn claiming_any(
+        queues: &[&Self],
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Task<(usize, Claimed)>> {
+        let wait = waiting(block, timeout)?;
+        let handles = queues.iter().map(|queue| queue.handle.get().cloned());
+        let handles = handles.collect::<PyResult<Vec<_>>>()?;
+        let Some(core) = handles.first().map(|first| Arc::clone(&first.core)) else {
+            return Err(bad_value("there is no queue to get from; name one or more"));
+        };
+        if handles.iter().any(|handle| !Arc::ptr_eq(&handle.core, &core)) {
+            return Err(bad_value("get_from takes from queues of one bus; take all from the same"));
+        }
+        let runtime = Arc::clone(core.runtime());
+        let claim = async move {
+            let queues: Vec<_> = handles.into_iter().map(|handle| handle.queue).collect();
+            let claimed = ByteQueue::claim_any(&queues, wait).await?;
+            let (which, deliveries) = claimed.map_or((0, Vec::new()), |(w, one)| (w, vec![one]));
+            Ok((which, Claimed { deliveries, core }))
         };
         Ok(Task::new(&runtime, claim))
     }
@@ -165,7 +192,9 @@ impl Queue {
     /// Takes up to `limit` items on lease, waiting for the first one only; none if none came.
     #[pyo3(signature = (limit, block, timeout))]
     fn claim(&self, limit: usize, block: bool, timeout: Option<f64>) -> PyResult<Operation> {
-        Ok(Operation::new(self.claiming(limit, block, timeout)?.then(finish)))
+        Ok(Operation::new(
+            self.claiming(limit, block, timeout)?.then(|(_, claimed)| finish(claimed)),
+        ))
     }
 
     /// Waiting, leased, dead, due later; for how many seconds the oldest has waited and how many
@@ -447,6 +476,12 @@ impl Delivery {
     #[getter]
     fn payload<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.payload)
+    }
+
+    /// What its sender said beside it.
+    #[getter]
+    fn metadata(&self) -> Option<Metadata> {
+        wire::Metadata::detach(self.payload.clone()).0.map(Metadata::from)
     }
 
     /// How often it was handed out, this time included.

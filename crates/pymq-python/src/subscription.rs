@@ -21,10 +21,18 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn new(core: Arc<Core>, filter: Filter, begun: transport::Subscription) -> Self {
+    /// Its events are read by `seat`, if any, before anything else happens.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        filter: Filter,
+        begun: transport::Subscription,
+        seat: Option<impl FnOnce(&Arc<Source>)>,
+    ) -> Self {
         let pattern = matches!(filter, Filter::Pattern(_));
         let (Filter::Topic(name) | Filter::Pattern(name)) = filter;
-        Self { source: Native::new(Source::events(core, begun)), name, pattern }
+        let source = Source::events(core, begun);
+        seat.into_iter().for_each(|seat| seat(&source));
+        Self { source: Native::new(source), name, pattern }
     }
 
     pub(crate) fn source(&self) -> PyResult<&Arc<Source>> {

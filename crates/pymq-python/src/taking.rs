@@ -1,18 +1,18 @@
 //! How items come out of a queue, for event loops: what a `get` gives to be awaited.
 //!
-//! As for threads, an item is ours until the one who awaits it has it. What waits is a coroutine of
-//! Python's (`pymq._reactor.run`), which never sees the item: that comes by another way, and is handed
-//! over in the same native step in which the wait ends.
+//! What waits is a coroutine of Python's (`pymq._reactor.run`), which never sees the item: that comes
+//! by another way, and is handed over ([`Desk::give`]) in the same native step in which the wait ends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyGenericAlias, PyTuple, PyType};
 
+use crate::desk::{Current, Desk, Form, Truth, Way, claiming, is_end, is_unreadable, limit};
 use crate::error;
-use crate::getter::{Current, Desk, Truth, Way, give_up, is_end, is_unreadable, limit};
+use crate::getter::not_ours;
 use crate::operation::{Operation, nothing};
 use crate::queue::Claimed;
 
@@ -32,11 +32,19 @@ struct Attached {
     owner: Py<PyAny>,
 }
 
+/// A desk, and as whom the one who asks there takes items.
+type Asked = (Arc<Desk>, u64);
+
+impl Attached {
+    /// Whoever asks is the owner, though the wait may run as a task of its own.
+    fn asked(&self, py: Python<'_>) -> PyResult<Asked> {
+        Ok((Arc::clone(&self.desk), self.owner.call0(py)?.extract(py)?))
+    }
+}
+
 impl AsyncGetter {
-    fn take(&self, py: Python<'_>, limit: usize, way: Way, what: What) -> PyResult<Taking> {
-        let Attached { desk, owner } = self.attached(py)?;
-        // Whoever asks is the owner, though the wait may run as a task of its own.
-        Taking::new(py, desk, owner.call0(py)?.extract(py)?, (limit, way), what)
+    fn take(&self, py: Python<'_>, limit: usize, way: &Way, form: Form) -> PyResult<Taking> {
+        Taking::new(py, vec![self.attached(py)?.asked(py)?], limit, way, form)
     }
 
     fn attached(&self, py: Python<'_>) -> PyResult<&Attached> {
@@ -77,12 +85,12 @@ impl AsyncGetter {
     /// Cancelled or interrupted, it loses nothing.
     #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
     fn get(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<Taking> {
-        self.take(py, 1, Way::new(block, timeout)?, What::Item)
+        self.take(py, 1, &Way::new(block, timeout)?, Form::Item)
     }
 
     /// Take the first item if there is one now, else raise `Empty`.
     fn get_nowait(&self, py: Python<'_>) -> PyResult<Taking> {
-        self.take(py, 1, Way::NOT, What::Item)
+        self.take(py, 1, &Way::NOT, Form::Item)
     }
 
     /// Take up to `limit` items in one round trip, waiting for the first one only.
@@ -94,13 +102,13 @@ impl AsyncGetter {
         block: Truth,
         timeout: Option<f64>,
     ) -> PyResult<Taking> {
-        self.take(py, self::limit(limit)?, Way::new(block, timeout)?, What::Items)
+        self.take(py, self::limit(limit)?, &Way::new(block, timeout)?, Form::Items)
     }
 
     /// Take the first item on a lease, whatever the handle's `ack` says.
     #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
     fn get_delivery(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<Taking> {
-        self.take(py, 1, Way::new(block, timeout)?, What::Delivery)
+        self.take(py, 1, &Way::new(block, timeout)?, Form::Delivery)
     }
 
     /// Serve items, waiting for each, until the queue is shut down, `stop` is called or the bus closes.
@@ -132,9 +140,9 @@ impl AsyncServing {
         if let Some(done) = self.current.take(self.desk.held()?) {
             done.ack_soon();
         }
-        let owner = self.owner.call0(py)?.extract(py)?;
-        let what = What::Next(Arc::clone(&self.current));
-        Taking::new(py, &self.desk, owner, (1, Way::FOREVER), what)
+        let asked = (Arc::clone(&self.desk), self.owner.call0(py)?.extract(py)?);
+        let form = Form::Next(Arc::clone(&self.current));
+        Taking::new(py, vec![asked], 1, &Way::FOREVER, form)
     }
 }
 
@@ -147,21 +155,37 @@ impl Drop for AsyncServing {
     }
 }
 
-/// In which form items are given.
-enum What {
-    Item,
-    Items,
-    Delivery,
-    /// As the item that a loop has in hand.
-    Next(Arc<Current>),
+/// Get an item from the first of some queues that has one, with the queue that it is from; see
+/// `pymq.get_from`.
+#[pyfunction]
+#[pyo3(signature = (queues, block=Truth(true), timeout=None), text_signature = "(queues, block=True, timeout=None)")]
+pub(crate) fn aio_get_from(
+    py: Python<'_>,
+    queues: &Bound<'_, PyAny>,
+    block: Truth,
+    timeout: Option<f64>,
+) -> PyResult<Taking> {
+    let way = Way::new(block, timeout)?;
+    let queues = queues.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+    let asked = queues.iter().map(|queue| match queue.cast::<AsyncGetter>() {
+        Ok(getter) => getter.get().attached(py)?.asked(py),
+        Err(_) => Err(not_ours(queue)),
+    });
+    let asked = asked.collect::<PyResult<Vec<_>>>()?;
+    if asked.is_empty() {
+        return Err(PyValueError::new_err("there is no queue to get from; name one or more"));
+    }
+    let form = Form::From(queues.into_iter().map(Bound::unbind).collect());
+    Taking::new(py, asked, 1, &way, form)
 }
 
 /// A get under way, to be awaited once or to be made a task of.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Taking {
-    desk: Arc<Desk>,
-    owner: u64,
-    what: What,
+    desks: Vec<Arc<Desk>>,
+    /// As whom, at each of them.
+    owners: Vec<u64>,
+    form: Form,
     /// What waits for the claim; gone when it has ended.
     wait: Mutex<Option<Py<PyAny>>>,
     came: Came,
@@ -175,7 +199,7 @@ struct Came(Arc<Mutex<Slot>>);
 enum Slot {
     #[default]
     Empty,
-    Full(Claimed),
+    Full((usize, Claimed)),
     /// Nobody waits any more: what comes goes back at once.
     Over,
 }
@@ -185,14 +209,14 @@ impl Came {
         *self.lock() = Slot::Empty;
     }
 
-    fn put(&self, claimed: Claimed) {
+    fn put(&self, claimed: (usize, Claimed)) {
         let mut slot = self.lock();
         if matches!(*slot, Slot::Empty) {
             *slot = Slot::Full(claimed);
         }
     }
 
-    fn take(&self) -> Option<Claimed> {
+    fn take(&self) -> Option<(usize, Claimed)> {
         match std::mem::replace(&mut *self.lock(), Slot::Over) {
             Slot::Full(claimed) => Some(claimed),
             Slot::Empty | Slot::Over => None,
@@ -207,15 +231,15 @@ impl Came {
 impl Taking {
     fn new(
         py: Python<'_>,
-        desk: &Arc<Desk>,
-        owner: u64,
-        (limit, way): (usize, Way),
-        what: What,
+        asked: Vec<Asked>,
+        limit: usize,
+        way: &Way,
+        form: Form,
     ) -> PyResult<Self> {
         let came = Came::default();
-        let wait = begin(py, desk, limit, &way, &came)?;
-        let (desk, wait) = (Arc::clone(desk), Mutex::new(Some(wait)));
-        Ok(Self { desk, owner, what, wait, came })
+        let (desks, owners): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let wait = Mutex::new(Some(begin(py, &desks, limit, way, &came)?));
+        Ok(Self { desks, owners, form, wait, came })
     }
 
     /// Goes on with the wait; `Ok` is what the event loop wants, `Err` the end: a `StopIteration`
@@ -245,12 +269,12 @@ impl Taking {
             }
             match self.finish(py, claimed) {
                 Ok(result) => return Err(PyStopIteration::new_err((result,))),
-                Err(error) if matches!(self.what, What::Next(_)) && is_unreadable(py, &error) => {
-                    self.desk.report(py, &error)?;
+                Err(error) if matches!(self.form, Form::Next(_)) && is_unreadable(py, &error) => {
+                    self.desks[0].report(py, &error)?;
                 }
                 Err(error) => return Err(error),
             }
-            let next = begin(py, &self.desk, 1, &Way::FOREVER, &self.came)?;
+            let next = begin(py, &self.desks, 1, &Way::FOREVER, &self.came)?;
             wait = next.clone_ref(py).into_bound(py);
             *self.lock() = Some(next);
             stepped = wait.call_method1("send", (py.None(),)).map(Bound::unbind);
@@ -259,38 +283,16 @@ impl Taking {
 
     /// An error as the one who awaits has it: a loop ends without one.
     fn ended(&self, py: Python<'_>, error: PyErr) -> PyErr {
-        match self.what {
-            What::Next(_) if is_end(py, &error) => PyStopAsyncIteration::new_err(()),
+        match self.form {
+            Form::Next(_) if is_end(py, &error) => PyStopAsyncIteration::new_err(()),
             _ => error,
         }
     }
 
-    /// Reads what came and hands it over, which is the last thing that is done.
-    fn finish(&self, py: Python<'_>, claimed: Option<Claimed>) -> PyResult<Py<PyAny>> {
-        let held = self.desk.held()?;
-        let Some(mut claimed) = claimed.filter(|claimed| !claimed.deliveries().is_empty()) else {
-            return Err(error::empty(py));
-        };
-        if matches!(self.what, What::Items) {
-            let items = self.desk.read_many(py, &mut claimed)?;
-            self.desk.hand_over(held, self.owner, claimed);
-            return Ok(items.into_any());
-        }
-        let item = match self.desk.read(py, &claimed.deliveries()[0]) {
-            Ok(item) => item,
-            Err(error) => {
-                if is_unreadable(py, &error) {
-                    give_up(claimed.remove(0), &error);
-                }
-                return Err(error);
-            }
-        };
-        match &self.what {
-            What::Delivery => return self.desk.deliver(py, item, claimed),
-            What::Next(current) => current.set(held.take(self.owner, claimed.into_deliveries())),
-            What::Item | What::Items => self.desk.hand_over(held, self.owner, claimed),
-        }
-        Ok(item)
+    fn finish(&self, py: Python<'_>, came: Option<(usize, Claimed)>) -> PyResult<Py<PyAny>> {
+        let came = came.ok_or_else(|| error::empty(py))?;
+        let (desk, owner) = (&self.desks[came.0], self.owners[came.0]);
+        desk.give(py, &self.form, owner, came, Desk::give_up)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
@@ -299,10 +301,16 @@ impl Taking {
 }
 
 /// A coroutine that waits for a claim, whose result goes to `came`.
-fn begin(py: Python<'_>, desk: &Desk, limit: usize, way: &Way, came: &Came) -> PyResult<Py<PyAny>> {
+fn begin(
+    py: Python<'_>,
+    desks: &[Arc<Desk>],
+    limit: usize,
+    way: &Way,
+    came: &Came,
+) -> PyResult<Py<PyAny>> {
     came.begin();
     let came = came.clone();
-    let claim = desk.queue().claiming(limit, way.block, way.timeout)?.then(move |claimed| {
+    let claim = claiming(desks, limit, way)?.then(move |claimed| {
         came.put(claimed);
         nothing()
     });

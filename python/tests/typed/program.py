@@ -69,6 +69,44 @@ q.shutdown()
 assert_type(q.qsize(), int)
 u = pymq.queue("any")
 assert_type(u, pymq.Queue[Any])
+late = pymq.queue(
+    "later",
+    maxsize=9,
+    retry=pymq.Retry.after([1, 10], give_up_on=ValueError),
+    max_dead_letters=100,
+    priorities=True,
+    type=Job,
+)
+late.put(Job(1), delay=2.5, id="order-17", priority=9, headers={"tenant": "north"})
+late.put_many([Job(2)], headers={"tenant": "north"})
+assert_type(pymq.get_from([q, late], timeout=1.0), tuple[pymq.Queue[Job], Job])
+assert_type(late.peek(3), list[Job])
+stats = late.stats()
+assert_type(stats.oldest, float | None)
+letters = late.dead_letters()
+for letter in letters:
+    assert_type(letter.item, Job)
+    assert_type(letter.message.headers.get("tenant"), str | None)
+letters.redrive(where=lambda letter: letter.item.n == 1, to=q)
+print(len(letters), letters.purge(3))
+
+
+def work_on(delivery: pymq.Delivery[Job]) -> None:
+    assert_type(delivery.message.id, str | None)
+    delivery.extend(30)
+    delivery.requeue(delay=1.0)
+
+
+with late.work(work_on, concurrency=4, retry=[1, 2]) as worker:
+    worker.stop()
+    assert_type(worker.wait(1.0), bool)
+late.stop()
+
+
+@pymq.worker("jobs", concurrency=2, retry=pymq.Retry.never())
+def declared_handler(job: Job) -> None: ...
+
+
 assert_type(pymq.stub(add)(1, b=2), int)
 assert_type(1 + pymq.stub(asub)(3, 1), int)
 m = pymq.stub(add, multi=True)(1)
@@ -104,6 +142,17 @@ async def main() -> None:
         async for topic, ev in b.topic("x*", pattern=True).events(topics=True):
             assert_type(topic, str)
             print(ev)
+        await aq.put(Job(2), headers={"a": "b"}, delay=1)
+        assert_type(await aio.get_from([aq]), tuple[aio.AsyncQueue[Job], Job])
+        async with await aq.get_delivery() as delivery:
+            assert_type(delivery.item, Job)
+        assert_type(await aq.peek(), list[Job])
+        async for dead in aq.dead_letters():
+            assert_type(dead.item, Job)
+        await aq.work(work_on, concurrency=2, retry=[1])
+        assert_type(await b.ping(), float)
+        async for state in b.states():
+            assert_type(state.why, str | None)
         print(b.closed)
         await b.close(timeout=1)
     await aio.init("memory://")
@@ -119,6 +168,11 @@ with pymq.connect("memory://", workers=3) as other:
     oq = other.queue("jobs", type=Job)
     assert_type(oq.get(), Job)
     other.close(timeout=2)
+    assert_type(other.ping(), float)
+    assert_type(other.health(), dict[str, Any])
+    for state in other.states():
+        print(state.since)
+    other.on_state(print)
 mb = pymq.init(MemoryBus)
 assert_type(mb, MemoryBus)
 print(mb.published, mb.put, mb.failed)

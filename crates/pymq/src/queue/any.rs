@@ -3,7 +3,7 @@
 use futures_util::future::select_all;
 use serde::de::DeserializeOwned;
 
-use super::{Delivery, Queue, taken};
+use super::{ByteDelivery, ByteQueue, Delivery, Queue, taken};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Wait;
 
@@ -33,7 +33,27 @@ pub async fn claim_any<T: DeserializeOwned>(
     queues: &[Queue<T>],
     wait: impl Into<Wait>,
 ) -> Result<Option<(usize, Delivery<T>)>> {
-    let wait = wait.into();
+    first_of(queues, wait.into(), Queue::claim_within).await
+}
+
+impl ByteQueue {
+    /// As [`claim_any`].
+    ///
+    /// # Errors
+    /// As [`claim_any`].
+    pub async fn claim_any(queues: &[Self], wait: Wait) -> Result<Option<(usize, ByteDelivery)>> {
+        first_of(queues, wait, Self::claim).await
+    }
+}
+
+async fn first_of<'a, Q, D, C>(
+    queues: &'a [Q],
+    wait: Wait,
+    claim: impl Fn(&'a Q, Wait) -> C,
+) -> Result<Option<(usize, D)>>
+where
+    C: Future<Output = Result<Option<D>>> + 'a,
+{
     if queues.is_empty() {
         let why = "there is no queue to take from; name one or more";
         return Err(Error::new(ErrorKind::Config, "get", "queues", why));
@@ -41,7 +61,7 @@ pub async fn claim_any<T: DeserializeOwned>(
     let mut open: Vec<usize> = (0..queues.len()).collect();
     let mut shut = None;
     for (which, queue) in queues.iter().enumerate() {
-        match queue.claim_within(Wait::No).await {
+        match claim(queue, Wait::No).await {
             Ok(Some(delivery)) => return Ok(Some((which, delivery))),
             Ok(None) => {}
             Err(error) => note_shut(error, which, &mut open, &mut shut)?,
@@ -50,7 +70,7 @@ pub async fn claim_any<T: DeserializeOwned>(
     while wait != Wait::No && !open.is_empty() {
         // Polled in order, so that of two that come together the preferred one is taken; those that
         // are dropped then lose nothing.
-        let claims = open.iter().map(|which| Box::pin(queues[*which].claim_within(wait)));
+        let claims = open.iter().map(|which| Box::pin(claim(&queues[*which], wait)));
         let (claimed, place, _) = select_all(claims).await;
         let which = open[place];
         match claimed {

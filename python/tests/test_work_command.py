@@ -1,0 +1,158 @@
+"""`python -m pymq work`: a process that serves queues, and how it ends and begins anew."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import pymq
+from conftest import HANG_GUARD
+
+HANDLER = """
+    import time
+    import pymq
+
+    @pymq.worker("jobs", concurrency=2)
+    def handle(item: str) -> None:
+        print("begun", item, flush=True)
+        time.sleep({seconds})
+        print("done", item, flush=True)
+"""
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def write(folder: Path, seconds: float = 0.3) -> None:
+    text = textwrap.dedent(HANDLER.format(seconds=seconds))
+    (folder / "shop.py").write_text(text)
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """Starts the command in a folder of its own."""
+    children: list[subprocess.Popen[str]] = []
+
+    def start(*options: str, target: str = "shop:jobs") -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "pymq", "work", target, "--url", redis_url, *options],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def line(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().rstrip()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_it_finishes_what_is_in_hand(
+    redis_url: str, tmp_path: Path, start: Start, number: signal.Signals
+) -> None:
+    write(tmp_path)
+    child = start()
+    with pymq.connect(redis_url) as bus:
+        queue = bus.queue("jobs")
+        queue.put("one")
+        assert line(child) == "begun one"
+        child.send_signal(number)
+        out, err = child.communicate(timeout=HANG_GUARD)
+        assert (child.returncode, out) == (0, "done one\n"), err
+        assert queue.unfinished_tasks == 0
+
+
+def test_what_does_not_end_within_its_grace_goes_back_uncounted(
+    redis_url: str, tmp_path: Path, start: Start
+) -> None:
+    write(tmp_path, seconds=2 * HANG_GUARD)
+    child = start("--grace", "0.1")
+    with pymq.connect(redis_url) as bus:
+        queue = bus.queue("jobs")
+        queue.put("one")
+        assert line(child) == "begun one"
+        child.send_signal(signal.SIGTERM)
+        _, err = child.communicate(timeout=HANG_GUARD)
+        assert child.returncode == 0, err
+        assert "its item goes back" in err
+        with queue.get_delivery(timeout=HANG_GUARD) as delivery:
+            assert (delivery.item, delivery.deliveries) == ("one", 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_twice_it_ends_at_once_and_the_item_comes_back(
+    redis_url: str, tmp_path: Path, start: Start, number: signal.Signals
+) -> None:
+    write(tmp_path, seconds=2 * HANG_GUARD)
+    with (tmp_path / "shop.py").open("a") as program:
+        # A lease that a test can wait for.
+        program.write("_ = pymq.worker('short', lease=0.5)(lambda item: handle(item))\n")
+    child = start("--grace", str(2 * HANG_GUARD), target="shop:short")
+    with pymq.connect(redis_url) as bus:
+        queue = bus.queue("short")
+        queue.put("one")
+        assert line(child) == "begun one"
+        child.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.3)
+        child.send_signal(number)
+        assert child.wait(HANG_GUARD) == 128 + number
+        assert queue.get(timeout=HANG_GUARD) == "one"
+
+
+def test_it_begins_anew_when_a_file_changes_and_finishes_first(
+    redis_url: str, tmp_path: Path, start: Start
+) -> None:
+    write(tmp_path, seconds=0.7)
+    child = start("--reload")
+    with pymq.connect(redis_url) as bus:
+        queue = bus.queue("jobs")
+        queue.put("one")
+        assert line(child) == "begun one"
+        text = (tmp_path / "shop.py").read_text()
+        (tmp_path / "shop.py").write_text(text.replace('"begun"', '"anew"'))
+        assert line(child) == "done one"
+        queue.put("two")
+        assert [line(child), line(child)] == ["anew two", "done two"]
+        # What cannot be imported is about to be mended.
+        (tmp_path / "shop.py").write_text("import nothing_of_that_name\n")
+        assert child.stderr is not None
+        while "nothing_of_that_name" not in child.stderr.readline():
+            assert child.poll() is None
+        (tmp_path / "shop.py").write_text("not even Python\n")
+        while "SyntaxError" not in child.stderr.readline():
+            assert child.poll() is None
+        (tmp_path / "shop.py").write_text(text)
+        queue.put("three")
+        assert [line(child), line(child)] == ["begun three", "done three"]
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=HANG_GUARD)
+        assert child.returncode == 0
+
+
+def test_a_target_that_names_no_handler_is_said(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("")
+    for target, words in (("empty:jobs", "names no handler"), ("nothing", "No module")):
+        done = subprocess.run(
+            [sys.executable, "-m", "pymq", "work", target],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=HANG_GUARD,
+        )
+        assert done.returncode == 2
+        assert words in done.stderr
