@@ -12,7 +12,7 @@ PROFILE := release
 # the same features of the same crates each time, and what one step has built serves the next.
 PROGRAMS := cargo build --quiet --all-features --bins --examples
 
-.PHONY: demo test seed lint lint-rust lint-python deny bench torture servers fuzz miri clean setup wheel test-rust test-python test-faults
+.PHONY: demo test seed lint lint-rust lint-python deny docs bench torture servers fuzz miri clean setup wheel test-rust test-python test-faults
 
 # Properties run on a fresh seed each time, after what failed once and was saved. A run says its seed,
 # and `make test SEED=…` repeats it.
@@ -70,6 +70,15 @@ lint-python: wheel
 deny:
 	@command -v cargo-deny >/dev/null || { echo "make deny: run \`cargo install cargo-deny --locked\` first" >&2; exit 1; }
 	cargo deny check
+
+## The site, in target/site/html: its pages and links are checked on the way.
+DOCS := .scratch/docs
+docs: $(DOCS)/ready
+	NO_COLOR=1 $(DOCS)/bin/python scripts/site/build.py
+
+$(DOCS)/ready: requirements-docs.txt
+	scripts/make-environment "$(PYTHON)" $(DOCS) $<
+	touch $@
 
 ## The table of speed: this library, the raw limit and the original, in one run.
 bench: PROFILE := $(if $(QUICK),release,dist)

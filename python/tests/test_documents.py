@@ -1,4 +1,4 @@
-"""What people are shown runs: the Python blocks of the documents, and the examples.
+"""The examples do what they say; `test_pages.py` follows the documents.
 
 An example that talks between processes gets a redis-server of its own.
 """
@@ -11,19 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def blocks() -> list[tuple[str, str]]:
-    found = []
-    for document in DOCUMENTS:
-        texts = re.findall(r"^```python\n(.*?)^```", document.read_text(), re.M | re.S)
-        found += [(f"{document.name}-{number}", text) for number, text in enumerate(texts, 1)]
-    return found
 
 
 def run(*words: str | Path, text: str | None = None) -> str:
@@ -38,17 +27,6 @@ def run(*words: str | Path, text: str | None = None) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@pytest.mark.parametrize("block", [pytest.param(text, id=name) for name, text in blocks()])
-def test_a_block_of_the_documents_runs(block: str, tmp_path: Path) -> None:
-    program = tmp_path / "block.py"
-    program.write_text(block)
-    run(program)
-
-
-def test_the_readme_has_blocks() -> None:
-    assert any(name.startswith("README") for name, _ in blocks())
 
 
 def test_the_tour_shows_all_three_ways() -> None:

@@ -132,3 +132,10 @@ pub use pymq_macros::{Event, remote, service};
 #[cfg(all(doctest, feature = "macros"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The programs of the site's first page, run as tests.
+#[cfg(all(doctest, feature = "macros"))]
+#[doc = concat!("```\n", include_str!("../../../examples/start/event.rs"), "```")]
+#[doc = concat!("```\n", include_str!("../../../examples/start/queue.rs"), "```")]
+#[doc = concat!("```\n", include_str!("../../../examples/start/call.rs"), "```")]
+struct Start;

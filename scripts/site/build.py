@@ -1,0 +1,32 @@
+"""Builds the site in `target/site/html`; runs in an environment with requirements-docs.txt."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import llms
+
+import pages
+
+SITE = pages.ROOT / "target" / "site"
+
+
+def main() -> int:
+    """Gathers the pages, builds them and checks every link; gives the exit code."""
+    pages.gather(SITE / "pages")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "zensical", "build", "--clean", "--strict"],
+        cwd=pages.ROOT,
+        check=False,
+    )
+    if done.returncode:
+        return done.returncode
+    llms.write(SITE)
+    print(f"the site is {(SITE / 'html' / 'index.html').relative_to(pages.ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
