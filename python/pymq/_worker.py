@@ -232,7 +232,8 @@ async def serve(queue: AsyncQueue[Any], handler: Handler, concurrency: int, grac
     _check_concurrency(concurrency)
     tasks = [asyncio.create_task(_serve(queue, handler)) for _ in range(concurrency)]
     try:
-        await asyncio.gather(*tasks)
+        # `gather` would cancel the handlers with it, which are to finish.
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     except asyncio.CancelledError:
         queue.stop()
         _, late = await asyncio.wait(tasks, timeout=grace)
@@ -240,6 +241,7 @@ async def serve(queue: AsyncQueue[Any], handler: Handler, concurrency: int, grac
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+    await asyncio.gather(*tasks)
 
 
 async def _serve(queue: AsyncQueue[Any], handler: Handler) -> None:

@@ -220,6 +220,54 @@ def test_an_aio_worker_serves_as_tasks_and_ends_when_it_is_cancelled(url: str) -
     asyncio.run(main())
 
 
+def test_an_aio_worker_that_is_cancelled_finishes_what_is_in_hand(url: str) -> None:
+    async def main() -> None:
+        async with pymq.aio.connect(url) as bus:
+            queue = bus.queue("jobs")
+            begun, go_on = asyncio.Event(), asyncio.Event()
+            done: list[int] = []
+
+            async def handle(item: int) -> None:
+                begun.set()
+                await go_on.wait()
+                done.append(item)
+
+            working = asyncio.create_task(queue.work(handle, grace=HANG_GUARD))
+            await queue.put(1)
+            await begun.wait()
+            working.cancel()
+            await asyncio.sleep(0)
+            go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await working
+            stats = await bus.queue("jobs").stats()
+            assert (done, stats.waiting, stats.leased) == ([1], 0, 0)
+
+    asyncio.run(main())
+
+
+def test_what_an_aio_worker_does_not_finish_in_time_goes_back_uncounted(url: str) -> None:
+    async def main() -> None:
+        async with pymq.aio.connect(url) as bus:
+            queue = bus.queue("jobs")
+            begun = asyncio.Event()
+
+            async def handle(item: int) -> None:
+                begun.set()
+                await asyncio.Event().wait()
+
+            working = asyncio.create_task(queue.work(handle, grace=0.0))
+            await queue.put(1)
+            await begun.wait()
+            working.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await working
+            async with await bus.queue("jobs").get_delivery() as delivery:
+                assert delivery.deliveries == 1
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2"])
 def test_a_concurrency_that_makes_no_sense_is_refused(
     memory: pymq.NativeEventBus, bad: Any
