@@ -12,7 +12,7 @@ PROFILE := release
 # the same features of the same crates each time, and what one step has built serves the next.
 PROGRAMS := cargo build --quiet --all-features --bins --examples
 
-.PHONY: demo test seed lint lint-rust lint-python deny docs bench torture servers fuzz miri clean setup wheel test-rust test-python test-faults
+.PHONY: demo test seed lint lint-rust lint-python deny docs test-docs bench torture servers fuzz miri clean setup wheel test-rust test-python test-faults
 
 # Properties run on a fresh seed each time, after what failed once and was saved. A run says its seed,
 # and `make test SEED=…` repeats it.
@@ -74,7 +74,19 @@ deny:
 ## The site, in target/site/html: its pages and links are checked on the way.
 DOCS := .scratch/docs
 docs: $(DOCS)/ready
-	NO_COLOR=1 $(DOCS)/bin/python scripts/site/build.py
+	$(DOCS)/bin/python scripts/site/build.py
+
+## Follows every page, those too that need packages which `make test` does not have.
+PAGES := .scratch/pages
+test-docs: wheel $(PAGES)/ready
+	$(PAGES)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+		"$$(ls -t $(WHEELS)/*.whl | head -n 1)"
+	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_PAGES=all \
+		$(PAGES)/bin/python -m pytest -p no:cacheprovider python/tests/test_pages.py
+
+$(PAGES)/ready: requirements-pages.txt
+	scripts/make-environment "$(PYTHON)" $(PAGES) $<
+	touch $@
 
 $(DOCS)/ready: requirements-docs.txt
 	scripts/make-environment "$(PYTHON)" $(DOCS) $<

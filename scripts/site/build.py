@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,15 @@ def main() -> int:
     done = subprocess.run(
         [Path(sys.executable).parent / "zensical", "build", "--clean", "--strict"],
         cwd=pages.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         check=False,
     )
+    # It colours every letter, whoever reads it; and ends with a traceback of its own.
+    said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout).partition("Traceback")[0]
     if done.returncode:
+        print(said, file=sys.stderr)
         return done.returncode
     llms.write(SITE)
     print(f"the site is {(SITE / 'html' / 'index.html').relative_to(pages.ROOT)}")
