@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use pymq::name::{Address, Form};
 use pymq::transport::redis::{Redis, RedisOptions};
-use pymq::transport::{Inboxes, PutOptions, Shelf};
+use pymq::transport::{Inboxes, Letters, PutOptions, Shelf};
 use pymq::{Bus, Error, ErrorKind, Namespace};
 use server::{Answer, RedisServer};
 use tracing::field::{Field, Visit};
@@ -134,6 +134,7 @@ impl Journey<'_> {
             self.step("reject", job.reject()).await;
         }
         self.step("redrive", jobs.redrive(10)).await;
+        self.step("discard", bus.byte_queue(&name).discard(Letters::Oldest(1))).await;
         let (once, other) = (PutOptions::new().id("once"), bus.queue::<u32>(&unique("once")));
         for attempt in ["put once", "put once more"] {
             self.step(attempt, other.put_with(&4, once.clone())).await;

@@ -145,7 +145,11 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), S
 
 fn number(item: &Answer) -> Option<u64> {
     match item {
-        Answer::Text(bytes) => std::str::from_utf8(bytes).ok()?.trim().parse().ok(),
+        // The item is the last part of a dead letter.
+        Answer::Text(bytes) => {
+            let item = bytes.rsplit(|byte| *byte == 0).next()?;
+            std::str::from_utf8(item).ok()?.trim().parse().ok()
+        }
         _ => None,
     }
 }

@@ -6,6 +6,7 @@
 mod ahead;
 mod later;
 mod leases;
+mod letters;
 mod refusals;
 mod waiting;
 

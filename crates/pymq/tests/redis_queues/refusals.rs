@@ -39,7 +39,10 @@ pub(super) fn all(raw: &mut Raw) -> Vec<String> {
     for key in keys(raw, "*q*") {
         if raw.run(&["TYPE", &key]).text() == "list" {
             let items = raw.run(&["LRANGE", &key, "0", "-1"]).texts();
-            found.extend(items.into_iter().map(|item| item.trim_start().to_owned()));
+            // The item is the last part of a dead letter.
+            let bare =
+                |item: String| item.rsplit('\0').next().map(|item| item.trim_start().to_owned());
+            found.extend(items.into_iter().filter_map(bare));
         }
     }
     found.sort();
@@ -151,17 +154,30 @@ async fn a_bus_that_closes_without_a_right_loses_and_doubles_nothing() {
 #[tokio::test]
 async fn a_redrive_without_a_right_or_into_a_key_of_another_type_loses_and_doubles_nothing() {
     let server = RedisServer::start();
-    for command in ["rpop", "lpush", "lrange", "type"] {
+    for command in ["rpop", "lpush", "lrange", "lpos", "lrem", "llen", "ltrim", "type"] {
         let mut raw = server.raw();
         raw.run(&["FLUSHALL"]);
         raw.run(&["LPUSH", "__pymq:{q}:dead", "a", "b"]);
-        let (redis, queue) = (without(&server, &[command]).await, queue("q"));
+        let (redis, queue) = (without(&server, &[]).await, queue("q"));
+        let letters = redis.letters(&queue, 0, 9).await.expect("read");
+        let these = Letters::These(letters.into_iter().map(|letter| letter.receipt).collect());
+        deny(&server, "w", &[command]);
         if command == "type" {
             raw.run(&["SET", "q", "no list"]);
         }
-        let refused = redis.redrive(&queue, Letters::Oldest(10), &queue).await;
-        assert_eq!(refused.expect_err("refused").kind(), ErrorKind::Server, "{command}");
-        assert_eq!(all(&mut raw), ["a", "b"], "without {command}");
+        for which in [Letters::Oldest(10), these.clone()] {
+            let moved = redis.redrive(&queue, which, &queue).await;
+            match moved {
+                Err(refused) => assert_eq!(refused.kind(), ErrorKind::Server, "{command}"),
+                Ok(moved) => assert!(moved == 2 || raw.run(&["LLEN", "q"]).number() == 2),
+            }
+            assert_eq!(all(&mut raw), ["a", "b"], "without {command}");
+        }
+        for which in [Letters::Oldest(1), these] {
+            // Discarded or not, never another one than was named.
+            let _ = redis.discard(&queue, which).await;
+        }
+        assert!(all(&mut raw).iter().all(|item| ["a", "b"].contains(&item.as_str())));
         redis.close().await.expect("closed");
     }
 }

@@ -252,6 +252,7 @@ const ABLE: Capabilities = Capabilities {
     originals: true,
     delays: true,
     put_ids: true,
+    letters: true,
     ..Capabilities::NONE
 };
 

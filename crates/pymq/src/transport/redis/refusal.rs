@@ -272,7 +272,7 @@ fn command_in_script(words: &str) -> Option<String> {
 fn side_key_in_script(words: &str) -> Option<&'static str> {
     let (_, call) = line_of_script(words)?.rsplit_once("redis.call('")?;
     let (_, arguments) = call.split_once(", ")?;
-    match arguments.split([',', ')']).next()? {
+    match arguments.split([',', ')']).next()?.trim_start_matches("queue.") {
         "dead" => Some("dead"),
         "epochs" => Some("epochs"),
         "later" => Some("later"),

@@ -1,14 +1,16 @@
 -- Ends epochs of a consumer that leaves, the newest first.
 -- KEYS: epochs, waiting, dead, spare.  ARGV: prefix of held items, most items this time, epochs.
--- Returns 1 when items are left.
+-- Returns how many went back, 1 when items are left, how many old dead letters made room, and of each
+-- item that died, after how many deliveries.
 local epochs, waiting, dead, spare = unpack(KEYS)
 redis.call('LPOP', spare) -- harmless: it may be denied, and lets the script write when memory is full
-local left = tonumber(ARGV[2])
+local queue = { waiting = waiting, dead = dead }
+local all, dropped, left, deaths = 0, 0, tonumber(ARGV[2]), {}
 for i = 3, #ARGV do
-    local back, died = end_epoch(epochs, waiting, dead, ARGV[1], ARGV[i], left)
-    left = left - back - died
+    local gone, room = end_epoch(queue, epochs, ARGV[1], ARGV[i], left, deaths)
+    all, dropped, left = all + gone, dropped + room, left - gone
     if left <= 0 then
-        return 1
+        break
     end
 end
-return 0
+return { all - #deaths, left <= 0 and 1 or 0, dropped, unpack(deaths) }

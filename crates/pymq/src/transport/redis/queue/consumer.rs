@@ -25,7 +25,8 @@ use super::settle::Settling;
 use super::told::Told;
 use super::{copy, lease_lost};
 use crate::error::{Error, Result};
-use crate::transport::{Claimed, QueueSpec, Receipt, Settlement, Wait};
+use crate::transport::obituaries::Obituaries;
+use crate::transport::{Claimed, QueueSpec, Receipt, SettleOptions, Settlement, Wait};
 
 /// After how long without use a consumer ends.
 const IDLE: Duration = Duration::from_secs(60);
@@ -52,6 +53,7 @@ pub(super) struct Consumer {
     state: Mutex<State>,
     stage: watch::Sender<Stage>,
     told: Told,
+    obituaries: Arc<Obituaries>,
 }
 
 /// What changes.
@@ -139,7 +141,12 @@ pub(super) struct Round {
 }
 
 impl Consumer {
-    pub(super) fn new(keys: Keys, sequence: Arc<AtomicU32>, spec: &QueueSpec) -> Self {
+    pub(super) fn new(
+        keys: Keys,
+        sequence: Arc<AtomicU32>,
+        obituaries: Arc<Obituaries>,
+        spec: &QueueSpec,
+    ) -> Self {
         let epoch = next_epoch(&sequence);
         Self {
             keys,
@@ -151,6 +158,7 @@ impl Consumer {
             state: Mutex::new(State::new(epoch)),
             stage: watch::Sender::new(Stage::Open),
             told: Told::default(),
+            obituaries,
         }
     }
 
@@ -569,7 +577,7 @@ impl Consumer {
         self.changed.notify_one();
         let late: Vec<Settling> = late;
         for settling in late {
-            self.settled(settling, false);
+            self.settled(settling, 0);
         }
         lost
     }
@@ -590,7 +598,7 @@ impl Consumer {
         state.keep(again, Instant::now());
         drop(state);
         for settling in done {
-            self.settled(settling, true);
+            self.settled(settling, 1);
         }
         unknown
     }
@@ -671,7 +679,7 @@ impl Consumer {
         &self,
         receipt: Receipt,
         how: Settlement,
-        delay: Duration,
+        options: SettleOptions,
         within: Duration,
         waits: bool,
     ) -> Option<oneshot::Receiver<Result<()>>> {
@@ -696,7 +704,7 @@ impl Consumer {
         } else {
             (Settling::silent(receipt, place, how), None)
         };
-        let settling = settling.or_in(other).after(delay);
+        let settling = settling.or_in(other).with(options);
         let until = Instant::now() + within;
         let sooner = state.flush_at.is_none_or(|at| until < at);
         state.flush_at = if sooner { Some(until) } else { state.flush_at };
@@ -725,8 +733,10 @@ impl Consumer {
         self.changed.notify_one();
     }
 
-    /// Notes the server's answer to a settlement that was sent.
-    pub(super) fn settled(&self, mut settling: Settling, found: bool) {
+    /// Notes the server's answer to a settlement that was sent: 0 if its item was not there, else 1 and
+    /// how many dead letters were dropped for it.
+    pub(super) fn settled(&self, mut settling: Settling, answer: usize) {
+        let found = answer > 0;
         if !found {
             settling = match settling.elsewhere() {
                 Ok(again) => return self.keep_settlement(again, Instant::now()),
@@ -740,6 +750,9 @@ impl Consumer {
             self.changed.notify_one();
         }
         let list = &self.keys.list;
+        if found && let Some((deliveries, failure)) = settling.death(self.keys.policy()) {
+            self.obituaries.tell(list, deliveries, &failure, answer - 1);
+        }
         if settling.was_refused() {
             if found {
                 tracing::info!(queue = list, "an item is settled that could not be before");

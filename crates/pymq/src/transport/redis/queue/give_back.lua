@@ -3,44 +3,58 @@
 -- A push comes before the take that belongs to it. Redis does not undo what a script did before it
 -- failed, so an item whose push is refused must still be where it was; one whose take is refused
 -- would be there twice, so scripts first try on a key that is never there whether they may take.
+--
+-- A queue is here a table: `waiting` and `dead`, its keys; `most`, how many deliveries an item has (0: no
+-- end); `letters`, how many dead letters are kept (0: all); and `why` an item dies: `reason`, a number,
+-- and `words`, the parts of a letter that follow it.
+
+local TOO_MANY = { reason = 1, words = '\0\0' }
 
 -- Pushes one item to the head of the queue, counted once more unless it is only 'return'ed, or to
 -- the dead letters where it is 'reject'ed or was handed out for the last time. One that is counted
--- goes to where `defer` puts it, if that is given. Returns whether it is dead.
-local function push(waiting, dead, item, how, most, defer)
+-- goes to where `defer` puts it, if that is given. Returns after how many deliveries it died, or nothing.
+local function push(queue, item, how, defer)
     local marks = #string.match(item, '^ *')
     if how == 'return' then
-        redis.call('RPUSH', waiting, item)
-    elseif how == 'reject' or (most > 0 and marks + 1 >= most) then
-        redis.call('LPUSH', dead, string.sub(item, marks + 1))
-        return true
+        redis.call('RPUSH', queue.waiting, item)
+    elseif how == 'reject' or (queue.most > 0 and marks + 1 >= queue.most) then
+        local letter = letter_of(item_in(string.sub(item, marks + 1)), marks + 1, queue.why)
+        redis.call('LPUSH', queue.dead, letter)
+        return marks + 1
     elseif defer then
         defer(' ' .. item)
     else
-        redis.call('RPUSH', waiting, ' ' .. item)
+        redis.call('RPUSH', queue.waiting, ' ' .. item)
     end
-    return false
+end
+
+-- Drops the oldest dead letters beyond those that are kept; says how many. Refused, they stay.
+local function shorten(queue)
+    local dropped = 0
+    local excess = queue.letters > 0 and redis.call('LLEN', queue.dead) - queue.letters or 0
+    while dropped < math.min(excess, 1000) and type(redis.pcall('RPOP', queue.dead)) == 'string' do
+        dropped = dropped + 1
+    end
+    return dropped
 end
 
 -- Gives back what an epoch holds, newest first, so that it stands at the head in its old order, by
 -- the policy in the epoch's name; what it had fetched ahead and shown to nobody, uncounted. Forgets the
--- epoch when it holds nothing more. Returns how many went back and how many died.
-local function end_epoch(epochs, waiting, dead, prefix, epoch, limit)
-    local held, back, died = prefix .. epoch, 0, 0
-    local ahead, most = string.match(epoch, '(%+?)%.(%d+)$')
-    most = tonumber(most) or 5
+-- epoch when it holds nothing more. Appends to `deaths` how often what died was delivered; returns how
+-- many went, and how many old dead letters made room.
+local function end_epoch(queue, epochs, prefix, epoch, limit, deaths)
+    local held, gone, died = prefix .. epoch, 0, #deaths
+    local ahead, most, letters = string.match(epoch, '(%+?)%.(%d+)%.?(%d*)$')
+    queue.most, queue.letters, queue.why = tonumber(most) or 5, tonumber(letters) or 0, TOO_MANY
     local how = ahead == '+' and 'return' or 'requeue'
     for _, item in ipairs(redis.call('LRANGE', held, 0, limit - 1)) do
-        if push(waiting, dead, item, how, most) then
-            died = died + 1
-        else
-            back = back + 1
-        end
+        deaths[#deaths + 1] = push(queue, item, how)
         redis.call('LPOP', held)
+        gone = gone + 1
     end
     if redis.call('EXISTS', held) == 0 then
         redis.call('ZREM', epochs, epoch)
     end
-    return back, died
+    return gone, #deaths > died and shorten(queue) or 0
 end
 

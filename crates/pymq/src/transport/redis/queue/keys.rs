@@ -69,17 +69,21 @@ impl Place {
 pub(super) struct Policy {
     /// After how many deliveries an item is given up; 0 is never.
     pub(super) max_deliveries: u32,
+    /// How many dead letters are kept; 0 is all.
+    pub(super) max_dead_letters: usize,
 }
 
 impl From<&QueueSpec> for Policy {
     fn from(spec: &QueueSpec) -> Self {
-        Self { max_deliveries: spec.max_deliveries }
+        Self { max_deliveries: spec.max_deliveries, max_dead_letters: spec.max_dead_letters }
     }
 }
 
+/// What is the default is left out.
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.max_deliveries)
+        write!(f, "{}", self.max_deliveries)?;
+        if self.max_dead_letters == 0 { Ok(()) } else { write!(f, ".{}", self.max_dead_letters) }
     }
 }
 
@@ -175,6 +179,9 @@ mod tests {
         let keys = Keys::named("q", "me".to_owned(), Policy::from(&spec));
         let (first, second) = (Epoch::new(1), Epoch::new(2));
         assert_eq!(keys.name(first.shown()), "me-1.4294967295");
+        spec.max_dead_letters = 100;
+        let bounded = Keys::named("q", "me".to_owned(), Policy::from(&spec));
+        assert_eq!(bounded.name(first.ahead()), "me-1+.4294967295.100");
         assert_eq!(keys.held(second.ahead()), "__pymq:{q}:held:me-2+.4294967295");
         assert!(first < second);
     }

@@ -16,7 +16,7 @@ use super::consumer::Consumer;
 use super::keys::{Epoch, Keys, Place};
 use super::scripts;
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{Receipt, Wait};
+use crate::transport::{Failure, Reason, Receipt, Wait};
 
 /// The most items that one run of a script moves: everybody else waits for it.
 const PORTION: &str = "1000";
@@ -173,21 +173,12 @@ pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
             }
             reply => reply?,
         };
-        let counts: Vec<i64> = reply.items().iter().filter_map(Reply::number).collect();
-        let [back, dead, more] = counts[..] else { break };
-        if back > 0 {
+        let given_back = GivenBack::told(core, keys, reply);
+        if given_back.count > 0 {
+            let back = given_back.count;
             tracing::info!(queue = keys.list, back, "items of lost consumers are back");
         }
-        if dead > 0 {
-            let why = "handed out for the last time";
-            tracing::warn!(
-                queue = keys.list,
-                dead,
-                why,
-                "items of lost consumers are dead letters"
-            );
-        }
-        if more != 1 {
+        if !given_back.more {
             break;
         }
         // However much there is, others have most of the server's time.
@@ -195,6 +186,29 @@ pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
             .await;
     }
     refused.map_or(Ok(()), Err)
+}
+
+/// What a script says that gives back what epochs hold.
+struct GivenBack {
+    count: usize,
+    /// There is more to do.
+    more: bool,
+}
+
+impl GivenBack {
+    /// Reads the answer, and tells of each item that became a dead letter.
+    fn told(core: &Core, keys: &Keys, reply: Reply) -> Self {
+        let mut numbers = reply.items().into_iter().map(|reply| reply.count());
+        let mut next = || numbers.next().unwrap_or_default();
+        let (count, more, mut dropped) = (next(), next() == 1, next());
+        let failure = Failure::new(Reason::TooManyDeliveries);
+        for deliveries in numbers {
+            let deliveries = u32::try_from(deliveries).unwrap_or(u32::MAX);
+            let dropped = std::mem::take(&mut dropped);
+            core.consumers.obituaries.tell(&keys.list, deliveries, &failure, dropped);
+        }
+        Self { count, more }
+    }
 }
 
 /// Whether a refusal may be about one epoch only: not that of a server that refuses everything.
@@ -267,7 +281,7 @@ pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
     let purpose = Purpose::question("close", &keys.list);
     loop {
         let reply = core.commands.script(purpose, &scripts::CLOSE, &names, &arguments).await?;
-        if reply.number() != Some(1) {
+        if !GivenBack::told(core, keys, reply).more {
             return Ok(());
         }
     }

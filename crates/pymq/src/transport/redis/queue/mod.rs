@@ -24,8 +24,8 @@ use super::{Core, Redis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::obituaries::Obituaries;
 use crate::transport::{
-    Answer, Claimed, DeadLetter, Failure, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues,
-    Reason, Receipt, SettleOptions, Settlement, Shelf, Wait, pending,
+    Answer, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
+    SettleOptions, Settlement, Shelf, Wait, pending,
 };
 
 mod claim;
@@ -33,6 +33,8 @@ mod consumer;
 mod holds;
 mod keys;
 mod lease;
+mod letter;
+mod letters;
 mod line;
 mod push;
 mod scripts;
@@ -41,8 +43,6 @@ mod told;
 
 pub(super) use self::keys::side_key;
 
-/// In how many portions dead letters are moved at most, of a thousand each.
-const PORTIONS: usize = 10_000;
 /// How long a confirmation waits for company at most.
 const COMPANY: Duration = Duration::from_millis(10);
 
@@ -120,7 +120,8 @@ fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
     }
     let keys = Keys::new(core, spec);
     let sequence = Arc::clone(&core.consumers.sequence);
-    let consumer = Arc::new(Consumer::new(keys, sequence, spec));
+    let obituaries = Arc::clone(&core.consumers.obituaries);
+    let consumer = Arc::new(Consumer::new(keys, sequence, obituaries, spec));
     consumers.push(Arc::clone(&consumer));
     drop(running);
     core.runtime.spawn(claim::run(Arc::clone(core), Arc::clone(&consumer)));
@@ -208,9 +209,7 @@ impl Queues for Redis {
     ) {
         // Closed, everything that is held goes back anyhow.
         if self.core.check(&Purpose::change("settle", &queue.name)).is_ok() {
-            let delay = options.delay;
-            tell(&self.core, queue, death(queue, &receipt, how, options));
-            holder(&self.core, queue, &receipt).settle(receipt, how, delay, COMPANY, false);
+            holder(&self.core, queue, &receipt).settle(receipt, how, options, COMPANY, false);
         }
     }
 
@@ -252,7 +251,7 @@ impl Queues for Redis {
         skip: usize,
         limit: usize,
     ) -> Answer<'a, Vec<DeadLetter>> {
-        pending(letters(&self.core, queue, skip, limit))
+        pending(letters::look(&self.core, queue, skip, limit))
     }
 
     fn redrive<'a>(
@@ -261,11 +260,11 @@ impl Queues for Redis {
         which: Letters,
         to: &'a Arc<QueueSpec>,
     ) -> Answer<'a, usize> {
-        pending(redrive(&self.core, queue, which, to))
+        pending(letters::redrive(&self.core, queue, which, to))
     }
 
     fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize> {
-        pending(discard(&self.core, queue, which))
+        pending(letters::discard(&self.core, queue, which))
     }
 
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
@@ -321,36 +320,9 @@ async fn settle(
         return Err(lacking(&purpose, what));
     }
     let holder = holder(core, spec, &receipt);
-    let delay = options.delay;
-    let death = death(spec, &receipt, how, options);
-    let settled = match holder.settle(receipt, how, delay, Duration::ZERO, true) {
+    match holder.settle(receipt, how, options, Duration::ZERO, true) {
         Some(settled) => settled.await.unwrap_or_else(|_| Err(purpose.closed())),
         None => Err(purpose.closed()),
-    };
-    settled.inspect(|()| tell(core, spec, death))
-}
-
-/// What is told of an item that becomes a dead letter by being settled so: its deliveries and why.
-fn death(
-    spec: &QueueSpec,
-    receipt: &Receipt,
-    how: Settlement,
-    options: SettleOptions,
-) -> Option<(u32, Failure)> {
-    let deliveries = unmarked(&receipt.stored).1.saturating_add(1);
-    let spent = spec.max_deliveries > 0 && deliveries >= spec.max_deliveries;
-    let reason = match how {
-        Settlement::Reject => Reason::Rejected,
-        Settlement::Requeue if spent => Reason::TooManyDeliveries,
-        Settlement::Ack | Settlement::Requeue | Settlement::Return => return None,
-    };
-    let failure = options.failure.map_or_else(|| Failure::new(reason), |failure| *failure);
-    Some((deliveries, failure))
-}
-
-fn tell(core: &Core, spec: &QueueSpec, death: Option<(u32, Failure)>) {
-    if let Some((deliveries, failure)) = death {
-        core.consumers.obituaries.tell(&spec.name, deliveries, &failure, 0);
     }
 }
 
@@ -424,7 +396,11 @@ async fn peek(core: &Core, spec: &QueueSpec, from: Shelf, limit: usize) -> Resul
         Some(key) => tail(core, purpose, key, 0, limit).await?,
         None => first_due(core, purpose, &keys, limit).await?,
     };
-    Ok(items.iter().map(|item| unmarked(item).0).collect())
+    let shown = |item: Bytes| match from {
+        Shelf::Dead => letter::read(item, 0).payload,
+        Shelf::Waiting | Shelf::Delayed => unmarked(&item).0,
+    };
+    Ok(items.into_iter().map(shown).collect())
 }
 
 /// Up to `limit` of the items that are due later, in the order of their time.
@@ -461,34 +437,6 @@ async fn tail(
     Ok(items.into_iter().rev().filter_map(Reply::bytes).collect())
 }
 
-/// The dead letters, of which nothing is known but their bytes.
-async fn letters(
-    core: &Core,
-    spec: &QueueSpec,
-    skip: usize,
-    limit: usize,
-) -> Result<Vec<DeadLetter>> {
-    let purpose = Purpose::question("look", &spec.name);
-    core.check(&purpose)?;
-    if limit == 0 {
-        return Ok(Vec::new());
-    }
-    let keys = Keys::new(core, spec);
-    let items = tail(core, purpose, &keys.dead, skip, limit).await?;
-    let letter =
-        |stored: Bytes| DeadLetter::new(unmarked(&stored).0, Receipt { stored, number: 0 });
-    Ok(items.into_iter().map(letter).collect())
-}
-
-async fn discard(core: &Core, spec: &QueueSpec, which: Letters) -> Result<usize> {
-    let purpose = Purpose::change("discard", &spec.name);
-    core.check(&purpose)?;
-    match which {
-        Letters::Oldest(usize::MAX) => purge(core, spec, Shelf::Dead).await,
-        _ => Err(lacking(&purpose, "dead letters that are discarded one by one")),
-    }
-}
-
 async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
     let purpose = Purpose::change("purge", &spec.name);
     core.check(&purpose)?;
@@ -512,37 +460,6 @@ async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
     let replies = core.commands.transaction(purpose, commands).await?;
     core.consumers.of(&spec.name).iter().for_each(|consumer| consumer.poke());
     Ok(replies.iter().take(counted).map(Reply::count).sum())
-}
-
-async fn redrive(core: &Core, spec: &QueueSpec, which: Letters, to: &QueueSpec) -> Result<usize> {
-    let purpose = Purpose::change("redrive", &spec.name);
-    core.check(&purpose)?;
-    let Letters::Oldest(limit) = which else {
-        return Err(lacking(&purpose, "dead letters that are moved one by one"));
-    };
-    if to.name != spec.name {
-        return Err(lacking(&purpose, "dead letters that are moved to another queue"));
-    }
-    let keys = Keys::new(core, spec);
-    let mut moved = 0;
-    // In portions: a script keeps everybody else waiting. Their number is bounded, since a server may
-    // say for ever that it moved some.
-    for _ in 0..PORTIONS {
-        if moved == limit {
-            break;
-        }
-        let portion = (limit - moved).min(1000);
-        let arguments = portion.to_string();
-        let names = [keys.dead.as_str(), &keys.list, &keys.spare];
-        let arguments = [arguments.as_bytes()];
-        let reply = core.commands.script(purpose, &scripts::REDRIVE, &names, &arguments).await?;
-        let count = reply.count().min(portion);
-        moved += count;
-        if count < portion {
-            break;
-        }
-    }
-    Ok(moved)
 }
 
 async fn shut_down(core: &Core, spec: &QueueSpec) -> Result<()> {
@@ -581,8 +498,11 @@ fn copy(error: &Error, operation: &'static str) -> Error {
     if error.is_retryable() { copy.that_passes() } else { copy }
 }
 
-/// An item without its marks, and how many there were: one space for each delivery before.
+/// An item without its marks, and how many there were: one space for each delivery before. A dead
+/// letter that somebody put into a queue as it lay there is the item in it.
 fn unmarked(stored: &Bytes) -> (Bytes, u32) {
     let marks = stored.iter().take_while(|&&byte| byte == b' ').count();
-    (stored.slice(marks..), u32::try_from(marks).unwrap_or(u32::MAX))
+    let item = stored.slice(marks..);
+    let item = if item.first() == Some(&0) { letter::item(item) } else { item };
+    (item, u32::try_from(marks).unwrap_or(u32::MAX))
 }

@@ -1,14 +1,30 @@
--- Moves dead letters, oldest first, to the tail of the queue. Pushed first: an item is in two lists
--- for a moment, never in none.
--- KEYS: dead, waiting, spare.  ARGV: most items.  Returns how many.
+-- Moves dead letters to the tail of a queue, as items that nobody has tried: the oldest, or those that are
+-- named, in their order, as far as they are there. Pushed first: an item is in two lists for a moment,
+-- never in none.
+-- KEYS: dead, waiting, spare.  ARGV: most items, where none is named; the letters as stored.
+-- Returns how many.
 local dead, waiting, spare = unpack(KEYS)
 redis.call('RPOP', spare) -- harmless: it may be denied
-for i = 1, tonumber(ARGV[1]) do
-    local item = redis.call('LRANGE', dead, -1, -1)[1]
-    if not item then
-        return i - 1
-    end
-    redis.call('LPUSH', waiting, item)
-    redis.call('RPOP', dead)
+redis.call('LREM', spare, 1, '') -- so is this
+local moved = 0
+local function move(letter)
+    redis.call('LPUSH', waiting, item_in(letter))
+    moved = moved + 1
 end
-return tonumber(ARGV[1])
+if #ARGV == 1 then
+    while moved < tonumber(ARGV[1]) do
+        local oldest = redis.call('LRANGE', dead, -1, -1)[1]
+        if not oldest then
+            break
+        end
+        move(oldest)
+        redis.call('RPOP', dead)
+    end
+end
+for i = 2, #ARGV do
+    if redis.call('LPOS', dead, ARGV[i], 'RANK', -1) then
+        move(ARGV[i])
+        redis.call('LREM', dead, -1, ARGV[i])
+    end
+end
+return moved

@@ -5,31 +5,25 @@
 
 use crate::transport::redis::script::Script;
 
-/// A script after the functions that several share.
-macro_rules! with_give_back {
-    ($file:literal) => {
-        Script::new(concat!(include_str!("give_back.lua"), include_str!($file)))
-    };
-}
-
-/// The same for those that know of items for later.
-macro_rules! with_later {
+/// A script after what it shares with others.
+macro_rules! script {
     ($($file:literal),+) => {
-        Script::new(concat!(include_str!("later.lua"), $(include_str!($file)),+))
+        Script::new(concat!($(include_str!($file)),+))
     };
 }
 
-pub(super) static REAP: Script = with_give_back!("reap.lua");
-pub(super) static CLOSE: Script = with_give_back!("close.lua");
-pub(super) static SETTLE: Script = with_later!("give_back.lua", "settle.lua");
-pub(super) static KEEP: Script = with_later!("keep.lua");
-pub(super) static LEAVE: Script = Script::new(include_str!("leave.lua"));
-pub(super) static TAKE: Script = Script::new(include_str!("take.lua"));
-pub(super) static SHOW: Script = Script::new(include_str!("show.lua"));
-pub(super) static EXTEND: Script = Script::new(include_str!("extend.lua"));
-pub(super) static PUT: Script = with_later!("put.lua");
-pub(super) static LINE_UP: Script = with_later!("line_up.lua");
-pub(super) static WITHDRAW: Script = Script::new(include_str!("withdraw.lua"));
-pub(super) static STATS: Script = with_later!("stats.lua");
-pub(super) static REDRIVE: Script = Script::new(include_str!("redrive.lua"));
-pub(super) static SHUT_DOWN: Script = Script::new(include_str!("shutdown.lua"));
+pub(super) static REAP: Script = script!("letter.lua", "give_back.lua", "reap.lua");
+pub(super) static CLOSE: Script = script!("letter.lua", "give_back.lua", "close.lua");
+pub(super) static SETTLE: Script =
+    script!("later.lua", "letter.lua", "give_back.lua", "settle.lua");
+pub(super) static KEEP: Script = script!("later.lua", "keep.lua");
+pub(super) static LEAVE: Script = script!("leave.lua");
+pub(super) static TAKE: Script = script!("take.lua");
+pub(super) static SHOW: Script = script!("show.lua");
+pub(super) static EXTEND: Script = script!("extend.lua");
+pub(super) static PUT: Script = script!("later.lua", "put.lua");
+pub(super) static LINE_UP: Script = script!("later.lua", "line_up.lua");
+pub(super) static WITHDRAW: Script = script!("withdraw.lua");
+pub(super) static STATS: Script = script!("later.lua", "stats.lua");
+pub(super) static REDRIVE: Script = script!("letter.lua", "redrive.lua");
+pub(super) static SHUT_DOWN: Script = script!("shutdown.lua");

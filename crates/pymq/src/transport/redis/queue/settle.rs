@@ -14,11 +14,11 @@ use super::super::purpose::Purpose;
 use super::super::refusal::Cause;
 use super::super::resp::{Command, Reply};
 use super::consumer::Consumer;
-use super::keys::{Keys, Place};
+use super::keys::{Keys, Place, Policy};
 use super::lease::milliseconds;
-use super::{copy, scripts};
+use super::{copy, letter, scripts, unmarked};
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{Receipt, Settlement};
+use crate::transport::{Failure, Reason, Receipt, SettleOptions, Settlement};
 
 /// After how long a settlement that could not be done is tried again; each time in vain it doubles.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -35,8 +35,7 @@ pub(super) struct Settling {
     /// server has heard that it was shown is not known yet.
     other: Option<Place>,
     how: Settlement,
-    /// After which time a requeued item may be taken.
-    delay: Duration,
+    options: SettleOptions,
     reply: Option<oneshot::Sender<Result<()>>>,
     /// How often it was refused or not sent.
     failures: u32,
@@ -55,7 +54,8 @@ impl Settling {
 
     /// One that nobody waits for.
     pub(super) fn silent(receipt: Receipt, place: Place, how: Settlement) -> Self {
-        Self { receipt, place, other: None, how, delay: Duration::ZERO, reply: None, failures: 0 }
+        let options = SettleOptions::default();
+        Self { receipt, place, other: None, how, options, reply: None, failures: 0 }
     }
 
     /// The same, whose item may be in another list as well.
@@ -71,13 +71,26 @@ impl Settling {
         }
     }
 
-    /// The same, whose item may be taken after some time.
-    pub(super) fn after(self, delay: Duration) -> Self {
-        Self { delay, ..self }
+    /// The same with more to say.
+    pub(super) fn with(self, options: SettleOptions) -> Self {
+        Self { options, ..self }
     }
 
     pub(super) fn delay(&self) -> Duration {
-        self.delay
+        self.options.delay
+    }
+
+    /// How often the item was delivered and why it dies, if it dies of this.
+    pub(super) fn death(&self, policy: Policy) -> Option<(u32, Failure)> {
+        let deliveries = unmarked(&self.receipt.stored).1.saturating_add(1);
+        let spent = policy.max_deliveries > 0 && deliveries >= policy.max_deliveries;
+        let reason = match self.how {
+            Settlement::Reject => Reason::Rejected,
+            Settlement::Requeue if spent => Reason::TooManyDeliveries,
+            Settlement::Ack | Settlement::Requeue | Settlement::Return => return None,
+        };
+        let told = self.options.failure.as_deref().cloned();
+        Some((deliveries, told.unwrap_or_else(|| Failure::new(reason))))
     }
 
     pub(super) fn receipt(&self) -> &Receipt {
@@ -145,7 +158,8 @@ impl Settling {
         }
         let held = keys.held(self.place);
         let words = self.words(keys);
-        scripts::SETTLE.call(&self.names(&held, keys), &self.arguments(&words))
+        let arguments: Vec<_> = self.arguments(&words).collect();
+        scripts::SETTLE.call(&self.names(&held, keys), &arguments)
     }
 
     fn names<'a>(&self, held: &'a str, keys: &'a Keys) -> [&'a str; 5] {
@@ -153,20 +167,25 @@ impl Settling {
     }
 
     /// What the script is told after the item and the manner: the policy of the consumer that holds
-    /// the item, the delay, and what names this settlement.
-    fn words(&self, keys: &Keys) -> [String; 4] {
-        let policy = keys.policy().max_deliveries.to_string();
-        let (delay, token) = if self.delay.is_zero() {
+    /// the item, the delay, what names this settlement, and why the item dies if it does.
+    fn words(&self, keys: &Keys) -> [String; 7] {
+        let policy = keys.policy();
+        let (delay, token) = if self.delay().is_zero() {
             ("0".to_owned(), String::new())
         } else {
-            (milliseconds(self.delay), keys.token())
+            (milliseconds(self.delay()), keys.token())
         };
-        [policy, delay, token, keys.hint.clone()]
+        let failure = self.death(policy).map(|(_, failure)| failure).unwrap_or_default();
+        let Policy { max_deliveries, max_dead_letters } = policy;
+        let policy = [max_deliveries.to_string(), max_dead_letters.to_string()];
+        let why = [letter::number(failure.reason).to_string(), letter::words(&failure)];
+        let [[deliveries, letters], [reason, words]] = [policy, why];
+        [deliveries, letters, delay, token, keys.hint.clone(), reason, words]
     }
 
-    fn arguments<'a>(&'a self, words: &'a [String; 4]) -> [&'a [u8]; 6] {
-        let [policy, delay, token, hint] = words.each_ref().map(String::as_bytes);
-        [&self.receipt.stored, self.manner(), policy, delay, token, hint]
+    fn arguments<'a>(&'a self, words: &'a [String; 7]) -> impl Iterator<Item = &'a [u8]> {
+        let first = [&*self.receipt.stored, self.manner()];
+        first.into_iter().chain(words.iter().map(String::as_bytes))
     }
 
     /// What confirms it, from the tail, where the oldest is, which is most often the one.
@@ -233,7 +252,7 @@ pub(super) async fn take_reply(core: &Core, consumer: &Consumer, settling: Settl
             let purpose = Purpose::change("settle", &consumer.keys().list);
             not_settled(consumer, vec![settling], &purpose.refused(&refusal));
         }
-        reply => consumer.settled(settling, reply.number() > Some(0)),
+        reply => consumer.settled(settling, reply.count()),
     }
 }
 
@@ -243,10 +262,10 @@ async fn teach(core: &Core, consumer: &Consumer, settling: Settling) {
     let held = keys.held(settling.place);
     let names = settling.names(&held, keys);
     let words = settling.words(keys);
-    let arguments = settling.arguments(&words);
+    let arguments: Vec<_> = settling.arguments(&words).collect();
     let purpose = Purpose::change("settle", &keys.list);
     match core.commands.script(purpose, &scripts::SETTLE, &names, &arguments).await {
-        Ok(reply) => consumer.settled(settling, reply.number() > Some(0)),
+        Ok(reply) => consumer.settled(settling, reply.count()),
         Err(error) => not_settled(consumer, vec![settling], &error),
     }
 }

@@ -1,0 +1,138 @@
+//! The dead letters of a queue: looked at, moved to a queue, thrown away.
+//!
+//! The one invariant: what is named is moved or thrown away once, if it is there still; what is moved
+//! is in one of the two lists at any moment. Long lists are worked off in portions, since a script keeps
+//! everybody else waiting.
+
+use super::super::Core;
+use super::super::purpose::Purpose;
+use super::super::resp::{Batch, Command, Reply};
+use super::keys::Keys;
+use super::{letter, purge, scripts, tail};
+use crate::error::Result;
+use crate::transport::{DeadLetter, Letters, QueueSpec, Receipt, Shelf};
+
+/// How many letters a script moves at most of those that are the oldest.
+const OLDEST: usize = 1000;
+/// How many portions of them there are at most: a server may say for ever that it moved some.
+const PORTIONS: usize = 10_000;
+/// How many that are named, and how many bytes of them, go in one portion: each is looked for.
+const NAMED: (usize, usize) = (100, 1 << 20);
+
+/// Up to `limit` letters after the `skip` oldest.
+pub(super) async fn look(
+    core: &Core,
+    spec: &QueueSpec,
+    skip: usize,
+    limit: usize,
+) -> Result<Vec<DeadLetter>> {
+    let purpose = Purpose::question("look", &spec.name);
+    core.check(&purpose)?;
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    let keys = Keys::new(core, spec);
+    let letters = tail(core, purpose, &keys.dead, skip, limit).await?;
+    let read = |(place, stored)| letter::read(stored, skip + place);
+    Ok(letters.into_iter().enumerate().map(read).collect())
+}
+
+/// Moves letters to the tail of a queue, oldest first.
+pub(super) async fn redrive(
+    core: &Core,
+    spec: &QueueSpec,
+    which: Letters,
+    to: &QueueSpec,
+) -> Result<usize> {
+    let purpose = Purpose::change("redrive", &spec.name);
+    core.check(&purpose)?;
+    let mut moved = 0;
+    match which {
+        Letters::Oldest(limit) => {
+            for _ in 0..PORTIONS {
+                let portion = (limit - moved).min(OLDEST);
+                let count = move_some(core, purpose, spec, to, portion, &[]).await?.min(portion);
+                moved += count;
+                if count < OLDEST {
+                    break;
+                }
+            }
+        }
+        Letters::These(receipts) => {
+            for portion in portions(receipts) {
+                moved += move_some(core, purpose, spec, to, 0, &portion).await?.min(portion.len());
+            }
+        }
+    }
+    Ok(moved)
+}
+
+/// Moves so many, or those that are named.
+async fn move_some(
+    core: &Core,
+    purpose: Purpose<'_>,
+    spec: &QueueSpec,
+    to: &QueueSpec,
+    most: usize,
+    named: &[Receipt],
+) -> Result<usize> {
+    let (keys, to) = (Keys::new(core, spec), Keys::new(core, to));
+    let names = [keys.dead.as_str(), &to.list, &keys.spare];
+    let most = most.to_string();
+    let named = named.iter().map(|receipt| &*receipt.stored);
+    let arguments: Vec<&[u8]> = std::iter::once(most.as_bytes()).chain(named).collect();
+    let reply = core.commands.script(purpose, &scripts::REDRIVE, &names, &arguments).await?;
+    Ok(reply.count())
+}
+
+/// Throws letters away.
+pub(super) async fn discard(core: &Core, spec: &QueueSpec, which: Letters) -> Result<usize> {
+    let purpose = Purpose::change("discard", &spec.name);
+    core.check(&purpose)?;
+    let keys = Keys::new(core, spec);
+    match which {
+        Letters::Oldest(usize::MAX) => purge(core, spec, Shelf::Dead).await,
+        Letters::Oldest(0) => Ok(0),
+        Letters::Oldest(count) => {
+            let last = i64::try_from(count).map_or(i64::MIN, |count| -count - 1);
+            let cut = Command::new("LTRIM").arg(&keys.dead).arg("0").number(last);
+            let commands = vec![Command::new("LLEN").arg(&keys.dead), cut];
+            let replies = core.commands.transaction(purpose, commands).await?;
+            Ok(replies.first().map_or(0, Reply::count).min(count))
+        }
+        Letters::These(receipts) => {
+            let mut gone = 0;
+            for portion in portions(receipts) {
+                let remove = |receipt: &Receipt| {
+                    Command::new("LREM").arg(&keys.dead).arg("-1").arg(&receipt.stored)
+                };
+                let commands: Batch = portion.iter().map(remove).collect();
+                for reply in core.commands.pipeline(purpose, &commands).await? {
+                    gone += purpose.check(Some(reply))?.count();
+                }
+            }
+            Ok(gone)
+        }
+    }
+}
+
+/// Named letters, oldest first, in portions.
+fn portions(mut receipts: Vec<Receipt>) -> Vec<Vec<Receipt>> {
+    receipts.sort_by_key(|receipt| receipt.number);
+    let mut portions: Vec<Vec<Receipt>> = Vec::new();
+    let (most, mut room) = NAMED;
+    for receipt in receipts {
+        let size = receipt.stored.len();
+        match portions.last_mut() {
+            Some(portion) if portion.len() < most && size <= room => {
+                room -= size;
+                portion.push(receipt);
+            }
+            _ => {
+                room = NAMED.1.saturating_sub(size);
+                portions.push(vec![receipt]);
+            }
+        }
+    }
+    portions
+}
