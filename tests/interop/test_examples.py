@@ -1,9 +1,11 @@
 """The examples in Rust and in Python, beside each other on one server."""
 
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from fixtures import server
 from rig import ROOT, Server, rust_example
@@ -74,3 +76,16 @@ def test_a_warehouse_of_rust_serves_a_shop_of_python(server: Server) -> None:
         packed = [line for line in shown(str(EXAMPLES / "shop.py"), server.url) if "packed" in line]
         assert len(packed) == 2
         assert warehouse.wait(timeout=60) == 0
+
+
+def test_the_page_on_rust_beside_python_is_true(server: Server, tmp_path: Path) -> None:
+    """Its provider is the example `shop_rust`, its caller the page's own block."""
+    page = (ROOT / "docs/guides/rust.md").read_text()
+    asking = tmp_path / "ask.py"
+    block = page.partition('```python title="ask.py"\n')[2].partition("```")[0]
+    asking.write_text(block.replace("redis://localhost", server.url))
+    with running(rust_example("shop_rust"), server.url) as shop:
+        assert hear(shop) == "open"
+        assert shown(str(asking)) == ["6", "Rust says: no ink here"]
+        shop.send_signal(signal.SIGINT)
+        assert shop.wait(60) == 0

@@ -139,3 +139,11 @@ struct Readme;
 #[doc = concat!("```\n", include_str!("../../../examples/start/queue.rs"), "```")]
 #[doc = concat!("```\n", include_str!("../../../examples/start/call.rs"), "```")]
 struct Start;
+
+/// The recipes of the site.
+#[cfg(all(doctest, feature = "macros"))]
+#[doc = concat!("```\n", include_str!("../../../examples/recipes/retry_api.rs"), "```")]
+#[doc = concat!("```\n", include_str!("../../../examples/recipes/one_or_all.rs"), "```")]
+#[doc = concat!("```\n", include_str!("../../../examples/recipes/progress.rs"), "```")]
+#[doc = concat!("```\n", include_str!("../../../examples/recipes/gather.rs"), "```")]
+struct Recipes;
