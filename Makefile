@@ -104,7 +104,7 @@ ITEMS ?= 200000
 HOURS ?= 0
 torture: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_TEST_STARTS=100 \
-		$(BIN)/python -m pytest python/tests/test_lifecycle.py
+		$(BIN)/python -m pytest python/tests/test_lifecycle.py python/tests/test_native_life.py
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_OUTAGE=60 \
 		$(BIN)/python -m pytest python/tests/test_queue_outage.py
 	$(PROGRAMS)
