@@ -33,7 +33,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 HANG_GUARD = 60.0
 
 _FENCE = re.compile(r'^( *)```(\w+)(?: title="([^"]+)")? *\n(.*?)^\1``` *$', re.M | re.S)
-_SNIPPET = re.compile(r'^( *)--8<-- "([^"]+)"$', re.M)
+_SNIPPET = re.compile(r'^( *)(?:#|//) --8<-- "([^"]+)"$', re.M)
 _NEEDS = re.compile(r"^<!-- needs: (.*) -->$", re.M)
 
 

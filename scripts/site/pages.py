@@ -1,7 +1,7 @@
 """Gathers the site's pages in one folder: those of `docs/`, and those of the repository's root.
 
 A link that leaves the pages becomes one into the repository; programs of `examples/` are put where
-a page names them (`--8<-- "examples/…"`).
+a page names them in a comment (`--8<-- "examples/…"`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REPOSITORY = "https://github.com/pymq-rs/pymq/blob/main"
 ALSO = {"SECURITY.md": "security.md", "CHANGELOG.md": "changelog.md"}
 
 _LINK = re.compile(r"(?<!!)(\[[^\]]*\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
-_SNIPPET = re.compile(r'^( *)--8<-- "([^"]+)"$', re.M)
+_SNIPPET = re.compile(r'^( *)(?:#|//) --8<-- "([^"]+)"$', re.M)
 
 
 def gather(target: Path) -> None:
