@@ -7,6 +7,8 @@ may live on.
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 import signal
 import sys
 import threading
@@ -19,6 +21,7 @@ import pytest
 
 import pymq
 from pymq import _message
+from pymq.provider.ipc import IpcConfig
 from pymq.provider.redis import RedisConfig
 from pymq.provider.simple import SimpleEventBus
 
@@ -33,7 +36,7 @@ HANG_GUARD = 60.0
 # Whoever is started in the background by a shell has Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-TRANSPORTS = ("memory", "redis")
+TRANSPORTS = ("memory", "ipc", "redis") if sys.platform == "linux" else ("memory", "redis")
 
 
 def pytest_report_header() -> str:
@@ -53,11 +56,22 @@ def redis_url(redis_server: Server) -> str:
     return redis_server.url
 
 
+@pytest.fixture
+def shared_name() -> Iterator[str]:
+    """The name of a bus between processes; what a test leaves on it is deleted."""
+    name = f"test-{os.getpid()}-{time.monotonic_ns()}"
+    yield name
+    gc.collect()
+    shutil.rmtree(f"/dev/shm/pymq-{os.geteuid()}/{name}", ignore_errors=True)
+
+
 @pytest.fixture(params=TRANSPORTS)
 def url(request: pytest.FixtureRequest) -> str:
     """An address that several buses of a test can share, with nothing on it yet."""
     if request.param == "memory":
         return f"memory://{request.node.name.partition('[')[0]}-{time.monotonic_ns()}"
+    if request.param == "ipc":
+        return f"ipc://{request.getfixturevalue('shared_name')}"
     server = request.getfixturevalue("redis_server")
     server.command("FLUSHALL")
     return str(server.url)
@@ -89,6 +103,8 @@ def factory(request: pytest.FixtureRequest) -> Callable[[], pymq.EventBus]:
     """A factory as programs of the original pass it to `init`."""
     if request.param == "memory":
         return SimpleEventBus
+    if request.param == "ipc":
+        return IpcConfig(request.getfixturevalue("shared_name"))
     server = request.getfixturevalue("redis_server")
     server.command("FLUSHALL")
     return RedisConfig(host="127.0.0.1", port=server.port)

@@ -1,7 +1,7 @@
 //! Publish/subscribe, queues and remote procedure calls between programs, in Rust and Python.
 //!
 //! A [`Bus`] is connected to an address and hands out everything else. What works on `memory://`
-//! works on `redis://`, since both pass the same conformance suite.
+//! works between processes on `ipc://` and `redis://`, since all pass the same conformance suite.
 //!
 #![cfg_attr(feature = "macros", doc = "```")]
 #![cfg_attr(not(feature = "macros"), doc = "```ignore")]
@@ -60,11 +60,11 @@
 //! All pass the same [conformance suite](transport), and what one cannot do it says
 //! ([`Bus::capabilities`]; [`Unsupported`](ErrorKind::Unsupported)).
 //!
-//! | [`Capabilities`](transport::Capabilities) | `memory://` | `redis://`, `rediss://`, `redis+unix://` (Redis ≥ 6.2, Valkey) |
-//! |---|---|---|
-//! | `receiver_count`: `publish` tells how many received | yes | yes |
-//! | `cross_process`: other processes are reached | no | yes |
-//! | `originals`: processes of the original `pymq` take part | no | yes |
+//! | [`Capabilities`](transport::Capabilities) | `memory://` | `ipc://` (Linux) | `redis://`, `rediss://`, `redis+unix://` (Redis ≥ 6.2, Valkey) |
+//! |---|---|---|---|
+//! | `receiver_count`: `publish` tells how many received | yes | yes | yes |
+//! | `cross_process`: other processes are reached | no | yes, of this machine and user | yes |
+//! | `originals`: processes of the original `pymq` take part | no | no | yes |
 //!
 //! Anything else may be a transport: `examples/transport-tcp` in the repository is one that was
 //! written from outside.
@@ -73,6 +73,7 @@
 //! | feature | default | what it brings |
 //! |---|---|---|
 //! | `macros` | yes | [`derive@Event`], [`macro@remote`], [`macro@service`] |
+//! | `ipc` | yes | `ipc://`, on Linux; elsewhere its addresses are `Unsupported` |
 //! | `redis` | yes | `redis://`, `redis+unix://` |
 //! | `tls` | | `rediss://`, by rustls |
 //! | `blocking` | | `pymq::blocking`: the same for programs without a runtime |

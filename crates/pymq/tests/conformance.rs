@@ -20,3 +20,17 @@ impl pymq::conformance::Broker for Redis {
 
 #[cfg(feature = "redis")]
 pymq::conformance_suite!(redis, Redis(server::RedisServer::start()));
+
+#[cfg(all(feature = "ipc", target_os = "linux"))]
+#[path = "place/shared.rs"]
+mod shared;
+
+#[cfg(all(feature = "ipc", target_os = "linux"))]
+impl pymq::conformance::Broker for shared::Directory {
+    async fn connect(&self) -> pymq::Result<std::sync::Arc<dyn pymq::transport::Transport>> {
+        pymq::transport::connect(&self.url()).await
+    }
+}
+
+#[cfg(all(feature = "ipc", target_os = "linux"))]
+pymq::conformance_suite!(ipc, shared::Directory::new());

@@ -333,7 +333,9 @@ async fn a_dropped_stream_loses_nothing(place: &Place) {
     assert!(wait.is_err(), "there is nothing yet");
     putter.put(&1).await.expect("put");
     // The stream has a claim under way that this item answers.
-    until(async || putter.stats().await.expect("stats").leased == 1).await;
+    if place.deals() {
+        until(async || putter.stats().await.expect("stats").leased == 1).await;
+    }
     std::thread::spawn(move || drop(deliveries)).join().expect("no panic");
     let again = putter.claim().await.expect("claimed");
     assert_eq!((*again, again.deliveries()), (1, 1));

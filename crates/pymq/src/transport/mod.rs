@@ -26,6 +26,8 @@ use tokio::runtime::Handle;
 use crate::error::{Error, Result};
 use crate::name::{self, Address};
 
+#[cfg(all(feature = "ipc", target_os = "linux"))]
+pub mod ipc;
 mod mailbox;
 pub mod memory;
 mod obituaries;
@@ -436,6 +438,15 @@ pub async fn connect_with(url: &str, settings: Settings) -> Result<Arc<dyn Trans
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
         Some("memory") => Ok(Arc::new(memory::Memory::connect_with(url, settings)?)),
+        #[cfg(all(feature = "ipc", target_os = "linux"))]
+        Some("ipc") => Ok(Arc::new(ipc::Ipc::connect_with(url, settings).await?)),
+        #[cfg(not(all(feature = "ipc", target_os = "linux")))]
+        Some("ipc") => Err(Error::new(
+            crate::ErrorKind::Unsupported,
+            "connect",
+            "ipc://",
+            "it needs Linux and the feature \"ipc\"; use redis:// between processes, memory:// within one",
+        )),
         #[cfg(feature = "redis")]
         Some("redis" | "rediss" | "redis+unix") => {
             let options = redis::RedisOptions::from_url(url)?.with_settings(settings)?;
@@ -450,8 +461,11 @@ pub async fn connect_with(url: &str, settings: Settings) -> Result<Arc<dyn Trans
         )),
         Some(other) => Err(Error::config(
             format!("{other}://"),
-            "unknown scheme; use memory:// or redis://host:port/db",
+            "unknown scheme; use memory://, ipc://name or redis://host:port/db",
         )),
-        None => Err(Error::config("address", "no scheme; use memory:// or redis://host:port/db")),
+        None => Err(Error::config(
+            "address",
+            "no scheme; use memory://, ipc://name or redis://host:port/db",
+        )),
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn transports_move_bytes(sources: &[Source]) -> Vec<String> {
             let neighbour = match &path[..] {
                 [root, transport, other, ..] if root == "crate" && transport == "transport" => {
                     let own = source.path.iter().nth(1).map(|word| word.to_string_lossy());
-                    ["memory", "redis"].contains(&other.as_str())
+                    ["memory", "redis", "ipc"].contains(&other.as_str())
                         && own.is_some_and(|own| own != "mod.rs" && own != other.as_str())
                 }
                 _ => false,

@@ -1,4 +1,4 @@
-//! Where a user's journey runs: one bus in memory, and one on a redis-server of its own.
+//! Where a user's journey runs: in memory, between processes without a server, and on a redis-server.
 //!
 //! The one invariant: a journey is written once and runs everywhere, under a hang guard of a
 //! minute. It knows nothing of what the journeys do.
@@ -16,6 +16,8 @@ use pymq::{Bus, Namespace};
 
 #[path = "../server/mod.rs"]
 pub mod server;
+#[cfg(all(feature = "ipc", target_os = "linux"))]
+pub mod shared;
 mod uncounted;
 
 /// A broker that a test connects to as often as it wants.
@@ -24,6 +26,9 @@ pub enum Place {
     Memory(String),
     /// The same, behind a transport that cannot count who listens.
     Uncounted(String),
+    /// A bus between processes, in a directory of the test's own.
+    #[cfg(all(feature = "ipc", target_os = "linux"))]
+    Ipc(shared::Directory),
     /// A server of the test's own.
     #[cfg(feature = "redis")]
     Redis(server::RedisServer),
@@ -40,6 +45,11 @@ impl Place {
         Self::Uncounted(url)
     }
 
+    #[cfg(all(feature = "ipc", target_os = "linux"))]
+    pub fn ipc() -> Self {
+        Self::Ipc(shared::Directory::new())
+    }
+
     #[cfg(feature = "redis")]
     pub fn redis() -> Self {
         Self::Redis(server::RedisServer::start())
@@ -49,8 +59,19 @@ impl Place {
     pub fn url(&self) -> String {
         match self {
             Self::Memory(url) | Self::Uncounted(url) => url.clone(),
+            #[cfg(all(feature = "ipc", target_os = "linux"))]
+            Self::Ipc(directory) => directory.url(),
             #[cfg(feature = "redis")]
             Self::Redis(server) => server.url(),
+        }
+    }
+
+    /// Whether an item goes to a claim that waits, also while nobody asks for its answer.
+    pub fn deals(&self) -> bool {
+        match self {
+            #[cfg(all(feature = "ipc", target_os = "linux"))]
+            Self::Ipc(_) => false,
+            _ => true,
         }
     }
 
@@ -80,7 +101,7 @@ pub async fn guarded(journey: impl Future<Output = ()>) {
     tokio::time::timeout(Duration::from_secs(60), journey).await.expect("the journey hangs");
 }
 
-/// Runs each journey, an `async fn(&Place)`, in memory and over Redis.
+/// Runs each journey, an `async fn(&Place)`, on every transport.
 #[macro_export]
 macro_rules! everywhere {
     ($($journey:ident),* $(,)?) => {
@@ -88,6 +109,15 @@ macro_rules! everywhere {
             $(#[tokio::test]
             async fn $journey() {
                 let place = $crate::place::Place::memory();
+                $crate::place::guarded(super::$journey(&place)).await;
+            })*
+        }
+
+        #[cfg(all(feature = "ipc", target_os = "linux"))]
+        mod ipc {
+            $(#[tokio::test]
+            async fn $journey() {
+                let place = $crate::place::Place::ipc();
                 $crate::place::guarded(super::$journey(&place)).await;
             })*
         }

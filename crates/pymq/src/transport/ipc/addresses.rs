@@ -1,0 +1,141 @@
+//! Addressed messages: to the one who sits at an address, or kept there until somebody does.
+//!
+//! The invariant: a record is here as long as somebody sits at its address or letters are kept for
+//! it. A new reader takes the seat over from the old one. What nobody fetches goes when its time is
+//! over, which whoever keeps or fetches something sees to.
+
+use super::heap::{At, List};
+use super::layout::KEPT;
+use super::names::{self, Kind};
+use super::peers::{self, Step};
+use crate::error::Result;
+use crate::name::{Address, Form};
+
+/// The words of an address behind its name: who reads, as what, and what was lost.
+const LOST: u64 = super::topics::MISSED;
+const READER: u64 = 40;
+pub(super) const NUMBER: u64 = 48;
+pub(super) const SEAT_LINKS: u64 = 56;
+const LETTERS: u64 = 72;
+const SIZE: u64 = 96;
+
+/// The words of a letter that is kept: in the list of its address, and of all by when they expire.
+const UNTIL: u64 = 32;
+const BODY: u64 = 40;
+const SEAT: u64 = 48;
+const LETTER_SIZE: u64 = 56;
+
+const _: () = assert!(LOST == names::OWN);
+
+const fn letters(seat: At) -> List {
+    List::new(seat + LETTERS, 0)
+}
+
+fn kind(address: &Address) -> Kind {
+    match address.form() {
+        Form::Inbox => Kind::Inbox,
+        Form::List => Kind::List,
+    }
+}
+
+fn seat(step: &mut Step<'_>, address: &Address) -> Result<At> {
+    match names::find(step, kind(address), address.name().as_bytes()) {
+        0 => names::add(step, kind(address), address.name().as_bytes(), SIZE),
+        known => Ok(known),
+    }
+}
+
+/// Seats a reader, and sends it what was kept; says the number under which its letters come.
+pub(super) fn sit_down(step: &mut Step<'_>, peer: At, address: &Address) -> Result<u64> {
+    expire(step)?;
+    let seat = seat(step, address)?;
+    let before = step.get(seat + READER);
+    if before != 0 {
+        peers::seats(before).remove(step, seat)?;
+        let number = step.get(seat + NUMBER);
+        peers::unseat(step, before, seat, number)?;
+    }
+    let number = step.number()?;
+    step.set(seat + READER, peer)?;
+    step.set(seat + NUMBER, number)?;
+    step.set(seat + LOST, 0)?;
+    peers::seats(peer).push_back(step, seat)?;
+    while let letter @ 1.. = letters(seat).first(step) {
+        let body = step.get(letter + BODY);
+        peers::send_letter(step, peer, seat, body)?;
+        forget(step, letter)?;
+    }
+    Ok(number)
+}
+
+/// Gives a seat up, if it is still the one of that number.
+pub(super) fn leave(step: &mut Step<'_>, address: &Address, number: u64) -> Result<()> {
+    let seat = names::find(step, kind(address), address.name().as_bytes());
+    if seat != 0 && step.get(seat + NUMBER) == number && step.get(seat + READER) != 0 {
+        stand_up(step, seat)?;
+    }
+    Ok(())
+}
+
+/// Gives a seat up; the reader's post must have been taken, or go with the reader.
+pub(super) fn stand_up(step: &mut Step<'_>, seat: At) -> Result<()> {
+    let reader = step.get(seat + READER);
+    peers::seats(reader).remove(step, seat)?;
+    step.set(seat + READER, 0)?;
+    clear(step, seat)
+}
+
+fn clear(step: &mut Step<'_>, seat: At) -> Result<()> {
+    if step.get(seat + READER) == 0 && letters(seat).len(step) == 0 {
+        names::remove(step, seat)?;
+    }
+    Ok(())
+}
+
+/// Sends to whoever sits there and lives, or keeps the letter until then; says whether one did.
+pub(super) fn send(
+    step: &mut Step<'_>,
+    address: &Address,
+    payload: &[u8],
+    keep: u64,
+) -> Result<bool> {
+    let seat = seat(step, address)?;
+    let reader = step.get(seat + READER);
+    let body = step.put_bytes(&[payload])?;
+    if reader != 0 && step.lives(reader) {
+        peers::send_letter(step, reader, seat, body)?;
+        step.drop_bytes(body)?;
+        return Ok(true);
+    }
+    let until = step.now.saturating_add(keep);
+    let letter = step.alloc(LETTER_SIZE)?;
+    step.init(letter + UNTIL, until);
+    step.init(letter + BODY, body);
+    step.init(letter + SEAT, seat);
+    letters(seat).push_back(step, letter)?;
+    KEPT.insert_by(step, letter, UNTIL)?;
+    expire(step)?;
+    Ok(false)
+}
+
+/// Throws away what has been kept for its time.
+pub(super) fn expire(step: &mut Step<'_>) -> Result<()> {
+    loop {
+        let letter = KEPT.first(step);
+        if letter == 0 || step.get(letter + UNTIL) > step.now {
+            return Ok(());
+        }
+        let seat = step.get(letter + SEAT);
+        forget(step, letter)?;
+        clear(step, seat)?;
+    }
+}
+
+fn forget(step: &mut Step<'_>, letter: At) -> Result<()> {
+    letters(step.get(letter + SEAT)).remove(step, letter)?;
+    KEPT.remove(step, letter)?;
+    let body = step.get(letter + BODY);
+    step.drop_bytes(body)?;
+    step.free(letter)?;
+    Ok(())
+}

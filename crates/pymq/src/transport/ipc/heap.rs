@@ -1,0 +1,378 @@
+//! Memory that several processes change in steps, each done whole or not at all.
+//!
+//! The invariant: whoever holds the lock of the bus may be killed after any store, and
+//! [`recover`](Heap::recover) brings back the state before the step. Each word is written down in a
+//! log before it is changed ([`set`](Heap::set)), and one store that empties the log commits the
+//! step. Only what nothing committed points at is written without ([`init`](Heap::init)); for that
+//! reason what a step frees is free from its end on only.
+//!
+//! It knows blocks, bytes and lists, and nothing of queues or topics. It is plain code over
+//! [`Memory`]; the lock is its caller's.
+
+use super::layout::{ARENA, BLOCK_COUNTS, BLOCKS, FRESH, LOG, LOG_END, NUMBER, PROVIDED};
+use super::mapping::Memory;
+use crate::error::Result;
+
+/// A place in the file, in bytes from its start; 0 is none.
+pub(super) type At = u64;
+
+/// The smallest block: 64 bytes.
+const SMALLEST: u64 = 6;
+/// The largest block: 64 KiB. What is longer lies in several.
+const LARGEST: u64 = 16;
+/// How many free blocks of a size are kept as they are before neighbours are joined, so that a queue
+/// that is filled and emptied does not split and join all the time.
+const KEPT_APART: u64 = 64;
+/// How much more of the file is asked for when it is used up.
+const STEP: u64 = 1 << 18;
+const LARGEST_STEP: u64 = 16 << 20;
+/// How many words freeing one block changes, at most: for each size that it is joined to, and its own.
+const FREEING: u64 = 10 * 8 + 16;
+/// A block begins with its tag: its size, and whether it is free.
+const TAG: u64 = 8;
+const FREE: u64 = 1;
+
+/// The places in a chunk of bytes: what follows it, and, in the first one, the length of all and by
+/// how many it is used.
+const CHUNK_NEXT: u64 = 0;
+const CHUNK_LENGTH: u64 = 8;
+const CHUNK_USERS: u64 = 16;
+const CHUNK_BYTES: u64 = 24;
+const CHUNK_MOST: usize = (1 << LARGEST) - (TAG + CHUNK_BYTES) as usize;
+
+/// One step on the memory of a bus, in the hands of whoever holds its lock.
+pub(super) struct Heap<'a> {
+    memory: &'a Memory,
+    /// What the step frees, once it is committed.
+    doomed: Vec<At>,
+}
+
+impl<'a> Heap<'a> {
+    /// A step that has not begun.
+    pub(super) fn new(memory: &'a Memory) -> Self {
+        Self { memory, doomed: Vec::new() }
+    }
+
+    pub(super) fn memory(&self) -> &'a Memory {
+        self.memory
+    }
+
+    pub(super) fn get(&self, at: At) -> u64 {
+        self.memory.load(at)
+    }
+
+    /// Changes a word; what it was is written down first.
+    pub(super) fn set(&mut self, at: At, value: u64) -> Result<()> {
+        self.make_room(1)?;
+        let entries = self.memory.load(LOG);
+        let entry = LOG + 8 + 16 * entries;
+        self.memory.store(entry, at);
+        self.memory.store(entry + 8, self.memory.load(at));
+        self.memory.store(LOG, entries + 1);
+        self.memory.store(at, value);
+        Ok(())
+    }
+
+    /// Fills a word of a block that this step has made.
+    pub(super) fn init(&mut self, at: At, value: u64) {
+        self.memory.store(at, value);
+    }
+
+    pub(super) fn add(&mut self, at: At, more: u64) -> Result<()> {
+        self.set(at, self.get(at).wrapping_add(more))
+    }
+
+    pub(super) fn subtract(&mut self, at: At, less: u64) -> Result<()> {
+        self.set(at, self.get(at).wrapping_sub(less))
+    }
+
+    /// A number that is larger than every earlier one of this bus.
+    pub(super) fn number(&mut self) -> Result<u64> {
+        self.add(NUMBER, 1)?;
+        Ok(self.get(NUMBER))
+    }
+
+    /// Ends the step; from the last store on it is done.
+    pub(super) fn commit(&mut self) -> Result<()> {
+        while let Some(at) = self.doomed.pop() {
+            self.give_back(at)?;
+        }
+        self.memory.check()?;
+        self.memory.store(LOG, 0);
+        Ok(())
+    }
+
+    /// Undoes a step that was not committed, one's own or that of a process that died in it.
+    ///
+    /// Going backwards, so that a word that was changed twice ends as it was. Whoever is killed in
+    /// here leaves the log as it is, and doing it all again has the same end.
+    pub(super) fn recover(&mut self) {
+        self.doomed.clear();
+        self.memory.know_log();
+        let most = (self.memory.log_end().saturating_sub(LOG + 8)) / 16;
+        for number in (0..self.memory.load(LOG).min(most)).rev() {
+            let entry = LOG + 8 + 16 * number;
+            self.memory.store(self.memory.load(entry), self.memory.load(entry + 8));
+        }
+        self.memory.store(LOG, 0);
+    }
+
+    /// A block for that many bytes, with anything in it.
+    pub(super) fn alloc(&mut self, bytes: u64) -> Result<At> {
+        let wanted = (bytes + TAG).next_power_of_two().trailing_zeros().into();
+        let wanted = SMALLEST.max(wanted);
+        let Some(found) = (wanted..=LARGEST).find(|size| self.get(BLOCKS + 8 * size) != 0) else {
+            let block = self.fresh()?;
+            return self.split(block, LARGEST, wanted);
+        };
+        let block = self.get(BLOCKS + 8 * found);
+        self.unlink(block, found)?;
+        self.split(block, found, wanted)
+    }
+
+    /// A largest block that was never used.
+    fn fresh(&mut self) -> Result<At> {
+        let block = self.get(FRESH);
+        let end = block + (1 << LARGEST);
+        if end > self.get(PROVIDED) {
+            let provided = self.get(PROVIDED);
+            let step = ((provided - ARENA) / 8).clamp(STEP, LARGEST_STEP) >> LARGEST << LARGEST;
+            let more = if self.memory.provide(provided, provided + step).is_ok() {
+                step
+            } else {
+                self.memory.provide(provided, end)?;
+                1 << LARGEST
+            };
+            self.set(PROVIDED, provided + more)?;
+        }
+        self.set(FRESH, end)?;
+        self.init(block, LARGEST << 1);
+        Ok(block)
+    }
+
+    /// Cuts a block that is in no list down to the wanted size.
+    fn split(&mut self, block: At, mut size: u64, wanted: u64) -> Result<At> {
+        while size > wanted {
+            size -= 1;
+            self.link(block + (1 << size), size)?;
+        }
+        self.set(block, wanted << 1)?;
+        // They led through the list of free blocks; whoever gets the block writes over them.
+        self.set(block + 8, 0)?;
+        self.set(block + 16, 0)?;
+        Ok(block + TAG)
+    }
+
+    /// Frees a block at the end of the step, for which the log has room from now on: so a step whose
+    /// work is done cannot fail for want of space.
+    pub(super) fn free(&mut self, at: At) -> Result<()> {
+        self.doomed.push(at);
+        self.make_room(FREEING * (1 + self.doomed.len() as u64))
+    }
+
+    /// Sees to it that the log has room for so many more entries.
+    fn make_room(&self, more: u64) -> Result<()> {
+        let end = LOG + 8 + 16 * (self.memory.load(LOG) + more);
+        if end > self.memory.log_end() {
+            self.memory.provide_log((end + STEP).min(LOG_END))?;
+        }
+        Ok(())
+    }
+
+    fn give_back(&mut self, at: At) -> Result<()> {
+        let mut block = at - TAG;
+        let mut size = self.get(block) >> 1;
+        while size < LARGEST && self.get(BLOCK_COUNTS + 8 * size) >= KEPT_APART {
+            let neighbour = ARENA + ((block - ARENA) ^ (1 << size));
+            if self.get(neighbour) != (size << 1 | FREE) {
+                break;
+            }
+            self.unlink(neighbour, size)?;
+            block = block.min(neighbour);
+            size += 1;
+        }
+        self.link(block, size)
+    }
+
+    fn link(&mut self, block: At, size: u64) -> Result<()> {
+        let head = BLOCKS + 8 * size;
+        let first = self.get(head);
+        self.set(block, size << 1 | FREE)?;
+        self.set(block + 8, 0)?;
+        self.set(block + 16, first)?;
+        if first != 0 {
+            self.set(first + 8, block)?;
+        }
+        self.set(head, block)?;
+        self.add(BLOCK_COUNTS + 8 * size, 1)
+    }
+
+    fn unlink(&mut self, block: At, size: u64) -> Result<()> {
+        let (before, after) = (self.get(block + 8), self.get(block + 16));
+        match before {
+            0 => self.set(BLOCKS + 8 * size, after)?,
+            before => self.set(before + 16, after)?,
+        }
+        if after != 0 {
+            self.set(after + 8, before)?;
+        }
+        self.subtract(BLOCK_COUNTS + 8 * size, 1)
+    }
+
+    /// Bytes, as the parts make them together; used by one.
+    pub(super) fn put_bytes(&mut self, parts: &[&[u8]]) -> Result<At> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let (mut first, mut last) = (0, 0);
+        let (mut left, mut room, mut to) = (length, 0, 0);
+        for part in parts {
+            let mut rest = *part;
+            while first == 0 || !rest.is_empty() {
+                if room == 0 {
+                    room = left.min(CHUNK_MOST);
+                    left -= room;
+                    let chunk = self.alloc(CHUNK_BYTES + room as u64)?;
+                    self.init(chunk + CHUNK_NEXT, 0);
+                    if last != 0 {
+                        self.init(last + CHUNK_NEXT, chunk);
+                    }
+                    first = if first == 0 { chunk } else { first };
+                    (last, to) = (chunk, chunk + CHUNK_BYTES);
+                }
+                let (here, later) = rest.split_at(rest.len().min(room));
+                self.memory.write(to, here);
+                (rest, room, to) = (later, room - here.len(), to + here.len() as u64);
+            }
+        }
+        self.init(first + CHUNK_LENGTH, length as u64);
+        self.init(first + CHUNK_USERS, 1);
+        Ok(first)
+    }
+
+    /// One more uses these bytes.
+    pub(super) fn share(&mut self, bytes: At) -> Result<()> {
+        self.add(bytes + CHUNK_USERS, 1)
+    }
+
+    /// One less uses these bytes; the last one frees them.
+    pub(super) fn drop_bytes(&mut self, bytes: At) -> Result<()> {
+        let users = self.get(bytes + CHUNK_USERS);
+        if users > 1 {
+            return self.set(bytes + CHUNK_USERS, users - 1);
+        }
+        let mut chunk = bytes;
+        while chunk != 0 {
+            self.free(chunk)?;
+            chunk = self.get(chunk + CHUNK_NEXT);
+        }
+        Ok(())
+    }
+
+    pub(super) fn length(&self, bytes: At) -> u64 {
+        self.get(bytes + CHUNK_LENGTH)
+    }
+
+    pub(super) fn bytes(&self, bytes: At) -> Vec<u8> {
+        // What no writer makes is not read either: the memory may have been damaged.
+        let length = self.length(bytes).min(self.memory.size()) as usize;
+        let mut read = vec![0; length];
+        let (mut chunk, mut done) = (bytes, 0);
+        while done < length && chunk != 0 {
+            let here = (length - done).min(CHUNK_MOST);
+            self.memory.read(chunk + CHUNK_BYTES, &mut read[done..done + here]);
+            (done, chunk) = (done + here, self.get(chunk + CHUNK_NEXT));
+        }
+        read
+    }
+
+    pub(super) fn same_bytes(&self, bytes: At, others: &[u8]) -> bool {
+        self.length(bytes) == others.len() as u64 && self.bytes(bytes) == others
+    }
+}
+
+/// A list of records: the place of its first, last and number, and where in a record its links are.
+#[derive(Clone, Copy)]
+pub(super) struct List {
+    at: At,
+    links: u64,
+}
+
+impl List {
+    /// How many bytes a list takes, and a record's links to its neighbours.
+    pub(super) const SIZE: u64 = 24;
+
+    pub(super) const fn new(at: At, links: u64) -> Self {
+        Self { at, links }
+    }
+
+    pub(super) fn first(self, heap: &Heap<'_>) -> At {
+        heap.get(self.at)
+    }
+
+    pub(super) fn last(self, heap: &Heap<'_>) -> At {
+        heap.get(self.at + 8)
+    }
+
+    pub(super) fn len(self, heap: &Heap<'_>) -> u64 {
+        heap.get(self.at + 16)
+    }
+
+    pub(super) fn next(self, heap: &Heap<'_>, record: At) -> At {
+        heap.get(record + self.links + 8)
+    }
+
+    pub(super) fn previous(self, heap: &Heap<'_>, record: At) -> At {
+        heap.get(record + self.links)
+    }
+
+    /// All of its records, at most as many as it says it has.
+    pub(super) fn records<'h>(self, heap: &'h Heap<'_>) -> impl Iterator<Item = At> + use<'h> {
+        let (mut next, mut left) = (self.first(heap), self.len(heap));
+        std::iter::from_fn(move || {
+            let record = next;
+            if record == 0 || left == 0 {
+                return None;
+            }
+            (next, left) = (heap.get(record + self.links + 8), left - 1);
+            Some(record)
+        })
+    }
+
+    pub(super) fn push_back(self, heap: &mut Heap<'_>, record: At) -> Result<()> {
+        self.insert_after(heap, record, self.last(heap))
+    }
+
+    pub(super) fn push_front(self, heap: &mut Heap<'_>, record: At) -> Result<()> {
+        self.insert_after(heap, record, 0)
+    }
+
+    /// Behind another one; at the head where that is none.
+    pub(super) fn insert_after(self, heap: &mut Heap<'_>, record: At, other: At) -> Result<()> {
+        let next = match other {
+            0 => self.first(heap),
+            other => self.next(heap, other),
+        };
+        heap.set(record + self.links, other)?;
+        heap.set(record + self.links + 8, next)?;
+        heap.set(if other == 0 { self.at } else { other + self.links + 8 }, record)?;
+        heap.set(if next == 0 { self.at + 8 } else { next + self.links }, record)?;
+        heap.add(self.at + 16, 1)
+    }
+
+    pub(super) fn remove(self, heap: &mut Heap<'_>, record: At) -> Result<()> {
+        let (before, after) = (self.previous(heap, record), self.next(heap, record));
+        heap.set(if before == 0 { self.at } else { before + self.links + 8 }, after)?;
+        heap.set(if after == 0 { self.at + 8 } else { after + self.links }, before)?;
+        heap.subtract(self.at + 16, 1)
+    }
+
+    /// In the order of a number that each has at `key`, behind those with the same one. What comes
+    /// last most often is looked for from there.
+    pub(super) fn insert_by(self, heap: &mut Heap<'_>, record: At, key: u64) -> Result<()> {
+        let number = heap.get(record + key);
+        let mut other = self.last(heap);
+        while other != 0 && heap.get(other + key) > number {
+            other = self.previous(heap, other);
+        }
+        self.insert_after(heap, record, other)
+    }
+}

@@ -1,0 +1,640 @@
+//! One connection's way to the shared file: its turn at the lock, and what it keeps in this process.
+//!
+//! The invariant: the lock of the bus is held for a step and no longer, never while anybody's code
+//! runs, and never asked for by who has it. A lock whose owner has died is taken over, and what the
+//! owner had begun undone, before anything is read. Whoever is stopped while it has the lock delays
+//! others for as long as they are willing to wait. Locks are taken in this order: the post, the bus,
+//! what is local.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::heap::{At, Heap};
+use super::layout::{GENERATION, HOLDER, KEPT, LOCK, LOG, PEERS, QUEUES, SLOTS, beacon, bell};
+use super::mapping::{Lock, Memory, forks, now};
+use super::peers::{self, Death, Post, Step};
+use super::place::{Place, write_locks};
+use super::{shelves, topics};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::shortened;
+use crate::transport::obituaries::Obituaries;
+use crate::transport::{Answer, Filter, Message, Sender, State, StateSetter, answer, pending};
+
+/// How long an operation waits on its thread for the lock, before it lets others use the thread.
+const BRIEF: Duration = Duration::from_millis(2);
+/// How long a drop, which cannot wait without a thread, does.
+const DROPPING: Duration = Duration::from_millis(20);
+/// How long an operation that names no time waits for the lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a lock that is not free is asked for again.
+const AGAIN: Duration = Duration::from_millis(2);
+/// How much post is taken at once, in bytes.
+const HANDFUL: u64 = 256 << 10;
+/// How many ways of topics are kept; when there are more, all are forgotten and found again.
+const KEPT_ROUTES: usize = 32_768;
+
+/// The right to change the memory of a bus; ends when it is dropped.
+pub(super) struct Turn<'a>(&'a Memory);
+
+impl<'a> Turn<'a> {
+    /// Waits so long for the lock; `None` if it was not free in time.
+    pub(super) fn take(memory: &'a Memory, patience: Duration) -> Option<Self> {
+        match memory.lock(LOCK, patience) {
+            Lock::Taken => {}
+            Lock::Inherited => {
+                undo(memory);
+                memory.mend(LOCK);
+            }
+            Lock::Busy | Lock::Broken => return None,
+        }
+        let turn = Self(memory);
+        if memory.load(LOG) != 0 {
+            undo(memory);
+        }
+        memory.store(HOLDER, std::process::id().into());
+        Some(turn)
+    }
+
+    /// Does one step, and buries whom it finds dead.
+    pub(super) fn step<T>(
+        &self,
+        after: &mut Aftermath,
+        work: impl FnOnce(&mut Step<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut step = Step::new(self.0);
+        let done = work(&mut step).and_then(|done| step.commit().map(|()| done));
+        let dead = std::mem::take(&mut step.dead);
+        match &done {
+            Ok(_) => {
+                if step.relistened {
+                    relistened(self.0);
+                }
+                after.called.append(&mut step.called);
+                after.deaths.append(&mut step.deaths);
+            }
+            Err(_) => step.recover(),
+        }
+        for slot in dead {
+            self.bury(slot, after)?;
+        }
+        done
+    }
+
+    fn bury(&self, slot: u64, after: &mut Aftermath) -> Result<()> {
+        if self.0.is_held(beacon(slot)) {
+            return Ok(());
+        }
+        self.step(after, |step| peers::leave(step, slot))?;
+        relistened(self.0);
+        // Nobody holds it, and nobody asks for it without the lock of the bus.
+        let made = self.0.make_lock(beacon(slot));
+        made.map_err(|error| Error::new(ErrorKind::Server, "use", "ipc://", error.to_string()))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.0.load(LOG) != 0 {
+            // A panic came in between.
+            undo(self.0);
+        }
+        self.0.unlock(LOCK);
+    }
+}
+
+/// Undoes what whoever had the lock has begun.
+fn undo(memory: &Memory) {
+    Heap::new(memory).recover();
+    relistened(memory);
+}
+
+fn relistened(memory: &Memory) {
+    memory.store(GENERATION, memory.load(GENERATION).wrapping_add(1));
+}
+
+/// Puts a file in order that is from an earlier run of the system: nobody lives of whom it knows.
+pub(super) fn start_again(memory: &Memory) -> Result<()> {
+    undo(memory);
+    write_locks(memory)?;
+    let Some(turn) = Turn::take(memory, PATIENCE) else { return Err(held(memory, "connect", "")) };
+    let mut after = Aftermath::default();
+    for slot in 0..SLOTS {
+        turn.step(&mut after, |step| peers::leave(step, slot))?;
+    }
+    Ok(())
+}
+
+fn held(memory: &Memory, operation: &'static str, object: &str) -> Error {
+    let holder = memory.load(HOLDER);
+    let why = format!("process {holder} has the bus and does not go on; continue or end it");
+    Error::new(ErrorKind::Connection, operation, shortened(object), why)
+}
+
+/// What is left to do when the lock is free.
+#[derive(Default)]
+pub(super) struct Aftermath {
+    called: Vec<u64>,
+    deaths: Vec<Death>,
+}
+
+/// One connection.
+pub(super) struct Hub {
+    memory: Memory,
+    place: Place,
+    /// Another number tells that this process is a child of the one that connected.
+    forks: u32,
+    slot: u64,
+    pub(super) peer: At,
+    ending: AtomicBool,
+    deleted: AtomicBool,
+    /// Held while post is taken and given out, so that it is given out in order.
+    post: Mutex<()>,
+    local: Mutex<Local>,
+    routes: Mutex<Routes>,
+    backlog: Mutex<Vec<Job>>,
+    obituaries: Arc<Obituaries>,
+    pub(super) state: StateSetter,
+}
+
+/// What waits to be done when the lock is free.
+type Job = Box<dyn FnOnce(&Hub) + Send>;
+
+type Routes = HashMap<Box<str>, (u64, Arc<[topics::Target]>)>;
+
+/// What this process knows of its connection.
+#[derive(Default)]
+pub(super) struct Local {
+    pub(super) subscriptions: HashMap<u64, Subscribed>,
+    pub(super) seats: HashMap<u64, Sender<Bytes>>,
+    pub(super) bells: HashMap<u64, Arc<Notify>>,
+    /// The items that we hold, by the numbers of their leases.
+    pub(super) leases: HashMap<u64, At>,
+    /// Queues at which somebody waits, and when something is due there.
+    dues: HashMap<Box<str>, u64>,
+}
+
+/// A subscription: where it lies, what it listens to, and its mailbox.
+pub(super) struct Subscribed {
+    pub(super) at: At,
+    pub(super) filters: Box<[(Arc<str>, bool)]>,
+    pub(super) sender: Sender<Message>,
+}
+
+impl Subscribed {
+    pub(super) fn new(at: At, filters: &[Filter], sender: Sender<Message>) -> Self {
+        let filters = filters.iter().map(|filter| match filter {
+            Filter::Topic(name) => (Arc::from(name.as_str()), false),
+            Filter::Pattern(pattern) => (Arc::from(pattern.as_str()), true),
+        });
+        Self { at, filters: filters.collect(), sender }
+    }
+}
+
+/// What was in the post, with the bytes.
+enum Piece {
+    Event(u64, usize, Bytes),
+    Letter(u64, Bytes),
+    Turn(u64),
+    Unseated(u64),
+    Lost(u64, u64),
+}
+
+impl Hub {
+    /// Joins the bus; on the thread that lives as long as the connection, since its life is what
+    /// others see.
+    pub(super) fn join(place: Place, state: StateSetter) -> Result<Self> {
+        let forks = forks();
+        loop {
+            let memory = place.open()?;
+            let Some(turn) = Turn::take(&memory, PATIENCE) else {
+                return Err(held(&memory, "connect", "ipc://"));
+            };
+            if memory.is_deleted() {
+                // Its last user has gone, and taken it along, between our two looks.
+                continue;
+            }
+            let mut after = Aftermath::default();
+            // Whoever died without anybody to notice leaves the slot to us.
+            turn.step(&mut after, |step| {
+                for slot in peers::slots(step) {
+                    let peer = peers::in_slot(step, slot);
+                    step.lives(peer);
+                }
+                Ok(())
+            })?;
+            let slot = free_slot(&memory)?;
+            let peer = turn.step(&mut after, |step| peers::join(step, slot));
+            let peer = peer.inspect_err(|_| memory.unlock(beacon(slot)))?;
+            drop(turn);
+            return Ok(Self {
+                memory,
+                place,
+                forks,
+                slot,
+                peer,
+                ending: AtomicBool::new(false),
+                deleted: AtomicBool::new(false),
+                post: Mutex::default(),
+                local: Mutex::default(),
+                routes: Mutex::default(),
+                backlog: Mutex::default(),
+                obituaries: Arc::default(),
+                state,
+            });
+        }
+    }
+
+    /// Fails once this connection cannot be used any more.
+    pub(super) fn check_open(&self, operation: &'static str, object: &str) -> Result<()> {
+        if self.ending.load(Ordering::Acquire) {
+            return Err(Error::closed(operation, shortened(object)));
+        }
+        if self.is_parents() {
+            let why = "this bus belongs to the parent process; connect a new one after fork";
+            return Err(Error::new(ErrorKind::Closed, operation, shortened(object), why));
+        }
+        if self.deleted.load(Ordering::Relaxed) {
+            let why = "the file of this bus was deleted; connect a new one";
+            return Err(Error::new(ErrorKind::Connection, operation, shortened(object), why));
+        }
+        Ok(())
+    }
+
+    /// Whether this process is a fork of the one that connected.
+    fn is_parents(&self) -> bool {
+        forks() != self.forks
+    }
+
+    /// Does one step, waiting so long for the lock; `None` if it was not free.
+    pub(super) fn attempt<T>(
+        &self,
+        patience: Duration,
+        operation: &'static str,
+        object: &str,
+        work: impl FnOnce(&mut Step<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.check_open(operation, object)?;
+        let Some(turn) = Turn::take(&self.memory, patience) else { return Ok(None) };
+        let mut after = Aftermath::default();
+        // Again, since whoever ends this connection says so before it takes the lock.
+        let done = self.check_open(operation, object).and_then(|()| {
+            if peers::in_slot(&Heap::new(&self.memory), self.slot) != self.peer {
+                let why = "others took this connection for dead; connect a new one";
+                return Err(Error::new(ErrorKind::Connection, operation, shortened(object), why));
+            }
+            turn.step(&mut after, work)
+        });
+        drop(turn);
+        self.see_to(after);
+        done.map(Some)
+    }
+
+    fn see_to(&self, after: Aftermath) {
+        peers::ring(&self.memory, &after.called);
+        for Death { queue, deliveries, failure, dropped } in after.deaths {
+            self.obituaries.tell(&queue, deliveries, &failure, dropped);
+        }
+    }
+
+    /// Does one step, at once where the lock is free.
+    pub(super) fn run<'a, T: Send + 'a>(
+        &'a self,
+        operation: &'static str,
+        object: &'a str,
+        mut work: impl FnMut(&mut Step<'_>) -> Result<T> + Send + 'a,
+    ) -> Answer<'a, T> {
+        match self.attempt(BRIEF, operation, object, &mut work) {
+            Ok(Some(done)) => answer(Ok(done)),
+            Ok(None) => {
+                pending(async move { self.insist(Some(PATIENCE), operation, object, work).await })
+            }
+            Err(error) => answer(Err(error)),
+        }
+    }
+
+    /// Does one step, however long the lock takes, up to a limit if there is one.
+    pub(super) async fn insist<T>(
+        &self,
+        limit: Option<Duration>,
+        operation: &'static str,
+        object: &str,
+        mut work: impl FnMut(&mut Step<'_>) -> Result<T> + Send,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        let mut patience = BRIEF;
+        loop {
+            if let Some(done) = self.attempt(patience, operation, object, &mut work)? {
+                return Ok(done);
+            }
+            if limit.is_some_and(|limit| begun.elapsed() >= limit) {
+                return Err(held(&self.memory, operation, object));
+            }
+            tokio::time::sleep(AGAIN).await;
+            patience = Duration::ZERO;
+        }
+    }
+
+    /// Does something that nobody waits for: now, or as soon as the lock is free.
+    pub(super) fn soon(&self, work: impl Fn(&Self, Duration) -> Result<bool> + Send + 'static) {
+        let done = self.lock_backlog().is_empty() && !matches!(work(self, DROPPING), Ok(false));
+        if !done {
+            let job = move |hub: &Self| {
+                // An error says that the connection is over, and with it what was to be done.
+                let _ = work(hub, PATIENCE);
+            };
+            self.lock_backlog().push(Box::new(job));
+            self.memory.ring(bell(self.slot));
+        }
+    }
+
+    fn lock_backlog(&self) -> MutexGuard<'_, Vec<Job>> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what waited for the lock.
+    pub(super) fn catch_up(&self) {
+        let jobs = std::mem::take(&mut *self.lock_backlog());
+        jobs.into_iter().for_each(|job| job(self));
+    }
+
+    pub(super) fn local(&self) -> MutexGuard<'_, Local> {
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who listens to a topic. Under the lock of the bus, where it is not known.
+    pub(super) fn route(&self, step: &Step<'_>, topic: &str) -> Arc<[topics::Target]> {
+        let generation = self.memory.load(GENERATION);
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, targets)) = routes.get(topic)
+            && *known == generation
+        {
+            return Arc::clone(targets);
+        }
+        let targets: Arc<[topics::Target]> = topics::find(step, topic).into();
+        if routes.len() >= KEPT_ROUTES {
+            routes.clear();
+        }
+        routes.insert(topic.into(), (generation, Arc::clone(&targets)));
+        targets
+    }
+
+    /// Whether it is known, without the lock, that nobody listens to a topic.
+    pub(super) fn is_unheard(&self, topic: &str) -> bool {
+        let generation = self.memory.load(GENERATION);
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.get(topic).is_some_and(|(known, targets)| *known == generation && targets.is_empty())
+    }
+
+    /// Takes post out and gives it to its mailboxes, up to about `most` bytes, and does `more` in the
+    /// same step. Says whether there is still some; `None` if the lock was not free.
+    pub(super) fn take_post(
+        &self,
+        patience: Duration,
+        most: u64,
+        more: impl FnOnce(&mut Step<'_>) -> Result<()>,
+    ) -> Result<Option<bool>> {
+        let _in_order = self.post.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pieces = Vec::new();
+        let left = self.attempt(patience, "receive", "ipc://", |step| {
+            let mut last = (0, Bytes::new());
+            peers::take_post(step, self.peer, most, |heap, post| {
+                pieces.push(piece(heap, post, &mut last));
+            })?;
+            more(step)?;
+            Ok(peers::has_post(step, self.peer))
+        })?;
+        if left.is_some() {
+            pieces.into_iter().for_each(|piece| self.give_out(piece));
+        }
+        Ok(left)
+    }
+
+    fn give_out(&self, piece: Piece) {
+        let local = self.local();
+        match piece {
+            Piece::Event(number, filter, body) => {
+                let Some(subscribed) = local.subscriptions.get(&number) else { return };
+                let Some((name, is_pattern)) = subscribed.filters.get(filter) else { return };
+                let (name, sender) = (Arc::clone(name), subscribed.sender.clone());
+                let is_pattern = *is_pattern;
+                drop(local);
+                let Some((topic, begin)) = topics::parts(&body) else { return };
+                let (topic, pattern) =
+                    if is_pattern { (Arc::from(topic), Some(name)) } else { (name, None) };
+                sender.send(Message { topic, payload: body.slice(begin..), pattern });
+            }
+            Piece::Letter(number, body) => {
+                let Some(sender) = local.seats.get(&number).cloned() else { return };
+                drop(local);
+                sender.send(body);
+            }
+            Piece::Turn(ticket) => {
+                let Some(bell) = local.bells.get(&ticket).cloned() else { return };
+                drop(local);
+                bell.notify_one();
+            }
+            Piece::Unseated(number) => {
+                let Some(sender) = local.seats.get(&number).cloned() else { return };
+                drop(local);
+                sender.close();
+            }
+            Piece::Lost(number, missed) => {
+                let letters = local.seats.get(&number).cloned();
+                let events = local.subscriptions.get(&number).map(|found| found.sender.clone());
+                drop(local);
+                letters.into_iter().for_each(|sender| sender.lagged(missed));
+                events.into_iter().for_each(|sender| sender.lagged(missed));
+            }
+        }
+    }
+
+    /// Takes what lies there for it, then ends a subscription. Says whether the lock was free.
+    pub(super) fn unsubscribe(&self, number: u64, patience: Duration) -> Result<bool> {
+        let Some(at) = self.local().subscriptions.get(&number).map(|found| found.at) else {
+            return Ok(true);
+        };
+        let ended = self.take_post(patience, u64::MAX, |step| topics::end(step, at))?;
+        if ended.is_some() {
+            self.local().subscriptions.remove(&number);
+        }
+        Ok(ended.is_some())
+    }
+
+    /// Notes that something is due at a queue where somebody waits.
+    pub(super) fn note_due(&self, queue: &str, due: Option<u64>) {
+        let mut local = self.local();
+        let Some(due) = due else {
+            local.dues.remove(queue);
+            return;
+        };
+        let earlier = local.dues.values().min().is_none_or(|first| due < *first);
+        local.dues.insert(queue.into(), due);
+        drop(local);
+        if earlier {
+            self.memory.ring(bell(self.slot));
+        }
+    }
+
+    /// Sleeps until somebody rings, something is due, or `most` is over.
+    pub(super) fn sleep(&self, most: Duration) {
+        let since = self.memory.drowse(bell(self.slot));
+        let work = peers::has_post(&Heap::new(&self.memory), self.peer)
+            || !self.lock_backlog().is_empty()
+            || self.is_ending();
+        if !work {
+            let due = self.local().dues.values().min().copied();
+            let left = due.map(|due| Duration::from_nanos(due.saturating_sub(now())));
+            self.memory.sleep(bell(self.slot), since, left.map_or(most, |left| left.min(most)));
+        }
+    }
+
+    /// Lines up what is due by now, where somebody of ours waits for it.
+    pub(super) fn ripen(&self) {
+        let now = now();
+        let mut local = self.local();
+        let due: Vec<Box<str>> = local
+            .dues
+            .iter()
+            .filter(|(_, due)| **due <= now)
+            .map(|(queue, _)| queue.clone())
+            .collect();
+        local.dues.retain(|_, due| *due > now);
+        drop(local);
+        for queue in due {
+            let next = self.attempt(BRIEF, "claim", &queue, |step| {
+                let found = shelves::named(step, &queue);
+                if found == 0 {
+                    return Ok(None);
+                }
+                shelves::ripen(step, found)?;
+                Ok(shelves::next_due(step, found))
+            });
+            match next {
+                Ok(Some(Some(next))) => self.note_due(&queue, Some(next)),
+                // The lock was not free; soon.
+                Ok(None) => self.note_due(&queue, Some(now + 1_000_000)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Looks who has died, and after those who wait: what makes up for every bell that nobody heard.
+    pub(super) fn tick(&self) {
+        if self.memory.is_deleted() && !self.deleted.swap(true, Ordering::Relaxed) {
+            self.state.set(State::away("the file of this bus was deleted"));
+            self.wake_all();
+        }
+        let looked = self.attempt(Duration::ZERO, "tick", "ipc://", |step| {
+            for slot in peers::slots(step) {
+                let peer = peers::in_slot(step, slot);
+                if peer != self.peer {
+                    step.lives(peer);
+                }
+            }
+            super::addresses::expire(step)?;
+            shelves::look_after(step, self.peer)
+        });
+        if let Err(error) = looked {
+            tracing::debug!(%error, "a look at the other connections failed");
+        }
+    }
+
+    /// Takes what is in the post now. Says whether there was any left.
+    pub(super) fn receive(&self) -> bool {
+        self.take_post(BRIEF, HANDFUL, |_| Ok(())).is_ok_and(|left| left == Some(true))
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    /// Begins the end; the thread of the connection does the rest.
+    pub(super) fn end(&self) {
+        if self.is_parents() {
+            return;
+        }
+        if !self.ending.swap(true, Ordering::AcqRel) {
+            self.wake_all();
+            self.memory.ring(bell(self.slot));
+        }
+    }
+
+    fn wake_all(&self) {
+        let bells: Vec<_> = self.local().bells.values().cloned().collect();
+        bells.iter().for_each(|bell| bell.notify_one());
+    }
+
+    /// Ends what this process keeps, and leaves the bus. When nothing is left on it, it is deleted.
+    pub(super) fn leave(&self) {
+        let local = std::mem::take(&mut *self.local());
+        local.subscriptions.values().for_each(|subscribed| subscribed.sender.close());
+        local.seats.values().for_each(Sender::close);
+        local.bells.values().for_each(|bell| bell.notify_one());
+        // Without the lock it is as if we had been killed, which others will see to.
+        if let Some(turn) = Turn::take(&self.memory, PATIENCE) {
+            let mut after = Aftermath::default();
+            let left = turn.step(&mut after, |step| {
+                if peers::in_slot(step, self.slot) == self.peer {
+                    peers::leave(step, self.slot)?;
+                }
+                super::addresses::expire(step)?;
+                shelves::clear(step)?;
+                Ok([PEERS, QUEUES, KEPT].iter().all(|list| list.len(step) == 0))
+            });
+            if left.as_ref().is_ok_and(|unused| *unused) {
+                self.place.delete();
+            }
+            relistened(&self.memory);
+            self.memory.unlock(beacon(self.slot));
+            drop(turn);
+            self.see_to(after);
+        }
+        self.state.set(State::Closed);
+    }
+}
+
+/// A slot in which nobody is, its beacon lit by this thread.
+fn free_slot(memory: &Memory) -> Result<u64> {
+    let heap = Heap::new(memory);
+    for slot in (0..SLOTS).filter(|slot| peers::in_slot(&heap, *slot) == 0) {
+        match memory.lock(beacon(slot), Duration::ZERO) {
+            Lock::Taken => return Ok(slot),
+            Lock::Inherited => {
+                memory.mend(beacon(slot));
+                return Ok(slot);
+            }
+            Lock::Broken => {
+                let made = memory.make_lock(beacon(slot)).is_ok();
+                if made && memory.lock(beacon(slot), Duration::ZERO) == Lock::Taken {
+                    return Ok(slot);
+                }
+            }
+            Lock::Busy => {}
+        }
+    }
+    Err(peers::full())
+}
+
+/// A piece of post with its bytes. Several in a row are mostly the same event.
+fn piece(heap: &Heap<'_>, post: Post, last: &mut (At, Bytes)) -> Piece {
+    let mut read = |body| {
+        if last.0 != body {
+            *last = (body, heap.bytes(body).into());
+        }
+        last.1.clone()
+    };
+    match post {
+        Post::Event { subscription, filter, body } => {
+            Piece::Event(subscription, filter, read(body))
+        }
+        Post::Letter { seat, body } => Piece::Letter(seat, read(body)),
+        Post::Turn { ticket } => Piece::Turn(ticket),
+        Post::Unseated { seat } => Piece::Unseated(seat),
+        Post::Lost { number, missed } => Piece::Lost(number, missed),
+    }
+}

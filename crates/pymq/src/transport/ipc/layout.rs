@@ -1,0 +1,78 @@
+//! Where what lies in the file of a bus.
+//!
+//! The file has holes: only what is used of the log and of the arena takes memory. Everything is in
+//! words of eight bytes, in the machine's order; another layout has another [`VERSION`].
+
+use super::heap::{At, List};
+
+/// What a file of ours begins with: `PyMQ ipc`.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"PyMQ ipc");
+/// Raised with every change to what is said here or in any record.
+pub(super) const VERSION: u64 = 1;
+
+/// Words of the header, which no step of the heap changes.
+pub(super) const MAGIC_AT: At = 0;
+pub(super) const VERSION_AT: At = 8;
+/// Which C library's locks lie here.
+pub(super) const LOCKS_AT: At = 16;
+/// During which run of the system the locks and clocks were last right.
+pub(super) const BOOT_AT: At = 24;
+/// The lock of the bus.
+pub(super) const LOCK: At = 64;
+/// Changes after each step that changes who listens; goes on when a step is undone.
+pub(super) const GENERATION: At = 128;
+/// The process that took the lock last, for people.
+pub(super) const HOLDER: At = 136;
+
+/// A connection's place: its life sign, and the bell by which it is woken.
+pub(super) const SLOTS: u64 = 1024;
+const SLOT: At = 4096;
+const SLOT_SIZE: u64 = 128;
+
+/// The lock that a connection holds as long as it lives.
+pub(super) const fn beacon(slot: u64) -> At {
+    SLOT + slot * SLOT_SIZE
+}
+
+/// A number that grows when the connection is called, and behind it whether it sleeps; four bytes
+/// each, since the system waits for four.
+pub(super) const fn bell(slot: u64) -> At {
+    SLOT + slot * SLOT_SIZE + 64
+}
+
+/// The process of a connection, for people.
+pub(super) const fn process(slot: u64) -> At {
+    SLOT + slot * SLOT_SIZE + 72
+}
+
+/// From here on words change in steps only.
+pub(super) const ROOT: At = SLOT + SLOTS * SLOT_SIZE;
+/// The largest number given out.
+pub(super) const NUMBER: At = ROOT;
+/// Up to where the arena was ever used, and up to where the file has it.
+pub(super) const FRESH: At = ROOT + 8;
+pub(super) const PROVIDED: At = ROOT + 16;
+/// How many queues there may be before unused ones are looked for.
+pub(super) const CLEAR_AT: At = ROOT + 24;
+/// Free blocks by size: the first one, and how many.
+pub(super) const BLOCKS: At = ROOT + 32;
+pub(super) const BLOCK_COUNTS: At = BLOCKS + 8 * 17;
+pub(super) const PEERS: List = List::new(BLOCK_COUNTS + 8 * 17, 0);
+pub(super) const PATTERNS: List = List::new(BLOCK_COUNTS + 8 * 17 + List::SIZE, 0);
+pub(super) const QUEUES: List = List::new(BLOCK_COUNTS + 8 * 17 + 2 * List::SIZE, 32);
+/// Kept letters, the first to expire first.
+pub(super) const KEPT: List = List::new(BLOCK_COUNTS + 8 * 17 + 3 * List::SIZE, 16);
+/// The record of the connection in each slot.
+pub(super) const SEATED: At = BLOCK_COUNTS + 8 * 17 + 4 * List::SIZE;
+/// What has a name, by the hash of it.
+pub(super) const NAMES: At = SEATED + 8 * SLOTS;
+pub(super) const BUCKETS: u64 = 16_384;
+pub(super) const ROOT_END: At = NAMES + 8 * BUCKETS;
+
+/// How many words of the log are used, then pairs of a place and what was there.
+pub(super) const LOG: At = 1 << 20;
+pub(super) const LOG_END: At = LOG + (512 << 20);
+/// Blocks. Behind the log, so that either can grow.
+pub(super) const ARENA: At = LOG_END;
+
+const _: () = assert!(ROOT_END <= LOG && ARENA.is_multiple_of(1 << 16));

@@ -1,0 +1,429 @@
+//! A mapped file, the locks and bells in it, and the system calls that they need: all that is unsafe.
+//!
+//! Its invariant: every place that it is asked for lies inside the mapping and inside the file, and
+//! nothing is ever mapped anew at another address while a [`Memory`] lives; so a stray place is an
+//! error, told by [`check`](Memory::check), and no signal. References into the mapping are never
+//! made, only atomic accesses and copies, since other processes write there. It knows nothing of what
+//! the words mean.
+
+#![allow(unsafe_code, reason = "shared memory cannot be had without; each block says why it holds")]
+
+use std::ffi::c_int;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::ptr::NonNull;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use super::heap::At;
+use super::layout::{ARENA, LOG};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How much of the address space a bus takes at most, and at least: that much it can grow to.
+const LARGEST_RESERVE: usize = 64 << 30;
+const SMALLEST_RESERVE: usize = 1 << 30;
+
+/// A file of shared words.
+#[derive(Debug)]
+pub(super) struct Memory {
+    file: File,
+    base: NonNull<u8>,
+    reserved: usize,
+    /// How long the file is, as far as we know; it only grows.
+    size: AtomicU64,
+    /// Up to where the log is known to lie in the file.
+    log_end: AtomicU64,
+    damaged: AtomicBool,
+    #[cfg(test)]
+    pub(super) left: std::sync::atomic::AtomicI64,
+}
+
+// SAFETY: the mapping lives as long as the value, and every access to it is atomic, or a copy whose
+// place the lock of the bus guards, from whichever thread.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+/// What asking for a lock came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// It is ours.
+    Taken,
+    /// It is ours, and its last owner died with it.
+    Inherited,
+    /// Somebody has it.
+    Busy,
+    /// Its owner died, and whoever found out gave it up for good.
+    Broken,
+}
+
+impl Memory {
+    /// Maps `file`, as much of it as there is now and as it may grow to.
+    pub(super) fn map(file: File) -> io::Result<Self> {
+        let mut reserved = LARGEST_RESERVE;
+        let base = loop {
+            // SAFETY: a new mapping at an address of the system's choice touches no other memory. It
+            // may be longer than the file: what is behind its end is not accessed (`place`).
+            let base = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    reserved,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_SHARED | libc::MAP_NORESERVE,
+                    file.as_raw_fd(),
+                    0,
+                )
+            };
+            if base != libc::MAP_FAILED {
+                break base;
+            }
+            let error = io::Error::last_os_error();
+            if reserved <= SMALLEST_RESERVE || error.raw_os_error() != Some(libc::ENOMEM) {
+                return Err(error);
+            }
+            reserved /= 2;
+        };
+        let base = NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)?;
+        let size = AtomicU64::new(file.metadata()?.len());
+        Ok(Self {
+            file,
+            base,
+            reserved,
+            size,
+            log_end: AtomicU64::new(LOG),
+            damaged: AtomicBool::new(false),
+            #[cfg(test)]
+            left: std::sync::atomic::AtomicI64::new(i64::MAX),
+        })
+    }
+
+    /// Where `length` bytes at `at` lie; `None` where the file does not have them.
+    fn place(&self, at: At, length: u64) -> Option<NonNull<u8>> {
+        let end = at.checked_add(length)?;
+        if end > self.size.load(Ordering::Relaxed) {
+            // Another process has made it longer, or the place is a stray one.
+            let size = self.file.metadata().map_or(0, |file| file.len());
+            self.size.fetch_max(size, Ordering::Relaxed);
+            if end > size || end > self.reserved as u64 {
+                self.damaged.store(true, Ordering::Relaxed);
+                return None;
+            }
+        }
+        let at = usize::try_from(at).ok()?;
+        // SAFETY: `at` is within the file, thus within the mapping, which is one object.
+        Some(unsafe { self.base.add(at) })
+    }
+
+    fn word(&self, at: At) -> Option<&AtomicU64> {
+        let place = self.place(at, 8).filter(|_| at.is_multiple_of(8));
+        if place.is_none() {
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        // SAFETY: inside the mapping, aligned (it begins with a page), and alive as long as `self`;
+        // all processes access words atomically.
+        place.map(|place| unsafe { AtomicU64::from_ptr(place.cast().as_ptr()) })
+    }
+
+    fn half(&self, at: At) -> Option<&AtomicU32> {
+        let place = self.place(at, 4).filter(|_| at.is_multiple_of(4));
+        // SAFETY: as in `word`; bells are only ever accessed by halves.
+        place.map(|place| unsafe { AtomicU32::from_ptr(place.cast().as_ptr()) })
+    }
+
+    pub(super) fn load(&self, at: At) -> u64 {
+        self.word(at).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Stores a word. Stores are seen in their order: what a process that is killed has stored before
+    /// is there, and nothing that it would have stored after.
+    pub(super) fn store(&self, at: At, value: u64) {
+        self.step();
+        if let Some(word) = self.word(at) {
+            word.store(value, Ordering::Release);
+        }
+    }
+
+    /// A killed process is, for a test, one that panics at its next store.
+    #[cfg(test)]
+    fn step(&self) {
+        assert!(self.left.fetch_sub(1, Ordering::Relaxed) > 0, "killed");
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self, reason = "tests count here")]
+    fn step(&self) {}
+
+    pub(super) fn read(&self, at: At, into: &mut [u8]) {
+        if let Some(place) = self.place(at, into.len() as u64) {
+            // SAFETY: inside the mapping, and `into` is memory of our own. Whoever reads bytes holds
+            // the lock of the bus, under which alone they are written.
+            unsafe { std::ptr::copy_nonoverlapping(place.as_ptr(), into.as_mut_ptr(), into.len()) }
+        }
+    }
+
+    pub(super) fn write(&self, at: At, from: &[u8]) {
+        self.step();
+        if let Some(place) = self.place(at, from.len() as u64) {
+            // SAFETY: as in `read`.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), place.as_ptr(), from.len()) }
+        }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Fails once a place was asked for that does not exist.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.damaged.load(Ordering::Relaxed) {
+            let why = "the shared file is damaged; end the programs that use it and delete it";
+            return Err(Error::new(ErrorKind::Connection, "use", "ipc://", why));
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the file has memory from `from` up to `upto`: to write where it has none would
+    /// be answered with a signal.
+    pub(super) fn provide(&self, from: At, upto: At) -> Result<()> {
+        self.allocate(from, upto).map_err(|error| {
+            let full = [libc::ENOSPC, libc::EDQUOT, libc::EFBIG, libc::ENOMEM];
+            if error.raw_os_error().is_some_and(|number| full.contains(&number)) {
+                let why = "no space is left where the bus lies; take items out, or make room there";
+                return Error::new(ErrorKind::Server, "grow", "ipc://", why).that_passes();
+            }
+            Error::new(ErrorKind::Server, "grow", "ipc://", error.to_string())
+        })
+    }
+
+    fn allocate(&self, from: At, upto: At) -> io::Result<()> {
+        if upto > self.reserved as u64 {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        let bad = |_| io::Error::from_raw_os_error(libc::EFBIG);
+        let begin = libc::off_t::try_from(from).map_err(bad)?;
+        let length = libc::off_t::try_from(upto - from).map_err(bad)?;
+        loop {
+            // SAFETY: a system call on a descriptor of ours that takes no pointers.
+            match unsafe { libc::posix_fallocate(self.file.as_raw_fd(), begin, length) } {
+                0 => break,
+                libc::EINTR => {}
+                error => return Err(io::Error::from_raw_os_error(error)),
+            }
+        }
+        self.size.fetch_max(upto, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Up to where the log may be written to.
+    pub(super) fn log_end(&self) -> At {
+        self.log_end.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn provide_log(&self, upto: At) -> Result<()> {
+        if upto <= self.log_end() || upto >= ARENA {
+            let why = "so much at once does not fit; do it in several steps";
+            return Err(Error::new(ErrorKind::Server, "change", "ipc://", why));
+        }
+        self.provide(LOG, upto)?;
+        self.log_end.store(upto, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What is known of the log: as much as there ever was may have to be undone.
+    pub(super) fn know_log(&self) {
+        let used = LOG + 8 + 16 * self.load(LOG);
+        if used < ARENA {
+            self.log_end.fetch_max(used, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the file has no name any more.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.nlink() == 0)
+    }
+
+    fn mutex(&self, at: At) -> Option<*mut libc::pthread_mutex_t> {
+        let place = self.place(at, size_of::<libc::pthread_mutex_t>() as u64);
+        place.map(|place| place.cast().as_ptr())
+    }
+
+    /// Makes a lock anew that nobody holds or asks for.
+    pub(super) fn make_lock(&self, at: At) -> io::Result<()> {
+        let Some(mutex) = self.mutex(at) else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let tell =
+            |error| if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) };
+        let mut attributes = std::mem::MaybeUninit::uninit();
+        let attributes = attributes.as_mut_ptr();
+        // SAFETY: the attributes are initialised before they are used and destroyed once; the lock
+        // lies inside the mapping, aligned to 64 bytes, and the caller says that nobody uses it.
+        unsafe {
+            tell(libc::pthread_mutexattr_init(attributes))?;
+            let made =
+                tell(libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED))
+                    .and_then(|()| {
+                        tell(libc::pthread_mutexattr_setrobust(
+                            attributes,
+                            libc::PTHREAD_MUTEX_ROBUST,
+                        ))
+                    })
+                    .and_then(|()| {
+                        std::ptr::write_bytes(mutex, 0, 1);
+                        tell(libc::pthread_mutex_init(mutex, attributes))
+                    });
+            libc::pthread_mutexattr_destroy(attributes);
+            made
+        }
+    }
+
+    /// Asks for a lock, for so long; not again by the thread that has it.
+    pub(super) fn lock(&self, at: At, patience: Duration) -> Lock {
+        let Some(mutex) = self.mutex(at) else { return Lock::Broken };
+        // SAFETY: inside the mapping; a lock lies there since the file was made (`make_lock`).
+        match understood(unsafe { libc::pthread_mutex_trylock(mutex) }) {
+            Lock::Busy if !patience.is_zero() => {}
+            other => return other,
+        }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let until = timespec(since.saturating_add(patience));
+        // SAFETY: as above; the time is on our stack.
+        understood(unsafe { libc::pthread_mutex_timedlock(mutex, &raw const until) })
+    }
+
+    /// Says that what the dead owner of a lock left is right again.
+    pub(super) fn mend(&self, at: At) {
+        if let Some(mutex) = self.mutex(at) {
+            // SAFETY: as in `lock`.
+            unsafe { libc::pthread_mutex_consistent(mutex) };
+        }
+    }
+
+    /// Gives a lock back, on the thread that took it. One that was inherited and not mended is
+    /// broken from then on.
+    pub(super) fn unlock(&self, at: At) {
+        if let Some(mutex) = self.mutex(at) {
+            // SAFETY: as in `lock`; the caller has it.
+            unsafe { libc::pthread_mutex_unlock(mutex) };
+        }
+    }
+
+    /// Whether a living thread holds this lock. One whose owner has died is broken by asking.
+    pub(super) fn is_held(&self, at: At) -> bool {
+        match self.lock(at, Duration::ZERO) {
+            Lock::Busy => true,
+            Lock::Broken => false,
+            Lock::Taken | Lock::Inherited => {
+                self.unlock(at);
+                false
+            }
+        }
+    }
+
+    /// Makes ready to sleep: from now on whoever rings wakes us. Says what to sleep on.
+    pub(super) fn drowse(&self, bell: At) -> u32 {
+        let Some((rung, asleep)) = self.half(bell).zip(self.half(bell + 4)) else { return 0 };
+        asleep.store(1, Ordering::SeqCst);
+        rung.load(Ordering::SeqCst)
+    }
+
+    /// Sleeps until the bell was rung since, or so long.
+    pub(super) fn sleep(&self, bell: At, since: u32, most: Duration) {
+        let Some(rung) = self.half(bell) else { return std::thread::sleep(most) };
+        let most = timespec(most);
+        // SAFETY: the word is inside the mapping, the time on our stack; shared, not private, since
+        // other processes ring.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                rung.as_ptr(),
+                libc::FUTEX_WAIT,
+                since,
+                &raw const most,
+                std::ptr::null::<u32>(),
+                0,
+            );
+        }
+    }
+
+    /// Rings; a system call only where somebody sleeps.
+    pub(super) fn ring(&self, bell: At) {
+        let Some((rung, asleep)) = self.half(bell).zip(self.half(bell + 4)) else { return };
+        rung.fetch_add(1, Ordering::SeqCst);
+        if asleep.swap(0, Ordering::SeqCst) == 1 {
+            // SAFETY: the word is inside the mapping.
+            unsafe { libc::syscall(libc::SYS_futex, rung.as_ptr(), libc::FUTEX_WAKE, 1) };
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, no reference into it outlives `self`, and its last user has
+        // given back what locks it held.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.reserved) };
+    }
+}
+
+fn understood(answer: c_int) -> Lock {
+    match answer {
+        0 => Lock::Taken,
+        libc::EOWNERDEAD => Lock::Inherited,
+        libc::EBUSY | libc::ETIMEDOUT => Lock::Busy,
+        _ => Lock::Broken,
+    }
+}
+
+fn timespec(length: Duration) -> libc::timespec {
+    let seconds = libc::time_t::try_from(length.as_secs()).unwrap_or(libc::time_t::MAX);
+    libc::timespec { tv_sec: seconds, tv_nsec: length.subsec_nanos().into() }
+}
+
+/// The clock of the system since it was started, in nanoseconds: the same in all processes.
+pub(super) fn now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it writes to our stack.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The user whose rights we have.
+pub(super) fn user() -> u32 {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Whether a process of that number lives.
+pub(super) fn lives(process: u32) -> bool {
+    let Ok(process) = libc::pid_t::try_from(process) else { return false };
+    // SAFETY: signal 0 is none.
+    let answer = unsafe { libc::kill(process, 0) };
+    answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+}
+
+/// What tells the locks of one C library from those of another, which do not work on each other.
+pub(super) fn kind_of_locks() -> u64 {
+    let library = if cfg!(target_env = "musl") { 2 } else { 1 };
+    let order = if cfg!(target_endian = "big") { 2 } else { 1 };
+    library << 32
+        | order << 24
+        | (size_of::<usize>() as u64) << 16
+        | size_of::<libc::pthread_mutex_t>() as u64
+}
+
+/// How often this process is a fork of one that had asked; a child finds another number than its
+/// parent. An atomic, since a system call for every operation would cost more than the operation.
+pub(super) fn forks() -> u32 {
+    static FORKS: AtomicU32 = AtomicU32::new(0);
+    static WATCH: Once = Once::new();
+    extern "C" fn forked() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the function does nothing that is forbidden after a fork, and lives for ever.
+    WATCH.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(forked));
+    });
+    FORKS.load(Ordering::Relaxed)
+}

@@ -1,0 +1,335 @@
+//! The connections of a bus as it knows them: a slot, a post box, and what hangs on their lives.
+//!
+//! The invariant: whatever exists for the sake of one connection (leases, subscriptions, seats,
+//! places in lines, post) is in a list of its record, so that its death ends all of it in one step,
+//! whoever notices. Post is bounded: the oldest events and letters give way, and are counted where
+//! they were meant to go.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::heap::{At, Heap, List};
+use super::layout::{PEERS, SEATED, SLOTS, beacon, bell, process};
+use super::mapping::{Memory, now};
+use super::{addresses, shelves, topics};
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::Failure;
+
+/// How much post one connection may have, in bytes and in pieces.
+const MOST_BYTES: u64 = 32 << 20;
+const MOST_PIECES: u64 = 65_536;
+/// What a piece weighs beside its bytes.
+const PIECE: u64 = 64;
+
+/// The words of a connection's record.
+const SLOT: u64 = 24;
+const POST: u64 = 32;
+const POST_BYTES: u64 = 56;
+const LEASES: u64 = 64;
+const SUBSCRIPTIONS: u64 = 88;
+const WAITS: u64 = 112;
+const SEATS: u64 = 136;
+const SIZE: u64 = 160;
+
+/// The words of a piece of post.
+const KIND: u64 = 16;
+const NUMBER: u64 = 24;
+const RECORD: u64 = 32;
+const BYTES: u64 = 40;
+const PIECE_SIZE: u64 = 48;
+
+/// Kinds of post; an event's also tells by which filter it came, above these bits.
+const EVENT: u64 = 1;
+const LETTER: u64 = 2;
+const TURN: u64 = 3;
+const END: u64 = 0;
+const KIND_BITS: u64 = 2;
+
+/// A step, and what is to be done when it is over and the lock is free.
+pub(super) struct Step<'a> {
+    heap: Heap<'a>,
+    pub(super) now: u64,
+    /// The slots of those who have got post.
+    pub(super) called: Vec<u64>,
+    /// The slots of those who were found dead.
+    pub(super) dead: Vec<u64>,
+    /// Items that became dead letters.
+    pub(super) deaths: Vec<Death>,
+    /// Somebody listens, or does not any more.
+    pub(super) relistened: bool,
+}
+
+/// An item that became a dead letter.
+pub(super) struct Death {
+    pub(super) queue: Arc<str>,
+    pub(super) deliveries: u32,
+    pub(super) failure: Failure,
+    /// How many older ones made room for it.
+    pub(super) dropped: usize,
+}
+
+/// A piece of post as its reader gets it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Post {
+    /// An event for a subscription of that number, by that filter of it.
+    Event { subscription: u64, filter: usize, body: At },
+    /// A letter for the seat of that number.
+    Letter { seat: u64, body: At },
+    /// The turn of a place in a line has come.
+    Turn { ticket: u64 },
+    /// Somebody else sits in the seat of that number now.
+    Unseated { seat: u64 },
+    /// So many events or letters for this number were lost.
+    Lost { number: u64, missed: u64 },
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(memory: &'a Memory) -> Self {
+        Self {
+            heap: Heap::new(memory),
+            now: now(),
+            called: Vec::new(),
+            dead: Vec::new(),
+            deaths: Vec::new(),
+            relistened: false,
+        }
+    }
+
+    /// Whether a connection lives; one that does not is noted, to be buried after this step.
+    pub(super) fn lives(&mut self, peer: At) -> bool {
+        let slot = self.get(peer + SLOT);
+        let lives = !self.dead.contains(&slot) && self.memory().is_held(beacon(slot));
+        if !lives && !self.dead.contains(&slot) {
+            self.dead.push(slot);
+        }
+        lives
+    }
+}
+
+impl<'a> Deref for Step<'a> {
+    type Target = Heap<'a>;
+
+    fn deref(&self) -> &Heap<'a> {
+        &self.heap
+    }
+}
+
+impl DerefMut for Step<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.heap
+    }
+}
+
+/// The connection in a slot; 0 where there is none.
+pub(super) fn in_slot(heap: &Heap<'_>, slot: u64) -> At {
+    if slot < SLOTS { heap.get(SEATED + 8 * slot) } else { 0 }
+}
+
+/// Seats a new connection in a free slot.
+pub(super) fn join(step: &mut Step<'_>, slot: u64) -> Result<At> {
+    let peer = step.alloc(SIZE)?;
+    for word in 0..SIZE / 8 {
+        step.init(peer + 8 * word, 0);
+    }
+    step.init(peer + SLOT, slot);
+    PEERS.push_back(step, peer)?;
+    step.set(SEATED + 8 * slot, peer)?;
+    let own = u64::from(std::process::id());
+    step.memory().store(process(slot), own);
+    Ok(peer)
+}
+
+/// Ends everything that hangs on the life of a connection: what it held goes back, and what it took
+/// part in goes on without it.
+pub(super) fn leave(step: &mut Step<'_>, slot: u64) -> Result<()> {
+    let peer = in_slot(step, slot);
+    if peer == 0 {
+        return Ok(());
+    }
+    // First, so that nothing below is dealt to it.
+    while let first @ 1.. = waits(peer).first(step) {
+        shelves::stop_waiting(step, first)?;
+    }
+    while let first @ 1.. = subscriptions(peer).first(step) {
+        topics::end(step, first)?;
+    }
+    while let first @ 1.. = seats(peer).first(step) {
+        addresses::stand_up(step, first)?;
+    }
+    while let first @ 1.. = post(peer).first(step) {
+        discard(step, peer, first)?;
+    }
+    // The newest first, so that the oldest comes to lie at the head.
+    while let last @ 1.. = leases(peer).last(step) {
+        shelves::abandon(step, last)?;
+    }
+    PEERS.remove(step, peer)?;
+    step.set(SEATED + 8 * slot, 0)?;
+    step.free(peer)?;
+    Ok(())
+}
+
+/// All connections that are there, living or not noticed to be dead.
+pub(super) fn slots(heap: &Heap<'_>) -> Vec<u64> {
+    PEERS.records(heap).map(|peer| heap.get(peer + SLOT)).collect()
+}
+
+pub(super) const fn leases(peer: At) -> List {
+    List::new(peer + LEASES, shelves::OWNERS_LINKS)
+}
+
+pub(super) const fn subscriptions(peer: At) -> List {
+    List::new(peer + SUBSCRIPTIONS, 0)
+}
+
+pub(super) const fn waits(peer: At) -> List {
+    List::new(peer + WAITS, 16)
+}
+
+pub(super) const fn seats(peer: At) -> List {
+    List::new(peer + SEATS, addresses::SEAT_LINKS)
+}
+
+const fn post(peer: At) -> List {
+    List::new(peer + POST, 0)
+}
+
+/// Leaves an event with a connection that lives; the bytes are used once more.
+pub(super) fn send_event(
+    step: &mut Step<'_>,
+    peer: At,
+    subscription: At,
+    filter: u64,
+    body: At,
+) -> Result<()> {
+    let number = step.get(subscription + topics::NUMBER);
+    leave_post(step, peer, EVENT | filter << KIND_BITS, number, subscription, body)
+}
+
+/// Leaves a letter with the reader of a seat.
+pub(super) fn send_letter(step: &mut Step<'_>, peer: At, seat: At, body: At) -> Result<()> {
+    let number = step.get(seat + addresses::NUMBER);
+    leave_post(step, peer, LETTER, number, seat, body)
+}
+
+/// Tells a connection that the turn of one of its places has come.
+pub(super) fn call(step: &mut Step<'_>, peer: At, ticket: u64) -> Result<()> {
+    leave_post(step, peer, TURN, ticket, 0, 0)
+}
+
+/// Tells a connection that it has lost a seat, and throws away what lies there for it.
+pub(super) fn unseat(step: &mut Step<'_>, peer: At, seat: At, number: u64) -> Result<()> {
+    let pieces: Vec<At> = post(peer).records(step).collect();
+    for piece in pieces {
+        if step.get(piece + RECORD) == seat {
+            discard(step, peer, piece)?;
+        }
+    }
+    leave_post(step, peer, END, number, 0, 0)
+}
+
+fn leave_post(
+    step: &mut Step<'_>,
+    peer: At,
+    kind: u64,
+    number: u64,
+    record: At,
+    body: At,
+) -> Result<()> {
+    let piece = step.alloc(PIECE_SIZE)?;
+    step.init(piece + KIND, kind);
+    step.init(piece + NUMBER, number);
+    step.init(piece + RECORD, record);
+    step.init(piece + BYTES, body);
+    if body != 0 {
+        step.share(body)?;
+        let weight = step.length(body) + PIECE;
+        step.add(peer + POST_BYTES, weight)?;
+    }
+    post(peer).push_back(step, piece)?;
+    shorten(step, peer, piece)?;
+    let slot = step.get(peer + SLOT);
+    if !step.called.contains(&slot) {
+        step.called.push(slot);
+    }
+    Ok(())
+}
+
+/// Discards the oldest events and letters while there is too much, but for the newest piece.
+fn shorten(step: &mut Step<'_>, peer: At, newest: At) -> Result<()> {
+    let mut oldest = post(peer).first(step);
+    while oldest != newest
+        && (step.get(peer + POST_BYTES) > MOST_BYTES || post(peer).len(step) > MOST_PIECES)
+    {
+        let (next, record) = (post(peer).next(step, oldest), step.get(oldest + RECORD));
+        if record != 0 {
+            step.add(record + topics::MISSED, 1)?;
+            discard(step, peer, oldest)?;
+        }
+        oldest = next;
+    }
+    Ok(())
+}
+
+fn discard(step: &mut Step<'_>, peer: At, piece: At) -> Result<()> {
+    post(peer).remove(step, piece)?;
+    let body = step.get(piece + BYTES);
+    if body != 0 {
+        let weight = step.length(body) + PIECE;
+        step.subtract(peer + POST_BYTES, weight)?;
+        step.drop_bytes(body)?;
+    }
+    step.free(piece)?;
+    Ok(())
+}
+
+/// Whether a connection has post.
+pub(super) fn has_post(heap: &Heap<'_>, peer: At) -> bool {
+    post(peer).len(heap) > 0
+}
+
+/// Takes post out, oldest first, until about so many bytes are together. `read` sees each before the
+/// step is over, since its bytes may be gone then.
+pub(super) fn take_post(
+    step: &mut Step<'_>,
+    peer: At,
+    most: u64,
+    mut read: impl FnMut(&Heap<'_>, Post),
+) -> Result<()> {
+    let mut taken = 0;
+    while taken < most {
+        let piece = post(peer).first(step);
+        if piece == 0 {
+            break;
+        }
+        let (kind, number) = (step.get(piece + KIND), step.get(piece + NUMBER));
+        let (record, body) = (step.get(piece + RECORD), step.get(piece + BYTES));
+        if record != 0 {
+            let missed = step.get(record + topics::MISSED);
+            if missed > 0 {
+                step.set(record + topics::MISSED, 0)?;
+                read(step, Post::Lost { number, missed });
+            }
+        }
+        let filter = usize::try_from(kind >> KIND_BITS).unwrap_or(usize::MAX);
+        match kind & ((1 << KIND_BITS) - 1) {
+            EVENT => read(step, Post::Event { subscription: number, filter, body }),
+            LETTER => read(step, Post::Letter { seat: number, body }),
+            END => read(step, Post::Unseated { seat: number }),
+            _ => read(step, Post::Turn { ticket: number }),
+        }
+        taken += PIECE + if body == 0 { 0 } else { step.length(body) };
+        discard(step, peer, piece)?;
+    }
+    Ok(())
+}
+
+/// Wakes those who got post.
+pub(super) fn ring(memory: &Memory, called: &[u64]) {
+    called.iter().for_each(|slot| memory.ring(bell(*slot)));
+}
+
+pub(super) fn full() -> Error {
+    let why = format!("{SLOTS} connections are there already; close some");
+    Error::new(ErrorKind::Server, "connect", "ipc://", why).that_passes()
+}

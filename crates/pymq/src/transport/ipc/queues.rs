@@ -1,0 +1,335 @@
+//! The queue operations of a connection over the shared file, and how they wait: see
+//! [`shelves`](super::shelves).
+//!
+//! The invariant: an item that was taken is in the hands of the caller's future when the step is
+//! over, with no moment in between at which it could be dropped. A lease lasts as long as its
+//! connection lives, or as it was extended to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::timeout_at;
+
+use super::Ipc;
+use super::heap::At;
+use super::hub::Hub;
+use super::peers::Step;
+use super::shelves::{self, Claim, Place, Push};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::shortened;
+use crate::transport::{
+    Answer, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
+    SettleOptions, Settlement, Shelf, Wait, answer, pending,
+};
+
+/// How long an operation that is not to wait waits for the lock of the bus.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+impl Queues for Ipc {
+    fn push<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        items: Vec<Bytes>,
+        options: PutOptions,
+    ) -> Answer<'a, Put> {
+        let hub = &*self.hub;
+        let mut waiter = Waiter::new(hub);
+        let first = hub.attempt(Duration::from_millis(2), "push", &queue.name, |step| {
+            waiter.push(step, queue, &items, &options)
+        });
+        match first {
+            Ok(Some(Push::Done)) => answer(Ok(Put::Done)),
+            Ok(Some(Push::Already)) => answer(Ok(Put::Already)),
+            Err(error) => answer(Err(error)),
+            Ok(Some(Push::Wait(_)) | None) => {
+                pending(async move { wait_for_space(waiter, queue, &items, options).await })
+            }
+        }
+    }
+
+    /// Never ready before it is polled: an answer that holds items, dropped unseen as `select!`
+    /// drops the branches it did not come to, would leave them leased for ever.
+    fn claim<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        limit: usize,
+        wait: Wait,
+    ) -> Answer<'a, Vec<Claimed>> {
+        pending(wait_for_items(&self.hub, queue, limit, wait))
+    }
+
+    fn settle<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+        options: SettleOptions,
+    ) -> Answer<'a, ()> {
+        self.hub.run("settle", &queue.name, move |step| {
+            let Some(item) = self.held(receipt.number) else { return Err(lost("settle", queue)) };
+            shelves::settle(step, item, how, &options)?;
+            self.hub.local().leases.remove(&receipt.number);
+            Ok(())
+        })
+    }
+
+    fn settle_soon(
+        &self,
+        queue: &Arc<QueueSpec>,
+        receipt: Receipt,
+        how: Settlement,
+        options: SettleOptions,
+    ) {
+        let queue = Arc::clone(queue);
+        self.hub.soon(move |hub, patience| {
+            let held = hub.local().leases.get(&receipt.number).copied();
+            let Some(item) = held else { return Ok(true) };
+            let settled = hub.attempt(patience, "settle", &queue.name, |step| {
+                shelves::settle(step, item, how, &options)?;
+                hub.local().leases.remove(&receipt.number);
+                Ok(())
+            })?;
+            Ok(settled.is_some())
+        });
+    }
+
+    /// Nothing is fetched ahead here: a claim is a step in memory.
+    fn show(&self, _queue: &Arc<QueueSpec>, _receipt: &Receipt) {}
+
+    /// While its process lives a lease lasts anyhow; how long, is for when it does not.
+    fn extend<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        receipt: &'a Receipt,
+        duration: Duration,
+    ) -> Answer<'a, ()> {
+        self.hub.run("extend", &queue.name, move |step| {
+            let Some(item) = self.held(receipt.number) else { return Err(lost("extend", queue)) };
+            shelves::extend(step, item, duration)
+        })
+    }
+
+    fn stats<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, QueueStats> {
+        self.look("count", queue, shelves::stats)
+    }
+
+    fn peek<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        from: Shelf,
+        limit: usize,
+    ) -> Answer<'a, Vec<Bytes>> {
+        self.look("peek", queue, move |step, found| shelves::peek(step, found, from, limit))
+    }
+
+    fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize> {
+        self.hub.catch_up();
+        self.look("purge", queue, move |step, found| shelves::purge(step, found, shelf))
+    }
+
+    fn letters<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        skip: usize,
+        limit: usize,
+    ) -> Answer<'a, Vec<DeadLetter>> {
+        self.look("look at", queue, move |step, found| {
+            Ok(shelves::letters(step, found, skip, limit))
+        })
+    }
+
+    fn redrive<'a>(
+        &'a self,
+        queue: &'a Arc<QueueSpec>,
+        which: Letters,
+        to: &'a Arc<QueueSpec>,
+    ) -> Answer<'a, usize> {
+        self.look("redrive", queue, move |step, found| shelves::redrive(step, found, &which, to))
+    }
+
+    fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize> {
+        self.look("discard", queue, move |step, found| shelves::discard(step, found, &which))
+    }
+
+    fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
+        self.hub.run("shut down", &queue.name, move |step| shelves::shut_down(step, queue))
+    }
+}
+
+fn lost(operation: &'static str, queue: &QueueSpec) -> Error {
+    let why = "the lease had ended; the item was settled, or is somebody else's now";
+    Error::new(ErrorKind::LeaseLost, operation, shortened(&queue.name), why)
+}
+
+impl Ipc {
+    /// Where the item lies that is leased under that number.
+    fn held(&self, number: u64) -> Option<At> {
+        self.hub.local().leases.get(&number).copied()
+    }
+
+    /// Does something with a queue that exists; nothing with one that does not.
+    fn look<'a, T: Default + Send + 'a>(
+        &'a self,
+        operation: &'static str,
+        queue: &'a QueueSpec,
+        work: impl Fn(&mut Step<'_>, At) -> Result<T> + Send + 'a,
+    ) -> Answer<'a, T> {
+        self.hub.run(operation, &queue.name, move |step| match shelves::named(step, &queue.name) {
+            0 => Ok(T::default()),
+            found => work(step, found),
+        })
+    }
+}
+
+/// How long the lock of the bus may keep an operation that waits so long.
+fn limit(wait: Wait) -> Option<Duration> {
+    match wait {
+        Wait::No => Some(AT_ONCE),
+        Wait::Until(_) => wait.left(),
+        Wait::Forever => None,
+    }
+}
+
+async fn wait_for_items(
+    hub: &Hub,
+    queue: &QueueSpec,
+    limit_of_items: usize,
+    wait: Wait,
+) -> Result<Vec<Claimed>> {
+    let mut waiter = Waiter::new(hub);
+    loop {
+        let may_wait = wait.left() != Some(Duration::ZERO);
+        let claim = hub
+            .insist(limit(wait), "claim", &queue.name, |step| {
+                waiter.claim(step, queue, limit_of_items, may_wait)
+            })
+            .await;
+        match claim? {
+            Claim::Taken(taken) => {
+                let mut local = hub.local();
+                return Ok(taken
+                    .into_iter()
+                    .map(|(item, claimed)| {
+                        local.leases.insert(claimed.receipt.number, item);
+                        claimed
+                    })
+                    .collect());
+            }
+            Claim::Empty => return Ok(Vec::new()),
+            Claim::Wait(_, due) => {
+                hub.note_due(&queue.name, due);
+                waiter.called(wait).await;
+            }
+        }
+    }
+}
+
+async fn wait_for_space(
+    mut waiter: Waiter<'_>,
+    queue: &QueueSpec,
+    items: &[Bytes],
+    mut options: PutOptions,
+) -> Result<Put> {
+    let wait = options.wait;
+    loop {
+        if waiter.place.is_some() {
+            waiter.called(wait).await;
+        }
+        if wait.left() == Some(Duration::ZERO) {
+            options.wait = Wait::No;
+        }
+        let pushed = waiter
+            .hub
+            .insist(limit(wait), "push", &queue.name, |step| {
+                waiter.push(step, queue, items, &options)
+            })
+            .await;
+        match pushed? {
+            Push::Done => return Ok(Put::Done),
+            Push::Already => return Ok(Put::Already),
+            Push::Wait(_) => {}
+        }
+    }
+}
+
+/// One who may have to wait at a queue; its place in the line is given up when it is dropped.
+struct Waiter<'a> {
+    hub: &'a Hub,
+    place: Option<Place>,
+    bell: Arc<Notify>,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(hub: &'a Hub) -> Self {
+        Self { hub, place: None, bell: Arc::default() }
+    }
+
+    fn claim(
+        &mut self,
+        step: &mut Step<'_>,
+        queue: &QueueSpec,
+        limit: usize,
+        may_wait: bool,
+    ) -> Result<Claim> {
+        let claim = shelves::claim(step, self.hub.peer, queue, limit, may_wait, self.place)?;
+        match &claim {
+            Claim::Wait(place, _) => self.line_up(*place),
+            Claim::Taken(_) | Claim::Empty => self.step_out(),
+        }
+        Ok(claim)
+    }
+
+    fn push(
+        &mut self,
+        step: &mut Step<'_>,
+        queue: &QueueSpec,
+        items: &[Bytes],
+        options: &PutOptions,
+    ) -> Result<Push> {
+        let push = shelves::push(step, self.hub.peer, queue, items, options, self.place)?;
+        match &push {
+            Push::Wait(place) => self.line_up(*place),
+            Push::Done | Push::Already => self.step_out(),
+        }
+        Ok(push)
+    }
+
+    /// Notes the place before the step is over, so that no call is missed.
+    fn line_up(&mut self, place: Place) {
+        self.hub.local().bells.insert(place.ticket, Arc::clone(&self.bell));
+        self.place = Some(place);
+    }
+
+    fn step_out(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.hub.local().bells.remove(&place.ticket);
+        }
+    }
+
+    /// Waits until it is called, or the time is up.
+    async fn called(&self, wait: Wait) {
+        match wait {
+            Wait::No => {}
+            Wait::Until(deadline) => {
+                // Either way it is tried once more.
+                let _ = timeout_at(deadline, self.bell.notified()).await;
+            }
+            Wait::Forever => self.bell.notified().await,
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let Some(place) = self.place.take() else { return };
+        self.hub.local().bells.remove(&place.ticket);
+        self.hub.soon(move |hub, patience| {
+            let left = hub.attempt(patience, "wait", "ipc://", |step| {
+                shelves::stop_waiting(step, place.at)
+            })?;
+            Ok(left.is_some())
+        });
+    }
+}
