@@ -73,7 +73,9 @@ deny:
 
 ## The site, in target/site/html: its pages and links are checked on the way.
 DOCS := .scratch/docs
-docs: $(DOCS)/ready
+docs: wheel $(DOCS)/ready
+	rm -rf target/site
+	$(BIN)/python scripts/site/reference.py target/site/reference
 	$(DOCS)/bin/python scripts/site/build.py
 
 ## Follows every page, those too that need packages which `make test` does not have.

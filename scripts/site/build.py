@@ -1,8 +1,12 @@
-"""Builds the site in `target/site/html`; runs in an environment with requirements-docs.txt."""
+"""Builds the site in `target/site/html`; runs in an environment with requirements-docs.txt.
+
+`reference.py` has written the reference before, in an environment with the package.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +21,7 @@ SITE = pages.ROOT / "target" / "site"
 def main() -> int:
     """Gathers the pages, builds them and checks every link; gives the exit code."""
     pages.gather(SITE / "pages")
+    shutil.copytree(SITE / "reference", SITE / "pages" / "reference", dirs_exist_ok=True)
     done = subprocess.run(
         [Path(sys.executable).parent / "zensical", "build", "--clean", "--strict"],
         cwd=pages.ROOT,

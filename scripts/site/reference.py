@@ -1,0 +1,300 @@
+"""Writes the reference of the Python package from its docstrings: `reference.py FOLDER`.
+
+It runs in an environment that has the package, and fails for a public object without a docstring or
+with a parameter that `meanings.py` does not know. A name means the same everywhere, so what it
+means is written once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import meanings
+
+import pymq
+import pymq.aio
+import pymq.exceptions
+import pymq.provider.redis
+import pymq.provider.simple
+import pymq.testing
+from pymq._letters import AsyncDeadLetters, DeadLetters
+from pymq._queue import NativeQueue
+
+#: Methods that only the interpreter calls, or that are there for the original's sake alone.
+PASSED_OVER = {"begin", "start_worker", "refuse_to_wait_for_this_loop", "of"}
+#: Classes whose objects are called.
+CALLED = {"StubMethod", "AsyncStub"}
+#: Public names that the standard library tells of, or that are modules.
+KNOWN = {"Empty", "Full", "__version__", "exceptions", "name", "provider"}
+
+
+class Chapter:
+    """A page of the reference."""
+
+    def __init__(self, file: str, title: str, about: str) -> None:
+        self.file = file
+        self._parts = [f"# {title}", about]
+
+    def functions(self, module: Any, names: list[str], prefix: str) -> Chapter:
+        """The functions of a module, by these names."""
+        for name in names:
+            self._parts += _function(getattr(module, name), f"{prefix}.{name}")
+        return self
+
+    def cls(self, cls: type, name: str, without: type | None = None) -> Chapter:
+        """A class with what is public in it; what it has from `without` is said there."""
+        self._parts += [f"## {name}", _said(cls, name)]
+        constructor = _constructor(cls, name)
+        if constructor is not None:
+            self._parts += constructor
+        self._parts += _fields(cls)
+        if name in CALLED:
+            self._parts += _member(cls.__call__, f"{name}.__call__")
+        for member, what in _members(cls, without):
+            self._parts += _member(what, f"{name}.{member}")
+        return self
+
+    def errors(self, module: Any) -> Chapter:
+        """Every exception, with what it is a kind of."""
+        for name in module.__all__:
+            error = getattr(module, name)
+            kinds = ", ".join(_class_name(base) for base in error.__bases__)
+            self._parts += [f"## {name}", f"*is a* {kinds}", _said(error, name), *_fields(error)]
+            for member, what in inspect.getmembers(error):
+                if isinstance(what, property):
+                    self._parts += _member(what, f"{name}.{member}")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The page, as Markdown."""
+        return "\n\n".join(self._parts) + "\n"
+
+
+def _function(function: Callable[..., Any], name: str) -> list[str]:
+    return [f"## {name}", *_callable(function, name)]
+
+
+def _member(what: Any, name: str) -> list[str]:
+    parts = [f"### {name}"]
+    if isinstance(what, property):
+        about = _said(what.fget, name)
+        kind = "attribute, may be assigned" if what.fset else "attribute"
+        return [*parts, f"*{kind}*", about]
+    if isinstance(what, (classmethod, staticmethod)):
+        what = what.__get__(None, object)
+    return [*parts, *_callable(what, name)]
+
+
+def _callable(function: Callable[..., Any], name: str) -> list[str]:
+    signature = _signature(function)
+    shown = _code(function, name, signature)
+    parts = [f"```{{ .python .no-copy }}\n{shown}\n```", _said(function, name)]
+    table = list(_parameters(signature, name))
+    if table:
+        parts.append("\n".join(["| parameter | |", "|---|---|", *table]))
+    verb = name.rpartition(".")[2]
+    if verb in meanings.GUARANTEES:
+        more = "[More](../guarantees.md#by-operation)"
+        parts.append(f"*Guarantee:* {meanings.GUARANTEES[verb]} {more}")
+    raised = meanings.RAISES.get(verb)
+    if raised:
+        links = (f"[`{one}`](exceptions.md#{one.lower()})" for one in raised)
+        parts.append(f"*Raises* {', '.join(links)}")
+    return parts
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # A native method: its text signature, where it has one, is that of `_pymq.pyi`.
+        return None
+    kept = [one for one in signature.parameters.values() if one.name != "self"]
+    return signature.replace(parameters=kept)
+
+
+def _code(function: Callable[..., Any], name: str, signature: inspect.Signature | None) -> str:
+    word = "async def" if inspect.iscoroutinefunction(function) else "def"
+    short = name.rpartition(".")[2]
+    if signature is None:
+        return f"{word} {short}(…)"
+    one = f"{word} {short}{_plain(str(signature))}"
+    if len(one) <= 88:
+        return one
+    lines = []
+    seen_star = False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not seen_star:
+            lines.append("    *,")
+            seen_star = True
+        lines.append(f"    {_plain(str(parameter))},")
+    end = str(signature).rpartition(" -> ")[2] if " -> " in str(signature) else ""
+    return f"{word} {short}(\n" + "\n".join(lines) + f"\n){' -> ' + _plain(end) if end else ''}"
+
+
+def _plain(text: str) -> str:
+    """Annotations as they are written, without quotes and private modules."""
+    return re.sub(r"\bpymq\._?\w+\.|'(?=[A-Za-z])|(?<=[\])\w])'", "", text)
+
+
+def _parameters(signature: inspect.Signature | None, name: str) -> Iterator[str]:
+    if signature is None:
+        return
+    for parameter in signature.parameters.values():
+        if parameter.name.startswith("_"):
+            continue
+        meaning = meanings.of(name, parameter.name)
+        if meaning is None:
+            what = f"a parameter {parameter.name!r} without a meaning"
+            raise SystemExit(f"reference: {name} has {what}")
+        yield f"| `{parameter.name}` | {meaning} |"
+
+
+def _said(what: Any, name: str) -> str:
+    text = inspect.getdoc(what)
+    if not text:
+        raise SystemExit(f"reference: {name} has no docstring")
+    # `Queue.put` of a docstring is code, not emphasis; nothing else needs a change.
+    return text
+
+
+def _fields(cls: type) -> list[str]:
+    """What a class's own source says of its fields, in comments that begin with `#:`."""
+    try:
+        source = inspect.getsource(cls)
+    except OSError:
+        # It says that it is of another module, where the original has it.
+        return []
+    comment, name = r"((?:^ +#: .*\n)+)", r" +(?:self\.)?([a-z]\w*)(?::| =)"
+    found = re.findall(comment + name, source, re.M)
+    rows = [f"| `{name}` | {' '.join(re.findall(r'#: (.*)', said))} |" for said, name in found]
+    return ["\n".join(["| field | |", "|---|---|", *rows])] if rows else []
+
+
+def _constructor(cls: type, name: str) -> list[str] | None:
+    init = cls.__dict__.get("__init__")
+    if init is None or not inspect.isfunction(init) or name in meanings.NOT_MADE_BY_USERS:
+        return None
+    signature = _signature(init)
+    assert signature is not None
+    shown = _code(init, name, signature).replace("def ", "", 1).replace(" -> None", "")
+    table = list(_parameters(signature, name))
+    parts = [f"```{{ .python .no-copy }}\n{shown}\n```"]
+    return [*parts, "\n".join(["| parameter | |", "|---|---|", *table])] if table else parts
+
+
+def _members(cls: type, without: type | None) -> Iterator[tuple[str, Any]]:
+    seen = set()
+    for base in cls.__mro__:
+        if base is object or base.__module__.split(".")[0] not in ("pymq", "_pymq", "builtins"):
+            continue
+        for member, what in vars(base).items():
+            decorated = isinstance(what, (property, classmethod, staticmethod))
+            callable_ = decorated or inspect.isroutine(what)
+            hidden = member.startswith("_") or member in seen or member in PASSED_OVER
+            if not callable_ or hidden or (without is not None and hasattr(without, member)):
+                continue
+            if base.__module__ == "builtins" and base.__name__ not in ("Getter", "AsyncGetter"):
+                continue
+            seen.add(member)
+            yield member, what
+
+
+def _class_name(cls: type) -> str:
+    if cls.__name__.startswith("_"):
+        return ", ".join(map(_class_name, cls.__bases__))
+    if cls.__module__.startswith("pymq"):
+        return f"[`{cls.__name__}`](#{cls.__name__.lower()})"
+    return f"`{cls.__name__}`"
+
+
+def chapters() -> list[Chapter]:
+    """The pages, in reading order."""
+    return [
+        Chapter(
+            "bus.md",
+            "The bus",
+            "The functions of `pymq` work on one default bus, which `init` makes. `connect` makes "
+            "others, which have the same verbs as methods.",
+        )
+        .functions(pymq, ["init", "shutdown", "connect"], "pymq")
+        .functions(pymq, ["publish", "subscribe", "unsubscribe", "subscriber", "topic"], "pymq")
+        .functions(pymq, ["queue", "get_from", "worker"], "pymq")
+        .functions(pymq, ["expose", "unexpose", "remote", "stub"], "pymq")
+        .functions(pymq, ["register", "current_message", "current_call"], "pymq")
+        .cls(pymq.NativeEventBus, "NativeEventBus")
+        .cls(pymq.Topic, "Topic"),
+        Chapter("queues.md", "Queues", "Handles on queues, and what they give out.")
+        .cls(NativeQueue, "Queue")
+        .cls(pymq.Delivery, "Delivery")
+        .cls(pymq.Worker, "Worker")
+        .cls(pymq.Retry, "Retry")
+        .cls(pymq.Stats, "Stats", without=tuple)
+        .cls(DeadLetters, "DeadLetters")
+        .cls(pymq.DeadLetter, "DeadLetter"),
+        Chapter("calls.md", "Calls and messages", "What a call is made with, and what it knows.")
+        .cls(pymq.StubMethod, "StubMethod")
+        .cls(pymq.RpcRequest, "RpcRequest", without=tuple)
+        .cls(pymq.RpcResponse, "RpcResponse", without=tuple)
+        .cls(pymq.RunningCall, "RunningCall")
+        .cls(pymq.Message, "Message", without=tuple),
+        Chapter(
+            "aio.md",
+            "pymq.aio",
+            "The same verbs for asyncio. The functions work on the default bus, which "
+            "`await aio.init()` makes; `aio.connect` makes others.",
+        )
+        .functions(pymq.aio, ["init", "shutdown", "connect", "publish", "subscribe"], "aio")
+        .functions(pymq.aio, ["unsubscribe", "subscriber", "topic", "queue", "get_from"], "aio")
+        .functions(pymq.aio, ["expose", "unexpose", "remote", "stub"], "aio")
+        .cls(pymq.aio.AsyncEventBus, "AsyncEventBus")
+        .cls(pymq.aio.AsyncTopic, "AsyncTopic")
+        .cls(pymq.aio.Events, "Events")
+        .cls(pymq.aio.AsyncQueue, "AsyncQueue")
+        .cls(pymq.aio.AsyncDelivery, "AsyncDelivery")
+        .cls(AsyncDeadLetters, "AsyncDeadLetters")
+        .cls(pymq.aio.AsyncStub, "AsyncStub"),
+        Chapter(
+            "exceptions.md",
+            "Exceptions",
+            "All are a `PymqError`, but for `pymq.Full` and `pymq.Empty`, which are those of "
+            "`queue`. [Calls](../guides/calls.md#errors) and [guarantees](../guarantees.md) say "
+            "when each is raised.",
+        ).errors(pymq.exceptions),
+        Chapter("testing.md", "pymq.testing", "See [test your program](../guides/testing.md).").cls(
+            pymq.testing.MemoryBus, "MemoryBus", without=pymq.NativeEventBus
+        ),
+        Chapter(
+            "provider.md",
+            "pymq.provider",
+            "The original's ways to make a bus. Programs of your own take addresses.",
+        )
+        .cls(pymq.EventBus, "EventBus")
+        .cls(pymq.provider.redis.RedisConfig, "RedisConfig")
+        .cls(pymq.provider.redis.RedisEventBus, "RedisEventBus", without=pymq.NativeEventBus)
+        .cls(pymq.provider.simple.SimpleEventBus, "SimpleEventBus", without=pymq.NativeEventBus),
+    ]
+
+
+def main(folder: str) -> None:
+    """Writes every page."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    written = ""
+    for chapter in chapters():
+        (target / chapter.file).write_text(chapter.text)
+        written += chapter.text
+    told = {name.rpartition(".")[2] for name in re.findall(r"^## (\S+)", written, re.M)}
+    missing = {*pymq.__all__, *pymq.aio.__all__} - told - KNOWN
+    if missing:
+        raise SystemExit(f"reference: no chapter tells of {', '.join(sorted(missing))}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
