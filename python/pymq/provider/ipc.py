@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -148,9 +147,11 @@ class IpcQueue(NativeQueue[Any]):
         self._used = True
         return super().qsize()
 
-    def _put(self, items: Iterable[Any], *args: Any, **options: Any) -> bool:
+    def _put(
+        self, payloads: list[bytes], block: bool, timeout: float | None, **options: Any
+    ) -> bool:
         self._used = True
-        return super()._put(items, *args, **options)
+        return super()._put(payloads, block, timeout, **options)
 
     def free(self) -> None:
         """Deletes the queue with its items, as the original does."""
