@@ -8,6 +8,7 @@ mod later;
 mod leases;
 mod letters;
 mod refusals;
+mod urgent;
 mod waiting;
 
 #[path = "../driver/mod.rs"]

@@ -253,6 +253,7 @@ const ABLE: Capabilities = Capabilities {
     delays: true,
     put_ids: true,
     letters: true,
+    priorities: true,
     ..Capabilities::NONE
 };
 

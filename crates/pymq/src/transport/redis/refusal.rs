@@ -276,6 +276,7 @@ fn side_key_in_script(words: &str) -> Option<&'static str> {
         "dead" => Some("dead"),
         "epochs" => Some("epochs"),
         "later" => Some("later"),
+        list if list.starts_with("urgent") => Some("urgent:\u{2026}"),
         "held" | "own" => Some("held:\u{2026}"),
         _ => None,
     }

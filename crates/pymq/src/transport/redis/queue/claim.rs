@@ -44,7 +44,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Claims for everybody in the line until the consumer is closed.
 pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
-    let mut claimer = Claimer { core, consumer, hints: None };
+    let looks = consumer.keys().policy().priorities;
+    let mut claimer = Claimer { core, consumer, hints: None, looks };
     while claimer.go_on().await {}
     claimer.finish().await;
 }
@@ -142,8 +143,12 @@ impl Round {
             commands.extend([take("BLMOVE", &held).arg(wait)]);
             moves -= 1;
         }
-        commands.extend(std::iter::repeat_n(take("LMOVE", &held), moves));
-        if self.fetches_ahead() {
+        if keys.policy().priorities {
+            commands.extend([self.take_first(keys, moves)]);
+        } else {
+            commands.extend(std::iter::repeat_n(take("LMOVE", &held), moves));
+        }
+        if self.fetches_ahead() && !keys.policy().priorities {
             let ahead = take("LMOVE", &keys.held(self.epoch.ahead()));
             commands.extend(std::iter::repeat_n(ahead, self.want.ahead));
         }
@@ -157,6 +162,15 @@ impl Round {
             commands.extend([Command::new("PUBLISH").arg(&keys.hint).arg("space")]);
         }
         commands
+    }
+
+    /// Takes the most urgent items; by its text, since a server that does not know the digest would
+    /// seem to have none.
+    fn take_first(&self, keys: &Keys, now: usize) -> Command {
+        let held = keys.held(self.epoch.shown());
+        let names = [keys.list.as_str(), &held, &keys.held(self.epoch.ahead()), &keys.spare];
+        let words = [keys.urgents(), &*now.to_string(), &self.want.ahead.to_string()];
+        scripts::TAKE_FIRST.teach(&names, &words.map(str::as_bytes))
     }
 
     /// Registers the epoch. Where it surely is registered, a short command does, which changes
@@ -178,6 +192,22 @@ impl Round {
 
     fn fetches_ahead(&self) -> bool {
         self.want.ahead > 0
+    }
+
+    /// How many of its commands take items: one for each, or a script for all, behind the one that waits.
+    fn takes(&self, consumer: &Consumer) -> usize {
+        if consumer.keys().policy().priorities {
+            1 + usize::from(self.slice.is_some())
+        } else {
+            self.want.now + self.want.ahead
+        }
+    }
+
+    /// Into which list each item goes that it takes, in their order.
+    fn places_taken(&self) -> impl Iterator<Item = Place> + use<> {
+        let Want { now, ahead } = self.want;
+        let shown = std::iter::repeat_n(self.epoch.shown(), now);
+        shown.chain(std::iter::repeat_n(self.epoch.ahead(), ahead))
     }
 
     /// The lists that it takes items into.
@@ -202,6 +232,20 @@ struct Brought {
     shut: bool,
 }
 
+impl Brought {
+    /// Notes what a command answered that takes an item into a list.
+    fn note(&mut self, place: Option<Place>, reply: Reply) {
+        match (place, reply) {
+            (Some(place), Reply::Bytes(stored)) => self.items.push((place, stored)),
+            (_, Reply::Refused(refusal)) if refusal.cause() == Cause::Full => self.full = true,
+            // Our own doing: nothing was taken.
+            (_, Reply::Refused(refusal)) if refusal.cause() == Cause::Ended => self.ended = true,
+            (_, Reply::Refused(refusal)) => self.refused = Some(refusal),
+            _ => {}
+        }
+    }
+}
+
 /// Takes in the answer of a round: all but the items, which are the caller's to hand out.
 async fn digest(
     core: &Core,
@@ -216,17 +260,13 @@ async fn digest(
     for settling in std::mem::take(&mut round.acks) {
         take_reply(core, consumer, settling, replies.next().unwrap_or(Reply::Nothing)).await;
     }
-    let Want { now, ahead } = round.want;
-    let shown = std::iter::repeat_n(round.epoch.shown(), now);
-    let places = shown.chain(std::iter::repeat_n(round.epoch.ahead(), ahead));
-    for (place, reply) in places.zip(replies.by_ref()) {
+    let mut places = round.places_taken();
+    for reply in replies.by_ref().take(round.takes(consumer)) {
         match reply {
-            Reply::Bytes(stored) => brought.items.push((place, stored)),
-            Reply::Refused(refusal) if refusal.cause() == Cause::Full => brought.full = true,
-            // Our own doing: nothing was taken.
-            Reply::Refused(refusal) if refusal.cause() == Cause::Ended => brought.ended = true,
-            Reply::Refused(refusal) => brought.refused = Some(refusal),
-            _ => {}
+            Reply::List(items) => {
+                items.into_iter().for_each(|item| brought.note(places.next(), item));
+            }
+            reply => brought.note(places.next(), reply),
         }
     }
     let registration = replies.next().unwrap_or(Reply::Nothing);
@@ -237,7 +277,9 @@ async fn digest(
     }
     let registered = match registration {
         Reply::Refused(refusal) if brought.items.is_empty() => {
-            brought.refused = brought.refused.or(Some(refusal));
+            // A full server refuses to register what nothing was taken for: that is no failure.
+            let refusal = Some(refusal).filter(|refusal| refusal.cause() != Cause::Full);
+            brought.refused = brought.refused.or(refusal);
             return Ok(brought);
         }
         Reply::Refused(_) => lease::beat(core, consumer, &[round.epoch]).await,
@@ -286,7 +328,11 @@ async fn take_by_script(
     let names = [keys.list.as_str(), &held, &keys.spare];
     let want = round.want.now.to_string();
     // Both by their text, in one write.
-    let take = scripts::TAKE.teach(&names, &[want.as_bytes()]);
+    let take = if keys.policy().priorities {
+        round.take_first(keys, round.want.now)
+    } else {
+        scripts::TAKE.teach(&names, &[want.as_bytes()])
+    };
     let commands = Batch::from_iter([take, lease::keep(consumer, &[place], true)]);
     let replies = core.commands.pipeline(purpose, &commands).await.inspect_err(|error| {
         if error.kind() == ErrorKind::Ambiguous {
@@ -306,6 +352,9 @@ struct Claimer {
     consumer: Arc<Consumer>,
     /// Whether we hear hints, once we listen for them.
     hints: Option<Arc<AtomicBool>>,
+    /// Whether the next round only looks: where items have priorities nobody may wait at the server
+    /// before all their lists were seen to be empty.
+    looks: bool,
 }
 
 impl Claimer {
@@ -319,6 +368,7 @@ impl Claimer {
             Step::Finish => return false,
             Step::Rest(until) => {
                 self.rest(until).await;
+                self.looks = self.consumer.keys().policy().priorities;
                 Ok(())
             }
             Step::Aside(chore) => {
@@ -425,7 +475,8 @@ impl Claimer {
         // Short beside the lease: what is taken at its very end is registered for a slice too long.
         let hears = self.hints.as_ref().is_some_and(|hears| hears.load(Ordering::Relaxed));
         let most = if hears { SLICE } else { FIRST_SLICE };
-        let Some(round) = self.consumer.round(most.min(self.consumer.lease() / 3)) else {
+        let Some(round) = self.consumer.round(most.min(self.consumer.lease() / 3), self.looks)
+        else {
             self.core.pool.put(wire);
             return Ok(());
         };
@@ -526,6 +577,7 @@ impl Claimer {
     async fn take(&mut self, round: Round, replies: Vec<Reply>) -> Result<()> {
         let (epoch, slice, began) = (round.epoch, round.slice, round.began);
         let brought = digest(&self.core, &self.consumer, round, replies).await?;
+        self.looks = !brought.items.is_empty() && self.consumer.keys().policy().priorities;
         if let Some(refusal) = brought.refused.filter(|_| brought.items.is_empty()) {
             let purpose = Purpose::change("get", &self.consumer.keys().list);
             return Err(purpose.refused(&refusal));

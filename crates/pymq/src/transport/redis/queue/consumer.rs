@@ -148,6 +148,7 @@ impl Consumer {
         spec: &QueueSpec,
     ) -> Self {
         let epoch = next_epoch(&sequence);
+        let state = State::new(epoch, spec.priorities);
         Self {
             keys,
             lease: clamped(spec.lease),
@@ -155,7 +156,7 @@ impl Consumer {
             changed: Notify::new(),
             calmed: Notify::new(),
             moving: RwLock::default(),
-            state: Mutex::new(State::new(epoch)),
+            state: Mutex::new(state),
             stage: watch::Sender::new(Stage::Open),
             told: Told::default(),
             obituaries,
@@ -430,8 +431,9 @@ impl Consumer {
         state.chore_at().into_iter().chain(state.doubts_at()).chain(state.due_at).min()
     }
 
-    /// The next round for those in the line; `None` when nobody is any more.
-    pub(super) fn round(&self, most: Duration) -> Option<Round> {
+    /// The next round for those in the line; `None` when nobody is any more. One that only looks does not
+    /// wait.
+    pub(super) fn round(&self, most: Duration, looks: bool) -> Option<Round> {
         let now = Instant::now();
         let mut state = self.lock();
         if state.line.nobody_waits() || state.poked {
@@ -441,7 +443,7 @@ impl Consumer {
         let due = state.due_at.map(|due| due.saturating_duration_since(now));
         let most = due.map_or(most, |due| due.min(most)).max(Duration::from_millis(1));
         let slice = longest.clamp(Duration::from_millis(1), most);
-        let slice = (!state.shut).then_some(slice);
+        let slice = (!state.shut && !looks).then_some(slice);
         state.at_server = true;
         Some(self.begin_round(&mut state, now, want, slice))
     }
@@ -790,11 +792,11 @@ impl Consumer {
 }
 
 impl State {
-    fn new(epoch: Epoch) -> Self {
+    fn new(epoch: Epoch, priorities: bool) -> Self {
         let now = Instant::now();
         Self {
             line: Line::default(),
-            holds: Holds::new(epoch),
+            holds: Holds::new(epoch, priorities),
             settlements: Vec::new(),
             flush_at: None,
             shown: VecDeque::new(),

@@ -4,7 +4,7 @@
 -- failed, so an item whose push is refused must still be where it was; one whose take is refused
 -- would be there twice, so scripts first try on a key that is never there whether they may take.
 --
--- A queue is here a table: `waiting` and `dead`, its keys; `most`, how many deliveries an item has (0: no
+-- A queue is here a table: `waiting`, `urgent` and `dead`, its keys; `most`, how many deliveries an item has (0: no
 -- end); `letters`, how many dead letters are kept (0: all); and `why` an item dies: `reason`, a number,
 -- and `words`, the parts of a letter that follow it.
 
@@ -16,15 +16,16 @@ local TOO_MANY = { reason = 1, words = '\0\0' }
 local function push(queue, item, how, defer)
     local marks = #string.match(item, '^ *')
     if how == 'return' then
-        redis.call('RPUSH', queue.waiting, item)
+        push_first(queue, item)
     elseif how == 'reject' or (queue.most > 0 and marks + 1 >= queue.most) then
-        local letter = letter_of(item_in(string.sub(item, marks + 1)), marks + 1, queue.why)
-        redis.call('LPUSH', queue.dead, letter)
+        local priority = queue.urgent == '' and 0 or priority_of(item)
+        local bare = item_in(string.sub(item, marks + priority + 1))
+        redis.call('LPUSH', queue.dead, letter_of(bare, priority, marks + 1, queue.why))
         return marks + 1
     elseif defer then
         defer(' ' .. item)
     else
-        redis.call('RPUSH', queue.waiting, ' ' .. item)
+        push_first(queue, ' ' .. item)
     end
 end
 
@@ -42,9 +43,10 @@ end
 -- the policy in the epoch's name; what it had fetched ahead and shown to nobody, uncounted. Forgets the
 -- epoch when it holds nothing more. Appends to `deaths` how often what died was delivered; returns how
 -- many went, and how many old dead letters made room.
-local function end_epoch(queue, epochs, prefix, epoch, limit, deaths)
-    local held, gone, died = prefix .. epoch, 0, #deaths
-    local ahead, most, letters = string.match(epoch, '(%+?)%.(%d+)%.?(%d*)$')
+local function end_epoch(keys, epoch, limit, deaths)
+    local held, gone, died = keys.held .. epoch, 0, #deaths
+    local ahead, most, letters, urgent = string.match(epoch, '(%+?)%.(%d+)%.?(%d*)(p?)$')
+    local queue = { waiting = keys.waiting, dead = keys.dead, urgent = urgent == 'p' and keys.urgent or '' }
     queue.most, queue.letters, queue.why = tonumber(most) or 5, tonumber(letters) or 0, TOO_MANY
     local how = ahead == '+' and 'return' or 'requeue'
     for _, item in ipairs(redis.call('LRANGE', held, 0, limit - 1)) do
@@ -53,8 +55,9 @@ local function end_epoch(queue, epochs, prefix, epoch, limit, deaths)
         gone = gone + 1
     end
     if redis.call('EXISTS', held) == 0 then
-        redis.call('ZREM', epochs, epoch)
+        redis.call('ZREM', keys.epochs, epoch)
     end
+    lead(queue)
     return gone, #deaths > died and shorten(queue) or 0
 end
 

@@ -21,6 +21,8 @@ const FULL: usize = 1000;
 /// The epochs of one consumer.
 #[derive(Debug)]
 pub(super) struct Holds {
+    /// Whether items have priorities, told before their bytes.
+    priorities: bool,
     /// The one under which items are taken.
     current: Epoch,
     /// Those that hold something.
@@ -46,8 +48,9 @@ struct Hold {
 }
 
 impl Holds {
-    pub(super) fn new(current: Epoch) -> Self {
+    pub(super) fn new(current: Epoch, priorities: bool) -> Self {
         Self {
+            priorities,
             current,
             holding: BTreeMap::new(),
             registered: BTreeMap::new(),
@@ -101,7 +104,7 @@ impl Holds {
 
     /// Notes an item that was taken.
     pub(super) fn take(&mut self, place: Place, stored: Bytes) -> Claimed {
-        let (payload, marks) = unmarked(&stored);
+        let (payload, marks) = unmarked(&stored, self.priorities);
         self.put(place.epoch, stored.clone());
         let receipt = Receipt { stored, number: place.number() };
         Claimed { payload, deliveries: marks.saturating_add(1), receipt }
@@ -281,7 +284,7 @@ mod tests {
     /// A consumer that was given `items`.
     fn holding(items: &[&'static str]) -> (Holds, Epoch) {
         let epoch = Epoch::new(EPOCH);
-        let mut holds = Holds::new(epoch);
+        let mut holds = Holds::new(epoch, false);
         for item in items {
             holds.take(epoch.shown(), Bytes::from_static(item.as_bytes()));
         }
@@ -356,7 +359,7 @@ mod tests {
     #[test]
     fn an_item_in_the_other_list_of_its_epoch_is_known_and_its_settlement_still_to_be_done() {
         let epoch = Epoch::new(EPOCH);
-        let mut holds = Holds::new(epoch);
+        let mut holds = Holds::new(epoch, false);
         let items = ["a", "b"].map(Bytes::from);
         let claimed = items.clone().map(|item| holds.take(epoch.ahead(), item));
         let acks = claimed.map(|item| {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::Core;
-use crate::transport::{QueueSpec, Receipt};
+use crate::transport::{PutOptions, QueueSpec, Receipt};
 
 /// A period in which this process holds items on one lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,11 +71,14 @@ pub(super) struct Policy {
     pub(super) max_deliveries: u32,
     /// How many dead letters are kept; 0 is all.
     pub(super) max_dead_letters: usize,
+    /// Items have priorities.
+    pub(super) priorities: bool,
 }
 
 impl From<&QueueSpec> for Policy {
     fn from(spec: &QueueSpec) -> Self {
-        Self { max_deliveries: spec.max_deliveries, max_dead_letters: spec.max_dead_letters }
+        let QueueSpec { max_deliveries, max_dead_letters, priorities, .. } = *spec;
+        Self { max_deliveries, max_dead_letters, priorities }
     }
 }
 
@@ -83,7 +86,10 @@ impl From<&QueueSpec> for Policy {
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.max_deliveries)?;
-        if self.max_dead_letters == 0 { Ok(()) } else { write!(f, ".{}", self.max_dead_letters) }
+        if self.max_dead_letters > 0 {
+            write!(f, ".{}", self.max_dead_letters)?;
+        }
+        if self.priorities { f.write_str("p") } else { Ok(()) }
     }
 }
 
@@ -106,6 +112,8 @@ pub(super) struct Keys {
     pub(super) hint: String,
     /// What the list of an epoch's items begins with.
     pub(super) helds: String,
+    /// What the lists of urgent items begin with.
+    urgents: String,
     identity: String,
     policy: Policy,
 }
@@ -125,6 +133,7 @@ impl Keys {
             spare: side_key(list, "spare"),
             hint: side_key(list, "hint"),
             helds: side_key(list, "held:"),
+            urgents: side_key(list, "urgent:"),
             identity,
             policy,
         }
@@ -132,6 +141,22 @@ impl Keys {
 
     pub(super) fn policy(&self) -> Policy {
         self.policy
+    }
+
+    /// What the lists of urgent items begin with; nothing for handles without priorities.
+    pub(super) fn urgents(&self) -> &str {
+        if self.policy.priorities { &self.urgents } else { "" }
+    }
+
+    /// The same, where it is for each epoch to say whether its items have priorities.
+    pub(super) fn every_urgents(&self) -> &str {
+        &self.urgents
+    }
+
+    /// The lists of urgent items, the most urgent first; none for handles without priorities.
+    pub(super) fn urgent(&self) -> impl Iterator<Item = String> {
+        let most = if self.policy.priorities { PutOptions::MOST_URGENT } else { 0 };
+        (1..=most).rev().map(|priority| format!("{}{priority}", self.urgents))
     }
 
     /// Where it is remembered that a put of that id was done.
@@ -182,6 +207,11 @@ mod tests {
         spec.max_dead_letters = 100;
         let bounded = Keys::named("q", "me".to_owned(), Policy::from(&spec));
         assert_eq!(bounded.name(first.ahead()), "me-1+.4294967295.100");
+        spec.priorities = true;
+        let urgent = Keys::named("q", "me".to_owned(), Policy::from(&spec));
+        assert_eq!(urgent.name(first.shown()), "me-1.4294967295.100p");
+        assert_eq!(urgent.urgent().next().as_deref(), Some("__pymq:{q}:urgent:9"));
+        assert_eq!((bounded.urgent().count(), bounded.urgents()), (0, ""));
         assert_eq!(keys.held(second.ahead()), "__pymq:{q}:held:me-2+.4294967295");
         assert!(first < second);
     }

@@ -100,7 +100,7 @@ pub(super) async fn line_up(core: &Core, consumer: &Consumer) -> Result<()> {
     consumer.begin_lining_up();
     let purpose = Purpose::question("get", &keys.list);
     let names = [keys.later.as_str(), &keys.list, &keys.shut, &keys.spare];
-    let arguments = [PORTION.as_bytes()];
+    let arguments = [PORTION.as_bytes(), keys.urgents().as_bytes()];
     let reply = core.commands.script(purpose, &scripts::LINE_UP, &names, &arguments).await;
     let reply = reply.inspect_err(|_| consumer.poke())?;
     let numbers: Vec<i64> = reply.items().iter().filter_map(Reply::number).collect();
@@ -163,7 +163,8 @@ pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
     for _ in 0..PORTIONS {
         let asked = Instant::now();
         let leave_out = stuck.to_string();
-        let arguments = [keys.helds.as_bytes(), PORTION.as_bytes(), leave_out.as_bytes()];
+        let words = [&keys.helds, keys.every_urgents(), PORTION, &leave_out];
+        let arguments = words.map(str::as_bytes);
         let reply = core.commands.script(purpose, &scripts::REAP, &names, &arguments).await;
         let reply = match reply {
             Err(error) if is_about_one(&error) && stuck < STUCK => {
@@ -271,8 +272,9 @@ pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
     }
     let keys = consumer.keys();
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.spare];
-    let words: Vec<String> = [keys.helds.clone(), PORTION.to_owned()]
+    let words: Vec<String> = [&keys.helds, keys.every_urgents(), PORTION]
         .into_iter()
+        .map(str::to_owned)
         // The newest first: of one epoch that is what was fetched ahead.
         .chain(consumer.places(&epochs).into_iter().rev().map(|place| keys.name(place)))
         .collect();

@@ -5,18 +5,21 @@
 
 local LETTER = '^%zletter%z%d+ %d+ %d+ (%d+)%z[^%z]*%z[^%z]*%z[^%z]*%z()'
 
-local function letter_of(item, deliveries, why)
+local function letter_of(item, priority, deliveries, why)
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
-    return string.format('\0letter\0%d %.0f %d 0\0', why.reason, now, deliveries) .. why.words .. '\0' .. item
+    local numbers = string.format('%d %.0f %d %d', why.reason, now, deliveries, priority)
+    return '\0letter\0' .. numbers .. '\0' .. why.words .. '\0' .. item
 end
 
--- The item of a dead letter; in one that was put into a queue as it was and died again, the inner one.
+-- The item of a dead letter and its priority; in one that was put into a queue as it was and died again,
+-- the inner one.
 local function item_in(letter)
-    local _, _, _, start = string.find(letter, LETTER)
-    while start do
-        letter = string.sub(letter, start)
-        _, _, _, start = string.find(letter, LETTER)
+    local _, _, priority, start = string.find(letter, LETTER)
+    local inner = start
+    while inner do
+        letter = string.sub(letter, inner)
+        _, _, _, inner = string.find(letter, LETTER)
     end
-    return letter
+    return letter, start and tonumber(priority) or 0
 end

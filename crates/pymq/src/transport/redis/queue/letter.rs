@@ -41,7 +41,7 @@ pub(super) fn item(stored: Bytes) -> Bytes {
 pub(super) fn read(stored: Bytes, place: usize) -> DeadLetter {
     let (parts, payload) = match take_apart(&stored) {
         Some((parts, inner)) => (Some(parts), item(inner)),
-        None => (None, unmarked(&stored).0),
+        None => (None, unmarked(&stored, false).0),
     };
     let number = u64::try_from(place).unwrap_or(u64::MAX);
     let mut letter = DeadLetter::new(payload, Receipt { stored: stored.clone(), number });

@@ -79,8 +79,9 @@ async fn move_some(
     let (keys, to) = (Keys::new(core, spec), Keys::new(core, to));
     let names = [keys.dead.as_str(), &to.list, &keys.spare];
     let most = most.to_string();
+    let words = [to.urgents().as_bytes(), most.as_bytes()];
     let named = named.iter().map(|receipt| &*receipt.stored);
-    let arguments: Vec<&[u8]> = std::iter::once(most.as_bytes()).chain(named).collect();
+    let arguments: Vec<&[u8]> = words.into_iter().chain(named).collect();
     let reply = core.commands.script(purpose, &scripts::REDRIVE, &names, &arguments).await?;
     Ok(reply.count())
 }

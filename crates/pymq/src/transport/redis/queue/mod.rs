@@ -367,7 +367,7 @@ async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     let keys = Keys::new(core, spec);
     lease::reap(core, &keys).await?;
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.later];
-    let arguments = [keys.helds.as_bytes()];
+    let arguments = [keys.helds.as_bytes(), keys.urgents().as_bytes()];
     let reply = core.commands.script(purpose, &scripts::STATS, &names, &arguments).await?;
     let mut counts = reply.items().into_iter().map(|reply| reply.count());
     let mut count = || counts.next().unwrap_or_default();
@@ -393,14 +393,40 @@ async fn peek(core: &Core, spec: &QueueSpec, from: Shelf, limit: usize) -> Resul
     }
     let keys = Keys::new(core, spec);
     let items = match keys.shelf(from) {
+        Some(_) if from == Shelf::Waiting && spec.priorities => {
+            most_urgent(core, purpose, &keys, limit).await?
+        }
         Some(key) => tail(core, purpose, key, 0, limit).await?,
         None => first_due(core, purpose, &keys, limit).await?,
     };
     let shown = |item: Bytes| match from {
         Shelf::Dead => letter::read(item, 0).payload,
-        Shelf::Waiting | Shelf::Delayed => unmarked(&item).0,
+        Shelf::Waiting | Shelf::Delayed => unmarked(&item, spec.priorities).0,
     };
     Ok(items.into_iter().map(shown).collect())
+}
+
+/// Up to `limit` of the items that wait, the most urgent first.
+async fn most_urgent(
+    core: &Core,
+    purpose: Purpose<'_>,
+    keys: &Keys,
+    limit: usize,
+) -> Result<Vec<Bytes>> {
+    // The first of the plain list may lead for its own list, whose others it comes before.
+    let mut items = tail(core, purpose, &keys.list, 0, limit).await?;
+    for list in keys.urgent() {
+        items.extend(tail(core, purpose, &list, 0, limit).await?);
+    }
+    items.sort_by_key(|item| std::cmp::Reverse(priority(item)));
+    items.truncate(limit);
+    Ok(items)
+}
+
+/// How urgent an item is, by what stands before it.
+fn priority(stored: &Bytes) -> usize {
+    let behind = stored.iter().skip_while(|&&byte| byte == b' ');
+    behind.take_while(|&&byte| byte == b'\t').count().min(PutOptions::MOST_URGENT.into())
 }
 
 /// Up to `limit` of the items that are due later, in the order of their time.
@@ -442,14 +468,14 @@ async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result<usize> {
     core.check(&purpose)?;
     quieten(core, spec).await;
     let keys = Keys::new(core, spec);
-    let (mut commands, mut names) = (Vec::new(), Vec::new());
-    if let Some(key) = keys.shelf(shelf) {
-        commands.push(Command::new("LLEN").arg(key));
-        names.push(key);
+    let mut names: Vec<String> = keys.shelf(shelf).into_iter().map(str::to_owned).collect();
+    if shelf == Shelf::Waiting {
+        names.extend(keys.urgent());
     }
+    let mut commands: Vec<_> = names.iter().map(|list| Command::new("LLEN").arg(list)).collect();
     if shelf != Shelf::Dead {
         commands.push(Command::new("ZCOUNT").arg(&keys.later).arg("-inf").arg("+inf"));
-        names.push(&keys.later);
+        names.push(keys.later.clone());
     }
     let counted = commands.len();
     commands.push(Command::new("UNLINK").args(names));
@@ -499,10 +525,12 @@ fn copy(error: &Error, operation: &'static str) -> Error {
 }
 
 /// An item without its marks, and how many there were: one space for each delivery before. A dead
-/// letter that somebody put into a queue as it lay there is the item in it.
-fn unmarked(stored: &Bytes) -> (Bytes, u32) {
+/// letter that somebody put into a queue as it lay there is the item in it. Where items have priorities,
+/// what tells them is left out too.
+fn unmarked(stored: &Bytes, priorities: bool) -> (Bytes, u32) {
     let marks = stored.iter().take_while(|&&byte| byte == b' ').count();
-    let item = stored.slice(marks..);
+    let tabs = if priorities { priority(stored) } else { 0 };
+    let item = stored.slice(marks + tabs..);
     let item = if item.first() == Some(&0) { letter::item(item) } else { item };
     (item, u32::try_from(marks).unwrap_or(u32::MAX))
 }

@@ -1,5 +1,5 @@
 //! Putting: plain pushes as the original's, or by a script where the queue is bounded, the items are
-//! due later, or the put has an id.
+//! urgent or due later, or the put has an id.
 //!
 //! The one invariant: an error says whether the items are in the queue. A put is never repeated by
 //! itself, unless it has an id: then a repetition is seen to be one.
@@ -34,7 +34,9 @@ pub(super) async fn push(
         return Err(lacking(&purpose, what));
     }
     let keys = Keys::new(core, spec);
-    let plain = options.due.delay().is_zero() && options.id.is_none();
+    let urgent = spec.priorities && options.priority > 0;
+    let items = if urgent { prioritised(items, options.priority) } else { items };
+    let plain = options.due.delay().is_zero() && options.id.is_none() && !urgent;
     // There is always space for nothing; whether the queue is shut down is said all the same.
     let maxsize = if items.is_empty() { usize::MAX } else { spec.maxsize };
     if maxsize == 0 && plain {
@@ -45,6 +47,12 @@ pub(super) async fn push(
         () = core.closing() => Err(purpose.closed()),
     };
     pushed
+}
+
+/// Items with their priority before them: a tab for each step, which decoders of JSON skip.
+fn prioritised(items: Vec<Bytes>, priority: u8) -> Vec<Bytes> {
+    let tabs = &b"\t\t\t\t\t\t\t\t\t"[..usize::from(priority.min(PutOptions::MOST_URGENT))];
+    items.into_iter().map(|item| Bytes::from([tabs, &*item].concat())).collect()
 }
 
 /// A plain LPUSH, as the original's. Whether the queue is shut down is asked in the same write; in
@@ -174,7 +182,8 @@ impl Once {
         // With an id, doing it twice is doing it once.
         let repeat = if self.window == "0" { purpose.repeat } else { Repeat::Once };
         let delay = if delay.is_zero() { "0".to_owned() } else { milliseconds(delay) };
-        let words = [&*maxsize.to_string(), &delay, &self.token, &self.window, &keys.hint];
+        let maxsize = maxsize.to_string();
+        let words = [&*maxsize, &delay, &self.token, &self.window, &keys.hint, keys.urgents()];
         let words = words.map(str::as_bytes).into_iter();
         let arguments: Vec<&[u8]> = words.chain(items.iter().map(|item| &**item)).collect();
         let names = [keys.list.as_str(), &keys.shut, &keys.later, &self.id];

@@ -12,18 +12,19 @@ macro_rules! script {
     };
 }
 
-pub(super) static REAP: Script = script!("letter.lua", "give_back.lua", "reap.lua");
-pub(super) static CLOSE: Script = script!("letter.lua", "give_back.lua", "close.lua");
+pub(super) static REAP: Script = script!("urgent.lua", "letter.lua", "give_back.lua", "reap.lua");
+pub(super) static CLOSE: Script = script!("urgent.lua", "letter.lua", "give_back.lua", "close.lua");
 pub(super) static SETTLE: Script =
-    script!("later.lua", "letter.lua", "give_back.lua", "settle.lua");
+    script!("later.lua", "urgent.lua", "letter.lua", "give_back.lua", "settle.lua");
 pub(super) static KEEP: Script = script!("later.lua", "keep.lua");
 pub(super) static LEAVE: Script = script!("leave.lua");
 pub(super) static TAKE: Script = script!("take.lua");
+pub(super) static TAKE_FIRST: Script = script!("urgent.lua", "take_first.lua");
 pub(super) static SHOW: Script = script!("show.lua");
 pub(super) static EXTEND: Script = script!("extend.lua");
-pub(super) static PUT: Script = script!("later.lua", "put.lua");
-pub(super) static LINE_UP: Script = script!("later.lua", "line_up.lua");
+pub(super) static PUT: Script = script!("later.lua", "urgent.lua", "put.lua");
+pub(super) static LINE_UP: Script = script!("later.lua", "urgent.lua", "line_up.lua");
 pub(super) static WITHDRAW: Script = script!("withdraw.lua");
-pub(super) static STATS: Script = script!("later.lua", "stats.lua");
-pub(super) static REDRIVE: Script = script!("letter.lua", "redrive.lua");
+pub(super) static STATS: Script = script!("later.lua", "urgent.lua", "stats.lua");
+pub(super) static REDRIVE: Script = script!("urgent.lua", "letter.lua", "redrive.lua");
 pub(super) static SHUT_DOWN: Script = script!("shutdown.lua");

@@ -82,7 +82,7 @@ impl Settling {
 
     /// How often the item was delivered and why it dies, if it dies of this.
     pub(super) fn death(&self, policy: Policy) -> Option<(u32, Failure)> {
-        let deliveries = unmarked(&self.receipt.stored).1.saturating_add(1);
+        let deliveries = unmarked(&self.receipt.stored, false).1.saturating_add(1);
         let spent = policy.max_deliveries > 0 && deliveries >= policy.max_deliveries;
         let reason = match self.how {
             Settlement::Reject => Reason::Rejected,
@@ -167,8 +167,8 @@ impl Settling {
     }
 
     /// What the script is told after the item and the manner: the policy of the consumer that holds
-    /// the item, the delay, what names this settlement, and why the item dies if it does.
-    fn words(&self, keys: &Keys) -> [String; 7] {
+    /// the item, the delay, what names this settlement, why the item dies if it does, and where urgent ones lie.
+    fn words(&self, keys: &Keys) -> [String; 8] {
         let policy = keys.policy();
         let (delay, token) = if self.delay().is_zero() {
             ("0".to_owned(), String::new())
@@ -176,14 +176,15 @@ impl Settling {
             (milliseconds(self.delay()), keys.token())
         };
         let failure = self.death(policy).map(|(_, failure)| failure).unwrap_or_default();
-        let Policy { max_deliveries, max_dead_letters } = policy;
+        let Policy { max_deliveries, max_dead_letters, .. } = policy;
         let policy = [max_deliveries.to_string(), max_dead_letters.to_string()];
         let why = [letter::number(failure.reason).to_string(), letter::words(&failure)];
         let [[deliveries, letters], [reason, words]] = [policy, why];
-        [deliveries, letters, delay, token, keys.hint.clone(), reason, words]
+        let urgents = keys.urgents().to_owned();
+        [deliveries, letters, delay, token, keys.hint.clone(), reason, words, urgents]
     }
 
-    fn arguments<'a>(&'a self, words: &'a [String; 7]) -> impl Iterator<Item = &'a [u8]> {
+    fn arguments<'a>(&'a self, words: &'a [String; 8]) -> impl Iterator<Item = &'a [u8]> {
         let first = [&*self.receipt.stored, self.manner()];
         first.into_iter().chain(words.iter().map(String::as_bytes))
     }
