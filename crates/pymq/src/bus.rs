@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::builder::BusBuilder;
 use crate::codec;
 use crate::error::Result;
+use crate::inspect::Inspection;
 use crate::intake::Intakes;
 use crate::limits::Limits;
 use crate::name::{self, Namespace};
@@ -148,6 +149,24 @@ impl Bus {
     /// the broker.
     pub fn health(&self) -> Health {
         self.0.transport.health()
+    }
+
+    /// A look at who is on the bus, for people who operate it: topics with their subscribers,
+    /// functions with their providers, queues by name.
+    ///
+    /// ```
+    /// # use pymq::Bus;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// let bus = Bus::connect("memory://").await?;
+    /// let _notes = bus.topic::<String>("notes").subscribe().await?;
+    /// bus.queue("jobs").put(&"sweep").await?;
+    /// assert_eq!(bus.inspect().topics().await?[0].name, "notes");
+    /// assert_eq!(bus.inspect().queues().await?, ["jobs"]);
+    /// # Ok(()) }
+    /// ```
+    pub fn inspect(&self) -> Inspection {
+        let Core { transport, namespace, caller, .. } = &*self.0;
+        Inspection::new(Arc::clone(transport), namespace.clone(), Arc::clone(caller))
     }
 
     /// Asks the broker for a sign of life, now; says how long the round trip took.

@@ -93,6 +93,7 @@ mod builder;
 mod bus;
 mod topic;
 mod queue;
+mod inspect;
 pub mod rpc;
 mod codec;
 pub mod wire;
@@ -116,6 +117,7 @@ pub mod guide;
 pub use builder::BusBuilder;
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
+pub use inspect::{FunctionFacts, Inspection, ProviderFacts, TopicFacts};
 pub use name::Namespace;
 pub use queue::{
     ByteDelivery, ByteQueue, DeadLetters, Deliveries, Delivery, Letter, Queue, Retry, Worker,

@@ -32,14 +32,19 @@ impl Namespace {
     /// # Errors
     /// `Config`.
     pub(crate) fn check(&self) -> Result<()> {
-        let name = self.users.trim_start_matches("__eventbus:");
-        let name = name.strip_suffix(':').unwrap_or(name);
+        let name = self.name();
         if name.is_empty() || name.contains(':') {
             let why = "a namespace is not empty and has no ':', or its names would be another's; \
                        use '.' or '-'";
             return Err(Error::config(shortened(name), why));
         }
         Ok(())
+    }
+
+    /// The name that it was made of.
+    pub(crate) fn name(&self) -> &str {
+        let name = self.users.strip_prefix("__eventbus:").unwrap_or(&self.users);
+        name.strip_suffix(':').unwrap_or(name)
     }
 
     /// The whole name of a user's topic, queue or function.
@@ -49,15 +54,7 @@ impl Namespace {
 
     /// The whole pattern for a user's pattern; the namespace itself matches literally.
     pub fn whole_pattern(&self, pattern: &str) -> String {
-        let mut whole = String::with_capacity(self.users.len() + pattern.len());
-        for character in self.users.chars() {
-            if matches!(character, '*' | '?' | '[' | '\\') {
-                whole.push('\\');
-            }
-            whole.push(character);
-        }
-        whole.push_str(pattern);
-        whole
+        literally(&self.users, pattern)
     }
 
     /// The user's name again, from a whole one; `None` for names outside this namespace.
@@ -68,6 +65,16 @@ impl Namespace {
     /// The marker topic that every provider of `function` subscribes to.
     pub(crate) fn marker(&self, function: &str) -> String {
         format!("{}marker:{function}", self.ours)
+    }
+
+    /// The pattern of all marker topics; the namespace itself matches literally.
+    pub(crate) fn whole_marker_pattern(&self) -> String {
+        literally(&self.ours, "marker:*")
+    }
+
+    /// The function whose marker topic that is; `None` for any other name.
+    pub(crate) fn strip_marker<'a>(&self, whole: &'a str) -> Option<&'a str> {
+        whole.strip_prefix(&self.ours)?.strip_prefix("marker:")
     }
 
     /// The topic of one provider of a function.
@@ -173,6 +180,19 @@ impl Address {
     pub fn form(&self) -> Form {
         self.form
     }
+}
+
+/// The pattern that matches `prefix` as it is, then what `pattern` does.
+fn literally(prefix: &str, pattern: &str) -> String {
+    let mut whole = String::with_capacity(prefix.len() + pattern.len());
+    for character in prefix.chars() {
+        if matches!(character, '*' | '?' | '[' | '\\') {
+            whole.push('\\');
+        }
+        whole.push(character);
+    }
+    whole.push_str(pattern);
+    whole
 }
 
 /// Refuses names of queues and functions that no transport can carry.

@@ -19,10 +19,12 @@ use parts::{
     Members, child, container, end_of, field, finish, milliseconds, put_id, put_key,
     put_moved_types, put_string,
 };
+pub use plain::Plain;
 use tags::{META, OBJECT, TYPES};
 
 mod metadata;
 mod parts;
+mod plain;
 pub(crate) mod tags;
 
 /// The largest message that is taken from the wire or put on it: 16 MiB.
@@ -131,6 +133,16 @@ impl Outcome {
     /// No outcome at all, for what is said of a call before it ends.
     pub(crate) fn nothing() -> Self {
         Self::result(Bytes::from_static(b"null"), "NoneType".to_owned())
+    }
+
+    /// What a provider that is there says of itself: how many calls it has open.
+    pub(crate) fn here(open_calls: usize) -> Self {
+        Self::result(Bytes::from(open_calls.to_string()), "int".to_owned())
+    }
+
+    /// What [`here`](Self::here) says; `None` where a provider says nothing of that.
+    pub(crate) fn open_calls(&self) -> Option<usize> {
+        std::str::from_utf8(&self.value).ok()?.parse().ok()
     }
 
     /// What is answered instead of an outcome that no peer could read: always short. `failure` is

@@ -248,13 +248,14 @@ fn what_users_call_is_in_the_list() {
 }
 
 /// What the blocking side has otherwise than the async side, each with its reason.
-const OTHERWISE: [(&str, &str); 17] = [
+const OTHERWISE: [(&str, &str); 18] = [
     ("Bus::builder", "`connect_with` takes the builder of the async side"),
     ("Bus::connect_in", "`connect_with`"),
     ("Bus::over", "a transport is connected on the async side"),
     ("Bus::byte_queue", "bytes are for edges of other languages, which bring their own waits"),
     ("Bus::call_all_bytes", "bytes"),
     ("Bus::call_bytes", "bytes"),
+    ("Bus::inspect", "it is for tools; `asynchronous` has it"),
     ("Bus::provide", "bytes"),
     ("Bus::publish_bytes", "bytes"),
     ("Bus::subscribe_bytes", "bytes"),

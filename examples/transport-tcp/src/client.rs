@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use pymq::name::{Address, Form};
 use pymq::transport::{
-    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Health, Inbox, Inboxes, Letters,
-    Limit, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement,
-    Shelf, States, Subscription, Transport, Wait, answer, mailbox, pending,
+    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Health, Inbox, Inboxes, Inspect,
+    Letters, Limit, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt, SettleOptions,
+    Settlement, Shelf, States, Subscription, Transport, Wait, answer, mailbox, pending,
 };
 use pymq::{Error, ErrorKind, Result};
 use tokio::net::TcpStream;
@@ -80,6 +80,11 @@ impl Transport for Tcp {
             let ask = Ask::new("ping", "server", Request::Count { topics: Vec::new() });
             self.line.ask::<Vec<usize>>(ask).await.map(drop)
         })
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        // The server could tell, but nothing in the protocol asks for it.
+        None
     }
 
     fn close(&self) -> Answer<'_, ()> {

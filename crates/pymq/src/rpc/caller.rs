@@ -354,6 +354,19 @@ impl Caller {
         });
     }
 
+    /// Who provides `function`, with its open calls; how many providers said nothing, and how many
+    /// others listen.
+    pub(crate) async fn providers(
+        self: &Arc<Self>,
+        function: &str,
+    ) -> Result<(Vec<(Id, Option<usize>)>, usize, usize)> {
+        self.open().await?;
+        let There { ids, open_calls, ours, others, .. } =
+            self.who(function, &Way::default()).await?;
+        let silent = ours.saturating_sub(ids.len());
+        Ok((ids.into_iter().zip(open_calls).collect(), silent, others))
+    }
+
     /// Asks all providers of `function` to say that they are there.
     pub(super) async fn who(&self, function: &str, way: &Way) -> Result<There> {
         let mut waiting = self.pending.open(Id::random());
@@ -371,8 +384,9 @@ impl Caller {
         let mut until = Instant::now() + first_within;
         while !counts || there.ids.len() < there.ours {
             match timeout_at(until, waiting.recv()).await {
-                Ok(Some(Arrival::Message(Response { ours: Some(answer), .. }))) => {
+                Ok(Some(Arrival::Message(Response { ours: Some(answer), outcome, .. }))) => {
                     there.ids.push(answer.provider);
+                    there.open_calls.push(outcome.open_calls());
                     until = until.min(Instant::now() + OTHERS_WITHIN);
                 }
                 Ok(Some(_)) => {}
@@ -397,7 +411,13 @@ impl Caller {
         };
         let counted = self.inbox_is_counted.fetch_or(reading > 0, Ordering::Relaxed);
         let away = counted && reading == 0;
-        Ok(There { ids: Vec::new(), ours, others: exact.saturating_sub(ours), away })
+        Ok(There {
+            ids: Vec::new(),
+            open_calls: Vec::new(),
+            ours,
+            others: exact.saturating_sub(ours),
+            away,
+        })
     }
 
     /// Opens the inbox, at the first call.
@@ -440,6 +460,8 @@ impl Caller {
 #[derive(Debug, Default)]
 pub(super) struct There {
     pub(super) ids: Vec<Id>,
+    /// Of each of them, where it says so.
+    open_calls: Vec<Option<usize>>,
     ours: usize,
     others: usize,
     /// Whether our own inbox was not connected at that moment.

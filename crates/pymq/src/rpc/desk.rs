@@ -170,7 +170,8 @@ impl Desk {
             Ok(ToProvider::Control(Control::Cancel { call })) => self.lock().cancel(call),
             Ok(ToProvider::Control(Control::Who { call, inbox })) => {
                 self.meet(inbox);
-                self.say(call, inbox, ResponseKind::Here);
+                let here = Outcome::here(self.lock().open_calls());
+                self.post(call, &Target::Inbox(inbox), ResponseKind::Here, here);
             }
             Err(error) => {
                 let function = &self.function;

@@ -144,6 +144,10 @@ impl InFlight {
     }
 
     /// Every call that is open.
+    pub(super) fn open_calls(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) fn all_open(&self) -> Vec<(Id, Target, Arc<Progress>)> {
         let open = self.open.iter();
         open.map(|(call, open)| (*call, open.target.clone(), Arc::clone(&open.progress))).collect()

@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use crate::error::{Error, Result};
 use crate::name::{self, Address};
 
+mod inspect;
 #[cfg(all(feature = "ipc", target_os = "linux"))]
 pub mod ipc;
 mod mailbox;
@@ -37,6 +38,7 @@ pub mod redis;
 mod settings;
 mod state;
 
+pub use inspect::{Finding, Holder, Inspect, Severity};
 #[cfg(feature = "blocking")]
 pub(crate) use mailbox::unparking_waker;
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Stamp, Weigh, mailbox};
@@ -80,6 +82,10 @@ pub trait Transport: Events + Inboxes + Queues + fmt::Debug + Send + Sync + 'sta
     /// Asks the broker for a sign of life, now: where there is no connection it fails at once with
     /// `Connection`.
     fn ping(&self) -> Answer<'_, ()>;
+
+    /// What the broker tells of who is on it, for people who operate it; `None` where it tells
+    /// nothing.
+    fn inspect(&self) -> Option<&dyn Inspect>;
 
     /// Ends everything: subscriptions and inboxes end, waiting operations fail with `Closed`, what
     /// this connection holds leased goes back to its queue as if requeued. Closing again does

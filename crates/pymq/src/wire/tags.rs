@@ -47,6 +47,13 @@ pub(crate) fn untagged(document: &[u8]) -> Option<Vec<u8>> {
     Some(bare)
 }
 
+/// The type that the sender of a document named.
+pub(super) fn named_type(document: &[u8]) -> Option<String> {
+    let members = markers(document)?;
+    let (_, name) = members.iter().find(|(key, _)| key == TYPE)?;
+    json::string(name).map(std::borrow::Cow::into_owned)
+}
+
 fn is_marker(key: &str) -> bool {
     matches!(key, TYPE | TYPES | OBJECT | LIST)
 }

@@ -164,7 +164,7 @@ fn unargued(manifest: &str, table: &str) -> Vec<String> {
 fn every_dependency_is_argued_for() {
     let page = page("ARCHITECTURE.md");
     let (_, table) = page.split_once("## Why each run-time dependency").expect("its chapter");
-    for name in ["pymq", "pymq-macros", "pymq-python"] {
+    for name in ["pymq", "pymq-macros", "pymq-cli", "pymq-python"] {
         let manifest = crate::documents::page(&format!("crates/{name}/Cargo.toml"));
         assert_eq!(unargued(&manifest, table), [""; 0], "{name}: why?");
     }

@@ -7,13 +7,14 @@ use crate::source::Source;
 
 /// From the bottom up: a module knows what stands below it, and its own parts. Those of one floor do
 /// not know each other, except where [`CIRCLE`] says so.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
     &["error"],
     &["name", "json", "sync"],
     &["wire"],
     &["limits", "transport"],
     &["codec", "intake"],
     &["rpc", "queue"],
+    &["inspect"],
     &["topic", "bus", "builder"],
     &["blocking", "conformance", "proof", "guide"],
 ];

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use pymq::name::Address;
 use pymq::transport::memory::Memory;
 use pymq::transport::{
-    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Health, Inbox, Inboxes, Letters,
-    QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement, Shelf, States, Subscription,
-    Transport, Wait, answer, pending,
+    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Health, Inbox, Inboxes, Inspect,
+    Letters, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement, Shelf, States,
+    Subscription, Transport, Wait, answer, pending,
 };
 use pymq::{Error, ErrorKind, Put, PutOptions};
 
@@ -43,6 +43,10 @@ impl Transport for Uncounted {
 
     fn ping(&self) -> Answer<'_, ()> {
         self.0.ping()
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        None
     }
 
     fn close(&self) -> Answer<'_, ()> {

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{
-    Answer, Capabilities, Health, Limit, Settings, State, States, Transport, pending, states,
+    Answer, Capabilities, Health, Inspect, Limit, Settings, State, States, Transport, pending,
+    states,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -27,6 +28,7 @@ mod events;
 mod heap;
 mod hub;
 mod inboxes;
+mod inspect;
 mod layout;
 mod mapping;
 mod names;
@@ -147,6 +149,10 @@ impl Transport for Ipc {
 
     fn ping(&self) -> Answer<'_, ()> {
         self.hub.run("ping", "ipc://", |_| Ok(()))
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        Some(self)
     }
 
     fn close(&self) -> Answer<'_, ()> {

@@ -157,6 +157,23 @@ pub(super) fn clear(step: &mut Step<'_>) -> Result<()> {
     step.set(CLEAR_AT, 2 * left)
 }
 
+/// The names of the queues that hold anything, or at which somebody waits.
+pub(super) fn in_use(heap: &Heap<'_>) -> Vec<String> {
+    let used = |queue: &At| {
+        [SHUT, LEASED, WAITERS].iter().any(|word| heap.get(queue + word) != 0)
+            || held(heap, *queue) > 0
+            || list(*queue, DEAD).len(heap) > 0
+    };
+    let queues = QUEUES.records(heap).filter(used);
+    queues.filter_map(|queue| String::from_utf8(names::name(heap, queue)).ok()).collect()
+}
+
+/// How many items of a queue a connection holds.
+pub(super) fn held_by(heap: &Heap<'_>, peer: At, queue: At) -> usize {
+    let leases = peers::leases(peer).records(heap);
+    leases.filter(|item| queue_of(heap, *item) == queue).count()
+}
+
 fn waiting(heap: &Heap<'_>, queue: At) -> u64 {
     (0..10).map(|priority| line(queue, priority).len(heap)).sum()
 }

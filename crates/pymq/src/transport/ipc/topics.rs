@@ -4,8 +4,10 @@
 //! with every subscription that begins or ends, so a publisher that knows the way of a topic need
 //! not look again, and one that knows that nobody listens need not even take the lock.
 
+use std::collections::BTreeSet;
+
 use super::heap::{At, Heap, List};
-use super::layout::PATTERNS;
+use super::layout::{PATTERNS, PEERS};
 use super::names::{self, Kind};
 use super::peers::{self, Step};
 use crate::error::Result;
@@ -124,6 +126,24 @@ pub(super) fn find(heap: &Heap<'_>, topic: &str) -> Vec<Target> {
         }
     }
     targets
+}
+
+/// The names of all topics that anybody listens to by name, sorted.
+pub(super) fn listened(heap: &Heap<'_>) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for peer in PEERS.records(heap) {
+        for subscription in peers::subscriptions(peer).records(heap) {
+            let mut entry = heap.get(subscription + FILTERS);
+            while entry != 0 {
+                let topic = heap.get(entry + TOPIC);
+                if topic != 0 {
+                    names.extend(String::from_utf8(names::name(heap, topic)));
+                }
+                entry = heap.get(entry + SIBLING);
+            }
+        }
+    }
+    names.into_iter().collect()
 }
 
 /// How many living ones listen to a topic by its name.

@@ -130,6 +130,14 @@ impl Listeners {
             .fold((0, 0), |sum, load| (sum.0 + load.0, sum.1 + load.1))
     }
 
+    /// Topics with subscribers by exact name, and how many.
+    pub(super) fn topics(&self, pattern: &str) -> Vec<(String, usize)> {
+        let state = self.read();
+        let fits = |topic: &&Arc<str>| matches(pattern.as_bytes(), topic.as_bytes());
+        let found = state.topics.keys().filter(fits);
+        found.map(|topic| (topic.to_string(), state.topics[topic].len())).collect()
+    }
+
     fn route(&self, topic: &str) -> Route {
         if let Some(route) = self.read().kept_route(topic) {
             return route;

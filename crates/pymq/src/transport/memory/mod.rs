@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::{
-    Answer, Capabilities, Health, Limit, Settings, State, StateSetter, States, Transport, answer,
-    states,
+    Answer, Capabilities, Health, Inspect, Limit, Settings, State, StateSetter, States, Transport,
+    answer, states,
 };
 use crate::error::{Error, Result};
 use crate::name::shortened;
@@ -19,6 +19,7 @@ use crate::name::shortened;
 mod events;
 mod graveyard;
 mod inboxes;
+mod inspect;
 mod line;
 mod queues;
 mod seen;
@@ -148,6 +149,10 @@ impl Transport for Memory {
 
     fn ping(&self) -> Answer<'_, ()> {
         answer(self.check_open("ping", "memory://"))
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        Some(self)
     }
 
     fn close(&self) -> Answer<'_, ()> {

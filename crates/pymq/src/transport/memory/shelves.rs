@@ -314,6 +314,15 @@ impl Queue {
         stats
     }
 
+    /// Who holds how many items.
+    pub(super) fn holders(&self) -> BTreeMap<ConnectionId, usize> {
+        let mut holders = BTreeMap::new();
+        for lease in self.leased.values() {
+            *holders.entry(lease.owner).or_default() += 1;
+        }
+        holders
+    }
+
     pub(super) fn peek(&mut self, from: Shelf, limit: usize) -> Vec<Bytes> {
         self.line.ripen();
         match from {

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::ConnectionId;
 use super::shelves::Queue;
 use crate::error::Result;
+use crate::name::matches;
 use crate::transport::Failure;
 use crate::transport::obituaries::Obituaries;
 
@@ -66,6 +67,16 @@ impl Store {
     pub(super) fn taken_from_by(&self, connection: ConnectionId) -> usize {
         self.with(|state, _| {
             state.queues.values().filter(|queue| queue.is_taken_from_by(connection)).count()
+        })
+    }
+
+    /// The queues that are in use and that a pattern matches.
+    pub(super) fn names(&self, pattern: &str) -> Vec<String> {
+        self.with(|state, _| {
+            let queues = state.queues.iter_mut();
+            let used = queues.filter_map(|(name, queue)| (!queue.is_unused()).then_some(name));
+            let names = used.map(|name| String::from(&**name));
+            names.filter(|name| matches(pattern.as_bytes(), name.as_bytes())).collect()
         })
     }
 

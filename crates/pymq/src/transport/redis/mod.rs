@@ -28,7 +28,7 @@ use self::resp::{Command, Fault, Reply, Wire};
 use self::routes::{Name, Target};
 use self::timing::SLICE_AND_WAY;
 use super::{
-    Answer, Capabilities, Events, Filter, Health, Inbox, Inboxes, Limit, State, States,
+    Answer, Capabilities, Events, Filter, Health, Inbox, Inboxes, Inspect, Limit, State, States,
     Subscription, Transport, answer, mailbox, pending,
 };
 use crate::error::{ErrorKind, Result};
@@ -37,7 +37,9 @@ use crate::name::Address;
 mod address;
 mod dialer;
 mod end;
+mod examine;
 mod inbox;
+mod inspect;
 mod link;
 mod options;
 mod pool;
@@ -277,6 +279,10 @@ impl Transport for Redis {
 
     fn ping(&self) -> Answer<'_, ()> {
         pending(self.core.commands.ping())
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        Some(self)
     }
 
     fn close(&self) -> Answer<'_, ()> {

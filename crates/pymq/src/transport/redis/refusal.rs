@@ -200,6 +200,18 @@ impl Refusal {
         matches!(self.cause, Cause::ReadOnly | Cause::MasterDown | Cause::Unblocked)
     }
 
+    /// What the user's rights do not reach, where that is no command: `~` for a key, `&` for a
+    /// channel.
+    pub(super) fn reach(&self) -> Option<char> {
+        let words = &self.words;
+        let of_command = command(words).or_else(|| command_in_script(words)).is_some();
+        match (of_command, words.contains("channel"), words.contains("key")) {
+            (false, true, _) => Some('&'),
+            (false, false, true) => Some('~'),
+            _ => None,
+        }
+    }
+
     /// Why an operation on `object` was refused.
     pub(super) fn explained(&self, object: &str) -> String {
         let words = &self.words;

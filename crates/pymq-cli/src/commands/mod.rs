@@ -1,0 +1,71 @@
+//! The commands: each connects, does one thing, shows it.
+
+mod call;
+mod check;
+mod dead;
+mod events;
+mod ls;
+mod queues;
+mod serve;
+mod shell;
+
+use pymq::Bus;
+use pymq::wire::Metadata;
+
+use crate::arguments::{Beside, Command, CommandLine};
+use crate::context::connect;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Does what a command line says.
+pub(crate) async fn run(line: CommandLine, output: &Output) -> Result<(), Failure> {
+    let CommandLine { common, command } = line;
+    match command {
+        Command::Contexts => return shell::contexts(&common, output),
+        Command::Completions { shell } => return shell::completions(shell),
+        Command::Man { command } => return shell::manual(command.as_deref()),
+        _ => {}
+    }
+    if let Command::Check(check) = command {
+        return check::check(&common, check, output).await;
+    }
+    let bus = connect(&common).await?;
+    let outcome = on_bus(&bus, command, output).await;
+    // What goes wrong now changes nothing that was done.
+    let _ = bus.close().await;
+    outcome
+}
+
+async fn on_bus(bus: &Bus, command: Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Pub(publish) => events::publish(bus, publish, output).await,
+        Command::Sub(subscribe) => events::subscribe(bus, subscribe, output).await,
+        Command::Call(call) => call::call(bus, call, output).await,
+        Command::Serve(serve) => serve::serve(bus, serve, output).await,
+        Command::Put(put) => queues::put(bus, put, output).await,
+        Command::Get(get) => queues::get(bus, get, output).await,
+        Command::Queues(which) => queues::queues(bus, which.queues, output).await,
+        Command::Peek(peek) => queues::peek(bus, peek, output).await,
+        Command::Purge(purge) => queues::purge(bus, purge, output).await,
+        Command::Dead(dead) => dead::dead(bus, dead, output).await,
+        Command::Ls(ls) => ls::ls(bus, ls.pattern.as_deref(), output).await,
+        Command::Check(_)
+        | Command::Contexts
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(()),
+    }
+}
+
+/// The headers that were given.
+fn metadata(beside: &Beside) -> Metadata {
+    let headers = beside.headers.iter();
+    headers.fold(Metadata::default(), |metadata, (name, text)| metadata.header(name, text))
+}
+
+/// The word for one or several things.
+fn counted(count: impl TryInto<u64>, thing: &str) -> String {
+    match count.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {thing}"),
+        several => format!("{several} {thing}s"),
+    }
+}

@@ -1,0 +1,56 @@
+//! What the file tells of those who use it.
+
+use std::sync::Arc;
+
+use super::peers::Step;
+use super::{Ipc, layout, peers, shelves, topics};
+use crate::name::matches;
+use crate::transport::{Answer, Finding, Holder, Inspect, QueueSpec, Severity, answer};
+
+impl Inspect for Ipc {
+    fn topics<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<(String, usize)>> {
+        self.hub.run("list", pattern, move |step| {
+            let mut names = topics::listened(step);
+            names.retain(|name| matches(pattern.as_bytes(), name.as_bytes()));
+            let count = |name: String| {
+                let listeners = topics::count(step, &name);
+                (name, listeners)
+            };
+            let counted: Vec<_> = names.into_iter().map(count).collect();
+            // Those of the dead are taken away a moment later.
+            Ok(counted.into_iter().filter(|(_, listeners)| *listeners > 0).collect())
+        })
+    }
+
+    fn queues<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<String>> {
+        self.hub.run("list", pattern, move |step| {
+            let mut names = shelves::in_use(step);
+            names.retain(|name| matches(pattern.as_bytes(), name.as_bytes()));
+            Ok(names)
+        })
+    }
+
+    fn holders<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, Vec<Holder>> {
+        self.hub.run("list", &queue.name, move |step| Ok(holders(step, &queue.name)))
+    }
+
+    fn examine<'a>(&'a self, _namespace: &'a str) -> Answer<'a, Vec<Finding>> {
+        let words = "what is on this bus is in a file of this machine: processes of this user reach \
+                     it, and it ends with the machine unless it lies on a disk";
+        let found = Finding::new(Severity::Note, "ipc://", words);
+        answer(self.hub.check_open("examine", "ipc://").map(|()| vec![found]))
+    }
+}
+
+fn holders(step: &Step<'_>, name: &str) -> Vec<Holder> {
+    let queue = shelves::named(step, name);
+    let holder = |slot: u64| {
+        let items = shelves::held_by(step, peers::in_slot(step, slot), queue);
+        let process = step.get(layout::process(slot));
+        (items > 0).then(|| Holder::new(format!("process {process}"), items))
+    };
+    match queue {
+        0 => Vec::new(),
+        _ => peers::slots(step).into_iter().filter_map(holder).collect(),
+    }
+}
