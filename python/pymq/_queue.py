@@ -152,7 +152,7 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
     """A handle on a queue. Options are this handle's, the items are everybody's.
 
     With `ack="auto"` items come at most once, except that what a process took in the last 10 ms
-    before it died may come once more: each is confirmed with the next `get` or within 10 ms, and
+    before it was killed may come once more: each is confirmed with the next `get` or within 10 ms, and
     when the bus or the process ends well. With `ack="manual"` an item is leased until `task_done`,
     and comes back if its consumer dies.
     """

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | [`put`](crate::Queue::put), [`put_many`](crate::Queue::put_many) | the item is in the queue when it returns; after [`Ambiguous`](crate::ErrorKind::Ambiguous) it may be, and it is never repeated by itself | |
 //! | [`claim`](crate::Queue::claim), [`work`](crate::Queue::work), [`deliveries`](crate::Queue::deliveries) | at least once | the item comes back within its [`lease`](crate::Queue::lease) (30 s by default) |
-//! | [`get`](crate::Queue::get), [`get_many`](crate::Queue::get_many) | at most once, except that what a process took in the last 10 ms before it died may come once more; nothing is lost on the way to it | what it had returned is gone |
+//! | [`get`](crate::Queue::get), [`get_many`](crate::Queue::get_many) | at most once, except that what a process took in the last 10 ms before it was killed may come once more; nothing is lost on the way to it | what it had returned is gone |
 //!
 //! Order is first in, first out; an item that comes back at once does so at the head. After
 //! [`max_deliveries`](crate::Queue::max_deliveries) in vain (5 by default) it becomes a *dead

@@ -389,7 +389,8 @@ impl<T: Serialize> Queue<T> {
 
 impl<T: DeserializeOwned> Queue<T> {
     /// Takes the first item, waiting for one. At most once, except that what a process took in the
-    /// last 10 ms before it died may come once more; what `get` had returned to it is gone.
+    /// last 10 ms before it was killed may come once more; what `get` had returned to it is gone. The
+    /// return of `main` confirms, whether or not the bus was closed.
     ///
     /// # Errors
     /// `Decode` for an item that is no `T` (it is a dead letter then), `ShutDown`, and those of the

@@ -4,6 +4,7 @@
 #![cfg(feature = "redis")]
 
 mod ahead;
+mod ends;
 mod later;
 mod leases;
 mod letters;

@@ -58,15 +58,24 @@ struct Tried {
 
 impl Link {
     /// Keeps `first` alive, and what follows it, until the stage is `Closed`.
+    /// At the end of the runtime it says what `last_words` makes.
     pub(super) fn start(
         dialer: Arc<Dialer>,
         first: Wire,
         stage: watch::Receiver<Stage>,
+        last_words: impl Fn() -> Batch + Clone + Send + Sync + 'static,
         runtime: &Handle,
     ) -> Self {
         let (sender, phase) = watch::channel(Phase::Up(first.clone(), 1));
-        runtime.spawn(keep(Arc::clone(&dialer), first, sender, stage));
+        runtime.spawn(keep(Arc::clone(&dialer), first, sender, stage, last_words));
         Self { phase, dialer }
+    }
+
+    /// Says the last words, where there is a connection; does not wait.
+    pub(super) fn say_last_words(&self) {
+        if let Phase::Up(wire, _) = &*self.phase.borrow() {
+            wire.say_last_words();
+        }
     }
 
     /// A live connection, no older than `least`; waits for one as long as the operation may, and
@@ -245,6 +254,7 @@ async fn keep(
     first: Wire,
     phase: watch::Sender<Phase>,
     mut stage: watch::Receiver<Stage>,
+    last_words: impl Fn() -> Batch + Clone + Send + Sync + 'static,
 ) {
     let mut wire = first;
     let mut number = 1;
@@ -254,6 +264,7 @@ async fn keep(
     };
     let mut closed = std::pin::pin!(closed);
     loop {
+        wire.set_last_words(Some(Box::new(last_words.clone())));
         // In the line before anybody can use it, so that no doubt about it is missed.
         let doubted = dialer.doubted();
         phase.send_replace(Phase::Up(wire.clone(), number));
@@ -264,6 +275,8 @@ async fn keep(
             () = &mut closed => break,
         };
         phase.send_replace(Phase::Down);
+        // What is still under way on it goes on, and has a successor.
+        wire.set_last_words(None);
         dialer.standing().lost(Role::Commands, why);
         wire = tokio::select! {
             wire = dialer.dial(Role::Commands, None) => wire,

@@ -94,12 +94,16 @@ impl Redis {
         let dialer = Arc::new(Dialer::new(options));
         let first = dialer.dial_first(until).await?;
         let (stage, watched) = watch::channel(Stage::Open);
+        let consumers = Arc::<Consumers>::default();
+        let theirs = Arc::clone(&consumers);
+        let last_words = move || theirs.last_words();
+        let (link, seen) = (Arc::clone(&dialer), watched.clone());
         let core = Core {
-            commands: Link::start(Arc::clone(&dialer), first, watched.clone(), &runtime),
+            commands: Link::start(link, first, seen, last_words, &runtime),
             pubsub: PubSub::start(Arc::clone(&dialer), patience, watched, &runtime),
             pool: Pool::new(Arc::clone(&dialer)),
             dialer,
-            consumers: Consumers::default(),
+            consumers,
             readers: RwLock::default(),
             identity: Uuid::new_v4().simple().to_string(),
             runtime,
@@ -118,9 +122,11 @@ impl fmt::Debug for Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // The tasks see it and end themselves; what is leased goes back if the runtime lives on.
+        // The tasks see it and end themselves, if the runtime lives on; where `main` returns with the
+        // last handle, there is no later.
         let core = Arc::clone(&self.core);
         if core.begin_closing() {
+            core.commands.say_last_words();
             self.core.runtime.spawn(async move { core.finish_closing().await });
         }
     }
@@ -132,7 +138,7 @@ struct Core {
     pubsub: PubSub,
     pool: Pool,
     dialer: Arc<Dialer>,
-    consumers: Consumers,
+    consumers: Arc<Consumers>,
     /// Held shared by each reader of a list inbox while it lives.
     readers: RwLock<()>,
     /// Who we are, in the names of leases.
@@ -191,6 +197,7 @@ impl Core {
 
     /// Ends everything that waits here, where there is no runtime any more that could end it well.
     fn abandon(&self) {
+        self.commands.say_last_words();
         self.consumers.abandon();
         self.stage.send_replace(Stage::Closed);
         self.dialer.standing().close();

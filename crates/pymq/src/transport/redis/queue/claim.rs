@@ -26,7 +26,7 @@ use super::super::timing::SLICE;
 use super::consumer::{Chore, Consumer, Round, Step};
 use super::keys::{Epoch, Keys, Place};
 use super::line::{Ticket, Want};
-use super::settle::{not_settled, settle_all, take_reply};
+use super::settle::{not_settled, settle_all, settle_alone, take_reply};
 use super::{copy, lease, scripts, shut_down_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Claimed, QueueSpec, Wait};
@@ -442,8 +442,11 @@ impl Claimer {
         match chore {
             Chore::Settle(batch) => {
                 consumer.begin_sending();
+                let parcel = core.consumers.hand_on(&consumer, batch);
                 self.core.runtime.spawn(async move {
-                    settle_all(&core, &consumer, batch).await;
+                    let moving = consumer.moving().await;
+                    settle_alone(&core, &consumer, parcel.open()).await;
+                    drop(moving);
                     consumer.end_sending();
                 });
             }
@@ -648,7 +651,7 @@ impl Claimer {
             for _ in 0..2 {
                 let batch = consumer.take_settlements();
                 if !batch.is_empty() {
-                    super::settle::settle_alone(&self.core, consumer, batch).await;
+                    settle_alone(&self.core, consumer, batch).await;
                 }
             }
             lease::close(&self.core, consumer).await

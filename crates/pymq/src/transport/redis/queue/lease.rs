@@ -266,22 +266,13 @@ pub(super) async fn leave(core: &Core, consumer: &Consumer, epochs: &[Epoch]) ->
 
 /// Gives back what is held and ends the epochs.
 pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
-    let epochs = consumer.all_epochs();
-    if epochs.is_empty() {
-        return Ok(());
-    }
-    let keys = consumer.keys();
-    let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.spare];
-    let words: Vec<String> = [&keys.helds, keys.every_urgents(), PORTION]
-        .into_iter()
-        .map(str::to_owned)
-        // The newest first: of one epoch that is what was fetched ahead.
-        .chain(consumer.places(&epochs).into_iter().rev().map(|place| keys.name(place)))
-        .collect();
+    let Some(words) = words_of_close(consumer) else { return Ok(()) };
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+    let keys = consumer.keys();
     // Repeated, it goes on where it had come to.
     let purpose = Purpose::question("close", &keys.list);
     loop {
+        let names = names_of_close(keys);
         let reply = core.commands.script(purpose, &scripts::CLOSE, &names, &arguments).await?;
         if !GivenBack::told(core, keys, reply).more {
             return Ok(());
@@ -289,24 +280,70 @@ pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
     }
 }
 
+/// What gives back as much as one step may, for when nobody hears the answer: the rest goes back with
+/// its lease.
+pub(super) fn close_unheard(consumer: &Consumer) -> Option<Command> {
+    let words = words_of_close(consumer)?;
+    let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+    Some(scripts::CLOSE.teach(&names_of_close(consumer.keys()), &arguments))
+}
+
+fn names_of_close(keys: &Keys) -> [&str; 4] {
+    [&keys.epochs, &keys.list, &keys.dead, &keys.spare]
+}
+
+/// What closing is told; nothing where the server knows nothing of us.
+fn words_of_close(consumer: &Consumer) -> Option<Vec<String>> {
+    let (keys, epochs) = (consumer.keys(), consumer.all_epochs());
+    let first = [&keys.helds, keys.every_urgents(), PORTION];
+    // The newest first: of one epoch that is what was fetched ahead.
+    let places = consumer.places(&epochs).into_iter().rev();
+    let first = first.into_iter().map(str::to_owned);
+    let all = first.chain(places.map(|place| keys.name(place)));
+    (!epochs.is_empty()).then(|| all.collect())
+}
+
 /// Has the server note which items of those that were fetched ahead were shown. What is refused or lost
 /// stays as it was: when this process dies, their delivery does not count.
 pub(super) async fn show(core: &Core, consumer: &Consumer, receipts: &[Receipt]) -> Result<()> {
     let _moving = consumer.moving().await;
     let keys = consumer.keys();
-    for same in receipts.chunk_by(|one, next| one.number == next.number) {
-        let place = Place::of(&same[0]);
-        let [ahead, shown] =
-            [place, place.twin()].map(|place| (keys.held(place), keys.name(place)));
-        let names = [keys.epochs.as_str(), &ahead.0, &shown.0, &keys.spare];
-        let words = [ahead.1.as_bytes(), shown.1.as_bytes()].into_iter();
-        let items = same.iter().map(|receipt| &*receipt.stored);
-        let arguments: Vec<&[u8]> = words.chain(items).collect();
+    for (names, words) in words_of_show(keys, receipts) {
+        let (names, words) = (names.each_ref().map(String::as_str), words_of(&words));
         // Not repeated: of equal items, a second one would count.
         let purpose = Purpose::change("note as shown", &keys.list);
-        core.commands.script(purpose, &scripts::SHOW, &names, &arguments).await?;
+        core.commands.script(purpose, &scripts::SHOW, &names, &words).await?;
     }
     Ok(())
+}
+
+/// The same for when nobody hears the answer.
+pub(super) fn show_unheard(consumer: &Consumer, receipts: &[Receipt]) -> Vec<Command> {
+    let calls = words_of_show(consumer.keys(), receipts);
+    let command = |(names, words): ([String; 4], Vec<Bytes>)| {
+        scripts::SHOW.teach(&names.each_ref().map(String::as_str), &words_of(&words))
+    };
+    calls.map(command).collect()
+}
+
+/// The keys and the words of one call for each list.
+fn words_of_show(
+    keys: &Keys,
+    receipts: &[Receipt],
+) -> impl Iterator<Item = ([String; 4], Vec<Bytes>)> {
+    receipts.chunk_by(|one, next| one.number == next.number).map(|same| {
+        let place = Place::of(&same[0]);
+        let [ahead, shown] = [place, place.twin()];
+        let [from, to] = [ahead, shown].map(|place| keys.held(place));
+        let names = [keys.epochs.clone(), from, to, keys.spare.clone()];
+        let first = [ahead, shown].map(|place| Bytes::from(keys.name(place)));
+        let items = same.iter().map(|receipt| receipt.stored.clone());
+        (names, first.into_iter().chain(items).collect())
+    })
+}
+
+fn words_of(words: &[Bytes]) -> Vec<&[u8]> {
+    words.iter().map(|word| &**word).collect()
 }
 
 pub(super) fn milliseconds(duration: Duration) -> String {

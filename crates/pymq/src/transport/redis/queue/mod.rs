@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use self::consumer::Consumer;
 use self::keys::{Epoch, Keys, Place};
+use self::last_words::Parcel;
 use super::purpose::Purpose;
 use super::resp::{Command, Reply};
 use super::{Core, Redis};
@@ -32,6 +33,7 @@ mod claim;
 mod consumer;
 mod holds;
 mod keys;
+mod last_words;
 mod lease;
 mod letter;
 mod letters;
@@ -54,6 +56,8 @@ pub(super) struct Consumers {
     sequence: Arc<AtomicU32>,
     /// Whether the server's policy of eviction was looked at.
     policy_told: AtomicBool,
+    /// Settlements in the hands of tasks that send them.
+    parcels: Mutex<Vec<Weak<Parcel>>>,
     obituaries: Arc<Obituaries>,
 }
 

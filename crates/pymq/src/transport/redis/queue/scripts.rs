@@ -14,6 +14,7 @@ macro_rules! script {
 
 pub(super) static REAP: Script = script!("urgent.lua", "letter.lua", "give_back.lua", "reap.lua");
 pub(super) static CLOSE: Script = script!("urgent.lua", "letter.lua", "give_back.lua", "close.lua");
+pub(super) static CONFIRM: Script = script!("confirm.lua");
 pub(super) static SETTLE: Script =
     script!("later.lua", "urgent.lua", "letter.lua", "give_back.lua", "settle.lua");
 pub(super) static KEEP: Script = script!("later.lua", "keep.lua");

@@ -162,6 +162,23 @@ impl Settling {
         scripts::SETTLE.call(&self.names(&held, keys), &arguments)
     }
 
+    /// The same by its text: an end that nobody hears the answer to must be understood.
+    pub(super) fn last_command(&self, keys: &Keys) -> Command {
+        match (self.how, self.other) {
+            (Settlement::Ack, None) => return self.confirm(keys),
+            (Settlement::Ack, Some(other)) => {
+                let lists = [keys.held(self.place), keys.held(other)];
+                return scripts::CONFIRM
+                    .teach(&lists.each_ref().map(String::as_str), &[self.stored()]);
+            }
+            _ => {}
+        }
+        let held = keys.held(self.place);
+        let words = self.words(keys);
+        let arguments: Vec<&[u8]> = self.arguments(&words).collect();
+        scripts::SETTLE.teach(&self.names(&held, keys), &arguments)
+    }
+
     fn names<'a>(&self, held: &'a str, keys: &'a Keys) -> [&'a str; 5] {
         [held, &keys.list, &keys.dead, &keys.spare, &keys.later]
     }

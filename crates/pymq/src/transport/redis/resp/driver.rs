@@ -12,7 +12,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
@@ -27,6 +27,9 @@ use crate::transport::redis::refusal::Refusal;
 
 /// Takes pushes; runs in the driver's task, so it must not wait.
 pub(crate) type Pushes = Arc<dyn Fn(Push) + Send + Sync>;
+
+/// Makes what is said on a socket at the end of its runtime; nobody hears an answer.
+pub(crate) type LastWords = Box<dyn Fn() -> Batch + Send + Sync>;
 
 /// How much is read at once, where there is that much.
 const READ: usize = 32 << 10;
@@ -49,6 +52,8 @@ pub(super) struct Line {
     why: OnceLock<io::Error>,
     /// What the server refused last, without more ado.
     parting: OnceLock<Refusal>,
+    /// Gone once they are said, or will not be.
+    last_words: Mutex<Option<LastWords>>,
     end: End,
 }
 
@@ -57,6 +62,8 @@ pub(super) struct Line {
 struct Asked {
     bytes: BytesMut,
     waiting: Vec<Waiting>,
+    /// Whether the last words stand at the end.
+    last: bool,
     over: bool,
 }
 
@@ -135,6 +142,33 @@ impl Line {
         Ok(())
     }
 
+    /// Has that said when the runtime ends before the socket does; with nothing, nothing is said.
+    pub(super) fn set_last_words(&self, words: Option<LastWords>) {
+        *self.lock_last_words() = words;
+    }
+
+    /// Appends the last words, once; does not wait. The driver writes them, at the latest in its drop.
+    pub(super) fn say_last_words(&self) {
+        // Locked until they stand there: several threads may come at the end of a runtime, and whoever
+        // finds them said goes on to end what they tell of, or the socket.
+        let mut last_words = self.lock_last_words();
+        if self.lock().over {
+            return;
+        }
+        let Some(words) = last_words.take().map(|words| words()) else { return };
+        let left = words.len();
+        let mut asked = self.lock();
+        if left == 0 || asked.over {
+            return;
+        }
+        words.write(&mut asked.bytes);
+        let (all, _) = oneshot::channel();
+        asked.waiting.push(Waiting::Many { left, replies: Vec::new(), all });
+        asked.last = true;
+        drop(asked);
+        self.driver.wake();
+    }
+
     /// Whether anything was read since this was last asked.
     pub(super) fn was_heard(&self) -> bool {
         self.heard.swap(false, Ordering::Relaxed)
@@ -153,6 +187,10 @@ impl Line {
     /// The end of the socket.
     pub(super) fn end(&self) -> &End {
         &self.end
+    }
+
+    fn lock_last_words(&self) -> MutexGuard<'_, Option<LastWords>> {
+        self.last_words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A panic cannot leave it half-changed, so a poisoned lock is as good as any.
@@ -182,7 +220,7 @@ impl Line {
 }
 
 /// One socket and all that is known of it.
-pub(super) struct Driver<S> {
+pub(super) struct Driver<S: AsyncRead + AsyncWrite + Unpin> {
     stream: S,
     line: Arc<Line>,
     pushes: Option<Pushes>,
@@ -195,8 +233,12 @@ pub(super) struct Driver<S> {
     unflushed: bool,
 }
 
-impl<S> Drop for Driver<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Drop for Driver<S> {
     fn drop(&mut self) {
+        // A socket that ended by itself has a reason.
+        if self.line.why.get().is_none() && !std::thread::panicking() {
+            self.say_last_words();
+        }
         self.line.finish();
     }
 }
@@ -206,6 +248,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let decoder = Decoder::new(Limits::default());
         let (writing, waiting) = (BytesMut::new(), VecDeque::new());
         Self { stream, line, pushes, decoder, writing, waiting, unflushed: false }
+    }
+
+    /// Writes the last words, as far as the socket takes them at once: there is no later.
+    fn say_last_words(&mut self) {
+        self.line.say_last_words();
+        if self.line.lock().last {
+            // Whatever it says, nobody is left to be told.
+            let _ = self.write(&mut Context::from_waker(Waker::noop()));
+        }
     }
 
     /// Drives until the socket ends.

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{Batch, Command};
-use super::driver::{Driver, Line, Pushes};
+use super::driver::{Driver, LastWords, Line, Pushes};
 use super::hello;
 use super::reply::{Fault, Reply};
 use crate::transport::Heartbeat;
@@ -150,8 +150,19 @@ impl Wire {
         self.0.line.end().wait().await;
     }
 
+    /// Has that said when the runtime ends before the socket does; with nothing, nothing is said.
+    pub(crate) fn set_last_words(&self, words: Option<LastWords>) {
+        self.0.line.set_last_words(words);
+    }
+
+    /// Says the last words now; does not wait.
+    pub(crate) fn say_last_words(&self) {
+        self.0.line.say_last_words();
+    }
+
     /// Ends the socket and everything that waits on it.
     pub(crate) fn cut(&self) {
+        self.0.line.set_last_words(None);
         self.0.pulse.abort();
         self.0.driver.abort();
     }
@@ -209,6 +220,7 @@ async fn pulse(line: Arc<Line>, driver: AbortHandle, heartbeat: Heartbeat) {
                 Err(_) if line.was_heard() => {}
                 Err(_) => {
                     tracing::warn!(silent = ?asked.elapsed(), "the server is silent; reconnecting");
+                    line.set_last_words(None);
                     driver.abort();
                     return;
                 }

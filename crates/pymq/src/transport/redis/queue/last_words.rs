@@ -1,0 +1,72 @@
+//! What is said of queues when the runtime ends before the bus was closed: the return of `main` is the
+//! most common end of a program.
+//!
+//! The one invariant: what was settled is said first, then that what is still held goes back, in the
+//! order in which a regular end does both. Nobody waits for an answer; what is not heard is as if the
+//! process had been killed.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::Consumers;
+use super::consumer::Consumer;
+use super::lease::{close_unheard, show_unheard};
+use super::settle::Settling;
+use crate::transport::redis::resp::{Batch, Command};
+
+/// Settlements that a task is to send: tasks end unrun with their runtime, settlements must not.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    consumer: Arc<Consumer>,
+    settlements: Mutex<Vec<Settling>>,
+}
+
+impl Parcel {
+    /// What is in it, for whoever comes first.
+    pub(super) fn open(&self) -> Vec<Settling> {
+        std::mem::take(&mut *self.settlements.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        self.consumer.put_back(self.open());
+    }
+}
+
+impl Consumers {
+    /// Makes a parcel for a task.
+    pub(super) fn hand_on(
+        &self,
+        consumer: &Arc<Consumer>,
+        settlements: Vec<Settling>,
+    ) -> Arc<Parcel> {
+        let settlements = Mutex::new(settlements);
+        let parcel = Arc::new(Parcel { consumer: Arc::clone(consumer), settlements });
+        let mut parcels = self.parcels.lock().unwrap_or_else(PoisonError::into_inner);
+        parcels.retain(|parcel| parcel.strong_count() > 0);
+        parcels.push(Arc::downgrade(&parcel));
+        parcel
+    }
+
+    /// Takes what is to be said. Does not wait, works on any thread.
+    pub(in super::super) fn last_words(&self) -> Batch {
+        let parcels =
+            std::mem::take(&mut *self.parcels.lock().unwrap_or_else(PoisonError::into_inner));
+        let parcels: Vec<_> = parcels.iter().filter_map(Weak::upgrade).collect();
+        let on_their_way =
+            parcels.iter().flat_map(|parcel| words_of(&parcel.consumer, &parcel.open()));
+        let running: Vec<_> = self.lock().values().flatten().cloned().collect();
+        on_their_way.chain(running.iter().flat_map(|consumer| last_words_of(consumer))).collect()
+    }
+}
+
+fn last_words_of(consumer: &Consumer) -> Vec<Command> {
+    let mut words = show_unheard(consumer, &consumer.take_shown());
+    words.extend(words_of(consumer, &consumer.take_settlements()));
+    words.extend(close_unheard(consumer));
+    words
+}
+
+fn words_of(consumer: &Consumer, settlements: &[Settling]) -> Vec<Command> {
+    settlements.iter().map(|settling| settling.last_command(consumer.keys())).collect()
+}
