@@ -152,9 +152,9 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
     """A handle on a queue. Options are this handle's, the items are everybody's.
 
     With `ack="auto"` items come at most once, except that what a process took in the last 10 ms
-    before it was killed may come once more: each is confirmed with the next `get` or within 10 ms, and
-    when the bus or the process ends well. With `ack="manual"` an item is leased until `task_done`,
-    and comes back if its consumer dies.
+    before it was killed may come once more: each is confirmed with the next `get` or within 10 ms,
+    and when the bus or the process ends well. With `ack="manual"` an item is leased until
+    `task_done`, and comes back if its consumer dies.
     """
 
     def __init__(self, handle: Handle[T], owner: Owner | None = None) -> None:
