@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "python/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: Nothing on a page takes as long.
 HANG_GUARD = 60.0
@@ -69,8 +69,9 @@ class Page:
     @property
     def is_typed(self) -> bool:
         """Whether its reader types something."""
-        inside = self.path.parent != ROOT
-        return inside and any(block.language == "console" for block in self.blocks)
+        return self.path.name != "README.md" and any(
+            block.language == "console" for block in self.blocks
+        )
 
 
 def read(path: Path) -> Page:
