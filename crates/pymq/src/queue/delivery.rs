@@ -61,7 +61,8 @@ impl<T> Delivery<T> {
     ///
     /// # Errors
     /// `LeaseLost` if it belongs to somebody else by now, and those of the connection; after
-    /// `Connection` it is done by itself once the connection is back and if the lease lasts.
+    /// `Connection` and `Ambiguous`, and where the server refused, it is done by itself once the server
+    /// can be asked and if the lease lasts.
     pub async fn ack(self) -> Result<()> {
         self.bytes.settle(Settlement::Ack).await
     }

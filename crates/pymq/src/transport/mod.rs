@@ -199,7 +199,8 @@ pub trait Queues {
     ) -> Answer<'a, Vec<Claimed>>;
 
     /// Ends a lease; `LeaseLost` if it had run out, and then nothing is changed. Where there is no
-    /// connection (`Connection`) it is done by itself once there is one, if the lease lasts.
+    /// connection (`Connection`), or was none for the answer (`Ambiguous`), it is done by itself once
+    /// there is one, if the lease lasts.
     fn settle<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,

@@ -96,6 +96,11 @@ impl RedisServer {
         self.signal("CONT");
     }
 
+    /// Takes the server's folder away: whatever it saves from now on fails.
+    pub fn lose_folder(&self) {
+        std::fs::remove_dir_all(&self.folder).expect("it is there");
+    }
+
     /// A plain connection to look at the server with.
     pub fn raw(&self) -> Raw {
         Raw::connect(self.port)

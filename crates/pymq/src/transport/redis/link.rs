@@ -4,6 +4,7 @@
 //! purpose says that this is safe. What is subscribed or leased on a connection is not known here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ enum Phase {
 pub(super) struct Link {
     phase: watch::Receiver<Phase>,
     dialer: Arc<Dialer>,
+    /// The first connection that may be used: the ones before lead to a server that refuses writes.
+    least: Arc<AtomicU64>,
 }
 
 /// What was tried of one operation.
@@ -68,7 +71,7 @@ impl Link {
     ) -> Self {
         let (sender, phase) = watch::channel(Phase::Up(first.clone(), 1));
         runtime.spawn(keep(Arc::clone(&dialer), first, sender, stage, last_words));
-        Self { phase, dialer }
+        Self { phase, dialer, least: Arc::default() }
     }
 
     /// Says the last words, where there is a connection; does not wait.
@@ -81,6 +84,7 @@ impl Link {
     /// A live connection, no older than `least`; waits for one as long as the operation may, and
     /// at most as long as operations wait.
     async fn wire(&self, purpose: &Purpose<'_>, least: u64) -> Result<(Wire, u64)> {
+        let least = least.max(self.least.load(Ordering::Relaxed));
         if let Phase::Up(wire, number) = &*self.phase.borrow()
             && wire.is_alive()
             && *number >= least
@@ -134,7 +138,7 @@ impl Link {
                 Ok(replies) => {
                     // Some may have been done, so that nothing is repeated here.
                     if replies.iter().any(Reply::is_elsewhere) {
-                        self.dialer.doubt();
+                        self.doubt(number);
                     }
                     return Ok(replies);
                 }
@@ -210,6 +214,12 @@ impl Link {
         }
     }
 
+    /// Nobody begins anything any more on a connection whose server does not take the writes.
+    fn doubt(&self, number: u64) {
+        self.least.fetch_max(number + 1, Ordering::Relaxed);
+        self.dialer.doubt();
+    }
+
     /// Decides whether what was not done, or not answered, is tried once more.
     async fn go_on(
         &self,
@@ -226,7 +236,7 @@ impl Link {
                 if !refusal.is_elsewhere() {
                     return Err(purpose.refused(&refusal));
                 }
-                self.dialer.doubt();
+                self.doubt(number);
                 if tried.least > 0 {
                     return Err(purpose.refused(&refusal));
                 }

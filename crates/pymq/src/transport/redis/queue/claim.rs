@@ -22,7 +22,7 @@ use super::super::refusal::{Cause, Refusal};
 use super::super::resp::{Batch, Command, Fault, Reply, Wire};
 use super::super::routes::{Name, Target};
 use super::super::standing::Role;
-use super::super::timing::SLICE;
+use super::super::timing::{ROUND_TRIP, SLICE};
 use super::consumer::{Chore, Consumer, Round, Step};
 use super::keys::{Epoch, Keys, Place};
 use super::line::{Ticket, Want};
@@ -85,9 +85,13 @@ async fn claim_now(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<C
 }
 
 async fn claim_once(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<Claimed>> {
-    let _moving = consumer.moving().await;
-    let round = consumer.round_apart(want);
     let purpose = Purpose::change("get", &consumer.keys().list).within(Wait::No);
+    // Whoever reads lists meanwhile may wait for a server that says nothing.
+    let Ok(_moving) = timeout(ROUND_TRIP, consumer.moving()).await else {
+        let why = "the server does not answer; nothing was taken";
+        return Err(purpose.error(ErrorKind::Connection, why));
+    };
+    let round = consumer.round_apart(want);
     let replies = match core.commands.pipeline(purpose, &round.commands(consumer)).await {
         Ok(replies) => replies,
         Err(error) => return Err(not_claimed(consumer, round, &error)),
@@ -380,6 +384,7 @@ impl Claimer {
             Step::Compare(epochs) => {
                 let compared = self.unless_closed(lease::compare(core, consumer, &epochs)).await;
                 if compared.is_err() {
+                    consumer.tell_uncertain();
                     epochs.into_iter().for_each(|epoch| consumer.look_at(epoch));
                 }
                 compared

@@ -781,6 +781,16 @@ impl Consumer {
         self.changed.notify_one();
     }
 
+    /// Tells those who wait for settlements whose answers were lost that nobody knows yet; what is not
+    /// done is done once the server can be asked.
+    pub(super) fn tell_uncertain(&self) {
+        let mut state = self.lock();
+        let purpose = Purpose::change("settle", &self.keys.list);
+        let error = purpose.lost("and the server cannot be asked; what is not done is tried on");
+        let uncertain = std::mem::take(&mut state.uncertain);
+        state.uncertain = uncertain.into_iter().map(|settling| settling.tell(&error)).collect();
+    }
+
     /// Notes that settlements were sent and their answers lost.
     pub(super) fn unsettled(&self, settlements: Vec<Settling>) {
         for settling in settlements {

@@ -138,6 +138,16 @@ impl Settling {
         self
     }
 
+    /// Tells a failure to whoever waits, if anybody does; it may be done all the same.
+    pub(super) fn tell(mut self, error: &Error) -> Self {
+        if let Some(reply) = self.reply.take() {
+            self.failures += 1;
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(Err(copy(error, "settle")));
+        }
+        self
+    }
+
     fn again_at(&self) -> Instant {
         Instant::now() + AGAIN * 2_u32.pow(self.failures.saturating_sub(1).min(DOUBLINGS))
     }
