@@ -65,6 +65,36 @@ fn keys(raw: &mut Raw, glob: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn consumers_are_counted_while_they_hold_something_or_wait_and_leave_no_key() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let (holder, waiter, monitor) =
+        (connect(&server).await, connect(&server).await, connect(&server).await);
+    let queue = queue("q");
+    let consumers = async || monitor.stats(&queue).await.expect("counted").consumers;
+    put(&holder, &queue, &["a"]).await;
+    assert_eq!(consumers().await, Some(0), "who puts is none");
+    let _held = get(&holder, &queue).await;
+    let mut waiting = Box::pin(waiter.claim(&queue, 1, Wait::Forever));
+    let more = async {
+        while consumers().await != Some(2) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        _ = &mut waiting => panic!("there is nothing"),
+        counted = tokio::time::timeout(GUARD, more) => counted.expect("both are counted"),
+    }
+    assert!(raw.run(&["PTTL", "__pymq:{q}:waits"]).number() > 0, "a crash leaves it for a moment");
+    drop(waiting);
+    waiter.close().await.expect("closed");
+    assert_eq!(consumers().await, Some(1));
+    holder.close().await.expect("closed");
+    assert_eq!(consumers().await, Some(0));
+    assert_eq!(keys(&mut raw, "*q*"), ["q"]);
+}
+
+#[tokio::test]
 async fn items_come_in_order_and_are_gone_when_acknowledged() {
     let server = RedisServer::start();
     let redis = connect(&server).await;

@@ -190,8 +190,13 @@ impl Round {
                 command
             }
             // By its text: a server that does not know the digest would refuse, after the take.
-            None => lease::keep(consumer, &self.places().collect::<Vec<_>>(), true),
+            None => lease::keep(consumer, &self.places().collect::<Vec<_>>(), self.waits_long()),
         }
+    }
+
+    /// Whether it waits for long enough to be counted as a consumer, though it gets nothing.
+    pub(super) fn waits_long(&self) -> bool {
+        self.slice.is_some_and(|slice| slice >= FIRST_SLICE)
     }
 
     fn fetches_ahead(&self) -> bool {
@@ -337,7 +342,7 @@ async fn take_by_script(
     } else {
         scripts::TAKE.teach(&names, &[want.as_bytes()])
     };
-    let commands = Batch::from_iter([take, lease::keep(consumer, &[place], true)]);
+    let commands = Batch::from_iter([take, lease::keep(consumer, &[place], false)]);
     let replies = core.commands.pipeline(purpose, &commands).await.inspect_err(|error| {
         if error.kind() == ErrorKind::Ambiguous {
             consumer.doubt(round.epoch);

@@ -95,6 +95,8 @@ struct State {
     called: bool,
     /// Whether a claim waits at the server.
     at_server: bool,
+    /// Whether one has waited there for long.
+    waited: bool,
     /// Settlements that are being sent.
     sending: usize,
     /// Why nothing can be claimed just now.
@@ -445,7 +447,9 @@ impl Consumer {
         let slice = longest.clamp(Duration::from_millis(1), most);
         let slice = (!state.shut && !looks).then_some(slice);
         state.at_server = true;
-        Some(self.begin_round(&mut state, now, want, slice))
+        let round = self.begin_round(&mut state, now, want, slice);
+        state.waited |= round.waits_long();
+        Some(round)
     }
 
     /// A round for one getter who does not wait.
@@ -486,6 +490,11 @@ impl Consumer {
     }
 
     // ---- what the server said ----
+
+    /// Whether the server may count it among those who wait.
+    pub(super) fn has_waited(&self) -> bool {
+        self.lock().waited
+    }
 
     pub(super) fn is_opened(&self) -> bool {
         self.lock().opened
@@ -827,6 +836,7 @@ impl State {
             reap_at: now,
             called: false,
             at_server: false,
+            waited: false,
             sending: 0,
             trouble: None,
             used: now,

@@ -108,6 +108,8 @@ pub(super) struct Keys {
     pub(super) shut: String,
     /// Never there: what scripts begin with touches it.
     pub(super) spare: String,
+    /// Who has waited long for an item of late.
+    pub(super) waits: String,
     /// The channel on which waiting peers are told that something changed; nothing depends on it.
     pub(super) hint: String,
     /// What the list of an epoch's items begins with.
@@ -131,6 +133,7 @@ impl Keys {
             dead: side_key(list, "dead"),
             shut: side_key(list, "shutdown"),
             spare: side_key(list, "spare"),
+            waits: side_key(list, "waits"),
             hint: side_key(list, "hint"),
             helds: side_key(list, "held:"),
             urgents: side_key(list, "urgent:"),
@@ -162,6 +165,11 @@ impl Keys {
     /// Where it is remembered that a put of that id was done.
     pub(super) fn id(&self, id: &str) -> String {
         side_key(&self.list, &format!("id:{id}"))
+    }
+
+    /// Who we are, in the names of epochs and among those who wait.
+    pub(super) fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// What names something that is done once, in every queue.

@@ -23,6 +23,8 @@ const PORTION: &str = "1000";
 /// How many such runs follow one another at most: what is left then is the next reaper's, and a server
 /// that always says that there is more keeps nobody for ever.
 const PORTIONS: usize = 1000;
+/// For how long who has waited is said to wait: a wait at the server and the way, and some more.
+const WAITS: Duration = Duration::from_secs(8);
 /// How many epochs that cannot be given back are left out in search of those that can.
 const STUCK: usize = 10;
 
@@ -32,23 +34,25 @@ pub(super) async fn open(core: &Core, consumer: &Consumer, wait: Wait) -> Result
     prolong(core, consumer, &[consumer.current()], wait).await
 }
 
-/// What prolongs the leases of epochs and registers those that hold something; by its text where a
-/// server that does not know the digest would spoil it.
-pub(super) fn keep(consumer: &Consumer, places: &[Place], by_text: bool) -> Command {
+/// What prolongs the leases of epochs and registers those that hold something; by its text, since a
+/// server that does not know the digest would spoil what is sent with it. Who has waited long and holds
+/// nothing is counted as a consumer from then on, until after the next wait.
+pub(super) fn keep(consumer: &Consumer, places: &[Place], waited: bool) -> Command {
     let keys = consumer.keys();
-    let names = [keys.epochs.as_str(), &keys.shut, &keys.spare, &keys.later];
-    let words = words_of_keep(consumer, places);
+    let names = names_of_keep(keys);
+    let words = words_of_keep(consumer, places, waited);
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-    if by_text {
-        scripts::KEEP.teach(&names, &arguments)
-    } else {
-        scripts::KEEP.call(&names, &arguments)
-    }
+    scripts::KEEP.teach(&names, &arguments)
 }
 
-fn words_of_keep(consumer: &Consumer, places: &[Place]) -> Vec<String> {
+fn names_of_keep(keys: &Keys) -> [&str; 5] {
+    [&keys.epochs, &keys.shut, &keys.spare, &keys.later, &keys.waits]
+}
+
+fn words_of_keep(consumer: &Consumer, places: &[Place], waited: bool) -> Vec<String> {
     let keys = consumer.keys();
-    let first = [milliseconds(consumer.lease()), keys.helds.clone()];
+    let who = if waited { keys.identity() } else { "" }.to_owned();
+    let first = [milliseconds(consumer.lease()), keys.helds.clone(), who, milliseconds(WAITS)];
     first.into_iter().chain(places.iter().map(|place| keys.name(*place))).collect()
 }
 
@@ -119,9 +123,9 @@ async fn prolong(core: &Core, consumer: &Consumer, epochs: &[Epoch], wait: Wait)
     let keys = consumer.keys();
     let sent = Instant::now();
     let purpose = Purpose::question("renew", &keys.list).within(wait);
-    let names = [keys.epochs.as_str(), &keys.shut, &keys.spare, &keys.later];
+    let names = names_of_keep(keys);
     let places = consumer.places(epochs);
-    let words = words_of_keep(consumer, &places);
+    let words = words_of_keep(consumer, &places, false);
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     let reply = core.commands.script(purpose, &scripts::KEEP, &names, &arguments).await?;
     if !matches!(&reply, Reply::List(numbers) if numbers.len() == places.len() + 3) {
@@ -227,7 +231,7 @@ pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) 
     let places = consumer.places(epochs);
     let list = |place: &Place| Command::new("LRANGE").arg(keys.held(*place)).arg("0").arg("-1");
     let commands: Batch =
-        std::iter::once(keep(consumer, &places, true)).chain(places.iter().map(list)).collect();
+        std::iter::once(keep(consumer, &places, false)).chain(places.iter().map(list)).collect();
     let mut replies = core.commands.pipeline(purpose, &commands).await?.into_iter();
     let kept = note_kept(consumer, &places, sent, purpose.check(replies.next())?);
     let mut lists: Vec<(Place, Vec<Bytes>)> = Vec::new();
@@ -266,9 +270,14 @@ pub(super) async fn leave(core: &Core, consumer: &Consumer, epochs: &[Epoch]) ->
 
 /// Gives back what is held and ends the epochs.
 pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
+    let keys = consumer.keys();
+    if consumer.has_waited() {
+        let gone = Command::new("ZREM").arg(&keys.waits).arg(keys.identity());
+        // Else it is forgotten in a moment.
+        let _ = core.commands.run(Purpose::question("close", &keys.list), &gone).await;
+    }
     let Some(words) = words_of_close(consumer) else { return Ok(()) };
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-    let keys = consumer.keys();
     // Repeated, it goes on where it had come to.
     let purpose = Purpose::question("close", &keys.list);
     loop {

@@ -370,13 +370,14 @@ async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     quieten(core, spec).await;
     let keys = Keys::new(core, spec);
     lease::reap(core, &keys).await?;
-    let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.later];
+    let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.later, &keys.waits];
     let arguments = [keys.helds.as_bytes(), keys.urgents().as_bytes()];
     let reply = core.commands.script(purpose, &scripts::STATS, &names, &arguments).await?;
     let mut counts = reply.items().into_iter().map(|reply| reply.count());
     let mut count = || counts.next().unwrap_or_default();
     let mut stats = QueueStats::new(count(), count(), count());
     stats.delayed = count();
+    stats.consumers = Some(count());
     Ok(stats)
 }
 
