@@ -109,6 +109,7 @@ torture: wheel
 		$(BIN)/python -m pytest python/tests/test_lifecycle.py python/tests/test_native_life.py
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_OUTAGE=60 \
 		$(BIN)/python -m pytest python/tests/test_queue_outage.py
+	PYMQ_IPC_STORM=120 cargo test --quiet --release --package pymq --all-features --test ipc
 	$(PROGRAMS)
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_KILLS=200 \
 		$(BIN)/python -m pytest tests/interop/test_kills.py

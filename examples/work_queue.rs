@@ -1,7 +1,8 @@
 //! Work shared by three workers, one of which is killed, and nothing is lost: `work_queue [ADDRESS]`.
 //!
 //! In memory the workers are tasks, and killed means dropped in the middle of a job. With an
-//! address, e.g. `redis://localhost`, they are processes, killed by the system. `work_queue work
+//! address, e.g. `ipc://jobs`, for which no server is needed, or `redis://localhost`, they are
+//! processes, killed by the system. `work_queue work
 //! ADDRESS` is one more of them; `worker.py` works at the same jobs in Python.
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
 

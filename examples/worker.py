@@ -1,6 +1,8 @@
 """Job workers: `worker.py work [ADDRESS]` in as many processes as you like, then `worker.py put N`.
 
-Kill a worker with a job in hand: the job comes back, and another worker does it.
+Kill a worker with a job in hand: the job comes back, and another worker does it. Without an address
+they meet on `ipc://jobs`, for which no server is needed; workers on several machines are given one
+such as `redis://host`.
 """
 
 import os
@@ -35,7 +37,7 @@ def put(count: int) -> None:
 
 
 def main(what: str, *rest: str) -> None:
-    address = rest[-1] if rest and "://" in rest[-1] else "redis://localhost"
+    address = rest[-1] if rest and "://" in rest[-1] else "ipc://jobs"
     with pymq.init(address):
         if what == "work":
             work()

@@ -19,6 +19,7 @@ import pytest
 
 import pymq
 from conftest import HANG_GUARD, Box, wait_until
+from pages import ROOT, read
 from pymq import aio
 from pymq.provider.ipc import IpcConfig, IpcEventBus, IpcQueue
 
@@ -87,6 +88,32 @@ def test_a_process_that_joins_later_finds_what_was_put_before(ipc_url: str) -> N
     assert first.returncode == 0
     with pymq.connect(ipc_url) as bus:
         assert bus.queue("q").get(timeout=HANG_GUARD) == "kept"
+
+
+def test_the_programs_of_the_readme_talk_without_a_server(tmp_path: Path, shared_name: str) -> None:
+    for block in read(ROOT / "README.md").blocks:
+        if block.title in ("worker.py", "shop.py"):
+            text = block.text.replace("ipc://shop", f"ipc://{shared_name}")
+            (tmp_path / block.title).write_text(text)
+
+    def start(name: str) -> subprocess.Popen[str]:
+        program = [sys.executable, str(tmp_path / name)]
+        return subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+
+    with start("worker.py") as worker, start("shop.py") as shop:
+        try:
+            assert read_line(worker) == "packing tea"
+            # As the text says: whenever you like, and start it again.
+            worker.kill()
+            with start("worker.py") as again:
+                try:
+                    shown, _ = shop.communicate(timeout=HANG_GUARD)
+                finally:
+                    again.kill()
+        finally:
+            worker.kill()
+    assert "cake costs" in shown
+    assert shop.returncode == 0
 
 
 def _child(url: str) -> None:

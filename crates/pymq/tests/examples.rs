@@ -8,6 +8,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use server::RedisServer;
 
 mod server;
+#[cfg(all(feature = "ipc", target_os = "linux"))]
+#[path = "place/shared.rs"]
+mod shared;
 
 /// Cargo builds the examples before the tests, beside them.
 fn program(name: &str) -> PathBuf {
@@ -117,6 +120,28 @@ fn the_jobs_of_a_dropped_worker_are_done_by_others() {
 fn the_jobs_of_a_killed_process_are_done_by_others() {
     let server = RedisServer::start();
     assert_all_jobs_done(&shown("work_queue", &[&server.url()]));
+}
+
+#[cfg(all(feature = "ipc", target_os = "linux"))]
+#[test]
+fn the_jobs_of_a_killed_process_are_done_by_others_without_a_server() {
+    let place = shared::Directory::new();
+    assert_all_jobs_done(&shown("work_queue", &[&place.url()]));
+}
+
+#[cfg(all(feature = "ipc", target_os = "linux"))]
+#[test]
+fn people_in_two_processes_hear_each_other_without_a_server() {
+    let place = shared::Directory::new();
+    let mut ann = Talking::start("chat", &["ann", &place.url()]);
+    ann.say("anybody?");
+    assert_eq!(ann.hear(), "(1 here)");
+    let mut bob = Talking::start("chat", &["bob", &place.url()]);
+    bob.say("/kitchen hello");
+    assert_eq!(bob.hear(), "(2 here)");
+    assert_eq!(ann.hear(), "chat.kitchen bob: hello");
+    bob.leave();
+    ann.leave();
 }
 
 fn assert_all_jobs_done(shown: &[String]) {

@@ -142,6 +142,7 @@ fn a_child() {
             "talker" => talk(&place, number).await,
             "listener" => listen(&bus).await,
             "holder" => hold(&bus).await,
+            "sleeper" => hold_in_vain(&bus).await,
             "server" => serve(&bus).await,
             other => panic!("no such role: {other}"),
         }
@@ -214,6 +215,18 @@ async fn hold(bus: &Bus) -> pymq::Result<()> {
     let queue = bus.queue::<String>("held");
     let _held = (queue.claim().await?, queue.claim().await?);
     say("holding".to_owned());
+    std::future::pending().await
+}
+
+async fn hold_in_vain(bus: &Bus) -> pymq::Result<()> {
+    let held = bus.queue::<String>("held").lease(Duration::from_secs(1)).claim().await?;
+    say("holding".to_owned());
+    until("being stopped, and the item taken", async || {
+        bus.queue::<String>("held").stats().await.is_ok_and(|stats| stats.unfinished() == 0)
+    })
+    .await;
+    let late = held.ack().await.expect_err("another has it");
+    say(format!("late {:?}", late.kind()));
     std::future::pending().await
 }
 
@@ -546,4 +559,24 @@ async fn what_a_dead_consumer_held_comes_back_to_the_head_and_counted() {
         assert_eq!((read(&delivery), delivery.deliveries()), ((0, number), deliveries));
         delivery.ack().await.expect("acknowledged");
     }
+}
+
+#[tokio::test]
+async fn what_a_stopped_consumer_held_comes_back_when_its_lease_is_over_and_it_is_told() {
+    let place = Place::new();
+    let bus = place.bus().await;
+    let queue = bus.queue::<String>("held");
+    queue.put(&item(0, 0)).await.expect("put");
+    let sleeper = place.child("sleeper", 0);
+    sleeper.has_said("holding").await;
+    let signal = |which: &str| {
+        let sent = Command::new("kill").args([which, &sleeper.process.id().to_string()]).status();
+        assert!(sent.expect("kill can be run").success());
+    };
+    signal("-STOP");
+    let delivery = queue.claim().await.expect("an item");
+    assert_eq!((read(&delivery), delivery.deliveries()), ((0, 0), 2));
+    delivery.ack().await.expect("it is ours now");
+    signal("-CONT");
+    sleeper.has_said("late LeaseLost").await;
 }

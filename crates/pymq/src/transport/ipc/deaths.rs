@@ -224,6 +224,10 @@ fn whoever_dies_while_it_puts_takes_or_settles_has_not() {
                 shelves::settle(step, item, how, &why)
             });
         }
+        let item = claim(&memory, other, &spec, 1)[0];
+        die_everywhere(&memory, "taking back from who does not run", |step| {
+            shelves::take_back(step, item, u64::MAX).map(|_| ())
+        });
         let queue = shelves::named(&Heap::new(&memory), "queue");
         let elsewhere = QueueSpec::new("elsewhere");
         die_everywhere(&memory, "a redrive", |step| {

@@ -7,7 +7,7 @@
 //! what is local.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,10 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::heap::{At, Heap};
-use super::layout::{GENERATION, HOLDER, KEPT, LOCK, LOG, PEERS, QUEUES, SLOTS, beacon, bell};
-use super::mapping::{Lock, Memory, forks, now};
+use super::layout::{
+    GENERATION, HOLDER, KEPT, LOCK, LOG, PEERS, QUEUES, SLOTS, beacon, beat, bell,
+};
+use super::mapping::{Lock, Memory, awake, forks, now};
 use super::peers::{self, Death, Post, Step};
 use super::place::{Place, write_locks};
 use super::{shelves, topics};
@@ -152,6 +154,7 @@ pub(super) struct Hub {
     pub(super) peer: At,
     ending: AtomicBool,
     deleted: AtomicBool,
+    lapsed: AtomicU64,
     /// Held while post is taken and given out, so that it is given out in order.
     post: Mutex<()>,
     local: Mutex<Local>,
@@ -239,6 +242,7 @@ impl Hub {
                 peer,
                 ending: AtomicBool::new(false),
                 deleted: AtomicBool::new(false),
+                lapsed: AtomicU64::new(0),
                 post: Mutex::default(),
                 local: Mutex::default(),
                 routes: Mutex::default(),
@@ -287,11 +291,24 @@ impl Hub {
                 let why = "others took this connection for dead; connect a new one";
                 return Err(Error::new(ErrorKind::Connection, operation, shortened(object), why));
             }
+            self.forget_lapsed();
             turn.step(&mut after, work)
         });
         drop(turn);
         self.see_to(after);
         done.map(Some)
+    }
+
+    /// Looks, under the lock, whether leases were taken from us while we did not run.
+    fn forget_lapsed(&self) {
+        let heap = Heap::new(&self.memory);
+        let lapsed = heap.get(self.peer + peers::LAPSED);
+        if self.lapsed.swap(lapsed, Ordering::Relaxed) != lapsed {
+            self.local().leases = shelves::leases_of(&heap, self.peer);
+            tracing::warn!(
+                "this process did not run for longer than its leases; they are others' now"
+            );
+        }
     }
 
     fn see_to(&self, after: Aftermath) {
@@ -525,6 +542,7 @@ impl Hub {
 
     /// Looks who has died, and after those who wait: what makes up for every bell that nobody heard.
     pub(super) fn tick(&self) {
+        self.memory.store(beat(self.slot), awake());
         if self.memory.is_deleted() && !self.deleted.swap(true, Ordering::Relaxed) {
             self.state.set(State::away("the file of this bus was deleted"));
             self.wake_all();
@@ -532,8 +550,8 @@ impl Hub {
         let looked = self.attempt(Duration::ZERO, "tick", "ipc://", |step| {
             for slot in peers::slots(step) {
                 let peer = peers::in_slot(step, slot);
-                if peer != self.peer {
-                    step.lives(peer);
+                if peer != self.peer && step.lives(peer) {
+                    peers::look_whether_it_runs(step, slot)?;
                 }
             }
             super::addresses::expire(step)?;
@@ -636,5 +654,57 @@ fn piece(heap: &Heap<'_>, post: Post, last: &mut (At, Bytes)) -> Piece {
         Post::Turn { ticket } => Piece::Turn(ticket),
         Post::Unseated { seat } => Piece::Unseated(seat),
         Post::Lost { number, missed } => Piece::Lost(number, missed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::super::Ipc;
+    use super::*;
+    use crate::transport::{Events, QueueSpec, Queues, Transport, Wait};
+
+    #[tokio::test]
+    async fn whoever_stops_with_the_lock_delays_others_within_their_timeouts_only() {
+        let directory = format!("/dev/shm/pymq-held-{}", std::process::id());
+        let url = format!("ipc://{directory}");
+        let stopped = Ipc::connect(&url).await.expect("a bus");
+        let other = Ipc::connect(&url).await.expect("a bus");
+        let queue = Arc::new(QueueSpec::new("queue"));
+        let (held, holds) = mpsc::channel();
+        let (go_on, told) = mpsc::channel::<()>();
+        let hub = Arc::clone(&stopped.hub);
+        let thread = std::thread::spawn(move || {
+            let turn = Turn::take(&hub.memory, PATIENCE).expect("the lock is free soon");
+            held.send(()).expect("somebody waits");
+            let _ = told.recv();
+            drop(turn);
+        });
+        holds.recv().expect("it has the lock");
+        let wait = Wait::at_most(Duration::from_millis(50));
+        let late = other.claim(&queue, 1, wait).await.expect_err("nothing can be known");
+        assert_eq!(late.kind(), ErrorKind::Connection);
+        let own = format!("process {} has the bus", std::process::id());
+        assert!(late.message().starts_with(&own), "{late}");
+        let full = other.push(&queue, vec![Bytes::new()], Wait::No.into()).await;
+        assert_eq!(full.expect_err("it cannot be put").kind(), ErrorKind::Connection);
+        // What waits as long as it takes goes on when the other does.
+        let waiting = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move {
+                let put = other.push(&queue, vec![Bytes::new()], Wait::Forever.into()).await;
+                put.map(|_| other)
+            }
+        });
+        tokio::task::yield_now().await;
+        go_on.send(()).expect("it waits");
+        let other = waiting.await.expect("no panic").expect("it was put");
+        thread.join().expect("no panic");
+        assert_eq!(other.stats(&queue).await.expect("stats").waiting, 1);
+        assert_eq!(other.publish("topic", Bytes::new()).await.expect("published"), Some(0));
+        let (one, two) = tokio::join!(stopped.close(), other.close());
+        one.and(two).expect("closed");
+        std::fs::remove_dir_all(directory).expect("it is there");
     }
 }

@@ -45,6 +45,11 @@ pub(super) const fn process(slot: u64) -> At {
     SLOT + slot * SLOT_SIZE + 72
 }
 
+/// When a connection was last seen to run, by a clock that stands while the machine sleeps.
+pub(super) const fn beat(slot: u64) -> At {
+    SLOT + slot * SLOT_SIZE + 80
+}
+
 /// From here on words change in steps only.
 pub(super) const ROOT: At = SLOT + SLOTS * SLOT_SIZE;
 /// The largest number given out.

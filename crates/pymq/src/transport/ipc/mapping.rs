@@ -382,9 +382,18 @@ fn timespec(length: Duration) -> libc::timespec {
 
 /// The clock of the system since it was started, in nanoseconds: the same in all processes.
 pub(super) fn now() -> u64 {
+    clock(libc::CLOCK_BOOTTIME)
+}
+
+/// The same without the time during which the machine slept.
+pub(super) fn awake() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+fn clock(which: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: it writes to our stack.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    unsafe { libc::clock_gettime(which, &raw mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

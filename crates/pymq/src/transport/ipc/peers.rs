@@ -9,8 +9,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::heap::{At, Heap, List};
-use super::layout::{PEERS, SEATED, SLOTS, beacon, bell, process};
-use super::mapping::{Memory, now};
+use super::layout::{PEERS, SEATED, SLOTS, beacon, beat, bell, process};
+use super::mapping::{Memory, awake, now};
 use super::{addresses, shelves, topics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Failure;
@@ -21,6 +21,9 @@ const MOST_PIECES: u64 = 65_536;
 /// What a piece weighs beside its bytes.
 const PIECE: u64 = 64;
 
+/// For how long a connection that runs is silent at most, in nanoseconds; no lease is shorter.
+const SILENT: u64 = 500_000_000;
+
 /// The words of a connection's record.
 const SLOT: u64 = 24;
 const POST: u64 = 32;
@@ -29,7 +32,9 @@ const LEASES: u64 = 64;
 const SUBSCRIPTIONS: u64 = 88;
 const WAITS: u64 = 112;
 const SEATS: u64 = 136;
-const SIZE: u64 = 160;
+/// How often leases were taken back from it because it did not run.
+pub(super) const LAPSED: u64 = 160;
+const SIZE: u64 = 168;
 
 /// The words of a piece of post.
 const KIND: u64 = 16;
@@ -136,6 +141,7 @@ pub(super) fn join(step: &mut Step<'_>, slot: u64) -> Result<At> {
     step.set(SEATED + 8 * slot, peer)?;
     let own = u64::from(std::process::id());
     step.memory().store(process(slot), own);
+    step.memory().store(beat(slot), awake());
     Ok(peer)
 }
 
@@ -166,6 +172,24 @@ pub(super) fn leave(step: &mut Step<'_>, slot: u64) -> Result<()> {
     PEERS.remove(step, peer)?;
     step.set(SEATED + 8 * slot, 0)?;
     step.free(peer)?;
+    Ok(())
+}
+
+/// Takes back what a connection holds that has not run for the length of its leases: it may be stopped,
+/// and is told when it goes on.
+pub(super) fn look_whether_it_runs(step: &mut Step<'_>, slot: u64) -> Result<()> {
+    let silent = awake().saturating_sub(step.memory().load(beat(slot)));
+    if silent < SILENT {
+        return Ok(());
+    }
+    let peer = in_slot(step, slot);
+    let held: Vec<At> = leases(peer).records(step).collect();
+    // The newest first, so that the oldest comes to lie at the head.
+    for item in held.into_iter().rev() {
+        if shelves::take_back(step, item, silent)? {
+            step.add(peer + LAPSED, 1)?;
+        }
+    }
     Ok(())
 }
 

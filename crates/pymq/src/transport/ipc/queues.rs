@@ -3,7 +3,7 @@
 //!
 //! The invariant: an item that was taken is in the hands of the caller's future when the step is
 //! over, with no moment in between at which it could be dropped. A lease lasts as long as its
-//! connection lives, or as it was extended to.
+//! connection lives and runs, or as it was extended to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,9 +84,9 @@ impl Queues for Ipc {
     ) {
         let queue = Arc::clone(queue);
         self.hub.soon(move |hub, patience| {
-            let held = hub.local().leases.get(&receipt.number).copied();
-            let Some(item) = held else { return Ok(true) };
             let settled = hub.attempt(patience, "settle", &queue.name, |step| {
+                let held = hub.local().leases.get(&receipt.number).copied();
+                let Some(item) = held else { return Ok(()) };
                 shelves::settle(step, item, how, &options)?;
                 hub.local().leases.remove(&receipt.number);
                 Ok(())

@@ -55,7 +55,9 @@ pub(super) const OWNERS_LINKS: u64 = 64;
 const QUEUE: u64 = 80;
 /// What decides its fate: its holder's most deliveries, and most dead letters above.
 const FATE: u64 = 88;
-const ITEM_SIZE: u64 = 96;
+/// How long it is leased to a connection that does not run.
+const LEASE: u64 = 96;
+const ITEM_SIZE: u64 = 104;
 
 /// The words of a place in a line. The lower bits of the queue tell what it waits for.
 const TICKET: u64 = 32;
@@ -321,6 +323,7 @@ fn lease(step: &mut Step<'_>, peer: At, item: At, spec: &QueueSpec) -> Result<Cl
     step.set(item + NUMBER, number)?;
     step.set(item + OWNER, peer)?;
     let most_letters = u32::try_from(spec.max_dead_letters).unwrap_or(u32::MAX);
+    step.set(item + LEASE, nanoseconds(spec.lease))?;
     step.set(item + FATE, u64::from(most_letters) << 32 | u64::from(spec.max_deliveries))?;
     peers::leases(peer).push_back(step, item)?;
     Ok(Claimed {
@@ -363,6 +366,22 @@ pub(super) fn abandon(step: &mut Step<'_>, item: At) -> Result<()> {
         return offer_items(step, queue, 1);
     }
     fail(step, queue, item, &SettleOptions::default())
+}
+
+/// Takes an item from a holder that has not run for so long, if that is longer than its lease.
+pub(super) fn take_back(step: &mut Step<'_>, item: At, silent: u64) -> Result<bool> {
+    if silent < step.get(item + LEASE) || step.get(item + UNTIL) > step.now {
+        return Ok(false);
+    }
+    let queue = take_from_owner(step, item)?;
+    fail(step, queue, item, &SettleOptions::default())?;
+    Ok(true)
+}
+
+/// What a connection holds: the number of each lease, and where the item lies.
+pub(super) fn leases_of(heap: &Heap<'_>, peer: At) -> HashMap<u64, At> {
+    let numbered = |item| (heap.get(item + NUMBER), item);
+    peers::leases(peer).records(heap).map(numbered).collect()
 }
 
 fn take_from_owner(step: &mut Step<'_>, item: At) -> Result<At> {
