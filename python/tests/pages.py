@@ -9,7 +9,8 @@
   by the end of the page. `^C` is pressed when the rest of the page is done.
 - A page that needs packages which the tests do not have names them: `<!-- needs: django -->`.
 
-`redis://localhost` and port 6379 are the tests' server, and port 8000 is one that is free.
+`redis://localhost` and port 6379 are the tests' server, and port 8000 is one that is free; `ipc://NAME`
+lies in the page's folder.
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ class Reader:
 
     def _here(self, text: str) -> str:
         text = text.replace("redis://localhost", self._url)
+        text = re.sub(r"\bipc://(?=\w)", f"ipc://{self._folder}/bus-", text)
         text = re.sub(r"\b6379\b", self._url.rpartition(":")[2], text)
         return re.sub(r"\b8000\b", self._port, text)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conformance
 import llms
 
 import pages
@@ -21,6 +22,7 @@ SITE = pages.ROOT / "target" / "site"
 def main() -> int:
     """Gathers the pages, builds them and checks every link; gives the exit code."""
     pages.gather(SITE / "pages")
+    (SITE / "pages" / "conformance.md").write_text(conformance.page())
     shutil.copytree(SITE / "reference", SITE / "pages" / "reference", dirs_exist_ok=True)
     done = subprocess.run(
         [Path(sys.executable).parent / "zensical", "build", "--clean", "--strict"],
