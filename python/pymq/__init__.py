@@ -1,7 +1,15 @@
 """Publish/subscribe, queues and remote calls between programs, over Redis or in memory.
 
-One default bus is behind the functions here (`init`, `publish`, `queue`, `stub`, …); `connect`
-gives others. The names, arguments and wire are those of the original `pymq` 0.2.2 to 0.7.0.
+One default bus is behind the functions here; `connect` gives others, with the same verbs.
+
+    init, shutdown, connect                    begin and end
+    publish, subscribe, subscriber, topic      events: to everyone who listens
+    queue, get_from, worker                    queues: each item to one consumer
+    expose, remote, stub                       calls: one provider executes, or all answer
+    current_message, current_call, register    what is handled here; which classes may arrive
+
+`pymq.aio` has them for asyncio, `pymq.testing` a bus for tests. `help(pymq.queue)` and the like
+tell each. The names, arguments and wire are those of the original `pymq` 0.2.2 to 0.7.0.
 """
 
 from __future__ import annotations

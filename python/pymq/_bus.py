@@ -729,8 +729,9 @@ def _end_source(bound: Bound) -> None:
 def connect(url: str | None = None, **options: Any) -> NativeEventBus:
     """A bus of its own, beside the default one: `with pymq.connect(url) as bus: …`.
 
-    The address defaults to the environment's `PYMQ_URL`, else `"memory://"`; the options are those
-    of `NativeEventBus`.
+    The address defaults to the environment's `PYMQ_URL`, else `"memory://"`. Options by name:
+    `namespace`, `wait` (seconds for a server that is not up yet), `call_timeout`, `trust`,
+    `strict`, `workers`, `dispatcher`, `legacy_grace`; see `NativeEventBus`.
     """
     address = url if url is not None else os.environ.get("PYMQ_URL") or "memory://"
     bus = NativeEventBus(address, **options)

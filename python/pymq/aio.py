@@ -418,8 +418,9 @@ class _Connecting:
 def connect(url: str | None = None, **options: Any) -> _Connecting:
     """A bus of its own: `async with aio.connect(url) as bus: …`, or `bus = await aio.connect(url)`.
 
-    The address defaults to the environment's `PYMQ_URL`, else `"memory://"`; the options are those
-    of `NativeEventBus`.
+    The address defaults to the environment's `PYMQ_URL`, else `"memory://"`. Options by name:
+    `namespace`, `wait` (seconds for a server that is not up yet), `call_timeout`, `trust`,
+    `strict`, `workers`, `dispatcher`, `legacy_grace`; see `NativeEventBus`.
     """
     address = url if url is not None else os.environ.get("PYMQ_URL") or "memory://"
     return _Connecting(address, options)

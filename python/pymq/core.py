@@ -404,7 +404,17 @@ def queue(
     max_dead_letters: int = 0,
     priorities: bool = False,
 ) -> Queue[Any]:
-    """The queue of that name; the options are those of `NativeEventBus.queue`."""
+    """A handle on the queue of that name, of the default bus; the options are this handle's.
+
+    `maxsize` bounds how many items wait. `ack="manual"` keeps an item leased until `task_done`.
+    `lease` is how long, in seconds, an item stays with a consumer of which nothing is heard;
+    `max_deliveries` after how many tries it becomes a dead letter (0: never); `prefetch` how many
+    items one round trip fetches; `type` the items' type, where tags are not enough. `retry` says
+    when an item whose handler failed comes again, a `Retry` or a list of delays;
+    `max_dead_letters` how many are kept, the newest (0: all); with `priorities` items may have one.
+
+    Raises `ValueError` before `init`.
+    """
     options = {
         "maxsize": maxsize,
         "ack": ack,
