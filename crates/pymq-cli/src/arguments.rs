@@ -73,6 +73,12 @@ pub(crate) enum Command {
     Ls(Ls),
     /// Whether the bus is well, for containers and monitors
     Check(Check),
+    /// What is wrong with a bus: server, rights, settings that lose data, who is stuck, what was left
+    Doctor(Doctor),
+    /// What passes on the bus: events, requests, answers
+    Trace(Trace),
+    /// How fast this bus is, beside the raw limit of its server
+    Bench(Bench),
     /// The buses that have a name in the file of contexts
     Contexts,
     /// Print the completions for a shell
@@ -297,6 +303,38 @@ pub(crate) struct Check {
     /// Fail where more items than so many wait in a queue
     #[arg(long, value_name = "QUEUE=N", value_parser = limit)]
     pub(crate) waiting: Vec<(String, usize)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Show what is as it should be, too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Clear up what was left behind, after asking
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Trace {
+    /// Only topics and functions that match this pattern
+    pub(crate) pattern: Option<String>,
+    /// Show what callers and providers say beside requests and answers, too
+    #[arg(long)]
+    pub(crate) talk: bool,
+    /// End after so many messages
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// How long each figure is taken
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
+    pub(crate) time: Duration,
 }
 
 /// A length of time in seconds.

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -17,11 +18,13 @@ pub(crate) fn install(verbose: u8) {
         _ => Level::DEBUG,
     };
     // An error says that somebody else listens.
-    let _ = tracing::subscriber::set_global_default(Talk { least });
+    let _ = tracing::subscriber::set_global_default(Talk { least, last: Mutex::default() });
 }
 
 struct Talk {
     least: Level,
+    /// What was said last: nothing is said twice in a row.
+    last: Mutex<String>,
 }
 
 impl Subscriber for Talk {
@@ -42,8 +45,14 @@ impl Subscriber for Talk {
         event.record(&mut words);
         let level = event.metadata().level().as_str().to_lowercase();
         let line = format!("pymq: {level}: {}{}", words.message, words.fields);
+        // A panic cannot leave it half-changed, so a poisoned lock is as good as any.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last == line {
+            return;
+        }
         // Nobody is left to be told that nobody listens.
         let _ = writeln!(io::stderr(), "{}", printable(&line));
+        *last = line;
     }
 
     fn enter(&self, _: &Id) {}

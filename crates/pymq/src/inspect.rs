@@ -11,7 +11,10 @@ use futures_util::future::try_join_all;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{self, Id, Namespace};
 use crate::rpc::Caller;
-use crate::transport::{Finding, Holder, Inspect, QueueSpec, Transport};
+use crate::transport::{
+    Arrival, Filter, Finding, Holder, Inspect, Leftover, QueueSpec, Subscription, Transport,
+};
+use crate::wire::Passing;
 
 /// A look at a bus, see [`Bus::inspect`](crate::Bus::inspect).
 #[derive(Clone)]
@@ -146,6 +149,39 @@ impl Inspection {
         findings.await.map_err(|error| error.of("examine", "broker"))
     }
 
+    /// What programs that ended badly have left behind in this namespace.
+    ///
+    /// # Errors
+    /// As [`topics`](Self::topics).
+    pub async fn leftovers(&self) -> Result<Vec<Leftover>> {
+        let pattern = self.namespace.whole_pattern("*");
+        let leftovers = self.broker("list leftovers")?.leftovers(&pattern);
+        leftovers.await.map_err(|error| error.of("list", "leftovers"))
+    }
+
+    /// Does with a leftover what its owner should have done.
+    ///
+    /// # Errors
+    /// As [`topics`](Self::topics).
+    pub async fn tidy(&self, leftover: &Leftover) -> Result<()> {
+        let tidied = self.broker("tidy")?.tidy(leftover);
+        tidied.await.map_err(|error| error.of("tidy", name::shortened(&leftover.name)))
+    }
+
+    /// Everything that passes on the bus by way of topics: events, and on brokers where calls travel
+    /// so, requests and answers. While it is read each publish of the bus costs the broker a little
+    /// more.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn traffic(&self) -> Result<Traffic> {
+        let patterns = [self.namespace.whole_pattern("*"), self.namespace.whole_own_pattern()];
+        let filters = patterns.map(Filter::Pattern);
+        let subscription = self.transport.subscribe(&filters).await;
+        let subscription = subscription.map_err(|error| error.of("subscribe", "everything"))?;
+        Ok(Traffic { subscription, namespace: self.namespace.clone() })
+    }
+
     /// Functions, and how many providers of ours the broker counts for each.
     async fn markers(&self) -> Result<Vec<(String, usize)>> {
         let pattern = self.namespace.whole_marker_pattern();
@@ -161,6 +197,29 @@ impl Inspection {
         self.transport.inspect().ok_or_else(|| {
             let why = "this transport tells nothing of who is on it";
             Error::new(ErrorKind::Unsupported, operation, "broker", why)
+        })
+    }
+}
+
+/// What passes on a bus; dropping it ends the look.
+#[must_use = "dropping it ends the look"]
+#[derive(Debug)]
+pub struct Traffic {
+    subscription: Subscription,
+    namespace: Namespace,
+}
+
+impl Traffic {
+    /// The next message, or what was missed; `None` when the bus was closed.
+    pub async fn recv(&mut self) -> Option<Arrival<Passing>> {
+        Some(match self.subscription.recv().await? {
+            Arrival::Message(message) => {
+                let topic = self.namespace.strip(&message.topic);
+                Arrival::Message(Passing::read(topic, &message.topic, &message.payload))
+            }
+            Arrival::Lagged(missed) => Arrival::Lagged(missed),
+            Arrival::Gap => Arrival::Gap,
+            Arrival::Refused(why) => Arrival::Refused(why),
         })
     }
 }

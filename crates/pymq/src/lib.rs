@@ -117,7 +117,7 @@ pub mod guide;
 pub use builder::BusBuilder;
 pub use bus::Bus;
 pub use error::{Error, ErrorKind, RemoteError, Result};
-pub use inspect::{FunctionFacts, Inspection, ProviderFacts, TopicFacts};
+pub use inspect::{FunctionFacts, Inspection, ProviderFacts, TopicFacts, Traffic};
 pub use name::Namespace;
 pub use queue::{
     ByteDelivery, ByteQueue, DeadLetters, Deliveries, Delivery, Letter, Queue, Retry, Worker,

@@ -72,6 +72,11 @@ impl Namespace {
         literally(&self.ours, "marker:*")
     }
 
+    /// The pattern of all names of ours; the namespace itself matches literally.
+    pub(crate) fn whole_own_pattern(&self) -> String {
+        literally(&self.ours, "*")
+    }
+
     /// The function whose marker topic that is; `None` for any other name.
     pub(crate) fn strip_marker<'a>(&self, whole: &'a str) -> Option<&'a str> {
         whole.strip_prefix(&self.ours)?.strip_prefix("marker:")

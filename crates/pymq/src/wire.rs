@@ -19,11 +19,13 @@ use parts::{
     Members, child, container, end_of, field, finish, milliseconds, put_id, put_key,
     put_moved_types, put_string,
 };
+pub use passing::Passing;
 pub use plain::Plain;
 use tags::{META, OBJECT, TYPES};
 
 mod metadata;
 mod parts;
+mod passing;
 mod plain;
 pub(crate) mod tags;
 

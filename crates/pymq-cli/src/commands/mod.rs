@@ -1,13 +1,16 @@
 //! The commands: each connects, does one thing, shows it.
 
+mod bench;
 mod call;
 mod check;
 mod dead;
+mod doctor;
 mod events;
 mod ls;
 mod queues;
 mod serve;
 mod shell;
+mod trace;
 
 use pymq::Bus;
 use pymq::wire::Metadata;
@@ -29,6 +32,9 @@ pub(crate) async fn run(line: CommandLine, output: &Output) -> Result<(), Failur
     if let Command::Check(check) = command {
         return check::check(&common, check, output).await;
     }
+    if let Command::Bench(bench) = command {
+        return bench::bench(&common, &bench, output).await;
+    }
     let bus = connect(&common).await?;
     let outcome = on_bus(&bus, command, output).await;
     // What goes wrong now changes nothing that was done.
@@ -49,7 +55,10 @@ async fn on_bus(bus: &Bus, command: Command, output: &Output) -> Result<(), Fail
         Command::Purge(purge) => queues::purge(bus, purge, output).await,
         Command::Dead(dead) => dead::dead(bus, dead, output).await,
         Command::Ls(ls) => ls::ls(bus, ls.pattern.as_deref(), output).await,
+        Command::Doctor(doctor) => doctor::doctor(bus, doctor, output).await,
+        Command::Trace(trace) => trace::trace(bus, trace, output).await,
         Command::Check(_)
+        | Command::Bench(_)
         | Command::Contexts
         | Command::Completions { .. }
         | Command::Man { .. } => Ok(()),

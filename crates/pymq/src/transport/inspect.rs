@@ -25,6 +25,30 @@ pub trait Inspect: fmt::Debug + Send + Sync {
     /// What the broker is, how it is set up and what this connection may do there, each with what
     /// follows for a bus and how to mend it. `namespace` names what the rights should reach.
     fn examine<'a>(&'a self, namespace: &'a str) -> Answer<'a, Vec<Finding>>;
+
+    /// What was left behind under names of that pattern and nobody will come for.
+    fn leftovers<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<Leftover>>;
+
+    /// Does with a leftover what its owner should have done. What has found its owner since is left
+    /// alone.
+    fn tidy<'a>(&'a self, leftover: &'a Leftover) -> Answer<'a, ()>;
+}
+
+/// Something that was left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Leftover {
+    /// Its whole name on the broker.
+    pub name: String,
+    /// What it is, and what tidying does with it.
+    pub words: String,
+}
+
+impl Leftover {
+    /// A leftover of that name.
+    pub fn new(name: impl Into<String>, words: impl Into<String>) -> Self {
+        Self { name: name.into(), words: words.into() }
+    }
 }
 
 /// One who holds items of a queue on lease.

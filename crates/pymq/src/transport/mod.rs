@@ -38,7 +38,7 @@ pub mod redis;
 mod settings;
 mod state;
 
-pub use inspect::{Finding, Holder, Inspect, Severity};
+pub use inspect::{Finding, Holder, Inspect, Leftover, Severity};
 #[cfg(feature = "blocking")]
 pub(crate) use mailbox::unparking_waker;
 pub use mailbox::{Arrival, Limit, Receiver, Sender, Stamp, Weigh, mailbox};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::peers::Step;
 use super::{Ipc, layout, peers, shelves, topics};
 use crate::name::matches;
-use crate::transport::{Answer, Finding, Holder, Inspect, QueueSpec, Severity, answer};
+use crate::transport::{Answer, Finding, Holder, Inspect, Leftover, QueueSpec, Severity, answer};
 
 impl Inspect for Ipc {
     fn topics<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<(String, usize)>> {
@@ -39,6 +39,15 @@ impl Inspect for Ipc {
                      it, and it ends with the machine unless it lies on a disk";
         let found = Finding::new(Severity::Note, "ipc://", words);
         answer(self.hub.check_open("examine", "ipc://").map(|()| vec![found]))
+    }
+
+    /// Who dies here is cleared up after by those who live.
+    fn leftovers<'a>(&'a self, _pattern: &'a str) -> Answer<'a, Vec<Leftover>> {
+        answer(self.hub.check_open("examine", "ipc://").map(|()| Vec::new()))
+    }
+
+    fn tidy<'a>(&'a self, _leftover: &'a Leftover) -> Answer<'a, ()> {
+        answer(self.hub.check_open("examine", "ipc://"))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Memory;
-use crate::transport::{Answer, Finding, Holder, Inspect, QueueSpec, Severity, answer};
+use crate::transport::{Answer, Finding, Holder, Inspect, Leftover, QueueSpec, Severity, answer};
 
 impl Inspect for Memory {
     fn topics<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<(String, usize)>> {
@@ -33,5 +33,14 @@ impl Inspect for Memory {
         let words = "what is in memory ends with its process, and no other process reaches it";
         let found = Finding::new(Severity::Note, "memory://", words);
         answer(self.check_open("examine", "memory://").map(|()| vec![found]))
+    }
+
+    /// A connection that ends leaves nothing behind.
+    fn leftovers<'a>(&'a self, _pattern: &'a str) -> Answer<'a, Vec<Leftover>> {
+        answer(self.check_open("examine", "memory://").map(|()| Vec::new()))
+    }
+
+    fn tidy<'a>(&'a self, _leftover: &'a Leftover) -> Answer<'a, ()> {
+        answer(self.check_open("examine", "memory://"))
     }
 }

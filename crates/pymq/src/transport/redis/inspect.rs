@@ -11,12 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::examine::examine;
+use super::leftovers;
 use super::purpose::Purpose;
 use super::queue::side_key;
 use super::resp::{Batch, Command, Reply};
 use super::{Core, Redis, count_command, counts};
 use crate::error::Result;
-use crate::transport::{Answer, Finding, Holder, Inspect, QueueSpec, pending};
+use crate::transport::{Answer, Finding, Holder, Inspect, Leftover, QueueSpec, pending};
 
 /// How many channels are counted in one command.
 const PORTION: usize = 1000;
@@ -38,6 +39,14 @@ impl Inspect for Redis {
 
     fn examine<'a>(&'a self, namespace: &'a str) -> Answer<'a, Vec<Finding>> {
         pending(examine(&self.core, namespace))
+    }
+
+    fn leftovers<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<Leftover>> {
+        pending(leftovers::find(&self.core, pattern))
+    }
+
+    fn tidy<'a>(&'a self, leftover: &'a Leftover) -> Answer<'a, ()> {
+        pending(leftovers::tidy(&self.core, leftover))
     }
 }
 
@@ -72,13 +81,13 @@ async fn queues(core: &Core, pattern: &str) -> Result<Vec<String>> {
 }
 
 /// The queue that a key lies beside, unless it only remembers an id there.
-fn queue_of(key: &str) -> Option<&str> {
+pub(super) fn queue_of(key: &str) -> Option<&str> {
     let (list, what) = key.strip_prefix("__pymq:{")?.split_once("}:")?;
     (!what.starts_with("id:")).then_some(list)
 }
 
 /// The keys of that pattern, found in a walk over all.
-async fn keys(core: &Core, pattern: &str, kind: Option<&str>) -> Result<Vec<String>> {
+pub(super) async fn keys(core: &Core, pattern: &str, kind: Option<&str>) -> Result<Vec<String>> {
     let purpose = Purpose::question("list", pattern);
     core.check(&purpose)?;
     let mut found = Vec::new();

@@ -40,6 +40,7 @@ mod end;
 mod examine;
 mod inbox;
 mod inspect;
+mod leftovers;
 mod link;
 mod options;
 mod pool;

@@ -1,0 +1,78 @@
+//! What programs that ended badly leave on a server, and how it is cleared up.
+//!
+//! The one invariant: nothing is deleted. Answers to callers of the original get the time to live that
+//! their provider should have given them; what an epoch holds that is not registered is registered, so
+//! that it goes back to its queue as what any dead consumer held.
+
+use std::time::Duration;
+
+use super::Core;
+use super::inspect::{keys, queue_of};
+use super::purpose::Purpose;
+use super::queue::side_key;
+use super::resp::{Command, Reply};
+use crate::error::Result;
+use crate::transport::Leftover;
+
+/// How long the original keeps answers that nobody fetches.
+const KEPT: Duration = Duration::from_secs(300);
+/// What names of answers to callers of the original have behind their namespace.
+const ANSWERS: &str = "__rpc_";
+
+/// Everything under names of that pattern, which ends in a star.
+pub(super) async fn find(core: &Core, pattern: &str) -> Result<Vec<Leftover>> {
+    let mut found = Vec::new();
+    let answers = [pattern.trim_end_matches('*'), ANSWERS, "*"].concat();
+    for name in keys(core, &answers, Some("list")).await? {
+        if never_ends(core, &name).await? {
+            let words = "answers to a caller of the original that nobody fetched, kept for ever; \
+                         tidying keeps them for 300 s more";
+            found.push(Leftover::new(name, words));
+        }
+    }
+    for name in keys(core, &side_key(pattern, "held:*"), Some("list")).await? {
+        if is_unregistered(core, &name).await? {
+            let words = "items of a consumer that nothing knows of; tidying lets them go back to \
+                         their queue";
+            found.push(Leftover::new(name, words));
+        }
+    }
+    Ok(found)
+}
+
+/// Looks once more, since its owner may have come, then does it.
+pub(super) async fn tidy(core: &Core, leftover: &Leftover) -> Result<()> {
+    let name = &leftover.name;
+    let purpose = Purpose::question("tidy", name);
+    let command = match (queue_of(name), epoch_of(name)) {
+        (Some(queue), Some(epoch)) if is_unregistered(core, name).await? => {
+            let registry = side_key(queue, "epochs");
+            Command::new("ZADD").arg(registry).args(["NX", "0", epoch])
+        }
+        (None, _) if name.contains(ANSWERS) && never_ends(core, name).await? => {
+            Command::new("PEXPIRE").arg(name).number(KEPT.as_millis())
+        }
+        _ => return Ok(()),
+    };
+    let reply = core.commands.run(purpose, &command).await?;
+    purpose.check(Some(reply)).map(drop)
+}
+
+async fn never_ends(core: &Core, key: &str) -> Result<bool> {
+    let purpose = Purpose::question("look at", key);
+    let left = core.commands.run(purpose, &Command::new("PTTL").arg(key)).await?;
+    Ok(left.number() == Some(-1))
+}
+
+async fn is_unregistered(core: &Core, held: &str) -> Result<bool> {
+    let (Some(queue), Some(epoch)) = (queue_of(held), epoch_of(held)) else { return Ok(false) };
+    let purpose = Purpose::question("look at", held);
+    let registry = side_key(queue, "epochs");
+    let score = Command::new("ZSCORE").arg(registry).arg(epoch);
+    Ok(core.commands.run(purpose, &score).await? == Reply::Nothing)
+}
+
+fn epoch_of(held: &str) -> Option<&str> {
+    let (_, what) = held.split_once("}:")?;
+    what.strip_prefix("held:")
+}
