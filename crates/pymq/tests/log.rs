@@ -163,7 +163,7 @@ async fn calls(bus: &Bus) {
     type Failed<T> = Result<T, String>;
     let number = |(n,): (u32,)| async move { Ok::<_, String>(n) };
     let fails = |(text,): (String,)| async move { Failed::<()>::Err(text) };
-    let returns = |(text,): (String,)| async move { Ok::<_, String>(text.repeat(200)) };
+    let returns = |(text,): (String,)| async move { Ok::<_, String>(text.repeat(20)) };
     let unwritable = |(_,): (String,)| async move { Ok::<_, String>(Unwritable) };
     let _services = [
         bus.expose_fn("number", number).await.expect("exposed"),

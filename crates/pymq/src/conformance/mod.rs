@@ -57,6 +57,7 @@ mod leases;
 mod patterns;
 mod payloads;
 mod queues;
+mod standing;
 
 pub use bounds::*;
 pub use connection::*;
@@ -67,6 +68,7 @@ pub use leases::*;
 pub use patterns::*;
 pub use payloads::*;
 pub use queues::*;
+pub use standing::*;
 
 /// After how long a rule is said to hang.
 const HUNG: Duration = Duration::from_secs(60);
@@ -189,6 +191,10 @@ macro_rules! conformance_suite {
             closed_says_closed,
             close_ends_what_waits,
             unsupported_is_said,
+            states_tell_connected_then_closed,
+            states_end_with_their_connection,
+            ping_is_answered_until_it_is_closed,
+            health_tells_the_state,
         }
     };
     (@rules $module:ident, $broker:expr, $($rule:ident,)*) => {
