@@ -2,9 +2,8 @@
 //!
 //! All processes map one file, in which the whole broker lies: who listens, what is in the post, and
 //! the queues. There is no process of its own that could die. Its invariant: each operation is one
-//! step under one lock, done whole or not at all, whoever is killed when; see [`heap`]. What is above
-//! that ([`topics`], [`addresses`], [`shelves`]) is plain code over words; all that is unsafe is in
-//! [`mapping`].
+//! step under one lock, done whole or not at all, whoever is killed when; see `heap`. What is above
+//! that (`topics`, `addresses`, `shelves`) is plain code over words; all that is unsafe is in `mapping`.
 //!
 //! It reaches processes of the same user on the same machine, and survives their end; what it does
 //! not survive is the end of the machine, unless its directory is on a disk (`ipc:///directory`).

@@ -95,8 +95,16 @@ impl Queues for Ipc {
         });
     }
 
-    /// Nothing is fetched ahead here: a claim is a step in memory.
-    fn show(&self, _queue: &Arc<QueueSpec>, _receipt: &Receipt) {}
+    fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {
+        let (queue, number) = (Arc::clone(queue), receipt.number);
+        self.hub.soon(move |hub, patience| {
+            let shown = hub.attempt(patience, "show", &queue.name, |step| {
+                let held = hub.local().leases.get(&number).copied();
+                held.map_or(Ok(()), |item| shelves::show(step, item))
+            })?;
+            Ok(shown.is_some())
+        });
+    }
 
     /// While its process lives a lease lasts anyhow; how long, is for when it does not.
     fn extend<'a>(

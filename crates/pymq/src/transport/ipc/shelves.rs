@@ -43,8 +43,10 @@ const SIZE: u64 = SEEN + List::SIZE;
 
 /// The words of an item.
 const PAYLOAD: u64 = 16;
-/// Deliveries in the lower half, the priority above.
+/// Deliveries in the lower half; above them the priority, and whether the last of these deliveries
+/// is one that was fetched ahead and shown to nobody yet.
 const COUNTS: u64 = 24;
+const UNSHOWN: u64 = 1 << 40;
 /// Since when it could be taken; of a dead letter, when it died.
 const SINCE: u64 = 32;
 /// When it is due; of a leased one, until when the lease lasts whoever dies; of a dead letter, why.
@@ -303,22 +305,29 @@ fn take(
 ) -> Result<Vec<(At, Claimed)>> {
     let mut taken = Vec::new();
     for priority in (0..10).rev() {
-        while taken.len() < limit {
+        while taken.len() < limit.max(spec.prefetch) {
             let item = line(queue, priority).first(step);
             if item == 0 {
                 break;
             }
             line(queue, priority).remove(step, item)?;
-            taken.push((item, lease(step, peer, item, spec)?));
+            let shown = taken.len() < limit;
+            taken.push((item, lease(step, peer, item, spec, shown)?));
         }
     }
     step.add(queue + LEASED, taken.len() as u64)?;
     Ok(taken)
 }
 
-fn lease(step: &mut Step<'_>, peer: At, item: At, spec: &QueueSpec) -> Result<Claimed> {
+fn lease(
+    step: &mut Step<'_>,
+    peer: At,
+    item: At,
+    spec: &QueueSpec,
+    shown: bool,
+) -> Result<Claimed> {
     let number = step.number()?;
-    step.add(item + COUNTS, 1)?;
+    step.add(item + COUNTS, if shown { 1 } else { 1 + UNSHOWN })?;
     step.set(item + UNTIL, 0)?;
     step.set(item + NUMBER, number)?;
     step.set(item + OWNER, peer)?;
@@ -337,6 +346,12 @@ fn deliveries(heap: &Heap<'_>, item: At) -> u32 {
     (heap.get(item + COUNTS) & LOWER) as u32
 }
 
+/// Notes that an item that was fetched ahead is handed out.
+pub(super) fn show(step: &mut Step<'_>, item: At) -> Result<()> {
+    let counts = step.get(item + COUNTS);
+    step.set(item + COUNTS, counts & !UNSHOWN)
+}
+
 /// Ends a lease that this connection holds.
 pub(super) fn settle(
     step: &mut Step<'_>,
@@ -345,13 +360,11 @@ pub(super) fn settle(
     options: &SettleOptions,
 ) -> Result<()> {
     let queue = take_from_owner(step, item)?;
+    show(step, item)?;
     match how {
         Settlement::Ack => discard_item(step, item),
         Settlement::Requeue => fail(step, queue, item, options),
-        Settlement::Return => {
-            step.subtract(item + COUNTS, 1)?;
-            put_back(step, queue, item)
-        }
+        Settlement::Return => untake(step, queue, item),
         Settlement::Reject => bury(step, queue, item, options, Reason::Rejected),
     }
 }
@@ -365,7 +378,22 @@ pub(super) fn abandon(step: &mut Step<'_>, item: At) -> Result<()> {
         // Somebody is to keep the time.
         return offer_items(step, queue, 1);
     }
-    fail(step, queue, item, &SettleOptions::default())
+    give_up(step, queue, item)
+}
+
+/// What becomes of an item whose holder died, or stood still for too long.
+fn give_up(step: &mut Step<'_>, queue: At, item: At) -> Result<()> {
+    if step.get(item + COUNTS) & UNSHOWN == 0 {
+        return fail(step, queue, item, &SettleOptions::default());
+    }
+    show(step, item)?;
+    untake(step, queue, item)
+}
+
+/// Puts an item back that was handed to nobody, as if it had never been taken.
+fn untake(step: &mut Step<'_>, queue: At, item: At) -> Result<()> {
+    step.subtract(item + COUNTS, 1)?;
+    put_back(step, queue, item)
 }
 
 /// Takes an item from a holder that has not run for so long, if that is longer than its lease.
@@ -374,7 +402,7 @@ pub(super) fn take_back(step: &mut Step<'_>, item: At, silent: u64) -> Result<bo
         return Ok(false);
     }
     let queue = take_from_owner(step, item)?;
-    fail(step, queue, item, &SettleOptions::default())?;
+    give_up(step, queue, item)?;
     Ok(true)
 }
 
@@ -485,7 +513,7 @@ pub(super) fn ripen(step: &mut Step<'_>, queue: At) -> Result<u64> {
     {
         orphans.remove(step, item)?;
         step.subtract(queue + LEASED, 1)?;
-        fail(step, queue, item, &SettleOptions::default())?;
+        give_up(step, queue, item)?;
     }
     if count > 0 {
         offer_items(step, queue, count)?;
