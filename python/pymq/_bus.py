@@ -51,7 +51,7 @@ from pymq._roll import Roll
 from pymq._state import CLOSED, BusState, states, watch
 from pymq._stub import NativeStub, Signature
 from pymq._types import fullname
-from pymq._worker import Handler, Worker
+from pymq._worker import Handler, Worker, current_job
 from pymq.exceptions import ClosedError, PymqError, RemoteInvocationError
 
 if TYPE_CHECKING:
@@ -467,7 +467,8 @@ class NativeEventBus(EventBus):
 
         Afterwards no thread of the bus lives, but for one that is inside of a callback that does
         not end. Closing again does nothing. Inside of a callback it waits for the others; the
-        exposed function that closes its own bus is still answered. On the thread of an event loop
+        exposed function that closes its own bus is still answered, and the item of a worker's
+        handler that does so is settled. On the thread of an event loop
         that callbacks are busy on it raises `RuntimeError`: there, await the close of `pymq.aio`.
         """
         deadline = time.monotonic() + _options.seconds("timeout", timeout)
@@ -488,8 +489,11 @@ class NativeEventBus(EventBus):
         for lane in lanes:
             lane.close()
         self._over.set()
-        call = current_call()
-        if call is not None and call._is_on(self._loops):
+        call, job = current_call(), current_job()
+        if job is not None and job.is_of(self._codec):
+            # The item that this very handler is busy with is to be settled.
+            job.afterwards = lambda: self._finish(lanes, deadline)
+        elif call is not None and call._is_on(self._loops):
             # This very thread is to give an answer.
             call._afterwards = lambda: self._finish(lanes, deadline)
         else:

@@ -83,7 +83,22 @@ class _Patient:
 
 
 def _patiently(operation: Callable[..., Any], *args: Any) -> Any:
-    return _wrapped(_pool().apply(operation, tuple(map(bare, args))))
+    result, error = _pool().apply(_outcome, (operation, *map(bare, args)))
+    if error is None:
+        return _wrapped(result)
+    try:
+        raise error
+    finally:
+        # The error's trace holds this frame; the frame must not hold the error.
+        del error
+
+
+def _outcome(operation: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None]:
+    """What is raised on a thread of its pool, gevent prints, whoever handles it."""
+    try:
+        return operation(*args), None
+    except BaseException as error:
+        return None, error
 
 
 def _at_once(operation: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import queue
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -331,12 +332,20 @@ def refuse_to_freeze(what: str, timeout: float | None = None) -> None:
     thread, if the wait has no end of its own, or if callbacks run there, which may be the others.
     """
     loop = loop_here()
-    if loop is None or (timeout is not None and not any(one.serve(loop) for one in list(_all))):
+    if loop is None:
+        return
+    if not any(one.serve(loop) for one in list(_all)) and (timeout is not None or _is_notebook()):
         return
     raise RuntimeError(
         f"{what} would wait on the thread of an event loop that runs, and freeze it; await the one "
         "of pymq.aio there, or do it on a thread: `await asyncio.to_thread(...)`"
     )
+
+
+def _is_notebook() -> bool:
+    """Whether programs are cells, which run on the thread of their kernel's loop and wait there."""
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return kernel is not None and bool(kernel.IPKernelApp.initialized())
 
 
 @contextlib.contextmanager

@@ -317,6 +317,11 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         """
         self._handle.native.stop()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._handle.native.stopped
+
     def close(self) -> None:
         """Requeue what this handle holds open. It may be used again."""
         self._handle.native.let_go(self._handle.open).wait()

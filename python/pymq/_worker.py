@@ -14,6 +14,7 @@ import threading
 import time
 import typing
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from pymq import _pymq
     from pymq._aio_queue import AsyncDelivery, AsyncQueue
+    from pymq._codec import Codec
     from pymq._queue import Delivery, NativeQueue
 
 logger = logging.getLogger("pymq")
@@ -62,6 +64,34 @@ def _first_hint(function: Callable[..., Any]) -> Any:
         # A hint that cannot be resolved says nothing.
         return None
     return hints.get(parameters[0]) if parameters else None
+
+
+class Job:
+    """The item that a handler is busy with. A bus that it closes ends when it is settled."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self.afterwards: Callable[[], None] | None = None
+        self._token: Token[Job | None] | None = None
+
+    def is_of(self, codec: Codec) -> bool:
+        """Whether it is one of the bus of this codec."""
+        return self._codec is codec
+
+    def __enter__(self) -> None:
+        self._token = _job.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _job.reset(self._token)
+
+
+_job: ContextVar[Job | None] = ContextVar("pymq_job", default=None)
+
+
+def current_job() -> Job | None:
+    """The item that is being handled here."""
+    return _job.get()
 
 
 class Worker:
@@ -104,8 +134,11 @@ class Worker:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has ended, because it was stopped, its queue shut down or its bus closed.
 
-        Says whether it has. It raises `RuntimeError` where that would freeze an event loop.
+        Says whether it has. It raises `RuntimeError` where that would freeze an event loop, and
+        `ClosedError` in a forked child.
         """
+        # In a forked child, which has none of its threads, that raises `ClosedError`.
+        _ = self._queue.is_stopped
         if timeout is None and self.running:
             refuse_to_freeze("the wait for a worker")
         self._refuse_own_loop()
@@ -203,8 +236,9 @@ class Worker:
                 del delivery
 
     def _handle(self, delivery: Delivery[Any]) -> None:
+        job = Job(self._queue._handle.codec)
         try:
-            with delivery._arrived():
+            with job, delivery._arrived():
                 answer = self._handler(delivery)
                 if inspect.isawaitable(answer):
                     self._loops.run(_awaited(answer), self._loop)
@@ -214,6 +248,8 @@ class Worker:
             _settle(self._queue.name, lambda: delivery._fail(error, at_work=True))
         else:
             _settle(self._queue.name, lambda: None if delivery.settled else delivery.ack())
+        if job.afterwards is not None:
+            job.afterwards()
 
 
 async def _awaited(answer: Any) -> Any:
@@ -260,12 +296,15 @@ async def _serve(queue: AsyncQueue[Any], handler: Handler) -> None:
             pause = min(2 * pause, PAUSES[1])
             continue
         pause = PAUSES[0]
-        await _handle(queue.name, handler, delivery)
+        job = Job(queue._handle.codec)
+        await _handle(queue.name, handler, delivery, job)
+        if job.afterwards is not None:
+            await asyncio.to_thread(job.afterwards)
 
 
-async def _handle(name: str, handler: Handler, delivery: AsyncDelivery[Any]) -> None:
+async def _handle(name: str, handler: Handler, delivery: AsyncDelivery[Any], job: Job) -> None:
     try:
-        with delivery._arrived():
+        with job, delivery._arrived():
             if handler.is_async:
                 await handler(delivery)
             else:

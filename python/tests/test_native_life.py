@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import pymq
 from native_place import (  # noqa: F401
     HANG,
     Place,
@@ -282,6 +283,17 @@ def in_child(work: Callable[[], None]) -> None:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_worker_of_the_parent_is_told_in_a_forked_child(place: Place) -> None:
+    with pymq.connect(place.url) as bus, bus.queue("jobs").work(print) as worker:
+
+        def waits() -> None:
+            with pytest.raises(pymq.ClosedError, match="belongs to"):
+                worker.wait()
+
+        in_child(waits)
+        assert worker.running
 
 
 def test_a_forked_child_is_told_what_to_do_and_leaves_its_parent_alone(place: Place) -> None:

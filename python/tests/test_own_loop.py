@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
+import types
 from typing import Any
 
 import pytest
@@ -119,6 +122,31 @@ def test_a_worker_whose_handlers_run_on_a_loop_is_not_waited_for_there(
     asyncio.run(main())
     assert done == [1]
     assert queue.unfinished_tasks == 0
+
+
+def test_a_notebooks_cell_waits_as_any_program(
+    url: str, monkeypatch: pytest.MonkeyPatch, box: Box
+) -> None:
+    """Cells run on the thread of their kernel's loop; that this is one, only the kernel says."""
+    kernel = types.ModuleType("ipykernel.kernelapp")
+    kernel.IPKernelApp = types.SimpleNamespace(initialized=lambda: True)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", kernel)
+
+    async def on_event(event: str) -> None: ...
+
+    async def cells() -> None:
+        with pymq.connect(url) as bus:
+            queue = bus.queue("jobs")
+            later = threading.Timer(0.05, queue.put, ["from elsewhere"])
+            later.start()
+            assert queue.get() == "from elsewhere"
+            later.join()
+            queue.join()
+            bus.subscribe(on_event, "news")
+            with FREEZES:
+                queue.get()
+
+    asyncio.run(cells())
 
 
 def test_what_ends_by_itself_may_be_waited_for_on_a_loop(bus: pymq.NativeEventBus) -> None:

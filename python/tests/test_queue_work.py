@@ -274,3 +274,38 @@ def test_a_concurrency_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="concurrency"):
         memory.queue("jobs").work(print, concurrency=bad)
+
+
+@pytest.mark.parametrize("form", ["plain", "coroutine"])
+def test_the_item_of_a_handler_that_closes_its_own_bus_is_settled(url: str, form: str) -> None:
+    with pymq.connect(url) as other:
+        bus = pymq.connect(url)
+        queue = bus.queue("jobs")
+
+        def handle(item: int) -> None:
+            bus.close()
+
+        async def handle_too(item: int) -> None:
+            await pymq.aio.AsyncEventBus(bus).close()
+
+        worker = queue.work(handle if form == "plain" else handle_too)
+        queue.put(1)
+        assert worker.wait(HANG_GUARD)
+        assert bus.closed
+        assert other.queue("jobs").unfinished_tasks == 0
+
+
+def test_the_item_of_an_aio_handler_that_closes_its_own_bus_is_settled(url: str) -> None:
+    async def main() -> None:
+        async with pymq.aio.connect(url) as other, pymq.aio.connect(url) as bus:
+            queue = bus.queue("jobs")
+
+            async def handle(item: int) -> None:
+                await bus.close()
+
+            await queue.put(1)
+            await asyncio.wait_for(queue.work(handle), HANG_GUARD)
+            assert bus.closed
+            assert await other.queue("jobs").unfinished_tasks() == 0
+
+    asyncio.run(main())

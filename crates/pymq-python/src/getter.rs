@@ -36,18 +36,10 @@ fn get(
     way: &Way,
     form: &Form,
 ) -> PyResult<Py<PyAny>> {
-    let claim = claiming(desks, limit, way)?;
-    let came = if way.block {
-        match claim.now()? {
-            Ok(came) => came,
-            Err(waits) if is_on_a_loop(py)? => {
-                drop(waits);
-                on_a_loop(py, desks, limit, way)?
-            }
-            Err(waits) => in_turn(py, waits)?,
-        }
-    } else {
-        claim.wait(py, None)?
+    let came = match way.block {
+        true if is_on_a_loop(py)? => on_a_loop(py, desks, limit, way)?,
+        true => in_turn(py, claiming(desks, limit, way)?)?,
+        false => claiming(desks, limit, way)?.wait(py, None)?,
     };
     desks[came.0].give(py, form, this_thread(), came, Desk::reject)
 }
@@ -75,6 +67,10 @@ fn on_a_loop(
 /// Waits for a claim. From inside a callback others have their turn meanwhile; the main thread waits
 /// under a frame of Python's, so that signal handlers see where it is.
 fn in_turn(py: Python<'_>, claim: Task<(usize, Claimed)>) -> PyResult<(usize, Claimed)> {
+    let claim = match claim.now()? {
+        Ok(came) => return Ok(came),
+        Err(waits) => waits,
+    };
     let here = HERE.import(py, "pymq._dispatch", "_here")?;
     if here.getattr("lane")?.is_none() && !wait::is_main_thread() {
         return Ok(claim.wait(py, None)?);
