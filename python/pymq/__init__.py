@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import atexit as _atexit
 
-from pymq import core as _core
-from pymq import exceptions, provider
+from pymq import _default, exceptions, provider
 from pymq._bus import NativeEventBus, connect
 from pymq._callbacks import RunningCall, current_call
 from pymq._codec import register
@@ -134,5 +133,5 @@ __all__ = [
     "worker",
 ]
 
-_atexit.register(_core.at_exit)
+_atexit.register(_default.at_exit)
 _warn_of_original()

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 # First, since it says so if the original hides ours.
 import pymq._whole
+from pymq._default import default_bus
 from pymq._handlers import Declared, declared_in
 
 # How often the files of a program are looked at for changes, in seconds.
@@ -29,17 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     sys.path.insert(0, str(Path.cwd()))
+    # Before anything of it is read: what changes meanwhile is seen.
+    files = Files()
     try:
         found = _find(options.target)
     except (ImportError, ValueError) as error:
         print(f"pymq work: {error}", file=sys.stderr)
-        return _try_again() if options.reload else 2
+        return _try_again(files) if options.reload else 2
     except Exception:
         if not options.reload:
             raise
         traceback.print_exc()
-        return _try_again()
-    return _work(found, options)
+        return _try_again(files)
+    return _work(found, options, files)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,7 +78,7 @@ def _find(target: str) -> list[Declared]:
     return found
 
 
-def _work(found: list[Declared], options: argparse.Namespace) -> int:
+def _work(found: list[Declared], options: argparse.Namespace, files: Files) -> int:
     asked: list[int] = []
     workers: list[pymq.Worker] = []
 
@@ -89,27 +92,25 @@ def _work(found: list[Declared], options: argparse.Namespace) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
-    bus = pymq.core.default_bus()
+    bus = default_bus()
     if not isinstance(bus, pymq.NativeEventBus):
         bus = pymq.connect(options.url)
-    before = _files()
+    changed = False
     with bus:
         for one in found:
             workers.append(one.start(bus, options.concurrency, options.grace))
             logging.getLogger("pymq").info("serving queue %r", one.queue)
-        while not asked and any(worker.running for worker in workers):
+        while not asked and not changed and any(worker.running for worker in workers):
             workers[0].wait(LOOK_EVERY)
-            if options.reload and _files() != before:
-                break
+            changed = options.reload and files.have_changed()
         for worker in workers:
             worker.close(options.grace)
-    return _again() if options.reload and not asked and _files() != before else 0
+    return _again() if changed and not asked else 0
 
 
-def _try_again() -> int:
+def _try_again(files: Files) -> int:
     """Waits until the program has changed: what cannot be imported is about to be mended."""
-    before = _files()
-    while _files() == before:
+    while not files.have_changed():
         time.sleep(LOOK_EVERY)
     return _again()
 
@@ -119,18 +120,36 @@ def _again() -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "pymq", *sys.argv[1:]])
 
 
-def _files() -> dict[str, float]:
+class Files:
     """The program's own files, those below the current folder, and when they were changed."""
-    here = Path.cwd()
-    loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    # What could not be imported is not loaded.
-    names = {*filter(None, loaded), *map(str, here.glob("*.py"))}
-    found = {}
-    for name in names:
-        if Path(name).is_relative_to(here):
-            with contextlib.suppress(OSError):
-                found[name] = os.stat(name).st_mtime
-    return found
+
+    def __init__(self) -> None:
+        self._since = time.time()
+        self._known = self._found()
+
+    def have_changed(self) -> bool:
+        """Whether one was changed, made or taken away since this was made."""
+        found = self._found()
+        for name, changed in found.items():
+            # One that was loaded only since then is news if it is younger.
+            if changed != self._known.get(name, changed if changed <= self._since else None):
+                return True
+        if self._known.keys() - found.keys():
+            return True
+        self._known = found
+        return False
+
+    def _found(self) -> dict[str, float]:
+        here = Path.cwd()
+        loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+        # What could not be imported is not loaded.
+        names = {*filter(None, loaded), *map(str, here.glob("*.py"))}
+        found = {}
+        for name in names:
+            if Path(name).is_relative_to(here):
+                with contextlib.suppress(OSError):
+                    found[name] = os.stat(name).st_mtime
+        return found
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pymq.exceptions import DecodeError, PymqError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from pymq.aio import AsyncEventBus
+    from pymq._aio_bus import AsyncEventBus
 
 logger = logging.getLogger("pymq")
 

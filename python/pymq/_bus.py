@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import importlib
 import logging
 import os
-import sys
 import threading
 import time
 import warnings
-import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import (
@@ -25,37 +22,36 @@ from typing import (
     Any,
     Literal,
     ParamSpec,
+    TypedDict,
     TypeVar,
     overload,
 )
 
-from pymq import _green, _log, _options, _pymq
+from pymq import _buses, _green, _log, _options, _pymq
 from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
 from pymq._bound import Bound, Exposed, Subscribed, took
-from pymq._callables import check_channel, check_listener, check_remote
 from pymq._callbacks import (
     Listener,
-    Skeleton,
     current_call,
     event_channel,
     remote_name,
 )
 from pymq._codec import Codec
+from pymq._condition import Condition
 from pymq._dispatch import ExecutorLane, Lane
 from pymq._handle import Handle
 from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
 from pymq._loops import Loops, loop_here, running_loop
 from pymq._queue import NativeQueue
 from pymq._retry import Retry
-from pymq._roll import Roll
-from pymq._state import CLOSED, BusState, states, watch
+from pymq._service import Service
 from pymq._stub import NativeStub, Signature
 from pymq._types import fullname
 from pymq._worker import Handler, Worker, current_job
 from pymq.exceptions import ClosedError, PymqError, RemoteInvocationError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 logger = logging.getLogger("pymq")
 
@@ -73,7 +69,21 @@ class Order(enum.Enum):
     SIDE_BY_SIDE = "side by side"
 
 
-class NativeEventBus(EventBus):
+class BusOptions(TypedDict, total=False):
+    """The options of a bus, see `NativeEventBus`."""
+
+    namespace: str
+    trust: Literal["loaded", "declared"]
+    strict: bool
+    workers: int | None
+    dispatcher: Executor | None
+    order: Order
+    legacy_grace: float
+    wait: float | None
+    call_timeout: float | None
+
+
+class NativeEventBus(Condition, EventBus):
     """A bus at an address: `memory://`, `memory://name`, `redis://[user[:password]@]host[:port][/db]`.
 
     Programs see each other within one `namespace`. `trust` and `strict` say which classes messages
@@ -120,24 +130,21 @@ class NativeEventBus(EventBus):
         self._unbegun = deque([None])
         self._unclosed = deque([None])
         self._unfinished = deque([None])
-        self._roll: Roll[Lane] = Roll()
         self._watchers: list[threading.Thread] = []
         self._workers: list[tuple[Worker, float]] = []
-        self._row: Lane | None = None
+        row: Lane | None = None
         if dispatcher is not None:
-            self._row = ExecutorLane("dispatch", dispatcher)
+            row = ExecutorLane("dispatch", dispatcher)
         elif workers is not None or order is Order.ONE_ROW:
-            self._row = Lane("dispatch", workers or 1)
-        if self._row is not None:
-            self._roll.lanes.add(self._row)
+            row = Lane("dispatch", workers or 1)
+        self._service = Service(self._codec, self._loops, row, self._noticed_failure)
         if native is None:
             _green.refuse_others()
             listening = _log.listen()
             native = _green.waiting(_pymq.Bus.connect(url, namespace, wait).wait)
             del listening
         self._native: _pymq.Bus = native
-        _live.add(self)
-        _close_with_child()
+        _buses.add(self)
 
     # ---- events
 
@@ -191,7 +198,7 @@ class NativeEventBus(EventBus):
             try:
                 self._serve_subscriber(bound)
             except BaseException:
-                self._forget(bound)
+                self._service.forget(bound)
                 raise
 
     def unsubscribe(
@@ -203,11 +210,11 @@ class NativeEventBus(EventBus):
         """
         bound = self._find(callback, channel, pattern)
         if bound is not None:
-            self._roll.remove(bound)
+            self._service.roll.remove(bound)
             try:
                 _end_source(bound)
             finally:
-                self._stop_serving(bound)
+                self._service.stop(bound)
 
     def topic(self, name: str, pattern: bool = False) -> Topic:
         """The topic of that name, or a pattern of names."""
@@ -395,7 +402,7 @@ class NativeEventBus(EventBus):
             timeout,
             multi,
             self._legacy_grace,
-            answered_here=provides_here,
+            answered_here=_buses.provides_here,
             **options,
         )
 
@@ -411,18 +418,18 @@ class NativeEventBus(EventBus):
             try:
                 self._serve_remote(bound)
             except BaseException:
-                self._forget(bound)
+                self._service.forget(bound)
                 raise
 
     def unexpose(self, fn: Callable[..., Any] | str) -> None:
         """Take back an `expose`; what is not exposed is fine."""
         bound = self._find_remote(fn)
         if bound is not None:
-            self._roll.remove(bound)
+            self._service.roll.remove(bound)
             try:
                 _end_source(bound)
             finally:
-                self._stop_serving(bound)
+                self._service.stop(bound)
 
     # ---- life
 
@@ -436,20 +443,20 @@ class NativeEventBus(EventBus):
             # It was closed in this moment.
             self._state = State.CLOSED
             self._check_open()
-        for bound in self._roll.subscribers():
+        for bound in self._service.roll.subscribers():
             self._serve_subscriber(bound)
-        for remote in self._roll.remotes():
+        for remote in self._service.roll.remotes():
             self._serve_remote(remote)
 
     def _serve_subscriber(self, bound: Subscribed) -> None:
         if bound.claim():
-            place = self._place_for(bound)
+            place = self._service.place_for(bound)
             bound.source = self._native.subscribe(bound.channel, bound.pattern, place).wait()
             self._end_if_closed(bound)
 
     def _serve_remote(self, bound: Exposed) -> None:
         if bound.claim():
-            place = self._place_for(bound)
+            place = self._service.place_for(bound)
             bound.source = self._native.provide(bound.channel, place).wait()
             self._end_if_closed(bound)
 
@@ -477,10 +484,10 @@ class NativeEventBus(EventBus):
             return
         self._unclosed.clear()
         self._state = State.CLOSED
-        lanes = list(self._roll.lanes)
+        lanes = list(self._service.roll.lanes)
         workers = list(self._workers)
         # Whoever closes too does all of it: a signal handler may have broken into the first.
-        for bound in self._roll.remotes():
+        for bound in self._service.roll.remotes():
             # First of all, so that callers go elsewhere.
             with contextlib.suppress(PymqError):
                 _end_source(bound)
@@ -524,8 +531,8 @@ class NativeEventBus(EventBus):
                 if watcher is not threading.current_thread():
                     watcher.join(max(0.0, end - time.monotonic()))
             # A bus that is over keeps nobody's functions.
-            self._roll.clear()
-            _live.discard(self)
+            self._service.roll.clear()
+            _buses.discard(self)
 
     def refuse_to_wait_for_this_loop(self) -> None:
         """Raises `RuntimeError` if a close here waited for the event loop of this very thread."""
@@ -545,57 +552,6 @@ class NativeEventBus(EventBus):
         """Whether the bus has ended."""
         return self._state in (State.CLOSED, State.FORKED)
 
-    @property
-    def state(self) -> BusState:
-        """How the bus stands to its broker: `"connected"`, `"away"` (`.why`) or `"closed"`.
-
-        `.since` says since when.
-        """
-        try:
-            return BusState(self._native.state)
-        except ClosedError:
-            return BusState(CLOSED)
-
-    def states(self) -> Iterator[BusState]:
-        """The state as it is, then each that follows; ends after `"closed"`.
-
-        The newest is what counts: of states that change faster than they are read, some are
-        skipped.
-        """
-        return states(self._native)
-
-    def on_state(self, callback: Callable[[BusState], object]) -> None:
-        """Call back with the state as it is, then with each that follows, on its own thread."""
-        self._watchers.append(watch(self._native, callback))
-
-    def ping(self) -> float:
-        """Ask the broker for a sign of life, now; says how many seconds the round trip took.
-
-        Raises `pymq.exceptions.ConnectionError` at once where there is no connection, and within
-        seconds where the broker is silent.
-        """
-        return self._native.ping().wait()
-
-    def health(self) -> dict[str, Any]:
-        """What a health endpoint wants to know, without asking the broker.
-
-        `state`, `since`, `why` as in `state`; `reconnects` so far; `unread_events` and
-        `lost_events` of the live subscriptions; `consumers`: queues that items are taken from;
-        `oldest_heartbeat`: for how many seconds, at most, the lease of an item in hand was not
-        renewed.
-        """
-        state = self.state
-        known: dict[str, Any] = {"state": str(state), "since": state.since, "why": state.why}
-        with contextlib.suppress(ClosedError):
-            known.update(self._native.health())
-        return known
-
-    @property
-    def capabilities(self) -> dict[str, bool]:
-        """What the transport can do: `receiver_count`, `cross_process`, `originals`; of queues
-        `delays`, `put_ids`, `priorities`, `letters`."""
-        return self._native.capabilities
-
     def __enter__(self) -> Self:
         self.begin()
         return self
@@ -611,7 +567,7 @@ class NativeEventBus(EventBus):
     def __del__(self) -> None:
         if getattr(self, "_state", State.CLOSED) is State.RUNNING:
             # Without waiting: a finaliser may run anywhere. The threads end by themselves.
-            for lane in list(self._roll.lanes):
+            for lane in list(self._service.roll.lanes):
                 lane.close()
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
@@ -627,29 +583,17 @@ class NativeEventBus(EventBus):
     def _declare(
         self, callback: Callable[..., Any], channel: str | None, pattern: bool
     ) -> Subscribed:
-        check_channel(channel, "subscribe")
-        check_listener(callback)
-        if channel is None:
-            channel, pattern = event_channel(callback), False
-        route = Listener(callback, channel, self._codec, self._loops, self._noticed_failure)
-        bound = Subscribed(callback, route, channel)
-        bound.pattern = pattern
+        bound = self._service.subscriber(callback, channel, pattern)
         self._check_open()
-        self._roll.add(bound)
+        self._service.roll.add(bound)
         return bound
 
     def _declare_remote(
         self, fn: Callable[..., Any], channel: str | None, concurrency: int
     ) -> Exposed:
-        concurrency = _options.count("concurrency", concurrency)
-        check_channel(channel, "expose")
-        check_remote(fn)
-        if channel is None:
-            channel = remote_name(fn)
-        route = Skeleton(fn, channel, self._codec, self._loops)
-        bound = Exposed(fn, route, channel, concurrency)
+        bound = self._service.remote(fn, channel, concurrency)
         self._check_open()
-        self._roll.add_remote(bound)
+        self._service.roll.add_remote(bound)
         return bound
 
     def _find(
@@ -658,59 +602,25 @@ class NativeEventBus(EventBus):
         if channel is None:
             channel, pattern = event_channel(callback), False
         self._check_open()
-        return self._roll.find(callback, channel, pattern)
+        return self._service.roll.find(callback, channel, pattern)
 
     def _find_remote(self, fn: Callable[..., Any] | str) -> Exposed | None:
         if not callable(fn) and not isinstance(fn, str):
             raise TypeError(f"cannot unexpose fn type {type(fn)}")
         self._check_open()
-        return self._roll.find_remote(fn if isinstance(fn, str) else remote_name(fn))
-
-    # ---- serving
-
-    def _place_for(self, bound: Bound) -> _pymq.Place:
-        """Where its source is to begin, to be served from the moment that its name is announced:
-        who breaks in before this thread goes on finds it so."""
-        bound.lane = lane = self._lane_for(bound)
-        # First there, then looked at: a close in this moment closes it, or is seen.
-        self._roll.lanes.add(lane)
-        place = lane.expect(bound.route)
-        bound.number = place.number
-        return place
+        return self._service.roll.find_remote(fn if isinstance(fn, str) else remote_name(fn))
 
     def _ended_meanwhile(self, bound: Bound) -> bool:
         """Whether the bus was closed while the source of this began; nobody else ends it then."""
         if self._state is State.RUNNING:
             return False
-        self._stop_serving(bound)
+        self._service.stop(bound)
         return True
 
     def _end_if_closed(self, bound: Bound) -> None:
         if self._ended_meanwhile(bound):
             _end_source(bound)
             self._check_open()
-
-    def _lane_for(self, bound: Bound) -> Lane:
-        if self._row is not None and bound.width == 1:
-            return self._row
-        # Who waits inside of a subscriber keeps its turn: its events stay one at a time. A remote
-        # that calls itself would wait for ever.
-        return Lane("callbacks", bound.width, yields=isinstance(bound, Exposed))
-
-    def _forget(self, bound: Bound) -> None:
-        """One that did not come to be served."""
-        self._roll.remove(bound)
-        self._stop_serving(bound)
-
-    def _stop_serving(self, bound: Bound) -> None:
-        """Nothing of it is begun any more; its own thread ends."""
-        lane = bound.lane
-        if lane is None:
-            return
-        lane.detach(bound.number)
-        if lane is not self._row:
-            lane.close()
-            self._roll.lanes.discard(lane)
 
     def _check_open(self) -> None:
         if self._state in (State.CLOSED, State.FORKED):
@@ -730,7 +640,7 @@ def _end_source(bound: Bound) -> None:
         bound.source.end().wait()
 
 
-def connect(url: str | None = None, **options: Any) -> NativeEventBus:
+def connect(url: str | None = None, **options: Unpack[BusOptions]) -> NativeEventBus:
     """A bus of its own, beside the default one: `with pymq.connect(url) as bus: …`.
 
     The address defaults to the environment's `PYMQ_URL`, else `"memory://"`. Options by name:
@@ -741,50 +651,3 @@ def connect(url: str | None = None, **options: Any) -> NativeEventBus:
     bus = NativeEventBus(address, **options)
     bus.begin()
     return bus
-
-
-# ---- all buses of this process
-
-_live: weakref.WeakSet[NativeEventBus] = weakref.WeakSet()
-
-
-def close_all(deadline: float | None = None) -> None:
-    """At exit: no thread of ours may touch the interpreter while it ends."""
-    if deadline is None:
-        deadline = time.monotonic() + GRACE
-    for bus in list(_live):
-        bus.close(max(0.0, deadline - time.monotonic()))
-    _log.settle_all()
-
-
-def provides_here(channel: str) -> bool:
-    """Whether a call of that name may be answered by a coroutine on the calling thread's loop."""
-    loop = loop_here()
-    return loop is not None and any(
-        remote is not None and remote.home is loop
-        for remote in [bus._roll.find_remote(channel) for bus in list(_live)]
-    )
-
-
-_closes_with: int | None = None
-
-
-def _close_with_child() -> None:
-    """A child of `multiprocessing` ends without `atexit`; what is registered there it runs."""
-    global _closes_with
-    process = sys.modules.get("multiprocessing.process")
-    if process is None or process.parent_process() is None or _closes_with == os.getpid():
-        return
-    _closes_with = os.getpid()
-    util = importlib.import_module("multiprocessing.util")
-    # After what the program itself has registered there.
-    util.Finalize(None, close_all, exitpriority=-100)
-
-
-def _after_fork_in_child() -> None:
-    for bus in list(_live):
-        bus._become_forked()
-    _live.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -8,42 +8,20 @@ loses nothing.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
-import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import Future
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import pymq._whole  # noqa: F401 - first, since it says so if the original hides ours
-from pymq import _pymq, core
+from pymq import _default, core
+from pymq._aio_bus import AsyncEventBus, AsyncStub, connect, on_a_thread
 from pymq._aio_queue import AsyncDelivery, AsyncQueue
 from pymq._aio_topic import AsyncTopic, Events
-from pymq._bound import Bound
 from pymq._bus import NativeEventBus
-from pymq._green import refuse_coroutines
-from pymq._life import GRACE
-from pymq._log import listen
 from pymq._loops import as_declared_on
 from pymq._pymq import aio_get_from as get_from
-from pymq._reactor import run
 from pymq._retry import Retry
-from pymq._state import CLOSED, BusState, Standing
-from pymq._stub import NativeStub, result_of
-from pymq._threads import Attendant
-from pymq.exceptions import (
-    CallTimeoutError,
-    ClosedError,
-    ConnectionLostError,
-    NoSuchRemoteError,
-    ProviderLostError,
-    RemoteInvocationError,
-    UnsupportedError,
-)
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from pymq.exceptions import RemoteInvocationError, UnsupportedError
 
 __all__ = [
     "AsyncDelivery",
@@ -72,365 +50,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., Any])
-B = TypeVar("B", bound=core.EventBus)
-
-
-class AsyncStub(Generic[P, R]):
-    """A remote function, to be awaited."""
-
-    def __init__(self, stub: NativeStub[P, R]) -> None:
-        self._stub = stub
-
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call it, as `pymq.StubMethod` does; cancelling tells the provider."""
-        try:
-            answer = await self.rpc(*args, **kwargs)
-        except NoSuchRemoteError:
-            if self._stub.required:
-                raise
-            return self._stub.nothing()  # type: ignore[no-any-return]
-        return result_of(answer)  # type: ignore[no-any-return]
-
-    async def rpc(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call it and give the `RpcResponse`, with `multi` a list of them."""
-        stub = self._stub
-        asked = stub.asked(args, dict(kwargs))
-        parts = (stub.channel, *asked.encoded, asked.timeout)
-        try:
-            if stub.multi:
-                answers = stub.bus.call_all(*parts, stub.legacy_grace, asked.metadata)
-                return stub.responses(*await run(answers))
-            return stub.response(await run(stub.bus.call(*parts, asked.metadata)))
-        except (CallTimeoutError, ProviderLostError) as error:
-            return stub.unanswered(error)
-        except ConnectionLostError as error:
-            raise asked.judged(error) from error.__cause__
-
-    def __repr__(self) -> str:
-        return repr(self._stub)
-
-
-class AsyncEventBus:
-    """A bus, to be used from one event loop; ends with its `async with`."""
-
-    def __init__(self, bus: NativeEventBus) -> None:
-        #: The same bus, for threads.
-        self.bus = bus
-
-    async def publish(
-        self,
-        event: Any,
-        channel: str | None = None,
-        *,
-        headers: Mapping[str, str] | None = None,
-        id: str | None = None,
-    ) -> int | None:
-        """Publish an event, as `pymq.publish` does."""
-        said = self.bus._encoded(event, channel, headers, id)
-        return await run(self.bus._native.publish(*said))
-
-    async def subscribe(
-        self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
-    ) -> None:
-        """Call back for each event; an `async def` callback runs on this loop."""
-        bound = self.bus._declare(callback, channel, pattern)
-        if not self.bus._serves or not bound.claim():
-            return
-        try:
-            place = self.bus._place_for(bound)
-            subscribe = self.bus._native.subscribe(bound.channel, bound.pattern, place)
-            bound.source = await run(subscribe)
-            await self._end_if_closed(bound)
-        except BaseException:
-            self.bus._forget(bound)
-            raise
-
-    async def unsubscribe(
-        self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
-    ) -> None:
-        """Take back a `subscribe` with the same arguments."""
-        bound = self.bus._find(callback, channel, pattern)
-        if bound is not None:
-            await self._end(bound)
-
-    def topic(self, name: str, pattern: bool = False) -> AsyncTopic:
-        """The topic of that name, or a pattern of names."""
-        return AsyncTopic(self, name, pattern)
-
-    @overload
-    def queue(
-        self,
-        name: str,
-        maxsize: int = 0,
-        ack: Literal["auto", "manual"] = "auto",
-        *,
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
-        type: type[T],
-        retry: Retry | Iterable[float] | None = None,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
-    ) -> AsyncQueue[T]: ...
-    @overload
-    def queue(
-        self,
-        name: str,
-        maxsize: int = 0,
-        ack: Literal["auto", "manual"] = "auto",
-        *,
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
-        type: Any = None,
-        retry: Retry | Iterable[float] | None = None,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
-    ) -> AsyncQueue[Any]: ...
-    def queue(
-        self,
-        name: str,
-        maxsize: int = 0,
-        ack: Literal["auto", "manual"] = "auto",
-        *,
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
-        type: Any = None,
-        retry: Retry | Iterable[float] | None = None,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
-    ) -> AsyncQueue[Any]:
-        """A handle on the queue of that name; options as for `NativeEventBus.queue`."""
-        return AsyncQueue(
-            self.bus._handle(
-                name,
-                maxsize=maxsize,
-                ack=ack,
-                lease=lease,
-                max_deliveries=max_deliveries,
-                prefetch=prefetch,
-                type=type,
-                retry=retry,
-                max_dead_letters=max_dead_letters,
-                priorities=priorities,
-            )
-        )
-
-    @overload
-    def stub(
-        self,
-        fn: Callable[P, Coroutine[Any, Any, R]],
-        timeout: float | None = None,
-        multi: Literal[False] = False,
-        *,
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
-    ) -> AsyncStub[P, R]: ...
-    @overload
-    def stub(
-        self,
-        fn: Callable[P, Coroutine[Any, Any, R]],
-        timeout: float | None = ...,
-        *,
-        multi: Literal[True],
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
-    ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
-    @overload
-    def stub(  # type: ignore[overload-overlap]
-        self,
-        fn: Callable[P, R],
-        timeout: float | None = None,
-        multi: Literal[False] = False,
-        *,
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
-    ) -> AsyncStub[P, R]: ...
-    @overload
-    def stub(  # type: ignore[overload-overlap]
-        self,
-        fn: Callable[P, R],
-        timeout: float | None = ...,
-        *,
-        multi: Literal[True],
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
-    ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
-    @overload
-    def stub(
-        self,
-        fn: Callable[..., Any] | str,
-        timeout: float | None = None,
-        multi: bool = False,
-        *,
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
-    ) -> AsyncStub[..., Any]: ...
-    def stub(
-        self,
-        fn: Callable[..., Any] | str,
-        timeout: float | None = None,
-        multi: bool = False,
-        *,
-        required: bool = False,
-        headers: Mapping[str, str] | None = None,
-        passed: Mapping[str, str] | None = None,
-    ) -> AsyncStub[..., Any]:
-        """A remote function, as `pymq.stub` gives one."""
-        said = {"required": required, "headers": headers, "passed": passed}
-        return AsyncStub(self.bus._stub(fn, timeout, multi, **said))
-
-    async def expose(
-        self, fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1
-    ) -> None:
-        """Let others call a function; an `async def` one runs on this loop."""
-        bound = self.bus._declare_remote(fn, channel, concurrency)
-        if not self.bus._serves or not bound.claim():
-            return
-        try:
-            place = self.bus._place_for(bound)
-            bound.source = await run(self.bus._native.provide(bound.channel, place))
-            await self._end_if_closed(bound)
-        except BaseException:
-            self.bus._forget(bound)
-            raise
-
-    async def unexpose(self, fn: Callable[..., Any] | str) -> None:
-        """Take back an `expose`."""
-        bound = self.bus._find_remote(fn)
-        if bound is not None:
-            await self._end(bound)
-
-    async def _end_if_closed(self, bound: Bound) -> None:
-        if self.bus._ended_meanwhile(bound) and bound.source is not None:
-            await run(bound.source.end())
-            self.bus._check_open()
-
-    async def _end(self, bound: Bound) -> None:
-        self.bus._roll.remove(bound)
-        try:
-            if bound.source is not None:
-                await run(bound.source.end())
-        finally:
-            self.bus._stop_serving(bound)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the bus has ended."""
-        return self.bus.closed
-
-    @property
-    def state(self) -> BusState:
-        """How the bus stands to its broker, as `NativeEventBus.state` says it."""
-        return self.bus.state
-
-    async def states(self) -> AsyncIterator[BusState]:
-        """The state as it is, then each that follows; ends after `"closed"`."""
-        known: Standing | None = None
-        while known != CLOSED:
-            try:
-                known = await run(self.bus._native.next_state(known)) or CLOSED
-            except ClosedError:
-                known = CLOSED
-            yield BusState(known)
-
-    async def ping(self) -> float:
-        """Ask the broker for a sign of life, as `NativeEventBus.ping` does."""
-        return await run(self.bus._native.ping())
-
-    def health(self) -> dict[str, Any]:
-        """What a health endpoint wants to know, as `NativeEventBus.health` says it."""
-        return self.bus.health()
-
-    async def close(self, timeout: float = GRACE) -> None:
-        """End the bus, as `NativeEventBus.close` does; callbacks on this loop may end first."""
-        await _on_a_thread(self.bus.close, timeout)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-
-async def _on_a_thread(wait: Callable[..., T], *args: Any) -> T:
-    """Waits on a thread of its own: the loop's executor may be full of those who wait for this."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(wait(*args))
-        except BaseException as error:
-            future.set_exception(error)
-
-    # In the context of the caller, who may be a callback of the bus that ends.
-    context = contextvars.copy_context()
-    Attendant(lambda: context.run(run), "pymq-waits").begin()
-    return await asyncio.shield(asyncio.wrap_future(future))
-
-
-class _Connecting:
-    """A bus on its way: to be awaited, or entered with `async with`."""
-
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
-        self._url = url
-        self._options = options
-        self._bus: AsyncEventBus | None = None
-
-    async def _connect(self) -> AsyncEventBus:
-        refuse_coroutines()
-        namespace = self._options.get("namespace", "global")
-        listening = listen()
-        native = await run(_pymq.Bus.connect(self._url, namespace, self._options.get("wait")))
-        del listening
-        bus = NativeEventBus(self._url, native=native, **self._options)
-        bus.begin()
-        return AsyncEventBus(bus)
-
-    def __await__(self) -> Any:
-        return self._connect().__await__()
-
-    async def __aenter__(self) -> AsyncEventBus:
-        self._bus = await self._connect()
-        return self._bus
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bus is not None:
-            await self._bus.close()
-
-
-def connect(url: str | None = None, **options: Any) -> _Connecting:
-    """A bus of its own: `async with aio.connect(url) as bus: …`, or `bus = await aio.connect(url)`.
-
-    The address defaults to the environment's `PYMQ_URL`, else `"memory://"`. Options by name:
-    `namespace`, `wait` (seconds for a server that is not up yet), `call_timeout`, `trust`,
-    `strict`, `workers`, `dispatcher`, `legacy_grace`; see `NativeEventBus`.
-    """
-    address = url if url is not None else os.environ.get("PYMQ_URL") or "memory://"
-    return _Connecting(address, options)
 
 
 # ---- the default bus
 
 
-def _default() -> AsyncEventBus:
-    bus = core.default_bus()
+def _bus() -> AsyncEventBus:
+    bus = _default.default_bus()
     if bus is None:
         raise ValueError("Bus not set yet; call pymq.init first")
     if not isinstance(bus, NativeEventBus):
@@ -447,20 +73,20 @@ async def init(
     """Make the default bus, as `pymq.init` does; coroutines that were declared run on this loop."""
     with as_declared_on(asyncio.get_running_loop()):
         make = functools.partial(core.init, call_timeout=call_timeout)
-        return await _on_a_thread(make, factory, start_bus)
+        return await on_a_thread(make, factory, start_bus)
 
 
 async def shutdown() -> None:
     """End the default bus, as `pymq.shutdown` does; callbacks on this loop may end first."""
-    await _on_a_thread(core.shutdown)
+    await on_a_thread(core.shutdown)
 
 
 async def _served() -> AsyncEventBus:
     """The default bus, with what was declared for a loop bound to this one."""
-    bus = _default()
-    if core.waits_for_a_loop():
+    bus = _bus()
+    if _default.waits_for_a_loop():
         with as_declared_on(asyncio.get_running_loop()):
-            await _on_a_thread(core.bind_to_loop)
+            await on_a_thread(_default.bind_to_loop)
     return bus
 
 
@@ -472,7 +98,7 @@ async def publish(
     id: str | None = None,
 ) -> int | None:
     """Publish an event, as `pymq.publish` does; before `init` this is only an error in the log."""
-    if core.default_bus() is None:
+    if _default.default_bus() is None:
         return core.publish(event, channel)
     return await (await _served()).publish(event, channel, headers=headers, id=id)
 
@@ -481,7 +107,7 @@ async def subscribe(
     callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
 ) -> None:
     """Call back for each event, from `init` on; an `async def` callback runs on this loop."""
-    if core.default_bus() is None:
+    if _default.default_bus() is None:
         return core.subscribe(callback, channel, pattern)
     return await (await _served()).subscribe(callback, channel, pattern)
 
@@ -490,14 +116,14 @@ async def unsubscribe(
     callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
 ) -> None:
     """Take back a `subscribe` with the same arguments."""
-    if core.default_bus() is None:
+    if _default.default_bus() is None:
         return core.unsubscribe(callback, channel, pattern)
     return await (await _served()).unsubscribe(callback, channel, pattern)
 
 
 def topic(name: str, pattern: bool = False) -> AsyncTopic:
     """The topic of that name, or a pattern of names."""
-    return _default().topic(name, pattern)
+    return _bus().topic(name, pattern)
 
 
 @overload
@@ -542,7 +168,7 @@ def queue(
     priorities: bool = False,
 ) -> AsyncQueue[Any]:
     """A handle on the queue of that name; options as for `pymq.queue`."""
-    return _default().queue(
+    return _bus().queue(
         name,
         maxsize,
         ack,
@@ -616,14 +242,14 @@ def stub(
     passed: Mapping[str, str] | None = None,
 ) -> AsyncStub[..., Any]:
     """A remote function, as `pymq.stub` gives one."""
-    return _default().stub(fn, timeout, multi, required=required, headers=headers, passed=passed)
+    return _bus().stub(fn, timeout, multi, required=required, headers=headers, passed=passed)
 
 
 async def expose(
     fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1
 ) -> None:
     """Let others call a function, from `init` on; an `async def` one runs on this loop."""
-    if core.default_bus() is None:
+    if _default.default_bus() is None:
         return core.expose(fn, channel, concurrency=concurrency)
     return await (await _served()).expose(fn, channel, concurrency=concurrency)
 

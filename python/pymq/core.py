@@ -1,17 +1,13 @@
 """The module-level verbs over one default bus.
 
-The only global state of the package is here: the default bus, and what was declared for it. What a
-bus is stands in `_abstract.py`, what ours does in `_bus.py`.
+The bus itself, its beginning and its end, is `_default.py`'s. What a bus is stands in
+`_abstract.py`, what ours does in `_bus.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import logging
-import os
-import threading
-import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from queue import Empty, Full
 from typing import (
@@ -26,16 +22,16 @@ from typing import (
 
 from pymq._abstract import EventBus, Queue, StubMethod, Topic, WrapperTopic
 from pymq._callables import check_channel, describe, remote_name
-from pymq._declared import Declarations, Declared, DeclaredRemote, DeclaredSubscriber
-from pymq._life import GRACE, LAST_WORDS
+from pymq._declared import Declared, DeclaredRemote, DeclaredSubscriber
+from pymq._default import default as _default
+from pymq._default import default_bus, init, shutdown, start
 from pymq._message import said
 from pymq._options import count
 from pymq._retry import Retry
-from pymq._threads import Attendant
-from pymq.exceptions import ClosedError, RemoteInvocationError
+from pymq.exceptions import RemoteInvocationError
 
 if TYPE_CHECKING:
-    from pymq._bus import NativeEventBus
+    pass
 
 __all__ = [
     "Empty",
@@ -46,6 +42,7 @@ __all__ = [
     "RpcResponse",
     "StubMethod",
     "Topic",
+    "default_bus",
     "expose",
     "init",
     "publish",
@@ -86,181 +83,6 @@ class RpcResponse(NamedTuple):
     result: Any
     result_type: str | None = None
     error: bool = False
-
-
-class _Run:
-    """A bus that was made the default one, and the thread that runs it."""
-
-    def __init__(self, bus: EventBus) -> None:
-        self.bus = bus
-        self.runner: threading.Thread | None = None
-
-    def serve(self) -> None:
-        """Runs the bus, if it is not over already."""
-        with contextlib.suppress(ClosedError):
-            self.bus.run()
-
-
-class _Default:
-    """The default bus, and what is declared for it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.bus: EventBus | None = None
-        self.runs: list[_Run] = []
-        self.declared = Declarations()
-
-    def bus_or_declare(self, declared: Callable[[], Declared]) -> EventBus | None:
-        """The default bus; without one, declares for the next."""
-        # Callbacks come in by this, perhaps while a signal handler broke into `init` and waits for
-        # them: the lock is taken only where there is no bus that they could be of.
-        if self.bus is None:
-            with self.lock:
-                if self.bus is None:
-                    self.declared.add(declared())
-                    return None
-        return self.bus
-
-    def bound(self, wanted: str) -> EventBus:
-        """The default bus; without one, says so as the original does."""
-        if self.bus is None:
-            logger.error("no event bus, cannot get %s: call pymq.init first", wanted)
-            raise ValueError("Bus not set yet; call pymq.init first")
-        return self.bus
-
-
-_default = _Default()
-
-
-@overload
-def init(
-    factory: str | None = None, start_bus: bool = True, *, call_timeout: float | None = None
-) -> NativeEventBus: ...
-@overload
-def init(factory: Callable[[], B], start_bus: bool = True) -> B: ...
-def init(
-    factory: Callable[[], EventBus] | str | None = None,
-    start_bus: bool = True,
-    *,
-    call_timeout: float | None = None,
-) -> EventBus:
-    """Make the default bus, and bind to it what was declared before, by decorators for good.
-
-    `factory` is a callable that gives a bus (a `RedisConfig`, `SimpleEventBus`, a class of one's
-    own), or an address such as `"redis://localhost"`; without it the environment's `PYMQ_URL`, else
-    `"memory://"`. A bus that was the default before keeps running until `shutdown`. `call_timeout`
-    is that of `pymq.connect`, and goes with an address.
-    """
-    if callable(factory) and call_timeout is not None:
-        raise TypeError("call_timeout goes with an address; a factory gives it to the bus it makes")
-    make = factory if callable(factory) else _at(factory, call_timeout)
-    with _default.lock:
-        bus = make()
-        before, _default.bus = _default.bus, bus
-        run = _Run(bus)
-        _default.runs.append(run)
-        _default.declared.unbind()
-        try:
-            if start_bus:
-                start()
-            _default.declared.bind(bus)
-        except BaseException:
-            _end(run, time.monotonic() + GRACE)
-            _default.bus = before
-            _default.declared.unbind()
-            raise
-        return bus
-
-
-def _at(url: str | None, call_timeout: float | None) -> Callable[[], EventBus]:
-    from pymq._bus import NativeEventBus
-
-    address = url if url is not None else os.environ.get("PYMQ_URL") or "memory://"
-    return lambda: NativeEventBus(address, call_timeout=call_timeout)
-
-
-def start() -> None:
-    """Start the default bus, unless `init` has done that.
-
-    Raises `ValueError` before `init`.
-    """
-    with _default.lock:
-        bus = _default.bus
-        if bus is None:
-            raise ValueError("Bus not set yet; call pymq.init first")
-        run = next(run for run in _default.runs if run.bus is bus)
-        if run.runner is not None:
-            return
-        begin = getattr(bus, "begin", None)
-        if begin is not None:
-            # What is subscribed from now on is subscribed when `subscribe` returns.
-            begin()
-        run.runner = Attendant(run.serve, "pymq-runner")
-        run.runner.begin()
-
-
-def shutdown() -> None:
-    """End the default bus; doing it again, or without one, does nothing.
-
-    What was received is still handled, for up to ten seconds. What decorators declared stays
-    declared, and the next `init` binds it. On the thread of an event loop that callbacks are busy
-    on it raises `RuntimeError`: use `await pymq.aio.shutdown()` there.
-    """
-    _shutdown(time.monotonic() + GRACE)
-
-
-def _shutdown(deadline: float) -> None:
-    from pymq._bus import NativeEventBus
-
-    with _default.lock:
-        runs = list(_default.runs)
-    for run in runs:
-        if isinstance(run.bus, NativeEventBus):
-            # Before anything is ended: who is refused has lost nothing.
-            run.bus.refuse_to_wait_for_this_loop()
-    for run in runs:
-        _end(run, deadline)
-    if runs:
-        with _default.lock:
-            _default.declared.unbind()
-            _default.declared.forget_once()
-
-
-def at_exit() -> None:
-    """Ends every bus, the default ones first, all within the time of one."""
-    from pymq._bus import close_all
-
-    deadline = time.monotonic() + GRACE
-    try:
-        _shutdown(deadline)
-    finally:
-        close_all(deadline)
-
-
-def _end(run: _Run, deadline: float) -> None:
-    # Not under the lock: callbacks that end now may want to publish or to subscribe.
-    try:
-        ours = _close(run.bus, max(0.0, deadline - time.monotonic()))
-        if run.runner is not None and run.runner is not threading.current_thread():
-            run.runner.join(timeout=LAST_WORDS if ours else max(1.0, deadline - time.monotonic()))
-    finally:
-        with _default.lock:
-            if run in _default.runs:
-                _default.runs.remove(run)
-            if _default.bus is run.bus:
-                _default.bus = None
-
-
-def _close(bus: EventBus, within: float) -> bool:
-    """Says whether it is a bus of ours, whose runner has nothing more to do then."""
-    from pymq._bus import NativeEventBus
-
-    if isinstance(bus, NativeEventBus) and type(bus).close is NativeEventBus.close:
-        bus.close(within)
-        return True
-    # A close of a user's own takes no time.
-    bus.close()
-    return False
 
 
 def publish(
@@ -435,11 +257,6 @@ def _given(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, A
     return {name: value for name, value in options.items() if value is not defaults[name].default}
 
 
-def default_bus() -> EventBus | None:
-    """The default bus, if there is one."""
-    return _default.bus
-
-
 def topic(name: str, pattern: bool = False) -> Topic:
     """The topic of that name, or a pattern of names; usable before `init`."""
     bus = _default.bus
@@ -603,34 +420,3 @@ def _decorate(
         return fn
 
     return decorator
-
-
-def waits_for_a_loop() -> bool:
-    """Whether something was declared for `pymq.aio` whose loop is not known yet."""
-    return any(not declared.is_bound for declared in _default.declared)
-
-
-def bind_to_loop() -> None:
-    """Binds that to the loop that the caller stands for."""
-    with _default.lock:
-        if _default.bus is not None:
-            _default.declared.bind(_default.bus)
-
-
-def declarations() -> list[Declared]:
-    """All that is declared."""
-    return list(_default.declared)
-
-
-def forget_locals(before: list[Declared]) -> None:
-    """Forgets what was declared inside of functions since `before`."""
-    with _default.lock:
-        _default.declared.forget_locals(before)
-
-
-def _after_fork_in_child() -> None:
-    # Whoever held it is not in this process.
-    _default.lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -46,16 +46,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def pymq_bus(request: pytest.FixtureRequest) -> Iterator[MemoryBus]:
     """A bus in memory, which is the default bus while the test runs."""
     import pymq
-    from pymq import core
+    from pymq import _default
     from pymq.testing import MemoryBus
 
-    declared = core.declarations()
+    declared = _default.declarations()
     bus = pymq.init(MemoryBus)
     bus.fail_on_errors = bool(request.config.getini(_SWITCH))
     yield bus
     pymq.shutdown()
     # Of a function that is over, unlike those of modules that a test was the first to import.
-    core.forget_locals(declared)
+    _default.forget_locals(declared)
     bus.check()
 
 

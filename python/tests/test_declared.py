@@ -19,7 +19,7 @@ import pytest
 
 import pymq
 from conftest import HANG_GUARD, Box, wait_until
-from pymq import aio, core
+from pymq import _default, aio
 
 
 @dataclass
@@ -29,12 +29,12 @@ class Event:
 
 @pytest.fixture(autouse=True)
 def _nothing_stays_declared() -> Iterator[None]:
-    before = core.declarations()
+    before = _default.declarations()
     yield
     pymq.shutdown()
-    for declared in core.declarations():
+    for declared in _default.declarations():
         if declared not in before:
-            core._default.declared.remove(declared)
+            _default.default.declared.remove(declared)
 
 
 Loads = Callable[[str], ModuleType]
@@ -389,11 +389,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_cannot_work_is_refused_where_it_is_written(what: str) -> None:
     refused, sentence = REFUSED[what]
-    before = core.declarations()
+    before = _default.declarations()
     with pytest.raises((TypeError, ValueError), match=sentence) as told:
         refused()
     assert "\n" not in str(told.value)
-    assert core.declarations() == before
+    assert _default.declarations() == before
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, float("nan"), float("inf"), 10**30, "3", True, None])

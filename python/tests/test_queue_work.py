@@ -7,7 +7,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -19,10 +18,13 @@ from conftest import HANG_GUARD, Box, wait_until
 
 
 @pytest.fixture
-def memory() -> Iterator[pymq.NativeEventBus]:
-    """The transport that knows items for later, ids and priorities on every machine."""
-    with pymq.connect(f"memory://{time.monotonic_ns()}") as bus:
-        yield bus
+def able(bus: pymq.NativeEventBus, request: pytest.FixtureRequest) -> pymq.NativeEventBus:
+    """A bus whose transport can do what the test is marked to need."""
+    marker = request.node.get_closest_marker("needs")
+    lacking = [name for name in marker.args if not bus.capabilities[name]] if marker else []
+    if lacking:
+        pytest.skip(f"this transport has no {', '.join(lacking)}")
+    return bus
 
 
 def test_a_worker_confirms_what_its_handler_did(bus: pymq.NativeEventBus, box: Box) -> None:
@@ -68,8 +70,9 @@ def test_a_handler_that_asks_for_the_delivery_gets_it(bus: pymq.NativeEventBus, 
     assert queue.stats().dead == 1
 
 
+@pytest.mark.needs("delays", "letters")
 def test_what_fails_is_tried_again_and_then_given_up_with_its_reason(
-    memory: pymq.NativeEventBus, caplog: pytest.LogCaptureFixture
+    able: pymq.NativeEventBus, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried = []
 
@@ -77,7 +80,7 @@ def test_what_fails_is_tried_again_and_then_given_up_with_its_reason(
         tried.append(item)
         raise OSError("the dependency is away")
 
-    queue = memory.queue("jobs", retry=[0.01, 0.01])
+    queue = able.queue("jobs", retry=[0.01, 0.01])
     queue.put("job")
     with queue.work(handle):
         wait_until(lambda: queue.stats().dead == 1, "it is given up")
@@ -93,10 +96,11 @@ def test_what_fails_is_tried_again_and_then_given_up_with_its_reason(
     assert "given up" in failures[2].message
 
 
+@pytest.mark.needs("letters")
 def test_some_errors_are_given_up_at_once_and_a_dead_letter_may_go_back(
-    memory: pymq.NativeEventBus,
+    able: pymq.NativeEventBus,
 ) -> None:
-    queue = memory.queue("jobs", retry=pymq.Retry().giving_up_on(ValueError))
+    queue = able.queue("jobs", retry=pymq.Retry().giving_up_on(ValueError))
     queue.put_many(["one", "two", "three"])
 
     def handle(item: str) -> None:
@@ -108,17 +112,18 @@ def test_some_errors_are_given_up_at_once_and_a_dead_letter_may_go_back(
     assert len(letters) == 3
     assert letters.redrive(where=lambda letter: letter.words == "two") == 1
     assert queue.get(timeout=HANG_GUARD) == "two"
-    other = memory.queue("other")
+    other = able.queue("other")
     assert letters.redrive(1, to=other) == 1
     assert other.get(timeout=HANG_GUARD) == "one"
     assert letters.purge() == 1
     assert not letters
 
 
+@pytest.mark.needs("letters")
 def test_a_dead_letter_that_cannot_be_read_is_listed_with_its_bytes(
-    memory: pymq.NativeEventBus,
+    able: pymq.NativeEventBus,
 ) -> None:
-    queue = memory.queue("jobs")
+    queue = able.queue("jobs")
     queue._handle.native.put([b"{no json", b'"good"'], True, None).wait()
     with pytest.raises(pymq.DecodeError):
         queue.get()
@@ -130,10 +135,11 @@ def test_a_dead_letter_that_cannot_be_read_is_listed_with_its_bytes(
     assert (good.reason, good.item) == ("rejected", "good")
 
 
+@pytest.mark.needs("delays")
 def test_items_come_when_they_are_due_in_the_order_of_their_time(
-    memory: pymq.NativeEventBus,
+    able: pymq.NativeEventBus,
 ) -> None:
-    queue = memory.queue("jobs")
+    queue = able.queue("jobs")
     queue.put("last", at=datetime.now(timezone.utc) + timedelta(seconds=0.3))
     queue.put("second", delay=0.1)
     queue.put("first")
@@ -150,15 +156,30 @@ def test_items_come_when_they_are_due_in_the_order_of_their_time(
             queue.put("x", delay=bad)
 
 
-def test_a_put_with_an_id_is_done_once_and_urgent_items_come_first(
-    memory: pymq.NativeEventBus,
-) -> None:
-    queue = memory.queue("jobs", priorities=True)
+@pytest.mark.needs("put_ids")
+def test_a_put_with_an_id_is_done_once(able: pymq.NativeEventBus) -> None:
+    queue = able.queue("jobs")
     assert queue.put("order", id="order-17")
     assert not queue.put("order", id="order-17")
+    assert queue.get_many(5) == ["order"]
+
+
+@pytest.mark.needs("priorities")
+def test_urgent_items_come_first(able: pymq.NativeEventBus) -> None:
+    queue = able.queue("jobs", priorities=True)
+    assert queue.put("order")
     assert queue.put("urgent", priority=9)
     assert queue.peek(5) == ["urgent", "order"]
     assert queue.get_many(5) == ["urgent", "order"]
+
+
+@pytest.mark.needs("letters")
+def test_only_so_many_dead_letters_are_kept(able: pymq.NativeEventBus) -> None:
+    queue = able.queue("jobs", max_dead_letters=2)
+    for number in range(4):
+        queue.put(number)
+        queue.get_delivery().reject(f"no {number}")
+    assert [letter.words for letter in queue.dead_letters()] == ["no 2", "no 3"]
 
 
 def test_a_worker_that_is_closed_gives_back_what_does_not_end_in_time(
@@ -269,11 +290,9 @@ def test_what_an_aio_worker_does_not_finish_in_time_goes_back_uncounted(url: str
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2"])
-def test_a_concurrency_that_makes_no_sense_is_refused(
-    memory: pymq.NativeEventBus, bad: Any
-) -> None:
+def test_a_concurrency_that_makes_no_sense_is_refused(able: pymq.NativeEventBus, bad: Any) -> None:
     with pytest.raises(ValueError, match="concurrency"):
-        memory.queue("jobs").work(print, concurrency=bad)
+        able.queue("jobs").work(print, concurrency=bad)
 
 
 @pytest.mark.parametrize("form", ["plain", "coroutine"])

@@ -9,6 +9,7 @@ import pytest
 
 import pymq
 from conftest import Server
+from pymq import _default
 from pymq.provider.redis import RedisConfig, RedisEventBus, RedisQueue
 
 ADDRESSES: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
@@ -151,7 +152,7 @@ def test_options_of_the_bus_go_with_the_config(config: RedisConfig) -> None:
 def test_a_server_that_is_not_there_is_said_at_once() -> None:
     with pytest.raises(pymq.ConnectionLostError):
         pymq.init(RedisConfig(port=1))
-    assert pymq.core.default_bus() is None
+    assert _default.default_bus() is None
 
 
 def test_a_client_of_redis_py_is_made_from_an_address_in_our_words() -> None:

@@ -14,8 +14,8 @@ use pymq::ByteDelivery;
 use pyo3::prelude::*;
 
 use crate::bus::Core;
+use crate::delivery::Delivery;
 use crate::process::Native;
-use crate::queue::Delivery;
 
 /// After which time at the latest, if not after their lease, the items of an ended thread go back.
 const LATEST: Duration = Duration::from_secs(5);

@@ -9,12 +9,14 @@ mod bell;
 mod bus;
 mod codec;
 mod completions;
+mod delivery;
 mod desk;
 mod error;
 mod getter;
 mod hand;
 mod helm;
 mod intake;
+mod letter;
 mod log;
 mod metadata;
 mod operation;
@@ -42,11 +44,15 @@ mod _pymq {
     #[pymodule_export]
     use crate::completions::Reader;
     #[pymodule_export]
+    use crate::delivery::Delivery;
+    #[pymodule_export]
     use crate::getter::{Getter, Serving, get_from};
     #[pymodule_export]
     use crate::hand::Hand;
     #[pymodule_export]
     use crate::intake::{Intake, Missed, Place};
+    #[pymodule_export]
+    use crate::letter::Letter;
     #[pymodule_export]
     use crate::metadata::Metadata;
     #[pymodule_export]
@@ -59,10 +65,6 @@ mod _pymq {
     use crate::provider::Provider;
     #[pymodule_export]
     use crate::provider::Reply;
-    #[pymodule_export]
-    use crate::queue::Delivery;
-    #[pymodule_export]
-    use crate::queue::Letter;
     #[pymodule_export]
     use crate::queue::Queue;
     #[pymodule_export]

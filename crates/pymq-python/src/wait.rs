@@ -93,3 +93,16 @@ pub(crate) fn timeout(seconds: Option<f64>) -> PyResult<Option<Duration>> {
 pub(crate) fn deadline(timeout: Option<Duration>) -> Option<Instant> {
     timeout.and_then(|timeout| Instant::now().checked_add(timeout))
 }
+
+/// A length of time that a clock holds, or none.
+pub(crate) fn length_or_none(seconds: f64, why: &'static str) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| bad_value(why))
+}
+
+/// A length of time that a clock holds and that is more than nothing.
+pub(crate) fn length(seconds: f64, why: &'static str) -> PyResult<Duration> {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(length) if !length.is_zero() => Ok(length),
+        _ => Err(bad_value(why)),
+    }
+}

@@ -4,6 +4,7 @@
 //! reading); what it finds is run here per message. Tags are looked up, never imported. Envelopes,
 //! names and transports are none of its business.
 
+mod alternatives;
 mod call;
 mod collection;
 mod core;
