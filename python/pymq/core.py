@@ -24,7 +24,7 @@ from pymq._abstract import EventBus, Queue, StubMethod, Topic, WrapperTopic
 from pymq._callables import check_channel, describe, remote_name
 from pymq._declared import Declared, DeclaredRemote, DeclaredSubscriber
 from pymq._default import default as _default
-from pymq._default import default_bus, init, shutdown, start
+from pymq._default import init, shutdown, start
 from pymq._message import said
 from pymq._options import count
 from pymq._retry import Retry
@@ -42,7 +42,6 @@ __all__ = [
     "RpcResponse",
     "StubMethod",
     "Topic",
-    "default_bus",
     "expose",
     "init",
     "publish",
