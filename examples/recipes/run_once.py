@@ -7,6 +7,7 @@ died before its confirmation, is found in the database that the work itself is w
 
 import sqlite3
 import sys
+import time
 
 import pymq
 
@@ -31,9 +32,9 @@ def main(address: str = "memory://") -> None:
     )
     with pymq.connect(address) as bus:
         orders = bus.queue("recipes.payments")
-        order = {"id": 17, "amount": 30}
+        order = {"id": time.time_ns(), "amount": 30}
         for _ in range(2):  # somebody clicked twice
-            print("put" if orders.put(order, id="pay-17") else "is there already")
+            print("put" if orders.put(order, id=f"pay-{order['id']}") else "is there already")
 
         # A worker does it, and dies before it has confirmed.
         delivery = orders.get_delivery()
