@@ -193,9 +193,9 @@ class Terminal:
 
     def __init__(self, line: str, shown: str, folder: Path, environment: dict[str, str]) -> None:
         self._line = line
-        shown, _, after = shown.partition("^C\n")
+        shown, pressed, after = shown.partition("^C\n")
         self._shown, self._after = shown.splitlines(), after.splitlines()
-        self._interrupted = bool(after)
+        self._interrupted = bool(pressed)
         self._printed: list[str] = []
         self._changed = threading.Condition()
         self._process = subprocess.Popen(
@@ -221,6 +221,10 @@ class Terminal:
             os.killpg(self._process.pid, signal.SIGINT)
             self._process.wait(HANG_GUARD)
             self._wait_for([*self._shown, *self._after])
+            if not self._after:
+                # Whoever presses Ctrl-C wants no traceback.
+                self._reading.join()
+                compare("\n".join(self._shown), "\n".join(self._printed), self._line)
 
     def end(self) -> None:
         """Ends it, whatever it does."""
