@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from queue import Empty, Full
 from typing import (
-    TYPE_CHECKING,
     Any,
     Literal,
     NamedTuple,
@@ -24,14 +23,11 @@ from pymq._abstract import EventBus, Queue, StubMethod, Topic, WrapperTopic
 from pymq._callables import check_channel, describe, remote_name
 from pymq._declared import Declared, DeclaredRemote, DeclaredSubscriber
 from pymq._default import default as _default
-from pymq._default import init, shutdown, start
+from pymq._default import default_bus, init, shutdown, start
 from pymq._message import said
 from pymq._options import count
 from pymq._retry import Retry
 from pymq.exceptions import RemoteInvocationError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "Empty",
@@ -42,6 +38,7 @@ __all__ = [
     "RpcResponse",
     "StubMethod",
     "Topic",
+    "default_bus",
     "expose",
     "init",
     "publish",
