@@ -156,7 +156,7 @@ class Worker:
         signal.signal(signal.SIGALRM, ring)
         chance = random.Random(self.number("seed"))
         while not ENDED.is_set():
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00002, 0.0006))
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00002, 0.0003))
             try:
                 item = queue.get(timeout=0.5)
                 signal.setitimer(signal.ITIMER_REAL, 0)

@@ -13,6 +13,7 @@ mod events;
 mod forgotten;
 mod half_done;
 mod half_open;
+mod interrupts;
 mod leaks;
 mod letters;
 mod nobody;
@@ -57,6 +58,7 @@ pub(crate) const ALL: &[Run] = &[
     Run { name: "regular ends", rows: &[22], work: ends::run },
     Run { name: "forgotten registrations", rows: &[24], work: forgotten::run },
     Run { name: "nobody of ours", rows: &[26], work: nobody::run },
+    Run { name: "interrupts", rows: &[31], work: interrupts::run },
     Run { name: "crashes", rows: &[28], work: crashes::run },
 ];
 
