@@ -18,6 +18,7 @@ from pymq._bus import BusOptions, NativeEventBus
 from pymq._green import refuse_coroutines
 from pymq._life import GRACE
 from pymq._log import listen
+from pymq._options import CallOptions, QueueOptions
 from pymq._reactor import run
 from pymq._retry import Retry
 from pymq._state import CLOSED, BusState, Standing
@@ -129,13 +130,8 @@ class AsyncEventBus:
         maxsize: int = 0,
         ack: Literal["auto", "manual"] = "auto",
         *,
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
         type: type[T],
-        retry: Retry | Iterable[float] | None = None,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
+        **options: Unpack[QueueOptions],
     ) -> AsyncQueue[T]: ...
     @overload
     def queue(
@@ -144,13 +140,8 @@ class AsyncEventBus:
         maxsize: int = 0,
         ack: Literal["auto", "manual"] = "auto",
         *,
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
         type: Any = None,
-        retry: Retry | Iterable[float] | None = None,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
+        **options: Unpack[QueueOptions],
     ) -> AsyncQueue[Any]: ...
     def queue(
         self,
@@ -188,10 +179,7 @@ class AsyncEventBus:
         fn: Callable[P, Coroutine[Any, Any, R]],
         timeout: float | None = None,
         multi: Literal[False] = False,
-        *,
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
+        **options: Unpack[CallOptions],
     ) -> AsyncStub[P, R]: ...
     @overload
     def stub(
@@ -200,9 +188,7 @@ class AsyncEventBus:
         timeout: float | None = ...,
         *,
         multi: Literal[True],
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
+        **options: Unpack[CallOptions],
     ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
     @overload
     def stub(  # type: ignore[overload-overlap]
@@ -210,10 +196,7 @@ class AsyncEventBus:
         fn: Callable[P, R],
         timeout: float | None = None,
         multi: Literal[False] = False,
-        *,
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
+        **options: Unpack[CallOptions],
     ) -> AsyncStub[P, R]: ...
     @overload
     def stub(  # type: ignore[overload-overlap]
@@ -222,9 +205,7 @@ class AsyncEventBus:
         timeout: float | None = ...,
         *,
         multi: Literal[True],
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
+        **options: Unpack[CallOptions],
     ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
     @overload
     def stub(
@@ -232,10 +213,7 @@ class AsyncEventBus:
         fn: Callable[..., Any] | str,
         timeout: float | None = None,
         multi: bool = False,
-        *,
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
+        **options: Unpack[CallOptions],
     ) -> AsyncStub[..., Any]: ...
     def stub(
         self,

@@ -42,6 +42,7 @@ from pymq._dispatch import ExecutorLane, Lane
 from pymq._handle import Handle
 from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
 from pymq._loops import Loops, loop_here, running_loop
+from pymq._options import CallOptions, QueueOptions
 from pymq._queue import NativeQueue
 from pymq._retry import Retry
 from pymq._service import Service
@@ -229,13 +230,8 @@ class NativeEventBus(Condition, EventBus):
         maxsize: int = 0,
         ack: Literal["auto", "manual"] = "auto",
         *,
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
         type: type[T],
-        retry: Retry | Iterable[float] | None = None,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
+        **options: Unpack[QueueOptions],
     ) -> NativeQueue[T]: ...
     @overload
     def queue(
@@ -244,13 +240,8 @@ class NativeEventBus(Condition, EventBus):
         maxsize: int = 0,
         ack: Literal["auto", "manual"] = "auto",
         *,
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
         type: Any = None,
-        retry: Retry | Iterable[float] | None = None,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
+        **options: Unpack[QueueOptions],
     ) -> NativeQueue[Any]: ...
     def queue(
         self,
@@ -317,10 +308,7 @@ class NativeEventBus(Condition, EventBus):
         fn: Callable[P, Coroutine[Any, Any, R]],
         timeout: float | None = None,
         multi: Literal[False] = False,
-        *,
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
+        **options: Unpack[CallOptions],
     ) -> StubMethod[P, R]: ...
     @overload
     def stub(
@@ -329,9 +317,7 @@ class NativeEventBus(Condition, EventBus):
         timeout: float | None = ...,
         *,
         multi: Literal[True],
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
+        **options: Unpack[CallOptions],
     ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
     @overload
     def stub(  # type: ignore[overload-overlap]
@@ -339,10 +325,7 @@ class NativeEventBus(Condition, EventBus):
         fn: Callable[P, R],
         timeout: float | None = None,
         multi: Literal[False] = False,
-        *,
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
+        **options: Unpack[CallOptions],
     ) -> StubMethod[P, R]: ...
     @overload
     def stub(  # type: ignore[overload-overlap]
@@ -351,9 +334,7 @@ class NativeEventBus(Condition, EventBus):
         timeout: float | None = ...,
         *,
         multi: Literal[True],
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
+        **options: Unpack[CallOptions],
     ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
     @overload
     def stub(
@@ -361,10 +342,7 @@ class NativeEventBus(Condition, EventBus):
         fn: Callable[..., Any] | str,
         timeout: float | None = None,
         multi: bool = False,
-        *,
-        required: bool = ...,
-        headers: Mapping[str, str] | None = ...,
-        passed: Mapping[str, str] | None = ...,
+        **options: Unpack[CallOptions],
     ) -> StubMethod[..., Any]: ...
     def stub(
         self,

@@ -1,9 +1,14 @@
-"""Numbers that a user gives: checked at the door, in a sentence that names them."""
+"""Options that a user gives: their names, and their numbers, checked at the door in a sentence."""
 
 from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from pymq._retry import Retry
 
 #: More threads than any system gives to one process.
 MOST = 10_000
@@ -33,3 +38,22 @@ def seconds(name: str, value: object, *, endless: bool = True) -> float:
     if length > LONGEST and not endless:
         raise ValueError(f"{name} is a finite length in seconds, not {value!r}")
     return length
+
+
+class QueueOptions(TypedDict, total=False):
+    """The options of a handle on a queue, see `NativeEventBus.queue`."""
+
+    lease: float
+    max_deliveries: int
+    prefetch: int
+    retry: Retry | Iterable[float] | None
+    max_dead_letters: int
+    priorities: bool
+
+
+class CallOptions(TypedDict, total=False):
+    """The options of a remote function, see `NativeEventBus.stub`."""
+
+    required: bool
+    headers: Mapping[str, str] | None
+    passed: Mapping[str, str] | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import pymq._whole  # noqa: F401 - first, since it says so if the original hides ours
 from pymq import _default, core
@@ -19,9 +19,13 @@ from pymq._aio_queue import AsyncDelivery, AsyncQueue
 from pymq._aio_topic import AsyncTopic, Events
 from pymq._bus import NativeEventBus
 from pymq._loops import as_declared_on
+from pymq._options import CallOptions, QueueOptions
 from pymq._pymq import aio_get_from as get_from
 from pymq._retry import Retry
 from pymq.exceptions import RemoteInvocationError, UnsupportedError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "AsyncDelivery",
@@ -132,13 +136,8 @@ def queue(
     maxsize: int = 0,
     ack: Literal["auto", "manual"] = "auto",
     *,
-    lease: float = 30.0,
-    max_deliveries: int = 5,
-    prefetch: int = 1,
     type: type[T],
-    retry: Retry | Iterable[float] | None = None,
-    max_dead_letters: int = 0,
-    priorities: bool = False,
+    **options: Unpack[QueueOptions],
 ) -> AsyncQueue[T]: ...
 @overload
 def queue(
@@ -146,13 +145,8 @@ def queue(
     maxsize: int = 0,
     ack: Literal["auto", "manual"] = "auto",
     *,
-    lease: float = 30.0,
-    max_deliveries: int = 5,
-    prefetch: int = 1,
     type: Any = None,
-    retry: Retry | Iterable[float] | None = None,
-    max_dead_letters: int = 0,
-    priorities: bool = False,
+    **options: Unpack[QueueOptions],
 ) -> AsyncQueue[Any]: ...
 def queue(
     name: str,
@@ -187,10 +181,7 @@ def stub(
     fn: Callable[P, Coroutine[Any, Any, R]],
     timeout: float | None = None,
     multi: Literal[False] = False,
-    *,
-    required: bool = ...,
-    headers: Mapping[str, str] | None = ...,
-    passed: Mapping[str, str] | None = ...,
+    **options: Unpack[CallOptions],
 ) -> AsyncStub[P, R]: ...
 @overload
 def stub(
@@ -198,19 +189,14 @@ def stub(
     timeout: float | None = ...,
     *,
     multi: Literal[True],
-    required: bool = ...,
-    headers: Mapping[str, str] | None = ...,
-    passed: Mapping[str, str] | None = ...,
+    **options: Unpack[CallOptions],
 ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
 @overload
 def stub(  # type: ignore[overload-overlap]
     fn: Callable[P, R],
     timeout: float | None = None,
     multi: Literal[False] = False,
-    *,
-    required: bool = ...,
-    headers: Mapping[str, str] | None = ...,
-    passed: Mapping[str, str] | None = ...,
+    **options: Unpack[CallOptions],
 ) -> AsyncStub[P, R]: ...
 @overload
 def stub(  # type: ignore[overload-overlap]
@@ -218,19 +204,14 @@ def stub(  # type: ignore[overload-overlap]
     timeout: float | None = ...,
     *,
     multi: Literal[True],
-    required: bool = ...,
-    headers: Mapping[str, str] | None = ...,
-    passed: Mapping[str, str] | None = ...,
+    **options: Unpack[CallOptions],
 ) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
 @overload
 def stub(
     fn: Callable[..., Any] | str,
     timeout: float | None = None,
     multi: bool = False,
-    *,
-    required: bool = ...,
-    headers: Mapping[str, str] | None = ...,
-    passed: Mapping[str, str] | None = ...,
+    **options: Unpack[CallOptions],
 ) -> AsyncStub[..., Any]: ...
 def stub(
     fn: Callable[..., Any] | str,

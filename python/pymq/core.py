@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from queue import Empty, Full
 from typing import (
+    TYPE_CHECKING,
     Any,
     Literal,
     NamedTuple,
@@ -25,9 +26,12 @@ from pymq._declared import Declared, DeclaredRemote, DeclaredSubscriber
 from pymq._default import default as _default
 from pymq._default import default_bus, init, shutdown, start
 from pymq._message import said
-from pymq._options import count
+from pymq._options import CallOptions, QueueOptions, count
 from pymq._retry import Retry
 from pymq.exceptions import RemoteInvocationError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "Empty",
@@ -187,13 +191,8 @@ def queue(
     maxsize: int = 0,
     ack: Literal["auto", "manual"] = "auto",
     *,
-    lease: float = 30.0,
-    max_deliveries: int = 5,
-    prefetch: int = 1,
     type: type[T],
-    retry: Retry | Iterable[float] | None = None,
-    max_dead_letters: int = 0,
-    priorities: bool = False,
+    **options: Unpack[QueueOptions],
 ) -> Queue[T]: ...
 @overload
 def queue(
@@ -201,13 +200,8 @@ def queue(
     maxsize: int = 0,
     ack: Literal["auto", "manual"] = "auto",
     *,
-    lease: float = 30.0,
-    max_deliveries: int = 5,
-    prefetch: int = 1,
     type: Any = None,
-    retry: Retry | Iterable[float] | None = None,
-    max_dead_letters: int = 0,
-    priorities: bool = False,
+    **options: Unpack[QueueOptions],
 ) -> Queue[Any]: ...
 def queue(
     name: str,
@@ -283,10 +277,7 @@ def stub(
     fn: Callable[P, Coroutine[Any, Any, R]],
     timeout: float | None = None,
     multi: Literal[False] = False,
-    *,
-    required: bool = ...,
-    headers: Mapping[str, str] | None = ...,
-    passed: Mapping[str, str] | None = ...,
+    **options: Unpack[CallOptions],
 ) -> StubMethod[P, R]: ...
 @overload
 def stub(
@@ -294,19 +285,14 @@ def stub(
     timeout: float | None = ...,
     *,
     multi: Literal[True],
-    required: bool = ...,
-    headers: Mapping[str, str] | None = ...,
-    passed: Mapping[str, str] | None = ...,
+    **options: Unpack[CallOptions],
 ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
 @overload
 def stub(  # type: ignore[overload-overlap]
     fn: Callable[P, R],
     timeout: float | None = None,
     multi: Literal[False] = False,
-    *,
-    required: bool = ...,
-    headers: Mapping[str, str] | None = ...,
-    passed: Mapping[str, str] | None = ...,
+    **options: Unpack[CallOptions],
 ) -> StubMethod[P, R]: ...
 @overload
 def stub(  # type: ignore[overload-overlap]
@@ -314,19 +300,14 @@ def stub(  # type: ignore[overload-overlap]
     timeout: float | None = ...,
     *,
     multi: Literal[True],
-    required: bool = ...,
-    headers: Mapping[str, str] | None = ...,
-    passed: Mapping[str, str] | None = ...,
+    **options: Unpack[CallOptions],
 ) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
 @overload
 def stub(
     fn: Callable[..., Any] | str,
     timeout: float | None = None,
     multi: bool = False,
-    *,
-    required: bool = ...,
-    headers: Mapping[str, str] | None = ...,
-    passed: Mapping[str, str] | None = ...,
+    **options: Unpack[CallOptions],
 ) -> StubMethod[..., Any]: ...
 def stub(
     fn: Callable[..., Any] | str,
