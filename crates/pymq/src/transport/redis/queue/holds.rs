@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::item::unmarked;
 use super::keys::{Epoch, Place};
 use super::settle::Settling;
-use super::unmarked;
 use crate::transport::{Claimed, Receipt};
 
 /// How many items an epoch takes before a new one begins: the server looks for one in a list.

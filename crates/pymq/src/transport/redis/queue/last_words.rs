@@ -7,8 +7,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::Consumers;
 use super::consumer::Consumer;
+use super::consumers::Consumers;
 use super::lease::{close_unheard, show_unheard};
 use super::settle::Settling;
 use crate::transport::redis::resp::{Batch, Command};
@@ -42,7 +42,7 @@ impl Consumers {
     ) -> Arc<Parcel> {
         let settlements = Mutex::new(settlements);
         let parcel = Arc::new(Parcel { consumer: Arc::clone(consumer), settlements });
-        let mut parcels = self.parcels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parcels = self.parcels();
         parcels.retain(|parcel| parcel.strong_count() > 0);
         parcels.push(Arc::downgrade(&parcel));
         parcel
@@ -50,12 +50,11 @@ impl Consumers {
 
     /// Takes what is to be said. Does not wait, works on any thread.
     pub(in super::super) fn last_words(&self) -> Batch {
-        let parcels =
-            std::mem::take(&mut *self.parcels.lock().unwrap_or_else(PoisonError::into_inner));
+        let parcels = std::mem::take(&mut *self.parcels());
         let parcels: Vec<_> = parcels.iter().filter_map(Weak::upgrade).collect();
         let on_their_way =
             parcels.iter().flat_map(|parcel| words_of(&parcel.consumer, &parcel.open()));
-        let running: Vec<_> = self.lock().values().flatten().cloned().collect();
+        let running = self.all();
         on_their_way.chain(running.iter().flat_map(|consumer| last_words_of(consumer))).collect()
     }
 }

@@ -210,7 +210,7 @@ impl GivenBack {
         for deliveries in numbers {
             let deliveries = u32::try_from(deliveries).unwrap_or(u32::MAX);
             let dropped = std::mem::take(&mut dropped);
-            core.consumers.obituaries.tell(&keys.list, deliveries, &failure, dropped);
+            core.consumers.obituaries().tell(&keys.list, deliveries, &failure, dropped);
         }
         Self { count, more }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::unmarked;
+use super::item::unmarked;
 use crate::name::shortened_to;
 use crate::transport::{DeadLetter, Failure, Reason, Receipt};
 

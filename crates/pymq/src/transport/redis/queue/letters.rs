@@ -8,7 +8,8 @@ use super::super::Core;
 use super::super::purpose::Purpose;
 use super::super::resp::{Batch, Command, Reply};
 use super::keys::Keys;
-use super::{letter, purge, scripts, tail};
+use super::shelves::{purge, tail};
+use super::{letter, scripts};
 use crate::error::Result;
 use crate::transport::{DeadLetter, Letters, QueueSpec, Receipt, Shelf};
 

@@ -14,9 +14,10 @@ use super::super::purpose::Purpose;
 use super::super::refusal::Cause;
 use super::super::resp::{Command, Reply};
 use super::consumer::Consumer;
+use super::item::unmarked;
 use super::keys::{Keys, Place, Policy};
 use super::lease::milliseconds;
-use super::{copy, letter, scripts, unmarked};
+use super::{copy, letter, scripts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Failure, Reason, Receipt, SettleOptions, Settlement};
 

@@ -1,0 +1,376 @@
+//! The claimer: a task for each consumer, which claims for those in its line and keeps its leases.
+//!
+//! The one invariant: the answer of a round that was sent is always read, and what it brought is given
+//! to somebody, given back, or found again by reading the epoch's list.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::super::Core;
+use super::super::dialer::jitter;
+use super::super::purpose::Purpose;
+use super::super::refusal::Refusal;
+use super::super::resp::{Fault, Reply, Wire};
+use super::super::routes::{Name, Target};
+use super::super::standing::Role;
+use super::super::timing::SLICE;
+use super::consumer::{Chore, Consumer, Step};
+use super::keys::{Epoch, Place};
+use super::round::{FIRST_SLICE, Round, digest};
+use super::settle::{settle_all, settle_alone};
+use super::{copy, lease, shut_down_error};
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::Wait;
+
+/// How long it takes until a connection that is not there is called a trouble.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// A wait that ends so soon by itself is not ended before its time.
+const SOON: Duration = Duration::from_millis(50);
+/// What the log says where the server does not note what was handed out.
+const NOT_SHOWN: &str = "what was fetched ahead does not count as delivered if this process dies";
+/// How long closing tries to give back what is held; the lease does it otherwise.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Claims for everybody in the line until the consumer is closed.
+pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
+    let looks = consumer.keys().policy().priorities;
+    let mut claimer = Claimer { core, consumer, hints: None, looks };
+    while claimer.go_on().await {}
+    claimer.finish().await;
+}
+
+struct Claimer {
+    core: Arc<Core>,
+    consumer: Arc<Consumer>,
+    /// Whether we hear hints, once we listen for them.
+    hints: Option<Arc<AtomicBool>>,
+    /// Whether the next round only looks: where items have priorities nobody may wait at the server
+    /// before all their lists were seen to be empty.
+    looks: bool,
+}
+
+impl Claimer {
+    /// Does the next thing; `false` when it is time to end.
+    async fn go_on(&mut self) -> bool {
+        if self.hints.is_none() && self.consumer.knows_delays() && self.consumer.is_open() {
+            self.listen_for_hints();
+        }
+        let (core, consumer) = (&self.core, &self.consumer);
+        let outcome = match consumer.step() {
+            Step::Finish => return false,
+            Step::Rest(until) => {
+                self.rest(until).await;
+                self.looks = self.consumer.keys().policy().priorities;
+                Ok(())
+            }
+            Step::Aside(chore) => {
+                self.aside(chore);
+                Ok(())
+            }
+            Step::Open => self.unless_closed(lease::open(core, consumer, Wait::Forever)).await,
+            Step::LineUp => self.unless_closed(lease::line_up(core, consumer)).await,
+            Step::Compare(epochs) => {
+                let compared = self.unless_closed(lease::compare(core, consumer, &epochs)).await;
+                if compared.is_err() {
+                    consumer.tell_uncertain();
+                    epochs.into_iter().for_each(|epoch| consumer.look_at(epoch));
+                }
+                compared
+            }
+            Step::Leave(epochs) => {
+                let left = self.unless_closed(lease::leave(core, consumer, &epochs)).await;
+                if left.is_err() {
+                    epochs.into_iter().for_each(|epoch| consumer.note_doubt(epoch));
+                }
+                left
+            }
+            Step::Claim => self.round().await,
+        };
+        if let Err(error) = outcome {
+            self.take_error(&error).await;
+        }
+        true
+    }
+
+    async fn unless_closed(&self, work: impl Future<Output = Result<()>>) -> Result<()> {
+        tokio::select! {
+            result = work => result,
+            () = self.consumer.closing() => Ok(()),
+        }
+    }
+
+    /// A lost connection is waited for, and what passes by itself; anything else is the getters' to
+    /// know.
+    async fn take_error(&self, error: &Error) {
+        let queue = &self.consumer.keys().list;
+        let lost = matches!(error.kind(), ErrorKind::Connection | ErrorKind::Ambiguous);
+        if lost || Refusal::passed_on(error) || error.is_retryable() {
+            // A lost connection is in the log already, once for however many queues.
+            if self.consumer.set_trouble(error) && !lost {
+                tracing::warn!(queue, %error, "nothing can be taken just now; waiting");
+            }
+        } else {
+            self.consumer.fail_all(|| copy(error, "get"));
+        }
+        self.nap(Duration::from_millis(50), Duration::from_millis(500)).await;
+    }
+
+    async fn rest(&self, until: Option<Instant>) {
+        tokio::select! {
+            () = self.consumer.changed() => {}
+            () = reached(until) => {}
+        }
+    }
+
+    async fn nap(&self, least: Duration, most: Duration) {
+        tokio::select! {
+            () = sleep(jitter(least, most)) => {}
+            () = self.consumer.closing() => {}
+        }
+    }
+
+    /// Does something in a task of its own.
+    fn aside(&self, chore: Chore) {
+        let (core, consumer) = (Arc::clone(&self.core), Arc::clone(&self.consumer));
+        match chore {
+            Chore::Settle(batch) => {
+                consumer.begin_sending();
+                let parcel = core.consumers.hand_on(&consumer, batch);
+                self.core.runtime.spawn(async move {
+                    let moving = consumer.moving().await;
+                    settle_alone(&core, &consumer, parcel.open()).await;
+                    drop(moving);
+                    consumer.end_sending();
+                });
+            }
+            Chore::Show(receipts) => {
+                self.core.runtime.spawn(async move {
+                    let outcome = lease::show(&core, &consumer, &receipts).await;
+                    lease::tell(&consumer, outcome, NOT_SHOWN);
+                });
+            }
+            Chore::Beat(epochs) => {
+                self.core.runtime.spawn(async move {
+                    let _moving = consumer.moving().await;
+                    let outcome = lease::beat(&core, &consumer, &epochs).await;
+                    lease::tell(&consumer, outcome, "no lease was prolonged");
+                });
+            }
+            Chore::Reap => {
+                self.core.runtime.spawn(async move {
+                    let outcome = lease::reap(&core, consumer.keys()).await;
+                    lease::tell(&consumer, outcome, "nothing of lost consumers was given back");
+                });
+            }
+        }
+    }
+
+    /// One round trip: confirmations, then as many items as are waited for.
+    async fn round(&mut self) -> Result<()> {
+        let Some(wire) = self.wire().await else { return Ok(()) };
+        // Short beside the lease: what is taken at its very end is registered for a slice too long.
+        let hears = self.hints.as_ref().is_some_and(|hears| hears.load(Ordering::Relaxed));
+        let most = if hears { SLICE } else { FIRST_SLICE };
+        let Some(round) = self.consumer.round(most.min(self.consumer.lease() / 3), self.looks)
+        else {
+            self.core.pool.put(wire);
+            return Ok(());
+        };
+        let commands = round.commands(&self.consumer);
+        let outcome = {
+            let answer = std::pin::pin!(wire.pipeline(&commands));
+            self.watch(&wire, &round, answer).await
+        };
+        let outcome = match outcome {
+            Ok(replies) => {
+                self.core.pool.put_after(wire, &replies);
+                self.take(round, replies).await
+            }
+            Err(fault) => {
+                let queue = &self.consumer.keys().list;
+                tracing::debug!(queue, %fault, "a claim's reply was lost");
+                // Whose time is up before the next answer is not told that the queue is empty.
+                let why = format!("the connection was lost ({fault})");
+                let error = Purpose::change("get", queue).error(ErrorKind::Connection, why);
+                self.consumer.set_trouble(&error);
+                self.consumer.doubt(round.epoch);
+                self.consumer.unsettled(round.acks);
+                Ok(())
+            }
+        };
+        self.consumer.end_round();
+        outcome
+    }
+
+    /// A connection to wait on; `None` when nobody waits any more.
+    async fn wire(&self) -> Option<Wire> {
+        let mut take = std::pin::pin!(self.core.pool.take());
+        let overdue = Instant::now() + PATIENCE;
+        let mut late = std::pin::pin!(sleep_until(overdue));
+        loop {
+            tokio::select! {
+                biased;
+                wire = &mut take => return Some(wire),
+                () = self.consumer.changed() => {}
+                () = reached(self.consumer.beside_at()) => {}
+                () = &mut late, if !late.is_elapsed() => self.tell_no_connection(),
+            }
+            let (chore, out) = self.consumer.beside(None);
+            if let Some(chore) = chore {
+                self.aside(chore);
+            }
+            if out {
+                return None;
+            }
+        }
+    }
+
+    fn tell_no_connection(&self) {
+        let purpose = Purpose::change("get", &self.consumer.keys().list);
+        let why = format!(
+            "no connection to wait on ({})",
+            self.core.dialer.standing().trouble(Role::Waiting)
+        );
+        let error = purpose.error(ErrorKind::Connection, why);
+        // The log has it once, however many queues wait for the same server.
+        self.consumer.set_trouble(&error);
+    }
+
+    /// Waits for the answer, while settlements go their way; ends the wait at the server when
+    /// nobody here waits any more, or something else has to be done first.
+    async fn watch<F>(
+        &self,
+        wire: &Wire,
+        round: &Round,
+        mut answer: Pin<&mut F>,
+    ) -> Result<Vec<Reply>, Fault>
+    where
+        F: Future<Output = Result<Vec<Reply>, Fault>>,
+    {
+        let ends_at = round.began + round.slice.unwrap_or_default();
+        loop {
+            tokio::select! {
+                outcome = &mut answer => return outcome,
+                () = self.consumer.changed() => {}
+                () = reached(self.consumer.beside_at()) => {}
+            }
+            let (chore, out) = self.consumer.beside(Some(round.epoch));
+            if let Some(chore) = chore {
+                self.aside(chore);
+            }
+            if out {
+                if Instant::now() + SOON > ends_at
+                    && let Ok(outcome) = timeout(SOON * 2, &mut answer).await
+                {
+                    return outcome;
+                }
+                return self.core.unblock(wire, &self.consumer.keys().spare, answer).await;
+            }
+        }
+    }
+
+    /// Digests the answer of a round.
+    async fn take(&mut self, round: Round, replies: Vec<Reply>) -> Result<()> {
+        let (epoch, slice, began) = (round.epoch, round.slice, round.began);
+        let brought = digest(&self.core, &self.consumer, round, replies).await?;
+        self.looks = !brought.items.is_empty() && self.consumer.keys().policy().priorities;
+        if let Some(refusal) = brought.refused.filter(|_| brought.items.is_empty()) {
+            let purpose = Purpose::change("get", &self.consumer.keys().list);
+            return Err(purpose.refused(&refusal));
+        }
+        if self.consumer.clear_trouble() {
+            tracing::debug!(queue = self.consumer.keys().list, "items can be taken again");
+        }
+        if !brought.items.is_empty() {
+            self.hand_out(epoch, brought.items);
+        } else if brought.full {
+            self.nap(Duration::from_millis(50), Duration::from_millis(500)).await;
+        } else if slice.is_some_and(|slice| began.elapsed() < slice / 2) && !brought.ended {
+            // A server that does not wait, though it is asked to, is not asked without pause.
+            self.nap(Duration::from_millis(50), Duration::from_millis(500)).await;
+        } else if slice.is_none() {
+            if brought.shut {
+                let purpose = Purpose::change("get", &self.consumer.keys().list);
+                self.consumer.fail_all(|| shut_down_error(&purpose));
+            }
+        } else if began.elapsed() >= FIRST_SLICE && self.hints.is_none() {
+            self.listen_for_hints();
+        }
+        Ok(())
+    }
+
+    /// Gives items to those who wait. What may not be ours any more, because the answer comes later
+    /// than the lease lasts, is looked for in the server's list.
+    fn hand_out(&self, epoch: Epoch, items: Vec<(Place, Bytes)>) {
+        if self.consumer.is_sure(epoch) {
+            self.consumer.distribute(items);
+        } else {
+            self.consumer.look_at(epoch);
+        }
+    }
+
+    /// From now on a shutdown elsewhere is seen at once, and an item that is due sooner.
+    fn listen_for_hints(&mut self) {
+        let hears = Arc::new(AtomicBool::new(false));
+        self.hints = Some(Arc::clone(&hears));
+        let (core, consumer) = (Arc::clone(&self.core), Arc::clone(&self.consumer));
+        self.core.runtime.spawn(async move {
+            let hint = Arc::new(Notify::new());
+            let purpose = Purpose::change("get", &consumer.keys().list);
+            let names = vec![Name::Topic(consumer.keys().hint.as_str().into())];
+            let target = Target::Hint(Arc::clone(&hint));
+            let membership = core.pubsub.join(purpose, names, target).await;
+            hears.store(true, Ordering::Relaxed);
+            loop {
+                tokio::select! {
+                    () = hint.notified() => consumer.poke(),
+                    () = consumer.closing() => break,
+                }
+            }
+            drop(membership);
+        });
+    }
+
+    /// Tells what is still to be told and gives back what is held.
+    async fn finish(self) {
+        let consumer = &self.consumer;
+        let queue = &consumer.keys().list;
+        consumer.fail_all(|| Error::closed("get", &**queue));
+        let farewell = async {
+            let shown = lease::show(&self.core, consumer, &consumer.take_shown()).await;
+            lease::tell(consumer, shown, NOT_SHOWN);
+            let _still = consumer.still().await;
+            // Twice: what is not in the list where it was thought to be is looked for in another.
+            for _ in 0..2 {
+                let batch = consumer.take_settlements();
+                if !batch.is_empty() {
+                    settle_alone(&self.core, consumer, batch).await;
+                }
+            }
+            lease::close(&self.core, consumer).await
+        };
+        match timeout(FAREWELL, farewell).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(queue, %error, "what is held goes back with its lease");
+            }
+            Err(_) => tracing::warn!(queue, "what is held goes back with its lease"),
+        }
+        self.core.consumers.forget(consumer);
+        settle_all(&self.core, consumer, consumer.end()).await;
+    }
+}
+
+/// Returns at a moment; without one, never.
+async fn reached(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,288 @@
+//! A consumer: what this process knows of one queue that it takes items from, with one lease and one
+//! policy.
+//!
+//! The one invariant: everything here changes under one lock, in steps that leave the counts right;
+//! what is held is `holds`' to count, who waits the line's. It sends nothing and waits for nothing at
+//! the server: the claimer asks it what to do next.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::super::link::Stage;
+use super::super::timing::{LONGEST, ROUND_TRIP};
+use super::holds::Holds;
+use super::keys::{Epoch, Keys, Policy};
+use super::line::Line;
+use super::settle::Settling;
+use super::told::Told;
+use super::{copy, lease_lost};
+use crate::error::Error;
+use crate::transport::obituaries::Obituaries;
+use crate::transport::{QueueSpec, Receipt};
+
+mod holding;
+mod later;
+mod settlements;
+mod settling;
+mod steps;
+mod waiting;
+
+pub(super) use self::steps::{Chore, Step};
+
+use self::settlements::Settlements;
+
+/// After how long without use a consumer ends.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long the registration of an epoch that holds nothing is kept for the next claim.
+const VACANT: Duration = Duration::from_millis(500);
+/// How long what was handed out from what was fetched ahead waits to be told together with more.
+const TOGETHER: Duration = Duration::from_millis(1);
+
+/// One queue's consumer; all local getters with its lease and policy share it.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    keys: Keys,
+    lease: Duration,
+    /// The number of the next epoch of this process.
+    sequence: Arc<AtomicU32>,
+    /// Wakes the claimer.
+    changed: Notify,
+    /// Wakes those who wait for calm, see [`calm`](Self::calm).
+    calmed: Notify,
+    /// Taken shared while items are moved on the commands' connection, alone while lists are read.
+    moving: RwLock<()>,
+    state: Mutex<State>,
+    stage: watch::Sender<Stage>,
+    told: Told,
+    obituaries: Arc<Obituaries>,
+}
+
+/// What changes.
+#[derive(Debug)]
+struct State {
+    line: Line,
+    holds: Holds,
+    settlements: Settlements,
+    /// Handed out from what was fetched ahead, which the server has still to be told.
+    shown: VecDeque<Receipt>,
+    /// When it is told.
+    show_at: Option<Instant>,
+    /// When the server's list of an epoch is to be compared with what is held.
+    doubts: Vec<(Instant, Epoch)>,
+    /// The server's clock in ms, and when it was asked.
+    clock: Option<(Instant, i64)>,
+    /// When the next item for later is due, as far as is known.
+    due_at: Option<Instant>,
+    /// Whether somebody said that this may have changed.
+    due_changed: bool,
+    /// Whether this queue has items for later now and then.
+    delays: bool,
+    /// Whether the server has shown that it lets us claim.
+    opened: bool,
+    /// Shut down, and nothing is due later.
+    shut: bool,
+    poked: bool,
+    bounded: bool,
+    beat_at: Instant,
+    reap_at: Instant,
+    /// Somebody asked for an item since the last reaping.
+    called: bool,
+    /// Whether a claim waits at the server.
+    at_server: bool,
+    /// Whether one has waited there for long.
+    waited: bool,
+    /// Why nothing can be claimed just now.
+    trouble: Option<Error>,
+    used: Instant,
+}
+
+impl Consumer {
+    pub(super) fn new(
+        keys: Keys,
+        sequence: Arc<AtomicU32>,
+        obituaries: Arc<Obituaries>,
+        spec: &QueueSpec,
+    ) -> Self {
+        let epoch = next_epoch(&sequence);
+        let state = State::new(epoch, spec.priorities);
+        Self {
+            keys,
+            lease: clamped(spec.lease),
+            sequence,
+            changed: Notify::new(),
+            calmed: Notify::new(),
+            moving: RwLock::default(),
+            state: Mutex::new(state),
+            stage: watch::Sender::new(Stage::Open),
+            told: Told::default(),
+            obituaries,
+        }
+    }
+
+    /// Whether it is for handles with these options.
+    pub(super) fn serves(&self, spec: &QueueSpec) -> bool {
+        self.lease == clamped(spec.lease) && self.keys.policy() == Policy::from(spec)
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// What the log was told of it.
+    pub(super) fn told(&self) -> &Told {
+        &self.told
+    }
+
+    pub(super) fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// A panic cannot leave the state half-changed, so a poisoned lock is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_epoch(&self) -> Epoch {
+        next_epoch(&self.sequence)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        *self.stage.borrow() == Stage::Open
+    }
+
+    /// Tells it to end.
+    pub(super) fn close(&self) {
+        self.stage.send_modify(|stage| *stage = (*stage).max(Stage::Closing));
+        self.changed.notify_one();
+    }
+
+    pub(super) async fn closing(&self) {
+        let mut stage = self.stage.subscribe();
+        // An error is impossible: we hold the sender.
+        let _ = stage.wait_for(|stage| *stage > Stage::Open).await;
+    }
+
+    /// Returns when it has ended.
+    pub(super) async fn finished(&self) {
+        let mut stage = self.stage.subscribe();
+        // An error is impossible: we hold the sender.
+        let _ = stage.wait_for(|stage| *stage == Stage::Closed).await;
+    }
+
+    /// Says that it has ended; returns the settlements that came too late.
+    pub(super) fn end(&self) -> Vec<Settling> {
+        let mut state = self.lock();
+        self.stage.send_replace(Stage::Closed);
+        state.settlements.take_all()
+    }
+
+    /// Returns when something has changed that the claimer should look at.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Held while items are moved on the commands' connection.
+    pub(super) async fn moving(&self) -> RwLockReadGuard<'_, ()> {
+        self.moving.read().await
+    }
+
+    /// Held while nothing may be moved there.
+    pub(super) async fn still(&self) -> RwLockWriteGuard<'_, ()> {
+        self.moving.write().await
+    }
+
+    /// Returns when nothing is under way that nobody waits for: a claim, for somebody who left, or a
+    /// settlement; or after a moment, since a server may not answer.
+    pub(super) async fn calm(&self) {
+        let until = Instant::now() + Duration::from_millis(200);
+        loop {
+            let mut told = std::pin::pin!(self.calmed.notified());
+            // In the line first, then looked: or the news could come in between.
+            told.as_mut().enable();
+            if self.lock().is_calm() || timeout_at(until, told).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the server has said what there is for somebody whose time is up; a moment of grace is
+    /// given to an answer that is on its way. A server that says nothing is no empty queue.
+    pub(super) async fn has_answered(&self) -> bool {
+        let until = Instant::now() + ROUND_TRIP;
+        loop {
+            let mut told = std::pin::pin!(self.calmed.notified());
+            // In the line first, then looked: or the news could come in between.
+            told.as_mut().enable();
+            if self.lock().has_answered() {
+                return true;
+            }
+            if timeout_at(until, told).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Makes the claimer look whether the queue was shut down, or something is due sooner.
+    pub(super) fn poke(&self) {
+        let mut state = self.lock();
+        state.poked = true;
+        state.due_changed = true;
+        drop(state);
+        self.changed.notify_one();
+    }
+}
+
+impl State {
+    fn new(epoch: Epoch, priorities: bool) -> Self {
+        let now = Instant::now();
+        Self {
+            line: Line::default(),
+            holds: Holds::new(epoch, priorities),
+            settlements: Settlements::default(),
+            shown: VecDeque::new(),
+            show_at: None,
+            doubts: Vec::new(),
+            clock: None,
+            due_at: None,
+            due_changed: false,
+            delays: false,
+            opened: false,
+            shut: false,
+            poked: false,
+            bounded: false,
+            beat_at: now,
+            reap_at: now,
+            called: false,
+            at_server: false,
+            waited: false,
+            trouble: None,
+            used: now,
+        }
+    }
+
+    fn is_calm(&self) -> bool {
+        !self.claims_for_nobody() && !self.settlements.are_being_sent()
+    }
+
+    fn has_answered(&self) -> bool {
+        self.trouble.is_some() || self.opened && !self.claims_for_nobody()
+    }
+
+    fn claims_for_nobody(&self) -> bool {
+        self.at_server && self.line.nobody_waits()
+    }
+}
+
+fn next_epoch(sequence: &AtomicU32) -> Epoch {
+    Epoch::new(sequence.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A lease that clocks can hold; one of nothing would be over before it begins.
+fn clamped(lease: Duration) -> Duration {
+    lease.clamp(Duration::from_millis(1), LONGEST)
+}

@@ -1,0 +1,110 @@
+//! Who waits for items of a consumer, and why nobody gets any.
+//!
+//! The one invariant: an answer is given under the lock under which its getter leaves, so that either it is
+//! seen or its items are given back.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::super::line::{Answer, Ticket, Waiter, Want};
+use super::{Consumer, State, copy};
+use crate::error::Error;
+use crate::transport::{QueueSpec, Wait};
+
+impl Consumer {
+    /// Puts somebody in the line; `None` when the consumer has retired.
+    pub(in super::super) fn enqueue(
+        self: &Arc<Self>,
+        spec: &QueueSpec,
+        limit: usize,
+        wait: Wait,
+    ) -> Option<Ticket> {
+        let (reply, answer) = oneshot::channel();
+        let mut state = self.lock();
+        if !self.is_open() {
+            return None;
+        }
+        state.call(spec);
+        state.line.join(Waiter { want: Want::of(spec, limit), wait, reply });
+        drop(state);
+        self.changed.notify_one();
+        Some(Ticket::in_line(Arc::clone(self), answer))
+    }
+
+    /// A ticket whose answer the caller gives himself, through [`answer`](Self::answer).
+    pub(in super::super) fn ticket(
+        self: &Arc<Self>,
+        spec: &QueueSpec,
+    ) -> Option<(Ticket, oneshot::Sender<Answer>)> {
+        let (reply, answer) = oneshot::channel();
+        let mut state = self.lock();
+        if !self.is_open() {
+            return None;
+        }
+        state.call(spec);
+        let reaps = state.reap_at <= Instant::now();
+        drop(state);
+        if reaps {
+            self.changed.notify_one();
+        }
+        Some((Ticket::apart(Arc::clone(self), answer), reply))
+    }
+
+    pub(in super::super) fn answer(&self, reply: oneshot::Sender<Answer>, answer: Answer) {
+        let mut state = self.lock();
+        if let Err(Ok(unwanted)) = reply.send(answer) {
+            state.give_back(unwanted);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes the answer of somebody who leaves: either he sees it here, or none is given any more.
+    pub(in super::super) fn leave_line(
+        &self,
+        answer: &mut oneshot::Receiver<Answer>,
+        in_line: bool,
+    ) -> Option<Answer> {
+        let mut state = self.lock();
+        answer.close();
+        let last = answer.try_recv().ok();
+        if last.is_none() && in_line && state.line.leave() {
+            self.changed.notify_one();
+        }
+        last
+    }
+
+    /// Why nothing could be claimed until now, for somebody whose time is up.
+    pub(in super::super) fn trouble(&self) -> Option<Error> {
+        self.lock().trouble.as_ref().map(|error| copy(error, "get"))
+    }
+
+    /// Notes why nothing can be claimed; says whether that is news.
+    pub(in super::super) fn set_trouble(&self, error: &Error) -> bool {
+        let news = self.lock().trouble.replace(copy(error, "get")).is_none();
+        self.calmed.notify_waiters();
+        news
+    }
+
+    /// Notes that claims get through.
+    pub(in super::super) fn clear_trouble(&self) -> bool {
+        self.lock().trouble.take().is_some()
+    }
+
+    /// Fails everybody in the line.
+    pub(in super::super) fn fail_all(&self, error: impl Fn() -> Error) {
+        let mut state = self.lock();
+        state.line.fail_all(error);
+    }
+}
+
+impl State {
+    /// Notes that somebody asks for an item.
+    pub(super) fn call(&mut self, spec: &QueueSpec) {
+        self.bounded |= spec.maxsize > 0;
+        self.called = true;
+        self.used = Instant::now();
+    }
+}
