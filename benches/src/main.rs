@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 
 mod calls;
 mod events;
+mod ipc;
 mod memory;
 mod options;
 mod python;
@@ -44,6 +45,7 @@ const WORKS: &[(&str, Measure)] = &[
     ("calls", calls::measure),
     ("events", events::measure),
     ("queues", queues::measure),
+    ("ipc", ipc::measure),
     ("memory", memory::measure),
     ("python", python::measure),
 ];
@@ -59,6 +61,8 @@ const ROWS: &[Row] = &[
     Row("queue get+ack / raw BRPOP", queues::GET, OURS, RAW, AtLeast(0.55)),
     Row("queue claim, ack awaited / raw BRPOP", queues::GET, "claim, ack", RAW, Unset),
     Row("queue put / raw LPUSH", queues::PUT, OURS, RAW, Unset),
+    Row("call without a server, p50 / unix socket", ipc::CALL, OURS, RAW, Unset),
+    Row("receive without a server / unix socket", ipc::RECEIVE, OURS, RAW, Unset),
     Row("memory publish → receive / broadcast", memory::EVENT, OURS, "broadcast", AtLeast(0.5)),
     Row("message, 10,000 topics, others idle / one", memory::TOPICS, "others idle", "one", AtMost(1.3)),
     Row("message, 10,000 topics, in turns / one", memory::TOPICS, "in turns", "one", AtMost(1.3)),
@@ -82,6 +86,8 @@ fn main() -> Outcome<()> {
         Role::Measure(options) => options,
         Role::ProvideRaw { address } => return calls::provide_raw(&address),
         Role::Provide { url } => return calls::provide(&url),
+        Role::Publish { url } => return ipc::publish(&url),
+        Role::Socket { work, path } => return ipc::socket(&work, &path),
         Role::Weigh { what } => return worker::answer(|| memory::weigh(&what)),
     };
     let mut works = Vec::new();

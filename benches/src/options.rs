@@ -16,6 +16,10 @@ pub(crate) enum Role {
     ProvideRaw { address: String },
     /// It answers this library's calls.
     Provide { url: String },
+    /// It publishes without end.
+    Publish { url: String },
+    /// It is the other end of a unix socket.
+    Socket { work: String, path: String },
     /// It fills its memory.
     Weigh { what: String },
 }
@@ -43,6 +47,8 @@ impl Role {
         Ok(match words[..] {
             ["provide-raw", address] => Self::ProvideRaw { address: address.to_owned() },
             ["provide", url] => Self::Provide { url: url.to_owned() },
+            ["publish", url] => Self::Publish { url: url.to_owned() },
+            ["socket", work, path] => Self::Socket { work: work.to_owned(), path: path.to_owned() },
             ["weigh", what] => Self::Weigh { what: what.to_owned() },
             _ => Self::Measure(Options::from_arguments(arguments.into_iter())?),
         })

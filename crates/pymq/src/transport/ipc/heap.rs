@@ -20,6 +20,16 @@ pub(super) type At = u64;
 const SMALLEST: u64 = 6;
 /// The largest block: 64 KiB. What is longer lies in several.
 const LARGEST: u64 = 16;
+/// Free blocks of the largest size that have no memory are in a list of their own.
+const COLD: u64 = 17;
+/// How many of the largest size keep theirs: 16 MiB.
+const KEPT_WARM: u64 = if cfg!(test) { 4 } else { 256 };
+/// How many lose it at a time.
+const COOLED: u64 = if cfg!(test) { 4 } else { 256 };
+/// A page, which the system does not divide.
+const PAGE: u64 = 4096;
+/// How much of the log is kept when it is empty.
+const KEPT_LOG: u64 = 8 << 20;
 /// How many free blocks of a size are kept as they are before neighbours are joined, so that a queue
 /// that is filled and emptied does not split and join all the time.
 const KEPT_APART: u64 = 64;
@@ -27,7 +37,7 @@ const KEPT_APART: u64 = 64;
 const STEP: u64 = 1 << 18;
 const LARGEST_STEP: u64 = 16 << 20;
 /// How many words freeing one block changes, at most: for each size that it is joined to, and its own.
-const FREEING: u64 = 10 * 8 + 16;
+const FREEING: u64 = 10 * 3 + 8;
 /// A block begins with its tag: its size, and whether it is free.
 const TAG: u64 = 8;
 const FREE: u64 = 1;
@@ -45,12 +55,14 @@ pub(super) struct Heap<'a> {
     memory: &'a Memory,
     /// What the step frees, once it is committed.
     doomed: Vec<At>,
+    /// Free blocks whose memory goes back to the system then.
+    cooled: Vec<At>,
 }
 
 impl<'a> Heap<'a> {
     /// A step that has not begun.
     pub(super) fn new(memory: &'a Memory) -> Self {
-        Self { memory, doomed: Vec::new() }
+        Self { memory, doomed: Vec::new(), cooled: Vec::new() }
     }
 
     pub(super) fn memory(&self) -> &'a Memory {
@@ -99,7 +111,24 @@ impl<'a> Heap<'a> {
         }
         self.memory.check()?;
         self.memory.store(LOG, 0);
+        for block in self.cooled.drain(..) {
+            // Its links are in the first page. Nobody can have taken it: we have the lock.
+            self.memory.release(block + PAGE, block + (1 << LARGEST));
+        }
+        self.memory.shorten_log(KEPT_LOG);
         Ok(())
+    }
+
+    /// Gives memory back to the system of which much is free; says whether there is more.
+    pub(super) fn cool(&mut self) -> Result<bool> {
+        let warm = self.get(BLOCK_COUNTS + 8 * LARGEST);
+        for _ in 0..warm.saturating_sub(KEPT_WARM).min(COOLED) {
+            let block = self.get(BLOCKS + 8 * LARGEST);
+            self.unlink(block, LARGEST)?;
+            self.link(block, COLD)?;
+            self.cooled.push(block);
+        }
+        Ok(warm > KEPT_WARM + COOLED)
     }
 
     /// Undoes a step that was not committed, one's own or that of a process that died in it.
@@ -108,7 +137,7 @@ impl<'a> Heap<'a> {
     /// here leaves the log as it is, and doing it all again has the same end.
     pub(super) fn recover(&mut self) {
         self.doomed.clear();
-        self.memory.know_log();
+        self.cooled.clear();
         let most = (self.memory.log_end().saturating_sub(LOG + 8)) / 16;
         for number in (0..self.memory.load(LOG).min(most)).rev() {
             let entry = LOG + 8 + 16 * number;
@@ -130,8 +159,14 @@ impl<'a> Heap<'a> {
         self.split(block, found, wanted)
     }
 
-    /// A largest block that was never used.
+    /// A largest block that has no memory yet, or not any more.
     fn fresh(&mut self) -> Result<At> {
+        let cold = self.get(BLOCKS + 8 * COLD);
+        if cold != 0 {
+            self.memory.provide(cold, cold + (1 << LARGEST))?;
+            self.unlink(cold, COLD)?;
+            return Ok(cold);
+        }
         let block = self.get(FRESH);
         let end = block + (1 << LARGEST);
         if end > self.get(PROVIDED) {
@@ -197,7 +232,7 @@ impl<'a> Heap<'a> {
     fn link(&mut self, block: At, size: u64) -> Result<()> {
         let head = BLOCKS + 8 * size;
         let first = self.get(head);
-        self.set(block, size << 1 | FREE)?;
+        self.set(block, size.min(LARGEST) << 1 | FREE)?;
         self.set(block + 8, 0)?;
         self.set(block + 16, first)?;
         if first != 0 {

@@ -82,7 +82,8 @@ impl<'a> Turn<'a> {
             Err(_) => step.recover(),
         }
         for slot in dead {
-            self.bury(slot, after)?;
+            // Whoever looks next tries again.
+            let _ = self.bury(slot, after);
         }
         done
     }
@@ -91,6 +92,7 @@ impl<'a> Turn<'a> {
         if self.0.is_held(beacon(slot)) {
             return Ok(());
         }
+        while self.step(after, |step| peers::give_back(step, slot))? {}
         self.step(after, |step| peers::leave(step, slot))?;
         relistened(self.0);
         // Nobody holds it, and nobody asks for it without the lock of the bus.
@@ -126,6 +128,7 @@ pub(super) fn start_again(memory: &Memory) -> Result<()> {
     let Some(turn) = Turn::take(memory, PATIENCE) else { return Err(held(memory, "connect", "")) };
     let mut after = Aftermath::default();
     for slot in 0..SLOTS {
+        while turn.step(&mut after, |step| peers::give_back(step, slot))? {}
         turn.step(&mut after, |step| peers::leave(step, slot))?;
     }
     Ok(())
@@ -284,31 +287,33 @@ impl Hub {
     ) -> Result<Option<T>> {
         self.check_open(operation, object)?;
         let Some(turn) = Turn::take(&self.memory, patience) else { return Ok(None) };
-        let mut after = Aftermath::default();
+        let (mut after, mut lapsed) = (Aftermath::default(), false);
         // Again, since whoever ends this connection says so before it takes the lock.
         let done = self.check_open(operation, object).and_then(|()| {
             if peers::in_slot(&Heap::new(&self.memory), self.slot) != self.peer {
                 let why = "others took this connection for dead; connect a new one";
                 return Err(Error::new(ErrorKind::Connection, operation, shortened(object), why));
             }
-            self.forget_lapsed();
+            lapsed = self.forget_lapsed();
             turn.step(&mut after, work)
         });
         drop(turn);
+        if lapsed {
+            tracing::warn!("this process did not run for longer than its leases lasted");
+        }
         self.see_to(after);
         done.map(Some)
     }
 
     /// Looks, under the lock, whether leases were taken from us while we did not run.
-    fn forget_lapsed(&self) {
+    fn forget_lapsed(&self) -> bool {
         let heap = Heap::new(&self.memory);
         let lapsed = heap.get(self.peer + peers::LAPSED);
-        if self.lapsed.swap(lapsed, Ordering::Relaxed) != lapsed {
+        let news = self.lapsed.swap(lapsed, Ordering::Relaxed) != lapsed;
+        if news {
             self.local().leases = shelves::leases_of(&heap, self.peer);
-            tracing::warn!(
-                "this process did not run for longer than its leases; they are others' now"
-            );
         }
+        news
     }
 
     fn see_to(&self, after: Aftermath) {
@@ -555,6 +560,7 @@ impl Hub {
                 }
             }
             super::addresses::expire(step)?;
+            step.cool()?;
             shelves::look_after(step, self.peer)
         });
         if let Err(error) = looked {
@@ -596,6 +602,11 @@ impl Hub {
         // Without the lock it is as if we had been killed, which others will see to.
         if let Some(turn) = Turn::take(&self.memory, PATIENCE) {
             let mut after = Aftermath::default();
+            let gives_back = |step: &mut Step<'_>| match peers::in_slot(step, self.slot) {
+                own if own == self.peer => peers::give_back(step, self.slot),
+                _ => Ok(false),
+            };
+            while turn.step(&mut after, gives_back).is_ok_and(|more| more) {}
             let left = turn.step(&mut after, |step| {
                 if peers::in_slot(step, self.slot) == self.peer {
                     peers::leave(step, self.slot)?;

@@ -24,6 +24,9 @@ pub(super) const GENERATION: At = 128;
 /// The process that took the lock last, for people.
 pub(super) const HOLDER: At = 136;
 
+/// Up to where the log has memory.
+pub(super) const LOG_PROVIDED: At = 144;
+
 /// A connection's place: its life sign, and the bell by which it is woken.
 pub(super) const SLOTS: u64 = 1024;
 const SLOT: At = 4096;
@@ -59,16 +62,17 @@ pub(super) const FRESH: At = ROOT + 8;
 pub(super) const PROVIDED: At = ROOT + 16;
 /// How many queues there may be before unused ones are looked for.
 pub(super) const CLEAR_AT: At = ROOT + 24;
-/// Free blocks by size: the first one, and how many.
+/// Free blocks by size, and, last, the largest ones that have no memory: the first one, and how many.
 pub(super) const BLOCKS: At = ROOT + 32;
-pub(super) const BLOCK_COUNTS: At = BLOCKS + 8 * 17;
-pub(super) const PEERS: List = List::new(BLOCK_COUNTS + 8 * 17, 0);
-pub(super) const PATTERNS: List = List::new(BLOCK_COUNTS + 8 * 17 + List::SIZE, 0);
-pub(super) const QUEUES: List = List::new(BLOCK_COUNTS + 8 * 17 + 2 * List::SIZE, 32);
+pub(super) const BLOCK_COUNTS: At = BLOCKS + 8 * 18;
+const LISTS: At = BLOCK_COUNTS + 8 * 18;
+pub(super) const PEERS: List = List::new(LISTS, 0);
+pub(super) const PATTERNS: List = List::new(LISTS + List::SIZE, 0);
+pub(super) const QUEUES: List = List::new(LISTS + 2 * List::SIZE, 32);
 /// Kept letters, the first to expire first.
-pub(super) const KEPT: List = List::new(BLOCK_COUNTS + 8 * 17 + 3 * List::SIZE, 16);
+pub(super) const KEPT: List = List::new(LISTS + 3 * List::SIZE, 16);
 /// The record of the connection in each slot.
-pub(super) const SEATED: At = BLOCK_COUNTS + 8 * 17 + 4 * List::SIZE;
+pub(super) const SEATED: At = LISTS + 4 * List::SIZE;
 /// What has a name, by the hash of it.
 pub(super) const NAMES: At = SEATED + 8 * SLOTS;
 pub(super) const BUCKETS: u64 = 16_384;

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::heap::At;
-use super::layout::{ARENA, LOG};
+use super::layout::{ARENA, LOG, LOG_PROVIDED};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much of the address space a bus takes at most, and at least: that much it can grow to.
@@ -34,8 +34,6 @@ pub(super) struct Memory {
     reserved: usize,
     /// How long the file is, as far as we know; it only grows.
     size: AtomicU64,
-    /// Up to where the log is known to lie in the file.
-    log_end: AtomicU64,
     damaged: AtomicBool,
     #[cfg(test)]
     pub(super) left: std::sync::atomic::AtomicI64,
@@ -93,7 +91,6 @@ impl Memory {
             base,
             reserved,
             size,
-            log_end: AtomicU64::new(LOG),
             damaged: AtomicBool::new(false),
             #[cfg(test)]
             left: std::sync::atomic::AtomicI64::new(i64::MAX),
@@ -176,6 +173,12 @@ impl Memory {
         self.size.load(Ordering::Relaxed)
     }
 
+    /// How much memory the file takes.
+    #[cfg(test)]
+    pub(super) fn used(&self) -> u64 {
+        self.file.metadata().map_or(0, |file| file.blocks() * 512)
+    }
+
     /// Fails once a place was asked for that does not exist.
     pub(super) fn check(&self) -> Result<()> {
         if self.damaged.load(Ordering::Relaxed) {
@@ -217,9 +220,19 @@ impl Memory {
         Ok(())
     }
 
+    /// Gives memory back to the system; what was in it is zeros.
+    pub(super) fn release(&self, from: At, upto: At) {
+        let range = libc::off_t::try_from(from).ok().zip(libc::off_t::try_from(upto - from).ok());
+        let Some((begin, length)) = range else { return };
+        let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: a system call on a descriptor of ours that takes no pointers. Where it fails, the
+        // memory stays, which does no harm.
+        unsafe { libc::fallocate(self.file.as_raw_fd(), how, begin, length) };
+    }
+
     /// Up to where the log may be written to.
     pub(super) fn log_end(&self) -> At {
-        self.log_end.load(Ordering::Relaxed)
+        self.load(LOG_PROVIDED)
     }
 
     pub(super) fn provide_log(&self, upto: At) -> Result<()> {
@@ -228,15 +241,16 @@ impl Memory {
             return Err(Error::new(ErrorKind::Server, "change", "ipc://", why));
         }
         self.provide(LOG, upto)?;
-        self.log_end.store(upto, Ordering::Relaxed);
+        self.store(LOG_PROVIDED, upto);
         Ok(())
     }
 
-    /// What is known of the log: as much as there ever was may have to be undone.
-    pub(super) fn know_log(&self) {
-        let used = LOG + 8 + 16 * self.load(LOG);
-        if used < ARENA {
-            self.log_end.fetch_max(used, Ordering::Relaxed);
+    /// Gives back what an empty log has above so much.
+    pub(super) fn shorten_log(&self, most: u64) {
+        let end = self.log_end();
+        if end > LOG + most && end < ARENA {
+            self.store(LOG_PROVIDED, LOG + most);
+            self.release(LOG + most, end);
         }
     }
 

@@ -24,6 +24,9 @@ const PIECE: u64 = 64;
 /// For how long a connection that runs is silent at most, in nanoseconds; no lease is shorter.
 const SILENT: u64 = 500_000_000;
 
+/// How many leases end in one step.
+const AT_ONCE: usize = 10_000;
+
 /// The words of a connection's record.
 const SLOT: u64 = 24;
 const POST: u64 = 32;
@@ -143,6 +146,27 @@ pub(super) fn join(step: &mut Step<'_>, slot: u64) -> Result<At> {
     step.memory().store(process(slot), own);
     step.memory().store(beat(slot), awake());
     Ok(peer)
+}
+
+/// Gives back some of what a connection holds, the newest first, so that the oldest comes to lie at
+/// the head; says whether there is more. So the death of who holds very much is no single step.
+pub(super) fn give_back(step: &mut Step<'_>, slot: u64) -> Result<bool> {
+    let peer = in_slot(step, slot);
+    if peer == 0 {
+        return Ok(false);
+    }
+    // So that nothing is dealt to it.
+    while let first @ 1.. = waits(peer).first(step) {
+        shelves::stop_waiting(step, first)?;
+    }
+    for _ in 0..AT_ONCE {
+        let last = leases(peer).last(step);
+        if last == 0 {
+            return Ok(false);
+        }
+        shelves::abandon(step, last)?;
+    }
+    Ok(leases(peer).len(step) > 0)
 }
 
 /// Ends everything that hangs on the life of a connection: what it held goes back, and what it took

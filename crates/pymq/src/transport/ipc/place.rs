@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::layout::{
-    ARENA, BOOT_AT, FRESH, LOCK, LOCKS_AT, LOG, MAGIC, MAGIC_AT, PROVIDED, SLOTS, VERSION,
-    VERSION_AT, beacon,
+    ARENA, BOOT_AT, FRESH, LOCK, LOCKS_AT, LOG, LOG_PROVIDED, MAGIC, MAGIC_AT, PROVIDED, SLOTS,
+    VERSION, VERSION_AT, beacon,
 };
 use super::mapping::{Memory, kind_of_locks, lives, user};
 use crate::error::{Error, ErrorKind, Result};
@@ -190,6 +190,7 @@ pub(super) fn fill(memory: &Memory) -> Result<()> {
     write_locks(memory)?;
     memory.store(FRESH, ARENA);
     memory.store(PROVIDED, ARENA + FIRST);
+    memory.store(LOG_PROVIDED, LOG + FIRST);
     memory.store(VERSION_AT, VERSION);
     memory.store(MAGIC_AT, MAGIC);
     Ok(())

@@ -134,7 +134,8 @@ impl Queues for Ipc {
 
     fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize> {
         self.hub.catch_up();
-        self.look("purge", queue, move |step, found| shelves::purge(step, found, shelf))
+        let purge = move |step: &mut Step<'_>, found, _| shelves::purge(step, found, shelf);
+        pending(self.in_steps("purge", queue, usize::MAX, purge))
     }
 
     fn letters<'a>(
@@ -154,11 +155,28 @@ impl Queues for Ipc {
         which: Letters,
         to: &'a Arc<QueueSpec>,
     ) -> Answer<'a, usize> {
-        self.look("redrive", queue, move |step, found| shelves::redrive(step, found, &which, to))
+        match which {
+            Letters::Oldest(count) => {
+                pending(self.in_steps("redrive", queue, count, |step, found, most| {
+                    shelves::redrive(step, found, &Letters::Oldest(most), to)
+                }))
+            }
+            these @ Letters::These(_) => self.look("redrive", queue, move |step, found| {
+                shelves::redrive(step, found, &these, to)
+            }),
+        }
     }
 
     fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize> {
-        self.look("discard", queue, move |step, found| shelves::discard(step, found, &which))
+        match which {
+            Letters::Oldest(count) => {
+                pending(self.in_steps("discard", queue, count, |step, found, most| {
+                    shelves::discard(step, found, &Letters::Oldest(most))
+                }))
+            }
+            these @ Letters::These(_) => self
+                .look("discard", queue, move |step, found| shelves::discard(step, found, &these)),
+        }
     }
 
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
@@ -188,6 +206,27 @@ impl Ipc {
             0 => Ok(T::default()),
             found => work(step, found),
         })
+    }
+}
+
+impl Ipc {
+    /// Does something with `count` items, in as many steps as that takes; says with how many.
+    async fn in_steps(
+        &self,
+        operation: &'static str,
+        queue: &QueueSpec,
+        count: usize,
+        work: impl Fn(&mut Step<'_>, At, usize) -> Result<usize> + Send + Sync,
+    ) -> Result<usize> {
+        let mut done = 0;
+        loop {
+            let most = (count - done).min(shelves::AT_ONCE);
+            let some = self.look(operation, queue, |step, found| work(step, found, most)).await?;
+            done += some;
+            if some < shelves::AT_ONCE || done == count {
+                return Ok(done);
+            }
+        }
     }
 }
 

@@ -711,26 +711,32 @@ pub(super) fn peek(
     Ok(items.map(|item| step.bytes(step.get(item + PAYLOAD)).into()).collect())
 }
 
+/// How many items are moved or deleted in one step; who wants more goes on with another.
+pub(super) const AT_ONCE: usize = 10_000;
+
+/// Deletes what is on a shelf, [`AT_ONCE`] items at most; says how many.
 pub(super) fn purge(step: &mut Step<'_>, queue: At, shelf: Shelf) -> Result<usize> {
     ripen(step, queue)?;
     let mut purged = 0;
     if shelf == Shelf::Dead {
-        return discard(step, queue, &Letters::Oldest(usize::MAX));
+        return discard(step, queue, &Letters::Oldest(AT_ONCE));
     }
     if shelf == Shelf::Waiting {
         for priority in 0..10 {
-            purged += empty(step, line(queue, priority))?;
+            purged += empty(step, line(queue, priority), AT_ONCE - purged)?;
         }
         step.set(queue + SHUT, 0)?;
     }
-    purged += empty(step, list(queue, LATER))?;
+    purged += empty(step, list(queue, LATER), AT_ONCE - purged)?;
     offer_space(step, queue)?;
     Ok(purged)
 }
 
-fn empty(step: &mut Step<'_>, list: List) -> Result<usize> {
+fn empty(step: &mut Step<'_>, list: List, most: usize) -> Result<usize> {
     let mut count = 0;
-    while let item @ 1.. = list.first(step) {
+    while count < most
+        && let item @ 1.. = list.first(step)
+    {
         list.remove(step, item)?;
         discard_item(step, item)?;
         count += 1;
