@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,10 @@ def _callable(function: Callable[..., Any], name: str) -> list[str]:
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
-        signature = inspect.signature(function)
+        # A decorator's own signature takes anything; its last overload says what it is given.
+        forms = typing.get_overloads(function) if sys.version_info >= (3, 11) else []
+        anything = [*inspect.signature(function).parameters] == ["args", "kwargs"]
+        signature = inspect.signature(forms[-1] if forms and anything else function)
     except (TypeError, ValueError):
         # A native method: its text signature, where it has one, is that of `_pymq.pyi`.
         return None
@@ -124,23 +128,40 @@ def _code(function: Callable[..., Any], name: str, signature: inspect.Signature 
     short = name.rpartition(".")[2]
     if signature is None:
         return f"{word} {short}(…)"
-    one = f"{word} {short}{_plain(str(signature))}"
+    parts = list(_written(signature))
+    returned = signature.return_annotation
+    end = "" if returned is signature.empty else f" -> {_hint(returned)}"
+    one = f"{word} {short}({', '.join(parts)}){end}"
     if len(one) <= 88:
         return one
-    lines = []
-    seen_star = False
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY and not seen_star:
-            lines.append("    *,")
-            seen_star = True
-        lines.append(f"    {_plain(str(parameter))},")
-    end = str(signature).rpartition(" -> ")[2] if " -> " in str(signature) else ""
-    return f"{word} {short}(\n" + "\n".join(lines) + f"\n){' -> ' + _plain(end) if end else ''}"
+    return "\n".join([f"{word} {short}(", *(f"    {part}," for part in parts), f"){end}"])
 
 
-def _plain(text: str) -> str:
-    """Annotations as they are written, without quotes and private modules."""
-    return re.sub(r"\bpymq\._?\w+\.|'(?=[A-Za-z])|(?<=[\])\w])'", "", text)
+def _written(signature: inspect.Signature) -> Iterator[str]:
+    """The parameters as a program has them."""
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    starred = inspect.Parameter.VAR_POSITIONAL in kinds
+    for number, parameter in enumerate(signature.parameters.values()):
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            yield "*"
+            starred = True
+        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+        text = stars.get(parameter.kind, "") + parameter.name
+        hinted = parameter.annotation is not parameter.empty
+        if hinted:
+            text += f": {_hint(parameter.annotation)}"
+        if parameter.default is not parameter.empty:
+            text += f" = {parameter.default!r}" if hinted else f"={parameter.default!r}"
+        yield text
+        last = number + 1 == len(kinds) or kinds[number + 1] is not parameter.POSITIONAL_ONLY
+        if parameter.kind is parameter.POSITIONAL_ONLY and last:
+            yield "/"
+
+
+def _hint(annotation: Any) -> str:
+    """An annotation as it is written, without private modules."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return re.sub(r"\bpymq\.(?:_?\w+\.)?", "", text)
 
 
 def _parameters(signature: inspect.Signature | None, name: str) -> Iterator[str]:
