@@ -113,7 +113,8 @@ def _callable(function: Callable[..., Any], name: str) -> list[str]:
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
         # A decorator's own signature takes anything; its last overload says what it is given.
-        forms = typing.get_overloads(function) if sys.version_info >= (3, 11) else []
+        known = inspect.isfunction(function) and sys.version_info >= (3, 11)
+        forms = typing.get_overloads(function) if known else []
         anything = [*inspect.signature(function).parameters] == ["args", "kwargs"]
         signature = inspect.signature(forms[-1] if forms and anything else function)
     except (TypeError, ValueError):
