@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::rendering::{Numbers, has_odd_key, of_serde, of_spans};
+use super::rendering::{Numbers, of_spans};
 use super::{Line, Rendered};
-use crate::json;
 use crate::rpc::BoundArguments;
 use crate::wire::Arguments;
+use crate::{codec, json};
 
 /// How two texts of JSON bind, as positional and keyword arguments.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,10 +34,10 @@ pub fn bind(positional: &[u8], keywords: &[u8]) -> Bound {
         .any(|place| members[..place].iter().any(|(key, _)| *key == members[place].0));
     // One by one, as the parameters take them.
     let mut values = elements.into_iter().chain(members.iter().map(|(_, value)| *value));
+    // Whether they are read rightly is the business of `values`.
     let held = values.all(|value| {
-        let line = of_serde(value);
-        line == of_spans(value, Numbers::Exact)
-            && line.is_none_or(|line| !has_odd_key(value, &line))
+        let read = codec::decode_plain::<Rendered>("value", value).ok();
+        read.map(|Rendered(line)| line) == of_spans(value, Numbers::Exact)
     });
     if twice || !held {
         return Bound::Beside;

@@ -31,11 +31,6 @@ pub(super) fn of_serde(document: &[u8]) -> Option<Line> {
     of_spans(document, Numbers::Serde).or_else(words)
 }
 
-/// Whether a key may be a lone surrogate, which the spans read as U+FFFD and serde refuses.
-pub(super) fn has_odd_key(document: &[u8], line: &str) -> bool {
-    line.contains("sefbfbd:") && document.windows(2).any(|pair| pair == b"\\u")
-}
-
 /// The line of a checked document, from its spans; `None` where the reader that tells `numbers`
 /// apart cannot hold it.
 pub(super) fn of_spans(value: &[u8], numbers: Numbers) -> Option<Line> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Line;
-use super::rendering::{Numbers, Rendered, has_odd_key, of_serde, of_spans};
+use super::rendering::{Numbers, Rendered, of_serde, of_spans};
 use crate::wire::tags;
 use crate::{codec, json};
 
@@ -25,6 +25,11 @@ fn serde_reads_what_the_spans_have(document: &[u8]) {
     if expected.as_ref().is_none_or(|line| !has_odd_key(document, line)) {
         assert_eq!(read, expected, "serde reads another value");
     }
+}
+
+/// Whether a key may be a lone surrogate, which the spans read as U+FFFD and serde refuses.
+fn has_odd_key(document: &[u8], line: &str) -> bool {
+    line.contains("sefbfbd:") && document.windows(2).any(|pair| pair == b"\\u")
 }
 
 /// A value that is sent comes back as it was, whatever keys it has.
