@@ -64,6 +64,9 @@ _Standing: TypeAlias = tuple[str, float | None, str | None]
 #: A record of the native log: level, target, message, fields, seconds since 1970.
 _LogRecord: TypeAlias = tuple[int, str, str, list[tuple[str, str]], float]
 
+def main(words: Sequence[str]) -> int:
+    """Runs a command line, the program's name first; gives the exit code."""
+
 def take_log(wait: bool) -> list[_LogRecord] | None:
     """Records of the native log; `None` when there is nobody left who could say anything."""
 

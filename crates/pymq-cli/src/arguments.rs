@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// What passes on the bus: events, requests, answers
     Trace(Trace),
+    /// A live view: queues, topics by rate, functions
+    Top(Top),
     /// How fast this bus is, beside the raw limit of its server
     Bench(Bench),
     /// The buses that have a name in the file of contexts
@@ -326,6 +328,18 @@ pub(crate) struct Trace {
     #[arg(long)]
     pub(crate) talk: bool,
     /// End after so many messages
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Only names that match this pattern
+    pub(crate) pattern: Option<String>,
+    /// How often it looks
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
+    pub(crate) every: Duration,
+    /// End after so many looks
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) count: Option<u64>,
 }

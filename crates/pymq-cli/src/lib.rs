@@ -16,6 +16,7 @@ mod input;
 mod interrupt;
 mod log;
 mod output;
+mod screen;
 mod table;
 mod value;
 
@@ -31,9 +32,10 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(line) => line,
         Err(error) => return output::refusal_of_words(&error).code(),
     };
-    log::install(line.common.verbose);
     let output = Output::new(line.common.json);
-    let ended = interrupt::unless_interrupted(commands::run(line, &output));
+    let ended = log::shown(line.common.verbose, || {
+        interrupt::unless_interrupted(commands::run(line, &output))
+    });
     match ended {
         Ok(()) => Exit::Done.code(),
         Err(failure) => {

@@ -10,15 +10,14 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::output::printable;
 
-/// Begins to show it; a program that listens already keeps what it has.
-pub(crate) fn install(verbose: u8) {
+/// Runs `work` and shows what is said meanwhile on this thread, on which everything is done.
+pub(crate) fn shown<T>(verbose: u8, work: impl FnOnce() -> T) -> T {
     let least = match verbose {
         0 => Level::WARN,
         1 => Level::INFO,
         _ => Level::DEBUG,
     };
-    // An error says that somebody else listens.
-    let _ = tracing::subscriber::set_global_default(Talk { least, last: Mutex::default() });
+    tracing::subscriber::with_default(Talk { least, last: Mutex::default() }, work)
 }
 
 struct Talk {

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 mod bell;
 mod bus;
 mod codec;
+mod command;
 mod completions;
 mod delivery;
 mod desk;
@@ -39,6 +40,8 @@ mod _pymq {
 
     #[pymodule_export]
     use crate::bus::Bus;
+    #[pymodule_export]
+    use crate::command::main;
     #[pymodule_export]
     use crate::completions::Completions;
     #[pymodule_export]

@@ -10,6 +10,7 @@ mod ls;
 mod queues;
 mod serve;
 mod shell;
+mod top;
 mod trace;
 
 use pymq::Bus;
@@ -56,6 +57,7 @@ async fn on_bus(bus: &Bus, command: Command, output: &Output) -> Result<(), Fail
         Command::Dead(dead) => dead::dead(bus, dead, output).await,
         Command::Ls(ls) => ls::ls(bus, ls.pattern.as_deref(), output).await,
         Command::Doctor(doctor) => doctor::doctor(bus, doctor, output).await,
+        Command::Top(top) => top::top(bus, top, output).await,
         Command::Trace(trace) => trace::trace(bus, trace, output).await,
         Command::Check(_)
         | Command::Bench(_)
