@@ -8,6 +8,7 @@
 - A `console` block with a title is a terminal of its own, whose program runs on; its lines appear
   by the end of the page. `^C` is pressed when the rest of the page is done.
 - A page that needs packages which the tests do not have names them: `<!-- needs: django -->`.
+- What is typed on a page that a test of its own follows is left to that: `<!-- followed by: … -->`.
 
 `redis://localhost` and port 6379 are the tests' server, and port 8000 is one that is free; `ipc://NAME`
 lies in the page's folder.
@@ -56,6 +57,8 @@ class Page:
     path: Path
     blocks: list[Block] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
+    #: Whether a test of its own types what stands there.
+    elsewhere: bool = False
 
     @property
     def name(self) -> str:
@@ -70,15 +73,15 @@ class Page:
     @property
     def is_typed(self) -> bool:
         """Whether its reader types something."""
-        return self.path.name != "README.md" and any(
-            block.language == "console" for block in self.blocks
-        )
+        if self.elsewhere or self.path.name == "README.md":
+            return False
+        return any(block.language == "console" for block in self.blocks)
 
 
 def read(path: Path) -> Page:
     """A document's blocks, with the programs that it takes from `examples/`."""
     text = _SNIPPET.sub(_program, path.read_text())
-    page = Page(path)
+    page = Page(path, elsewhere="<!-- followed by: " in text)
     needs = _NEEDS.search(text)
     if needs:
         page.needs = needs[1].split()
