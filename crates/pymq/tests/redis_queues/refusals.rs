@@ -107,11 +107,17 @@ async fn a_settlement_that_was_refused_is_done_by_itself_and_says_so_to_who_asks
         let item = get(&redis, &queue).await;
         raw.run(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
         let settle = || redis.settle(&queue, item.receipt.clone(), how, SettleOptions::default());
-        let refused = settle().await.expect_err("no replica is there");
-        assert!(refused.is_retryable(), "{refused}");
+        let refused = match settle().await {
+            // Before 7.0 scripts write all the same.
+            Ok(()) if how != Settlement::Ack => None,
+            outcome => Some(outcome.expect_err("no replica is there")),
+        };
+        assert!(refused.as_ref().is_none_or(pymq::Error::is_retryable), "{refused:?}");
         raw.run(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
         until("it is settled", || keys(&mut raw, "__pymq:{q}:held:*").is_empty()).await;
-        settle().await.expect("it was done");
+        if refused.is_some() {
+            settle().await.expect("it was done");
+        }
         let twice = settle().await.expect_err("once is enough");
         assert_eq!(twice.kind(), ErrorKind::LeaseLost);
     }
