@@ -130,8 +130,9 @@ impl<T> Queue<T> {
         Self { bytes: self.bytes.with(|spec| spec.max_dead_letters = most), ..self }
     }
 
-    /// Whether items have priorities, see [`PutOptions::priority`]; by default they do not. All
-    /// handles of such a queue ask for them: one that does not may leave the others' items lying.
+    /// Whether items have priorities, see [`PutOptions::priority`](crate::PutOptions::priority); by
+    /// default they do not. All handles of such a queue ask for them: one that does not may leave the
+    /// others' items lying.
     #[must_use]
     pub fn priorities(self, priorities: bool) -> Self {
         Self { bytes: self.bytes.with(|spec| spec.priorities = priorities), ..self }
@@ -146,7 +147,7 @@ impl<T> Queue<T> {
     /// The same queue with something to say beside each item that is put through this handle:
     /// headers, an identity. The time of sending goes with them, and whoever takes the item reads
     /// them as [`Delivery::metadata`]. This identity is for its reader; what makes a put happen once
-    /// is [`PutOptions::id`].
+    /// is [`PutOptions::id`](crate::PutOptions::id).
     ///
     /// ```
     /// # use pymq::{Bus, wire::Metadata};
