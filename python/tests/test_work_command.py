@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,8 +57,14 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 
 
 def line(child: subprocess.Popen[str]) -> str:
+    """The next line of a child, which is killed if none comes: then it is empty."""
     assert child.stdout is not None
-    return child.stdout.readline().rstrip()
+    guard = threading.Timer(HANG_GUARD, child.kill)
+    guard.start()
+    try:
+        return child.stdout.readline().rstrip()
+    finally:
+        guard.cancel()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
