@@ -22,7 +22,7 @@ use crate::inspect::Inspection;
 use crate::intake::Intakes;
 use crate::limits::Limits;
 use crate::name::{self, Namespace};
-use crate::queue::{ByteQueue, Queue};
+use crate::queue::{ByteQueue, Handles, Queue};
 use crate::rpc::{
     AllReplies, Asked, CallOptions, Caller, ExposeOptions, Function, Provider, Providers, Remote,
     Reply, Service, Stub, current_call,
@@ -60,6 +60,7 @@ struct Core {
     providers: Arc<Providers>,
     limits: Limits,
     intakes: Arc<Intakes>,
+    handles: Arc<Handles>,
     /// Dropped with the last handle, by which the watch over the runtime ends.
     _watched: oneshot::Sender<()>,
 }
@@ -121,6 +122,7 @@ impl Bus {
             providers: Arc::new(providers),
             limits,
             intakes,
+            handles: Arc::default(),
             _watched: watched,
         })))
     }
@@ -499,9 +501,10 @@ impl Bus {
 
     /// A queue of bytes.
     pub fn byte_queue(&self, name: &str) -> ByteQueue {
-        let Core { transport, intakes, limits, namespace, .. } = &*self.0;
+        let Core { transport, intakes, handles, limits, namespace, .. } = &*self.0;
         let (transport, intakes) = (Arc::clone(transport), Arc::clone(intakes));
-        ByteQueue::new(transport, intakes, *limits, name, namespace.whole(name))
+        let names = (name, namespace.whole(name));
+        ByteQueue::new(transport, intakes, Arc::clone(handles), *limits, names)
     }
 
     /// Exposes a function whose calls are taken one by one from the [`Provider`].

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::ahead::Ahead;
 use super::delivery::ByteDelivery;
+use super::handles::{Handles, Noted};
 use super::retry::Retry;
 use super::stop::Stop;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +38,8 @@ pub struct ByteQueue {
     ahead: Option<Arc<Ahead>>,
     retry: Retry,
     stop: Arc<Stop>,
+    handles: Arc<Handles>,
+    noted: Arc<Noted>,
 }
 
 /// Where deliveries come from and are settled.
@@ -75,13 +78,21 @@ impl ByteQueue {
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
         intakes: Arc<Intakes>,
+        handles: Arc<Handles>,
         limits: Limits,
-        name: &str,
-        whole: String,
+        (name, whole): (&str, String),
     ) -> Self {
         let spec = Arc::new(QueueSpec::new(whole));
         let source = Source { transport, name: name.into(), spec, intakes };
-        Self { source, limits, ahead: None, retry: Retry::default(), stop: Arc::default() }
+        Self {
+            source,
+            limits,
+            ahead: None,
+            retry: Retry::default(),
+            stop: Arc::default(),
+            handles,
+            noted: Arc::default(),
+        }
     }
 
     /// The same queue with other options.
@@ -96,7 +107,7 @@ impl ByteQueue {
             let unshown = Arc::downgrade(ahead);
             self.source.intakes.note_unshown(unshown);
         }
-        Self { ahead, ..self }
+        Self { ahead, noted: Arc::default(), ..self }
     }
 
     /// As [`Queue::prefetch`](super::Queue::prefetch).
@@ -135,6 +146,13 @@ impl ByteQueue {
         self.clone().with(|_| {})
     }
 
+    /// Has the log say it where this handle contradicts another one, at its first put and take.
+    fn note(&self, puts: bool) {
+        if self.noted.is_new(puts) {
+            self.handles.note(&self.source.spec, puts);
+        }
+    }
+
     pub(super) fn intakes(&self) -> &Arc<Intakes> {
         &self.source.intakes
     }
@@ -165,6 +183,7 @@ impl ByteQueue {
         self.source.check_runtime("put")?;
         options.check(self.name(), self.spec(), items.len())?;
         self.check_sizes(&items)?;
+        self.note(true);
         let (maxsize, whole) = (self.spec().maxsize, items.len());
         // Half of what fits, so that consumers work while the rest waits for space.
         let most = if maxsize > 0 && whole > maxsize { maxsize.div_ceil(2) } else { STEP_ITEMS };
@@ -245,6 +264,7 @@ impl ByteQueue {
     pub async fn claim_many(&self, limit: usize, wait: Wait) -> Result<Vec<ByteDelivery>> {
         name::check("get", self.name())?;
         self.source.check_runtime("get")?;
+        self.note(false);
         let claim = async {
             match &self.ahead {
                 Some(ahead) => ahead.claim(limit, wait).await,

@@ -18,6 +18,7 @@ mod any;
 mod bytes;
 mod deliveries;
 mod delivery;
+mod handles;
 mod letters;
 mod put;
 mod retry;
@@ -31,6 +32,7 @@ pub use any::{claim_any, get_any};
 pub use bytes::ByteQueue;
 pub use deliveries::Deliveries;
 pub use delivery::{ByteDelivery, Delivery};
+pub(crate) use handles::Handles;
 pub use letters::{DeadLetters, Letter};
 pub use retry::Retry;
 pub use worker::Worker;
@@ -39,7 +41,8 @@ pub use worker::Worker;
 ///
 /// Where handles of one queue contradict each other, each is right for what it does: the bound is
 /// that of who puts, and an item's lease, its number of deliveries and its retries are those of who
-/// has taken it.
+/// has taken it. The log says once for each queue and option where handles of one bus differ in the
+/// bound or in priorities.
 ///
 /// ```
 /// # use pymq::Bus;
