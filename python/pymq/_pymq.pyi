@@ -47,6 +47,7 @@ __all__ = [
     "aio_get_from",
     "forget_tags",
     "get_from",
+    "main",
     "set_log_level",
     "speaks",
     "take_log",
