@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
@@ -16,6 +17,10 @@ use super::plan::Plan;
 
 /// As many values are read between two looks at signals: about a millisecond.
 const A_WHILE: u32 = 8192;
+/// How long this thread reads before others get their turn. A thread that waits for the GIL insists
+/// on it after 5 ms (`sys.setswitchinterval`), and begins anew whenever the GIL was free for a
+/// moment; so it is let go of more seldom than that.
+const A_TURN: Duration = Duration::from_millis(10);
 
 /// A part of a message under a union: the part, the union, and what the tags say.
 pub(super) type Question = (usize, *const Plan, *const Node, Chosen);
@@ -24,6 +29,8 @@ pub(super) type Question = (usize, *const Plan, *const Node, Chosen);
 pub(super) struct Work {
     values: Cell<u32>,
     pauses: Cell<u64>,
+    /// Since when this thread has read.
+    turn: Cell<Option<Instant>>,
     /// What came of a part that a union was asked about before; `None` where nothing fitted.
     readings: RefCell<HashMap<Question, Option<Py<PyAny>>>>,
     unresolved: RefCell<HashSet<String>>,
@@ -43,7 +50,13 @@ impl Work {
     fn pause(&self, py: Python<'_>) -> Result<()> {
         self.values.set(0);
         self.pauses.set(self.pauses.get() + 1);
-        py.detach(|| {});
+        let now = Instant::now();
+        let since = self.turn.get().unwrap_or(now);
+        let is_over = now.duration_since(since) >= A_TURN;
+        if is_over {
+            py.detach(|| {});
+        }
+        self.turn.set(Some(if is_over { Instant::now() } else { since }));
         py.check_signals().map_err(Fault::signal)
     }
 
