@@ -313,9 +313,9 @@ def test_signals_are_seen_to_while_a_large_message_is_read(hint):
     main = threading.get_ident()
     killer = threading.Timer(0.02, signal.pthread_kill, (main, signal.SIGUSR1))
     try:
+        killer.start()
+        # One reading takes longer than the timer, and is broken off.
         with pytest.raises(Late):
-            killer.start()
-            # One reading takes longer than that, and is broken off.
             codec.decode(sent, plan)
     finally:
         killer.join()
