@@ -239,6 +239,12 @@ pub(crate) enum ToProvider {
 }
 
 impl Request {
+    /// The same once more, from a caller that has heard nothing of the call for so long.
+    pub(crate) fn repeated(&self, silent: Duration) -> Self {
+        let ours = self.ours.map(|ours| RequestExtension { silent: Some(silent), ..ours });
+        Self { ours, ..self.clone() }
+    }
+
     /// # Errors
     /// `Encode` for too much metadata; what the rest may be, its sender's limits say.
     pub(crate) fn encode(&self) -> Result<Bytes> {

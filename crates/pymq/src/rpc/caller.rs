@@ -1,39 +1,31 @@
 //! The calling side of a bus: one inbox for all calls, and the way of a call to one provider.
 //!
 //! A request reaches exactly one provider of ours, whatever happens to it on the way; dropping the
-//! future of a call cancels it there. How its answer is waited for is in [`watch`](super::watch),
-//! calls to everyone, and to providers of the original, are in [`everyone`](super::everyone).
+//! future of a call cancels it there. Which provider that is, is decided in
+//! [`presence`](super::presence), and how its answer is waited for in [`watch`](super::watch); calls to
+//! everyone, and to providers of the original, are in [`everyone`](super::everyone).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
-use tokio::task::JoinHandle;
-use tokio::time::{Duration, Instant, sleep, timeout_at};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use super::current::current_call;
-use super::directory::{Choice, Directory, Lookup};
+use super::directory::Directory;
+use super::errors::lost;
 use super::pending::Pending;
-use super::watch::{Ended, Watch, lost};
-use super::{
-    CallOptions, KNOWN_FOR, LOST_AFTER, RECONNECTS_WITHIN, RETURN_WITHIN, Reply, SILENCE_ENDS_AFTER,
-};
+use super::presence::Route;
+use super::reader::{LastGap, Reader};
+use super::watch::{Ended, Watch};
+use super::{CallOptions, Reply, SILENCE_ENDS_AFTER};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
-use crate::transport::{self, Arrival, Inbox, Transport};
-use crate::wire::{
-    Arguments, Control, Metadata, Request, RequestExtension, Response, ResponseExtension,
-    ResponseKind,
-};
-
-/// How long "who is there" waits for the first answer, and then for the others.
-const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(2);
-const OTHERS_WITHIN: Duration = Duration::from_millis(100);
-/// The same where nobody can count who is there, so that silence means nobody.
-const SOMEBODY_WITHIN: Duration = Duration::from_secs(1);
+use crate::transport::{self, Transport};
+use crate::wire::{Arguments, Control, Metadata, Request, RequestExtension};
 
 /// One bus's calling side.
 #[derive(Debug)]
@@ -42,31 +34,16 @@ pub(crate) struct Caller {
     pub(super) namespace: Namespace,
     pub(super) pending: Arc<Pending>,
     pub(super) directory: Arc<Directory>,
-    runtime: Handle,
+    pub(super) runtime: Handle,
     limits: Limits,
-    me: Id,
+    /// The name of our inbox.
+    pub(super) me: Id,
     inbox: OnceCell<Reader>,
     /// Whether the transport counts our inbox among its topics: only then its absence says something.
-    inbox_is_counted: AtomicBool,
-    last_gap: Arc<Mutex<Option<Instant>>>,
+    pub(super) inbox_is_counted: AtomicBool,
+    last_gap: Arc<LastGap>,
     /// Whether the bus closes: a provider on it that says goodbye is no news of a missing function.
     closing: AtomicBool,
-}
-
-/// The task that reads the inbox; it ends with the caller.
-#[derive(Debug)]
-struct Reader(JoinHandle<()>);
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Where a call goes.
-enum Route {
-    One(Choice),
-    Originals,
 }
 
 /// What is called, with what.
@@ -192,12 +169,7 @@ impl Caller {
         }
     }
 
-    async fn call_one(
-        self: &Arc<Self>,
-        mut request: Request,
-        time: Time,
-        way: &Way,
-    ) -> Result<Reply> {
+    async fn call_one(self: &Arc<Self>, request: Request, time: Time, way: &Way) -> Result<Reply> {
         let bytes = self.encoded(&request)?;
         way.waits_for_the_broker(true);
         self.open().await?;
@@ -222,7 +194,7 @@ impl Caller {
                 sent => drop(sent?),
             }
             let cancel = CancelOnDrop::new(self, choice.instance(), call);
-            let ended = Watch::new(self, waiting, &choice, &mut request).answer().await;
+            let ended = Watch::new(self, waiting, &choice, &request).answer().await;
             cancel.disarm();
             match ended? {
                 Ended::Reply(reply) => return Ok(reply),
@@ -286,152 +258,14 @@ impl Caller {
         })
     }
 
-    /// Finds out where a call to `function` goes, past the providers that were `tried`.
-    async fn route(self: &Arc<Self>, function: &str, tried: &[Id], way: &Way) -> Result<Route> {
-        let counts = self.transport.capabilities().receiver_count;
-        let trusted = if counts { Duration::MAX } else { KNOWN_FOR / 2 };
-        let mut nobody_since: Option<Instant> = None;
-        loop {
-            let left = match self.directory.choose(function, tried, trusted) {
-                Lookup::Chosen { choice, stale } => {
-                    if stale {
-                        self.refresh(function);
-                    }
-                    return Ok(Route::One(choice));
-                }
-                Lookup::AllTried => return Err(all_busy(function)),
-                Lookup::Unknown { left } => left,
-            };
-            let there = self.who(function, way).await?;
-            if !there.ids.is_empty() {
-                self.directory.learn(&self.namespace, function, &there.ids);
-                continue;
-            }
-            if there.ours > 0 {
-                // They are subscribed and say nothing: stopped, or just dying. Ask on.
-                if nobody_since.get_or_insert_with(Instant::now).elapsed() >= LOST_AFTER {
-                    return Err(unresponsive(function));
-                }
-                continue;
-            }
-            if there.others > 0 && self.transport.capabilities().originals {
-                return Ok(Route::Originals);
-            }
-            let since = *nobody_since.get_or_insert_with(Instant::now);
-            if !self.may_return(left, since, &there) {
-                return Err(no_such_remote(function));
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Whether providers that were known, the last of which `left`, may be on their way back since
-    /// nobody was found, at `since`.
-    fn may_return(&self, left: Option<Instant>, since: Instant, there: &There) -> bool {
-        match left {
-            Some(_) if there.away || self.after_gap() => since.elapsed() < RETURN_WITHIN,
-            // Who has lost its connection looks like who has left for good.
-            Some(left) if self.transport.capabilities().cross_process => {
-                left.elapsed() < RECONNECTS_WITHIN
-            }
-            _ => false,
-        }
-    }
-
-    /// Asks again in the background who provides `function`.
-    fn refresh(self: &Arc<Self>, function: &str) {
-        let (caller, function) = (Arc::clone(self), function.to_owned());
-        self.runtime.spawn(async move {
-            match caller.who(&function, &Way::default()).await {
-                Ok(there) if there.ids.len() >= there.ours => {
-                    caller.directory.learn(&caller.namespace, &function, &there.ids);
-                }
-                Ok(_) => {
-                    tracing::debug!(function, "some providers did not say that they are there");
-                }
-                Err(error) => tracing::debug!(function, %error, "could not ask who is there"),
-            }
-        });
-    }
-
-    /// Who provides `function`, with its open calls; how many providers said nothing, and how many
-    /// others listen.
-    pub(crate) async fn providers(
-        self: &Arc<Self>,
-        function: &str,
-    ) -> Result<(Vec<(Id, Option<usize>)>, usize, usize)> {
-        self.open().await?;
-        let There { ids, open_calls, ours, others, .. } =
-            self.who(function, &Way::default()).await?;
-        let silent = ours.saturating_sub(ids.len());
-        Ok((ids.into_iter().zip(open_calls).collect(), silent, others))
-    }
-
-    /// Asks all providers of `function` to say that they are there.
-    pub(super) async fn who(&self, function: &str, way: &Way) -> Result<There> {
-        let mut waiting = self.pending.open(Id::random());
-        let question = Control::Who { call: waiting.call(), inbox: self.me }.encode();
-        way.waits_for_the_broker(true);
-        let (mut there, first_within) = match self.transport.capabilities().receiver_count {
-            true => (self.ask_and_count(function, question).await?, FIRST_ANSWER_WITHIN),
-            false => {
-                self.transport.publish(&self.namespace.marker(function), question).await?;
-                (There::default(), SOMEBODY_WITHIN)
-            }
-        };
-        way.waits_for_the_broker(false);
-        let counts = self.transport.capabilities().receiver_count;
-        let mut until = Instant::now() + first_within;
-        while !counts || there.ids.len() < there.ours {
-            match timeout_at(until, waiting.recv()).await {
-                Ok(Some(Arrival::Message(Response { ours: Some(answer), outcome, .. }))) => {
-                    there.ids.push(answer.provider);
-                    there.open_calls.push(outcome.open_calls());
-                    until = until.min(Instant::now() + OTHERS_WITHIN);
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => return Err(Error::closed("call", function)),
-                Err(_) => break,
-            }
-        }
-        Ok(there)
-    }
-
-    /// Asks who is there, and counts in the same step who must answer.
-    async fn ask_and_count(&self, function: &str, question: Bytes) -> Result<There> {
-        let inbox = self.namespace.inbox(self.me);
-        let topics = [
-            self.namespace.marker(function),
-            self.namespace.whole(function),
-            inbox.name().to_owned(),
-        ];
-        let counts = self.transport.publish_counted(&topics, question).await?;
-        let [ours, exact, reading] = counts[..] else {
-            return Err(Error::new(ErrorKind::Server, "call", function, "no count for each topic"));
-        };
-        let counted = self.inbox_is_counted.fetch_or(reading > 0, Ordering::Relaxed);
-        let away = counted && reading == 0;
-        Ok(There {
-            ids: Vec::new(),
-            open_calls: Vec::new(),
-            ours,
-            others: exact.saturating_sub(ours),
-            away,
-        })
-    }
-
     /// Opens the inbox, at the first call.
     pub(super) async fn open(&self) -> Result<()> {
         let address = self.namespace.inbox(self.me);
         self.inbox
             .get_or_try_init(|| async {
                 let inbox = self.transport.open_inbox(&address).await?;
-                let reading = Reading {
-                    pending: Arc::clone(&self.pending),
-                    directory: Arc::clone(&self.directory),
-                    gap: Arc::clone(&self.last_gap),
-                };
-                Ok(Reader(self.runtime.spawn(async move { reading.read(inbox).await })))
+                let Self { runtime, pending, directory, last_gap, .. } = self;
+                Ok(Reader::start(runtime, inbox, pending, directory, last_gap))
             })
             .await
             .map(drop)
@@ -440,8 +274,7 @@ impl Caller {
     /// Whether the inbox lost its connection so recently that providers may still be on their way
     /// back.
     pub(super) fn after_gap(&self) -> bool {
-        let gap = *self.last_gap.lock().unwrap_or_else(PoisonError::into_inner);
-        gap.is_some_and(|gap| gap.elapsed() < RETURN_WITHIN)
+        self.last_gap.is_recent()
     }
 
     /// Tells whoever runs `call` that nobody waits any more; from any thread, without waiting.
@@ -453,67 +286,6 @@ impl Caller {
                 tracing::debug!(%call, %error, "could not cancel a call");
             }
         });
-    }
-}
-
-/// Who is there for a function.
-#[derive(Debug, Default)]
-pub(super) struct There {
-    pub(super) ids: Vec<Id>,
-    /// Of each of them, where it says so.
-    open_calls: Vec<Option<usize>>,
-    ours: usize,
-    others: usize,
-    /// Whether our own inbox was not connected at that moment.
-    away: bool,
-}
-
-/// What the task that reads the inbox tells; its end, whatever ended it, ends every call.
-struct Reading {
-    pending: Arc<Pending>,
-    directory: Arc<Directory>,
-    gap: Arc<Mutex<Option<Instant>>>,
-}
-
-impl Reading {
-    async fn read(self, mut inbox: Inbox) {
-        while let Some(arrival) = inbox.recv().await {
-            match arrival {
-                Arrival::Message(text) => match Response::decode(&text) {
-                    Ok(response) => self.hear(response),
-                    Err(error) => tracing::warn!(%error, "malformed response dropped"),
-                },
-                Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_) => {
-                    let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
-                    *gap = Some(Instant::now());
-                    drop(gap);
-                    self.pending.gap();
-                }
-            }
-        }
-    }
-
-    fn hear(&self, response: Response) {
-        if let Some(ResponseExtension { kind: ResponseKind::Left, provider, .. }) = response.ours {
-            self.directory.forget_everywhere(provider);
-        }
-        self.pending.route(response);
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.pending.close();
-    }
-}
-
-/// The reply that a response of a provider of ours brings, if it brings one.
-pub(super) fn finished(response: Response) -> Option<Reply> {
-    match response.ours {
-        Some(ResponseExtension { kind: ResponseKind::Result, provider, .. }) => {
-            Some(Reply { outcome: response.outcome, provider: Some(provider) })
-        }
-        _ => None,
     }
 }
 
@@ -536,23 +308,4 @@ impl Drop for CancelOnDrop<'_> {
             caller.cancel(topic.to_owned(), call);
         }
     }
-}
-
-pub(super) fn no_such_remote(function: &str) -> Error {
-    Error::new(
-        ErrorKind::NoSuchRemote,
-        "call",
-        function,
-        "nobody exposes it in this namespace; start its provider or check the name",
-    )
-}
-
-fn all_busy(function: &str) -> Error {
-    let why = "too many calls wait at each of its providers; it was not executed";
-    Error::new(ErrorKind::Busy, "call", function, why)
-}
-
-fn unresponsive(function: &str) -> Error {
-    let why = "its providers are connected but do not answer";
-    Error::new(ErrorKind::ProviderLost, "call", function, why)
 }

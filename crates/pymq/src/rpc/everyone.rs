@@ -11,7 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::caller::{Asked, Caller, Time, Way, no_such_remote};
+use super::caller::{Asked, Caller, Time, Way};
+use super::errors::no_such_remote;
 use super::gather::Gathering;
 use super::pending::Waiting;
 use super::{CallOptions, RETURN_WITHIN, Reply};

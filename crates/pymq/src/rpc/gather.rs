@@ -1,26 +1,27 @@
 //! The answers to a call to everyone: one of each provider, the missing named.
 //!
-//! It knows how many must answer, and watches those who have not: a provider of ours shows life, asked
-//! again, and is lost when it does not; one of the original is given up when nobody is subscribed any
-//! more. Whom a request goes to is [`everyone`](super::everyone)'s.
+//! It waits for answers and asks those again who owe one: a provider of ours that is asked shows life,
+//! and is lost when it does not; one of the original is given up when nobody is subscribed any more.
+//! Who owes an answer is kept in [`attendance`](super::attendance); whom a request goes to is decided
+//! in [`everyone`](super::everyone).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 
-use super::caller::{Caller, finished, no_such_remote};
+use super::attendance::{Attendance, Missing};
+use super::caller::Caller;
+use super::errors::{cut, no_such_remote};
 use super::everyone::Reached;
 use super::pending::Waiting;
 use super::watch::Moment;
-use super::{
-    ASK_AGAIN_EVERY, ASKS_WITHIN, GONE_AFTER, LOST_AFTER, Reply, SILENCE_IS_TOLD_AFTER, STOOD_STILL,
-};
+use super::{ASK_AGAIN_EVERY, ASKS_WITHIN, Reply, SILENCE_IS_TOLD_AFTER, STOOD_STILL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Id, shortened};
 use crate::transport::{self, Arrival, Inbox};
-use crate::wire::{Outcome, Request, RequestExtension, Response, ResponseKind};
+use crate::wire::{Outcome, Request, Response};
 
 /// The answers to a call to everyone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +31,6 @@ pub struct AllReplies {
     pub replies: Vec<Reply>,
     /// Who should have answered and did not.
     pub missing: Vec<Missing>,
-}
-
-/// A provider that did not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Missing {
-    /// Who it was, if it had been heard of.
-    pub provider: Option<Id>,
-    /// Whether it died; otherwise it only took too long.
-    pub lost: bool,
 }
 
 /// One thing that a call to everyone brings.
@@ -55,50 +46,16 @@ pub(crate) struct Gathering {
     request: Request,
     waiting: Waiting,
     list: Option<Inbox>,
-    /// How many providers of ours, and how many others, the request reached.
-    ours: usize,
-    others: usize,
-    known: BTreeMap<Id, Heard>,
-    from_originals: usize,
-    others_lost: usize,
+    attendance: Attendance,
     /// Heard, and not yet handed out.
     replies: VecDeque<Reply>,
-    missing: Vec<Missing>,
     /// Whether no more is heard: then the missing are handed out.
     concluded: bool,
     deadline: Option<Instant>,
     originals_until: Option<Instant>,
     ask_again: Instant,
     started: Moment,
-    /// The same, or when this side had reason to hear nothing.
-    patient_since: Instant,
-    unnamed_gone_since: Option<Instant>,
-    others_gone_since: Option<Instant>,
     silence_is_told: bool,
-}
-
-/// What is known of one provider.
-struct Heard {
-    last: Moment,
-    patient_since: Instant,
-    gone_since: Option<Instant>,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Running,
-    Answered,
-    /// It ended before it began the call.
-    Left,
-    Lost,
-}
-
-impl Heard {
-    fn new() -> Self {
-        let (last, patient_since) = (Moment::now(), Instant::now());
-        Self { last, patient_since, gone_since: None, state: State::Running }
-    }
 }
 
 enum Event {
@@ -115,28 +72,19 @@ impl Gathering {
         list: Option<Inbox>,
         deadline: Option<Instant>,
     ) -> Self {
-        let (started, now) = (Moment::now(), Instant::now());
         let Reached { waiting, ours, others, expected } = reached;
         Self {
             caller,
             request,
             waiting,
             list,
-            ours,
-            others,
-            known: expected.into_iter().map(|id| (id, Heard::new())).collect(),
-            from_originals: 0,
-            others_lost: 0,
+            attendance: Attendance::new(ours, others, expected),
             replies: VecDeque::new(),
-            missing: Vec::new(),
             concluded: false,
             deadline,
             originals_until: None,
-            ask_again: now + ASK_AGAIN_EVERY,
-            started,
-            patient_since: now,
-            unnamed_gone_since: None,
-            others_gone_since: None,
+            ask_again: Instant::now() + ASK_AGAIN_EVERY,
+            started: Moment::now(),
             silence_is_told: false,
         }
     }
@@ -149,7 +97,7 @@ impl Gathering {
 
     /// How many providers of ours the request reached.
     pub(super) fn ours(&self) -> usize {
-        self.ours
+        self.attendance.ours()
     }
 
     /// The answers may be read elsewhere than the call was made.
@@ -184,7 +132,10 @@ impl Gathering {
                 return Some(Ok(Gathered::Reply(reply)));
             }
             if self.concluded {
-                return self.missing.pop().map(|missing| Ok(Gathered::Missing(missing)));
+                return self
+                    .attendance
+                    .next_missing()
+                    .map(|missing| Ok(Gathered::Missing(missing)));
             }
             let over = match self.is_complete() {
                 true => Ok(true),
@@ -195,14 +146,14 @@ impl Gathering {
             };
             match over {
                 Ok(false) => {}
-                Ok(true) if self.everybody_left() => {
+                Ok(true) if self.attendance.everybody_declined() => {
                     self.concluded = true;
                     return Some(Err(no_such_remote(self.function())));
                 }
                 Ok(true) => self.conclude(),
                 Err(error) => {
                     self.tell_late();
-                    self.missing.clear();
+                    self.attendance.forget_missing();
                     self.concluded = true;
                     return Some(Err(error.of("call", shortened(self.function()))));
                 }
@@ -225,35 +176,9 @@ impl Gathering {
         Ok(all)
     }
 
-    /// How many providers of ours have answered or are given up.
-    fn settled(&self) -> usize {
-        let settled = self.known.values().filter(|heard| heard.state != State::Running).count();
-        settled + self.unnamed_missing()
-    }
-
-    /// Whether all of ours have answered or are given up; those, too, who came after the call and
-    /// heard of it when all were asked again, since they take nobody's place.
-    fn is_settled(&self) -> bool {
-        let running = self.known.values().any(|heard| heard.state == State::Running);
-        !running && self.settled() >= self.ours
-    }
-
-    /// Whether all who were there had ended before they began the call.
-    fn everybody_left(&self) -> bool {
-        let mut known = self.known.values();
-        self.ours > 0
-            && self.others == 0
-            && self.known.len() >= self.ours
-            && known.all(|heard| heard.state == State::Left)
-    }
-
-    fn unnamed_missing(&self) -> usize {
-        self.missing.iter().filter(|missing| missing.provider.is_none()).count()
-    }
-
     fn is_complete(&self) -> bool {
         let originals_over = self.originals_until.is_some_and(|until| Instant::now() >= until);
-        self.is_settled() && (self.others_silent() == 0 || originals_over)
+        self.attendance.is_settled() && (self.attendance.others_silent() == 0 || originals_over)
     }
 
     /// Waits for the next thing to happen; says whether the deadline passed. Cancel-safe: what was
@@ -272,9 +197,11 @@ impl Gathering {
             () = sleep_until(tick) => Event::Tick,
         };
         match event {
-            Event::Ours(Some(Arrival::Message(response))) => self.hear(response),
+            Event::Ours(Some(Arrival::Message(response))) => {
+                self.replies.extend(self.attendance.hear(response));
+            }
             Event::Ours(Some(_)) => {
-                self.be_patient();
+                self.attendance.be_patient();
                 return self.ask_in_time().await;
             }
             Event::Original(Some(Arrival::Message(text))) => self.hear_original(&text),
@@ -288,7 +215,7 @@ impl Gathering {
                 }
                 if self.ask_again.elapsed() > STOOD_STILL {
                     // So did whatever reads the socket: answers may lie there.
-                    self.be_patient();
+                    self.attendance.be_patient();
                     self.ask_again = Instant::now() + ASK_AGAIN_EVERY;
                 } else if Instant::now() >= self.ask_again {
                     return self.ask_in_time().await;
@@ -298,46 +225,6 @@ impl Gathering {
         Ok(false)
     }
 
-    fn hear(&mut self, response: Response) {
-        let Some(ours) = response.ours else { return };
-        let heard = self.known.entry(ours.provider).or_insert_with(Heard::new);
-        (heard.last, heard.patient_since) = (Moment::now(), Instant::now());
-        heard.gone_since = None;
-        if matches!(heard.state, State::Answered | State::Lost) {
-            return;
-        }
-        let reply = match ours.kind {
-            // It has not begun the call, and is none of those who must answer any more.
-            ResponseKind::Left => {
-                heard.state = State::Left;
-                return;
-            }
-            ResponseKind::Lost => {
-                heard.state = State::Lost;
-                self.missing.push(Missing { provider: Some(ours.provider), lost: true });
-                return;
-            }
-            ResponseKind::Busy => {
-                let outcome = Outcome::failure("Busy", "too many calls wait; it was not executed");
-                Some(Reply { outcome, provider: Some(ours.provider) })
-            }
-            _ => finished(response),
-        };
-        if let Some(reply) = reply {
-            heard.state = State::Answered;
-            self.replies.push_back(reply);
-        }
-    }
-
-    /// Silence while we were away says nothing about anybody.
-    fn be_patient(&mut self) {
-        let now = Instant::now();
-        self.patient_since = now;
-        for heard in self.known.values_mut() {
-            heard.patient_since = now;
-        }
-    }
-
     /// Counts what cannot be read as a failure: nobody else knows this call's list, and whoever
     /// wrote it will not write again.
     fn hear_original(&mut self, text: &Bytes) {
@@ -345,7 +232,7 @@ impl Gathering {
             |error| Outcome::failure("DecodeError", &error.to_string()),
             |response| response.outcome,
         );
-        self.from_originals += 1;
+        self.attendance.hear_original();
         self.replies.push_back(Reply { outcome, provider: None });
     }
 
@@ -364,19 +251,20 @@ impl Gathering {
     /// Asks those again, under the same identity, who have not answered, and strikes off who is gone.
     async fn ask(&mut self) -> Result<()> {
         self.ask_again = Instant::now() + ASK_AGAIN_EVERY;
-        if self.others_silent() > 0 {
+        if self.attendance.others_silent() > 0 {
             self.judge_others().await?;
         }
-        if self.is_settled() {
+        if self.attendance.is_settled() {
             return Ok(());
         }
-        let running = self.ids(State::Running);
-        self.repeat(&running).await?;
+        let owing = self.attendance.owing();
+        self.repeat(&owing).await?;
         match self.caller.transport.capabilities().receiver_count {
-            true => self.judge_by_count(&running).await,
+            true => self.judge_by_count(&owing).await,
+            // Nobody can say who is there: only a provider's silence counts.
             false => {
-                running.iter().for_each(|id| self.judge(*id, true));
-                self.judge_unnamed(usize::MAX);
+                owing.iter().for_each(|id| self.attendance.judge(*id, true));
+                self.attendance.judge_unnamed(usize::MAX);
                 Ok(())
             }
         }
@@ -384,14 +272,14 @@ impl Gathering {
 
     /// Publishes the request again: to everyone while somebody is not known by name, but never so
     /// late that one who has answered could have forgotten it.
-    async fn repeat(&self, running: &[Id]) -> Result<()> {
+    async fn repeat(&self, owing: &[Id]) -> Result<()> {
         let (caller, started) = (&self.caller, self.started.elapsed());
         if started < ASKS_WITHIN {
             let marker = caller.namespace.marker(self.function());
             return self.publish_again(&marker, started).await;
         }
-        for id in running {
-            let silent = self.known[id].last.elapsed();
+        for id in owing {
+            let silent = self.attendance.heard(*id).elapsed();
             if silent < ASKS_WITHIN {
                 self.publish_again(&caller.namespace.instance(*id), silent).await?;
             }
@@ -400,39 +288,32 @@ impl Gathering {
     }
 
     async fn publish_again(&self, topic: &str, silent: Duration) -> Result<()> {
-        let ours = self.request.ours;
-        let ours = ours.map(|ours| RequestExtension { silent: Some(silent), ..ours });
-        let again = Request { ours, ..self.request.clone() }.encode()?;
+        let again = self.request.repeated(silent).encode()?;
         match self.caller.transport.publish(topic, again).await {
             // It may have arrived; if not, it is asked again.
             Err(error) if error.kind() == ErrorKind::Ambiguous => Ok(()),
-            Err(error) => Err(self.cut(error)),
+            Err(error) => Err(cut(self.function(), error)),
             Ok(_) => Ok(()),
         }
     }
 
-    async fn judge_by_count(&mut self, running: &[Id]) -> Result<()> {
+    async fn judge_by_count(&mut self, owing: &[Id]) -> Result<()> {
         let caller = Arc::clone(&self.caller);
-        let others = [State::Answered, State::Left].into_iter().flat_map(|state| self.ids(state));
-        let instances = running.iter().copied().chain(others);
+        let instances = owing.iter().copied().chain(self.attendance.excused());
         let instances = instances.map(|id| caller.namespace.instance(id));
         let marker = caller.namespace.marker(self.function());
         let topics: Vec<String> = std::iter::once(marker).chain(instances).collect();
-        let counts = caller.transport.count(&topics).await.map_err(|error| self.cut(error))?;
+        let counts = caller.transport.count(&topics).await;
+        let counts = counts.map_err(|error| cut(self.function(), error))?;
         if caller.after_gap() {
             return Ok(());
         }
-        for (id, count) in running.iter().zip(&counts[1..]) {
-            self.judge(*id, *count > 0);
+        for (id, count) in owing.iter().zip(&counts[1..]) {
+            self.attendance.judge(*id, *count > 0);
         }
         let named = counts[1..].iter().filter(|count| **count > 0).count();
-        self.judge_unnamed(counts[0].saturating_sub(named));
+        self.attendance.judge_unnamed(counts[0].saturating_sub(named));
         Ok(())
-    }
-
-    /// How many subscribers that may be the original's have neither answered nor gone.
-    fn others_silent(&self) -> usize {
-        self.others.saturating_sub(self.from_originals + self.others_lost)
     }
 
     /// Gives up subscribers that may have been providers of the original, once they are gone; tells
@@ -441,18 +322,13 @@ impl Gathering {
         let caller = Arc::clone(&self.caller);
         let function = self.function();
         let topics = [caller.namespace.whole(function), caller.namespace.marker(function)];
-        let counts = caller.transport.count(&topics).await.map_err(|error| self.cut(error))?;
+        let counts = caller.transport.count(&topics).await;
+        let counts = counts.map_err(|error| cut(self.function(), error))?;
         let [exact, ours] = counts[..] else { return Ok(()) };
-        if exact > ours || caller.after_gap() {
-            self.others_gone_since = None;
-            if self.ours == 0 && self.started.elapsed() >= SILENCE_IS_TOLD_AFTER {
-                self.tell_of_silence(exact - ours.min(exact));
-            }
-            return Ok(());
-        }
-        let gone_since = *self.others_gone_since.get_or_insert_with(Instant::now);
-        if gone_since.elapsed() >= GONE_AFTER {
-            self.others_lost = self.others_silent();
+        let present = exact > ours || caller.after_gap();
+        self.attendance.judge_others(present);
+        if present && self.ours() == 0 && self.started.elapsed() >= SILENCE_IS_TOLD_AFTER {
+            self.tell_of_silence(exact - ours.min(exact));
         }
         Ok(())
     }
@@ -469,18 +345,9 @@ impl Gathering {
         }
     }
 
-    /// The request was sent, so that its caller must not hear that nothing was done.
-    fn cut(&self, error: Error) -> Error {
-        if error.kind() != ErrorKind::Connection {
-            return error;
-        }
-        let why = "the connection was lost during the call; it may have been executed";
-        Error::new(ErrorKind::Ambiguous, "call", self.function(), why).with_source(error)
-    }
-
     /// Why a call to one of the original's got no answer.
     fn unanswered(&self) -> Error {
-        let (kind, why) = match self.others_silent() > 0 {
+        let (kind, why) = match self.attendance.others_silent() > 0 {
             true => (
                 ErrorKind::Timeout,
                 "nobody answered but there are subscribers, which may be slow providers of the \
@@ -492,57 +359,15 @@ impl Gathering {
         Error::new(kind, "call", self.function(), why)
     }
 
-    fn ids(&self, state: State) -> Vec<Id> {
-        let with_state = self.known.iter().filter(|(_, heard)| heard.state == state);
-        with_state.map(|(id, _)| *id).collect()
-    }
-
-    fn judge(&mut self, id: Id, present: bool) {
-        let heard = self.known.get_mut(&id).expect("it was taken from the table");
-        heard.gone_since = (!present).then(|| heard.gone_since.unwrap_or_else(Instant::now));
-        let gone = heard.gone_since.is_some_and(|since| since.elapsed() >= GONE_AFTER);
-        if gone || heard.patient_since.elapsed() >= LOST_AFTER {
-            heard.state = State::Lost;
-            self.missing.push(Missing { provider: Some(id), lost: true });
-        }
-    }
-
-    /// Strikes off providers that were counted but never heard of, when too few are left for them.
-    fn judge_unnamed(&mut self, present: usize) {
-        let unnamed = self.ours.saturating_sub(self.known.len() + self.unnamed_missing());
-        let silent = self.patient_since.elapsed() >= LOST_AFTER;
-        let lost = if silent { unnamed } else { unnamed.saturating_sub(present) };
-        if lost == 0 {
-            self.unnamed_gone_since = None;
-        } else if silent
-            || self.unnamed_gone_since.get_or_insert_with(Instant::now).elapsed() >= GONE_AFTER
-        {
-            self.missing.extend((0..lost).map(|_| Missing { provider: None, lost: true }));
-        }
-    }
-
     /// Names who is missing, and tells them that nobody waits any more.
     fn conclude(&mut self) {
         self.tell_late();
         self.concluded = true;
-        let late = self.ids(State::Running);
-        let unnamed = self.ours.saturating_sub(self.known.len() + self.unnamed_missing());
-        // Beside providers of ours, a silent subscriber is more likely a foreign one than a provider.
-        let (silent, gone) = match self.ours {
-            0 => (self.others_silent(), self.others_lost),
-            _ => (0, 0),
-        };
-        let named = late.into_iter().map(Some);
-        let nameless = std::iter::repeat_n(None, unnamed + silent);
-        let missing = named.chain(nameless).map(|provider| Missing { provider, lost: false });
-        self.missing.extend(missing);
-        self.missing.extend(std::iter::repeat_n(Missing { provider: None, lost: true }, gone));
-        // They are handed out from the end.
-        self.missing.reverse();
+        self.attendance.conclude();
     }
 
     fn tell_late(&self) {
-        if !self.concluded && !self.is_settled() {
+        if !self.concluded && !self.attendance.is_settled() {
             let marker = self.caller.namespace.marker(self.function());
             self.caller.cancel(marker, self.waiting.call());
         }

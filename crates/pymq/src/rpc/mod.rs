@@ -19,11 +19,13 @@
 use std::time::Duration;
 
 mod arguments;
+mod attendance;
 mod call;
 mod caller;
 mod current;
 mod desk;
 mod directory;
+mod errors;
 mod everyone;
 mod executed;
 mod failure;
@@ -33,12 +35,15 @@ mod in_flight;
 mod kept;
 mod outbox;
 mod pending;
+mod presence;
 mod provider;
+mod reader;
 mod service;
 mod stub;
 mod watch;
 
 pub use arguments::BoundArguments;
+pub use attendance::Missing;
 pub use call::Call;
 pub(crate) use caller::{Asked, Caller};
 #[cfg(feature = "blocking")]
@@ -46,14 +51,14 @@ pub(crate) use current::carried;
 pub use current::{CurrentCall, current_call};
 pub use failure::Failure;
 pub use function::{Function, LocalCall, Remote, RemoteFn};
-pub use gather::{AllReplies, Missing};
+pub use gather::AllReplies;
 pub use provider::Provider;
 pub(crate) use provider::Providers;
 pub use service::{ExposeOptions, Service};
 pub use stub::{Replies, Stub, StubReply};
 
 use crate::name::Id;
-use crate::wire::Outcome;
+use crate::wire::{Outcome, Response, ResponseExtension, ResponseKind};
 
 /// What one provider answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +68,18 @@ pub struct Reply {
     pub outcome: Outcome,
     /// Who answered; providers of the original are anonymous.
     pub provider: Option<Id>,
+}
+
+impl Reply {
+    /// The reply that a response of a provider of ours brings, if it brings one.
+    fn of(response: Response) -> Option<Self> {
+        match response.ours {
+            Some(ResponseExtension { kind: ResponseKind::Result, provider, .. }) => {
+                Some(Self { outcome: response.outcome, provider: Some(provider) })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// How a call waits, see [`Stub::options`].

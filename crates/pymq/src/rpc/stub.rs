@@ -16,7 +16,8 @@ use futures_util::stream::{StreamExt as _, unfold};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::gather::{Gathered, Gathering, Missing};
+use super::attendance::Missing;
+use super::gather::{Gathered, Gathering};
 use super::{Asked, CallOptions, Caller, Reply};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};

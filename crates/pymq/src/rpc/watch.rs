@@ -6,17 +6,16 @@
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use tokio::time::{Duration, Instant, timeout_at};
 
-use super::caller::{Caller, finished};
+use super::caller::Caller;
 use super::directory::Choice;
+use super::errors::{cut, lost};
 use super::pending::Waiting;
 use super::{ASK_AGAIN_EVERY, ASKS_WITHIN, BEAT_EVERY, GONE_AFTER, LOST_AFTER, Reply, STOOD_STILL};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::Id;
 use crate::transport::Arrival;
-use crate::wire::{Request, RequestExtension, Response, ResponseKind};
+use crate::wire::{Request, Response, ResponseKind};
 
 /// How a request to one provider ended.
 pub(super) enum Ended {
@@ -35,7 +34,7 @@ pub(super) struct Watch<'a> {
     caller: &'a Caller,
     waiting: Waiting,
     choice: &'a Choice,
-    request: &'a mut Request,
+    request: &'a Request,
     /// When the provider was last heard of in this call, or the call was asked for.
     heard: Moment,
     /// The same, or when this side had reason to hear nothing.
@@ -63,7 +62,7 @@ impl<'a> Watch<'a> {
         caller: &'a Caller,
         waiting: Waiting,
         choice: &'a Choice,
-        request: &'a mut Request,
+        request: &'a Request,
     ) -> Self {
         let (heard, patient_since) = (Moment::now(), Instant::now());
         Self { caller, waiting, choice, request, heard, patient_since, gone_since: None }
@@ -118,7 +117,7 @@ impl<'a> Watch<'a> {
         }
         (self.heard, self.patient_since) = (Moment::now(), Instant::now());
         self.gone_since = None;
-        finished(response).map(Ended::Reply)
+        Reply::of(response).map(Ended::Reply)
     }
 
     /// Repeats the request, unless that would come too late or to nobody.
@@ -127,12 +126,13 @@ impl<'a> Watch<'a> {
         if silent >= ASKS_WITHIN {
             return Err(self.lost());
         }
-        let again = self.repeated(silent)?;
+        let again = self.request.repeated(silent).encode()?;
         let receivers = self.caller.transport.publish(self.choice.instance(), again).await;
         let reached = match receivers {
             Ok(Some(0)) => false,
-            Err(error) if error.kind() == ErrorKind::Connection => return Err(self.cut(error)),
-            Err(error) if error.kind() != ErrorKind::Ambiguous => return Err(error),
+            Err(error) if error.kind() != ErrorKind::Ambiguous => {
+                return Err(cut(self.function(), error));
+            }
             _ => true,
         };
         let gone_since = self.gone_since.unwrap_or_else(Instant::now);
@@ -144,31 +144,12 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    fn repeated(&mut self, silent: Duration) -> Result<Bytes> {
-        let ours = self.request.ours;
-        self.request.ours = ours.map(|ours| RequestExtension { silent: Some(silent), ..ours });
-        let again = self.request.encode();
-        self.request.ours = ours;
-        again
-    }
-
     fn lost(&self) -> Error {
         self.caller.directory.forget(self.function(), self.choice.id());
         lost(self.function(), self.choice.id())
     }
 
-    /// The request was sent, so that its caller must not hear that nothing was done.
-    fn cut(&self, error: Error) -> Error {
-        let why = "the connection was lost during the call; it may have been executed";
-        Error::new(ErrorKind::Ambiguous, "call", self.function(), why).with_source(error)
-    }
-
     fn function(&self) -> &str {
         &self.request.function
     }
-}
-
-pub(super) fn lost(function: &str, provider: Id) -> Error {
-    let why = format!("provider {provider} died or fell silent during the call");
-    Error::new(ErrorKind::ProviderLost, "call", function, why)
 }
