@@ -7,7 +7,7 @@
 pub mod calls;
 pub mod mailboxes;
 
-#[path = "../../../crates/pymq/src/transport/mailbox.rs"]
+#[path = "../../../crates/pymq/src/transport/mailbox/mod.rs"]
 pub mod mailbox;
 
 #[path = "../../../crates/pymq/src/rpc/pending.rs"]

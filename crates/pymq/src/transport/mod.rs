@@ -35,6 +35,7 @@ mod obituaries;
 mod queue;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod refusals;
 mod settings;
 mod state;
 

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use super::parts::{put_key, put_string};
 use super::tags::{self, META, OBJECT, TYPE};
-use super::{put_key, put_string};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json;
 

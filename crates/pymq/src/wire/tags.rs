@@ -39,7 +39,7 @@ pub(crate) fn untagged(document: &[u8]) -> Option<Vec<u8>> {
         if bare.len() > 1 {
             bare.push(b',');
         }
-        super::put_string(&mut bare, key);
+        super::parts::put_string(&mut bare, key);
         bare.push(b':');
         bare.extend_from_slice(raw);
     }

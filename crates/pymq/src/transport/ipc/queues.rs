@@ -17,11 +17,10 @@ use super::heap::At;
 use super::hub::Hub;
 use super::peers::Step;
 use super::shelves::{self, Claim, Place, Push};
-use crate::error::{Error, ErrorKind, Result};
-use crate::name::shortened;
+use crate::error::Result;
 use crate::transport::{
     Answer, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
-    SettleOptions, Settlement, Shelf, Wait, answer, pending,
+    SettleOptions, Settlement, Shelf, Wait, answer, pending, refusals,
 };
 
 /// How long an operation that is not to wait waits for the lock of the bus.
@@ -68,7 +67,9 @@ impl Queues for Ipc {
         options: SettleOptions,
     ) -> Answer<'a, ()> {
         self.hub.run("settle", &queue.name, move |step| {
-            let Some(item) = self.held(receipt.number) else { return Err(lost("settle", queue)) };
+            let Some(item) = self.held(receipt.number) else {
+                return Err(refusals::lease_lost("settle", &queue.name));
+            };
             shelves::settle(step, item, how, &options)?;
             self.hub.local().leases.remove(&receipt.number);
             Ok(())
@@ -114,7 +115,9 @@ impl Queues for Ipc {
         duration: Duration,
     ) -> Answer<'a, ()> {
         self.hub.run("extend", &queue.name, move |step| {
-            let Some(item) = self.held(receipt.number) else { return Err(lost("extend", queue)) };
+            let Some(item) = self.held(receipt.number) else {
+                return Err(refusals::lease_lost("extend", &queue.name));
+            };
             shelves::extend(step, item, duration)
         })
     }
@@ -182,11 +185,6 @@ impl Queues for Ipc {
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
         self.hub.run("shut down", &queue.name, move |step| shelves::shut_down(step, queue))
     }
-}
-
-fn lost(operation: &'static str, queue: &QueueSpec) -> Error {
-    let why = "the lease had ended; the item was settled, or is somebody else's now";
-    Error::new(ErrorKind::LeaseLost, operation, shortened(&queue.name), why)
 }
 
 impl Ipc {

@@ -16,11 +16,10 @@ use super::heap::{At, Heap, List};
 use super::layout::{CLEAR_AT, PEERS, QUEUES};
 use super::names::{self, Kind};
 use super::peers::{self, Death, Step};
-use crate::error::{Error, ErrorKind, Result};
-use crate::name::shortened;
+use crate::error::Result;
 use crate::transport::{
     Claimed, DeadLetter, Due, Failure, Letters, PutOptions, QueueSpec, QueueStats, Reason, Receipt,
-    SettleOptions, Settlement, Shelf, Wait,
+    SettleOptions, Settlement, Shelf, Wait, refusals,
 };
 
 /// How many queues there may be before the unused ones are looked for.
@@ -115,16 +114,6 @@ const fn seen(queue: At) -> List {
     List::new(queue + SEEN, 32)
 }
 
-pub(super) fn full(queue: &QueueSpec) -> Error {
-    let why = format!("maxsize is {}; get items first", queue.maxsize);
-    Error::new(ErrorKind::Full, "push", shortened(&queue.name), why)
-}
-
-fn shut(operation: &'static str, queue: &QueueSpec) -> Error {
-    let why = "it was shut down for everyone; purge it to use it again";
-    Error::new(ErrorKind::ShutDown, operation, shortened(&queue.name), why)
-}
-
 /// The queue of that name; 0 where there is none.
 pub(super) fn named(heap: &Heap<'_>, name: &str) -> At {
     names::find(heap, Kind::Queue, name.as_bytes())
@@ -198,13 +187,11 @@ pub(super) fn push(
     place: Option<Place>,
 ) -> Result<Push> {
     if spec.maxsize > 0 && items.len() > spec.maxsize {
-        let (count, most) = (items.len(), spec.maxsize);
-        let why = format!("{count} items at once never fit: maxsize is {most}; push fewer");
-        return Err(Error::new(ErrorKind::Config, "push", shortened(&spec.name), why));
+        return Err(refusals::too_many(&spec.name, items.len(), spec.maxsize));
     }
     let queue = queue(step, spec)?;
     if step.get(queue + SHUT) != 0 {
-        return Err(shut("push", spec));
+        return Err(refusals::shut_down("push", &spec.name));
     }
     ripen(step, queue)?;
     forget_ids(step, queue)?;
@@ -228,7 +215,7 @@ pub(super) fn push(
         return Ok(Push::Done);
     }
     if options.wait == Wait::No {
-        return Err(full(spec));
+        return Err(refusals::full(&spec.name, spec.maxsize));
     }
     Ok(Push::Wait(line_up(step, peer, queue, FOR_SPACE, place)?))
 }
@@ -284,7 +271,7 @@ pub(super) fn claim(
         return Ok(Claim::Taken(taken));
     }
     if step.get(queue + SHUT) != 0 && list(queue, LATER).len(step) == 0 {
-        return Err(shut("claim", spec));
+        return Err(refusals::shut_down("claim", &spec.name));
     }
     if !wait {
         if let Some(place) = place {

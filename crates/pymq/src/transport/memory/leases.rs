@@ -10,8 +10,7 @@ use bytes::Bytes;
 
 use super::ConnectionId;
 use super::line::Item;
-use super::store::next_number;
-use super::take_of;
+use super::store::{next_number, take_of};
 use crate::transport::{Claimed, QueueSpec, Receipt};
 
 /// One item in somebody's hands.

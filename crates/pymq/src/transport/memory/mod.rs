@@ -20,6 +20,7 @@ mod events;
 mod graveyard;
 mod inboxes;
 mod inspect;
+mod leases;
 mod line;
 mod queues;
 mod seen;

@@ -13,13 +13,13 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Memory;
-use super::shelves::{Claim, Push, Queue, Watch, full};
+use super::shelves::{Claim, Push, Queue, Watch};
 use super::store::{Aftermath, Bell, Ticket, Turn};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::name::shortened;
 use crate::transport::{
     Answer, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
-    SettleOptions, Settlement, Shelf, Wait, answer, pending,
+    SettleOptions, Settlement, Shelf, Wait, answer, pending, refusals,
 };
 
 impl Queues for Memory {
@@ -63,7 +63,7 @@ impl Queues for Memory {
         answer(self.change("settle", queue, |found, after| {
             let settled =
                 found.is_some_and(|found| found.settle(receipt.number, how, options, after));
-            if settled { Ok(()) } else { Err(lost("settle", queue)) }
+            if settled { Ok(()) } else { Err(refusals::lease_lost("settle", &queue.name)) }
         }))
     }
 
@@ -96,7 +96,7 @@ impl Queues for Memory {
     ) -> Answer<'a, ()> {
         answer(self.change("extend", queue, |found, _| {
             let held = found.is_some_and(|found| found.holds(receipt.number));
-            if held { Ok(()) } else { Err(lost("extend", queue)) }
+            if held { Ok(()) } else { Err(refusals::lease_lost("extend", &queue.name)) }
         }))
     }
 
@@ -167,11 +167,6 @@ impl Queues for Memory {
             Ok(())
         }))
     }
-}
-
-fn lost(operation: &'static str, queue: &QueueSpec) -> Error {
-    let why = "the lease had ended; the item was settled, or is somebody else's now";
-    Error::new(ErrorKind::LeaseLost, operation, shortened(&queue.name), why)
 }
 
 impl Memory {
@@ -299,7 +294,7 @@ impl<'a> Place<'a> {
             Ok(found.is_some_and(|found| found.give_up(*ticket, after)))
         })?;
         if waited {
-            return Err(full(queue));
+            return Err(refusals::full(&queue.name, queue.maxsize));
         }
         // Not in the line any more: its turn came in this very moment, and the bell is about to ring.
         match self.woken(Wait::Forever, None).await {
@@ -349,6 +344,7 @@ mod tests {
     use futures_util::future::FutureExt;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn memory() -> Memory {
         Memory::connect("memory://").expect("a memory address")

@@ -14,20 +14,21 @@ use tokio::time::Instant;
 
 use super::ConnectionId;
 use super::graveyard::Graveyard;
+use super::leases::{Lease, Leases};
 use super::line::{Item, Line};
 use super::seen::Seen;
-use super::store::{Aftermath, Bell, Death, Ticket, Turn, next_number};
-use crate::error::{Error, ErrorKind, Result};
+use super::store::{Aftermath, Bell, Death, Ticket, Turn, next_number, take_of};
+use crate::error::{Error, Result};
 use crate::name::shortened;
 use crate::transport::{
-    Claimed, DeadLetter, Due, Failure, Letters, PutOptions, QueueSpec, QueueStats, Reason, Receipt,
-    SettleOptions, Settlement, Shelf, Wait,
+    Claimed, DeadLetter, Due, Failure, Letters, PutOptions, QueueSpec, QueueStats, Reason,
+    SettleOptions, Settlement, Shelf, Wait, refusals,
 };
 
 pub(super) struct Queue {
     name: Arc<str>,
     line: Line,
-    leased: BTreeMap<u64, Lease>,
+    leases: Leases,
     dead: Graveyard,
     getters: BTreeMap<Ticket, Getter>,
     /// Dealt out, not yet fetched by the getter that waited.
@@ -35,27 +36,6 @@ pub(super) struct Queue {
     putters: BTreeMap<Ticket, Putter>,
     seen: Seen,
     shut: bool,
-}
-
-struct Lease {
-    item: Item,
-    owner: ConnectionId,
-    fate: Fate,
-    /// Fetched ahead, and handed to nobody yet.
-    unshown: bool,
-}
-
-/// What decides an item's fate: its consumer's options.
-#[derive(Clone, Copy)]
-struct Fate {
-    max_deliveries: u32,
-    max_dead_letters: usize,
-}
-
-impl From<&QueueSpec> for Fate {
-    fn from(spec: &QueueSpec) -> Self {
-        Self { max_deliveries: spec.max_deliveries, max_dead_letters: spec.max_dead_letters }
-    }
 }
 
 struct Getter {
@@ -106,22 +86,12 @@ pub(super) enum Watch {
     Over,
 }
 
-pub(super) fn full(queue: &QueueSpec) -> Error {
-    let why = format!("maxsize is {}; get items first", queue.maxsize);
-    Error::new(ErrorKind::Full, "push", shortened(&queue.name), why)
-}
-
-pub(super) fn shut(operation: &'static str, name: &str) -> Error {
-    let why = "it was shut down for everyone; purge it to use it again";
-    Error::new(ErrorKind::ShutDown, operation, shortened(name), why)
-}
-
 impl Queue {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
             line: Line::default(),
-            leased: BTreeMap::new(),
+            leases: Leases::default(),
             dead: Graveyard::default(),
             getters: BTreeMap::new(),
             dealt: BTreeMap::new(),
@@ -139,15 +109,10 @@ impl Queue {
         after: &mut Aftermath,
     ) -> Result<Push> {
         if self.shut {
-            return Err(shut("push", &spec.name));
+            return Err(refusals::shut_down("push", &spec.name));
         }
         if spec.maxsize > 0 && items.len() > spec.maxsize {
-            let why = format!(
-                "{} items at once never fit: maxsize is {}; push fewer",
-                items.len(),
-                spec.maxsize
-            );
-            return Err(Error::new(ErrorKind::Config, "push", shortened(&spec.name), why));
+            return Err(refusals::too_many(&spec.name, items.len(), spec.maxsize));
         }
         if options.id.as_ref().is_some_and(|id| self.seen.has(id)) {
             return Ok(Push::Already);
@@ -160,7 +125,7 @@ impl Queue {
             return Ok(Push::Done);
         }
         if options.wait == Wait::No {
-            return Err(full(spec));
+            return Err(refusals::full(&spec.name, spec.maxsize));
         }
         Ok(Push::Wait(Parcel { items, options }))
     }
@@ -193,7 +158,7 @@ impl Queue {
         }
         match limit {
             0 => Ok(Claim::Taken(Vec::new())),
-            _ if self.is_over() => Err(shut("claim", &spec.name)),
+            _ if self.is_over() => Err(refusals::shut_down("claim", &spec.name)),
             _ => Ok(Claim::Empty),
         }
     }
@@ -229,7 +194,7 @@ impl Queue {
         match self.getters.get_mut(&ticket) {
             Some(getter) => getter.bell = Some(bell),
             None if self.dealt.contains_key(&ticket) => return Ok(Watch::Over),
-            None => return Err(shut("claim", &self.name)),
+            None => return Err(refusals::shut_down("claim", &self.name)),
         }
         self.line.ripen();
         let next = self.line.next_due();
@@ -277,7 +242,7 @@ impl Queue {
         options: SettleOptions,
         after: &mut Aftermath,
     ) -> bool {
-        let Some(lease) = self.leased.remove(&number) else { return false };
+        let Some(lease) = self.leases.end(number) else { return false };
         match how {
             Settlement::Ack => after.discarded.push(lease.item.payload),
             Settlement::Requeue => self.fail(lease, options, after),
@@ -290,23 +255,21 @@ impl Queue {
 
     /// Notes that an item that was fetched ahead is handed out.
     pub(super) fn show(&mut self, number: u64) {
-        if let Some(lease) = self.leased.get_mut(&number) {
-            lease.unshown = false;
-        }
+        self.leases.show(number);
     }
 
     pub(super) fn holds(&self, number: u64) -> bool {
-        self.leased.contains_key(&number)
+        self.leases.holds(number)
     }
 
     pub(super) fn stats(&mut self) -> QueueStats {
         self.line.ripen();
         let dealt: usize = self.dealt.values().map(|(_, items)| items.len()).sum();
-        let (waiting, leased) = (self.line.len(), self.leased.len() + dealt);
+        let (waiting, leased) = (self.line.len(), self.leases.len() + dealt);
         let mut stats = QueueStats::new(waiting, leased, self.dead.len());
         stats.delayed = self.line.delayed();
         stats.oldest = self.line.oldest().map(|since| since.elapsed());
-        let holders = self.leased.values().map(|lease| lease.owner);
+        let holders = self.leases.owners();
         let waiters = self.getters.values().map(|getter| getter.owner);
         let dealt = self.dealt.values().map(|(owner, _)| *owner);
         let consumers: HashSet<_> = holders.chain(waiters).chain(dealt).collect();
@@ -317,8 +280,8 @@ impl Queue {
     /// Who holds how many items.
     pub(super) fn holders(&self) -> BTreeMap<ConnectionId, usize> {
         let mut holders = BTreeMap::new();
-        for lease in self.leased.values() {
-            *holders.entry(lease.owner).or_default() += 1;
+        for owner in self.leases.owners() {
+            *holders.entry(owner).or_default() += 1;
         }
         holders
     }
@@ -377,7 +340,7 @@ impl Queue {
     pub(super) fn shut_down(&mut self, after: &mut Aftermath) {
         self.shut = true;
         for putter in std::mem::take(&mut self.putters).into_values() {
-            after.bells.push((putter.bell, Err(shut("push", &self.name))));
+            after.bells.push((putter.bell, Err(refusals::shut_down("push", &self.name))));
             after.discarded.extend(putter.parcel.items);
         }
         self.deal(after);
@@ -386,7 +349,7 @@ impl Queue {
     /// Whether a connection waits for items, or holds some.
     pub(super) fn is_taken_from_by(&self, connection: ConnectionId) -> bool {
         self.getters.values().any(|getter| getter.owner == connection)
-            || self.leased.values().any(|lease| lease.owner == connection)
+            || self.leases.owners().any(|owner| owner == connection)
     }
 
     pub(super) fn leave(&mut self, connection: ConnectionId, after: &mut Aftermath) {
@@ -403,7 +366,7 @@ impl Queue {
         for (_, items) in take_of(&mut self.dealt, |(owner, _)| *owner == connection) {
             self.put_back(items);
         }
-        for lease in take_of(&mut self.leased, |lease| lease.owner == connection) {
+        for lease in self.leases.end_of(connection) {
             match lease.unshown {
                 true => self.untake(lease.item),
                 false => self.fail(lease, SettleOptions::default(), after),
@@ -439,7 +402,9 @@ impl Queue {
         }
         if self.is_over() {
             for getter in std::mem::take(&mut self.getters).into_values() {
-                after.bells.extend(getter.bell.map(|bell| (bell, Err(shut("claim", &self.name)))));
+                after.bells.extend(
+                    getter.bell.map(|bell| (bell, Err(refusals::shut_down("claim", &self.name)))),
+                );
             }
         }
         self.appoint(after);
@@ -496,7 +461,7 @@ impl Queue {
 
     /// Puts an item back that was tried in vain, or gives it up.
     fn fail(&mut self, lease: Lease, options: SettleOptions, after: &mut Aftermath) {
-        let most = lease.fate.max_deliveries;
+        let most = lease.terms.max_deliveries;
         if most > 0 && lease.item.deliveries >= most {
             self.bury(lease, options, Reason::TooManyDeliveries, after);
         } else if options.delay.is_zero() {
@@ -508,7 +473,7 @@ impl Queue {
 
     fn bury(
         &mut self,
-        Lease { item, fate, .. }: Lease,
+        Lease { item, terms, .. }: Lease,
         options: SettleOptions,
         reason: Reason,
         after: &mut Aftermath,
@@ -517,7 +482,7 @@ impl Queue {
         let (queue, deliveries) = (Arc::clone(&self.name), item.deliveries);
         self.dead.bury(next_number(), item, failure.clone());
         let before = after.discarded.len();
-        after.discarded.extend(self.dead.shorten(fate.max_dead_letters));
+        after.discarded.extend(self.dead.shorten(terms.max_dead_letters));
         let dropped = after.discarded.len() - before;
         after.deaths.push(Death { queue, deliveries, failure, dropped });
     }
@@ -530,24 +495,13 @@ impl Queue {
         spec: &QueueSpec,
         limit: usize,
     ) -> Vec<Claimed> {
-        let mut claimed = Vec::with_capacity(items.len());
-        for (place, mut item) in items.into_iter().enumerate() {
-            let number = next_number();
-            item.deliveries += 1;
-            claimed.push(Claimed {
-                payload: item.payload.clone(),
-                deliveries: item.deliveries,
-                receipt: Receipt { stored: Bytes::new(), number },
-            });
-            let unshown = place >= limit;
-            self.leased.insert(number, Lease { item, owner, fate: spec.into(), unshown });
-        }
-        claimed
+        let lease = |(place, item)| self.leases.begin(item, owner, spec.into(), place >= limit);
+        items.into_iter().enumerate().map(lease).collect()
     }
 
     pub(super) fn is_unused(&mut self) -> bool {
-        let Self { name: _, line, leased, dead, getters, dealt, putters, seen, shut } = self;
-        let empty = line.is_empty() && line.delayed() == 0 && leased.is_empty() && dead.len() == 0;
+        let Self { name: _, line, leases, dead, getters, dealt, putters, seen, shut } = self;
+        let empty = line.is_empty() && line.delayed() == 0 && leases.is_empty() && dead.len() == 0;
         empty
             && getters.is_empty()
             && dealt.is_empty()
@@ -555,11 +509,4 @@ impl Queue {
             && seen.is_empty()
             && !*shut
     }
-}
-
-/// Takes those out that `which` tells, the newest first.
-fn take_of<T>(all: &mut BTreeMap<u64, T>, which: impl Fn(&T) -> bool) -> Vec<T> {
-    let keys: Vec<u64> =
-        all.iter().rev().filter(|(_, value)| which(value)).map(|(key, _)| *key).collect();
-    keys.iter().filter_map(|key| all.remove(key)).collect()
 }

@@ -3,7 +3,7 @@
 //! The invariant: bells are rung, payloads dropped and dead letters told when the lock is free, since
 //! these may run code of their owners'.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -135,6 +135,13 @@ impl State {
 pub(super) fn next_number() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Takes those out that `which` tells, the newest first.
+pub(super) fn take_of<T>(all: &mut BTreeMap<u64, T>, which: impl Fn(&T) -> bool) -> Vec<T> {
+    let keys: Vec<u64> =
+        all.iter().rev().filter(|(_, value)| which(value)).map(|(key, _)| *key).collect();
+    keys.iter().filter_map(|key| all.remove(key)).collect()
 }
 
 #[cfg(test)]

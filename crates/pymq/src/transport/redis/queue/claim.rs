@@ -14,9 +14,9 @@ use super::consumer::Consumer;
 use super::line::{Ticket, Want};
 use super::round::{Round, digest};
 use super::settle::not_settled;
-use super::{copy, lease, shut_down_error};
+use super::{copy, lease};
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{Claimed, QueueSpec, Wait};
+use crate::transport::{Claimed, QueueSpec, Wait, refusals};
 
 /// Takes what is there for one getter who does not wait.
 pub(super) fn try_claim(
@@ -53,7 +53,7 @@ async fn claim_now(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<C
 }
 
 async fn claim_once(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<Claimed>> {
-    let purpose = Purpose::change("get", &consumer.keys().list).within(Wait::No);
+    let purpose = Purpose::change("claim", &consumer.keys().list).within(Wait::No);
     // Whoever reads lists meanwhile may wait for a server that says nothing.
     let Ok(_moving) = timeout(ROUND_TRIP, consumer.moving()).await else {
         let why = "the server does not answer; nothing was taken";
@@ -70,7 +70,11 @@ async fn claim_once(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<
         if let Some(refusal) = brought.refused {
             return Err(purpose.refused(&refusal));
         }
-        return if brought.shut { Err(shut_down_error(&purpose)) } else { Ok(Vec::new()) };
+        return if brought.shut {
+            Err(refusals::shut_down(purpose.operation, purpose.object))
+        } else {
+            Ok(Vec::new())
+        };
     }
     consumer.clear_trouble();
     if consumer.is_sure(epoch) {
@@ -88,13 +92,13 @@ fn not_claimed(consumer: &Consumer, round: Round, error: &Error) -> Error {
     if error.kind() == ErrorKind::Connection {
         // Not sent, since this claim does not wait; whoever confirms may.
         consumer.put_back(round.acks);
-        return copy(error, "get");
+        return copy(error, "claim");
     }
     if error.kind() != ErrorKind::Ambiguous {
         not_settled(consumer, round.acks, error);
-        return copy(error, "get");
+        return copy(error, "claim");
     }
     consumer.doubt(round.epoch);
     consumer.unsettled(round.acks);
-    Error::new(ErrorKind::Connection, "get", error.object(), error.message().to_owned())
+    Error::new(ErrorKind::Connection, "claim", error.object(), error.message().to_owned())
 }

@@ -24,9 +24,9 @@ use super::consumer::{Chore, Consumer, Step};
 use super::keys::{Epoch, Place};
 use super::round::{FIRST_SLICE, Round, digest};
 use super::settle::{settle_all, settle_alone};
-use super::{copy, lease, shut_down_error};
+use super::{copy, lease};
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::Wait;
+use crate::transport::{Wait, refusals};
 
 /// How long it takes until a connection that is not there is called a trouble.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -116,7 +116,7 @@ impl Claimer {
                 tracing::warn!(queue, %error, "nothing can be taken just now; waiting");
             }
         } else {
-            self.consumer.fail_all(|| copy(error, "get"));
+            self.consumer.fail_all(|| copy(error, "claim"));
         }
         self.nap(Duration::from_millis(50), Duration::from_millis(500)).await;
     }
@@ -197,7 +197,7 @@ impl Claimer {
                 tracing::debug!(queue, %fault, "a claim's reply was lost");
                 // Whose time is up before the next answer is not told that the queue is empty.
                 let why = format!("the connection was lost ({fault})");
-                let error = Purpose::change("get", queue).error(ErrorKind::Connection, why);
+                let error = Purpose::change("claim", queue).error(ErrorKind::Connection, why);
                 self.consumer.set_trouble(&error);
                 self.consumer.doubt(round.epoch);
                 self.consumer.unsettled(round.acks);
@@ -232,7 +232,7 @@ impl Claimer {
     }
 
     fn tell_no_connection(&self) {
-        let purpose = Purpose::change("get", &self.consumer.keys().list);
+        let purpose = Purpose::change("claim", &self.consumer.keys().list);
         let why = format!(
             "no connection to wait on ({})",
             self.core.dialer.standing().trouble(Role::Waiting)
@@ -281,7 +281,7 @@ impl Claimer {
         let brought = digest(&self.core, &self.consumer, round, replies).await?;
         self.looks = !brought.items.is_empty() && self.consumer.keys().policy().priorities;
         if let Some(refusal) = brought.refused.filter(|_| brought.items.is_empty()) {
-            let purpose = Purpose::change("get", &self.consumer.keys().list);
+            let purpose = Purpose::change("claim", &self.consumer.keys().list);
             return Err(purpose.refused(&refusal));
         }
         if self.consumer.clear_trouble() {
@@ -296,8 +296,8 @@ impl Claimer {
             self.nap(Duration::from_millis(50), Duration::from_millis(500)).await;
         } else if slice.is_none() {
             if brought.shut {
-                let purpose = Purpose::change("get", &self.consumer.keys().list);
-                self.consumer.fail_all(|| shut_down_error(&purpose));
+                let purpose = Purpose::change("claim", &self.consumer.keys().list);
+                self.consumer.fail_all(|| refusals::shut_down(purpose.operation, purpose.object));
             }
         } else if began.elapsed() >= FIRST_SLICE && self.hints.is_none() {
             self.listen_for_hints();
@@ -322,7 +322,7 @@ impl Claimer {
         let (core, consumer) = (Arc::clone(&self.core), Arc::clone(&self.consumer));
         self.core.runtime.spawn(async move {
             let hint = Arc::new(Notify::new());
-            let purpose = Purpose::change("get", &consumer.keys().list);
+            let purpose = Purpose::change("claim", &consumer.keys().list);
             let names = vec![Name::Topic(consumer.keys().hint.as_str().into())];
             let target = Target::Hint(Arc::clone(&hint));
             let membership = core.pubsub.join(purpose, names, target).await;
@@ -341,7 +341,7 @@ impl Claimer {
     async fn finish(self) {
         let consumer = &self.consumer;
         let queue = &consumer.keys().list;
-        consumer.fail_all(|| Error::closed("get", &**queue));
+        consumer.fail_all(|| Error::closed("claim", &**queue));
         let farewell = async {
             let shown = lease::show(&self.core, consumer, &consumer.take_shown()).await;
             lease::tell(consumer, shown, NOT_SHOWN);

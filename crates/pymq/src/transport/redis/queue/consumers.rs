@@ -63,7 +63,7 @@ impl Consumers {
     pub(in super::super) fn abandon(&self) {
         for consumer in self.lock().values().flatten() {
             let queue = &consumer.keys().list;
-            consumer.fail_all(|| Error::closed("get", &**queue));
+            consumer.fail_all(|| Error::closed("claim", &**queue));
             for settling in consumer.end() {
                 settling.answer(queue, Err(Error::closed("settle", &**queue)));
             }

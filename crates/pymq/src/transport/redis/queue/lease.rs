@@ -102,7 +102,7 @@ pub(super) async fn line_up(core: &Core, consumer: &Consumer) -> Result<()> {
     let keys = consumer.keys();
     // Whatever is told from now on is looked at again.
     consumer.begin_lining_up();
-    let purpose = Purpose::question("get", &keys.list);
+    let purpose = Purpose::question("claim", &keys.list);
     let names = [keys.later.as_str(), &keys.list, &keys.shut, &keys.spare];
     let arguments = [PORTION.as_bytes(), keys.urgents().as_bytes()];
     let reply = core.commands.script(purpose, &scripts::LINE_UP, &names, &arguments).await;
@@ -227,7 +227,7 @@ pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) 
     let _still = consumer.still().await;
     let keys = consumer.keys();
     let sent = Instant::now();
-    let purpose = Purpose::question("get", &keys.list);
+    let purpose = Purpose::question("claim", &keys.list);
     let places = consumer.places(epochs);
     let list = |place: &Place| Command::new("LRANGE").arg(keys.held(*place)).arg("0").arg("-1");
     let commands: Batch =

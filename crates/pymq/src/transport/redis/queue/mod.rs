@@ -21,7 +21,7 @@ use super::{Core, Redis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{
     Answer, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
-    SettleOptions, Settlement, Shelf, Wait, pending,
+    SettleOptions, Settlement, Shelf, Wait, pending, refusals,
 };
 
 mod claim;
@@ -156,7 +156,7 @@ async fn claim(
     limit: usize,
     wait: Wait,
 ) -> Result<Vec<Claimed>> {
-    let purpose = Purpose::change("get", &spec.name);
+    let purpose = Purpose::change("claim", &spec.name);
     if limit == 0 {
         return Ok(Vec::new());
     }
@@ -235,16 +235,7 @@ async fn extend(
             return Ok(());
         }
     }
-    Err(lease_lost(&purpose))
-}
-
-fn lease_lost(purpose: &Purpose<'_>) -> Error {
-    let why = "the lease ran out and the item was given to somebody else; use a longer one";
-    purpose.error(ErrorKind::LeaseLost, why)
-}
-
-fn shut_down_error(purpose: &Purpose<'_>) -> Error {
-    purpose.error(ErrorKind::ShutDown, "it was shut down; purge it to use it again")
+    Err(refusals::lease_lost(purpose.operation, purpose.object))
 }
 
 /// The same failure for another one who has to know of it.

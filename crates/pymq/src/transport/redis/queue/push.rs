@@ -18,9 +18,9 @@ use super::super::routes::{Name, Target};
 use super::super::{ABLE, Core};
 use super::keys::Keys;
 use super::lease::milliseconds;
-use super::{lacking, scripts, shut_down_error};
+use super::{lacking, scripts};
 use crate::error::{ErrorKind, Result};
-use crate::transport::{Put, PutOptions, QueueSpec};
+use crate::transport::{Put, PutOptions, QueueSpec, refusals};
 
 pub(super) async fn push(
     core: &Core,
@@ -28,7 +28,7 @@ pub(super) async fn push(
     items: Vec<Bytes>,
     options: PutOptions,
 ) -> Result<Put> {
-    let purpose = Purpose::change("put", &spec.name).within(options.wait);
+    let purpose = Purpose::change("push", &spec.name).within(options.wait);
     core.check(&purpose)?;
     if let Some(what) = options.lacking(ABLE) {
         return Err(lacking(&purpose, what));
@@ -76,7 +76,7 @@ async fn push_unbounded(
         Ok(_) => Ok(()),
         Err(error) => {
             // The items are in the queue: that is what the caller asked about.
-            tracing::warn!(queue = keys.list, %error, "put, but a shutdown would not be seen");
+            tracing::warn!(queue = keys.list, %error, "pushed, but a shutdown would not be seen");
             Ok(())
         }
     }
@@ -88,7 +88,9 @@ async fn withdraw(core: &Core, purpose: &Purpose<'_>, keys: &Keys, items: &[Byte
     let arguments: Vec<&[u8]> = items.iter().map(|item| &**item).collect();
     let names = [keys.list.as_str()];
     match core.commands.script(*purpose, &scripts::WITHDRAW, &names, &arguments).await {
-        Ok(found) if found.number() > Some(0) => Err(shut_down_error(purpose)),
+        Ok(found) if found.number() > Some(0) => {
+            Err(refusals::shut_down(purpose.operation, purpose.object))
+        }
         Ok(_) => Ok(()),
         Err(error) => {
             let why = format!(
@@ -111,9 +113,7 @@ async fn push_by_script(
     options: &PutOptions,
 ) -> Result<Put> {
     if maxsize > 0 && items.len() > maxsize {
-        let count = items.len();
-        let why = format!("{count} items at once never fit: maxsize is {maxsize}; put fewer");
-        return Err(purpose.error(ErrorKind::Config, why));
+        return Err(refusals::too_many(purpose.object, items.len(), maxsize));
     }
     let once = Once::of(keys, options);
     let space = Arc::new(Notify::new());
@@ -122,7 +122,7 @@ async fn push_by_script(
         let delay = options.due.delay();
         match once.try_put(core, purpose, keys, items, maxsize, delay).await?.number() {
             Some(-3) => return Ok(Put::Already),
-            Some(-2) => return Err(shut_down_error(&purpose)),
+            Some(-2) => return Err(refusals::shut_down(purpose.operation, purpose.object)),
             Some(-1) => {}
             Some(0..) => {
                 if !delay.is_zero() {
@@ -134,8 +134,7 @@ async fn push_by_script(
         }
         let left = options.wait.left();
         if left == Some(Duration::ZERO) {
-            let why = format!("it holds {maxsize} items at most; get some, or wait longer");
-            return Err(purpose.error(ErrorKind::Full, why));
+            return Err(refusals::full(purpose.object, maxsize));
         }
         if membership.is_none() {
             let name = Name::Topic(keys.hint.as_str().into());

@@ -213,7 +213,7 @@ pub(super) async fn digest(
     if let Err(error) = registered {
         // Held by an epoch that nobody else finds: it must not stay so.
         consumer.give_back(brought.items);
-        return Err(copy(&error, "get"));
+        return Err(copy(&error, "claim"));
     }
     Ok(brought)
 }
@@ -242,7 +242,7 @@ async fn take_by_script(
     let keys = consumer.keys();
     let place = round.epoch.shown();
     let held = keys.held(place);
-    let purpose = Purpose::change("get", &keys.list);
+    let purpose = Purpose::change("claim", &keys.list);
     let names = [keys.list.as_str(), &held, &keys.spare];
     let want = round.want.now.to_string();
     // Both by their text, in one write.
@@ -257,7 +257,7 @@ async fn take_by_script(
             consumer.doubt(round.epoch);
         }
     });
-    let mut replies = replies.map_err(|error| copy(&error, "get"))?.into_iter();
+    let mut replies = replies.map_err(|error| copy(&error, "claim"))?.into_iter();
     let taken = purpose.check(replies.next())?.items();
     if let Some(reply) = replies.next() {
         lease::note_kept(consumer, &[place], round.began, reply);

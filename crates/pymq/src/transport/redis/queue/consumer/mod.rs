@@ -15,12 +15,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::link::Stage;
 use super::super::timing::{LONGEST, ROUND_TRIP};
+use super::copy;
 use super::holds::Holds;
 use super::keys::{Epoch, Keys, Policy};
 use super::line::Line;
 use super::settle::Settling;
 use super::told::Told;
-use super::{copy, lease_lost};
 use crate::error::Error;
 use crate::transport::obituaries::Obituaries;
 use crate::transport::{QueueSpec, Receipt};

@@ -8,10 +8,10 @@ use tokio::time::{Duration, Instant};
 
 use super::super::keys::Place;
 use super::super::settle::Settling;
-use super::{Consumer, Stage, State, lease_lost};
+use super::{Consumer, Stage, State};
 use crate::error::{Error, Result};
 use crate::transport::redis::purpose::Purpose;
-use crate::transport::{Receipt, SettleOptions, Settlement};
+use crate::transport::{Receipt, SettleOptions, Settlement, refusals};
 
 impl Consumer {
     /// Ends the lease of an item, at the latest in `within`; the answer is sent to whoever waits.
@@ -34,7 +34,11 @@ impl Consumer {
             let (reply, answer) = oneshot::channel();
             let purpose = Purpose::change("settle", &self.keys.list);
             // Nobody but us has the other end.
-            let _ = reply.send(if outcome { Ok(()) } else { Err(lease_lost(&purpose)) });
+            let _ = reply.send(if outcome {
+                Ok(())
+            } else {
+                Err(refusals::lease_lost(purpose.operation, purpose.object))
+            });
             return waits.then_some(answer);
         }
         let (place, other) = state.place_again(&receipt, how);
@@ -104,7 +108,14 @@ impl Consumer {
         let found = found || alone == Some(true);
         drop(state);
         let purpose = Purpose::change("settle", list);
-        settling.answer(list, if found { Ok(()) } else { Err(lease_lost(&purpose)) });
+        settling.answer(
+            list,
+            if found {
+                Ok(())
+            } else {
+                Err(refusals::lease_lost(purpose.operation, purpose.object))
+            },
+        );
     }
 
     /// Keeps a settlement that could not be done for another attempt.

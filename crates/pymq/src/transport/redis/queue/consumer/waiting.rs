@@ -78,12 +78,12 @@ impl Consumer {
 
     /// Why nothing could be claimed until now, for somebody whose time is up.
     pub(in super::super) fn trouble(&self) -> Option<Error> {
-        self.lock().trouble.as_ref().map(|error| copy(error, "get"))
+        self.lock().trouble.as_ref().map(|error| copy(error, "claim"))
     }
 
     /// Notes why nothing can be claimed; says whether that is news.
     pub(in super::super) fn set_trouble(&self, error: &Error) -> bool {
-        let news = self.lock().trouble.replace(copy(error, "get")).is_none();
+        let news = self.lock().trouble.replace(copy(error, "claim")).is_none();
         self.calmed.notify_waiters();
         news
     }

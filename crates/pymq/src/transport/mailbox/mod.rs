@@ -5,7 +5,6 @@
 //! runtimes, so that either side may be dropped anywhere. Every message bears a [`Stamp`], by which
 //! a reader of several mailboxes keeps to the order of arrival.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use self::backlog::Backlog;
 use crate::sync::{Mutex, MutexGuard, PoisonError, thread};
+
+mod backlog;
 
 /// What a reader finds in its mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,123 +80,23 @@ impl Weigh for Bytes {
 
 /// An empty mailbox: the writers' end and the reader's end.
 pub fn mailbox<T: Weigh>(limit: Limit) -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Mutex::new(State {
-        queue: VecDeque::new(),
-        messages: 0,
-        bytes: 0,
-        limit,
-        before: Losses::default(),
-        missed: 0,
-        closed: false,
-        reader: None,
-    }));
+    let backlog = Backlog::new(limit);
+    let shared = Arc::new(Mutex::new(Inside { backlog, closed: false, reader: None }));
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 
-struct State<T> {
-    /// Messages, and between them what was lost there.
-    queue: VecDeque<(Stamp, Arrival<T>)>,
-    /// How many of them are messages, and their bytes.
-    messages: usize,
-    bytes: usize,
-    limit: Limit,
-    /// What was lost before everything in the queue.
-    before: Losses,
-    /// How many messages were thrown away so far.
-    missed: u64,
+/// What both ends share.
+struct Inside<T> {
+    backlog: Backlog<T>,
     closed: bool,
     reader: Option<Waker>,
 }
 
-/// Losses at one place that nobody was told of yet.
-#[derive(Default)]
-struct Losses {
-    missed: u64,
-    gap: bool,
-    refused: Option<Arc<str>>,
-    /// The place in the order of arrival; something was lost there if it has one.
-    at: Option<Stamp>,
-}
-
-impl Losses {
-    fn next<T>(&mut self) -> Option<Arrival<T>> {
-        if self.missed > 0 {
-            return Some(Arrival::Lagged(std::mem::take(&mut self.missed)));
-        }
-        if let Some(why) = self.refused.take() {
-            return Some(Arrival::Refused(why));
-        }
-        self.at = None;
-        std::mem::take(&mut self.gap).then_some(Arrival::Gap)
-    }
-
-    /// Where the next one stands.
-    fn stamp(&self) -> Option<Stamp> {
-        let any = self.missed > 0 || self.gap || self.refused.is_some();
-        self.at.filter(|_| any)
-    }
-}
-
-impl<T: Weigh> State<T> {
-    fn next(&mut self) -> Option<Arrival<T>> {
-        self.before.next().or_else(|| {
-            let (_, arrival) = self.queue.pop_front()?;
-            self.forget(&arrival);
-            Some(arrival)
-        })
-    }
-
-    fn forget(&mut self, arrival: &Arrival<T>) {
-        if let Arrival::Message(message) = arrival {
-            self.messages -= 1;
-            self.bytes -= message.weight();
-        }
-    }
-
-    /// The stamp of what [`next`](Self::next) would give.
-    fn oldest(&self) -> Option<Stamp> {
-        self.before.stamp().or_else(|| self.queue.front().map(|(stamp, _)| *stamp))
-    }
-
-    /// Throws the oldest away; losses that stood there are told with the new one.
-    fn lose_oldest(&mut self) {
-        let Some((stamp, arrival)) = self.queue.pop_front() else { return };
-        self.forget(&arrival);
-        self.before.at = Some(stamp);
-        match arrival {
-            Arrival::Message(_) => {
-                self.before.missed += 1;
-                self.missed += 1;
-            }
-            Arrival::Lagged(missed) => self.before.missed += missed,
-            Arrival::Gap => self.before.gap = true,
-            Arrival::Refused(why) => self.before.refused = Some(why),
-        }
-    }
-
-    /// Notes a loss behind what is in the queue. Losses with no message between them are one each
-    /// of their kind, so that there are never many more of them than of messages.
-    fn note(&mut self, loss: Arrival<T>) {
-        let last = self.queue.iter_mut().rev().map(|(_, arrival)| arrival);
-        for there in last.take_while(|arrival| !matches!(arrival, Arrival::Message(_))) {
-            match (there, &loss) {
-                (Arrival::Lagged(before), Arrival::Lagged(missed)) => return *before += missed,
-                (Arrival::Gap, Arrival::Gap) => return,
-                (Arrival::Refused(before), Arrival::Refused(why)) => {
-                    return *before = Arc::clone(why);
-                }
-                _ => {}
-            }
-        }
-        self.queue.push_back((Stamp::now(), loss));
-    }
-}
-
-type Shared<T> = Arc<Mutex<State<T>>>;
+type Shared<T> = Arc<Mutex<Inside<T>>>;
 
 /// A panic cannot leave the state half-changed (no user code runs under the lock), so a poisoned
 /// lock is as good as any.
-fn lock<T>(shared: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
+fn lock<T>(shared: &Mutex<Inside<T>>) -> MutexGuard<'_, Inside<T>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -210,49 +112,37 @@ impl<T> Clone for Sender<T> {
 impl<T: Weigh> Sender<T> {
     /// Leaves a message; never waits. Throws the oldest away where the mailbox is full.
     pub fn send(&self, message: T) {
-        self.change(|state| {
-            state.bytes += message.weight();
-            state.messages += 1;
-            // Under the lock, so that the stamps within a mailbox rise.
-            state.queue.push_back((Stamp::now(), Arrival::Message(message)));
-            let Limit { messages, bytes } = state.limit;
-            while state.messages > messages || (state.bytes > bytes && state.messages > 1) {
-                state.lose_oldest();
-            }
-        });
+        // It is stamped under the lock, so that the stamps within a mailbox rise.
+        self.change(|inside| inside.backlog.add(message));
     }
 
     /// Tells the reader, behind what it has not read yet, that an unknown number of messages were
     /// lost on the way.
     pub fn gap(&self) {
-        self.change(|state| state.note(Arrival::Gap));
+        self.change(|inside| inside.backlog.note(Arrival::Gap));
     }
 
     /// Tells the reader that the broker does not allow the subscription any more.
     pub fn refused(&self, why: impl Into<Arc<str>>) {
-        self.change(|state| state.note(Arrival::Refused(why.into())));
+        self.change(|inside| inside.backlog.note(Arrival::Refused(why.into())));
     }
 
     /// Tells the reader that this many messages were thrown away before they came here: by a broker
     /// that keeps mailboxes of its own.
     pub fn lagged(&self, missed: u64) {
         if missed > 0 {
-            self.change(|state| {
-                state.missed += missed;
-                state.note(Arrival::Lagged(missed));
-            });
+            self.change(|inside| inside.backlog.lag(missed));
         }
     }
 
     /// How many messages wait, and how many were thrown away so far.
     pub fn load(&self) -> (usize, u64) {
-        let state = lock(&self.0);
-        (state.messages, state.missed)
+        lock(&self.0).backlog.load()
     }
 
     /// Ends the mailbox; the reader still gets what is in it.
     pub fn close(&self) {
-        self.change(|state| state.closed = true);
+        self.change(|inside| inside.closed = true);
     }
 
     /// Whether two ends belong to one mailbox.
@@ -260,14 +150,14 @@ impl<T: Weigh> Sender<T> {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    fn change(&self, how: impl FnOnce(&mut State<T>)) {
-        let mut state = lock(&self.0);
-        if state.closed {
+    fn change(&self, how: impl FnOnce(&mut Inside<T>)) {
+        let mut inside = lock(&self.0);
+        if inside.closed {
             return;
         }
-        how(&mut state);
-        let reader = state.reader.take();
-        drop(state);
+        how(&mut inside);
+        let reader = inside.reader.take();
+        drop(inside);
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -276,7 +166,7 @@ impl<T: Weigh> Sender<T> {
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("waiting", &lock(&self.0).queue.len()).finish()
+        f.debug_struct("Sender").field("waiting", &lock(&self.0).backlog.len()).finish()
     }
 }
 
@@ -291,12 +181,12 @@ impl<T: Weigh> Receiver<T> {
 
     /// [`recv`](Self::recv) for hand-written futures.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Arrival<T>>> {
-        let mut state = lock(&self.0);
-        match state.next() {
+        let mut inside = lock(&self.0);
+        match inside.backlog.next() {
             Some(arrival) => Poll::Ready(Some(arrival)),
-            None if state.closed => Poll::Ready(None),
+            None if inside.closed => Poll::Ready(None),
             None => {
-                state.reader = Some(context.waker().clone());
+                inside.reader = Some(context.waker().clone());
                 Poll::Pending
             }
         }
@@ -305,12 +195,12 @@ impl<T: Weigh> Receiver<T> {
     /// The stamp of the next arrival, which stays where it is; `None` when the mailbox was closed
     /// and is empty. While nothing is there, the waker is kept for the next arrival.
     pub fn poll_oldest(&mut self, context: &mut Context<'_>) -> Poll<Option<Stamp>> {
-        let mut state = lock(&self.0);
-        match state.oldest() {
+        let mut inside = lock(&self.0);
+        match inside.backlog.oldest() {
             Some(stamp) => Poll::Ready(Some(stamp)),
-            None if state.closed => Poll::Ready(None),
+            None if inside.closed => Poll::Ready(None),
             None => {
-                state.reader = Some(context.waker().clone());
+                inside.reader = Some(context.waker().clone());
                 Poll::Pending
             }
         }
@@ -319,12 +209,12 @@ impl<T: Weigh> Receiver<T> {
     /// Moves what is there and was left before `before`, `limit` arrivals at most, to the end of
     /// `batch`; never waits.
     pub fn drain(&mut self, before: Stamp, limit: usize, batch: &mut Vec<Arrival<T>>) {
-        let mut state = lock(&self.0);
+        let mut inside = lock(&self.0);
         for _ in 0..limit {
-            if state.oldest().is_none_or(|oldest| oldest >= before) {
+            if inside.backlog.oldest().is_none_or(|oldest| oldest >= before) {
                 return;
             }
-            batch.extend(state.next());
+            batch.extend(inside.backlog.next());
         }
     }
 
@@ -335,10 +225,10 @@ impl<T: Weigh> Receiver<T> {
 
     /// Ends the mailbox from this side: nothing more is accepted, what is in it can still be read.
     pub fn close(&mut self) {
-        let mut state = lock(&self.0);
-        state.closed = true;
-        let reader = state.reader.take();
-        drop(state);
+        let mut inside = lock(&self.0);
+        inside.closed = true;
+        let reader = inside.reader.take();
+        drop(inside);
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -363,18 +253,18 @@ impl<T: Weigh> Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        let mut state = lock(&self.0);
-        state.closed = true;
+        let mut inside = lock(&self.0);
+        inside.closed = true;
         // Dropped outside the lock: a payload's owner may run code of its own.
-        let (queue, reader) = (std::mem::take(&mut state.queue), state.reader.take());
-        drop(state);
+        let (queue, reader) = (inside.backlog.empty(), inside.reader.take());
+        drop(inside);
         drop((queue, reader));
     }
 }
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("waiting", &lock(&self.0).queue.len()).finish()
+        f.debug_struct("Receiver").field("waiting", &lock(&self.0).backlog.len()).finish()
     }
 }
 

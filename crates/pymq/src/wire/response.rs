@@ -1,0 +1,178 @@
+//! A response: what a provider says of a call, its outcome or a sign of life.
+//!
+//! The original's has four elements: function, value, type and whether it failed. Ours has a fifth,
+//! which names the call and the provider, and says of which kind the response is: to peers of the
+//! original only results are sent, which they read without it.
+
+use bytes::Bytes;
+
+use super::Outcome;
+use super::parts::{Members, child, end_of, field, finish, put_id, put_key, put_string};
+use super::tags::{OBJECT, TYPES};
+use crate::error::{Error, Result};
+use crate::json;
+use crate::name::Id;
+
+const RESPONSE_TYPE: &str = "pymq.core.RpcResponse";
+
+/// The most of a traceback that travels, in bytes; its end says most.
+const LONGEST_TRACEBACK: usize = 8 << 10;
+
+/// What a provider says of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Response {
+    pub function: String,
+    pub outcome: Outcome,
+    pub ours: Option<ResponseExtension>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ResponseExtension {
+    pub call: Id,
+    pub provider: Id,
+    pub kind: ResponseKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResponseKind {
+    /// The call ended; the outcome is the response's.
+    Result,
+    /// The request has arrived.
+    Ack,
+    /// The function is still running.
+    Beat,
+    /// The call was not begun, and is not: too many wait here.
+    Busy,
+    /// The call was not begun, and is not: this provider has ended.
+    Left,
+    /// The call was begun, and will not end: this provider is closed.
+    Lost,
+    /// This provider is there: the answer to [`Control::Who`].
+    Here,
+}
+
+impl ResponseKind {
+    const ALL: [(Self, &'static str); 7] = [
+        (Self::Result, "result"),
+        (Self::Ack, "ack"),
+        (Self::Beat, "beat"),
+        (Self::Busy, "busy"),
+        (Self::Left, "left"),
+        (Self::Lost, "lost"),
+        (Self::Here, "here"),
+    ];
+
+    pub(super) fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("result", |(_, word)| word)
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == word).map(|(kind, _)| *kind)
+    }
+}
+
+impl Response {
+    pub(crate) fn encode(&self) -> Bytes {
+        let Outcome { value, type_name, types, failed, traceback, fields } = &self.outcome;
+        let mut text = Vec::with_capacity(256 + value.len());
+        text.push(b'{');
+        if let Some(types) = types {
+            put_key(&mut text, TYPES);
+            text.extend_from_slice(br#"{"1": "#);
+            text.extend_from_slice(types);
+            text.extend_from_slice(b"}, ");
+        }
+        put_key(&mut text, OBJECT);
+        text.push(b'[');
+        put_string(&mut text, &self.function);
+        text.extend_from_slice(b", ");
+        text.extend_from_slice(value);
+        text.extend_from_slice(b", ");
+        put_string(&mut text, type_name);
+        text.extend_from_slice(if *failed { b", true" } else { b", false" });
+        if let Some(ResponseExtension { call, provider, kind }) = &self.ours {
+            put_id(&mut text, br#", {"id": ""#, *call);
+            put_id(&mut text, br#"", "provider": ""#, *provider);
+            text.extend_from_slice(br#"", "kind": ""#);
+            text.extend_from_slice(kind.word().as_bytes());
+            text.push(b'"');
+            if let Some(traceback) = traceback {
+                text.extend_from_slice(b", ");
+                put_key(&mut text, "traceback");
+                put_string(&mut text, end_of(traceback, LONGEST_TRACEBACK));
+            }
+            if let Some(fields) = fields {
+                text.extend_from_slice(b", ");
+                put_key(&mut text, "fields");
+                text.extend_from_slice(fields);
+            }
+            text.push(b'}');
+        }
+        finish(text, RESPONSE_TYPE)
+    }
+
+    /// # Errors
+    /// `Decode` for anything but a response of the original's shape.
+    pub(crate) fn decode(text: &Bytes) -> Result<Self> {
+        let message = Members::of(text, "response")?;
+        let tuple = message.tuple(RESPONSE_TYPE)?;
+        let [function, value, type_name, failed, rest @ ..] = tuple.as_slice() else {
+            return Err(Error::decode("response", "expected four elements"));
+        };
+        let members = rest.first().and_then(|extension| json::members(extension));
+        let extension = |key: &str| {
+            let mut members = members.iter().flatten();
+            members.find(|(name, _)| name == key).map(|(_, raw)| *raw)
+        };
+        Ok(Self {
+            function: field(function, "response", "the function's name")?,
+            outcome: Outcome {
+                value: text.slice_ref(value),
+                type_name: field(type_name, "response", "the result's type")?,
+                types: message.get(TYPES).and_then(|types| child(types, "1")).map(Bytes::from),
+                failed: *failed == b"true",
+                traceback: extension("traceback")
+                    .and_then(json::string)
+                    .map(|traceback| end_of(&traceback, LONGEST_TRACEBACK).to_owned()),
+                fields: extension("fields").map(|fields| text.slice_ref(fields)),
+            },
+            ours: rest.first().and_then(|extension| ResponseExtension::decode(extension)),
+        })
+    }
+}
+
+impl ResponseExtension {
+    fn decode(text: &[u8]) -> Option<Self> {
+        let members = json::members(text)?;
+        let get = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw);
+        Some(Self {
+            call: Id::parse(&json::string(get("id")?)?)?,
+            provider: Id::parse(&json::string(get("provider")?)?)?,
+            kind: ResponseKind::of(&json::string(get("kind")?)?)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_survives_the_wire() {
+        let response = Response {
+            function: "f".into(),
+            outcome: Outcome {
+                types: Some(Bytes::from_static(br#"{"0": "tuple"}"#)),
+                traceback: Some("line 1\n\"é\"".into()),
+                fields: Some(Bytes::from_static(br#"{"Late": {"by": 3}}"#)),
+                ..Outcome::result(Bytes::from_static(b"[[1], 2]"), "list".into())
+            },
+            ours: Some(ResponseExtension {
+                call: Id::random(),
+                provider: Id::random(),
+                kind: ResponseKind::Beat,
+            }),
+        };
+        assert_eq!(Response::decode(&response.encode()).expect("our own response"), response);
+    }
+}
