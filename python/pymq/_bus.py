@@ -38,7 +38,8 @@ from pymq._callbacks import (
 )
 from pymq._codec import Codec
 from pymq._condition import Condition
-from pymq._dispatch import ExecutorLane, Lane
+from pymq._dispatch import Lane
+from pymq._executor_lane import ExecutorLane
 from pymq._handle import Handle
 from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
 from pymq._loops import Loops, loop_here, running_loop

@@ -7,9 +7,11 @@ It knows no envelopes, topics or queues.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+import json
+import re
+from typing import TYPE_CHECKING, Any
 
-from pymq import _notices, _plans, _types
+from pymq import _encodings, _notices, _plans, _texts
 from pymq._plans import call_plan, plan_for, register
 from pymq._pymq import CallPlan, CodecCore, Plan
 from pymq.exceptions import DecodeError, EncodeError
@@ -57,14 +59,41 @@ class Codec(CodecCore):
             raise ValueError(f"max_bytes is at least 1, not {max_bytes}")
         return super().__new__(
             cls,
-            encoding=_types.encoding_for,
+            encoding=_encodings.encoding_for,
             resolve=functools.partial(_plans.resolve, trust=trust),
             unknown=_notices.unknown_type,
             dropped=_notices.unknown_field,
-            number=_types.number_in,
-            loads=_types.slow_loads,
-            dumps=_types.slow_dumps,
+            number=_texts.number_in,
+            loads=_slow_loads,
+            dumps=_slow_dumps,
             strict=strict,
             max_bytes=max_bytes,
             max_depth=max_depth,
         )
+
+
+# Python's own JSON, where the fast parser gives up.
+
+#: What may be an integer of too many digits.
+_LONG_INTEGER = re.compile(r"\d{4000}")
+
+
+def _slow_loads(data: bytes, digits: int) -> Any:
+    """Reads JSON with Python's own `json`; integers have at most so many digits."""
+
+    def integer(text: str) -> int:
+        if len(text.lstrip("-")) > digits:
+            raise ValueError(f"an integer of more than {digits} digits")
+        return int(text)
+
+    text = data.decode("utf-8")
+    if _LONG_INTEGER.search(text) is None:
+        integer = int  # type: ignore[assignment]
+    if text.startswith("\ufeff"):
+        raise ValueError("it starts with a byte order mark")
+    return json.loads(text, parse_int=integer)
+
+
+def _slow_dumps(text: str) -> bytes:
+    """A string as JSON in ASCII, whatever it holds."""
+    return json.dumps(text).encode("ascii")

@@ -18,7 +18,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -243,7 +242,7 @@ class Lane:
         try:
             if not self._idle and len(self._threads) < self._width:
                 self._try_to_start_another()
-            while arrival := _first(self._arrivals):
+            while arrival := first(self._arrivals):
                 self._handle(arrival)
                 # Nobody else keeps a call: one that is dropped is answered at once.
                 del arrival
@@ -287,94 +286,8 @@ class Lane:
             _pass_over("a callback was interrupted")
 
 
-class ExecutorLane(Lane):
-    """A lane whose thread hands every callback to an executor, whose order and width hold then.
-
-    A callback that waits inside of PyMQ keeps its place in the executor; meanwhile a thread of the
-    lane's stands in for it, so that a nested call ends even where the executor has one place.
-    """
-
-    def __init__(self, name: str, executor: Executor) -> None:
-        super().__init__(name)
-        self._executor = executor
-        self._pending: deque[Arrival] = deque()
-        self._busy: set[threading.Thread] = set()
-        # As many as callbacks wait.
-        self._places = Turns(0)
-
-    def wait(self, deadline: float) -> bool:
-        """Waits for the thread and for what the executor runs, and shuts the executor down."""
-        over = super().wait(deadline)
-        self._executor.shutdown(wait=False)
-        return over
-
-    def step_aside(self) -> bool:
-        """A finaliser within a wait: its place is somebody else's already."""
-        places = {thread.ident for thread in self._threads}
-        return threading.get_ident() in places and super().step_aside()
-
-    def _others(self, here: set[threading.Thread]) -> bool:
-        return super()._others(here) or bool(self._pending) or bool(self._busy - here)
-
-    def discard(self) -> None:
-        """What has not begun is not begun any more."""
-        super().discard()
-        self._pending.clear()
-
-    @property
-    def idle(self) -> bool:
-        """Whether all that came was handled."""
-        return super().idle and not self._pending and not self._busy
-
-    def leave(self) -> None:
-        """A callback begins to wait: what is next may be done in its place."""
-        self._places.give()
-        self._stand_in()
-
-    def come_back(self) -> None:
-        """A callback has waited: it goes on when its place is free."""
-        self._places.take(returning=True)
-
-    def _handle(self, arrival: Arrival) -> None:
-        self._pending.append(arrival)
-        del arrival
-        try:
-            self._executor.submit(self._do_next)
-        except RuntimeError:
-            logger.exception("a callback was not run: its dispatcher takes no more")
-            self._pending.pop()
-        self._stand_in()
-
-    def _do_next(self) -> None:
-        """Handles the oldest that is left, on whatever thread the executor has for it."""
-        before = _here.lane, _here.in_turn
-        _here.lane, _here.in_turn = self, True
-        thread = threading.current_thread()
-        nested = thread in self._busy
-        self._busy.add(thread)
-        try:
-            arrival = _first(self._pending)
-            if arrival is not None:
-                super()._handle(arrival)
-        finally:
-            _here.lane, _here.in_turn = before
-            if not nested:
-                self._busy.discard(thread)
-            self._changed.ring()
-
-    def _stand_in(self) -> None:
-        if self._pending and self._places.free:
-            Attendant(self._help, "pymq-stand-in").begin()
-
-    def _help(self) -> None:
-        while self._pending and self._places.try_take():
-            try:
-                self._do_next()
-            finally:
-                self._places.give()
-
-
-def _first(arrivals: deque[Arrival]) -> Arrival | None:
+def first(arrivals: deque[Arrival]) -> Arrival | None:
+    """Takes the oldest, if there is one."""
     # Others take from it too: it may be empty although it was not a moment ago.
     try:
         return arrivals.popleft()
@@ -423,6 +336,17 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@contextlib.contextmanager
+def in_turn_of(lane: Lane) -> Iterator[None]:
+    """What the calling thread does in here, it does in a turn of that lane."""
+    before = _here.lane, _here.in_turn
+    _here.lane, _here.in_turn = lane, True
+    try:
+        yield
+    finally:
+        _here.lane, _here.in_turn = before
 
 
 def wait_in_turn(operation: Callable[..., T], *args: Any) -> T:

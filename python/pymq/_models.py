@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pymq import _notices, _types
+from pymq import _notices, _texts, _types
 
 Reader = Callable[[Any], Any]
 #: Attribute, argument name, required, and how it is passed: by "position", "name" or "either".
@@ -169,7 +169,7 @@ def exception_reader(cls: type) -> Reader:
     return read
 
 
-def text_subclass_reader(cls: Any, text: _types.TextType) -> Reader:
+def text_subclass_reader(cls: Any, text: _texts.TextType) -> Reader:
     """For a program's own subclass of `datetime`, `Decimal` and their like."""
     if issubclass(cls, datetime.timedelta):
 

@@ -21,7 +21,7 @@ import typing
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ForwardRef, TypeVar
 
-from pymq import _hints, _models, _types
+from pymq import _hints, _models, _texts, _types
 from pymq._pymq import CallPlan, Plan, forget_tags
 
 __all__ = ["call_plan", "declare", "plan_for", "register", "resolve"]
@@ -163,7 +163,7 @@ class _Workshop:
 
 _PLAIN_TAGS: dict[str, Any] = {
     **{cls.__name__: cls for cls in (str, int, float, bool, list, tuple, dict)},
-    **{entry.tag: cls for cls, entry in _types.TEXT_TYPES.items()},
+    **{entry.tag: cls for cls, entry in _texts.TEXT_TYPES.items()},
     **{tag: cls for cls, (tag, _) in _types.COLLECTIONS.items()},
     "types.SimpleNamespace": types.SimpleNamespace,
     "NoneType": Any,
@@ -330,7 +330,7 @@ class _Builder:
             fields = [(name, hints.get(name, Any)) for name in cls._fields]  # type: ignore[attr-defined]
             defaults = dict(cls._field_defaults)  # type: ignore[attr-defined]
             return Plan.named_tuple(cls, tag, self.parts(fields), defaults)
-        text = _types.text_type(cls)
+        text = _texts.text_type(cls)
         if text is not None:
             return self.text(cls, text)
         if issubclass(cls, (str, int, float, tuple, list, dict)):
@@ -345,9 +345,9 @@ class _Builder:
             return Plan.refused(f"{tag} cannot be built from a message; hint a class of data")
         return self.object(cls, tag, args)
 
-    def text(self, cls: type, text: _types.TextType) -> Plan:
+    def text(self, cls: type, text: _texts.TextType) -> Plan:
         if cls is text.cls or issubclass(
-            type(text.cls()) if _types.is_path(cls) else text.cls, cls
+            type(text.cls()) if _texts.is_path(cls) else text.cls, cls
         ):
             return Plan.scalar(text.cls, text.tag, text.read)
         return Plan.scalar(cls, _types.fullname(cls), _models.text_subclass_reader(cls, text))

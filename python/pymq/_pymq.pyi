@@ -602,7 +602,7 @@ class CallPlan:
 
 @final
 class Encoding:
-    """How values of one class are written. `pymq._types.encoding_for` makes them."""
+    """How values of one class are written. `pymq._encodings.encoding_for` makes them."""
 
     def __new__(
         cls,

@@ -45,7 +45,7 @@ import pytest
 from typing_extensions import Self
 
 import codec_classes as c
-from pymq import _types
+from pymq import _encodings, _types
 from pymq._codec import Codec, DecodeError, EncodeError, plan_for
 from pymq._plans import resolve
 
@@ -84,7 +84,7 @@ def test_each_class_of_the_standard_library_is_refused_or_built_from_its_tag():
         if not _types.is_tag(_types.fullname(cls)):
             # Of no module (`ssl.Purpose` in Python 3.10): built where a hint names it.
             continue
-        encoding = _types.encoding_for(cls)
+        encoding = _encodings.encoding_for(cls)
         if encoding.is_refused:
             continue
         plan = resolve(encoding.name, "loaded")
