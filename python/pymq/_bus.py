@@ -86,7 +86,8 @@ class BusOptions(TypedDict, total=False):
 
 
 class NativeEventBus(Condition, EventBus):
-    """A bus at an address: `memory://`, `memory://name`, `redis://[user[:password]@]host[:port][/db]`.
+    """A bus at an address: `memory://`, `memory://name`, `redis://[user[:password]@]host[:port][/db]`,
+    `redis+sentinel://host,host/master`.
 
     Programs see each other within one `namespace`. `trust` and `strict` say which classes messages
     may choose, see `pymq.register`. Callbacks run side by side, each subscriber's in order;

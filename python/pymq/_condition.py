@@ -52,7 +52,8 @@ class Condition:
     def health(self) -> dict[str, Any]:
         """What a health endpoint wants to know, without asking the broker.
 
-        `state`, `since`, `why` as in `state`; `reconnects` so far; `unread_events` and
+        `state`, `since`, `why` as in `state`; `server`: the one that is talked to, of several the
+        one that takes the writes, None without one; `reconnects` so far; `unread_events` and
         `lost_events` of the live subscriptions; `consumers`: queues that items are taken from;
         `oldest_heartbeat`: for how many seconds, at most, the lease of an item in hand was not
         renewed.

@@ -104,8 +104,46 @@ def test_a_client_that_is_no_plain_one_is_refused_by_name() -> None:
     pool = redis.ConnectionPool(connection_class=FakeConnection)
     with pytest.raises(pymq.ConfigError, match="fakeredis"):
         RedisConfig(redis.Redis(connection_pool=pool))
-    with pytest.raises(pymq.ConfigError, match="Sentinel"):
-        RedisConfig(redis.Sentinel([("h", 1)]).master_for("x"))
+    with pytest.raises(pymq.ConfigError, match="master_for"):
+        RedisConfig(redis.Sentinel([("h", 1)]).slave_for("x"))
+    with pytest.raises(pymq.ConfigError, match="TLS both"):
+        RedisConfig(redis.Sentinel([("h", 1)], sentinel_kwargs={}).master_for("x", ssl=True))
+
+
+def test_the_master_of_live_sentinels_is_read() -> None:
+    redis = pytest.importorskip("redis")
+    sentinel = redis.Sentinel([("h", 1), ("::1", 2)])
+    url = RedisConfig(sentinel.master_for("my/x")).url
+    assert url == "redis+sentinel://h:1,[::1]:2/my%2Fx/0"
+    theirs = {"username": "s", "password": "w&x", "ssl": True}
+    sentinel = redis.Sentinel([("h", 1)], sentinel_kwargs=theirs, password="p", ssl=True)
+    config = RedisConfig(sentinel.master_for("x", db=3, ssl_ca_certs="ca"))
+    assert config.url == (
+        "rediss+sentinel://:p@h:1/x/3?ca=ca&sentinel_username=s&sentinel_password=w%26x"
+    )
+    assert "w%26x" not in repr(config)
+    assert ":p@" not in repr(config)
+
+
+def test_a_client_is_made_for_the_master_that_an_address_names() -> None:
+    redis = pytest.importorskip("redis")
+    url = (
+        "valkey+sentinel://me:p%40@h1,[::1]:7/my%20x/2"
+        "?sentinel_password=s%2F&connect_timeout=2&replicas=1&connect_wait=3"
+    )
+    pool = RedisConfig(url).get_redis().connection_pool
+    assert isinstance(pool, redis.sentinel.SentinelConnectionPool)
+    assert pool.service_name == "my x"
+    wanted = {"username": "me", "password": "p@", "db": 2, "socket_connect_timeout": 2.0}
+    assert wanted.items() <= pool.connection_kwargs.items()
+    theirs = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+    assert [(one["host"], one["port"], one["password"]) for one in theirs] == [
+        ("h1", 26379, "s/"),
+        ("::1", 7, "s/"),
+    ]
+    assert (
+        RedisConfig("valkey://:p@h:7/1?replicas=1").get_redis().get_connection_kwargs()["port"] == 7
+    )
 
 
 @pytest.fixture

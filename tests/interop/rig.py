@@ -175,6 +175,68 @@ class Server:
         return sum(int(word[len("psub=") :]) for word in words if word.startswith("psub="))
 
 
+class Sentinel:
+    """A sentinel that watches a server, alone, under the name ``mymaster``."""
+
+    def __init__(self, master: Server) -> None:
+        self._master = master
+
+    def __enter__(self) -> "Sentinel":
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pymq-rig-")))
+            self.port = _free_port()
+            lines = [
+                f"port {self.port}",
+                "bind 127.0.0.1",
+                f"sentinel monitor mymaster 127.0.0.1 {self._master.port} 1",
+                "sentinel failover-timeout mymaster 10000",
+            ]
+            (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
+            command = [_redis_server(), str(folder / "sentinel.conf"), "--sentinel"]
+            process = _start(command, stdout=subprocess.DEVNULL)
+            stack.callback(lambda: _end(process))
+            assert _answers(process, self.port), "the sentinel does not answer"
+            self._connection = stack.enter_context(Connection(self.port))
+            # Those before 7.0 do not take it, and look less often.
+            with contextlib.suppress(Exception):
+                self.command("SENTINEL", "DEBUG", "info-period", 100)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self.port}/mymaster"
+
+    def command(self, *words: str | bytes | int) -> Reply:
+        return self._connection.command(*words)
+
+    def fail_over(self) -> None:
+        """Have another server made the master; return when it is."""
+        deadline = time.monotonic() + HANG_GUARD
+        while time.monotonic() < deadline:
+            if self._master_port() != self._master.port:
+                return
+            # Refused while one goes on, and while no replica is known that is good enough.
+            with contextlib.suppress(Exception):
+                self.command("SENTINEL", "FAILOVER", "mymaster")
+            time.sleep(0.05)
+        raise AssertionError("the sentinel makes no other server the master")
+
+    def _master_port(self) -> int:
+        place = self.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
+        assert isinstance(place, list), place
+        assert isinstance(place[1], bytes), place
+        return int(place[1])
+
+
 class Pending:
     """The answer to a command that the peer is still busy with."""
 

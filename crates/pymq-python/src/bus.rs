@@ -161,10 +161,11 @@ impl Bus {
         })
     }
 
-    /// What is known of the health, as numbers by name.
+    /// What is known of the health, by name.
     fn health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let health = self.core()?.bus.health();
         let numbers = PyDict::new(py);
+        numbers.set_item("server", health.server)?;
         numbers.set_item("reconnects", health.reconnects)?;
         numbers.set_item("unread_events", health.unread_events)?;
         numbers.set_item("lost_events", health.lost_events)?;

@@ -35,11 +35,11 @@ use crate::wire::LARGEST_MESSAGE;
 ///
 /// Which settings a transport honours:
 ///
-/// | setting | `memory://`, `ipc://` | `redis://`, `rediss://`, `redis+unix://` |
+/// | setting | `memory://`, `ipc://` | `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://` |
 /// |---|---|---|
 /// | [`namespace`](Self::namespace), [`largest_message`](Self::largest_message), [`mailbox`](Self::mailbox), [`call_timeout`](Self::call_timeout) | yes | yes |
 /// | [`username`](Self::username), [`password`](Self::password), [`client_name`](Self::client_name) | `Unsupported` | yes |
-/// | [`tls`](Self::tls) | `Unsupported` | yes; not on a unix socket |
+/// | [`tls`](Self::tls) | `Unsupported` | yes, for sentinels as well; not on a unix socket |
 /// | [`connect_wait`](Self::connect_wait) | yes: there is nothing to wait for | yes |
 /// | [`connect_timeout`](Self::connect_timeout), [`reconnect_wait`](Self::reconnect_wait), [`heartbeat`](Self::heartbeat) | `Unsupported` | yes |
 ///
@@ -76,7 +76,7 @@ impl BusBuilder {
         self
     }
 
-    /// The user to log in as, where the address does not name one.
+    /// The user to log in as, where the address does not name one; at a master, not at its sentinels.
     pub fn username(mut self, username: impl Into<String>) -> Self {
         self.settings.username = Some(username.into());
         self

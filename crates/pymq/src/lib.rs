@@ -60,7 +60,7 @@
 //! All pass the same [conformance suite](transport), and what one cannot do it says
 //! ([`Bus::capabilities`]; [`Unsupported`](ErrorKind::Unsupported)).
 //!
-//! | [`Capabilities`](transport::Capabilities) | `memory://` | `ipc://` (Linux) | `redis://`, `rediss://`, `redis+unix://` (Redis ≥ 6.2, Valkey) |
+//! | [`Capabilities`](transport::Capabilities) | `memory://` | `ipc://` (Linux) | `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://` (Redis ≥ 6.2, Valkey) |
 //! |---|---|---|---|
 //! | `receiver_count`: `publish` tells how many received | yes | yes | yes |
 //! | `cross_process`: other processes are reached | no | yes, of this machine and user | yes |
@@ -74,7 +74,7 @@
 //! |---|---|---|
 //! | `macros` | yes | [`derive@Event`], [`macro@remote`], [`macro@service`] |
 //! | `ipc` | yes | `ipc://`, on Linux; elsewhere its addresses are `Unsupported` |
-//! | `redis` | yes | `redis://`, `redis+unix://` |
+//! | `redis` | yes | `redis://`, `redis+unix://`, `redis+sentinel://` |
 //! | `tls` | | `rediss://`, by rustls |
 //! | `blocking` | | `pymq::blocking`: the same for programs without a runtime |
 //! | `conformance` | | `pymq::conformance`: the contract as functions, for tests of transports |

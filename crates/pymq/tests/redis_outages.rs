@@ -4,14 +4,14 @@
 
 use std::io::Write as _;
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use pymq::{Bus, ErrorKind, Wait};
-use server::{Raw, RedisServer, free_port};
+use server::watched::Sentinel;
+use server::{Raw, RedisServer};
 
 mod server;
 
@@ -324,47 +324,10 @@ async fn a_replica_is_refused_by_name_and_waited_for_where_that_is_asked() {
     waiting.await.expect("no panic").expect("it is a master now");
 }
 
-/// A sentinel, which ends with the test.
-struct Sentinel {
-    port: u16,
-    process: Child,
-}
-
-impl Sentinel {
-    fn start() -> Self {
-        let port = free_port();
-        let file = std::env::temp_dir().join(format!("pymq-sentinel-{port}.conf"));
-        std::fs::write(&file, format!("port {port}\n")).expect("the folder is writable");
-        let binary = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        let process = Command::new(binary)
-            .arg(file)
-            .arg("--sentinel")
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("a redis-server is there");
-        let guard = Instant::now() + GUARD;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < guard, "the sentinel does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self { port, process }
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        // Errors say that it is gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let name = format!("pymq-sentinel-{}.conf", self.port);
-        let _ = std::fs::remove_file(std::env::temp_dir().join(name));
-    }
-}
-
 #[tokio::test]
 async fn a_sentinel_is_refused_by_name_and_not_waited_for() {
-    let sentinel = Sentinel::start();
-    let url = format!("redis://127.0.0.1:{}", sentinel.port);
+    let sentinel = Sentinel::start(&[]);
+    let url = format!("redis://127.0.0.1:{}", sentinel.port());
     let error = Bus::builder(&url).connect_wait(Duration::MAX).connect().await.expect_err("no bus");
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     assert!(error.to_string().contains("a sentinel"), "{error}");

@@ -10,6 +10,7 @@ use authority::{Authority, Files, Good};
 use futures_core::Stream;
 use futures_util::StreamExt;
 use place::guarded;
+use place::server::watched::Sentinel;
 use place::server::{RedisServer, free_port};
 use pymq::transport::Tls;
 use pymq::{Bus, Error, ErrorKind};
@@ -272,4 +273,40 @@ async fn files_that_cannot_be_used_are_named_before_anything_is_tried() {
     assert!(error.expect_err("it has no TLS").to_string().contains("a unix socket has no TLS"));
     let error = Bus::connect("rediss://no_such host:1").await.expect_err("no host has that name");
     assert!(error.to_string().contains("no host name"), "{error}");
+}
+
+#[tokio::test]
+async fn sentinels_and_the_master_that_they_name_are_spoken_to_over_tls() {
+    if !has_tls() {
+        return;
+    }
+    let authority = Authority::new();
+    let files = authority.issue(HERE, Good::Now);
+    let server = TlsServer::start(&files, &["--tls-auth-clients", "no"]);
+    let port = free_port();
+    let sentinel = Sentinel::start(&[
+        format!("tls-port {port}"),
+        format!("tls-cert-file {}", files.certificate),
+        format!("tls-key-file {}", files.key),
+        format!("tls-ca-cert-file {}", authority.ca()),
+        "tls-auth-clients no".to_owned(),
+        "tls-replication yes".to_owned(),
+        format!("sentinel monitor mymaster 127.0.0.1 {} 1", server.port),
+    ]);
+    guarded(async {
+        let url = format!("rediss+sentinel://127.0.0.1:{port}/mymaster");
+        let trusting = format!("{url}?ca={}", authority.ca());
+        let one = Bus::connect(&trusting).await.expect("both are trusted");
+        let other = Bus::connect(&trusting).await.expect("both are trusted");
+        talk(&one, &other).await;
+        let over_tls = format!("rediss://127.0.0.1:{}", server.port);
+        assert_eq!(one.health().server, Some(over_tls));
+        let error = Bus::connect(&url).await.expect_err("the system does not trust them");
+        assert!(error.to_string().contains("no sentinel answers"), "{error}");
+        assert!(error.to_string().contains("certificate"), "{error}");
+        let plain = format!("redis+sentinel://127.0.0.1:{}/mymaster", sentinel.port());
+        let refused = Bus::connect(&plain).await.expect_err("the master speaks TLS only");
+        assert_eq!(refused.kind(), ErrorKind::Connection, "{refused}");
+    })
+    .await;
 }

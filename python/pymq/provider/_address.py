@@ -1,4 +1,4 @@
-"""What `redis.Redis(...)` takes, or a live client has, as an address of ours.
+"""What `redis.Redis(...)` takes, or a live client has, as an address of ours, and back.
 
 redis-py is read, never imported. An argument that has no meaning here is accepted; one that
 matters and cannot be honoured is an error that names it, and so is a client that is no plain one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, unquote_plus, urlencode
 
 from pymq.exceptions import ConfigError
 
@@ -97,6 +97,9 @@ _THEIRS = {
     "user": "username",
 }
 
+#: Words of a URL that mean nothing to redis-py.
+_OURS = ("connect_wait", "reconnect_wait", "replicas")
+
 _NO = (None, "", False, 0, "0", "false", "no", "none")
 
 
@@ -124,21 +127,65 @@ def from_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
 def without_password(url: str) -> str:
     """A URL as it may be shown."""
     url = re.sub(r"://([^:/?@]*):.*@", r"://\1:…@", url)
-    return re.sub(r"([?&]pass\w*=)[^&]*", r"\1…", url)
+    return re.sub(r"([?&](?:sentinel_)?pass\w*=)[^&]*", r"\1…", url)
 
 
 def for_redis_py(url: str) -> str:
     """The same address in the words of redis-py."""
-    place, query = _split(url.replace("redis+unix://", "unix://"))
+    place, query = _split(_as_redis(url).replace("redis+unix://", "unix://"))
     words = []
     for name, value in query:
         if name == "verify" and value == "none":
             words.append("ssl_cert_reqs=none")
         elif name == "verify" and value == "chain":
             words.append("ssl_check_hostname=false")
-        elif name not in ("verify", "reconnect_wait"):
+        elif name != "verify" and name not in _OURS:
             words.append(f"{_THEIRS.get(name, name)}={value}")
     return "?".join([place, "&".join(words)]) if words else place
+
+
+def for_sentinels(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any], dict[str, Any]]:
+    """The same address of a master as `redis.sentinel.Sentinel` and its `master_for` take it.
+
+    The sentinels, the master's name, what is said to the sentinels, and what to the master.
+    """
+    place, query = _split(for_redis_py(url))
+    scheme, _, rest = place.partition("://")
+    authority, _, path = rest.partition("/")
+    credentials, _, hosts = authority.rpartition("@")
+    user, _, password = credentials.partition(":")
+    master, _, db = path.partition("/")
+    known: dict[str, Any] = {"username": unquote(user), "password": unquote(password), "db": db}
+    known.update((name, unquote_plus(value)) for name, value in query)
+    known = {name: value for name, value in known.items() if value}
+    theirs = {
+        name: known.pop(word)
+        for name, word in (("username", "sentinel_username"), ("password", "sentinel_password"))
+        if word in known
+    }
+    if "socket_connect_timeout" in known:
+        known["socket_connect_timeout"] = float(known["socket_connect_timeout"])
+    if "ssl_check_hostname" in known:
+        known["ssl_check_hostname"] = False
+    known["db"] = int(known.get("db", 0))
+    if scheme.startswith("rediss"):
+        known["ssl"] = True
+        theirs.update((name, value) for name, value in known.items() if name.startswith("ssl"))
+    return [_host(host) for host in hosts.split(",")], unquote(master), theirs, known
+
+
+def is_of_sentinels(url: str) -> bool:
+    """Whether it is the address of a master that sentinels name."""
+    return _as_redis(url).startswith(("redis+sentinel://", "rediss+sentinel://"))
+
+
+def _as_redis(url: str) -> str:
+    return re.sub(r"^valkey", "redis", url)
+
+
+def _host(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":") if re.search(r":\d+$", text) else (text, "", "26379")
+    return unquote(host.strip("[]")), int(port)
 
 
 def _from_url(url: str) -> str:
@@ -170,6 +217,8 @@ def from_client(client: Any) -> str:
 
 
 def _from_pool(pool: Any) -> str:
+    if _is_plain(type(pool), "redis.sentinel", ("SentinelConnectionPool",)):
+        return _from_sentinels(pool)
     settings = getattr(pool, "connection_kwargs", None)
     connection = getattr(pool, "connection_class", None)
     pools = ("ConnectionPool", "BlockingConnectionPool")
@@ -187,6 +236,36 @@ def _from_pool(pool: Any) -> str:
     for name in (*_REFUSED, "ssl_min_version"):
         _check(name, given.get(name))
     return _address(given)
+
+
+def _from_sentinels(pool: Any) -> str:
+    """The address of the master that a live pool of `redis.sentinel` leads to."""
+    if not pool.is_master:
+        raise ConfigError("a replica takes no writes; give the client that master_for(...) makes")
+    given = {
+        name: value for name, value in pool.connection_kwargs.items() if name != "connection_pool"
+    }
+    given["ssl"] = pool.connection_class.__name__ == "SentinelManagedSSLConnection"
+    names = ("SentinelManagedConnection", "SentinelManagedSSLConnection")
+    if not _is_plain(pool.connection_class, "redis.sentinel", names):
+        raise _unreadable(pool.connection_class)
+    for name in (*_REFUSED, "ssl_min_version"):
+        _check(name, given.get(name))
+    sentinels = [client.connection_pool for client in pool.sentinel_manager.sentinels]
+    hosts, theirs = [], {}
+    for sentinel in sentinels:
+        theirs = sentinel.connection_kwargs
+        if (sentinel.connection_class.__name__ == "SSLConnection") != given["ssl"]:
+            raise ConfigError("sentinels and their master speak TLS both, or neither of them")
+        hosts.append(f"{_quoted_host(theirs.get('host'))}:{theirs.get('port') or 26379}")
+    options = _options(given)
+    options["sentinel_username"] = theirs.get("username")
+    options["sentinel_password"] = theirs.get("password")
+    scheme = "rediss" if given["ssl"] else "redis"
+    user = _credentials(given.get("username"), given.get("password"))
+    master = quote(pool.service_name, safe="")
+    place = f"{scheme}+sentinel://{user}{','.join(hosts)}/{master}/{given.get('db') or 0}"
+    return place + _query(options)
 
 
 def _is_plain(cls: type, module: str, names: tuple[str, ...]) -> bool:
@@ -246,24 +325,29 @@ def _tls(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _address(given: Mapping[str, Any]) -> str:
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     options = {
         "client_name": given.get("client_name"),
         "connect_timeout": given.get("socket_connect_timeout"),
     }
+    return {**options, **_tls(given)} if given.get("ssl") else options
+
+
+def _quoted_host(host: Any) -> str:
+    host = str(host or "localhost")
+    return f"[{host}]" if ":" in host else quote(host)
+
+
+def _address(given: Mapping[str, Any]) -> str:
     path = given.get("unix_socket_path")
     user = _credentials(given.get("username"), given.get("password"))
     db = given.get("db") or 0
     if path:
+        options = _options({**given, "ssl": False})
         return f"redis+unix://{user}{quote(str(path))}{_query({'db': db or None, **options})}"
-    scheme = "redis"
-    if given.get("ssl"):
-        scheme = "rediss"
-        options.update(_tls(given))
-    host = str(given.get("host") or "localhost")
-    host = f"[{host}]" if ":" in host else quote(host)
-    port = given.get("port") or 6379
-    return f"{scheme}://{user}{host}:{port}/{db}{_query(options)}"
+    scheme = "rediss" if given.get("ssl") else "redis"
+    host, port = _quoted_host(given.get("host")), given.get("port") or 6379
+    return f"{scheme}://{user}{host}:{port}/{db}{_query(_options(given))}"
 
 
 def _credentials(username: Any, password: Any) -> str:

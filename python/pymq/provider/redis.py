@@ -23,8 +23,9 @@ _PREFIX = "__eventbus:"
 class RedisConfig:
     """A factory for `pymq.init`: takes what `redis.Redis` takes, a URL, or a live `redis.Redis`.
 
-    Beside these the options of `RedisEventBus` are taken by name. Raises `ConfigError` for an
-    argument that matters and cannot be honoured.
+    The client that `master_for` of a `redis.sentinel.Sentinel` makes is one, too: the bus finds the
+    master by those sentinels itself, and follows it. Beside these the options of `RedisEventBus`
+    are taken by name. Raises `ConfigError` for an argument that matters and cannot be honoured.
 
         pymq.init(RedisConfig(host="localhost", port=6379))
     """
@@ -139,6 +140,17 @@ def _client(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     except ImportError:
         raise ConfigError("a client of redis-py was asked for, which is not installed") from None
     wanted = {**kwargs, "decode_responses": True}
+    if args and _address.is_of_sentinels(str(args[0])):
+        return _master(str(args[0]), wanted)
     if args and "://" in str(args[0]):
         return redis.Redis.from_url(_address.for_redis_py(str(args[0])), **wanted)
     return redis.Redis(*args, **wanted)
+
+
+def _master(url: str, wanted: dict[str, Any]) -> Any:
+    from redis import sentinel as of_redis
+
+    hosts, name, theirs, known = _address.for_sentinels(url)
+    made: Any = of_redis.Sentinel
+    sentinel = made(hosts, sentinel_kwargs=theirs)
+    return sentinel.master_for(name, **{**known, **wanted})

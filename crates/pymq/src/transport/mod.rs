@@ -456,12 +456,12 @@ pub async fn connect_with(url: &str, settings: Settings) -> Result<Arc<dyn Trans
             "it needs Linux and the feature \"ipc\"; use redis:// between processes, memory:// within one",
         )),
         #[cfg(feature = "redis")]
-        Some("redis" | "rediss" | "redis+unix") => {
+        Some(scheme) if is_redis(scheme) => {
             let options = redis::RedisOptions::from_url(url)?.with_settings(settings)?;
             Ok(Arc::new(redis::Redis::with_options(options).await?))
         }
         #[cfg(not(feature = "redis"))]
-        Some("redis" | "rediss" | "redis+unix") => Err(Error::new(
+        Some(scheme) if is_redis(scheme) => Err(Error::new(
             crate::ErrorKind::Unsupported,
             "connect",
             "redis://",
@@ -476,4 +476,10 @@ pub async fn connect_with(url: &str, settings: Settings) -> Result<Arc<dyn Trans
             "no scheme; use memory://, ipc://name or redis://host:port/db",
         )),
     }
+}
+
+/// Whether that is for the Redis transport, which reads the rest of the address.
+fn is_redis(scheme: &str) -> bool {
+    let server = scheme.split_once('+').map_or(scheme, |(server, _)| server);
+    matches!(server, "redis" | "rediss" | "valkey" | "valkeys")
 }

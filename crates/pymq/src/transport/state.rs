@@ -75,6 +75,8 @@ impl fmt::Display for State {
 pub struct Health {
     /// How it stands to its broker.
     pub state: State,
+    /// The server that is talked to, where there is one: of several the one that takes the writes.
+    pub server: Option<String>,
     /// How often a lost connection came back.
     pub reconnects: u64,
     /// Events in the mailboxes of the live subscriptions that nobody has read yet.
@@ -93,6 +95,7 @@ impl Health {
     pub fn new(state: State) -> Self {
         Self {
             state,
+            server: None,
             reconnects: 0,
             unread_events: 0,
             lost_events: 0,

@@ -17,6 +17,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub mod watched;
+
 /// A redis-server that belongs to one test.
 pub struct RedisServer {
     port: u16,
@@ -83,6 +85,15 @@ impl RedisServer {
         while !self.spawn() {
             assert!(Instant::now() < deadline, "port {} stayed taken", self.port);
             std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// From the next [`restart`](Self::restart) on it is started with that argument, whatever it was
+    /// before.
+    fn set_argument(&mut self, name: &str, value: &str) {
+        match self.arguments.iter().position(|argument| argument == name) {
+            Some(at) => self.arguments[at + 1] = value.to_owned(),
+            None => self.arguments.extend([name.to_owned(), value.to_owned()]),
         }
     }
 

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::options::{RedisEndpoint, RedisOptions};
+use super::sentinel::RedisSentinels;
 use crate::error::{Error, Result};
 use crate::transport::{Tls, TlsVerification};
 
-const FORMS: &str = "use redis://user:password@host:port/database, rediss:// for TLS, or \
-                     redis+unix:///path?db=0";
+const FORMS: &str = "use redis://user:password@host:port/database, rediss:// for TLS, \
+                     redis+unix:///path?db=0, or redis+sentinel://host:port,host:port/master";
 
 /// Reads an address, see [`RedisOptions::from_url`].
 pub(super) fn read(address: &str) -> Result<RedisOptions> {
@@ -42,11 +43,16 @@ fn without_password(address: &str) -> String {
 }
 
 fn if_harmless(word: &str) -> &str {
-    if word.starts_with("pass") { "pass=…" } else { word }
+    match word {
+        _ if word.starts_with("pass") => "pass=…",
+        _ if word.starts_with("sentinel_pass") => "sentinel_password=…",
+        word => word,
+    }
 }
 
 fn parse(address: &str) -> Result<RedisOptions, String> {
     let (scheme, rest) = address.split_once("://").ok_or("it has no scheme")?;
+    let scheme = scheme.replacen("valkey", "redis", 1);
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = match place.find('/') {
         Some(slash) => place.split_at(slash),
@@ -56,8 +62,9 @@ fn parse(address: &str) -> Result<RedisOptions, String> {
         return Err("in a password '/' is written %2F and '?' %3F, elsewhere '@' is %40".to_owned());
     }
     let (credentials, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let mut options = match scheme {
+    let mut options = match scheme.as_str() {
         "redis" | "rediss" => over_tcp(host, path)?,
+        "redis+sentinel" | "rediss+sentinel" => by_sentinels(host, path)?,
         "redis+unix" => {
             let socket = PathBuf::from(decoded(&format!("{host}{path}"), "the path")?);
             if socket.as_os_str().is_empty() {
@@ -67,7 +74,7 @@ fn parse(address: &str) -> Result<RedisOptions, String> {
         }
         _ => return Err("it is of another scheme".to_owned()),
     };
-    if scheme == "rediss" {
+    if scheme.starts_with("rediss") {
         options.tls = Some(Tls::default());
     }
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
@@ -94,22 +101,48 @@ fn parse(address: &str) -> Result<RedisOptions, String> {
 }
 
 fn over_tcp(host: &str, path: &str) -> Result<RedisOptions, String> {
-    let (host, port) = match host.rfind(']') {
-        Some(end) if host.starts_with('[') => (&host[1..end], &host[end + 1..]),
-        _ => host.split_at(host.find(':').unwrap_or(host.len())),
+    let (host, port) = host_and_port(host, 6379)?;
+    let host = host.unwrap_or_else(|| "localhost".to_owned());
+    let mut options = RedisOptions::new(RedisEndpoint::Tcp(host, port));
+    options.database = database(path)?;
+    Ok(options)
+}
+
+fn by_sentinels(hosts: &str, path: &str) -> Result<RedisOptions, String> {
+    let path = path.trim_matches('/');
+    let (master, rest) = path.split_once('/').unwrap_or((path, ""));
+    let master = some(decoded(master, "the master")?)
+        .ok_or("it does not say what the sentinels call the master, after the hosts and a '/'")?;
+    let lacking = "it lacks a sentinel; between two commas, and before '/', is a host";
+    let host = |text| match host_and_port(text, 26379)? {
+        (Some(host), port) => Ok((host, port)),
+        (None, _) => Err(lacking.to_owned()),
+    };
+    let hosts = hosts.split(',').map(host).collect::<Result<_, String>>()?;
+    let sentinels = RedisSentinels::new(hosts, master);
+    let mut options = RedisOptions::new(RedisEndpoint::Sentinels(sentinels));
+    options.database = database(rest)?;
+    Ok(options)
+}
+
+fn host_and_port(text: &str, usual: u16) -> Result<(Option<String>, u16), String> {
+    let (host, port) = match text.rfind(']') {
+        Some(end) if text.starts_with('[') => (&text[1..end], &text[end + 1..]),
+        _ => text.split_at(text.find(':').unwrap_or(text.len())),
     };
     let port = match port.strip_prefix(':') {
         Some(port) => port.parse().map_err(|_| "the port is no number from 0 to 65535")?,
-        None if port.is_empty() => 6379,
+        None if port.is_empty() => usual,
         None => return Err("something stands between the host and its port".to_owned()),
     };
-    let host = some(decoded(host, "the host")?).unwrap_or_else(|| "localhost".to_owned());
-    let mut options = RedisOptions::new(RedisEndpoint::Tcp(host, port));
-    let database = path.trim_matches('/');
-    if !database.is_empty() {
-        options.database = number("the database", database)?;
+    Ok((some(decoded(host, "the host")?), port))
+}
+
+fn database(path: &str) -> Result<i64, String> {
+    match path.trim_matches('/') {
+        "" => Ok(0),
+        database => number("the database", database),
     }
-    Ok(options)
 }
 
 /// Does what a word of the query says.
@@ -124,6 +157,11 @@ fn take(options: &mut RedisOptions, word: &str, value: String) -> Result<(), Str
         }
         "connect_wait" => options.connect_wait = seconds(word, &value)?,
         "reconnect_wait" => options.reconnect_wait = seconds(word, &value)?,
+        "replicas" => {
+            options.replicas = value.parse().map_err(|_| format!("{word} is no number"))?;
+        }
+        "sentinel_username" => sentinels(options, word)?.username = some(value),
+        "sentinel_password" => sentinels(options, word)?.password = some(value),
         _ => {
             let understood = Word::find(word).ok_or_else(|| unknown(word))?;
             let tls = options.tls.as_mut().ok_or_else(|| only_with_tls(word))?;
@@ -136,6 +174,16 @@ fn take(options: &mut RedisOptions, word: &str, value: String) -> Result<(), Str
         }
     }
     Ok(())
+}
+
+fn sentinels<'a>(
+    options: &'a mut RedisOptions,
+    word: &str,
+) -> Result<&'a mut RedisSentinels, String> {
+    match &mut options.endpoint {
+        RedisEndpoint::Sentinels(sentinels) => Ok(sentinels),
+        _ => Err(format!("{word} means something with redis+sentinel:// only")),
+    }
 }
 
 /// The words of TLS, ours and those of redis-py.
@@ -270,6 +318,40 @@ mod tests {
     }
 
     #[test]
+    fn valkey_is_another_word_for_redis() {
+        for (theirs, ours) in [
+            ("valkey://me:p@h:7/3", "redis://me:p@h:7/3"),
+            ("valkeys://h?verify=chain", "rediss://h?verify=chain"),
+            ("valkey+unix:///s", "redis+unix:///s"),
+            ("valkeys+sentinel://h/m", "rediss+sentinel://h/m"),
+        ] {
+            let [theirs, ours] = [theirs, ours].map(|address| format!("{:?}", options(address)));
+            assert_eq!(theirs, ours);
+        }
+    }
+
+    #[test]
+    fn sentinels_are_named_with_what_they_call_the_master() {
+        let options = options(
+            "rediss+sentinel://me:p@h1,[::1]:7,h3:8/my%20master/2?sentinel_username=s\
+             &sentinel_password=s%2Fp&client_name=x&verify=chain",
+        );
+        let RedisEndpoint::Sentinels(sentinels) = &options.endpoint else {
+            panic!("{options:?} has no sentinels");
+        };
+        let hosts = [("h1", 26379), ("::1", 7), ("h3", 8)];
+        assert_eq!(sentinels.hosts, hosts.map(|(host, port)| (host.to_owned(), port)));
+        assert_eq!(sentinels.master, "my master");
+        assert_eq!(sentinels.username.as_deref(), Some("s"));
+        assert_eq!(sentinels.password.as_deref(), Some("s/p"));
+        assert_eq!(options.database, 2);
+        assert_eq!(options.password.as_deref(), Some("p"));
+        assert_eq!(options.tls.as_ref().map(|tls| tls.verification), Some(TlsVerification::Chain));
+        assert_eq!(options.shown(), "rediss+sentinel://h1:26379,[::1]:7,h3:8/my master");
+        assert!(!format!("{options:?}").contains("s/p"));
+    }
+
+    #[test]
     fn a_password_may_hold_what_an_address_gives_meaning_to() {
         for (written, meant) in [
             ("a%3Ab%2Fc%3Fd%23e%25", "a:b/c?d#e%"),
@@ -351,6 +433,15 @@ mod tests {
             ("rediss://h?ssl_check_hostname=perhaps", "true or false"),
             ("redis+unix://", "socket"),
             ("redis://%FF@h", "UTF-8"),
+            ("redis+sentinel://h", "call the master"),
+            ("redis+sentinel://h/", "call the master"),
+            ("redis+sentinel://h,/m", "lacks a sentinel"),
+            ("redis+sentinel:///m", "lacks a sentinel"),
+            ("redis+sentinel://h:x/m", "port"),
+            ("redis+sentinel://h/m/n", "the database"),
+            ("redis+sentinel://h/m?ca=/ca.pem", "rediss://"),
+            ("redis://h?sentinel_password=p", "redis+sentinel://"),
+            ("redis+nonsense://h", "another scheme"),
         ] {
             let error = read(address).expect_err(address);
             assert_eq!(error.kind(), crate::ErrorKind::Config);
@@ -373,6 +464,9 @@ mod tests {
             "redis+unix:///s?password=secret&db=x",
             "redis://:secret%FF@h",
             "redis://a@b?secret@h",
+            "redis+sentinel://:secret@h",
+            "redis+sentinel://h/m?sentinel_password=secret&db=x",
+            "redis+sentinel://h,:secret@h2/m/x",
             "secret",
             "me:secret@h",
         ] {

@@ -9,24 +9,46 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-use super::options::RedisOptions;
-use super::resp::{Fault, Pushes, Wire};
+use super::options::{RedisEndpoint, RedisOptions};
+use super::resp::{Expected, Fault, Pushes, Wire};
+use super::sentinel::Master;
 use super::standing::{Role, Standing};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Opens connections to the one server.
+/// Opens connections to the one server that takes the writes.
 #[derive(Debug)]
 pub(super) struct Dialer {
     pub(super) options: RedisOptions,
     standing: Standing,
+    /// Who that is, where sentinels know.
+    master: Option<Master>,
     /// Counts how often the server turned out not to be the one that takes the writes.
     doubts: watch::Sender<u64>,
 }
 
 impl Dialer {
+    /// Needs a runtime.
     pub(super) fn new(options: RedisOptions) -> Self {
         let standing = Standing::new(options.shown());
-        Self { options, standing, doubts: watch::Sender::new(0) }
+        let master = match &options.endpoint {
+            RedisEndpoint::Sentinels(sentinels) => Some(Master::watch(sentinels.clone(), &options)),
+            _ => None,
+        };
+        Self { options, standing, master, doubts: watch::Sender::new(0) }
+    }
+
+    /// There will be no connection any more.
+    pub(super) fn close(&self) {
+        self.standing.close();
+        if let Some(master) = &self.master {
+            master.close();
+        }
+    }
+
+    /// The server as it is known at the time: of several the one that takes the writes.
+    pub(super) fn server(&self) -> String {
+        let master = self.master.as_ref().and_then(Master::shown);
+        master.unwrap_or_else(|| self.standing.server().to_owned())
     }
 
     /// How the connections stand.
@@ -36,11 +58,12 @@ impl Dialer {
 
     /// The first connection, whose failure is the user's to see; tried again until `until` where
     /// the failure is one that passes.
-    pub(super) async fn dial_first(&self, until: Option<Instant>) -> Result<Wire> {
-        let _dialing = self.standing.dialing(Role::Commands);
+    pub(super) async fn dial_first(&self, role: Role, until: Option<Instant>) -> Result<Wire> {
+        let _dialing = self.standing.dialing(role);
         let mut attempts = 0;
         loop {
-            let fault = match self.open(Role::Commands, None).await {
+            let news = self.news();
+            let fault = match self.open(role, None).await {
                 Ok(wire) => return Ok(wire),
                 Err(fault) => fault,
             };
@@ -57,14 +80,20 @@ impl Dialer {
             if !left || kind == ErrorKind::Config {
                 return Err(Error::new(kind, "connect", self.options.shown(), why));
             }
-            self.standing.refused(Role::Commands, &why);
-            sleep_until(pause).await;
+            self.standing.refused(role, &why);
+            tokio::select! {
+                () = sleep_until(pause) => {}
+                () = news => {}
+            }
         }
     }
 
     /// Why there is no server for us, in words that help: neither side of a connection of which one
     /// speaks TLS can tell what the other does.
     fn not_there(&self, words: &str) -> String {
+        if self.master.is_some() {
+            return words.to_owned();
+        }
         match self.options.tls {
             None => {
                 format!("{words}; is a Redis server there? If it wants TLS, use rediss://")
@@ -80,6 +109,8 @@ impl Dialer {
         let dialing = self.standing.dialing(role);
         let mut attempts = 0;
         loop {
+            // Asked for before the attempt, so that nothing is missed during it.
+            let news = self.news();
             match self.open(role, pushes.clone()).await {
                 Ok(wire) => {
                     dialing.done();
@@ -88,8 +119,22 @@ impl Dialer {
                 Err(fault) => {
                     attempts += 1;
                     self.standing.refused(role, &self.trouble_of(&fault));
-                    sleep(back_off(attempts)).await;
+                    tokio::select! {
+                        () = sleep(back_off(attempts)) => {}
+                        () = news => {}
+                    }
                 }
+            }
+        }
+    }
+
+    /// Returns when another server may be worth an attempt.
+    fn news(&self) -> impl Future<Output = ()> + Send + use<> {
+        let news = self.master.as_ref().map(Master::news);
+        async move {
+            match news {
+                Some(news) => news.await,
+                None => std::future::pending().await,
             }
         }
     }
@@ -103,7 +148,10 @@ impl Dialer {
 
     /// One attempt: a connection to a server that can serve us.
     async fn open(&self, role: Role, pushes: Option<Pushes>) -> Result<Wire, Fault> {
-        Wire::open(&self.options, role.name(), pushes).await
+        match &self.master {
+            None => Wire::open(&self.options, Expected::Server, role.name(), pushes).await,
+            Some(master) => master.open(role.name(), pushes).await,
+        }
     }
 
     /// Notes that the server said no to who takes the writes: connections are made anew.
@@ -125,7 +173,7 @@ impl Dialer {
 
 /// 50 ms at first, doubling, later anything from 0.5 to 2 s: a thousand clients of a restarted
 /// server should not come all at once.
-fn back_off(attempts: u32) -> Duration {
+pub(super) fn back_off(attempts: u32) -> Duration {
     let limit = Duration::from_millis(50) * 2_u32.saturating_pow(attempts.saturating_sub(1).min(5));
     if attempts < 5 {
         jitter(limit / 2, limit)

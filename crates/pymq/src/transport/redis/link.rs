@@ -42,6 +42,7 @@ enum Phase {
 /// The connection for commands: always there, or on its way back.
 #[derive(Clone)]
 pub(super) struct Link {
+    role: Role,
     phase: watch::Receiver<Phase>,
     dialer: Arc<Dialer>,
     /// The first connection that may be used: the ones before lead to a server that refuses writes.
@@ -63,15 +64,15 @@ impl Link {
     /// Keeps `first` alive, and what follows it, until the stage is `Closed`.
     /// At the end of the runtime it says what `last_words` makes.
     pub(super) fn start(
-        dialer: Arc<Dialer>,
+        (dialer, role): (Arc<Dialer>, Role),
         first: Wire,
         stage: watch::Receiver<Stage>,
         last_words: impl Fn() -> Batch + Clone + Send + Sync + 'static,
         runtime: &Handle,
     ) -> Self {
         let (sender, phase) = watch::channel(Phase::Up(first.clone(), 1));
-        runtime.spawn(keep(Arc::clone(&dialer), first, sender, stage, last_words));
-        Self { phase, dialer, least: Arc::default() }
+        runtime.spawn(keep((Arc::clone(&dialer), role), first, sender, stage, last_words));
+        Self { role, phase, dialer, least: Arc::default() }
     }
 
     /// Says the last words, where there is a connection; does not wait.
@@ -109,7 +110,7 @@ impl Link {
             Phase::Up(wire, number) => Ok((wire, number)),
             Phase::Closed => Err(purpose.closed()),
             Phase::Down => {
-                let trouble = self.dialer.standing().trouble(Role::Commands);
+                let trouble = self.dialer.standing().trouble(self.role);
                 let waited = begun.elapsed().as_secs_f32();
                 let why = format!("no connection for {waited:.1} s ({trouble}); nothing was sent");
                 Err(purpose.error(ErrorKind::Connection, why))
@@ -173,26 +174,44 @@ impl Link {
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Reply> {
+        let replies = self.script_then(purpose, script, keys, arguments, None).await?;
+        purpose.check(replies.into_iter().next())
+    }
+
+    /// Runs a script and a command in one write; the answer of the script, which was not refused, and
+    /// whatever the command's is.
+    pub(super) async fn script_then(
+        &self,
+        purpose: Purpose<'_>,
+        script: &'static Script,
+        keys: &[&str],
+        arguments: &[&[u8]],
+        then: Option<Command>,
+    ) -> Result<Vec<Reply>> {
         let mut tried = Tried::default();
-        let mut command = script.call(keys, arguments);
+        let and_then = |call: Command| [call].into_iter().chain(then.clone()).collect::<Batch>();
+        let mut batch = and_then(script.call(keys, arguments));
         loop {
             let (wire, number) = self.wire(&purpose, tried.least).await?;
-            match purpose.answered(wire.run(&command)).await {
-                Ok(reply) => return Ok(reply),
-                // Once: a server that knows no text either would be asked for ever.
-                Err(Unanswered::Fault(Fault::Refused(refusal)))
-                    if refusal.cause() == Cause::NoScript && !tried.taught =>
-                {
-                    tried.taught = true;
-                    command = script.teach(keys, arguments);
-                }
-                Err(Unanswered::Fault(Fault::Refused(refusal))) => {
-                    let why = Fault::Refused(refusal.of_script(script.digest()));
-                    let why = Unanswered::Fault(why);
+            let replies = match purpose.answered(wire.pipeline(&batch)).await {
+                Ok(replies) => replies,
+                Err(why) => {
                     self.go_on(&purpose, &wire, number, &mut tried, why).await?;
+                    continue;
                 }
-                Err(why) => self.go_on(&purpose, &wire, number, &mut tried, why).await?,
+            };
+            let refusal = match replies.first() {
+                Some(Reply::Refused(refusal)) => refusal.clone(),
+                _ => return Ok(replies),
+            };
+            // Once: a server that knows no text either would be asked for ever.
+            if refusal.cause() == Cause::NoScript && !tried.taught {
+                tried.taught = true;
+                batch = and_then(script.teach(keys, arguments));
+                continue;
             }
+            let why = Unanswered::Fault(Fault::Refused(refusal.of_script(script.digest())));
+            self.go_on(&purpose, &wire, number, &mut tried, why).await?;
         }
     }
 
@@ -260,7 +279,7 @@ impl Link {
 }
 
 async fn keep(
-    dialer: Arc<Dialer>,
+    (dialer, role): (Arc<Dialer>, Role),
     first: Wire,
     phase: watch::Sender<Phase>,
     mut stage: watch::Receiver<Stage>,
@@ -287,9 +306,9 @@ async fn keep(
         phase.send_replace(Phase::Down);
         // What is still under way on it goes on, and has a successor.
         wire.set_last_words(None);
-        dialer.standing().lost(Role::Commands, why);
+        dialer.standing().lost(role, why);
         wire = tokio::select! {
-            wire = dialer.dial(Role::Commands, None) => wire,
+            wire = dialer.dial(role, None) => wire,
             () = &mut closed => break,
         };
         number += 1;

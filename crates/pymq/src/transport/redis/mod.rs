@@ -2,9 +2,9 @@
 //!
 //! What the original's processes see on the server (lists, channels, bytes) is exactly theirs; side
 //! keys live where they do not look. Sockets: one for commands; one for subscriptions, from the
-//! first on; one for each queue on which somebody waits. Everything is done by tasks of the runtime
-//! that [`Redis::connect`] ran on, and they end with the [`Redis`]. This module knows no JSON and
-//! no remote procedure calls.
+//! first on; one for each queue on which somebody waits; one for changes, where replicas have to confirm
+//! them; one to each sentinel. Everything is done by tasks of the runtime that [`Redis::connect`] ran
+//! on, and they end with the [`Redis`]. This module knows no JSON and no remote procedure calls.
 
 use std::fmt;
 use std::pin::Pin;
@@ -24,8 +24,11 @@ use self::pool::Pool;
 use self::pubsub::PubSub;
 use self::purpose::Purpose;
 use self::queue::Consumers;
-use self::resp::{Command, Fault, Reply, Wire};
+use self::replicated::Replicated;
+use self::resp::{Batch, Command, Fault, Reply, Wire};
 use self::routes::{Name, Target};
+pub use self::sentinel::RedisSentinels;
+use self::standing::Role;
 use self::timing::SLICE_AND_WAY;
 use super::{
     Answer, Capabilities, Events, Filter, Health, Inbox, Inboxes, Inspect, Limit, State, States,
@@ -48,9 +51,11 @@ mod pubsub;
 mod purpose;
 mod queue;
 mod refusal;
+mod replicated;
 mod resp;
 mod routes;
 mod script;
+mod sentinel;
 mod standing;
 mod subscribing;
 mod timing;
@@ -71,8 +76,9 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects to `redis://[user[:password]@]host[:port][/database]`, `rediss://` or
-    /// `redis+unix:///path?db=0`; [`RedisOptions::from_url`] has the whole of an address. Needs a
+    /// Connects to `redis://[user[:password]@]host[:port][/database]`, `rediss://`,
+    /// `redis+unix:///path?db=0`, or the master that sentinels name,
+    /// `redis+sentinel://host[:port][,host…]/master`; [`RedisOptions::from_url`] has the whole of an address. Needs a
     /// tokio runtime, whose tasks do the work from then on.
     ///
     /// # Errors
@@ -93,14 +99,27 @@ impl Redis {
         let patience = options.reconnect_wait;
         let until = Instant::now().checked_add(options.connect_wait);
         let dialer = Arc::new(Dialer::new(options));
-        let first = dialer.dial_first(until).await?;
+        let first = dialer.dial_first(Role::Commands, until).await?;
+        let second = match dialer.options.replicas {
+            0 => None,
+            _ => Some(dialer.dial_first(Role::Changes, until).await?),
+        };
         let (stage, watched) = watch::channel(Stage::Open);
         let consumers = Arc::<Consumers>::default();
         let theirs = Arc::clone(&consumers);
         let last_words = move || theirs.last_words();
-        let (link, seen) = (Arc::clone(&dialer), watched.clone());
+        let link = |role| (Arc::clone(&dialer), role);
+        let commands =
+            Link::start(link(Role::Commands), first, watched.clone(), last_words, &runtime);
+        let changes = match second {
+            None => commands.clone(),
+            Some(wire) => {
+                Link::start(link(Role::Changes), wire, watched.clone(), Batch::default, &runtime)
+            }
+        };
         let core = Core {
-            commands: Link::start(link, first, seen, last_words, &runtime),
+            changes: Replicated::new(changes, dialer.options.replicas),
+            commands,
             pubsub: PubSub::start(Arc::clone(&dialer), patience, watched, &runtime),
             pool: Pool::new(Arc::clone(&dialer)),
             dialer,
@@ -136,6 +155,8 @@ impl Drop for Redis {
 /// What all parts of the transport share.
 struct Core {
     commands: Link,
+    /// For what must not be lost with a master.
+    changes: Replicated,
     pubsub: PubSub,
     pool: Pool,
     dialer: Arc<Dialer>,
@@ -192,7 +213,7 @@ impl Core {
         // Readers of lists give back what they had just taken.
         let _ = timeout(SLICE_AND_WAY, self.readers.write()).await;
         self.stage.send_replace(Stage::Closed);
-        self.dialer.standing().close();
+        self.dialer.close();
         self.pool.clear();
     }
 
@@ -201,7 +222,7 @@ impl Core {
         self.commands.say_last_words();
         self.consumers.abandon();
         self.stage.send_replace(Stage::Closed);
-        self.dialer.standing().close();
+        self.dialer.close();
     }
 
     /// Ends a waiting command and reads its answer, so that an item that it took is not lost. `spare`
@@ -279,6 +300,7 @@ impl Transport for Redis {
     fn health(&self) -> Health {
         let standing = self.core.dialer.standing();
         let mut health = Health::new(standing.now());
+        health.server = Some(self.core.dialer.server());
         health.reconnects = standing.reconnects();
         (health.unread_events, health.lost_events) = self.core.pubsub.load();
         (health.consumers, health.oldest_heartbeat) = self.core.consumers.load();

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::sentinel::RedisSentinels;
 use super::timing::SLICE_AND_WAY;
 use super::{address, tls};
 use crate::error::{Error, Result};
@@ -14,11 +15,14 @@ use crate::transport::{Heartbeat, Limit, Settings, Tls};
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RedisEndpoint {
     /// A host name or address, and a port.
     Tcp(String, u16),
     /// A unix socket.
     Unix(PathBuf),
+    /// Wherever these sentinels say that the master is.
+    Sentinels(RedisSentinels),
 }
 
 impl fmt::Display for RedisEndpoint {
@@ -27,6 +31,7 @@ impl fmt::Display for RedisEndpoint {
             Self::Tcp(host, port) if host.contains(':') => write!(f, "redis://[{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "redis://{host}:{port}"),
             Self::Unix(path) => write!(f, "redis+unix://{}", path.display()),
+            Self::Sentinels(sentinels) => sentinels.fmt(f),
         }
     }
 }
@@ -56,6 +61,9 @@ pub struct RedisOptions {
     /// How long an operation waits for a lost connection to come back before it fails with
     /// `Connection`; 10 s by default.
     pub reconnect_wait: Duration,
+    /// How many replicas have to have a put or a settlement before it counts as done; none by
+    /// default. One that fewer have after 5 s, or the operation's own time, is `Ambiguous`.
+    pub replicas: u32,
     /// How a dead connection is noticed. The limit is no less than 6 s: a command that waits for an
     /// item may take 5 s of it.
     pub heartbeat: Heartbeat,
@@ -76,16 +84,20 @@ impl RedisOptions {
             connect_timeout: Duration::from_secs(5),
             connect_wait: Duration::ZERO,
             reconnect_wait: Duration::from_secs(10),
+            replicas: 0,
             heartbeat: Heartbeat::default(),
             mailbox: Limit::default(),
         }
     }
 
     /// Reads an address: `redis://[user[:password]@][host][:port][/database][?word=value&…]`,
-    /// `rediss://` (TLS), or `redis+unix://[user[:password]@]/path[?…]`.
+    /// `redis+unix://[user[:password]@]/path[?…]`, or the master that sentinels name,
+    /// `redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/master[/database][?…]`. With
+    /// `rediss` in the place of `redis` TLS is spoken, to sentinels as well; `valkey` and `valkeys`
+    /// mean the same.
     ///
     /// The words are `db`, `user`, `pass`, `client_name`, `connect_timeout` and `reconnect_wait`
-    /// (seconds), and with TLS `ca`, `cert`, `key` (paths) and `verify` (`full`, `chain`, `none`);
+    /// (seconds), `replicas`, `sentinel_username` and `sentinel_password`, and with TLS `ca`, `cert`, `key` (paths) and `verify` (`full`, `chain`, `none`);
     /// the `ssl_…` words of Python's redis-py are understood too. What stands for anything else is
     /// written percent-encoded.
     ///
@@ -113,6 +125,11 @@ impl RedisOptions {
         if self.connect_timeout.is_zero() {
             return refused("a connect_timeout is above zero: nothing answers at once");
         }
+        if let RedisEndpoint::Sentinels(sentinels) = &self.endpoint
+            && (sentinels.hosts.is_empty() || sentinels.master.is_empty())
+        {
+            return refused("sentinels need a host at least, and the name of the master");
+        }
         let Heartbeat { period, limit } = self.heartbeat;
         if period.is_zero() || limit < SLICE_AND_WAY {
             return refused(
@@ -136,7 +153,7 @@ impl RedisOptions {
     pub(super) fn shown(&self) -> String {
         let shown = self.endpoint.to_string();
         match self.tls {
-            Some(_) => shown.replacen("redis://", "rediss://", 1),
+            Some(_) => shown.replacen("redis", "rediss", 1),
             None => shown,
         }
     }
@@ -189,6 +206,7 @@ impl fmt::Debug for RedisOptions {
             .field("connect_timeout", &self.connect_timeout)
             .field("connect_wait", &self.connect_wait)
             .field("reconnect_wait", &self.reconnect_wait)
+            .field("replicas", &self.replicas)
             .field("heartbeat", &self.heartbeat)
             .field("mailbox", &self.mailbox)
             .finish()

@@ -42,7 +42,8 @@ pub(super) enum Cause {
     WrongKind,
     /// It is one of several nodes of a cluster.
     Cluster,
-    /// It is a sentinel, which keeps no data.
+    /// It is a sentinel, which keeps no data, or none where one was asked for, or one that does not
+    /// know the master.
     Sentinel,
     /// User or password do not fit.
     NotLoggedIn,
@@ -174,6 +175,11 @@ impl Refusal {
         let named = format!("script: {digest}, on @user_script");
         self.words = self.words.replacen("script: on @user_script", &named, 1);
         self
+    }
+
+    /// The same in other words.
+    pub(super) fn reworded(self, how: impl FnOnce(&str) -> String) -> Self {
+        Self { words: how(&self.words), ..self }
     }
 
     /// The refusal that an operation failed with, where one was the reason.

@@ -20,6 +20,8 @@ const NEWS: u32 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     Commands,
+    /// Puts and settlements that replicas have to confirm.
+    Changes,
     Subscriptions,
     Waiting,
 }
@@ -29,6 +31,7 @@ impl Role {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Commands => "commands",
+            Self::Changes => "changes",
             Self::Subscriptions => "subscriptions",
             Self::Waiting => "waiting",
         }

@@ -35,11 +35,21 @@ const NO_CERTIFICATE: &str =
 
 /// Refuses options whose files cannot be used, before anything is tried.
 pub(super) fn check(options: &RedisOptions) -> Result<()> {
-    let (Some(tls), RedisEndpoint::Tcp(host, _)) = (&options.tls, &options.endpoint) else {
-        return Ok(());
-    };
-    let checked = server_name(host).and_then(|_| config(tls));
+    let Some(tls) = &options.tls else { return Ok(()) };
+    let mut hosts = hosts(&options.endpoint).into_iter();
+    let checked = hosts.try_for_each(|host| server_name(host).map(drop)).and_then(|()| config(tls));
     checked.map(drop).map_err(|why| Error::config(options.shown(), why))
+}
+
+/// The hosts that an address names.
+fn hosts(endpoint: &RedisEndpoint) -> Vec<&str> {
+    match endpoint {
+        RedisEndpoint::Tcp(host, _) => vec![host],
+        RedisEndpoint::Unix(_) => Vec::new(),
+        RedisEndpoint::Sentinels(sentinels) => {
+            sentinels.hosts.iter().map(|(host, _)| host.as_str()).collect()
+        }
+    }
 }
 
 /// Speaks TLS on a connected socket.

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::super::dialer::jitter;
 use super::super::purpose::{Purpose, Repeat};
+use super::super::replicated::Done;
 use super::super::resp::{Batch, Command, Reply};
 use super::super::routes::{Name, Target};
 use super::super::{ABLE, Core};
@@ -66,18 +67,19 @@ async fn push_unbounded(
     let room = keys.list.len() + items.iter().map(Bytes::len).sum::<usize>();
     let put = Command::with_room("LPUSH", room).arg(&keys.list).args(items);
     let ask = Command::new("EXISTS").arg(&keys.shut);
-    let mut replies =
-        core.commands.pipeline(*purpose, &Batch::from_iter([put, ask])).await?.into_iter();
+    let done = core.changes.pipeline(*purpose, Batch::from_iter([put, ask])).await?;
+    let confirmed = done.confirmed(purpose);
+    let mut replies = done.reply.into_iter();
     if purpose.check(replies.next())?.number().is_none() {
         return Err(purpose.nonsense());
     }
     match purpose.check(replies.next()) {
         Ok(reply) if reply.number() == Some(1) => withdraw(core, purpose, keys, items).await,
-        Ok(_) => Ok(()),
+        Ok(_) => confirmed,
         Err(error) => {
             // The items are in the queue: that is what the caller asked about.
             tracing::warn!(queue = keys.list, %error, "pushed, but a shutdown would not be seen");
-            Ok(())
+            confirmed
         }
     }
 }
@@ -120,15 +122,16 @@ async fn push_by_script(
     let mut membership = None;
     loop {
         let delay = options.due.delay();
-        match once.try_put(core, purpose, keys, items, maxsize, delay).await?.number() {
-            Some(-3) => return Ok(Put::Already),
+        let done = once.try_put(core, purpose, keys, items, maxsize, delay).await?;
+        match done.reply.number() {
+            Some(-3) => return done.confirmed(&purpose).map(|()| Put::Already),
             Some(-2) => return Err(refusals::shut_down(purpose.operation, purpose.object)),
             Some(-1) => {}
             Some(0..) => {
                 if !delay.is_zero() {
                     core.consumers.of(&keys.list).iter().for_each(|one| one.expect(delay));
                 }
-                return Ok(Put::Done);
+                return done.confirmed(&purpose).map(|()| Put::Done);
             }
             _ => return Err(purpose.nonsense()),
         }
@@ -177,7 +180,7 @@ impl Once {
         items: &[Bytes],
         maxsize: usize,
         delay: Duration,
-    ) -> Result<Reply> {
+    ) -> Result<Done<Reply>> {
         // With an id, doing it twice is doing it once.
         let repeat = if self.window == "0" { purpose.repeat } else { Repeat::Once };
         let delay = if delay.is_zero() { "0".to_owned() } else { milliseconds(delay) };
@@ -187,6 +190,6 @@ impl Once {
         let arguments: Vec<&[u8]> = words.chain(items.iter().map(|item| &**item)).collect();
         let names = [keys.list.as_str(), &keys.shut, &keys.later, &self.id];
         let purpose = Purpose { repeat, ..purpose };
-        core.commands.script(purpose, &scripts::PUT, &names, &arguments).await
+        core.changes.script(purpose, &scripts::PUT, &names, &arguments).await
     }
 }

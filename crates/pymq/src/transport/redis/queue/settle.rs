@@ -250,13 +250,23 @@ pub(super) async fn settle_alone(core: &Core, consumer: &Consumer, batch: Vec<Se
     let keys = consumer.keys();
     let purpose = Purpose::change("settle", &keys.list);
     let commands = batch.iter().map(|settling| settling.command(keys)).collect();
-    match core.commands.pipeline(purpose, &commands).await {
-        Ok(replies) => {
-            for (settling, reply) in batch.into_iter().zip(replies) {
+    match core.changes.pipeline(purpose, commands).await {
+        Ok(done) => {
+            let confirmed = done.confirmed(&purpose);
+            for (settling, reply) in batch.into_iter().zip(done.reply) {
+                let settling = if_confirmed(settling, &reply, &confirmed);
                 take_reply(core, consumer, settling, reply).await;
             }
         }
         Err(error) => not_settled(consumer, batch, &error),
+    }
+}
+
+/// Who waits is told that something was done if the replicas have it, too.
+fn if_confirmed(settling: Settling, reply: &Reply, confirmed: &Result<()>) -> Settling {
+    match (reply, confirmed) {
+        (Reply::Number(1..), Err(error)) => settling.tell(error),
+        _ => settling,
     }
 }
 
@@ -293,8 +303,11 @@ async fn teach(core: &Core, consumer: &Consumer, settling: Settling) {
     let words = settling.words(keys);
     let arguments: Vec<_> = settling.arguments(&words).collect();
     let purpose = Purpose::change("settle", &keys.list);
-    match core.commands.script(purpose, &scripts::SETTLE, &names, &arguments).await {
-        Ok(reply) => consumer.settled(settling, reply.count()),
+    match core.changes.script(purpose, &scripts::SETTLE, &names, &arguments).await {
+        Ok(done) => {
+            let settling = if_confirmed(settling, &done.reply, &done.confirmed(&purpose));
+            consumer.settled(settling, done.reply.count());
+        }
         Err(error) => not_settled(consumer, vec![settling], &error),
     }
 }

@@ -179,6 +179,12 @@ impl Line {
         self.why.get()
     }
 
+    /// Says why it is ended from outside, before that is done.
+    pub(super) fn fail(&self, why: &'static str) {
+        // Set already, it ended by itself.
+        let _ = self.why.set(io::Error::other(why));
+    }
+
     /// With which words the server ended it, if it did so instead of answering.
     pub(super) fn parting(&self) -> Option<&Refusal> {
         self.parting.get()

@@ -6,6 +6,15 @@
 use super::reply::Reply;
 use crate::transport::redis::refusal::{Cause, Refusal};
 
+/// Which kind of server is expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// One that keeps data, by itself, and takes the writes.
+    Server,
+    /// One that tells where such a server is.
+    Sentinel,
+}
+
 /// What `HELLO` answered.
 #[derive(Debug, Default)]
 struct Hello {
@@ -37,11 +46,23 @@ impl Hello {
 
 /// Refuses what cannot serve a bus. A cluster may have a single node: `nodes` says how many there
 /// are, where that was asked.
-pub(super) fn check(hello: &Reply, nodes: Option<usize>) -> Result<(), Refusal> {
+pub(super) fn check(
+    hello: &Reply,
+    nodes: Option<usize>,
+    expected: Expected,
+) -> Result<(), Refusal> {
     let Hello { version, mode, role } = Hello::read(hello);
-    if mode == "sentinel" || role == "sentinel" {
-        let why = "this is a sentinel, which keeps no data; connect to the master it watches (ask \
-                   it: SENTINEL get-master-addr-by-name NAME)";
+    let is_sentinel = mode == "sentinel" || role == "sentinel";
+    if expected == Expected::Sentinel {
+        if is_sentinel || mode.is_empty() {
+            return Ok(());
+        }
+        let why = "this is no sentinel, but a server that keeps data; use redis://host:port for it";
+        return Err(Refusal::found(Cause::Sentinel, why));
+    }
+    if is_sentinel {
+        let why = "this is a sentinel, which keeps no data; to use the master that it watches, \
+                   write redis+sentinel://host:port/NAME";
         return Err(Refusal::found(Cause::Sentinel, why));
     }
     if matches!(&*role, "replica" | "slave") {
@@ -102,7 +123,7 @@ mod tests {
             (hello("7.2.4", "cluster", "master"), Some(3), "a node of a cluster"),
             (hello("6.0.16", "standalone", "master"), None, "6.0.16"),
         ] {
-            let refusal = check(&reply, nodes).expect_err(named);
+            let refusal = check(&reply, nodes, Expected::Server).expect_err(named);
             assert!(refusal.to_string().contains(named), "{refusal}");
         }
         for (reply, nodes) in [
@@ -111,7 +132,12 @@ mod tests {
             (hello("8.0.1", "cluster", "master"), Some(1)),
             (Reply::Nothing, None),
         ] {
-            assert_eq!(check(&reply, nodes), Ok(()));
+            assert_eq!(check(&reply, nodes, Expected::Server), Ok(()));
         }
+        let sentinel = hello("7.2.4", "sentinel", "sentinel");
+        assert_eq!(check(&sentinel, None, Expected::Sentinel), Ok(()));
+        let server = hello("7.2.4", "standalone", "master");
+        let refusal = check(&server, None, Expected::Sentinel).expect_err("it keeps data");
+        assert!(refusal.to_string().contains("no sentinel"), "{refusal}");
     }
 }

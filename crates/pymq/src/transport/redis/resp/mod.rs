@@ -17,5 +17,6 @@ mod wire;
 pub(super) use command::{Batch, Command};
 pub(super) use decode::Push;
 pub(super) use driver::Pushes;
+pub(super) use hello::Expected;
 pub(super) use reply::{Fault, Reply};
 pub(super) use wire::{Subscribing, Wire};

@@ -15,13 +15,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{Batch, Command};
 use super::driver::{Driver, LastWords, Line, Pushes};
-use super::hello;
+use super::hello::{self, Expected};
 use super::reply::{Fault, Reply};
 use crate::transport::Heartbeat;
 use crate::transport::redis::options::{RedisEndpoint, RedisOptions};
-use crate::transport::redis::refusal::Cause;
-#[cfg(not(unix))]
-use crate::transport::redis::refusal::Refusal;
+use crate::transport::redis::refusal::{Cause, Refusal};
 use crate::transport::redis::tls;
 
 /// The four commands whose answers are confirmations, one for each name.
@@ -42,6 +40,14 @@ impl Subscribing {
             Self::NoMorePatterns => "PUNSUBSCRIBE",
         }
     }
+}
+
+/// Who comes: what is said on arrival, and whom he expects to find.
+#[derive(Clone, Copy)]
+struct Guest<'a> {
+    options: &'a RedisOptions,
+    expected: Expected,
+    role: &'a str,
 }
 
 /// One socket to the server. Its tasks end with its last clone, or when it is [`cut`](Self::cut).
@@ -67,38 +73,41 @@ impl Wire {
     /// Connects, introduces itself and makes sure that the server serves.
     pub(crate) async fn open(
         options: &RedisOptions,
+        expected: Expected,
         role: &str,
         pushes: Option<Pushes>,
     ) -> Result<Self, Fault> {
         let limit = options.connect_timeout;
-        match timeout(limit, Self::open_slowly(options, role, pushes)).await {
+        let guest = Guest { options, expected, role };
+        match timeout(limit, Self::open_slowly(guest, pushes)).await {
             Ok(result) => result,
             Err(_) => Err(Fault::Lost(format!("no answer within {limit:?}"))),
         }
     }
 
-    async fn open_slowly(
-        options: &RedisOptions,
-        role: &str,
-        pushes: Option<Pushes>,
-    ) -> Result<Self, Fault> {
+    async fn open_slowly(guest: Guest<'_>, pushes: Option<Pushes>) -> Result<Self, Fault> {
+        let options = guest.options;
         let lost = |error: io::Error| Fault::Lost(error.to_string());
         match &options.endpoint {
             RedisEndpoint::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(lost)?;
                 stream.set_nodelay(true).map_err(lost)?;
                 let Some(how) = &options.tls else {
-                    return Self::introduce(stream, Arc::default(), options, role, pushes).await;
+                    return Self::introduce(stream, Arc::default(), guest, pushes).await;
                 };
                 let stream = tls::secure(stream, host, how).await?;
                 let line = Arc::<Line>::default();
-                let wire = Self::introduce(stream, Arc::clone(&line), options, role, pushes).await;
+                let wire = Self::introduce(stream, Arc::clone(&line), guest, pushes).await;
                 wire.map_err(|fault| tls::explain(fault, line.failure(), how))
             }
             #[cfg(unix)]
             RedisEndpoint::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(lost)?;
-                Self::introduce(stream, Arc::default(), options, role, pushes).await
+                Self::introduce(stream, Arc::default(), guest, pushes).await
+            }
+            RedisEndpoint::Sentinels(_) => {
+                let why = "whoever knows the sentinels finds the master first";
+                Err(Fault::Refused(Refusal::found(Cause::Sentinel, why)))
             }
             #[cfg(not(unix))]
             RedisEndpoint::Unix(_) => {
@@ -111,8 +120,7 @@ impl Wire {
     async fn introduce<S>(
         stream: S,
         line: Arc<Line>,
-        options: &RedisOptions,
-        role: &str,
+        guest: Guest<'_>,
         pushes: Option<Pushes>,
     ) -> Result<Self, Fault>
     where
@@ -120,10 +128,10 @@ impl Wire {
     {
         let driver = Driver::new(stream, Arc::clone(&line), pushes);
         let driver = tokio::spawn(driver.run()).abort_handle();
-        let pulse = pulse(Arc::clone(&line), driver.clone(), options.heartbeat);
+        let pulse = pulse(Arc::clone(&line), driver.clone(), guest.options.heartbeat);
         let pulse = tokio::spawn(pulse).abort_handle();
         let mut wire = Life { line, driver, pulse, id: None };
-        wire.id = match greet(&wire.line, options, role).await {
+        wire.id = match greet(&wire.line, guest).await {
             Ok(id) => id,
             // Its last words say more than that the connection ended.
             Err(Fault::Lost(why)) => {
@@ -165,6 +173,25 @@ impl Wire {
         self.0.line.set_last_words(None);
         self.0.pulse.abort();
         self.0.driver.abort();
+    }
+
+    /// Ends the socket when that happens, for that reason; does not keep it alive until then.
+    pub(crate) fn cut_when(
+        &self,
+        happens: impl Future<Output = ()> + Send + 'static,
+        why: &'static str,
+    ) {
+        let (line, driver) = (Arc::clone(&self.0.line), self.0.driver.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = line.end().wait() => {}
+                () = happens => {
+                    line.set_last_words(None);
+                    line.fail(why);
+                    driver.abort();
+                }
+            }
+        });
     }
 
     /// Does one command. Dropping the future does not undo a command that was sent.
@@ -231,7 +258,8 @@ async fn pulse(line: Arc<Line>, driver: AbortHandle, heartbeat: Heartbeat) {
 
 /// Says who we are and makes sure that the server serves (a loading one does not). Gives the
 /// server's number of this client.
-async fn greet(line: &Line, options: &RedisOptions, role: &str) -> Result<Option<i64>, Fault> {
+async fn greet(line: &Line, guest: Guest<'_>) -> Result<Option<i64>, Fault> {
+    let Guest { options, role, .. } = guest;
     let name = options.client_name.clone().unwrap_or_else(|| format!("pymq-{role}"));
     let mut hello = Command::new("HELLO").arg("3");
     if let Some(password) = &options.password {
@@ -255,20 +283,20 @@ async fn greet(line: &Line, options: &RedisOptions, role: &str) -> Result<Option
         }
         // PING may be forbidden, which is no reason not to serve.
         _ => {
-            examine(line, &server).await?;
+            examine(line, &server, guest.expected).await?;
             Ok(field(server, b"id").and_then(|id| id.number()))
         }
     }
 }
 
 /// Refuses a server that cannot serve us.
-async fn examine(line: &Line, server: &Reply) -> Result<(), Fault> {
+async fn examine(line: &Line, server: &Reply, expected: Expected) -> Result<(), Fault> {
     let nodes = if hello::is_clustered(server) {
         hello::nodes(line.ask(&Command::new("CLUSTER").arg("INFO")).await?)
     } else {
         None
     };
-    hello::check(server, nodes).map_err(Fault::Refused)
+    hello::check(server, nodes, expected).map_err(Fault::Refused)
 }
 
 /// A field of a map.

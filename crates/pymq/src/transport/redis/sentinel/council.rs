@@ -1,0 +1,177 @@
+//! What each sentinel says, and whom that makes the master.
+//!
+//! The one invariant: of what is said, the latest election counts, which the sentinels number; one that
+//! was cut off from the others and tells of an older one is not believed. It speaks to nobody.
+
+/// Where a master is.
+pub(super) type Place = (String, u16);
+
+/// What one sentinel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// The master is there, since the election of that number.
+    Master { election: i64, place: Place },
+    /// It watches no master of that name.
+    NoSuchMaster,
+    /// Nothing, and why.
+    Silence(String),
+}
+
+/// Whom they make the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Belief {
+    /// Nobody has said anything, and some have still to be heard.
+    Asking,
+    /// The master is there. Until they are `agreed`, those who have not been heard may know better.
+    Master { place: Place, agreed: bool },
+    /// None of them knows such a master.
+    NoSuchMaster,
+    /// None of them answers, and why not.
+    Silence(String),
+}
+
+impl Belief {
+    /// Where the master is, if that is known.
+    pub(super) fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Master { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+}
+
+/// One sentinel's part.
+#[derive(Clone, Debug, Default)]
+struct Seat {
+    word: Option<Word>,
+    /// The last election that it knew of, though it be silent by now.
+    known: Option<(i64, Place)>,
+}
+
+/// All sentinels that watch a master.
+#[derive(Debug)]
+pub(super) struct Council(Vec<Seat>);
+
+impl Council {
+    /// So many, of which none was heard.
+    pub(super) fn new(seats: usize) -> Self {
+        Self(vec![Seat::default(); seats])
+    }
+
+    /// Takes what one of them says.
+    pub(super) fn hear(&mut self, number: usize, word: Word) {
+        let Some(seat) = self.0.get_mut(number) else { return };
+        if let Word::Master { election, place } = &word {
+            seat.known = Some((*election, place.clone()));
+        }
+        seat.word = Some(word);
+    }
+
+    /// Whom they make the master; among equals `before` stays it.
+    pub(super) fn belief(&self, before: Option<&Place>) -> Belief {
+        let says = |seat: &&Seat| matches!(seat.word, Some(Word::Master { .. }));
+        let most = self.0.iter().filter(says).count() * 2 > self.0.len();
+        // What the silent ones knew counts until most of the others speak: the latest election may
+        // be known to them alone.
+        let heard = self.0.iter().filter(|seat| !most || says(seat));
+        let known: Vec<_> = heard.filter_map(|seat| seat.known.as_ref()).collect();
+        let Some(last) = known.iter().map(|(election, _)| *election).max() else {
+            return self.nobody();
+        };
+        let mut places = known.iter().filter(|known| known.0 == last).map(|(_, place)| place);
+        let first = places.clone().next();
+        let stays = places.find(|place| Some(*place) == before);
+        let agreed = most || self.0.iter().all(|seat| seat.word.is_some());
+        match stays.or(first) {
+            Some(place) => Belief::Master { place: place.clone(), agreed },
+            None => self.nobody(),
+        }
+    }
+
+    fn nobody(&self) -> Belief {
+        if self.0.iter().any(|seat| seat.word.is_none()) {
+            return Belief::Asking;
+        }
+        let words = self.0.iter().filter_map(|seat| match &seat.word {
+            Some(Word::Silence(why)) => Some(why.as_str()),
+            _ => None,
+        });
+        let words: Vec<_> = words.collect();
+        // Who answers knows more than who does not.
+        if words.len() < self.0.len() {
+            return Belief::NoSuchMaster;
+        }
+        Belief::Silence(words.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(port: u16) -> Place {
+        ("h".to_owned(), port)
+    }
+
+    fn master(election: i64, port: u16) -> Word {
+        Word::Master { election, place: place(port) }
+    }
+
+    fn silence() -> Word {
+        Word::Silence("refused".to_owned())
+    }
+
+    fn believed(council: &Council) -> (Option<u16>, bool) {
+        match council.belief(None) {
+            Belief::Master { place, agreed } => (Some(place.1), agreed),
+            _ => (None, false),
+        }
+    }
+
+    #[test]
+    fn the_latest_election_counts_whoever_is_heard_first() {
+        let mut council = Council::new(3);
+        assert_eq!(council.belief(None), Belief::Asking);
+        council.hear(0, master(4, 1));
+        assert_eq!(believed(&council), (Some(1), false));
+        council.hear(1, master(5, 2));
+        assert_eq!(believed(&council), (Some(2), true));
+        council.hear(2, master(4, 1));
+        assert_eq!(believed(&council), (Some(2), true));
+    }
+
+    #[test]
+    fn what_a_silent_one_knew_counts_until_most_speak_again() {
+        let mut council = Council::new(3);
+        council.hear(0, master(5, 2));
+        council.hear(0, silence());
+        council.hear(1, master(4, 1));
+        assert_eq!(believed(&council).0, Some(2));
+        council.hear(2, silence());
+        assert_eq!(believed(&council).0, Some(2));
+        // Made anew, they count elections from the beginning.
+        council.hear(1, master(0, 3));
+        council.hear(2, master(0, 3));
+        assert_eq!(believed(&council), (Some(3), true));
+    }
+
+    #[test]
+    fn among_equals_nobody_moves() {
+        let mut council = Council::new(2);
+        council.hear(0, master(1, 1));
+        council.hear(1, master(1, 2));
+        let staying = |port| council.belief(Some(&place(port))).place().cloned();
+        assert_eq!((staying(1), staying(2)), (Some(place(1)), Some(place(2))));
+    }
+
+    #[test]
+    fn where_nobody_knows_it_is_said_why() {
+        let mut council = Council::new(2);
+        council.hear(0, silence());
+        assert_eq!(council.belief(None), Belief::Asking);
+        council.hear(1, silence());
+        assert_eq!(council.belief(None), Belief::Silence("refused; refused".to_owned()));
+        council.hear(1, Word::NoSuchMaster);
+        assert_eq!(council.belief(None), Belief::NoSuchMaster);
+    }
+}
