@@ -47,7 +47,7 @@ FAULTS = --python $(BIN)/python --original "$$(scripts/original-env 0.7.0)" \
 test-faults: wheel
 	$(PROGRAMS)
 	REDIS_SERVER="$$(scripts/find-redis-server)" "$(TARGET)/debug/pymq-faults" run --brief \
-		--seed 2718 --items 3000 --minutes 3 $(FAULTS)
+		--seed 2718 --items 3000 --minutes 3 $(if $(JSON),--json $(JSON)) $(FAULTS)
 
 ## What must be clean before a change lands.
 lint: lint-rust lint-python

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import conformance
+import faults
 import llms
 
 import pages
@@ -22,7 +23,8 @@ SITE = pages.ROOT / "target" / "site"
 def main() -> int:
     """Gathers the pages, builds them and checks every link; gives the exit code."""
     pages.gather(SITE / "pages")
-    (SITE / "pages" / "conformance.md").write_text(conformance.page())
+    for proof in (conformance, faults):
+        (SITE / "pages" / f"{proof.__name__}.md").write_text(proof.page())
     shutil.copytree(SITE / "reference", SITE / "pages" / "reference", dirs_exist_ok=True)
     done = subprocess.run(
         [Path(sys.executable).parent / "zensical", "build", "--clean", "--strict"],

@@ -149,4 +149,7 @@ struct Start;
 #[doc = concat!("```\n", include_str!("../../../examples/recipes/one_or_all.rs"), "```")]
 #[doc = concat!("```\n", include_str!("../../../examples/recipes/progress.rs"), "```")]
 #[doc = concat!("```\n", include_str!("../../../examples/recipes/gather.rs"), "```")]
+#[doc = concat!("```\n", include_str!("../../../examples/recipes/rate_limit.rs"), "```")]
+#[doc = concat!("```\n", include_str!("../../../examples/recipes/run_once.rs"), "```")]
+#[doc = concat!("```\n", include_str!("../../../examples/recipes/browser.rs"), "```")]
 struct Recipes;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pymq-faults run [--seed N] [--items N] [--minutes M] [--rows 1,2,…] [--brief] [--hours H]
-//!                 [--at-once N] [--python PATH] [--original PATH] [--peer PATH]
+//!                 [--at-once N] [--json FILE] [--python PATH] [--original PATH] [--peer PATH]
 //! pymq-faults list
 //! ```
 //!
@@ -63,6 +63,8 @@ struct Order {
     setting: Setting,
     rows: BTreeSet<String>,
     at_once: usize,
+    /// Where what was found is written for programs.
+    json: Option<String>,
     /// Begins again with the next seed until so much time has passed.
     length: Duration,
 }
@@ -81,6 +83,7 @@ impl Order {
             },
             rows: BTreeSet::new(),
             at_once: 4,
+            json: None,
             length: Duration::ZERO,
         };
         let mut words = words.iter();
@@ -102,6 +105,7 @@ impl Order {
                 "--hours" => {
                     order.length = Duration::from_secs_f64(3600.0 * number::<f64>(word, value)?);
                 }
+                "--json" => order.json = Some(value.clone()),
                 "--python" => setting.python.clone_from(value),
                 "--original" => setting.original = Some(value.clone()),
                 "--peer" => setting.peer = Some(value.clone()),
@@ -129,25 +133,37 @@ impl Order {
             return Err("no run shows these rows; try `pymq-faults list`".to_owned());
         }
         println!("seed {}", self.setting.seed);
-        let (next, all) = (AtomicUsize::new(0), Mutex::new((Report::default(), Vec::new())));
+        let (next, all) = (AtomicUsize::new(0), Mutex::new(Findings::default()));
         std::thread::scope(|scope| {
             for _ in 0..self.at_once.min(runs.len()) {
                 scope.spawn(|| {
                     while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let well = self.show(run, &all);
-                        if !well {
-                            all.lock().expect("no run panics here").1.push(run.name);
-                        }
+                        self.show(run, &all);
                     }
                 });
             }
         });
-        let (together, failed) = all.into_inner().expect("no run panics here");
-        println!("{}", together.table());
-        match failed.is_empty() {
-            true => Ok(()),
-            false => Err(format!("seed {}: failed: {}", self.setting.seed, failed.join(", "))),
+        let found = all.into_inner().expect("no run panics here");
+        println!("{}", found.together.table());
+        if let Some(path) = &self.json {
+            self.write(path, &found)?;
         }
+        match found.failed.is_empty() {
+            true => Ok(()),
+            false => {
+                Err(format!("seed {}: failed: {}", self.setting.seed, found.failed.join(", ")))
+            }
+        }
+    }
+
+    fn write(&self, path: &str, found: &Findings) -> Result<(), String> {
+        let whole = serde_json::json!({
+            "seed": self.setting.seed,
+            "brief": self.setting.brief,
+            "runs": found.runs,
+            "recoveries": found.together.recoveries(),
+        });
+        std::fs::write(path, format!("{whole:#}\n")).map_err(|error| format!("{path}: {error}"))
     }
 
     fn wants(&self, run: &Run) -> bool {
@@ -156,7 +172,7 @@ impl Order {
             || run.rows.iter().any(|row| self.rows.contains(&row.to_string()))
     }
 
-    fn show(&self, run: &Run, all: &Mutex<(Report, Vec<&str>)>) -> bool {
+    fn show(&self, run: &Run, all: &Mutex<Findings>) {
         let began = Instant::now();
         let done = std::panic::catch_unwind(|| (run.work)(&self.setting));
         let report = done.unwrap_or_else(|_| {
@@ -164,14 +180,31 @@ impl Order {
             report.must(false, || "the run itself failed, see above".to_owned());
             report
         });
-        let well = report.is_well();
+        let (well, seconds) = (report.is_well(), began.elapsed().as_secs_f64());
         let verdict = if well { "well" } else { "WRONG" };
         let mut all = all.lock().expect("no run panics here");
-        println!("{} ({:.1} s): {verdict}", run.name, began.elapsed().as_secs_f64());
+        println!("{} ({seconds:.1} s): {verdict}", run.name);
         print!("{}", report.words());
-        all.0.add_recoveries(report);
-        well
+        all.runs.push(serde_json::json!({
+            "name": run.name,
+            "rows": run.rows,
+            "well": well,
+            "seconds": seconds,
+            "counts": report.counts(),
+        }));
+        if !well {
+            all.failed.push(run.name);
+        }
+        all.together.add_recoveries(report);
     }
+}
+
+/// What the runs found so far.
+#[derive(Default)]
+struct Findings {
+    together: Report,
+    runs: Vec<serde_json::Value>,
+    failed: Vec<&'static str>,
 }
 
 fn number<T: std::str::FromStr>(word: &str, value: &str) -> Result<T, String> {

@@ -33,6 +33,11 @@ impl Report {
         self.recoveries.entry((fault.to_owned(), kind)).or_default().push(after);
     }
 
+    /// All that was counted.
+    pub(crate) fn counts(&self) -> &BTreeMap<String, u64> {
+        &self.counts
+    }
+
     /// Notes what must hold and does not.
     pub(crate) fn must(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
@@ -101,20 +106,30 @@ impl Report {
         let mut table = String::from(
             "| recovery after | who | n | median | longest |\n|---|---|--:|--:|--:|\n",
         );
-        for ((fault, kind), times) in &self.recoveries {
-            let mut times = times.clone();
-            times.sort();
-            let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
-            let row = writeln!(
-                table,
-                "| {fault} | {} | {} | {:.2} s | {:.2} s |",
-                kind.name(),
-                times.len(),
-                median.as_secs_f64(),
-                longest.as_secs_f64()
-            );
-            row.expect("a string takes text");
+        for (fault, who, n, median, longest) in self.times() {
+            writeln!(table, "| {fault} | {who} | {n} | {median:.2} s | {longest:.2} s |")
+                .expect("a string takes text");
         }
         table
+    }
+
+    /// The same for programs, in seconds.
+    pub(crate) fn recoveries(&self) -> Vec<serde_json::Value> {
+        let row = |(after, who, n, median, longest)| {
+            serde_json::json!({
+                "after": after, "who": who, "n": n, "median": median, "longest": longest,
+            })
+        };
+        self.times().map(row).collect()
+    }
+
+    /// Fault, who recovered, how often, the median and the longest time in seconds.
+    fn times(&self) -> impl Iterator<Item = (&str, &'static str, usize, f64, f64)> {
+        self.recoveries.iter().map(|((fault, kind), times)| {
+            let mut times: Vec<_> = times.iter().map(Duration::as_secs_f64).collect();
+            times.sort_by(f64::total_cmp);
+            let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+            (fault.as_str(), kind.name(), times.len(), median, longest)
+        })
     }
 }
