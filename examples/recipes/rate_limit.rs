@@ -34,7 +34,7 @@ async fn main() -> pymq::Result<()> {
         async move {
             tokens.get().await?; // waits for its turn
             // … the request …
-            pymq::Result::Ok(())
+            Ok::<_, pymq::Error>(())
         }
     })?;
     jobs.put_many(&(0..20).collect::<Vec<_>>()).await?;
