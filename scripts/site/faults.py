@@ -15,25 +15,20 @@ def page() -> str:
     found = json.loads(KEPT.read_text())
     runs = found["runs"]
     well = sum(run["well"] for run in runs)
-    return (
-        "\n\n".join(
-            [
-                "# Faults",
-                "Faults are injected into real processes and sockets, and each run fails if they "
-                "happened too seldom to mean anything. [Guarantees](guarantees.md) says what must hold "
-                "in each row.",
-                f"The {'short' if found['brief'] else 'long'} form, seed {found['seed']} "
-                f"(`scripts/proof`): {well} of {len(runs)} runs well.",
-                "## What happened",
-                _happened(runs),
-                "## Until all was well again",
-                "From the moment in which the fault was over; for the death of a process or host from "
-                "its death.",
-                _recoveries(found["recoveries"]),
-            ]
-        )
-        + "\n"
-    )
+    parts = [
+        "# Faults",
+        "Faults are injected into real processes and sockets, and each run fails if they happened "
+        "too seldom to mean anything. [Guarantees](guarantees.md) says what must hold in each row.",
+        f"The {'short' if found['brief'] else 'long'} form, seed {found['seed']} "
+        f"(`scripts/proof`): {well} of {len(runs)} runs well.",
+        "## What happened",
+        _happened(runs),
+        "## Until all was well again",
+        "From the moment in which the fault was over; for the death of a process or host from its "
+        "death.",
+        _recoveries(found["recoveries"]),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _happened(runs: list[dict[str, Any]]) -> str:
