@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_millis(20);
 const PAGE: &str = include_str!("../../../SECURITY.md");
 
 /// Without these everything works, if slower or less visibly.
-const COURTESIES: [&str; 2] = ["+ping", "+client|unblock"];
+const COURTESIES: [&str; 3] = ["+ping", "+client|unblock", "+client|reply"];
 
 /// Needed by what nobody waits for: reading answers of the original's providers, and giving back what
 /// is held. Only the log tells that they are missing.
@@ -257,7 +257,24 @@ async fn bad_days(server: &RedisServer, url: &str, putter: &Bus) {
     let got = bus.queue::<u32>(&name).get_timeout(GUARD).await;
     raw.run(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(got.expect("a full server is drained"), Some(8));
+    putter.queue(&name).put(&9).await.expect("put");
+    let (url, theirs) = (url.to_owned(), name.clone());
+    tokio::task::spawn_blocking(move || main_that_holds(&url, &theirs)).await.expect("no panic");
+    let source = putter.queue::<u32>(&name);
+    let back = async { while source.stats().await.expect("counted").waiting == 0 {} };
+    tokio::time::timeout(GUARD, back).await.expect("the item is back");
     bus.close().await.expect("closed");
+}
+
+/// A program that ends with an item in hand and does not close its bus.
+fn main_that_holds(url: &str, name: &str) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let held = runtime.block_on(async {
+        let bus = Bus::connect(url).await.expect("connected");
+        bus.queue::<u32>(name).claim_timeout(GUARD).await.expect("claimed")
+    });
+    drop(runtime);
+    drop(held);
 }
 
 #[tokio::test]

@@ -223,6 +223,7 @@ fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
 
 fn pass_requests(shared: &Shared, mut from: TcpStream, mut to: &TcpStream, open: &Open) {
     let mut frames = Frames::default();
+    let mut silent = false;
     while frames.read(&mut from, shared) {
         while let Some(frame) = frames.next() {
             let name = resp::name(&frame).unwrap_or_default();
@@ -230,8 +231,9 @@ fn pass_requests(shared: &Shared, mut from: TcpStream, mut to: &TcpStream, open:
                 shared.tell();
                 return swallow(from);
             }
-            // Subscribing is answered by pushes alone.
-            if !name.ends_with("SUBSCRIBE") {
+            silent = resp::silence(&frame).unwrap_or(silent);
+            // Subscribing is answered by pushes alone, and what is said last by nothing.
+            if !silent && !name.ends_with("SUBSCRIBE") {
                 open.lock().unwrap_or_else(PoisonError::into_inner).push_back(name);
             }
             if to.write_all(&frame).is_err() {

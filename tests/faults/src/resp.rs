@@ -36,6 +36,12 @@ pub(crate) fn name(frame: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(word.get(begin..begin + length)?).to_uppercase())
 }
 
+/// Whether what follows is not answered any more, for a frame that says so.
+pub(crate) fn silence(frame: &[u8]) -> Option<bool> {
+    let words = "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$";
+    Some(frame.strip_prefix(words.as_bytes())?.starts_with(b"3"))
+}
+
 /// Whether a frame is a push, i.e. answers no command.
 pub(crate) fn is_push(frame: &[u8]) -> bool {
     const PUSHES: [&str; 8] = [

@@ -94,3 +94,32 @@ fn what_get_returned_is_gone_and_what_is_in_hand_is_back_when_main_returns() {
         }
     }
 }
+
+/// What a program does that gets an item from each of many queues, claims another, and ends.
+async fn main_of_many(url: &str, names: &[String]) {
+    let bus = Bus::connect(url).await.expect("connected");
+    for name in names {
+        let queue = bus.queue::<u32>(name).lease(LEASE);
+        queue.put_many(&[1, 2, 3]).await.expect("put");
+        assert_eq!(queue.get().await.expect("got"), 1);
+        std::mem::forget(queue.claim().await.expect("claimed"));
+    }
+}
+
+#[test]
+fn what_is_in_hand_of_many_queues_is_back_when_main_returns() {
+    let server = RedisServer::start();
+    let names: Vec<_> = (0..200).map(|number| format!("jobs{number}")).collect();
+    let runtime = Runtime::new().expect("a runtime");
+    runtime.block_on(main_of_many(&server.url(), &names));
+    drop(runtime);
+    let judged = async {
+        let bus = Bus::connect(&server.url()).await.expect("connected");
+        for name in &names {
+            assert_eq!(left(&bus.queue::<u32>(name), 2).await, [(2, 1), (3, 0)], "{name}");
+        }
+    };
+    let judge = Runtime::new().expect("a runtime");
+    let judged = judge.block_on(async { tokio::time::timeout(GUARD, judged).await });
+    judged.expect("an item is still leased");
+}

@@ -50,3 +50,27 @@ impl Script {
         command.number(keys.len()).args(keys).args(arguments)
     }
 }
+
+/// What a server will have been taught by the words before it, where nobody hears whether it knows a
+/// script: the text stands once in all of them.
+#[derive(Default)]
+pub(super) struct Lesson {
+    taught: Vec<&'static str>,
+}
+
+impl Lesson {
+    /// The call by text the first time, and by digest from then on.
+    pub(super) fn call(
+        &mut self,
+        script: &'static Script,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Command {
+        let digest = script.digest();
+        if self.taught.contains(&digest) {
+            return script.call(keys, arguments);
+        }
+        self.taught.push(digest);
+        script.teach(keys, arguments)
+    }
+}

@@ -12,6 +12,7 @@ use super::consumers::Consumers;
 use super::lease::{close_unheard, show_unheard};
 use super::settle::Settling;
 use crate::transport::redis::resp::{Batch, Command};
+use crate::transport::redis::script::Lesson;
 
 /// Settlements that a task is to send: tasks end unrun with their runtime, settlements must not.
 #[derive(Debug)]
@@ -51,21 +52,21 @@ impl Consumers {
     /// Takes what is to be said. Does not wait, works on any thread.
     pub(in super::super) fn last_words(&self) -> Batch {
         let parcels = std::mem::take(&mut *self.parcels());
-        let parcels: Vec<_> = parcels.iter().filter_map(Weak::upgrade).collect();
-        let on_their_way =
-            parcels.iter().flat_map(|parcel| words_of(&parcel.consumer, &parcel.open()));
-        let running = self.all();
-        on_their_way.chain(running.iter().flat_map(|consumer| last_words_of(consumer))).collect()
+        let mut lesson = Lesson::default();
+        let mut words = Vec::new();
+        for parcel in parcels.iter().filter_map(Weak::upgrade) {
+            words.extend(words_of(&parcel.consumer, &parcel.open(), &mut lesson));
+        }
+        for consumer in self.all() {
+            words.extend(show_unheard(&consumer, &consumer.take_shown(), &mut lesson));
+            words.extend(words_of(&consumer, &consumer.take_settlements(), &mut lesson));
+            words.extend(close_unheard(&consumer, &mut lesson));
+        }
+        words.into_iter().collect()
     }
 }
 
-fn last_words_of(consumer: &Consumer) -> Vec<Command> {
-    let mut words = show_unheard(consumer, &consumer.take_shown());
-    words.extend(words_of(consumer, &consumer.take_settlements()));
-    words.extend(close_unheard(consumer));
-    words
-}
-
-fn words_of(consumer: &Consumer, settlements: &[Settling]) -> Vec<Command> {
-    settlements.iter().map(|settling| settling.last_command(consumer.keys())).collect()
+fn words_of(consumer: &Consumer, settlements: &[Settling], lesson: &mut Lesson) -> Vec<Command> {
+    let keys = consumer.keys();
+    settlements.iter().map(|settling| settling.last_command(keys, lesson)).collect()
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::super::Core;
 use super::super::purpose::Purpose;
 use super::super::resp::{Batch, Command, Reply};
+use super::super::script::Lesson;
 use super::consumer::Consumer;
 use super::keys::{Epoch, Keys, Place};
 use super::scripts;
@@ -291,10 +292,10 @@ pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
 
 /// What gives back as much as one step may, for when nobody hears the answer: the rest goes back with
 /// its lease.
-pub(super) fn close_unheard(consumer: &Consumer) -> Option<Command> {
+pub(super) fn close_unheard(consumer: &Consumer, lesson: &mut Lesson) -> Option<Command> {
     let words = words_of_close(consumer)?;
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-    Some(scripts::CLOSE.teach(&names_of_close(consumer.keys()), &arguments))
+    Some(lesson.call(&scripts::CLOSE, &names_of_close(consumer.keys()), &arguments))
 }
 
 fn names_of_close(keys: &Keys) -> [&str; 4] {
@@ -327,10 +328,14 @@ pub(super) async fn show(core: &Core, consumer: &Consumer, receipts: &[Receipt])
 }
 
 /// The same for when nobody hears the answer.
-pub(super) fn show_unheard(consumer: &Consumer, receipts: &[Receipt]) -> Vec<Command> {
+pub(super) fn show_unheard(
+    consumer: &Consumer,
+    receipts: &[Receipt],
+    lesson: &mut Lesson,
+) -> Vec<Command> {
     let calls = words_of_show(consumer.keys(), receipts);
     let command = |(names, words): ([String; 4], Vec<Bytes>)| {
-        scripts::SHOW.teach(&names.each_ref().map(String::as_str), &words_of(&words))
+        lesson.call(&scripts::SHOW, &names.each_ref().map(String::as_str), &words_of(&words))
     };
     calls.map(command).collect()
 }

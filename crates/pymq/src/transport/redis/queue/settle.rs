@@ -13,6 +13,7 @@ use super::super::Core;
 use super::super::purpose::Purpose;
 use super::super::refusal::Cause;
 use super::super::resp::{Command, Reply};
+use super::super::script::Lesson;
 use super::consumer::Consumer;
 use super::item::unmarked;
 use super::keys::{Keys, Place, Policy};
@@ -173,21 +174,21 @@ impl Settling {
         scripts::SETTLE.call(&self.names(&held, keys), &arguments)
     }
 
-    /// The same by its text: an end that nobody hears the answer to must be understood.
-    pub(super) fn last_command(&self, keys: &Keys) -> Command {
+    /// The same for when nobody hears the answer, so that the server must understand it.
+    pub(super) fn last_command(&self, keys: &Keys, lesson: &mut Lesson) -> Command {
         match (self.how, self.other) {
             (Settlement::Ack, None) => return self.confirm(keys),
             (Settlement::Ack, Some(other)) => {
                 let lists = [keys.held(self.place), keys.held(other)];
-                return scripts::CONFIRM
-                    .teach(&lists.each_ref().map(String::as_str), &[self.stored()]);
+                let lists = lists.each_ref().map(String::as_str);
+                return lesson.call(&scripts::CONFIRM, &lists, &[self.stored()]);
             }
             _ => {}
         }
         let held = keys.held(self.place);
         let words = self.words(keys);
         let arguments: Vec<&[u8]> = self.arguments(&words).collect();
-        scripts::SETTLE.teach(&self.names(&held, keys), &arguments)
+        lesson.call(&scripts::SETTLE, &self.names(&held, keys), &arguments)
     }
 
     fn names<'a>(&self, held: &'a str, keys: &'a Keys) -> [&'a str; 5] {

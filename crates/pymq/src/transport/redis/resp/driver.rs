@@ -81,6 +81,14 @@ enum Waiting {
         left: usize,
         all: oneshot::Sender<Reply>,
     },
+    /// Words that the server was asked not to answer: one answer, unless it refuses to be silent.
+    Unanswered {
+        words: usize,
+    },
+    /// So many answers that nobody reads.
+    Unread {
+        left: usize,
+    },
 }
 
 impl Line {
@@ -161,9 +169,12 @@ impl Line {
         if left == 0 || asked.over {
             return;
         }
+        // A server that answers somebody who is gone learns so, and reads no further: of several words
+        // it would do those alone that it had read by then.
+        silence("OFF").write(&mut asked.bytes);
         words.write(&mut asked.bytes);
-        let (all, _) = oneshot::channel();
-        asked.waiting.push(Waiting::Many { left, replies: Vec::new(), all });
+        silence("ON").write(&mut asked.bytes);
+        asked.waiting.push(Waiting::Unanswered { words: left });
         asked.last = true;
         drop(asked);
         self.driver.wake();
@@ -374,6 +385,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Gives a reply to the oldest who waits. Nobody may wait for it any more: then it is dropped.
     fn answer(&mut self, reply: Reply) -> io::Result<()> {
         match self.waiting.front_mut() {
+            // A user without the right to ask for silence gets each answer, and that of the end of it.
+            Some(Waiting::Unanswered { words }) if matches!(reply, Reply::Refused(_)) => {
+                let left = *words + 1;
+                self.waiting[0] = Waiting::Unread { left };
+                return Ok(());
+            }
+            Some(Waiting::Unread { left }) if *left > 1 => {
+                *left -= 1;
+                return Ok(());
+            }
             None => {
                 // A full server says so unasked, perhaps before we have asked anything.
                 if let Reply::Refused(refusal) = reply {
@@ -397,7 +418,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 drop(all.send(replies));
             }
             Some(Waiting::Confirmations { all, .. }) => drop(all.send(reply)),
-            None => {}
+            Some(Waiting::Unanswered { .. } | Waiting::Unread { .. }) | None => {}
         }
         Ok(())
     }
@@ -413,6 +434,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let _ = all.send(Reply::Nothing);
         }
     }
+}
+
+/// From when on commands are not answered, and until when: the command at the end is.
+fn silence(how: &str) -> Command {
+    Command::new("CLIENT").arg("REPLY").arg(how)
 }
 
 fn ended(why: &str) -> io::Error {
