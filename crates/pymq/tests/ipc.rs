@@ -455,7 +455,10 @@ async fn a_link_is_refused_and_not_followed() {
 #[tokio::test]
 async fn a_file_that_is_no_bus_of_this_version_is_refused_and_left_as_it_is() {
     let place = Place::new();
-    place.bus().await.queue::<u8>("queue").put(&1).await.expect("put");
+    let bus = place.bus().await;
+    bus.queue::<u8>("queue").put(&1).await.expect("put");
+    // A file that is cut short ends every process that still has it mapped.
+    bus.close().await.expect("closed");
     let overwrite = |at: u64, bytes: &[u8]| {
         use std::os::unix::fs::FileExt;
         let file = std::fs::OpenOptions::new().write(true).open(place.file()).expect("it is ours");

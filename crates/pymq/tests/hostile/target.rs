@@ -127,7 +127,9 @@ impl Target {
     pub async fn check(&mut self, name: &str) {
         self.serve(name).await;
         assert_eq!(self.traces(), self.before, "{name}");
-        assert!(!self.held.is_finished(), "{name} ended another call");
+        if self.held.is_finished() {
+            panic!("{name} ended another call: {:?}", (&mut self.held).await);
+        }
     }
 
     /// Deletes what an honest answer to a sound address may have left.

@@ -308,7 +308,14 @@ impl Transport for Redis {
     }
 
     fn ping(&self) -> Answer<'_, ()> {
-        pending(self.core.commands.ping())
+        pending(async move {
+            let purpose = Purpose::question("ping", self.core.dialer.standing().server());
+            let closed = || self.core.check(&purpose).err();
+            match closed() {
+                Some(closed) => Err(closed),
+                None => self.core.commands.ping().await.map_err(|lost| closed().unwrap_or(lost)),
+            }
+        })
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
