@@ -7,6 +7,7 @@ back. What is open, and for which task, is kept as for threads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +23,7 @@ from pymq._queue import Stats
 from pymq._reactor import run
 from pymq._retry import Retry
 from pymq._worker import GRACE, Handler, serve
-from pymq.exceptions import ShutDown
+from pymq.exceptions import ClosedError, ShutDown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -281,7 +282,7 @@ class _Owner:
 
     def __init__(self, open: Open) -> None:
         self._open = open
-        self._numbers: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = (
+        self._lives: weakref.WeakKeyDictionary[asyncio.Task[Any], _Life] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -289,11 +290,38 @@ class _Owner:
         task = _current_task()
         if task is None:
             return 0
-        number = self._numbers.get(task)
-        if number is None:
-            number = self._numbers[task] = _pymq.Hand.new_owner()
-            task.add_done_callback(functools.partial(_ended, weakref.ref(self._open), number))
-        return number
+        life = self._lives.get(task)
+        if life is None:
+            life = self._lives[task] = _Life(self._open)
+            task.add_done_callback(life.ended)
+        return life.number
+
+
+class _Life:
+    """A task as long as it may still confirm something."""
+
+    __slots__ = ("_hand", "_over", "number")
+
+    def __init__(self, open: Open) -> None:
+        self.number = _pymq.Hand.new_owner()
+        self._hand = weakref.ref(open)
+        self._over = False
+
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        # `exception()` would count as having looked at it, and the loop would not report it.
+        self._end(task.cancelled() or getattr(task, "_exception", None) is not None)
+
+    def __del__(self) -> None:
+        # Nobody runs a task of a loop that was closed, or one that is garbage. A forked child's
+        # copies are its parent's.
+        with contextlib.suppress(ClosedError):
+            self._end(failed=True)
+
+    def _end(self, failed: bool) -> None:
+        hand = self._hand()
+        if hand is not None and not self._over:
+            self._over = True
+            hand.owner_ended(self.number, failed)
 
 
 def _current_task() -> asyncio.Task[Any] | None:
@@ -302,11 +330,3 @@ def _current_task() -> asyncio.Task[Any] | None:
     except RuntimeError:
         # No loop runs here: whoever awaits it is not known yet.
         return None
-
-
-def _ended(open: weakref.ref[Open], number: int, task: asyncio.Task[Any]) -> None:
-    hand = open()
-    if hand is not None:
-        # `exception()` would count as having looked at it, and the loop would not report it.
-        failed = task.cancelled() or getattr(task, "_exception", None) is not None
-        hand.owner_ended(number, failed)

@@ -215,6 +215,31 @@ def test_a_task_that_failed_gives_back_what_it_had_open(url: str) -> None:
     asyncio.run(main())
 
 
+def test_what_a_task_had_open_goes_back_when_its_loop_is_closed_and_it_is_collected(
+    bus: pymq.NativeEventBus,
+) -> None:
+    queue = pymq.aio.AsyncEventBus(bus).queue("jobs", ack="manual")
+    bus.queue("jobs").put("one")
+
+    def run_and_close() -> None:
+        loop = asyncio.new_event_loop()
+
+        async def work() -> None:
+            await queue.get()
+            loop.stop()
+            await asyncio.Event().wait()
+
+        task = loop.create_task(work())
+        loop.run_forever()
+        loop.close()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    run_and_close()
+    gc.collect()
+    with bus.queue("jobs").get_delivery(timeout=HANG_GUARD) as delivery:
+        assert (delivery.item, delivery.deliveries) == ("one", 2)
+
+
 def test_the_one_who_asks_owns_what_a_task_of_its_own_waits_for(url: str) -> None:
     async def main() -> None:
         async with pymq.aio.connect(url) as bus:
