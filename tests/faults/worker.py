@@ -7,7 +7,10 @@ and the next thing is tried. The letters of the lines are explained in ``src/his
     worker.py ROLE ADDRESS HISTORY [option=value]...
 """
 
+import asyncio
+import gc
 import logging
+import multiprocessing
 import os
 import queue as queues
 import random
@@ -24,6 +27,8 @@ from pymq.provider.redis import RedisConfig
 
 BREATH = 0.02
 OURS = hasattr(pymq, "connect")
+if OURS:
+    import pymq.aio
 
 
 class History:
@@ -41,9 +46,11 @@ class History:
 class Worker:
     """What a worker of each role does; ``options`` come from the command line."""
 
-    def __init__(self, history: History, options: dict[str, str]) -> None:
+    def __init__(self, url: str, history: History, options: dict[str, str]) -> None:
+        self.url = url
         self.history = history
         self.options = options
+        self.seen: set[int] = set()
 
     def number(self, name: str, default: int = 0) -> int:
         return int(self.options.get(name, default))
@@ -172,6 +179,97 @@ class Worker:
                 self._confirm(item, queue.task_done)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
+    def leave(self) -> None:
+        """Takes items in threads, tasks, loops and children of multiprocessing, which end with the
+        item in hand if nobody took it before."""
+        bus = pymq.connect(self.url)
+        queue, awaited = self.queue_of(bus), self.queue_of(pymq.aio.AsyncEventBus(bus))
+        ways = [
+            lambda: self._in_thread(queue),
+            lambda: self._in_task(awaited),
+            lambda: self._on_loop(awaited),
+            self._in_child,
+        ]
+        chance = random.Random(self.number("seed"))
+        while True:
+            chance.choice(ways)()
+            # A task whose loop was closed ends when it is collected.
+            gc.collect()
+
+    def queue_of(self, bus: Any) -> Any:
+        options: dict[str, Any] = {"lease": self.seconds("lease", 30), "ack": "manual"}
+        return bus.queue(self.options.get("queue", "work"), max_deliveries=0, **options)
+
+    def _leaves(self, item: int, way: str) -> bool:
+        self.history.note("g", [(item, 0)])
+        if item in self.seen:
+            self.history.note("d", [(item, 0)])
+            return False
+        self.seen.add(item)
+        self.history.note("e", [(item, 0)], way)
+        return True
+
+    def _in_thread(self, queue: Any) -> None:
+        def work() -> None:
+            item = queue.get()
+            if self._leaves(item, "thread"):
+                raise Left
+            self._confirm(item, queue.task_done)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join()
+
+    def _in_task(self, queue: Any) -> None:
+        async def work() -> None:
+            item = await queue.get()
+            if self._leaves(item, "task"):
+                raise Left
+            await self._confirm_awaited(item, queue)
+
+        async def main() -> None:
+            await asyncio.gather(work(), return_exceptions=True)
+
+        asyncio.run(main())
+
+    def _on_loop(self, queue: Any) -> None:
+        loop = asyncio.new_event_loop()
+
+        async def work() -> None:
+            item = await queue.get()
+            leaves = self._leaves(item, "loop")
+            if not leaves:
+                await self._confirm_awaited(item, queue)
+            loop.stop()
+            await asyncio.Event().wait()
+
+        task = loop.create_task(work())
+        loop.run_forever()
+        loop.close()
+        task._log_destroy_pending = False
+
+    async def _confirm_awaited(self, item: int, queue: Any) -> None:
+        try:
+            await queue.task_done()
+            self.history.note("k", [(item, 0)])
+        except Exception as error:
+            self.history.note("u", [(item, 0)], type(error).__name__)
+
+    def _in_child(self) -> None:
+        context = multiprocessing.get_context("fork")
+        reading, writing = context.Pipe(duplex=False)
+        child = context.Process(target=self._child, args=(writing,), daemon=True)
+        child.start()
+        self.seen.add(reading.recv())
+        child.join()
+
+    def _child(self, writing: Any) -> None:
+        queue = self.queue_of(pymq.connect(self.url))
+        item = queue.get()
+        if not self._leaves(item, "child"):
+            self._confirm(item, queue.task_done)
+        writing.send(item)
+
     def publish(self) -> None:
         topic = self.options.get("topic", "news")
         first = self.number("first")
@@ -185,31 +283,44 @@ class Worker:
             time.sleep(self.seconds("pause"))
 
     def subscribe(self) -> None:
-        begins = self.options.get("begins")
+        begins, raises = self.options.get("begins"), self.options.get("raises")
 
         def receive(event: int) -> None:
             nonlocal begins
             self.history.note("r", [(event, 0)])
+            if raises:
+                spoiled(event)
             # Only the first event takes long.
             while begins and not os.path.exists(begins):
                 time.sleep(BREATH)
             begins = None
 
+        async def receive_awaited(event: int) -> None:
+            receive(event)
+
         logging.getLogger("pymq").addHandler(Losses(self.history))
-        pymq.subscribe(receive, self.options.get("topic", "news"))
+        callback = receive_awaited if raises == "awaited" else receive
+        pymq.subscribe(callback, self.options.get("topic", "news"))
         self.history.note("s", [(0, 0)])
         stay_if(True)
 
     def serve(self) -> None:
         hangs, large = self.number("hangs"), self.number("large")
+        spoils = self.options.get("spoils")
 
         def double(number: int) -> Any:
             self.history.note("s", [(number, 0)])
             stay_if(bool(hangs) and number >= hangs)
+            if spoils:
+                return spoiled(number)
             # The number of a call may be the length of its answer.
             return "x" * number if large else number * 2
 
-        pymq.expose(double, self.options.get("name", "double"))
+        async def double_awaited(number: int) -> Any:
+            return double(number)
+
+        function = double_awaited if spoils == "awaited" else double
+        pymq.expose(function, self.options.get("name", "double"))
         self.history.note("s", [(0, 0)])
         stay_if(True)
 
@@ -233,6 +344,7 @@ class Worker:
                 else:
                     value = len(each) if isinstance(each, str) else each
                     self.history.note("w", [(number, value)])
+            time.sleep(self.seconds("pause"))
         self.history.note("d", [(0, 0)])
         stay_if(True)
 
@@ -269,6 +381,19 @@ class Worker:
         self.history.note("m", [(count, memory())])
 
 
+class Left(Exception):
+    """What ends a thread or a task that has an item in hand."""
+
+
+class Wordless(Exception):
+    """What has no words."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
 class Alarm(Exception):
     """What the handler of a signal raises."""
 
@@ -292,6 +417,21 @@ def memory() -> int:
     return int(line.split()[1]) * 1024
 
 
+def spoiled(number: int) -> Any:
+    """By turns an answer that can be had, what a function may raise, and what cannot be sent."""
+    raised = (ValueError("as asked"), SystemExit(1), KeyboardInterrupt(), MemoryError(), Wordless())
+    too_deep: list[Any] = []
+    for _ in range(300):
+        too_deep = [too_deep]
+    answers = ("x" * (17 << 20), too_deep, threading.Lock(), number * 2)
+    turn = number % (len(raised) + len(answers) + 1)
+    if turn == 0:
+        raise ValueError("x" * (17 << 20))
+    if turn <= len(raised):
+        raise raised[turn - 1]
+    return answers[turn - len(raised) - 1]
+
+
 def stay_if(here: bool) -> None:
     """Wait for the killer, or for the end of the input."""
     if here:
@@ -299,7 +439,7 @@ def stay_if(here: bool) -> None:
 
 
 def main(role: str, url: str, history: str, options: list[str]) -> None:
-    worker = Worker(History(history), dict(option.split("=", 1) for option in options))
+    worker = Worker(url, History(history), dict(option.split("=", 1) for option in options))
     address = urlsplit(url)
     while True:
         try:
@@ -327,7 +467,9 @@ ENDED = threading.Event()
 
 
 def wait_for_end() -> None:
-    sys.stdin.read()
+    # Not by `sys.stdin`, whose lock a child would wait for when it closes it.
+    while os.read(0, 4096):
+        pass
     ENDED.set()
 
 

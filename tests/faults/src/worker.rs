@@ -22,6 +22,8 @@ use tokio::sync::watch;
 
 use crate::history::{History, What};
 
+mod leave;
+
 /// How long a worker waits after an error before it goes on.
 const BREATH: Duration = Duration::from_millis(20);
 
@@ -38,7 +40,8 @@ pub(crate) fn run(words: &[String]) -> std::result::Result<(), String> {
     runtime.block_on(async {
         let stopped = watch_input();
         let bus = connect(url, stopped.clone()).await;
-        let worker = Worker { bus, history: Arc::new(history), options: Options(options), stopped };
+        let (url, history) = (url.clone(), Arc::new(history));
+        let worker = Worker { url, bus, history, options: Options(options), stopped };
         let mut stopped = worker.stopped.clone();
         let work = async {
             match role.as_str() {
@@ -50,6 +53,7 @@ pub(crate) fn run(words: &[String]) -> std::result::Result<(), String> {
                 "serve" => worker.serve().await,
                 "call" => worker.call().await,
                 "churn" => worker.churn().await,
+                "leave" => worker.leave().await,
                 unknown => Err(format!("no role {unknown:?}")),
             }
         };
@@ -86,6 +90,7 @@ fn watch_input() -> watch::Receiver<bool> {
     receiver
 }
 
+#[derive(Clone)]
 struct Options(HashMap<String, String>);
 
 impl Options {
@@ -100,9 +105,18 @@ impl Options {
     fn text<'a>(&'a self, key: &str, default: &'a str) -> &'a str {
         self.0.get(key).map_or(default, String::as_str)
     }
+
+    fn queue_of(&self, bus: &Bus) -> ByteQueue {
+        let (lease, most) = (self.seconds("lease", 30.0), self.get("max_deliveries", 0));
+        bus.byte_queue(self.text("queue", "work")).with(|spec| {
+            spec.lease = lease;
+            spec.max_deliveries = most;
+        })
+    }
 }
 
 struct Worker {
+    url: String,
     bus: Bus,
     history: Arc<History>,
     options: Options,
@@ -113,12 +127,7 @@ type Outcome = std::result::Result<(), String>;
 
 impl Worker {
     fn queue(&self) -> ByteQueue {
-        let lease = self.options.seconds("lease", 30.0);
-        let most = self.options.get("max_deliveries", 0);
-        self.bus.byte_queue(self.options.text("queue", "work")).with(|spec| {
-            spec.lease = lease;
-            spec.max_deliveries = most;
-        })
+        self.options.queue_of(&self.bus)
     }
 
     /// Puts `count` numbers from `first` on, `batch` at a time, while fewer than `most` wait.
@@ -278,21 +287,23 @@ impl Worker {
         Ok(())
     }
 
-    /// Exposes `double`, which notes each call before it answers, or never does.
+    /// Exposes `double`, which notes each call before it answers, or never does, or cannot.
     async fn serve(&self) -> Outcome {
         let (history, hangs) = (Arc::clone(&self.history), self.options.get("hangs", 0_u64));
         let large = self.options.get("large", 0) != 0;
+        let spoils = self.options.get("spoils", 0) != 0;
         let name = self.options.text("name", "double");
         let serving = self.bus.expose_fn(name, move |(number,): (u64,)| {
             let history = Arc::clone(&history);
             async move {
                 history.note(What::Executed, [(number, 0)]);
                 stay_if(hangs != 0 && number >= hangs).await;
-                // The number of a call may be the length of its answer.
-                Ok::<Value, String>(match large {
-                    true => "x".repeat(number as usize).into(),
-                    false => (number * 2).into(),
-                })
+                match (large, spoils) {
+                    (_, true) => spoiled(number),
+                    // The number of a call may be the length of its answer.
+                    (true, _) => Ok("x".repeat(number as usize).into()),
+                    _ => Ok::<Value, String>((number * 2).into()),
+                }
             }
         });
         let _service = serving.await.map_err(|error| error.to_string())?;
@@ -306,7 +317,7 @@ impl Worker {
         let stub = self.bus.stub::<(u64,), Value>(self.options.text("name", "double"));
         let timeout = self.options.seconds("timeout", 0.0);
         let stub = if timeout.is_zero() { stub } else { stub.timeout(timeout) };
-        let all = self.options.get("all", 0) != 0;
+        let (all, pause) = (self.options.get("all", 0) != 0, self.options.seconds("pause", 0.0));
         for number in first..first + count {
             self.history.note(What::Called, [(number, 0)]);
             let answers = match all {
@@ -325,6 +336,9 @@ impl Worker {
                         tokio::time::sleep(BREATH).await;
                     }
                 }
+            }
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
             }
         }
         self.history.note(What::Done, [(0, 0)]);
@@ -370,6 +384,19 @@ impl Worker {
         }
         self.history.note(What::Memory, [(count, memory())]);
         Ok(())
+    }
+}
+
+/// By turns an answer that can be had, an error, and what cannot be sent as either.
+fn spoiled(number: u64) -> std::result::Result<Value, String> {
+    const TOO_LARGE: usize = 17 << 20;
+    match number % 6 {
+        1 => Err("as asked".to_owned()),
+        2 => panic!("as asked"),
+        3 => Ok("x".repeat(TOO_LARGE).into()),
+        4 => Ok((0..300).fold(Value::Null, |inner, _| Value::Array(vec![inner]))),
+        5 => Err("x".repeat(TOO_LARGE)),
+        _ => Ok((number * 2).into()),
     }
 }
 

@@ -123,7 +123,7 @@ fn call_on(
 }
 
 /// No call was executed twice, by one provider or by two.
-fn once_each(report: &mut Report, providers: &[Hand]) -> Result<(), String> {
+pub(super) fn once_each(report: &mut Report, providers: &[Hand]) -> Result<(), String> {
     let mut times: HashMap<u64, usize> = HashMap::new();
     for provider in providers {
         let lines = provider.lines()?;

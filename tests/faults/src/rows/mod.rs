@@ -5,6 +5,7 @@
 use crate::report::Report;
 use crate::scene::Setting;
 
+mod answers;
 mod calls;
 mod crashes;
 mod cuts;
@@ -18,6 +19,7 @@ mod leaks;
 mod letters;
 mod nobody;
 mod once;
+mod owners;
 mod refusals;
 mod restarts;
 mod server_full;
@@ -60,6 +62,8 @@ pub(crate) const ALL: &[Run] = &[
     Run { name: "nobody of ours", rows: &[26], work: nobody::run },
     Run { name: "interrupts", rows: &[31], work: interrupts::run },
     Run { name: "crashes", rows: &[28], work: crashes::run },
+    Run { name: "owners", rows: &[19], work: owners::run },
+    Run { name: "answers", rows: &[20, 21], work: answers::run },
 ];
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Rows 17 and 18: a server that refuses for a while, and an address behind which another master
-//! stands. Waits, settlements and subscriptions go on by themselves.
+//! stands. Waits, settlements, subscriptions and calls go on by themselves.
 
 use std::time::Duration;
 
+use super::calls::once_each;
 use crate::check::{self, Promise, since};
 use crate::crew::{GUARD, Hand, Kind, stories};
 use crate::history::{What, now};
@@ -28,7 +29,7 @@ enum Why {
 
 const ALL: [Why; 5] = [Why::Replicas, Why::Replica, Why::Disk, Why::Rights, Why::Full];
 
-/// Each refusal under workers of both kinds that hold an item, wait, listen and serve.
+/// Each refusal under workers of both kinds that hold an item, wait, listen, serve and call.
 pub(crate) fn run(setting: &Setting) -> Report {
     let mut report = Report::default();
     let reports = std::thread::scope(|scope| {
@@ -79,6 +80,11 @@ fn under(
     let mut waiter = hire("consume", &[]);
     let mut subscriber = hire("subscribe", &[]);
     subscriber.line(GUARD, |line| line.what == What::Executed)?;
+    let name = format!("name={}", kind.name());
+    let mut provider = hire("serve", &[&name]);
+    provider.line(GUARD, |line| line.what == What::Executed)?;
+    let mut caller = hire("call", &[&name, "first=1", "count=1000000", "timeout=2", "pause=0.02"]);
+    caller.line(GUARD, |line| line.what == What::Answered)?;
     let channel = format!("{PREFIX}{}", kind.name());
     // Held all the time: a full server lets nobody else in.
     let mut raw = scene.server.raw();
@@ -99,6 +105,12 @@ fn under(
     .map_err(|error| subscriber.complaint(&error))?;
     let heard = subscriber.line(GUARD, |line| line.what == What::Received)?;
     report.recovered(&format!("{why:?}: a subscription"), kind, since(healed, &heard));
+    let answered = caller.line(GUARD, |line| line.what == What::Answered && line.at > healed)?;
+    report.recovered(&format!("{why:?}: a call"), kind, since(healed, &answered));
+    caller.finish()?;
+    provider.finish()?;
+    check::caller(report, &caller.story()?);
+    once_each(report, &[provider])?;
     let mut producer = hire("produce", &["first=4"]);
     producer.ended(GUARD)?;
     report.must(producer.count(What::Put)? == 1, || producer.complaint("could not put again"));
@@ -157,6 +169,7 @@ pub(crate) fn switched(setting: &Setting) -> Report {
         report.must(false, || why);
     }
     report.enough("failovers", 1);
+    report.enough("callers and subscribers that went on", 2);
     old.end(&mut report);
     new.end(&mut report);
     report
@@ -181,6 +194,8 @@ fn fail_over(old: &Scene, new: &Scene, report: &mut Report) -> Result<(), String
     for hand in &hands {
         hand.line(GUARD, |line| matches!(line.what, What::Put | What::Acked))?;
     }
+    let mut talkers = Kind::OURS.map(|kind| Talkers::hire(new, kind, &url));
+    talkers.iter().try_for_each(Talkers::are_heard)?;
     // What the old one has taken and not passed on would be lost, and that is the server's business.
     old_raw.run(&["CLIENT", "PAUSE", "300", "WRITE"]);
     std::thread::sleep(Duration::from_millis(150));
@@ -196,6 +211,9 @@ fn fail_over(old: &Scene, new: &Scene, report: &mut Report) -> Result<(), String
         let line = line.map_err(|why| format!("after the failover: {why}"))?;
         report.recovered("a failover behind one address", hand.kind, since(moved, &line));
     }
+    for talkers in &mut talkers {
+        talkers.go_on(&mut new_raw, moved, report)?;
+    }
     for hand in hands.iter_mut().filter(|hand| hand.name.ends_with("produce")) {
         hand.finish()?;
     }
@@ -205,4 +223,58 @@ fn fail_over(old: &Scene, new: &Scene, report: &mut Report) -> Result<(), String
     }
     check::queue(report, &stories(&hands)?, &new.left("work"), Promise::Nothing);
     Ok(())
+}
+
+/// Those who put and take nothing, so that no refusal tells them of another master.
+struct Talkers {
+    kind: Kind,
+    subscriber: Hand,
+    provider: Hand,
+    caller: Hand,
+}
+
+impl Talkers {
+    fn hire(scene: &Scene, kind: Kind, url: &str) -> Self {
+        let hire = |role: &str, words: &[&str]| {
+            let options: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
+            scene.crew.hire(kind, role, url, &options)
+        };
+        let name = format!("name={}", kind.name());
+        let subscriber = hire("subscribe", &[&format!("topic={}", kind.name())]);
+        let provider = hire("serve", &[&name]);
+        // Else the first call may find nobody.
+        let _ = provider.line(GUARD, |line| line.what == What::Executed);
+        let words = [name.as_str(), "first=1", "count=1000000", "timeout=5", "pause=0.02"];
+        Self { kind, subscriber, provider, caller: hire("call", &words) }
+    }
+
+    fn are_heard(&self) -> Result<(), String> {
+        self.subscriber.line(GUARD, |line| line.what == What::Executed)?;
+        self.caller.line(GUARD, |line| line.what == What::Answered).map(|_| ())
+    }
+
+    /// Waits until what is published at the new master is heard, and calls are answered.
+    fn go_on(&mut self, raw: &mut Raw, moved: Duration, report: &mut Report) -> Result<(), String> {
+        let channel = format!("{PREFIX}{}", self.kind.name());
+        let hears = || self.subscriber.count(What::Received).is_ok_and(|count| count > 0);
+        until("what the new master is told is heard", || {
+            raw.run(&["PUBLISH", &channel, "1"]);
+            hears()
+        })
+        .map_err(|error| self.subscriber.complaint(&error))?;
+        let later = moved + Duration::from_millis(400);
+        let answered =
+            self.caller.line(GUARD, |line| line.what == What::Answered && line.at > later)?;
+        report.recovered(
+            "a failover behind one address: a call",
+            self.kind,
+            since(moved, &answered),
+        );
+        for hand in [&mut self.caller, &mut self.provider, &mut self.subscriber] {
+            hand.finish()?;
+        }
+        check::caller(report, &self.caller.story()?);
+        report.count("callers and subscribers that went on", 1);
+        Ok(())
+    }
 }
