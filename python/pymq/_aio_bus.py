@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
-from pymq import _pymq
+from pymq import _pymq, _telemetry
+from pymq._aio_inspect import AsyncInspection
 from pymq._aio_queue import AsyncQueue
 from pymq._aio_topic import AsyncTopic
 from pymq._bound import Bound
@@ -23,6 +24,7 @@ from pymq._reactor import run
 from pymq._retry import Retry
 from pymq._state import CLOSED, BusState, Standing
 from pymq._stub import NativeStub, result_of
+from pymq._telemetry import Watched
 from pymq._threads import Attendant
 from pymq.exceptions import (
     CallTimeoutError,
@@ -59,8 +61,16 @@ class AsyncStub(Generic[P, R]):
 
     async def rpc(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call it and give the `RpcResponse`, with `multi` a list of them."""
+        if _telemetry.observers:
+            with Watched("call", self._stub.channel) as watched:
+                return self._stub.told(await self._rpc(args, dict(kwargs), watched), watched)
+        return await self._rpc(args, dict(kwargs))
+
+    async def _rpc(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: Watched | None = None
+    ) -> Any:
         stub = self._stub
-        asked = stub.asked(args, dict(kwargs))
+        asked = stub.asked(args, kwargs, watched)
         parts = (stub.channel, *asked.encoded, asked.timeout)
         try:
             if stub.multi:
@@ -92,6 +102,10 @@ class AsyncEventBus:
         id: str | None = None,
     ) -> int | None:
         """Publish an event, as `pymq.publish` does."""
+        if _telemetry.observers:
+            with self.bus._publishing(event, channel) as watched:
+                encoded = self.bus._encoded(event, channel, headers, id, watched)
+                return await run(self.bus._native.publish(*encoded))
         said = self.bus._encoded(event, channel, headers, id)
         return await run(self.bus._native.publish(*said))
 
@@ -286,6 +300,10 @@ class AsyncEventBus:
     async def ping(self) -> float:
         """Ask the broker for a sign of life, as `NativeEventBus.ping` does."""
         return await run(self.bus._native.ping())
+
+    def inspect(self) -> AsyncInspection:
+        """A look at who is on the bus, as `NativeEventBus.inspect` gives one, to be awaited."""
+        return AsyncInspection(self.bus._native.inspect())
 
     def health(self) -> dict[str, Any]:
         """What a health endpoint wants to know, as `NativeEventBus.health` says it."""

@@ -15,13 +15,14 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pymq import _pymq
+from pymq import _pymq, _telemetry
 from pymq._handle import AT_A_TIME, Handle, Open, check_timeout, delay_of, here
 from pymq._letters import AsyncDeadLetters
 from pymq._message import Handled, Message, message_of
 from pymq._queue import Stats
 from pymq._reactor import run
 from pymq._retry import Retry
+from pymq._telemetry import Watched
 from pymq._worker import GRACE, Handler, serve
 from pymq.exceptions import ClosedError, ShutDown
 
@@ -50,9 +51,11 @@ class AsyncDelivery(Generic[T]):
         """What its sender said beside it; in an `async with` it is `pymq.current_message` too."""
         return message_of(self._handle.name, self._native.metadata, self._native.deliveries)
 
-    def _arrived(self) -> Handled:
+    def _arrived(self, *, asked_for: bool = False) -> Handled:
         """In there it is the message that is handled."""
-        return Handled(self._handle.name, self._native.metadata, self._native.deliveries)
+        native = self._native
+        name, metadata, deliveries = self._handle.name, native.metadata, native.deliveries
+        return Handled(name, metadata, deliveries, asked_for=asked_for)
 
     @property
     def deliveries(self) -> int:
@@ -90,7 +93,7 @@ class AsyncDelivery(Generic[T]):
         await run(self._native.extend(seconds))
 
     async def __aenter__(self) -> Self:
-        self._handled = self._arrived()
+        self._handled = self._arrived(asked_for=True)
         self._handled.begin()
         return self
 
@@ -101,7 +104,7 @@ class AsyncDelivery(Generic[T]):
         trace: TracebackType | None,
     ) -> None:
         if self._handled is not None:
-            self._handled.end()
+            self._handled.end(error)
         if error is not None:
             await self._fail(error)
         elif not self.settled:
@@ -111,10 +114,12 @@ class AsyncDelivery(Generic[T]):
 class AsyncQueue(_pymq.AsyncGetter[T]):
     """A handle on a queue, for tasks; see `pymq.queue` for its options."""
 
-    def __init__(self, handle: Handle[T]) -> None:
+    def __init__(self, handle: Handle[T], *, serves: bool = False) -> None:
         self._handle = handle
         self._owner = _Owner(handle.open)
-        self._attach(handle, functools.partial(AsyncDelivery, handle=handle), self._owner)
+        delivery = functools.partial(AsyncDelivery, handle=handle)
+        # Who watches is told of what a worker takes when it is handled.
+        self._attach(handle, delivery, self._owner, not serves)
 
     @property
     def name(self) -> str:
@@ -145,12 +150,20 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
     ) -> bool:
         """Append an item, waiting for space; see `NativeQueue.put`."""
         check_timeout(block, timeout)
-        payloads = self._handle.encoded([item], headers, id)
         due = delay_of(delay, at)
-        put = self._handle.native.put(
-            payloads, bool(block), timeout, delay=due, id=id, window=window, priority=priority
-        )
-        return await run(put)
+        options = {"delay": due, "id": id, "window": window, "priority": priority}
+        put = functools.partial(self._put, block=bool(block), timeout=timeout, **options)
+        if _telemetry.observers:
+            with Watched("put", self.name) as watched:
+                return await put(self._handle.encoded([item], headers, id, watched))
+        return await put(self._handle.encoded([item], headers, id))
+
+    async def _put(
+        self, payloads: list[bytes], *, block: bool, timeout: float | None, **options: Any
+    ) -> bool:
+        if not payloads:
+            return True
+        return await run(self._handle.native.put(payloads, block, timeout, **options))
 
     async def put_nowait(self, item: T) -> None:
         """Append an item if there is space now, else raise `Full`."""
@@ -166,9 +179,13 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
     ) -> None:
         """Append several items, in order and all in one step; see `pymq.Queue.put_many`."""
         check_timeout(block, timeout)
+        if _telemetry.observers:
+            with Watched("put", self.name) as watched:
+                payloads = self._handle.encoded(items, headers, None, watched)
+                await self._put(payloads, block=bool(block), timeout=timeout)
+                return
         payloads = self._handle.encoded(items, headers)
-        if payloads:
-            await run(self._handle.native.put(payloads, bool(block), timeout))
+        await self._put(payloads, block=bool(block), timeout=timeout)
 
     async def qsize(self) -> int:
         """How many items wait, with those that this handle has fetched ahead."""
@@ -222,7 +239,7 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
         uncounted. Handlers are as for `NativeQueue.work`, with `AsyncDelivery`; one that is no
         `async def` runs in a thread.
         """
-        queue: AsyncQueue[T] = AsyncQueue(self._handle.with_retry(retry))
+        queue: AsyncQueue[T] = AsyncQueue(self._handle.with_retry(retry), serves=True)
         await serve(queue, Handler(handler, AsyncDelivery), concurrency, grace)
 
     async def task_done(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from pymq import _telemetry
 from pymq._codec import plan_for
 from pymq._dispatch import yield_turn
 from pymq._message import note
@@ -89,6 +90,8 @@ class Events(Generic[T]):
                 note(topic, metadata)
                 try:
                     event = self._bus.bus._codec.decode(payload, self._plan, "event")
+                    if _telemetry.observers:
+                        _telemetry.got(topic, 0.0, [(metadata, None)])
                     return (topic, event) if self._topics else event  # type: ignore[return-value]
                 except DecodeError as error:
                     logger.error("topic %r: an event is dropped: %s", topic, error.redacted)

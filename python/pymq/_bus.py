@@ -27,7 +27,7 @@ from typing import (
     overload,
 )
 
-from pymq import _buses, _green, _log, _options, _pymq
+from pymq import _buses, _green, _log, _options, _pymq, _telemetry
 from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
 from pymq._bound import Bound, Exposed, Subscribed, took
 from pymq._callbacks import (
@@ -43,11 +43,13 @@ from pymq._executor_lane import ExecutorLane
 from pymq._handle import Handle
 from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
 from pymq._loops import Loops, loop_here, running_loop
+from pymq._message import attached
 from pymq._options import CallOptions, QueueOptions
 from pymq._queue import NativeQueue
 from pymq._retry import Retry
 from pymq._service import Service
 from pymq._stub import NativeStub, Signature
+from pymq._telemetry import Watched
 from pymq._types import fullname
 from pymq._worker import Handler, Worker, current_job
 from pymq.exceptions import ClosedError, PymqError, RemoteInvocationError
@@ -165,7 +167,15 @@ class NativeEventBus(Condition, EventBus):
         once: who is not subscribed, away or too slow does not get it. Says how many
         received it, as the transport counts: subscriptions in memory, connections on Redis.
         """
+        if _telemetry.observers:
+            with self._publishing(event, channel) as watched:
+                encoded = self._encoded(event, channel, headers, id, watched)
+                return self._native.publish(*encoded).wait()
         return self._native.publish(*self._encoded(event, channel, headers, id)).wait()
+
+    def _publishing(self, event: Any, channel: str | None) -> Watched:
+        """An event that is published while somebody watches."""
+        return Watched("publish", fullname(event) if channel is None else channel)
 
     def _encoded(
         self,
@@ -173,11 +183,12 @@ class NativeEventBus(Condition, EventBus):
         channel: str | None,
         headers: Mapping[str, str] | None = None,
         id: str | None = None,
+        watched: Watched | None = None,
     ) -> tuple[str, bytes]:
         """Where an event goes, and as what."""
         payload = self._codec.encode(event, "event")
-        if headers or id is not None:
-            payload = _pymq.Metadata(dict(headers or {}), id=id, sent=time.time()).attach(payload)
+        if headers or id is not None or watched is not None:
+            [payload] = attached([payload], headers, id, watched)
         name = fullname(event) if channel is None else channel
         self._noticed_event(name, event)
         return name, payload

@@ -166,18 +166,19 @@ class Skeleton:
         running = RunningCall(call, self._channel, self._loops)
         token = _running.set(running)
         try:
-            with Handled(self._channel, call.metadata):
-                self._answer(call)
+            with Handled(self._channel, call.metadata, verb="serve") as handled:
+                self._answer(call, handled)
         finally:
             _running.reset(token)
             if running._afterwards is not None:
                 running._afterwards()
 
-    def _answer(self, call: Call) -> None:
+    def _answer(self, call: Call, handled: Handled) -> None:
         """First the caller is told, then the log: what fails there must not cost the answer."""
         try:
             args, kwargs = self._codec.decode_call(call.args, call.kwargs, call.types, self._plan)
         except (DecodeError, TypeError) as error:
+            handled.failed(error)
             self._fail(call, error)
             # The caller is told what is wrong; what it sent is not ours to log.
             words = error.redacted if isinstance(error, DecodeError) else "arguments do not fit"
@@ -190,14 +191,19 @@ class Skeleton:
         try:
             result = self.runner(args, kwargs, lambda: call.cancelled)
         except BaseException as error:
+            handled.failed(error)
             self._fail(call, error, _trace(error))
             if isinstance(error, asyncio.CancelledError) and call.cancelled:
                 logger.debug("%s was cancelled by its caller", self.label)
                 return
             raise
         try:
-            call.answer(*self._codec.encode_result(result))
+            encoded = self._codec.encode_result(result)
+            # Before the caller knows, so that its own end comes later.
+            handled.succeeded()
+            call.answer(*encoded)
         except BaseException as error:
+            handled.failed(error)
             self._fail(call, error)
             if not isinstance(error, EncodeError):
                 raise

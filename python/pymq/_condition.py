@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pymq import _pymq
+from pymq._inspect import Inspection
 from pymq._state import CLOSED, BusState, states, watch
 from pymq.exceptions import ClosedError
 
@@ -63,6 +64,12 @@ class Condition:
         with contextlib.suppress(ClosedError):
             known.update(self._native.health())
         return known
+
+    def inspect(self) -> Inspection:
+        """A look at who is on the bus, for people who operate it: topics with their subscribers,
+        functions with their providers, queues by name. Looking changes nothing.
+        """
+        return Inspection(self._native.inspect())
 
     @property
     def capabilities(self) -> dict[str, bool]:

@@ -26,6 +26,7 @@ THREADS = 10_000
 _WAITS: dict[type, tuple[str, ...]] = {
     _pymq.Bus: (),
     _pymq.Delivery: (),
+    _pymq.Inspection: (),
     _pymq.Intake: ("recv",),
     _pymq.Operation: ("wait",),
     _pymq.Provider: (),

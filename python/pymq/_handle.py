@@ -20,8 +20,10 @@ from typing import Any, Generic, Literal, TypeVar
 from pymq import _pymq
 from pymq._codec import Codec, plan_for
 from pymq._green import bare
+from pymq._message import attached
 from pymq._pymq import Bus
 from pymq._retry import Retry, retry_of
+from pymq._telemetry import Watched
 from pymq._worker import report_failure
 from pymq.exceptions import DecodeError
 
@@ -115,13 +117,13 @@ class Handle(Generic[T]):
         items: Iterable[T],
         headers: Mapping[str, str] | None = None,
         id: str | None = None,
+        watched: Watched | None = None,
     ) -> list[bytes]:
         """Items as they travel, each with what is said beside it."""
         payloads = [self.codec.encode(item, "item") for item in items]
-        if not headers and id is None:
-            return payloads
-        beside = _pymq.Metadata(dict(headers or {}), id=id, sent=time.time())
-        return [beside.attach(payload) for payload in payloads]
+        if watched is not None:
+            watched.messages = len(payloads)
+        return attached(payloads, headers, id, watched)
 
     def decoded(self, payload: bytes) -> T:
         """An item that was put as these bytes; `DecodeError` if it is none."""

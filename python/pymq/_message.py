@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
+from pymq import _telemetry
 from pymq._pymq import Metadata
+from pymq._telemetry import Watched
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -66,30 +69,94 @@ def note(topic: str, metadata: Metadata | None = None) -> None:
 
 
 class Handled:
-    """A message that a block of code handles, in a `with` or from `begin` to `end`."""
+    """A message that a block of code handles, in a `with` or from `begin` to `end`.
+
+    Who watches is told of it: it is processed, or served. `asked_for` says that the program had
+    waited for that very message, which was told as well.
+    """
 
     def __init__(
-        self, topic: str | None, metadata: Metadata | None = None, deliveries: int | None = None
+        self,
+        topic: str | None,
+        metadata: Metadata | None = None,
+        deliveries: int | None = None,
+        *,
+        verb: str = "process",
+        asked_for: bool = False,
     ) -> None:
         self._message = None if topic is None else (topic, metadata, deliveries, True)
         self._token: Token[_Current | None] | None = None
+        self._told = verb, asked_for
+        self._watched: Watched | None = None
 
     def begin(self) -> None:
         """In this context it is handled from now on."""
         self._token = _current.set(self._message)
+        if _telemetry.observers and self._message is not None:
+            verb, asked_for = self._told
+            topic, message = self._message[0], message_of(*self._message[:3])
+            self._watched = Watched(verb, topic, message, asked_for=asked_for)
+            self._watched.enter()
 
-    def end(self) -> None:
+    def failed(self, error: BaseException) -> None:
+        """It has failed, for who watches."""
+        self._end_watched(error)
+
+    def succeeded(self) -> None:
+        """It has ended well, for who watches."""
+        self._end_watched(None)
+
+    def end(self, error: BaseException | None = None) -> None:
         """No more; a block that ends in another context has left this one already."""
+        self._end_watched(error)
         token, self._token = self._token, None
         if token is not None:
             with contextlib.suppress(ValueError):
                 _current.reset(token)
 
-    def __enter__(self) -> None:
-        self.begin()
+    def _end_watched(self, error: BaseException | None) -> None:
+        watched, self._watched = self._watched, None
+        if watched is not None:
+            watched.end(error)
 
-    def __exit__(self, *_: object) -> None:
-        self.end()
+    def __enter__(self) -> Handled:
+        self.begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end(error)
+
+
+def attached(
+    payloads: list[bytes],
+    headers: Mapping[str, str] | None,
+    id: str | None,
+    watched: Watched | None = None,
+) -> list[bytes]:
+    """Messages with what is said beside each: by the program, and by who watches."""
+    passed = watched.headers(headers) if watched is not None else {}
+    if not (headers or passed or id is not None):
+        return payloads
+    own = dict(headers or {})
+    beside = Metadata(own, id=id, sent=time.time())
+    bare = not (headers or id is not None)
+    if not passed:
+        return [beside.attach(payload) for payload in payloads]
+    with_passed = Metadata(own, passed, id=id, sent=time.time())
+    return [_fitting(payload, with_passed, None if bare else beside) for payload in payloads]
+
+
+def _fitting(payload: bytes, beside: Metadata, instead: Metadata | None) -> bytes:
+    """Who watches makes no message one that nobody reads."""
+    message = beside.attach_if_readable(payload)
+    if message is not None:
+        return message
+    return payload if instead is None else instead.attach(payload)
 
 
 def said(headers: Mapping[str, str] | None, id: str | None) -> dict[str, Any]:
@@ -98,15 +165,23 @@ def said(headers: Mapping[str, str] | None, id: str | None) -> dict[str, Any]:
 
 
 def for_call(
-    headers: Mapping[str, str] | None, passed: Mapping[str, str] | None
+    headers: Mapping[str, str] | None,
+    passed: Mapping[str, str] | None,
+    watched: Watched | None = None,
 ) -> Metadata | None:
-    """What a call says beside its arguments: headers of its own, and those that the message which
-    is being handled passes on."""
+    """What a call says beside its arguments: headers of its own, those that the message which is
+    being handled passes on, and what who watches has to say."""
     current = _current.get()
     outer = current[1] if current is not None else None
     carried = outer.passed if outer is not None else {}
-    if not (headers or passed or carried):
+    told = watched.headers({**(headers or {}), **(passed or {})}) if watched is not None else {}
+    if not (headers or passed or carried or told):
         return None
     own = dict(headers or {})
     carried = {name: value for name, value in carried.items() if name not in own}
-    return Metadata(own, {**carried, **(passed or {})})
+    said = {**carried, **(passed or {})}
+    if told:
+        beside = Metadata(own, {**carried, **told, **(passed or {})})
+        if beside.attach_if_readable(b"1") is not None:
+            return beside
+    return Metadata(own, said) if own or said else None

@@ -14,7 +14,7 @@ from queue import Full
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from pymq import _pymq
+from pymq import _pymq, _telemetry
 from pymq._abstract import Queue
 from pymq._dispatch import wait_in_turn
 from pymq._green import patient
@@ -23,6 +23,7 @@ from pymq._letters import DeadLetters
 from pymq._loops import loop_here, refuse_to_freeze
 from pymq._message import Handled, Message, message_of
 from pymq._retry import Retry
+from pymq._telemetry import Watched
 from pymq._worker import GRACE, Handler, Worker
 from pymq.exceptions import ShutDown, UnsupportedError
 
@@ -84,9 +85,11 @@ class Delivery(Generic[T]):
         """What its sender said beside it; in a `with` it is `pymq.current_message` too."""
         return message_of(self._handle.name, self._native.metadata, self._native.deliveries)
 
-    def _arrived(self) -> Handled:
+    def _arrived(self, *, asked_for: bool = False) -> Handled:
         """In there it is the message that is handled."""
-        return Handled(self._handle.name, self._native.metadata, self._native.deliveries)
+        native = self._native
+        name, metadata, deliveries = self._handle.name, native.metadata, native.deliveries
+        return Handled(name, metadata, deliveries, asked_for=asked_for)
 
     @property
     def deliveries(self) -> int:
@@ -130,7 +133,7 @@ class Delivery(Generic[T]):
         self._native.extend(seconds).wait()
 
     def __enter__(self) -> Self:
-        self._handled = self._arrived()
+        self._handled = self._arrived(asked_for=True)
         self._handled.begin()
         return self
 
@@ -141,7 +144,7 @@ class Delivery(Generic[T]):
         trace: TracebackType | None,
     ) -> None:
         if self._handled is not None:
-            self._handled.end()
+            self._handled.end(error)
         if error is not None:
             self._fail(error)
         elif not self.settled:
@@ -157,10 +160,13 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
     `task_done`, and comes back if its consumer dies.
     """
 
-    def __init__(self, handle: Handle[T], owner: Owner | None = None) -> None:
+    def __init__(
+        self, handle: Handle[T], owner: Owner | None = None, *, serves: bool = False
+    ) -> None:
         self._handle = handle
         self._bus = owner
-        self._attach(handle, functools.partial(Delivery, handle=handle))
+        # Who watches is told of what a worker takes when it is handled.
+        self._attach(handle, functools.partial(Delivery, handle=handle), not serves)
 
     @property
     def name(self) -> str:
@@ -202,10 +208,13 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         transport lacks, and `OutcomeUnknownError` if the connection was lost before the answer
         came: it is never repeated by itself, and with an `id` repeating it is safe.
         """
-        payloads = self._handle.encoded([item], headers, id)
         due = delay_of(delay, at)
         options = {"delay": due, "id": id, "window": window, "priority": priority}
-        return self._put(payloads, block, timeout, **options)
+        if _telemetry.observers:
+            with Watched("put", self.name) as watched:
+                payloads = self._handle.encoded([item], headers, id, watched)
+                return self._put(payloads, block, timeout, **options)
+        return self._put(self._handle.encoded([item], headers, id), block, timeout, **options)
 
     def put_many(
         self,
@@ -220,6 +229,11 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         More than `maxsize` never fit in one step: they go in several, each as there is space, if
         `timeout` is None; else that is a `ConfigError`.
         """
+        if _telemetry.observers:
+            with Watched("put", self.name) as watched:
+                payloads = self._handle.encoded(items, headers, None, watched)
+                self._put(payloads, block, timeout)
+                return
         self._put(self._handle.encoded(items, headers), block, timeout)
 
     def _put(
@@ -346,7 +360,8 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         """
         if self._bus is None:
             raise UnsupportedError("a worker needs a queue that a bus has made")
-        queue: NativeQueue[T] = NativeQueue(self._handle.again().with_retry(retry), self._bus)
+        handle = self._handle.again().with_retry(retry)
+        queue: NativeQueue[T] = NativeQueue(handle, self._bus, serves=True)
         form = Handler(handler, Delivery)
         return self._bus.start_worker(queue, form, concurrency, grace)
 

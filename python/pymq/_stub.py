@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+from pymq import _telemetry
 from pymq._callbacks import current_call
 from pymq._codec import CallPlan, Codec, call_plan
 from pymq._dispatch import wait_in_turn
 from pymq._message import for_call
 from pymq._pymq import Bus, Metadata, Missing, Reply
+from pymq._telemetry import Watched
 from pymq.core import RpcResponse, StubMethod
 from pymq.exceptions import (
     CallNotSentError,
@@ -177,7 +179,15 @@ class NativeStub(StubMethod[P, R]):
                 f"calling {self.channel!r} here would wait for a coroutine on the event loop of "
                 "this very thread; use `await pymq.aio.stub(...)(...)`"
             )
-        asked = self.asked(args, dict(kwargs))
+        if _telemetry.observers:
+            with Watched("call", self.channel) as watched:
+                return self.told(self._rpc(args, dict(kwargs), watched), watched)
+        return self._rpc(args, dict(kwargs))
+
+    def _rpc(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: Watched | None = None
+    ) -> Any:
+        asked = self.asked(args, kwargs, watched)
         try:
             if self.multi:
                 return self.responses(*wait_in_turn(self._call_all, asked))
@@ -186,6 +196,12 @@ class NativeStub(StubMethod[P, R]):
             return self.unanswered(error)
         except ConnectionLostError as error:
             raise asked.judged(error) from error.__cause__
+
+    def told(self, answer: Any, watched: Watched) -> Any:
+        """The answer of a call; who watches is told of its error."""
+        if isinstance(answer, Response) and answer.error:
+            watched.error = answer.result_type
+        return answer
 
     @property
     def required(self) -> bool:
@@ -196,7 +212,9 @@ class NativeStub(StubMethod[P, R]):
         """What a call gives when nobody is there."""
         return [] if self.multi else None
 
-    def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asked:
+    def asked(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: Watched | None = None
+    ) -> Asked:
         """One call as it is made: its arguments, its limit, what it says beside them.
 
         It takes no longer than the call within which it is made.
@@ -205,7 +223,7 @@ class NativeStub(StubMethod[P, R]):
         outer = current_call()
         left = None if outer is None else outer.left
         limits = [limit for limit in (self.timeout, left) if limit is not None]
-        metadata = for_call(self._headers, self._passed)
+        metadata = for_call(self._headers, self._passed, watched)
         return Asked(encoded, min(limits, default=None), metadata, time.monotonic())
 
     def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded:

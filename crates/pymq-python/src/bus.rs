@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::error::bad_value;
+use crate::inspection::Inspection;
 use crate::intake::Place;
 use crate::metadata;
 use crate::operation::{Operation, Task, finish};
@@ -173,6 +174,11 @@ impl Bus {
         let heartbeat = health.oldest_heartbeat.map(|age| age.as_secs_f64());
         numbers.set_item("oldest_heartbeat", heartbeat)?;
         Ok(numbers)
+    }
+
+    /// A look at who is on it.
+    fn inspect(&self) -> PyResult<Inspection> {
+        Ok(Inspection::new(Arc::clone(self.core()?)))
     }
 
     /// Publishes; says how many received it, where that is known.

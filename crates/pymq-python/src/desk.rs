@@ -6,6 +6,7 @@
 //! its handler called before, so that what it raises finds the item ours.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use pymq::transport::{Failure, Reason, SettleOptions, Settlement};
 use pymq::wire;
@@ -23,6 +24,7 @@ use crate::metadata::Metadata;
 use crate::operation::Task;
 use crate::process::Native;
 use crate::queue::{Claimed, Queue};
+use crate::watch;
 
 /// `pymq._message._current`: the message that is handled in a context.
 static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -38,6 +40,8 @@ pub(crate) struct Desk {
     report: Py<PyAny>,
     /// `(item, delivery) -> Delivery`
     delivery: Py<PyAny>,
+    /// Whether who watches is told here of what is given; a worker tells of it as it handles it.
+    tells: bool,
 }
 
 /// In which form items are given.
@@ -56,7 +60,11 @@ pub(crate) type Leave = fn(&Desk, Python<'_>, ByteDelivery, &PyErr) -> PyResult<
 
 impl Desk {
     /// The desk of a `pymq._handle.Handle`.
-    pub(crate) fn of(handle: &Bound<'_, PyAny>, delivery: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn of(
+        handle: &Bound<'_, PyAny>,
+        delivery: &Bound<'_, PyAny>,
+        tells: bool,
+    ) -> PyResult<Self> {
         let hand = handle.getattr("open")?;
         let held = Arc::clone(hand.cast::<Hand>()?.get().held()?);
         let queue: Py<Queue> = handle.getattr("bare")?.extract()?;
@@ -69,6 +77,7 @@ impl Desk {
             plan: handle.getattr("plan")?.extract()?,
             report: handle.getattr("report")?.unbind(),
             delivery: delivery.clone().unbind(),
+            tells,
         })
     }
 
@@ -86,7 +95,7 @@ impl Desk {
     }
 
     /// Reads what was claimed, of the `which`-th queue that was asked, and hands it to its owner,
-    /// which is the last thing that is done.
+    /// which is the last thing that is done. Who watches is told how long the owner had waited.
     ///
     /// # Errors
     /// `queue.Empty` if nothing was claimed, `DecodeError` for an item that cannot be read, and
@@ -97,6 +106,7 @@ impl Desk {
         form: &Form,
         owner: u64,
         (which, mut claimed): (usize, Claimed),
+        since: Option<Instant>,
         leave: Leave,
     ) -> PyResult<Py<PyAny>> {
         if claimed.deliveries().is_empty() {
@@ -107,6 +117,7 @@ impl Desk {
             Form::Items => self.read_many(py, &mut claimed)?.into_any(),
             _ => self.read_one(py, &mut claimed, leave)?,
         };
+        watch::tell(py, &self.name, since.filter(|_| self.tells), &claimed)?;
         match form {
             Form::Delivery => return self.deliver(py, given, claimed),
             Form::From(queues) => {

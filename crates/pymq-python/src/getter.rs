@@ -17,6 +17,7 @@ use crate::hand::{Done, this_thread};
 use crate::operation::{Operation, Task, nothing};
 use crate::queue::Claimed;
 use crate::wait;
+use crate::watch;
 
 /// `pymq._dispatch.wait_for`, and where that module keeps the calling thread's lane.
 static WAIT_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -36,12 +37,13 @@ fn get(
     way: &Way,
     form: &Form,
 ) -> PyResult<Py<PyAny>> {
+    let since = watch::waits();
     let came = match way.block {
         true if is_on_a_loop(py)? => on_a_loop(py, desks, limit, way)?,
         true => in_turn(py, claiming(desks, limit, way)?)?,
         false => claiming(desks, limit, way)?.wait(py, None)?,
     };
-    desks[came.0].give(py, form, this_thread(), came, Desk::reject)
+    desks[came.0].give(py, form, this_thread(), came, since, Desk::reject)
 }
 
 fn is_on_a_loop(py: Python<'_>) -> PyResult<bool> {
@@ -150,9 +152,16 @@ impl Getter {
         PyGenericAlias::new(class.py(), class.as_any(), item)
     }
 
-    /// Says by which handle items are got, and what a delivery is made with.
-    fn _attach(&self, handle: &Bound<'_, PyAny>, delivery: &Bound<'_, PyAny>) -> PyResult<()> {
-        let desk = Arc::new(Desk::of(handle, delivery)?);
+    /// Says by which handle items are got, what a delivery is made with, and whether who watches is
+    /// told of them here.
+    #[pyo3(signature = (handle, delivery, tells=true))]
+    fn _attach(
+        &self,
+        handle: &Bound<'_, PyAny>,
+        delivery: &Bound<'_, PyAny>,
+        tells: bool,
+    ) -> PyResult<()> {
+        let desk = Arc::new(Desk::of(handle, delivery, tells)?);
         let _ = self.desk.set(handle.py(), desk);
         Ok(())
     }

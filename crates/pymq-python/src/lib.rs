@@ -16,6 +16,7 @@ mod error;
 mod getter;
 mod hand;
 mod helm;
+mod inspection;
 mod intake;
 mod letter;
 mod log;
@@ -29,6 +30,7 @@ mod source;
 mod subscription;
 mod taking;
 mod wait;
+mod watch;
 
 /// Native core of the Python package `pymq`.
 #[pymodule(gil_used = true)]
@@ -53,6 +55,8 @@ mod _pymq {
     #[pymodule_export]
     use crate::hand::Hand;
     #[pymodule_export]
+    use crate::inspection::Inspection;
+    #[pymodule_export]
     use crate::intake::{Intake, Missed, Place};
     #[pymodule_export]
     use crate::letter::Letter;
@@ -74,6 +78,8 @@ mod _pymq {
     use crate::subscription::Subscription;
     #[pymodule_export]
     use crate::taking::{AsyncGetter, AsyncServing, Taking, aio_get_from};
+    #[pymodule_export]
+    use crate::watch::watch_items;
 
     #[pymodule_export]
     use crate::log::{Listening, set_log_level, speaks, take_log};

@@ -91,6 +91,16 @@ impl Metadata {
         Ok(PyBytes::new(py, &message))
     }
 
+    /// The same if every peer can read that; else nothing.
+    fn attach_if_readable<'py>(
+        &self,
+        py: Python<'py>,
+        payload: &[u8],
+    ) -> Option<Bound<'py, PyBytes>> {
+        let message = self.0.attach_if_readable(&Bytes::copy_from_slice(payload))?;
+        Some(PyBytes::new(py, &message))
+    }
+
     /// What a message says of itself, and the message without it.
     #[staticmethod]
     fn detach<'py>(

@@ -4,6 +4,7 @@
 //! by another way, and is handed over ([`Desk::give`]) in the same native step in which the wait ends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyValueError};
 use pyo3::prelude::*;
@@ -15,6 +16,7 @@ use crate::error;
 use crate::getter::not_ours;
 use crate::operation::{Operation, nothing};
 use crate::queue::Claimed;
+use crate::watch;
 
 /// `pymq._reactor.run`
 static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -68,14 +70,17 @@ impl AsyncGetter {
         PyGenericAlias::new(class.py(), class.as_any(), item)
     }
 
-    /// Says by which handle items are got, what a delivery is made with, and who asks.
+    /// Says by which handle items are got, what a delivery is made with, who asks, and whether who
+    /// watches is told of them here.
+    #[pyo3(signature = (handle, delivery, owner, tells=true))]
     fn _attach(
         &self,
         handle: &Bound<'_, PyAny>,
         delivery: &Bound<'_, PyAny>,
         owner: Py<PyAny>,
+        tells: bool,
     ) -> PyResult<()> {
-        let desk = Arc::new(Desk::of(handle, delivery)?);
+        let desk = Arc::new(Desk::of(handle, delivery, tells)?);
         let _ = self.attached.set(handle.py(), Attached { desk, owner });
         Ok(())
     }
@@ -186,6 +191,8 @@ pub(crate) struct Taking {
     /// As whom, at each of them.
     owners: Vec<u64>,
     form: Form,
+    /// When it began, where somebody watches.
+    since: Option<Instant>,
     /// What waits for the claim; gone when it has ended.
     wait: Mutex<Option<Py<PyAny>>>,
     came: Came,
@@ -239,7 +246,7 @@ impl Taking {
         let came = Came::default();
         let (desks, owners): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
         let wait = Mutex::new(Some(begin(py, &desks, limit, way, &came)?));
-        Ok(Self { desks, owners, form, wait, came })
+        Ok(Self { desks, owners, form, since: watch::waits(), wait, came })
     }
 
     /// Goes on with the wait; `Ok` is what the event loop wants, `Err` the end: a `StopIteration`
@@ -292,7 +299,7 @@ impl Taking {
     fn finish(&self, py: Python<'_>, came: Option<(usize, Claimed)>) -> PyResult<Py<PyAny>> {
         let came = came.ok_or_else(|| error::empty(py))?;
         let (desk, owner) = (&self.desks[came.0], self.owners[came.0]);
-        desk.give(py, &self.form, owner, came, Desk::give_up)
+        desk.give(py, &self.form, owner, came, self.since, Desk::give_up)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {

@@ -28,6 +28,7 @@ use crate::rpc::{
     AllReplies, Asked, CallOptions, Caller, ExposeOptions, Function, Provider, Providers, Remote,
     Reply, Service, Stub,
 };
+use crate::telemetry::{self, Observer, Observers, Operation, Verb};
 use crate::topic::{self, Event, Events, PatternEvents, Topic};
 use crate::transport::{
     self, Capabilities, Filter, Health, State, States, Subscription, Transport,
@@ -64,6 +65,7 @@ struct Core {
     limits: Limits,
     intakes: Arc<Intakes>,
     handles: Arc<Handles>,
+    observers: Observers,
     /// Dropped with the last handle, by which the watch over the runtime ends.
     _watched: oneshot::Sender<()>,
 }
@@ -126,6 +128,7 @@ impl Bus {
             limits,
             intakes,
             handles: Arc::default(),
+            observers: Observers::default(),
             _watched: watched,
         })))
     }
@@ -174,6 +177,13 @@ impl Bus {
         Inspection::new(Arc::clone(transport), namespace.clone(), Arc::clone(caller))
     }
 
+    /// Tells `observer` from now on what this bus does: publishes, puts, receipts, calls, and what
+    /// runs handlers and exposed functions, whenever those were begun. There may be several, and they
+    /// stay until the bus is gone. See [`telemetry`].
+    pub fn observe(&self, observer: impl Observer + 'static) {
+        self.0.observers.add(Arc::new(observer));
+    }
+
     /// Asks the broker for a sign of life, now; says how long the round trip took.
     ///
     /// # Errors
@@ -194,8 +204,23 @@ impl Bus {
     /// # Errors
     /// `Encode`, and those of the connection; after `Ambiguous` it may have been published.
     pub async fn publish<E: Event>(&self, event: &E) -> Result<Option<usize>> {
-        let payload = codec::encode(E::TOPIC, event)?;
-        self.publish_bytes(E::TOPIC, payload).await
+        self.publish_value(E::TOPIC, codec::encode(E::TOPIC, event)?, &Metadata::default()).await
+    }
+
+    /// Publishes an encoded value with what is said beside it.
+    pub(crate) async fn publish_value(
+        &self,
+        topic: &str,
+        value: Bytes,
+        metadata: &Metadata,
+    ) -> Result<Option<usize>> {
+        let observed = self.0.observers.begin(Operation::new(Verb::Publish, topic));
+        let message = telemetry::attach(observed.as_ref(), metadata, value, self.0.limits);
+        let published = match message {
+            Ok(payload) => self.publish_bytes(topic, payload).await,
+            Err(error) => Err(error.of("publish", name::shortened(topic))),
+        };
+        telemetry::ended(observed, 1, published)
     }
 
     /// Subscribes to a type's topic; the next event published is seen.
@@ -349,13 +374,14 @@ impl Bus {
         let options = options.check()?;
         let providers = functions.iter().map(|function| self.provide(function.name()));
         let providers = try_join_all(providers).await?;
-        let Core { runtime, intakes, .. } = &*self.0;
-        Service::start(runtime, intakes, providers.into_iter().zip(functions), options)
+        let Core { runtime, intakes, observers, .. } = &*self.0;
+        let functions = providers.into_iter().zip(functions);
+        Service::start(runtime, intakes, observers, functions, options)
     }
 
     /// A remote function by name, to be called with `A` for an `R`.
     pub fn stub<A: Serialize, R: DeserializeOwned>(&self, function: &str) -> Stub<A, R> {
-        Stub::new(Arc::clone(&self.0.caller), function)
+        Stub::new(Arc::clone(&self.0.caller), self.0.observers.clone(), function)
     }
 
     /// Whether and how far this bus's transport goes beyond the contract.
@@ -410,12 +436,17 @@ impl Bus {
         &self.0.intakes
     }
 
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.0.observers
+    }
+
     /// A queue of bytes.
     pub fn byte_queue(&self, name: &str) -> ByteQueue {
-        let Core { transport, intakes, handles, limits, namespace, .. } = &*self.0;
+        let Core { transport, intakes, handles, limits, namespace, observers, .. } = &*self.0;
         let (transport, intakes) = (Arc::clone(transport), Arc::clone(intakes));
+        let (handles, observers) = (Arc::clone(handles), observers.clone());
         let names = (name, namespace.whole(name));
-        ByteQueue::new(transport, intakes, Arc::clone(handles), *limits, names)
+        ByteQueue::new(transport, intakes, handles, observers, *limits, names)
     }
 
     /// Exposes a function whose calls are taken one by one from the [`Provider`].

@@ -77,6 +77,8 @@
 //! | `redis` | yes | `redis://`, `redis+unix://`, `redis+sentinel://` |
 //! | `tls` | | `rediss://`, by rustls |
 //! | `blocking` | | `pymq::blocking`: the same for programs without a runtime |
+//! | `otel` | | `pymq::otel`: spans and metrics by OpenTelemetry |
+//! | `prometheus` | | `pymq::prometheus`: metrics in Prometheus's text format |
 //! | `conformance` | | `pymq::conformance`: the contract as functions, for tests of transports |
 //!
 //! Memory is always there; features only add. The least Rust version is 1.95, the one that is tested;
@@ -100,12 +102,19 @@ pub mod wire;
 mod json;
 mod intake;
 mod limits;
+pub mod telemetry;
 pub mod name;
 mod error;
 mod sync;
 pub mod transport;
 #[cfg(feature = "blocking")]
 pub mod blocking;
+#[cfg(any(feature = "otel", feature = "prometheus"))]
+mod figures;
+#[cfg(feature = "otel")]
+pub mod otel;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(any(test, fuzzing))]

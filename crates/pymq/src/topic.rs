@@ -20,6 +20,7 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::intake::Intake;
 use crate::name;
+use crate::telemetry::Received;
 use crate::transport::{self, Arrival, Filter, Guard, Receiver, Sender, Subscription};
 use crate::wire::Metadata;
 
@@ -101,9 +102,7 @@ impl<T> Topic<T> {
         T: Serialize,
     {
         let value = codec::encode(&self.name, value)?;
-        let payload = self.metadata.clone().stamped().attach(value);
-        let payload = payload.map_err(|error| error.of("publish", name::shortened(&self.name)))?;
-        self.bus.publish_bytes(&self.name, payload).await
+        self.bus.publish_value(&self.name, value, &self.metadata).await
     }
 
     /// Subscribes; the next value published is seen.
@@ -171,8 +170,12 @@ impl<T: DeserializeOwned> Stream for Events<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
         let next = ready!(self.inner.poll_next(context));
-        let topic = &self.inner.filter;
-        Poll::Ready(next.map(|message| Ok(codec::decode_message(topic, &message?.payload)?.0)))
+        let Self { inner, .. } = &*self;
+        Poll::Ready(next.map(|message| {
+            let (event, metadata) = codec::decode_message(&inner.filter, &message?.payload)?;
+            inner.handed_over(&inner.filter, &metadata);
+            Ok(event)
+        }))
     }
 }
 
@@ -269,7 +272,14 @@ impl TypedSubscription {
         let whole = &message.topic;
         let topic = self.bus.namespace().strip(whole).unwrap_or(whole);
         let (value, metadata) = codec::decode_message(topic, &message.payload)?;
+        self.handed_over(topic, &metadata);
         Ok(Message { value, topic: topic.to_owned(), metadata })
+    }
+
+    /// Whoever watches the bus is told that the program gets an event. It did not wait for any one
+    /// in particular.
+    fn handed_over(&self, topic: &str, metadata: &Metadata) {
+        self.bus.observers().received(topic, None, &[Received::new(metadata, None)]);
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<transport::Message>>> {

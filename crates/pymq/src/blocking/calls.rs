@@ -14,6 +14,7 @@ use super::mirror::waiting;
 use super::{Bus, Incoming};
 use crate::error::Result;
 use crate::rpc::{self, CallOptions, ExposeOptions, Function, Remote, Replies, StubReply};
+use crate::telemetry;
 use crate::wire::Metadata;
 
 /// A function out of a closure that may wait: each call runs on a thread of the bus's pool.
@@ -52,7 +53,8 @@ where
 
 /// Runs what may wait on a thread of the pool.
 pub(super) async fn on_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(rpc::carried(run)).await.unwrap_or_else(|error| {
+    let run = rpc::carried(telemetry::carried(run));
+    tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| {
         match error.try_into_panic() {
             // It goes on here, where functions that panic are answered for.
             Ok(panic) => std::panic::resume_unwind(panic),

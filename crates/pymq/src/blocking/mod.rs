@@ -38,6 +38,7 @@ use serde::de::DeserializeOwned;
 use crate::builder::BusBuilder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Namespace;
+use crate::telemetry::Observer;
 use crate::topic::{self, Event};
 use crate::transport::{Capabilities, Filter, Health, State, States};
 use crate::wire::Metadata;
@@ -179,6 +180,11 @@ impl Bus {
     /// As [`pymq::Bus::health`](crate::Bus::health).
     pub fn health(&self) -> Health {
         self.asynchronous().health()
+    }
+
+    /// As [`pymq::Bus::observe`](crate::Bus::observe).
+    pub fn observe(&self, observer: impl Observer + 'static) {
+        self.asynchronous().observe(observer);
     }
 
     /// As [`pymq::Bus::ping`](crate::Bus::ping).

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::intake::Intakes;
 use crate::limits::Limits;
 use crate::name;
+use crate::telemetry::Observers;
 use crate::transport::{
     self, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Shelf, Transport,
     Wait,
@@ -40,6 +41,7 @@ pub struct ByteQueue {
     stop: Arc<Stop>,
     handles: Arc<Handles>,
     noted: Arc<Noted>,
+    observers: Observers,
 }
 
 /// Where deliveries come from and are settled.
@@ -79,6 +81,7 @@ impl ByteQueue {
         transport: Arc<dyn Transport>,
         intakes: Arc<Intakes>,
         handles: Arc<Handles>,
+        observers: Observers,
         limits: Limits,
         (name, whole): (&str, String),
     ) -> Self {
@@ -92,6 +95,7 @@ impl ByteQueue {
             stop: Arc::default(),
             handles,
             noted: Arc::default(),
+            observers,
         }
     }
 
@@ -155,6 +159,14 @@ impl ByteQueue {
 
     pub(super) fn intakes(&self) -> &Arc<Intakes> {
         &self.source.intakes
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(super) fn observers(&self) -> &Observers {
+        &self.observers
     }
 
     /// The queue's name, without the namespace.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
@@ -25,6 +26,8 @@ use crate::transport::{Settlement, Wait};
 pub struct Deliveries<T> {
     queue: ByteQueue,
     state: State,
+    /// When it began to wait, where somebody watches.
+    since: Option<Instant>,
     items: PhantomData<fn() -> T>,
 }
 
@@ -36,7 +39,7 @@ enum State {
 
 impl<T> Deliveries<T> {
     pub(super) fn new(queue: ByteQueue) -> Self {
-        Self { queue, state: State::Idle, items: PhantomData }
+        Self { queue, state: State::Idle, since: None, items: PhantomData }
     }
 }
 
@@ -62,11 +65,22 @@ impl<T: DeserializeOwned> Deliveries<T> {
                 return None;
             }
             Err(error) => Err(error),
-            Ok(bytes) => Delivery::decode(self.queue.name(), bytes).map_err(|refused| {
-                let (bytes, error) = *refused;
-                bytes.settle_soon(Settlement::Reject, undecodable(&error));
-                error
-            }),
+            Ok(bytes) => match Delivery::<T>::decode(self.queue.name(), bytes) {
+                Ok(delivery) => {
+                    let received = [delivery.received()];
+                    self.queue.observers().received(
+                        self.queue.name(),
+                        self.since.take(),
+                        &received,
+                    );
+                    Ok(delivery)
+                }
+                Err(refused) => {
+                    let (bytes, error) = *refused;
+                    bytes.settle_soon(Settlement::Reject, undecodable(&error));
+                    Err(error)
+                }
+            },
         })
     }
 }
@@ -91,6 +105,7 @@ impl<T: DeserializeOwned> Stream for Deliveries<T> {
             match &mut self.state {
                 State::Ended => return Poll::Ready(None),
                 State::Idle => {
+                    self.since = self.queue.observers().waits();
                     let queue = self.queue.clone();
                     let claim = async move { queue.claim(Wait::Forever).await };
                     self.state = State::Claiming(Box::pin(claim));

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::bytes::Source;
 use crate::codec;
 use crate::error::{Error, Result};
+use crate::telemetry::Received;
 use crate::transport::{Claimed, Failure, Reason, Receipt, SettleOptions, Settlement};
 use crate::wire::Metadata;
 
@@ -50,6 +51,11 @@ impl<T> Delivery<T> {
     /// The name of the queue that it came from, without the namespace.
     pub fn queue(&self) -> &str {
         &self.bytes.source.name
+    }
+
+    /// It, as whoever watches the bus is told of it.
+    pub(super) fn received(&self) -> Received<'_> {
+        Received::new(&self.metadata, Some(self.bytes.deliveries()))
     }
 
     /// The item by value, and the lease that is still to be settled.

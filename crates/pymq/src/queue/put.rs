@@ -9,6 +9,7 @@ use super::Queue;
 use crate::codec;
 use crate::error::Result;
 use crate::name::shortened;
+use crate::telemetry::{self, Operation, Verb};
 use crate::transport::{Put, PutOptions, Wait};
 
 impl<T: Serialize> Queue<T> {
@@ -58,8 +59,7 @@ impl<T: Serialize> Queue<T> {
     /// those that the transport lacks, and as [`put`](Self::put); with an id, trying again is right
     /// after `Ambiguous` too.
     pub async fn put_with(&self, item: &T, options: impl Into<PutOptions>) -> Result<Put> {
-        let payload = self.encode(item)?;
-        self.bytes.put(vec![payload], options).await
+        self.put_values(vec![self.encode(item)?], options.into()).await
     }
 
     /// Appends several items, in order, in one round trip and one step: nobody else's come between.
@@ -101,13 +101,27 @@ impl<T: Serialize> Queue<T> {
     where
         T: 'a,
     {
-        let payloads = items.into_iter().map(|item| self.encode(item)).collect::<Result<_>>()?;
-        self.bytes.put(payloads, options).await.map(drop)
+        let values = items.into_iter().map(|item| self.encode(item)).collect::<Result<_>>()?;
+        self.put_values(values, options.into()).await.map(drop)
     }
 
     fn encode(&self, item: &T) -> Result<Bytes> {
-        let item = codec::encode(self.name(), item)?;
-        let message = self.metadata.clone().stamped().attach(item);
-        message.map_err(|error| error.of("put", shortened(self.name())))
+        codec::encode(self.name(), item)
+    }
+
+    /// Puts encoded items, each with what is said beside it.
+    async fn put_values(&self, values: Vec<Bytes>, options: PutOptions) -> Result<Put> {
+        let (count, limits) = (values.len(), self.bytes.limits());
+        let observed = self.bytes.observers().begin(self.putting());
+        let attach = |value| telemetry::attach(observed.as_ref(), &self.metadata, value, limits);
+        let put = match values.into_iter().map(attach).collect() {
+            Ok(messages) => self.bytes.put(messages, options).await,
+            Err(error) => Err(error.of("put", shortened(self.name()))),
+        };
+        telemetry::ended(observed, count, put)
+    }
+
+    fn putting(&self) -> Operation<'_> {
+        Operation::new(Verb::Put, self.name())
     }
 }

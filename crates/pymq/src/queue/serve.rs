@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::bytes::ByteQueue;
 use super::delivery::{ByteDelivery, Delivery, Home, here, undecodable};
 use crate::codec::short_type_name;
+use crate::telemetry::{self, Observed, Operation, Verb};
 use crate::transport::{Failure, Reason, SettleOptions, Settlement};
 
 /// Serves an item with a handler that takes it by value.
@@ -28,8 +29,9 @@ pub(super) async fn item<T, E, F>(
     F: Future<Output = Result<(), E>> + Send + 'static,
 {
     let Some(decoded) = decoded::<T>(&queue, delivery).await else { return };
+    let observed = observed(&queue, &decoded);
     let (item, delivery) = decoded.into_parts();
-    let done = outcome(async move { handler(item).await }).await;
+    let done = outcome(observed, async move { handler(item).await }).await;
     end(&queue, delivery, done).await;
 }
 
@@ -44,9 +46,10 @@ pub(super) async fn delivery<T, E, F>(
     F: Future<Output = Result<(), E>> + Send + 'static,
 {
     let Some(decoded) = decoded::<T>(&queue, delivery).await else { return };
+    let observed = observed(&queue, &decoded);
     let home = Arc::new(Home::default());
     let decoded = decoded.homing(Arc::downgrade(&home));
-    let done = outcome(async move { handler(decoded).await }).await;
+    let done = outcome(observed, async move { handler(decoded).await }).await;
     // Settled, or handed on to somebody who will: then there is nothing to do.
     if let Some(delivery) = home.take() {
         end(&queue, delivery, done).await;
@@ -67,10 +70,31 @@ async fn decoded<T: DeserializeOwned>(
     }
 }
 
+/// A handler that begins, where somebody watches.
+fn observed<T>(queue: &ByteQueue, delivery: &Delivery<T>) -> Option<Observed> {
+    let process = Operation::new(Verb::Process, queue.name());
+    queue.observers().begin(process.with(delivery.received()))
+}
+
+/// How a handler ended, told to who watches.
+async fn outcome<E: Display>(
+    observed: Option<Observed>,
+    handler: impl Future<Output = Result<(), E>>,
+) -> Result<(), Failure> {
+    let done =
+        run(telemetry::run(observed.as_ref(), AssertUnwindSafe(handler).catch_unwind())).await;
+    if let Some(observed) = observed {
+        observed.end(1, done.as_ref().err().map(|failure| failure.error.as_str()));
+    }
+    done
+}
+
 /// How a handler ended; one that panicked failed.
-async fn outcome<E: Display>(handler: impl Future<Output = Result<(), E>>) -> Result<(), Failure> {
+async fn run<E: Display>(
+    handler: impl Future<Output = std::thread::Result<Result<(), E>>>,
+) -> Result<(), Failure> {
     // What the handler shares with others is theirs to mistrust, as after any panic.
-    let failed = match AssertUnwindSafe(handler).catch_unwind().await {
+    let failed = match handler.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => match catch_unwind(AssertUnwindSafe(|| error.to_string())) {
             Ok(words) => Failure::new(Reason::Failed).error(short_type_name::<E>(), &words),

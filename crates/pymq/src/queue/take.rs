@@ -81,9 +81,13 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     pub(super) async fn claim_within(&self, wait: Wait) -> Result<Option<Delivery<T>>> {
+        let since = self.bytes.observers().waits();
         let Some(bytes) = self.bytes.claim(wait).await? else { return Ok(None) };
-        match Delivery::decode(self.name(), bytes) {
-            Ok(delivery) => Ok(Some(delivery)),
+        match Delivery::<T>::decode(self.name(), bytes) {
+            Ok(delivery) => {
+                self.bytes.observers().received(self.name(), since, &[delivery.received()]);
+                Ok(Some(delivery))
+            }
             Err(refused) => Err(self.reject(vec![*refused]).await),
         }
     }
@@ -99,6 +103,7 @@ impl<T: DeserializeOwned> Queue<T> {
         limit: usize,
         wait: impl Into<Wait>,
     ) -> Result<Vec<Delivery<T>>> {
+        let since = self.bytes.observers().waits();
         let claimed = self.bytes.claim_many(limit, wait.into()).await?;
         let (mut good, mut bad) = (Vec::with_capacity(claimed.len()), Vec::new());
         for bytes in claimed {
@@ -109,6 +114,10 @@ impl<T: DeserializeOwned> Queue<T> {
         }
         if good.is_empty() && !bad.is_empty() {
             return Err(self.reject(bad).await);
+        }
+        if since.is_some() {
+            let received: Vec<_> = good.iter().map(Delivery::received).collect();
+            self.bytes.observers().received(self.name(), since, &received);
         }
         // Their neighbours do not wait for them.
         for (bytes, error) in bad {

@@ -19,6 +19,8 @@ use super::provider::Provider;
 use crate::error::{Error, Result};
 use crate::intake::{Intake, Intakes};
 use crate::name::Id;
+use crate::telemetry::{self, Observed, Observers, Operation, Received, Verb};
+use crate::wire::Outcome;
 
 /// How exposed functions are served, see [`Bus::expose_with`](crate::Bus::expose_with).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,7 @@ impl Service {
     pub(crate) fn start(
         runtime: &Handle,
         intakes: &Arc<Intakes>,
+        observers: &Observers,
         functions: impl IntoIterator<Item = (Provider, Function)>,
         options: ExposeOptions,
     ) -> Result<Self> {
@@ -93,7 +96,8 @@ impl Service {
                 })
             });
             let intake = intakes.open("expose", function.name(), stop)?;
-            let served = serve(provider, function.clone(), options, ended);
+            let observers = observers.clone();
+            let served = serve(provider, function.clone(), options, observers, ended);
             let task = runtime.spawn(async move {
                 served.await;
                 drop(done);
@@ -148,6 +152,7 @@ async fn serve(
     mut provider: Provider,
     function: Function,
     options: ExposeOptions,
+    observers: Observers,
     mut ended: oneshot::Receiver<()>,
 ) {
     let mut running = FuturesUnordered::new();
@@ -156,7 +161,7 @@ async fn serve(
         // Cancel-safe: a mailbox, a set of futures that stays where it is, a one-shot.
         tokio::select! {
             call = provider.recv(), if running.len() < options.concurrency => match call {
-                Some(call) => running.push(answer(call, &function, provider.id())),
+                Some(call) => running.push(answer(call, &function, provider.id(), &observers)),
                 None => break,
             },
             Some(()) = running.next() => {}
@@ -174,7 +179,7 @@ async fn serve(
 }
 
 /// Runs one call, unless its caller stops waiting first. Whatever it does, the others go on.
-async fn answer(call: Call, function: &Function, provider: Id) {
+async fn answer(call: Call, function: &Function, provider: Id, observers: &Observers) {
     let current = CurrentCall::new(
         function.shared_name(),
         call.metadata().clone(),
@@ -182,19 +187,33 @@ async fn answer(call: Call, function: &Function, provider: Id) {
         provider,
     );
     // A function that panics has its outcome; this is for what panics while it is dropped.
-    let run = AssertUnwindSafe(current.scope(run(call, function)));
+    let run = AssertUnwindSafe(current.scope(run(call, function, observers)));
     if run.catch_unwind().await.is_err() {
         tracing::error!(function = function.name(), "a call panicked while it was given up");
     }
     current.end();
 }
 
-async fn run(call: Call, function: &Function) {
+async fn run(call: Call, function: &Function, observers: &Observers) {
+    let serve = Operation::new(Verb::Serve, function.name());
+    let observed = observers.begin(serve.with(Received::new(call.metadata(), None)));
+    let Some(outcome) = outcome(&call, function, observed.as_ref()).await else {
+        // What is watched is told as cancelled: it was dropped without an end.
+        return;
+    };
+    if let Some(observed) = observed {
+        observed.end(1, outcome.failed.then_some(&outcome.type_name));
+    }
+    call.answer(outcome);
+}
+
+/// `None` for a call whose caller has stopped waiting.
+async fn outcome(call: &Call, function: &Function, observed: Option<&Observed>) -> Option<Outcome> {
     let arguments = call.arguments().clone();
     let cancelled = std::pin::pin!(call.cancelled());
-    let outcome = std::pin::pin!(function.run(&arguments));
+    let outcome = std::pin::pin!(telemetry::run(observed, function.run(&arguments)));
     match select(outcome, cancelled).await {
-        Either::Left((outcome, _)) => call.answer(outcome),
-        Either::Right(_) => drop(call),
+        Either::Left((outcome, _)) => Some(outcome),
+        Either::Right(_) => None,
     }
 }

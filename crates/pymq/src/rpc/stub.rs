@@ -22,6 +22,7 @@ use super::{Asked, CallOptions, Caller, Reply};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Id;
+use crate::telemetry::{self, Observed, Observers, Operation, Verb};
 use crate::wire::{Arguments, Metadata};
 
 /// A remote function that takes `A` and gives `R`.
@@ -46,6 +47,7 @@ use crate::wire::{Arguments, Metadata};
 /// Dropping the future of a call cancels it: the function's own future is dropped where it runs.
 pub struct Stub<A, R> {
     caller: Arc<Caller>,
+    observers: Observers,
     function: Arc<str>,
     options: CallOptions,
     metadata: Metadata,
@@ -57,6 +59,7 @@ impl<A, R> Clone for Stub<A, R> {
     fn clone(&self) -> Self {
         Self {
             caller: Arc::clone(&self.caller),
+            observers: self.observers.clone(),
             function: Arc::clone(&self.function),
             options: self.options,
             metadata: self.metadata.clone(),
@@ -86,10 +89,10 @@ pub struct StubReply<R> {
 }
 
 impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
-    pub(crate) fn new(caller: Arc<Caller>, function: &str) -> Self {
+    pub(crate) fn new(caller: Arc<Caller>, observers: Observers, function: &str) -> Self {
         let options = CallOptions::default();
         let (function, metadata) = (function.into(), Metadata::default());
-        Self { caller, function, options, metadata, keywords: None, types: PhantomData }
+        Self { caller, observers, function, options, metadata, keywords: None, types: PhantomData }
     }
 
     /// The same function with a limit on how long a whole call may take.
@@ -151,9 +154,11 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     /// [`ErrorKind::Remote`] if the function failed, [`ErrorKind::Encode`] and
     /// [`ErrorKind::Decode`] for values that do not fit.
     pub async fn call(&self, arguments: A) -> Result<R> {
-        let asked = self.asked(&arguments)?;
-        let reply = self.caller.call(asked, self.options).await?;
-        open(&self.function, reply)
+        let arguments = self.encode(&arguments)?;
+        let observed = self.begin();
+        let asked = self.asked(arguments, observed.as_ref());
+        let reply = self.caller.call(asked, self.options).await;
+        telemetry::ended(observed, 1, reply.and_then(|reply| open(&self.function, reply)))
     }
 
     /// Calls every provider; returns when all that are alive have answered, or at the timeout.
@@ -163,7 +168,19 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     /// # Errors
     /// [`ErrorKind::NoSuchRemote`] if there is none, and those of the connection.
     pub async fn call_all(&self, arguments: A) -> Result<Vec<StubReply<R>>> {
-        let mut gathering = self.gather(&arguments).await?;
+        let arguments = self.encode(&arguments)?;
+        let observed = self.begin();
+        let replies = self.all_replies(arguments, observed.as_ref()).await;
+        telemetry::ended(observed, 1, replies)
+    }
+
+    async fn all_replies(
+        &self,
+        arguments: Arguments,
+        observed: Option<&Observed>,
+    ) -> Result<Vec<StubReply<R>>> {
+        let asked = self.asked(arguments, observed);
+        let mut gathering = self.caller.call_all(asked, self.options).await?;
         let mut replies = Vec::new();
         while let Some(gathered) = gathering.next().await {
             replies.push(reply(&self.function, gathered?));
@@ -193,21 +210,30 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
     /// # Errors
     /// As [`call_all`](Self::call_all); a connection that is lost later is the last of the answers.
     pub async fn call_all_stream(&self, arguments: A) -> Result<Replies<R>> {
-        let gathering = self.gather(&arguments).await?;
-        let next = |mut gathering: Gathering| async move {
-            gathering.next().await.map(|gathered| (gathered, gathering))
+        let arguments = self.encode(&arguments)?;
+        let observed = self.begin();
+        let asked = self.asked(arguments, observed.as_ref());
+        let (gathering, observed) = match self.caller.call_all(asked, self.options).await {
+            Ok(gathering) => (gathering, observed),
+            Err(error) => return telemetry::ended(observed, 1, Err(error)),
         };
-        let gathered = Box::pin(unfold(gathering, next).fuse());
+        let next = |(mut gathering, observed): (Gathering, Option<Observed>)| async move {
+            match gathering.next().await {
+                Some(gathered) => Some((gathered, (gathering, observed))),
+                None => telemetry::ended(observed, 1, Ok(None)).unwrap_or_default(),
+            }
+        };
+        let gathered = Box::pin(unfold((gathering, observed), next).fuse());
         Ok(Replies { gathered, function: Arc::clone(&self.function), results: PhantomData })
     }
 
-    async fn gather(&self, arguments: &A) -> Result<Gathering> {
-        self.caller.call_all(self.asked(arguments)?, self.options).await
+    fn begin(&self) -> Option<Observed> {
+        self.observers.begin(Operation::new(Verb::Call, &self.function))
     }
 
-    fn asked(&self, arguments: &A) -> Result<Asked<'_>> {
-        let (arguments, metadata) = (self.encode(arguments)?, self.metadata.clone());
-        Ok(Asked { function: &self.function, arguments, metadata })
+    fn asked(&self, arguments: Arguments, observed: Option<&Observed>) -> Asked<'_> {
+        let metadata = telemetry::beside(observed, self.metadata.clone());
+        Asked { function: &self.function, arguments, metadata }
     }
 
     fn encode(&self, arguments: &A) -> Result<Arguments> {

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use super::LARGEST_MESSAGE;
 use super::parts::{put_key, put_string};
 use super::tags::{self, META, OBJECT, TYPE};
 use crate::error::{Error, ErrorKind, Result};
@@ -170,6 +171,14 @@ impl Metadata {
         Ok(Bytes::from(text))
     }
 
+    /// A message with this in it, if every peer can read that: `None` for more than 8 KiB of metadata,
+    /// and where the message would be too large or nest too deep.
+    pub fn attach_if_readable(&self, payload: &Bytes) -> Option<Bytes> {
+        let message = self.attach(payload.clone()).ok()?;
+        let readable = message.len() <= LARGEST_MESSAGE && !json::is_too_deep(&message);
+        readable.then_some(message)
+    }
+
     /// The metadata of a message, where there is some, and the message without it.
     ///
     /// A user's own map with such a key is left as it is: only what [`attach`](Self::attach) writes,
@@ -188,6 +197,11 @@ impl Metadata {
     /// no.
     pub fn may_be_in(message: &[u8]) -> bool {
         message.starts_with(b"{\"__meta\"")
+    }
+
+    /// Whether it is small enough to travel.
+    pub(crate) fn fits(&self) -> bool {
+        self.is_empty() || self.text().is_ok()
     }
 
     /// As it is written.

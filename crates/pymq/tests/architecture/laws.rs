@@ -7,16 +7,17 @@ use crate::source::Source;
 
 /// From the bottom up: a module knows what stands below it, and its own parts. Those of one floor do
 /// not know each other, except where [`CIRCLE`] says so.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["error"],
     &["name", "json", "sync"],
     &["wire"],
     &["limits", "transport"],
-    &["codec", "intake"],
+    &["codec", "intake", "telemetry"],
     &["rpc", "queue"],
     &["inspect"],
     &["topic", "bus", "builder"],
-    &["blocking", "conformance", "proof", "guide"],
+    &["figures"],
+    &["blocking", "otel", "prometheus", "conformance", "proof", "guide"],
 ];
 
 /// Topics hold the bus that made them, since a handle keeps its bus alive; the bus makes topics, and a
