@@ -84,7 +84,8 @@ test-docs: wheel $(PAGES)/ready
 	$(PAGES)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
 		"$$(ls -t $(WHEELS)/*.whl | head -n 1)"
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_PAGES=all \
-		$(PAGES)/bin/python -m pytest -p no:cacheprovider python/tests/test_pages.py
+		$(PAGES)/bin/python -m pytest -p no:cacheprovider \
+		python/tests/test_pages.py python/tests/test_health_example.py
 
 $(PAGES)/ready: requirements-pages.txt
 	scripts/make-environment "$(PYTHON)" $(PAGES) $<

@@ -152,18 +152,19 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
         check_timeout(block, timeout)
         due = delay_of(delay, at)
         options = {"delay": due, "id": id, "window": window, "priority": priority}
-        put = functools.partial(self._put, block=bool(block), timeout=timeout, **options)
         if _telemetry.observers:
             with Watched("put", self.name) as watched:
-                return await put(self._handle.encoded([item], headers, id, watched))
-        return await put(self._handle.encoded([item], headers, id))
+                payloads = self._handle.encoded([item], headers, id, watched)
+                return await self._put(payloads, block, timeout, **options)
+        payloads = self._handle.encoded([item], headers, id)
+        return await self._put(payloads, block, timeout, **options)
 
     async def _put(
-        self, payloads: list[bytes], *, block: bool, timeout: float | None, **options: Any
+        self, payloads: list[bytes], block: bool, timeout: float | None, **options: Any
     ) -> bool:
         if not payloads:
             return True
-        return await run(self._handle.native.put(payloads, block, timeout, **options))
+        return await run(self._handle.native.put(payloads, bool(block), timeout, **options))
 
     async def put_nowait(self, item: T) -> None:
         """Append an item if there is space now, else raise `Full`."""
@@ -182,10 +183,9 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
         if _telemetry.observers:
             with Watched("put", self.name) as watched:
                 payloads = self._handle.encoded(items, headers, None, watched)
-                await self._put(payloads, block=bool(block), timeout=timeout)
+                await self._put(payloads, block, timeout)
                 return
-        payloads = self._handle.encoded(items, headers)
-        await self._put(payloads, block=bool(block), timeout=timeout)
+        await self._put(self._handle.encoded(items, headers), block, timeout)
 
     async def qsize(self) -> int:
         """How many items wait, with those that this handle has fetched ahead."""

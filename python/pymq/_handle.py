@@ -123,6 +123,8 @@ class Handle(Generic[T]):
         payloads = [self.codec.encode(item, "item") for item in items]
         if watched is not None:
             watched.messages = len(payloads)
+        elif not headers and id is None:
+            return payloads
         return attached(payloads, headers, id, watched)
 
     def decoded(self, payload: bytes) -> T:

@@ -3,22 +3,24 @@
 It comes with `pip install pymq-rs[otel]`. `opentelemetry-instrument python app.py` finds it by
 itself; a program that sets its own providers says `PymqInstrumentor().instrument()`.
 
-| what happens | span, by kind | its parent | links |
-|---|---|---|---|
-| an event is published, items are put | `publish TOPIC`, `put QUEUE`: producer | what is active | |
-| the program gets what it had asked for | `receive NAME`: client | what is active | to each sender |
-| a handler or a subscriber runs | `process NAME`: consumer | what is active, else the sender | to the sender |
-| a function is called | `FUNCTION`: client | what is active | |
-| an exposed function answers | `FUNCTION`: server | the call | |
+    what happens                        span, by kind                parent            links
+    an event is published               `publish TOPIC`: producer    what is active
+    items are put                       `put QUEUE`: producer        what is active
+    the program gets what it asked for  `receive NAME`: client       what is active    the senders
+    a handler or a subscriber runs      `process NAME`: consumer     what is active,   the sender
+                                                                     else the sender
+    a function is called                `FUNCTION`: client           what is active
+    an exposed function answers         `FUNCTION`: server           the call
 
-The context travels in headers, by the propagators of the program (`traceparent`), which peers of the
-original pass over; a program in between that is not watched hands it on to the functions that it calls.
+The context travels in headers, by the propagators of the program (`traceparent`). Peers of the
+original pass over them; a program in between that is not watched hands them on to the functions
+that it calls.
 
 Calls have the attributes and metrics of the stable conventions (`rpc.system.name`, `rpc.method`,
 `error.type`; `rpc.client.call.duration`, `rpc.server.call.duration`). Those for messaging are in
 development: attributes and metrics whose names begin with `messaging.` come with
-`OTEL_SEMCONV_STABILITY_OPT_IN=messaging` in the environment. `pymq.redelivered.messages` counts items
-that came again, and `watch` adds how queues and the connection stand.
+`OTEL_SEMCONV_STABILITY_OPT_IN=messaging` in the environment. `pymq.redelivered.messages` counts
+items that came again, and `watch` adds how queues and the connection stand.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context as contexts
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
+    BaseInstrumentor,
+)
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
@@ -62,7 +66,7 @@ _KINDS = {
 class PymqInstrumentor(BaseInstrumentor):  # type: ignore[misc, unused-ignore]
     """Tells OpenTelemetry what all buses of this process do, from `instrument` to `uninstrument`.
 
-    `instrument` takes a `tracer_provider` and a `meter_provider`; by default they are the global ones.
+    `instrument` takes a `tracer_provider` and a `meter_provider`, by default the global ones.
     """
 
     _observer: Telemetry | None = None
@@ -82,8 +86,11 @@ class PymqInstrumentor(BaseInstrumentor):  # type: ignore[misc, unused-ignore]
 
 
 def context_of(message: Message | None) -> Context:
-    """The context that a message's sender was in, to go on with its trace: a span is started with
-    `context=context_of(pymq.current_message())`. What is active here, where the sender said none."""
+    """The context that a message's sender was in, to go on with its trace.
+
+    A span is started with `context=context_of(pymq.current_message())`. Where the sender said none
+    it is the one that is active here.
+    """
     return propagate.extract(dict(message.headers) if message is not None else {})
 
 
@@ -102,7 +109,8 @@ class Telemetry:
     def begin(self, operation: telemetry.Operation, /) -> _Told:
         """An operation begins."""
         verb, name, message, asked_for = operation
-        parent, links = contexts.get_current(), []
+        parent = contexts.get_current()
+        links: list[Link] = []
         if message is not None:
             parent, links = _descent(verb, message)
             self._counts.came(name, [] if asked_for else [message])
@@ -308,7 +316,7 @@ def _descent(verb: str, message: Message) -> tuple[Context, list[Link]]:
 
 
 def watch(bus: Watchable, *, meter_provider: MeterProvider | None = None) -> None:
-    """Tell how a bus and its queues stand, each time that metrics are collected, until it is closed.
+    """Tell how a bus and its queues stand each time that metrics are collected, until it closes.
 
     Of each queue of its namespace `pymq.queue.items` by state, `pymq.queue.oldest` in seconds and
     `pymq.queue.consumers`; of the bus `pymq.bus.connected` (1 or 0), `pymq.bus.reconnects`,

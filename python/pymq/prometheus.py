@@ -8,16 +8,14 @@ It comes with `pip install pymq-rs[prometheus]`:
     REGISTRY.register(Collector(bus))
     start_http_server(9000)
 
-| series | of | labels |
-|---|---|---|
-| `rpc_client_call_duration_seconds`, `rpc_server_call_duration_seconds` | calls, exposed functions | `rpc_method`, `error_type` |
-| `messaging_client_operation_duration_seconds` | publishing, putting, receiving | `messaging_destination_name`, `messaging_operation_name`, `error_type` |
-| `messaging_process_duration_seconds` | handlers and subscribers | `messaging_destination_name`, `error_type` |
-| `messaging_client_sent_messages_total`, `messaging_client_consumed_messages_total` | messages | `messaging_destination_name`, `messaging_operation_name` |
-| `pymq_redelivered_messages_total` | items that came once more | `messaging_destination_name` |
-| `pymq_queue_items` | items of a queue | `queue`, `state`: `waiting`, `delayed`, `leased`, `dead` |
-| `pymq_queue_oldest_seconds`, `pymq_queue_consumers` | a queue | `queue` |
-| `pymq_connected`, `pymq_reconnects_total`, `pymq_unread_events`, `pymq_lost_events` | the bus | |
+What is counted has OpenTelemetry's names: `rpc_client_call_duration_seconds` and
+`rpc_server_call_duration_seconds` by `rpc_method`; by `messaging_destination_name`
+`messaging_client_operation_duration_seconds` (publishing, putting, receiving),
+`messaging_process_duration_seconds` (handlers and subscribers),
+`messaging_client_sent_messages_total`, `messaging_client_consumed_messages_total` and
+`pymq_redelivered_messages_total`. How the bus stands: `pymq_connected`, `pymq_reconnects_total`,
+`pymq_unread_events`, `pymq_lost_events`; and each queue: `pymq_queue_items` by `state` (`waiting`,
+`delayed`, `leased`, `dead`), `pymq_queue_oldest_seconds`, `pymq_queue_consumers`.
 
 A label that does not apply is empty. From the thousandth series of a kind on, others are counted
 together as `_OTHER`, so that a program that makes up names without end keeps a bounded number.
@@ -44,7 +42,6 @@ from pymq import telemetry
 from pymq._figures import Figures, Watchable, figures, watchable
 
 if TYPE_CHECKING:
-    from pymq._bus import NativeEventBus
     from pymq._message import Message
 
 __all__ = ["Collector"]
@@ -111,8 +108,8 @@ class Collector(_Collector):
 
     At each scrape it adds how the given buses and every queue of their namespaces stand. Where a
     broker is away there is nothing of its queues. Listing them takes time that grows with all that
-    the broker holds, so of many processes few should be given a bus. Given several buses, each figure
-    has a label `bus`: their places in the arguments, from 0.
+    the broker holds, so of many processes few should be given a bus. Given several buses, each
+    figure has a label `bus`: their places in the arguments, from 0.
     """
 
     def __init__(self, *buses: Watchable) -> None:
@@ -249,12 +246,12 @@ def _of_buses(standing: list[tuple[list[str], Figures]]) -> Iterator[Metric]:
         ("pymq_lost_events", "Events that came too fast.", _figure("lost_events")),
     ]:
         gauge = GaugeMetricFamily(name, help, labels=bus)
-        for place, figures in standing:
-            gauge.add_metric(place, figure(figures.health))
+        for place, one in standing:
+            gauge.add_metric(place, figure(one.health))
         yield gauge
     reconnects = CounterMetricFamily("pymq_reconnects", "How often it came back.", labels=bus)
-    for place, figures in standing:
-        reconnects.add_metric(place, _figure("reconnects")(figures.health))
+    for place, one in standing:
+        reconnects.add_metric(place, _figure("reconnects")(one.health))
     yield reconnects
     yield from _of_queues(bus, standing)
 
@@ -279,8 +276,8 @@ def _of_queues(bus: list[str], standing: list[tuple[list[str], Figures]]) -> Ite
     consumers = GaugeMetricFamily(
         "pymq_queue_consumers", "Who holds items or waits for some.", labels=[*bus, "queue"]
     )
-    for place, figures in standing:
-        for name, stats in figures.queues or []:
+    for place, one in standing:
+        for name, stats in one.queues or []:
             for state in ("waiting", "delayed", "leased", "dead"):
                 items.add_metric([*place, name, state], getattr(stats, state))
             oldest.add_metric([*place, name], stats.oldest or 0.0)

@@ -16,6 +16,7 @@ from pymq._bus import NativeEventBus
 from pymq._callbacks import Listener
 from pymq._handle import Handle
 from pymq._loops import loop_here
+from pymq._telemetry import Watched
 
 __all__ = ["Failed", "MemoryBus", "Published", "Put"]
 
@@ -125,10 +126,13 @@ def _record(handle: Handle[Any], put: list[Put]) -> None:
     encoded: Callable[..., list[bytes]] = handle.encoded
 
     def recording(
-        items: Iterable[Any], headers: Mapping[str, str] | None = None, id: str | None = None
+        items: Iterable[Any],
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+        watched: Watched | None = None,
     ) -> list[bytes]:
         kept = list(items)
-        payloads = encoded(kept, headers, id)
+        payloads = encoded(kept, headers, id, watched)
         put.extend(Put(handle.name, item) for item in kept)
         return payloads
 

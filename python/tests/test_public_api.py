@@ -22,12 +22,15 @@ MODULES = [
     "pymq.core",
     "pymq.exceptions",
     "pymq.json",
+    "pymq.otel",
+    "pymq.prometheus",
     "pymq.provider",
     "pymq.provider.base",
     "pymq.provider.ipc",
     "pymq.provider.redis",
     "pymq.provider.simple",
     "pymq.pytest_plugin",
+    "pymq.telemetry",
     "pymq.testing",
     "pymq.typing",
 ]
@@ -86,7 +89,8 @@ def test_the_package_is_typed() -> None:
 
 
 def test_importing_imports_no_event_loop_of_others_and_no_redis() -> None:
-    others = "[name for name in ('redis', 'pydantic', 'pytest') if name in sys.modules]"
+    names = ("redis", "pydantic", "pytest", "opentelemetry", "prometheus_client")
+    others = f"[name for name in {names} if name in sys.modules]"
     code = f"import sys, pymq; print({others})"
     folder = str(Path(pymq.__file__).parents[1])
     shown = subprocess.run(

@@ -20,9 +20,12 @@ import meanings
 import pymq
 import pymq.aio
 import pymq.exceptions
+import pymq.otel
 import pymq.provider.redis
 import pymq.provider.simple
+import pymq.telemetry
 import pymq.testing
+from pymq import _inspect
 from pymq._letters import AsyncDeadLetters, DeadLetters
 from pymq._queue import NativeQueue
 
@@ -282,6 +285,23 @@ def chapters() -> list[Chapter]:
         .cls(pymq.aio.AsyncDelivery, "AsyncDelivery")
         .cls(AsyncDeadLetters, "AsyncDeadLetters")
         .cls(pymq.aio.AsyncStub, "AsyncStub"),
+        Chapter(
+            "watch.md",
+            "Look and watch",
+            "What a bus says of who is on it, and what watches it. [Operate](../guides/operate.md) "
+            "says how Prometheus and OpenTelemetry are told.",
+        )
+        .cls(_inspect.Inspection, "Inspection")
+        .cls(_inspect.TopicFacts, "TopicFacts", without=tuple)
+        .cls(_inspect.FunctionFacts, "FunctionFacts", without=tuple)
+        .cls(_inspect.ProviderFacts, "ProviderFacts", without=tuple)
+        .cls(_inspect.Holder, "Holder", without=tuple)
+        .cls(_inspect.Finding, "Finding", without=tuple)
+        .cls(_inspect.Leftover, "Leftover", without=tuple)
+        .functions(pymq.otel, ["context_of", "watch"], "pymq.otel")
+        .functions(pymq.telemetry, ["observe", "forget"], "pymq.telemetry")
+        .cls(pymq.telemetry.Operation, "Operation", without=tuple)
+        .cls(pymq.telemetry.Receipt, "Receipt", without=tuple),
         Chapter(
             "exceptions.md",
             "Exceptions",

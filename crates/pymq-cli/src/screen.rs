@@ -45,7 +45,8 @@ impl Screen {
         // Its end puts back what this changes, also where a later step fails.
         let screen = Self { keys: keys(), before };
         stty(&["-icanon", "-echo"]).ok_or_else(|| Failure::usage(nowhere))?;
-        screen.write("\x1b[?1049h\x1b[?25l")?;
+        // Characters wider than one column would break a line: the terminal cuts it instead.
+        screen.write("\x1b[?1049h\x1b[?25l\x1b[?7l")?;
         Ok(screen)
     }
 
@@ -89,7 +90,7 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing back.
-        let _ = self.write("\x1b[?25h\x1b[?1049l");
+        let _ = self.write("\x1b[?7h\x1b[?25h\x1b[?1049l");
         let _ = stty(&[self.before.trim()]);
     }
 }

@@ -59,10 +59,23 @@ fn faults_are_seen_on_the_screen_and_dead_letters_come_back_from_there() {
     let serve = Running::start(&url, &["serve", "hangs", "--", "cat"]);
     until_listed(&url, "hangs");
     serve.signal("STOP");
+    server.raw().run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    // As a subscriber of the original: a client of whatever library.
+    let mut old = server.raw();
+    old.run(&["SUBSCRIBE", "__eventbus:global:news"]);
     // Where there is no tmux, no terminal can be had to try it in.
     let Some(terminal) = Terminal::start(&url) else { return };
     terminal.shows("1 NOT ANSWERING");
-    terminal.shows("stuck");
+    for alarm in [
+        "! function hangs: 1 provider does not answer",
+        "! queue stuck: 3 items wait, and nobody takes any",
+        "! queue graves: 500 dead letters",
+        "! maxmemory-policy: allkeys-lru: a full server deletes whole queues",
+        "! persistence: none",
+        "! old peers: a client that is not of this library waits",
+    ] {
+        terminal.shows(alarm);
+    }
     let screen = terminal.screen();
     let graves = screen.lines().find(|line| line.starts_with("graves")).expect("it is listed");
     assert!(graves.contains(" 500 "), "{screen}");
@@ -85,9 +98,26 @@ fn faults_are_seen_on_the_screen_and_dead_letters_come_back_from_there() {
     });
     terminal.press("Space");
     terminal.shows("PAUSED");
-    serve.signal("CONT");
+    terminal.press("Space");
+    // What is resized is drawn anew.
+    for (columns, rows) in [("30", "8"), ("200", "50"), ("80", "24")] {
+        terminal.tmux(&["resize-window", "-x", columns, "-y", rows]).expect("it is resized");
+        until("it fits", || {
+            let screen = terminal.screen();
+            let (columns, rows): (usize, usize) = (parsed(columns), parsed(rows));
+            screen.lines().count() <= rows
+                && screen.lines().all(|line| line.chars().count() <= columns)
+                && screen.lines().next().is_some_and(|line| line.starts_with("pymq top"))
+        });
+    }
+    serve.signal("KILL");
+    terminal.shows("! function hangs: nobody provides it any more");
     terminal.press("q");
     terminal.shows("ended with 0");
+}
+
+fn parsed(number: &str) -> usize {
+    number.parse().expect("a number")
 }
 
 #[test]

@@ -87,7 +87,7 @@
 //! # Layout, in reading order
 //! [`Bus`] · typed events ([`Topic`], [`Events`]) · [`Queue`], [`Delivery`] and [`Worker`] · calls ([`rpc`]) ·
 //! what they look like as bytes ([`wire`]) · names and patterns ([`name`]) · [`Error`] · the
-//! contract with whoever moves the bytes ([`transport`]).
+//! contract with whoever moves the bytes ([`transport`]) · who watches it all ([`telemetry`]).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

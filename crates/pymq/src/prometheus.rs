@@ -120,11 +120,11 @@ impl Durations {
 }
 
 /// A value of a series, made where there is room for one more.
-fn entry<'a, T: Default>(
-    series: &'a mut Series<T>,
+fn entry<T: Default>(
+    series: &mut Series<T>,
     family: Family,
     labels: impl Fn(Option<&str>) -> String,
-) -> &'a mut T {
+) -> &mut T {
     let series = series.entry(family).or_default();
     let mut key = labels(None);
     if series.len() >= MOST_SERIES && !series.contains_key(&key) {

@@ -237,13 +237,12 @@ impl Observed {
     /// large, and never replaces a word of the program's.
     pub(crate) fn beside(&self, metadata: Metadata) -> Metadata {
         let headers = self.observations.iter().flat_map(|observation| observation.headers());
-        let with = headers.fold(metadata.clone(), |with, (name, value)| {
-            // What the call around this one passes on is older than what is said here.
-            match metadata.get(&name) {
+        // Passed on, so that a receiver whom nobody watches hands them to the functions that it calls.
+        let with =
+            headers.fold(metadata.clone(), |with, (name, value)| match metadata.get(&name) {
                 Some(_) => with,
                 None => with.passed(name, value),
-            }
-        });
+            });
         if with.fits() { with } else { metadata }
     }
 

@@ -1,7 +1,7 @@
 //! The examples do what they say, in memory and between processes.
 #![cfg(feature = "redis")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -142,6 +142,31 @@ fn people_in_two_processes_hear_each_other_without_a_server() {
     assert_eq!(ann.hear(), "chat.kitchen bob: hello");
     bob.leave();
     ann.leave();
+}
+
+#[test]
+fn a_supervisor_learns_how_the_bus_is_and_prometheus_what_it_did() {
+    let server = RedisServer::start();
+    let mut service = Talking::start("health", &[&server.url()]);
+    let shown = service.hear();
+    let host = shown.split('/').nth(2).expect("an address").to_owned();
+    let ask = |path: &str| -> String {
+        let mut stream = std::net::TcpStream::connect(&host).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: here\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it writes UTF-8");
+        answer
+    };
+    assert!(ask("/ready").starts_with("HTTP/1.1 200 OK"));
+    let metrics = ask("/metrics");
+    assert!(metrics.contains("pymq_queue_items{queue=\"jobs\",state=\"waiting\"} 1"), "{metrics}");
+    assert!(ask("/else").starts_with("HTTP/1.1 404"));
+    drop(server);
+    while !ask("/ready").starts_with("HTTP/1.1 503") {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // It answers all the same: that the bus is away is what is scraped.
+    assert!(ask("/metrics").contains("pymq_connected 0"));
 }
 
 fn assert_all_jobs_done(shown: &[String]) {

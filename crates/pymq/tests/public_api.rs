@@ -255,10 +255,10 @@ const OTHERWISE: [(&str, &str); 18] = [
     ("Bus::byte_queue", "bytes are for edges of other languages, which bring their own waits"),
     ("Bus::call_all_bytes", "bytes"),
     ("Bus::call_bytes", "bytes"),
-    ("Bus::inspect", "it is for tools; `asynchronous` has it"),
     ("Bus::provide", "bytes"),
     ("Bus::publish_bytes", "bytes"),
     ("Bus::subscribe_bytes", "bytes"),
+    ("Inspection::traffic", "an endless look; `asynchronous` has it"),
     ("Delivery::into_parts", "bytes"),
     ("Delivery::ack_soon", "`ack` waits here anyhow"),
     ("Delivery::item", "it derefs to the item"),
@@ -287,7 +287,7 @@ fn methods(interface: &str, of: &str) -> BTreeMap<String, String> {
 #[test]
 fn the_blocking_side_has_what_the_async_side_has() {
     let interface = interface();
-    let types = ["Bus", "Topic", "Queue", "Delivery", "DeadLetters", "Worker"];
+    let types = ["Bus", "Topic", "Queue", "Delivery", "DeadLetters", "Worker", "Inspection"];
     let of_rpc = ["Service", "Stub"].map(|of| (of, format!("pymq::rpc::{of}")));
     let mut otherwise = BTreeSet::new();
     for (of, there) in types.map(|of| (of, format!("pymq::{of}"))).into_iter().chain(of_rpc) {

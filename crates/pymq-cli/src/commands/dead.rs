@@ -69,8 +69,10 @@ fn show(queue: &str, letter: &DeadLetter, output: &Output) -> Result<(), Failure
     let Death { reason, error, words, origin, .. } = failure;
     let shown = Shown::of(payload);
     let mut line = reason.name().to_owned();
-    if !error.is_empty() {
-        line.push_str(&format!(" {error}: {words}"));
+    match (error.is_empty(), words.is_empty()) {
+        (false, _) => line.push_str(&format!(" {error}: {words}")),
+        (true, false) => line.push_str(&format!(": {words}")),
+        (true, true) => {}
     }
     if let Some(deliveries) = deliveries {
         line.push_str(&format!(

@@ -44,12 +44,14 @@ use crate::transport::{Capabilities, Filter, Health, State, States};
 use crate::wire::Metadata;
 
 mod calls;
+mod inspect;
 mod letters;
 mod mirror;
 mod queue;
 mod thread;
 
 pub use calls::{Service, Stub, function};
+pub use inspect::Inspection;
 pub use letters::DeadLetters;
 pub use queue::{Delivery, Queue, Worker};
 

@@ -52,6 +52,7 @@ mod bounds;
 mod connection;
 mod events;
 mod inboxes;
+mod inspect;
 mod later;
 mod leases;
 mod patterns;
@@ -63,6 +64,7 @@ pub use bounds::*;
 pub use connection::*;
 pub use events::*;
 pub use inboxes::*;
+pub use inspect::*;
 pub use later::*;
 pub use leases::*;
 pub use patterns::*;
@@ -195,6 +197,11 @@ macro_rules! conformance_suite {
             states_end_with_their_connection,
             ping_is_answered_until_it_is_closed,
             health_tells_the_state,
+            topics_are_inspected_by_exact_name,
+            queues_are_inspected_while_they_hold_anything,
+            holders_are_inspected_by_what_they_hold,
+            inspecting_changes_nothing,
+            a_closed_connection_is_not_inspected,
         }
     };
     (@rules $module:ident, $broker:expr, $($rule:ident,)*) => {
@@ -296,11 +303,13 @@ mod tests {
             include_str!("connection.rs"),
             include_str!("events.rs"),
             include_str!("inboxes.rs"),
+            include_str!("inspect.rs"),
             include_str!("later.rs"),
             include_str!("leases.rs"),
             include_str!("patterns.rs"),
             include_str!("payloads.rs"),
             include_str!("queues.rs"),
+            include_str!("standing.rs"),
         ];
         let rules = files.iter().flat_map(|file| file.split("pub async fn ").skip(1));
         for rule in rules.filter_map(|rest| rest.split('(').next()) {

@@ -1,17 +1,22 @@
 //! `top`: what goes on, on one screen.
 //!
 //! It looks once a second and draws; keys are answered at once. What is drawn is made by
-//! [`view`](self::view), what is known by [`watch`](self::watch).
+//! [`view`](self::view), what is known by [`watch`](self::watch), and what of that is wrong is said by
+//! [`trouble`](self::trouble).
 
+mod trouble;
 mod view;
 mod watch;
 
+use std::pin::{Pin, pin};
+
 use pymq::transport::{Letters, Shelf};
 use pymq::{Bus, ErrorKind};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use self::trouble::troubles;
 use self::view::{Asked, Row, View};
-use self::watch::Watch;
+use self::watch::{Look, Seen, Watch};
 use super::counted;
 use crate::arguments::Top;
 use crate::failure::Failure;
@@ -24,21 +29,53 @@ const PEEKED: usize = 15;
 
 pub(super) async fn top(bus: &Bus, top: Top, output: &Output) -> Result<(), Failure> {
     let Top { pattern, every, count } = top;
-    let mut watch = Watch::begin(bus, pattern).await?;
+    let watch = Watch::begin(bus, pattern).await?;
     let mut ticks = interval(every.max(std::time::Duration::from_millis(50)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut left = count;
-    if output.is_json() {
-        while left != Some(0) {
-            ticks.tick().await;
-            watch.look(bus).await?;
-            watch.seen().try_for_each(|thing| output.object(&thing))?;
-            left = left.map(|left| left - 1);
-        }
-        return Ok(());
+    match output.is_json() {
+        true => tell(bus, watch, ticks, count, output).await,
+        false => draw(bus, watch, ticks, count).await,
     }
+}
+
+/// For programs: what is seen at each look.
+async fn tell(
+    bus: &Bus,
+    mut watch: Watch,
+    mut ticks: Interval,
+    mut left: Option<u64>,
+    output: &Output,
+) -> Result<(), Failure> {
+    while left != Some(0) {
+        ticks.tick().await;
+        let mut look = pin!(watch.look(bus));
+        let look = loop {
+            tokio::select! {
+                biased;
+                () = watch.listen() => {}
+                look = &mut look => break look?,
+            }
+        };
+        watch.take(look);
+        watch.seen().try_for_each(|thing| output.object(&thing))?;
+        for it in troubles(&watch) {
+            output.object(&Seen::Trouble { subject: &it.subject, words: &it.words })?;
+        }
+        left = left.map(|left| left - 1);
+    }
+    Ok(())
+}
+
+/// For people: a screen, until a key ends it.
+async fn draw(
+    bus: &Bus,
+    mut watch: Watch,
+    mut ticks: Interval,
+    mut left: Option<u64>,
+) -> Result<(), Failure> {
     let mut screen = Screen::open()?;
     let mut view = View::default();
+    let mut looking: Option<Pin<Box<dyn Future<Output = pymq::Result<Look>> + Send>>> = None;
     while left != Some(0) {
         tokio::select! {
             biased;
@@ -48,24 +85,38 @@ pub(super) async fn top(bus: &Bus, top: Top, output: &Output) -> Result<(), Fail
                 }
             }
             () = watch.listen(), if !view.paused => continue,
-            _ = ticks.tick() => {
-                if !view.paused {
-                    look(bus, &mut watch, &mut view).await?;
-                }
+            look = looked(&mut looking) => {
+                looking = None;
+                take(look, &mut watch, &mut view)?;
                 left = left.map(|left| left - 1);
             }
+            _ = ticks.tick() => match view.paused {
+                true => left = left.map(|left| left - 1),
+                false => drop(looking.get_or_insert_with(|| Box::pin(watch.look(bus)))),
+            }
         }
+        watch.state = bus.state();
         let (columns, rows) = screen.size();
         screen.draw(&view.draw(&watch, columns, rows))?;
     }
     Ok(())
 }
 
-/// Looks; a server that is away is shown, since it may come back.
-async fn look(bus: &Bus, watch: &mut Watch, view: &mut View) -> Result<(), Failure> {
-    let looked = watch.look(bus).await;
-    view.trouble = match looked {
-        Ok(()) => None,
+/// The look that is under way; never where there is none.
+async fn looked<F: Future + Unpin>(looking: &mut Option<F>) -> F::Output {
+    match looking {
+        Some(looking) => looking.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes a look in; a server that is away is shown, since it may come back.
+fn take(look: pymq::Result<Look>, watch: &mut Watch, view: &mut View) -> Result<(), Failure> {
+    view.trouble = match look {
+        Ok(look) => {
+            watch.take(look);
+            None
+        }
         Err(error) if matches!(error.kind(), ErrorKind::Closed) => return Err(error.into()),
         Err(error) => Some(error.to_string()),
     };
@@ -87,6 +138,11 @@ async fn press(bus: &Bus, watch: &Watch, view: &mut View, key: Key) -> Result<bo
         }
     }
     Ok(true)
+}
+
+fn waiting(items: usize) -> String {
+    let verb = if items == 1 { "waits" } else { "wait" };
+    format!("{} {verb}", counted(items, "item"))
 }
 
 /// Lines about one thing.

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use pymq::QueueStats;
 
+use super::trouble::{Trouble, troubles};
 use super::watch::{FunctionWatch, QueueWatch, TopicWatch, Watch};
 use crate::output::printable;
 use crate::screen::Key;
 use crate::table::span;
+
+/// The most lines that say what is wrong.
+const ALARMS: usize = 6;
 
 const HELP: &str =
     "q quit  s sort  / filter  space pause  \u{2191}\u{2193} select  enter inspect  r redrive";
@@ -121,7 +125,7 @@ impl View {
     fn functions<'w>(&self, watch: &'w Watch) -> Vec<(&'w String, &'w FunctionWatch)> {
         // One that nobody answers comes first, whatever its rate.
         let weight = |function: &FunctionWatch| match function.providers() {
-            (_, 0) => function.rate,
+            (_, 0) if !function.is_forsaken() => function.rate,
             _ => f64::MAX,
         };
         self.sorted(&watch.functions, weight)
@@ -149,7 +153,9 @@ impl View {
             lines.push(cut("any key goes back", columns));
             return lines;
         }
-        let room = rows.saturating_sub(2 + 3);
+        let troubles = troubles(watch);
+        lines.extend(alarms(&troubles).map(|line| bold(&cut(&printable(&line), columns))));
+        let room = rows.saturating_sub(1 + 3 + lines.len());
         let (queues, topics, functions) =
             (self.queues(watch), self.topics(watch), self.functions(watch));
         self.selected =
@@ -236,6 +242,7 @@ fn function_line(name: &str, function: &FunctionWatch, width: usize) -> String {
     let time = |percent| function.percentile(percent).map_or_else(|| "-".to_owned(), milliseconds);
     let (there, silent) = function.providers();
     let silent = match silent {
+        0 if function.is_forsaken() => "  GONE".to_owned(),
         0 => String::new(),
         some => format!("  {some} NOT ANSWERING"),
     };
@@ -275,6 +282,13 @@ fn sparkline(depths: &VecDeque<usize>) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let highest = depths.iter().copied().max().unwrap_or_default().max(1);
     depths.iter().rev().take(12).rev().map(|depth| BARS[depth * 7 / highest]).collect()
+}
+
+/// What is wrong, as far as there is room for it.
+fn alarms(troubles: &[Trouble]) -> impl Iterator<Item = String> {
+    let more = troubles.len().saturating_sub(ALARMS);
+    let more = (more > 0).then(|| format!("! and {more} more: pymq doctor"));
+    troubles.iter().take(ALARMS).map(Trouble::line).chain(more)
 }
 
 /// How many lines each of three sections gets of `room`: what it needs, as far as there is room, and

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pymq::name::{Id, matches};
-use pymq::transport::{Arrival, Shelf, State};
+use pymq::transport::{Arrival, Finding, Shelf, State};
 use pymq::wire::{Metadata, Passing};
-use pymq::{Bus, ErrorKind, FunctionFacts, QueueStats, Traffic};
+use pymq::{Bus, ErrorKind, FunctionFacts, QueueStats, TopicFacts, Traffic};
 use serde::Serialize;
 
 use crate::value::Shown;
@@ -17,6 +17,8 @@ const KEPT: usize = 24;
 const TIMES: usize = 200;
 /// How many topics and open calls are kept in mind.
 const MOST: usize = 10_000;
+/// How often it is looked at how the broker is set up.
+const EXAMINED_EVERY: Duration = Duration::from_secs(20);
 
 /// A bus under watch.
 pub(super) struct Watch {
@@ -29,6 +31,9 @@ pub(super) struct Watch {
     pub(super) functions: BTreeMap<String, FunctionWatch>,
     /// Calls that were seen and not answered yet.
     open: HashMap<Id, Instant>,
+    /// What the broker was found to be, and when.
+    pub(super) findings: Vec<Finding>,
+    examined: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -52,6 +57,8 @@ pub(super) struct TopicWatch {
 #[derive(Default)]
 pub(super) struct FunctionWatch {
     pub(super) facts: Option<FunctionFacts>,
+    /// Whether somebody of this library has provided it since it is watched.
+    was_provided: bool,
     pub(super) rate: f64,
     since: u64,
     times: VecDeque<Duration>,
@@ -82,6 +89,10 @@ pub(super) enum Seen<'a> {
         p50: Option<f64>,
         p95: Option<f64>,
     },
+    Trouble {
+        subject: &'a str,
+        words: &'a str,
+    },
 }
 
 impl Watch {
@@ -95,6 +106,8 @@ impl Watch {
             topics: BTreeMap::new(),
             functions: BTreeMap::new(),
             open: HashMap::new(),
+            findings: Vec::new(),
+            examined: None,
         })
     }
 
@@ -141,11 +154,19 @@ impl Watch {
         }
     }
 
-    /// Looks everything up.
-    pub(super) async fn look(&mut self, bus: &Bus) -> pymq::Result<()> {
-        // What has come meanwhile is counted first.
-        while let Ok(()) = tokio::time::timeout(Duration::ZERO, self.listen()).await {}
-        self.state = bus.state();
+    /// What is to be looked up now. It does not hold up who listens meanwhile, since a provider that
+    /// does not answer is waited for.
+    pub(super) fn look(
+        &self,
+        bus: &Bus,
+    ) -> impl Future<Output = pymq::Result<Look>> + Send + use<> {
+        let examines = self.examined.is_none_or(|at| at.elapsed() >= EXAMINED_EVERY);
+        Look::at(bus.clone(), self.pattern.clone(), examines)
+    }
+
+    /// Takes in what was looked up, and counts what has come since the last time.
+    pub(super) fn take(&mut self, look: Look) {
+        let Look { topics, functions, queues, findings } = look;
         let passed = self.looked.elapsed().as_secs_f64().max(0.001);
         self.looked = Instant::now();
         self.open.retain(|_, begun| begun.elapsed() < Duration::from_secs(600));
@@ -157,37 +178,25 @@ impl Watch {
             function.rate = std::mem::take(&mut function.since) as f64 / passed;
             function.facts = None;
         }
-        for facts in told(bus.inspect().topics().await)? {
-            if self.fits(&facts.name) {
-                self.topics.entry(facts.name).or_default().subscribers = facts.subscribers;
-            }
+        for facts in topics {
+            self.topics.entry(facts.name).or_default().subscribers = facts.subscribers;
         }
-        for facts in told(bus.inspect().functions().await)? {
-            if self.fits(&facts.name) {
-                let function = self.functions.entry(facts.name.clone()).or_default();
-                function.facts = Some(facts);
-            }
+        for facts in functions {
+            let function = self.functions.entry(facts.name.clone()).or_default();
+            function.facts = Some(facts);
+            function.was_provided = true;
         }
-        self.look_at_queues(bus).await
-    }
-
-    async fn look_at_queues(&mut self, bus: &Bus) -> pymq::Result<()> {
-        let mut names = told(bus.inspect().queues().await)?;
-        names.retain(|name| self.fits(name));
-        self.queues.retain(|name, _| names.contains(name));
-        for name in names {
-            let queue = bus.byte_queue(&name);
-            let stats = queue.stats().await?;
-            let head = match stats.waiting {
-                0 => None,
-                _ => queue.peek(Shelf::Waiting, 1).await?.pop(),
-            };
+        self.queues.retain(|name, _| queues.iter().any(|(there, ..)| there == name));
+        for (name, stats, head) in queues {
             let watch = self.queues.entry(name).or_default();
             watch.stats = stats;
             push(&mut watch.depths, stats.waiting, KEPT);
             watch.note_head(head, stats.oldest);
         }
-        Ok(())
+        if let Some(findings) = findings {
+            self.findings = findings;
+            self.examined = Some(Instant::now());
+        }
     }
 
     /// Everything that was seen.
@@ -234,7 +243,47 @@ impl Watch {
     }
 }
 
+/// What was looked up at one moment.
+pub(super) struct Look {
+    topics: Vec<TopicFacts>,
+    functions: Vec<FunctionFacts>,
+    queues: Vec<(String, QueueStats, Option<Bytes>)>,
+    /// How the broker is set up changes seldom, and is not looked at each time.
+    findings: Option<Vec<Finding>>,
+}
+
+impl Look {
+    async fn at(bus: Bus, pattern: Option<String>, examines: bool) -> pymq::Result<Self> {
+        let fits =
+            |name: &str| pattern.as_ref().is_none_or(|it| matches(it.as_bytes(), name.as_bytes()));
+        let mut topics = told(bus.inspect().topics().await)?;
+        topics.retain(|facts| fits(&facts.name));
+        let mut functions = told(bus.inspect().functions().await)?;
+        functions.retain(|facts| fits(&facts.name));
+        let mut queues = Vec::new();
+        for name in told(bus.inspect().queues().await)?.into_iter().filter(|name| fits(name)) {
+            let queue = bus.byte_queue(&name);
+            let stats = queue.stats().await?;
+            let head = match stats.waiting {
+                0 => None,
+                _ => queue.peek(Shelf::Waiting, 1).await?.pop(),
+            };
+            queues.push((name, stats, head));
+        }
+        let findings = match examines {
+            true => Some(told(bus.inspect().examine().await)?),
+            false => None,
+        };
+        Ok(Self { topics, functions, queues, findings })
+    }
+}
+
 impl QueueWatch {
+    /// Whether items waited at the last two looks.
+    pub(super) fn has_waited(&self) -> bool {
+        self.depths.len() > 1 && self.depths.iter().rev().take(2).all(|depth| *depth > 0)
+    }
+
     /// How old the first item is: as it says itself, else at least as long as it is watched.
     fn note_head(&mut self, head: Option<Bytes>, known: Option<Duration>) {
         let since = match (&self.head, &head) {
@@ -248,6 +297,11 @@ impl QueueWatch {
 }
 
 impl FunctionWatch {
+    /// Whether those who provided it have gone.
+    pub(super) fn is_forsaken(&self) -> bool {
+        self.was_provided && self.facts.is_none()
+    }
+
     /// How many answer, and how many do not.
     pub(super) fn providers(&self) -> (usize, usize) {
         self.facts.as_ref().map_or((0, 0), |facts| (facts.providers.len(), facts.silent))

@@ -326,12 +326,13 @@ fn neighbour(line: &str) -> Option<String> {
 }
 
 /// What a bus does, as a user's rights are asked: command, words, and what lacks without it.
-/// `K` stands for a key of the namespace, `C` for a channel.
+/// `K` stands for a key of the namespace, `C` for a channel, `P` for the pattern of all: the rules of a
+/// server compare patterns as they are written.
 const NEEDED: [(&str, &[&str], &str); 38] = [
     ("PUBLISH", &["C", "x"], "publishing, calls"),
     ("SUBSCRIBE", &["C"], "subscribing, functions"),
     ("UNSUBSCRIBE", &["C"], "unsubscribing"),
-    ("PSUBSCRIBE", &["C"], "patterns"),
+    ("PSUBSCRIBE", &["P"], "patterns"),
     ("PUNSUBSCRIBE", &["C"], "patterns"),
     ("PUBSUB", &["NUMSUB", "C"], "calls"),
     ("LPUSH", &["K", "x"], "putting"),
@@ -421,9 +422,10 @@ fn lacks(severity: Severity, rule: &str, what: &str) -> Finding {
 
 fn question(command: &str, words: &[&str], namespace: &str) -> Command {
     let space = Namespace::new(namespace);
-    let name = space.whole("pymq-doctor");
+    let (name, all) = (space.whole("pymq-doctor"), space.whole_pattern("*"));
     let words = words.iter().map(|word| match *word {
         "K" | "C" => name.as_str(),
+        "P" => all.as_str(),
         other => other,
     });
     Command::new(command).args(words)
