@@ -72,6 +72,11 @@ fn parse(address: &str) -> Result<RedisOptions, String> {
             }
             RedisOptions::new(RedisEndpoint::Unix(socket))
         }
+        "redis+cluster" | "rediss+cluster" => {
+            return Err(
+                "a cluster of several nodes cannot be used yet, only one server of all".to_owned()
+            );
+        }
         _ => return Err("it is of another scheme".to_owned()),
     };
     if scheme.starts_with("rediss") {
@@ -442,6 +447,7 @@ mod tests {
             ("redis+sentinel://h/m?ca=/ca.pem", "rediss://"),
             ("redis://h?sentinel_password=p", "redis+sentinel://"),
             ("redis+nonsense://h", "another scheme"),
+            ("redis+cluster://h", "a cluster of several nodes"),
         ] {
             let error = read(address).expect_err(address);
             assert_eq!(error.kind(), crate::ErrorKind::Config);

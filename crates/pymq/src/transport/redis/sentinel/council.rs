@@ -1,16 +1,25 @@
 //! What each sentinel says, and whom that makes the master.
 //!
 //! The one invariant: of what is said, the latest election counts, which the sentinels number; one that
-//! was cut off from the others and tells of an older one is not believed. It speaks to nobody.
+//! was cut off from the others and tells of an older one is not believed. Of one election, who says that
+//! it is over is believed before who still holds it, and then whom most name: one whose candidate died
+//! holds it for ever, and goes on to name the dead. It speaks to nobody.
 
 /// Where a master is.
 pub(super) type Place = (String, u16);
 
+/// The number of an election, and whether it is over; later ones compare greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Election {
+    pub(super) number: i64,
+    pub(super) over: bool,
+}
+
 /// What one sentinel says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Word {
-    /// The master is there, since the election of that number.
-    Master { election: i64, place: Place },
+    /// The master is there, by that election.
+    Master { election: Election, place: Place },
     /// It watches no master of that name.
     NoSuchMaster,
     /// Nothing, and why.
@@ -45,7 +54,7 @@ impl Belief {
 struct Seat {
     word: Option<Word>,
     /// The last election that it knew of, though it be silent by now.
-    known: Option<(i64, Place)>,
+    known: Option<(Election, Place)>,
 }
 
 /// All sentinels that watch a master.
@@ -67,7 +76,7 @@ impl Council {
         seat.word = Some(word);
     }
 
-    /// Whom they make the master; among equals `before` stays it.
+    /// Whom they make the master; if as many name another, `before` stays it.
     pub(super) fn belief(&self, before: Option<&Place>) -> Belief {
         let says = |seat: &&Seat| matches!(seat.word, Some(Word::Master { .. }));
         let most = self.0.iter().filter(says).count() * 2 > self.0.len();
@@ -78,12 +87,13 @@ impl Council {
         let Some(last) = known.iter().map(|(election, _)| *election).max() else {
             return self.nobody();
         };
-        let mut places = known.iter().filter(|known| known.0 == last).map(|(_, place)| place);
-        let first = places.clone().next();
-        let stays = places.find(|place| Some(*place) == before);
+        let named: Vec<_> =
+            known.iter().filter(|known| known.0 == last).map(|(_, place)| place).collect();
+        let votes = |place: &Place| named.iter().filter(|named| **named == place).count();
+        let elected = named.iter().max_by_key(|place| (votes(place), Some(**place) == before));
         let agreed = most || self.0.iter().all(|seat| seat.word.is_some());
-        match stays.or(first) {
-            Some(place) => Belief::Master { place: place.clone(), agreed },
+        match elected {
+            Some(place) => Belief::Master { place: (*place).clone(), agreed },
             None => self.nobody(),
         }
     }
@@ -113,8 +123,8 @@ mod tests {
         ("h".to_owned(), port)
     }
 
-    fn master(election: i64, port: u16) -> Word {
-        Word::Master { election, place: place(port) }
+    fn master(number: i64, port: u16) -> Word {
+        Word::Master { election: Election { number, over: true }, place: place(port) }
     }
 
     fn silence() -> Word {
@@ -153,6 +163,30 @@ mod tests {
         council.hear(1, master(0, 3));
         council.hear(2, master(0, 3));
         assert_eq!(believed(&council), (Some(3), true));
+    }
+
+    #[test]
+    fn who_holds_an_election_for_ever_is_not_believed_before_who_has_ended_it() {
+        let held = |port| {
+            let election = Election { number: 2, over: false };
+            Word::Master { election, place: place(port) }
+        };
+        let mut council = Council::new(2);
+        council.hear(0, held(2));
+        council.hear(1, master(1, 1));
+        assert_eq!(believed(&council).0, Some(2));
+        // Its candidate died, and the other one has made another.
+        council.hear(1, master(2, 1));
+        assert_eq!(council.belief(Some(&place(2))).place(), Some(&place(1)));
+    }
+
+    #[test]
+    fn of_one_election_whom_most_name_is_the_master() {
+        let mut council = Council::new(3);
+        for (number, port) in [(0, 1), (1, 2), (2, 2)] {
+            council.hear(number, master(3, port));
+        }
+        assert_eq!(council.belief(Some(&place(1))).place(), Some(&place(2)));
     }
 
     #[test]

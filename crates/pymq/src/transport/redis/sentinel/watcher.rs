@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::super::dialer::back_off;
 use super::super::options::RedisOptions;
 use super::super::resp::{Batch, Command, Expected, Fault, Pushes, Reply, Subscribing, Wire};
-use super::council::Word;
+use super::council::{Election, Word};
 
 /// How often a sentinel that announces nothing is asked.
 const ASK: Duration = Duration::from_secs(5);
@@ -78,7 +78,7 @@ async fn ask(wire: &Wire, master: &str) -> Result<Word, Fault> {
         Some(Reply::List(place)) => place,
         _ => return Ok(Word::NoSuchMaster),
     };
-    let election = replies.next().and_then(election).unwrap_or_default();
+    let election = replies.next().map(election).unwrap_or_default();
     let mut words = place.into_iter().filter_map(text);
     match (words.next(), words.next().and_then(|port| port.parse().ok())) {
         (Some(host), Some(port)) => Ok(Word::Master { election, place: (host, port) }),
@@ -86,11 +86,20 @@ async fn ask(wire: &Wire, master: &str) -> Result<Word, Fault> {
     }
 }
 
-/// The number of the election, among field, value, field, value.
-fn election(master: Reply) -> Option<i64> {
-    let mut words = master.items().into_iter().filter_map(text);
-    words.find(|word| word == "config-epoch")?;
-    words.next()?.parse().ok()
+/// The election by which it is the master, among field, value, field, value.
+fn election(master: Reply) -> Election {
+    let mut election = Election { number: 0, over: true };
+    let mut words = master.items().into_iter();
+    while let (Some(field), Some(value)) =
+        (words.next().and_then(text), words.next().and_then(text))
+    {
+        match &*field {
+            "config-epoch" => election.number = value.parse().unwrap_or_default(),
+            "flags" => election.over = !value.contains("failover_in_progress"),
+            _ => {}
+        }
+    }
+    election
 }
 
 fn text(reply: Reply) -> Option<String> {
