@@ -19,11 +19,11 @@ use crate::inspection::Inspection;
 use crate::intake::Place;
 use crate::metadata;
 use crate::operation::{Operation, Task, finish};
-use crate::process::Native;
 use crate::provider::{Missing, Provider, Reply};
 use crate::queue::{Options, Queue};
-use crate::runtime::{Order, Runtime};
+use crate::runtime::{Closing, Runtime};
 use crate::subscription::Subscription;
+use crate::this_process::ThisProcess;
 use crate::wait;
 
 /// How long the last words to the broker may take when a bus was dropped unclosed.
@@ -48,7 +48,7 @@ impl Core {
     pub(crate) fn order_end(&self, within: Duration, then: impl FnOnce() + Send + 'static) {
         let now = Instant::now();
         let until = now.checked_add(within).unwrap_or(now + Duration::from_secs(86_400));
-        self.runtime.order(Order { bus: self.bus.clone(), until, then: Box::new(then) });
+        self.runtime.end_with(Closing { bus: self.bus.clone(), until, then: Box::new(then) });
     }
 }
 
@@ -61,7 +61,7 @@ impl Drop for Core {
 /// A connection with an I/O thread of its own; ends with `close`, or with its last handle.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Bus {
-    core: Native<Arc<Core>>,
+    core: ThisProcess<Arc<Core>>,
 }
 
 /// What the calls of all kinds are made with.
@@ -132,7 +132,7 @@ impl Bus {
         Ok(Operation::new(Task::new(&runtime, async move {
             let bus = builder.connect().await?;
             let core = Arc::new(Core { runtime: theirs, bus });
-            Ok(finish(Self { core: Native::new(core) }))
+            Ok(finish(Self { core: ThisProcess::new(core) }))
         })))
     }
 

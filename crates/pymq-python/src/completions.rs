@@ -12,22 +12,22 @@ use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use tokio::task::AbortHandle;
 
-use crate::bell::{Bell, Descriptor};
+use crate::descriptor::{Bell, Descriptor};
 use crate::error::{PyError, bad_value};
 use crate::operation::{Abandoned, Deed, Finish, Operation, Task, nothing};
-use crate::process::Native;
 use crate::runtime::Begun;
+use crate::this_process::ThisProcess;
 
 /// Results of asynchronous operations, pulled by an event loop when `fileno` is readable.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Completions {
-    desk: Native<Desk>,
+    side: ThisProcess<LoopSide>,
 }
 
 /// What the loop's side holds; dropping it gives up everything that is under way.
-struct Desk(Arc<Shared>);
+struct LoopSide(Arc<Shared>);
 
-impl Drop for Desk {
+impl Drop for LoopSide {
     fn drop(&mut self) {
         self.0.close();
     }
@@ -54,7 +54,7 @@ struct Running {
 
 impl Shared {
     /// Registers an operation before it begins.
-    fn register(self: &Arc<Self>, token: i64) -> PyResult<Ticket> {
+    fn register(self: &Arc<Self>, token: i64) -> PyResult<Report> {
         let mut state = self.lock();
         if state.closed {
             return Err(bad_value("these completions were closed; make new ones"));
@@ -65,7 +65,7 @@ impl Shared {
         state.last += 1;
         let number = state.last;
         state.running.insert(token, Running { number, abort: None });
-        Ok(Ticket { shared: Arc::clone(self), token, number })
+        Ok(Report { shared: Arc::clone(self), token, number })
     }
 
     /// Notes how to abort an operation; one that ended meanwhile needs no aborting.
@@ -209,7 +209,7 @@ fn undone<'py>(waiting: &Bound<'py, PyDict>, token: i64) -> PyResult<Option<Boun
 /// See [`Completions::reader`].
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Reader {
-    shared: Native<Arc<Shared>>,
+    shared: ThisProcess<Arc<Shared>>,
     waiting: Py<PyDict>,
     /// Kept by the loop in this way, and by nobody for longer.
     reactor: Py<PyAny>,
@@ -245,19 +245,19 @@ impl Running {
 
 /// The right and the duty to report one operation's end: dropped with a task whose runtime has
 /// ended, it says so.
-struct Ticket {
+struct Report {
     shared: Arc<Shared>,
     token: i64,
     number: u64,
 }
 
-impl Ticket {
+impl Report {
     fn done(&self, result: Result<Finish, PyError>) {
         self.shared.report(self.token, self.number, result);
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Report {
     fn drop(&mut self) {
         // Does nothing where the end was reported.
         self.shared.report(self.token, self.number, Err(PyError::Closed));
@@ -266,14 +266,14 @@ impl Drop for Ticket {
 
 impl Completions {
     fn begin_task(shared: &Arc<Shared>, token: i64, task: Task<Finish>) -> PyResult<()> {
-        let ticket = shared.register(token)?;
-        let number = ticket.number;
+        let report = shared.register(token)?;
+        let number = report.number;
         let (runtime, work, abandoned) = task.into_parts();
         let begun = runtime.begin(Box::pin(async move {
             let result = work.await;
-            ticket.done(result);
+            report.done(result);
         }));
-        // Where it does not wait, its ticket has reported.
+        // Where it does not wait, its report has reported.
         if let Begun::Waits(work) = begun {
             let task = runtime.spawn(work);
             if abandoned == Abandoned::Ends {
@@ -289,47 +289,47 @@ impl Completions {
     #[new]
     fn new() -> PyResult<Self> {
         let shared = Shared { state: Mutex::default(), bell: Bell::new()? };
-        Ok(Self { desk: Native::new(Desk(Arc::new(shared))) })
+        Ok(Self { side: ThisProcess::new(LoopSide(Arc::new(shared))) })
     }
 
     fn fileno(&self) -> PyResult<Descriptor> {
-        Ok(self.desk.get()?.0.bell.fileno())
+        Ok(self.side.get()?.0.bell.fileno())
     }
 
     /// Tells the futures in `waiting`, by token, of the operations that have ended, and takes them
     /// out. Interrupted in the middle, it goes on where it was when it is called again.
     fn resolve(&self, waiting: &Bound<'_, PyDict>) -> PyResult<()> {
-        self.desk.get()?.0.resolve(waiting)
+        self.side.get()?.0.resolve(waiting)
     }
 
     /// What an event loop calls when `fileno` is readable: `resolve` with the `waiting` of a reactor.
     /// The loop alone has it, so that it is dropped when the loop is closed: then all ends.
     fn reader(&self, reactor: Bound<'_, PyAny>) -> PyResult<Reader> {
         let waiting = reactor.getattr("waiting")?.cast_into::<PyDict>()?.unbind();
-        let shared = Native::new(Arc::clone(&self.desk.get()?.0));
+        let shared = ThisProcess::new(Arc::clone(&self.side.get()?.0));
         Ok(Reader { shared, waiting, reactor: reactor.unbind() })
     }
 
     /// Ends an operation, of which nothing is reported then; what it claimed goes back, uncounted.
     fn cancel(&self, token: i64) -> PyResult<()> {
-        self.desk.get()?.0.cancel(token);
+        self.side.get()?.0.cancel(token);
         Ok(())
     }
 
     /// Ends all operations, as `cancel` does, and takes no more.
     fn close(&self) -> PyResult<()> {
-        self.desk.get()?.0.close();
+        self.side.get()?.0.close();
         Ok(())
     }
 
     /// Begins an operation, to be reported under a token that no other one has meanwhile.
     fn begin(&self, token: i64, operation: &Operation) -> PyResult<()> {
-        let shared = &self.desk.get()?.0;
+        let shared = &self.side.get()?.0;
         match operation.take()? {
             Deed::Task(task) => Self::begin_task(shared, token, task),
             Deed::Close { core, within } => {
-                let ticket = shared.register(token)?;
-                core.order_end(within, move || ticket.done(Ok(nothing())));
+                let report = shared.register(token)?;
+                core.order_end(within, move || report.done(Ok(nothing())));
                 Ok(())
             }
         }

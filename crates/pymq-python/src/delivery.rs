@@ -13,13 +13,13 @@ use crate::bus::Core;
 use crate::error::PyError;
 use crate::metadata::Metadata;
 use crate::operation::{Operation, Task, nothing};
-use crate::process::Native;
+use crate::this_process::ThisProcess;
 use crate::wait::{length, length_or_none};
 
 /// A leased item; dropped unsettled it goes back to its queue, counted.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Delivery {
-    lease: Native<Arc<Lease>>,
+    lease: ThisProcess<Arc<Lease>>,
     payload: Bytes,
     deliveries: u32,
 }
@@ -70,7 +70,7 @@ impl Delivery {
     pub(crate) fn new(delivery: ByteDelivery, core: &Arc<Core>) -> Self {
         let (payload, deliveries) = (delivery.payload().clone(), delivery.deliveries());
         let lease = Lease { state: Mutex::new(State::Held(delivery)), core: Arc::clone(core) };
-        Self { lease: Native::new(Arc::new(lease)), payload, deliveries }
+        Self { lease: ThisProcess::new(Arc::new(lease)), payload, deliveries }
     }
 
     /// Takes the item out for good.

@@ -1,7 +1,7 @@
 //! How threads get items: they claim, wait, and are given what came.
 //!
 //! These methods are native to their end, since the last thing that is done is to hand the item over
-//! ([`Desk::give`]).
+//! ([`Handover::give`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,9 +11,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyGenericAlias, PyTuple, PyType};
 
-use crate::desk::{Current, Desk, Form, Truth, Way, claiming, is_end, is_unreadable, limit};
 use crate::error::PyError;
 use crate::hand::{Done, this_thread};
+use crate::handover::{
+    Current, Form, Handover, Truth, Way, claiming, is_end, is_unreadable, limit,
+};
 use crate::operation::{Operation, Task, nothing};
 use crate::queue::Claimed;
 use crate::wait;
@@ -29,21 +31,21 @@ static REFUSE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 /// Claims for the thread that waits, and gives it what came.
 ///
 /// # Errors
-/// As [`Desk::give`], those of a claim, and `RuntimeError` where the wait would freeze an event loop.
+/// As [`Handover::give`], those of a claim, and `RuntimeError` where the wait would freeze an event loop.
 fn get(
     py: Python<'_>,
-    desks: &[Arc<Desk>],
+    handovers: &[Arc<Handover>],
     limit: usize,
     way: &Way,
     form: &Form,
 ) -> PyResult<Py<PyAny>> {
     let since = watch::waits();
     let came = match way.block {
-        true if is_on_a_loop(py)? => on_a_loop(py, desks, limit, way)?,
-        true => in_turn(py, claiming(desks, limit, way)?)?,
-        false => claiming(desks, limit, way)?.wait(py, None)?,
+        true if is_on_a_loop(py)? => on_a_loop(py, handovers, limit, way)?,
+        true => in_turn(py, claiming(handovers, limit, way)?)?,
+        false => claiming(handovers, limit, way)?.wait(py, None)?,
     };
-    desks[came.0].give(py, form, this_thread(), came, since, Desk::reject)
+    handovers[came.0].give(py, form, this_thread(), came, since, Handover::reject)
 }
 
 fn is_on_a_loop(py: Python<'_>) -> PyResult<bool> {
@@ -54,16 +56,16 @@ fn is_on_a_loop(py: Python<'_>) -> PyResult<bool> {
 /// What is there at once; only what has to wait for more may be refused.
 fn on_a_loop(
     py: Python<'_>,
-    desks: &[Arc<Desk>],
+    handovers: &[Arc<Handover>],
     limit: usize,
     way: &Way,
 ) -> PyResult<(usize, Claimed)> {
-    let came = claiming(desks, limit, &Way::NOT)?.wait(py, None)?;
+    let came = claiming(handovers, limit, &Way::NOT)?.wait(py, None)?;
     if !came.1.deliveries().is_empty() {
         return Ok(came);
     }
     REFUSE.import(py, "pymq._loops", "refuse_to_freeze")?.call1(("get", way.timeout))?;
-    in_turn(py, claiming(desks, limit, way)?)
+    in_turn(py, claiming(handovers, limit, way)?)
 }
 
 /// Waits for a claim. From inside a callback others have their turn meanwhile; the main thread waits
@@ -104,16 +106,16 @@ pub(crate) fn get_from(
 ) -> PyResult<Py<PyAny>> {
     let way = Way::new(block, timeout)?;
     let queues = queues.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-    let desks = queues.iter().map(|queue| match queue.cast::<Getter>() {
-        Ok(getter) => getter.get().desk(py).cloned(),
+    let handovers = queues.iter().map(|queue| match queue.cast::<Getter>() {
+        Ok(getter) => getter.get().handover(py).cloned(),
         Err(_) => Err(not_ours(queue)),
     });
-    let desks = desks.collect::<PyResult<Vec<_>>>()?;
-    if desks.is_empty() {
+    let handovers = handovers.collect::<PyResult<Vec<_>>>()?;
+    if handovers.is_empty() {
         return Err(PyValueError::new_err("there is no queue to get from; name one or more"));
     }
     let form = Form::From(queues.into_iter().map(Bound::unbind).collect());
-    get(py, &desks, 1, &way, &form)
+    get(py, &handovers, 1, &way, &form)
 }
 
 pub(crate) fn not_ours(queue: &Bound<'_, PyAny>) -> PyErr {
@@ -123,16 +125,16 @@ pub(crate) fn not_ours(queue: &Bound<'_, PyAny>) -> PyErr {
 /// The half of a queue's handle that gets items; `pymq._queue.NativeQueue` is the whole.
 #[pyclass(frozen, subclass, module = "pymq._pymq")]
 pub(crate) struct Getter {
-    desk: PyOnceLock<Arc<Desk>>,
+    handover: PyOnceLock<Arc<Handover>>,
 }
 
 impl Getter {
-    fn desk(&self, py: Python<'_>) -> PyResult<&Arc<Desk>> {
-        self.desk.get(py).ok_or_else(|| PyRuntimeError::new_err("this queue has no handle yet"))
+    fn handover(&self, py: Python<'_>) -> PyResult<&Arc<Handover>> {
+        self.handover.get(py).ok_or_else(|| PyRuntimeError::new_err("this queue has no handle yet"))
     }
 
     fn take(&self, py: Python<'_>, limit: usize, way: &Way, form: &Form) -> PyResult<Py<PyAny>> {
-        get(py, std::slice::from_ref(self.desk(py)?), limit, way, form)
+        get(py, std::slice::from_ref(self.handover(py)?), limit, way, form)
     }
 }
 
@@ -141,7 +143,7 @@ impl Getter {
     #[new]
     #[pyo3(signature = (*_args, **_options))]
     fn new(_args: &Bound<'_, PyTuple>, _options: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { desk: PyOnceLock::new() }
+        Self { handover: PyOnceLock::new() }
     }
 
     #[classmethod]
@@ -161,8 +163,8 @@ impl Getter {
         delivery: &Bound<'_, PyAny>,
         tells: bool,
     ) -> PyResult<()> {
-        let desk = Arc::new(Desk::of(handle, delivery, tells)?);
-        let _ = self.desk.set(handle.py(), desk);
+        let handover = Arc::new(Handover::of(handle, delivery, tells)?);
+        let _ = self.handover.set(handle.py(), handover);
         Ok(())
     }
 
@@ -210,7 +212,7 @@ impl Getter {
     /// Each is confirmed when the next is asked for, or by `task_done`; leaving early requeues the one
     /// in hand. Items that cannot be read are logged and left to the dead letters.
     fn __iter__(&self, py: Python<'_>) -> PyResult<Serving> {
-        Ok(Serving { desk: Arc::clone(self.desk(py)?), current: Arc::default() })
+        Ok(Serving { handover: Arc::clone(self.handover(py)?), current: Arc::default() })
     }
 
     /// Confirm the item that this thread got last and has open (of those that one call gave, the
@@ -220,13 +222,14 @@ impl Getter {
     /// open, and `LeaseLostError` if the item belongs to others by now. Interrupted, it goes on, and
     /// may be called again.
     fn task_done(&self, py: Python<'_>) -> PyResult<()> {
-        let desk = self.desk(py)?;
-        let (held, owner) = (desk.held()?, this_thread());
+        let handover = self.handover(py)?;
+        let (held, owner) = (handover.held()?, this_thread());
         let delivery = match held.done(owner).ok_or(PyError::NothingOpen)? {
             Done::Item(delivery) => delivery,
             Done::Already => return Ok(()),
         };
-        let settle = desk.queue().settling(delivery, Settlement::Ack, SettleOptions::default())?;
+        let settle =
+            handover.queue().settling(delivery, Settlement::Ack, SettleOptions::default())?;
         held.set_interrupted(owner, true);
         let settled = settle.wait(py, None);
         if !matches!(settled, Err(PyError::Interrupted(_))) {
@@ -242,20 +245,20 @@ impl Getter {
 /// A loop over items.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Serving {
-    desk: Arc<Desk>,
+    handover: Arc<Handover>,
     current: Arc<Current>,
 }
 
 impl Serving {
     fn next(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let held = self.desk.held()?;
+        let held = self.handover.held()?;
         if let Some(done) = self.current.take(held) {
             done.ack_soon();
         }
         let form = Form::Next(Arc::clone(&self.current));
         loop {
-            match get(py, std::slice::from_ref(&self.desk), 1, &Way::FOREVER, &form) {
-                Err(error) if is_unreadable(py, &error) => self.desk.report(py, &error)?,
+            match get(py, std::slice::from_ref(&self.handover), 1, &Way::FOREVER, &form) {
+                Err(error) if is_unreadable(py, &error) => self.handover.report(py, &error)?,
                 given => return given,
             }
         }
@@ -280,7 +283,7 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         // The loop was left: what it had in hand is requeued, by being dropped.
-        if let Ok(held) = self.desk.held() {
+        if let Ok(held) = self.handover.held() {
             drop(self.current.take(held));
         }
     }

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 
 use crate::bus::Core;
 use crate::delivery::Delivery;
-use crate::process::Native;
+use crate::this_process::ThisProcess;
 
 /// After which time at the latest, if not after their lease, the items of an ended thread go back.
 const LATEST: Duration = Duration::from_secs(5);
@@ -309,7 +309,7 @@ fn back(items: Vec<ByteDelivery>) {
 /// What a handle has in hand, as Python has it.
 #[pyclass(frozen, subclass, module = "pymq._pymq")]
 pub(crate) struct Hand {
-    held: Native<Arc<Held>>,
+    held: ThisProcess<Arc<Held>>,
 }
 
 impl Hand {
@@ -322,7 +322,7 @@ impl Hand {
 impl Hand {
     #[new]
     fn new(manual: bool) -> Self {
-        Self { held: Native::new(Held::new(manual)) }
+        Self { held: ThisProcess::new(Held::new(manual)) }
     }
 
     #[getter]

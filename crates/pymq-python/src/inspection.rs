@@ -7,17 +7,17 @@ use pyo3::prelude::*;
 
 use crate::bus::Core;
 use crate::operation::{Operation, Task, finish};
-use crate::process::Native;
+use crate::this_process::ThisProcess;
 
 /// Who is on a bus.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Inspection {
-    core: Native<Arc<Core>>,
+    core: ThisProcess<Arc<Core>>,
 }
 
 impl Inspection {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core: Native::new(core) }
+        Self { core: ThisProcess::new(core) }
     }
 
     fn operation<T, F>(

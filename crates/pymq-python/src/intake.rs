@@ -16,24 +16,24 @@ use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use crate::bell::{Bell, Descriptor};
+use crate::descriptor::{Bell, Descriptor};
 use crate::error::bad_value;
-use crate::process::Native;
 use crate::provider::{Call, Provider};
 use crate::source::{Item, Source};
 use crate::subscription::Subscription;
+use crate::this_process::ThisProcess;
 use crate::wait;
 
 /// Where a dispatching thread pulls batches from: several sources, in the order of arrival.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Intake {
-    inner: Native<Arc<Inner>>,
+    inner: ThisProcess<Arc<Inner>>,
 }
 
 /// Where in an intake a source will be.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Place {
-    inner: Native<Arc<Inner>>,
+    inner: ThisProcess<Arc<Inner>>,
     number: u64,
 }
 
@@ -74,7 +74,7 @@ impl Attachable<'_> {
 impl Intake {
     #[new]
     fn new() -> Self {
-        Self { inner: Native::new(Arc::default()) }
+        Self { inner: ThisProcess::new(Arc::default()) }
     }
 
     /// Begins to read a source (which stays attached until it ends); its number in batches.
@@ -90,7 +90,7 @@ impl Intake {
     fn reserve(&self) -> PyResult<Place> {
         let inner = Arc::clone(self.inner.get()?);
         let number = inner.lock().reserve();
-        Ok(Place { inner: Native::new(inner), number })
+        Ok(Place { inner: ThisProcess::new(inner), number })
     }
 
     /// Stops reading a source; what it had not given yet is gone, unless it is attached elsewhere.

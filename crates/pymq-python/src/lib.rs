@@ -5,24 +5,24 @@
 
 use pyo3::prelude::*;
 
-mod bell;
+mod descriptor;
 mod bus;
 mod codec;
 mod command;
 mod completions;
 mod delivery;
-mod desk;
+mod handover;
 mod error;
 mod getter;
 mod hand;
-mod helm;
+mod io_driver;
 mod inspection;
 mod intake;
 mod letter;
 mod log;
 mod metadata;
 mod operation;
-mod process;
+mod this_process;
 mod provider;
 mod queue;
 mod runtime;

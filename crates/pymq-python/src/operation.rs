@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 
 use crate::bus::Core;
 use crate::error::{PyError, bad_value};
-use crate::process::Native;
 use crate::runtime::{Begun, Runtime, Work};
+use crate::this_process::ThisProcess;
 use crate::wait;
 
 /// How long the thread of a bus may take to end when the bus was closed.
@@ -146,7 +146,7 @@ impl<T> Drop for Waited<T> {
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Operation {
     /// Gone once it was begun.
-    deed: Native<Mutex<Option<Deed>>>,
+    deed: ThisProcess<Mutex<Option<Deed>>>,
 }
 
 /// What is done.
@@ -180,7 +180,7 @@ impl Operation {
 
 impl From<Deed> for Operation {
     fn from(deed: Deed) -> Self {
-        Self { deed: Native::new(Mutex::new(Some(deed))) }
+        Self { deed: ThisProcess::new(Mutex::new(Some(deed))) }
     }
 }
 

@@ -14,13 +14,13 @@ use crate::bus::Core;
 use crate::error::bad_value;
 use crate::metadata::Metadata;
 use crate::operation::Operation;
-use crate::process::Native;
 use crate::source::Source;
+use crate::this_process::ThisProcess;
 
 /// An exposed function, to be attached to an `Intake`.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Provider {
-    source: Native<Arc<Source>>,
+    source: ThisProcess<Arc<Source>>,
     function: String,
     id: String,
 }
@@ -35,7 +35,7 @@ impl Provider {
         let (function, id) = (provider.function().to_owned(), provider.id().to_string());
         let source = Source::calls(core, provider);
         seat.into_iter().for_each(|seat| seat(&source));
-        Self { source: Native::new(source), function, id }
+        Self { source: ThisProcess::new(source), function, id }
     }
 
     pub(crate) fn source(&self) -> PyResult<&Arc<Source>> {
@@ -64,7 +64,7 @@ impl Provider {
 /// One request; dropped unanswered it is answered with an error.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Call {
-    native: Native<Request>,
+    native: ThisProcess<Request>,
 }
 
 struct Request {
@@ -76,7 +76,7 @@ struct Request {
 
 impl Call {
     pub(crate) fn new(core: Arc<Core>, call: rpc::Call) -> Self {
-        Self { native: Native::new(Request { call: Mutex::new(Some(call)), _core: core }) }
+        Self { native: ThisProcess::new(Request { call: Mutex::new(Some(call)), _core: core }) }
     }
 
     /// Looks at the call, while it is not answered.

@@ -18,13 +18,13 @@ use crate::error::{PyError, bad_value};
 use crate::hand::{Done, Hand, Held};
 use crate::letter::{Letter, Which};
 use crate::operation::{Finish, Operation, Task, finish, nothing};
-use crate::process::Native;
+use crate::this_process::ThisProcess;
 use crate::wait::{self, length, length_or_none};
 
 /// A queue of bytes with this handle's options.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Queue {
-    handle: Native<Handle>,
+    handle: ThisProcess<Handle>,
     name: String,
 }
 
@@ -60,7 +60,7 @@ impl Queue {
         let bounded = Arc::new(Mutex::new(queue.clone()));
         let queue = queue.prefetch(options.prefetch);
         let handle = Handle { queue, bounded, core: Arc::clone(core) };
-        Ok(Self { handle: Native::new(handle), name: name.to_owned() })
+        Ok(Self { handle: ThisProcess::new(handle), name: name.to_owned() })
     }
 
     /// Claims up to `limit` items, waiting for the first one only; none if none came. It is the first

@@ -2,7 +2,7 @@
 //!
 //! An operation is tried once where it was begun, which is all that most of those in memory need.
 //! If it must wait it goes to the I/O thread, unless the thread that waits for it is to drive the
-//! runtime itself ([`Helm`]). The I/O thread ends when the bus is closed or its last handle is
+//! runtime itself ([`IoDriver`]). The I/O thread ends when the bus is closed or its last handle is
 //! dropped; nothing is polled after that, and what still waited there is dropped there.
 
 use std::io;
@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use crate::helm::{Helm, Need, Turn};
+use crate::io_driver::{IoDriver, Need, Turn};
 use crate::log::Speaking;
 
 /// What an operation does, wherever it runs.
@@ -32,7 +32,7 @@ pub(crate) struct Runtime {
     handle: Handle,
     driven: Arc<Driven>,
     /// Each with what fetches the I/O thread to it.
-    orders: UnboundedSender<(Order, Need)>,
+    closings: UnboundedSender<(Closing, Need)>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -40,11 +40,11 @@ pub(crate) struct Runtime {
 struct Driven {
     /// Read while it is entered; gone when the bus has ended.
     runtime: RwLock<Option<tokio::runtime::Runtime>>,
-    helm: Arc<Helm>,
+    io_driver: Arc<IoDriver>,
 }
 
-/// An order to close a bus and to end with it.
-pub(crate) struct Order {
+/// A bus to close, and to end with it.
+pub(crate) struct Closing {
     pub(crate) bus: pymq::Bus,
     /// How long the closing may take.
     pub(crate) until: Instant,
@@ -71,16 +71,16 @@ impl Runtime {
             .thread_keep_alive(Duration::from_millis(100))
             .build()?;
         let handle = runtime.handle().clone();
-        let driven = Driven { runtime: RwLock::new(Some(runtime)), helm: Helm::new() };
+        let driven = Driven { runtime: RwLock::new(Some(runtime)), io_driver: IoDriver::new() };
         let driven = Arc::new(driven);
-        let (orders, received) = unbounded_channel();
+        let (closings, received) = unbounded_channel();
         let theirs = Arc::clone(&driven);
         let speaking = Speaking::begin();
         let thread = thread::Builder::new().name("pymq-io".to_owned()).spawn(move || {
             let _speaking = speaking;
             run(&theirs, received);
         })?;
-        Ok(Self { handle, driven, orders, thread: Mutex::new(Some(thread)) })
+        Ok(Self { handle, driven, closings, thread: Mutex::new(Some(thread)) })
     }
 
     /// Begins an operation.
@@ -99,7 +99,7 @@ impl Runtime {
 
     /// The right to drive, if the thread that waits is the one to do so.
     pub(crate) fn turn(&self) -> Option<Turn<'_>> {
-        self.driven.helm.take()
+        self.driven.io_driver.take()
     }
 
     /// Does an operation on the calling thread, which drives all others meanwhile, as far as it
@@ -126,19 +126,19 @@ impl Runtime {
 
     /// Has the I/O thread drive as long as this lives.
     pub(crate) fn need(&self) -> Need {
-        self.driven.helm.need()
+        self.driven.io_driver.need()
     }
 
     /// Notes that what began at `begun` on the I/O thread, and was waited for, is over.
     pub(crate) fn over(&self, begun: Instant) {
-        self.driven.helm.over(begun);
+        self.driven.io_driver.over(begun);
     }
 
-    /// Orders the end, without waiting for it; an order that comes after the end is done already.
-    pub(crate) fn order(&self, order: Order) {
-        if let Err(late) = self.orders.send((order, self.need())) {
-            let (order, _need) = late.0;
-            (order.then)();
+    /// Orders the end, without waiting for it; one that comes after the end is done already.
+    pub(crate) fn end_with(&self, closing: Closing) {
+        if let Err(late) = self.closings.send((closing, self.need())) {
+            let (closing, _need) = late.0;
+            (closing.then)();
         }
     }
 
@@ -155,29 +155,32 @@ impl Driven {
         self.runtime.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drives until there is an order, or nothing more to be ordered.
-    fn await_order(&self, orders: &mut UnboundedReceiver<(Order, Need)>) -> Option<(Order, Need)> {
+    /// Drives until the bus is to be closed, or nobody can say so any more.
+    fn await_closing(
+        &self,
+        closings: &mut UnboundedReceiver<(Closing, Need)>,
+    ) -> Option<(Closing, Need)> {
         loop {
             let entered = self.enter();
             let runtime = entered.as_ref()?;
             // Both may be dropped at any time: what was not received stays to be received.
-            let order = runtime.block_on(async {
+            let closing = runtime.block_on(async {
                 tokio::select! {
-                    order = orders.recv() => Some(order),
-                    () = self.helm.may_step_aside() => None,
+                    closing = closings.recv() => Some(closing),
+                    () = self.io_driver.may_step_aside() => None,
                 }
             });
             drop(entered);
-            match order {
-                Some(order) => return order,
-                None => self.helm.stand_aside(),
+            match closing {
+                Some(closing) => return closing,
+                None => self.io_driver.stand_aside(),
             }
         }
     }
 
-    fn close(&self, order: &Order) {
+    fn close(&self, closing: &Closing) {
         let closing =
-            async { tokio::time::timeout_at(order.until.into(), order.bus.close()).await };
+            async { tokio::time::timeout_at(closing.until.into(), closing.bus.close()).await };
         let entered = self.enter();
         match entered.as_ref().map(|runtime| runtime.block_on(closing)) {
             Some(Ok(Ok(()))) | None => {}
@@ -188,21 +191,21 @@ impl Driven {
 }
 
 /// What the I/O thread does: everything its tasks want, until it is ordered to end.
-fn run(driven: &Driven, mut orders: UnboundedReceiver<(Order, Need)>) {
-    let first = driven.await_order(&mut orders);
-    if let Some((order, _)) = &first {
-        driven.close(order);
+fn run(driven: &Driven, mut closings: UnboundedReceiver<(Closing, Need)>) {
+    let first = driven.await_closing(&mut closings);
+    if let Some((closing, _)) = &first {
+        driven.close(closing);
     }
     let runtime = driven.runtime.write().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(runtime) = runtime {
         runtime.shutdown_timeout(LOOKUPS_END_WITHIN);
     }
-    orders.close();
+    closings.close();
     let mut last = Vec::from_iter(first);
-    while let Ok(order) = orders.try_recv() {
-        last.push(order);
+    while let Ok(closing) = closings.try_recv() {
+        last.push(closing);
     }
-    for (Order { then, .. }, _) in last {
+    for (Closing { then, .. }, _) in last {
         then();
     }
 }

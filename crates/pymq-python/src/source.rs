@@ -10,7 +10,7 @@ use pymq::transport::{Arrival, Guard, Message, Receiver, Stamp, Subscription};
 use pymq::{Namespace, rpc};
 
 use crate::bus::Core;
-use crate::helm::Need;
+use crate::io_driver::Need;
 use crate::operation::{Operation, Task, nothing};
 
 /// A mailbox with what keeps it filled.

@@ -9,13 +9,13 @@ use pyo3::prelude::*;
 
 use crate::bus::Core;
 use crate::operation::Operation;
-use crate::process::Native;
 use crate::source::Source;
+use crate::this_process::ThisProcess;
 
 /// A live subscription, to be attached to an `Intake`; `end` waits until the broker knows.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Subscription {
-    source: Native<Arc<Source>>,
+    source: ThisProcess<Arc<Source>>,
     name: String,
     pattern: bool,
 }
@@ -32,7 +32,7 @@ impl Subscription {
         let (Filter::Topic(name) | Filter::Pattern(name)) = filter;
         let source = Source::events(core, begun);
         seat.into_iter().for_each(|seat| seat(&source));
-        Self { source: Native::new(source), name, pattern }
+        Self { source: ThisProcess::new(source), name, pattern }
     }
 
     pub(crate) fn source(&self) -> PyResult<&Arc<Source>> {

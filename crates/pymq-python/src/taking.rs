@@ -1,7 +1,7 @@
 //! How items come out of a queue, for event loops: what a `get` gives to be awaited.
 //!
 //! What waits is a coroutine of Python's (`pymq._reactor.run`), which never sees the item: that comes
-//! by another way, and is handed over ([`Desk::give`]) in the same native step in which the wait ends.
+//! by another way, and is handed over ([`Handover::give`]) in the same native step in which the wait ends.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,9 +11,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyGenericAlias, PyTuple, PyType};
 
-use crate::desk::{Current, Desk, Form, Truth, Way, claiming, is_end, is_unreadable, limit};
 use crate::error;
 use crate::getter::not_ours;
+use crate::handover::{
+    Current, Form, Handover, Truth, Way, claiming, is_end, is_unreadable, limit,
+};
 use crate::operation::{Operation, nothing};
 use crate::queue::Claimed;
 use crate::watch;
@@ -29,18 +31,18 @@ pub(crate) struct AsyncGetter {
 }
 
 struct Attached {
-    desk: Arc<Desk>,
+    handover: Arc<Handover>,
     /// `() -> int`: the number of the task that asks, as an owner.
     owner: Py<PyAny>,
 }
 
-/// A desk, and as whom the one who asks there takes items.
-type Asked = (Arc<Desk>, u64);
+/// A handover, and as whom the one who asks there takes items.
+type Asked = (Arc<Handover>, u64);
 
 impl Attached {
     /// Whoever asks is the owner, though the wait may run as a task of its own.
     fn asked(&self, py: Python<'_>) -> PyResult<Asked> {
-        Ok((Arc::clone(&self.desk), self.owner.call0(py)?.extract(py)?))
+        Ok((Arc::clone(&self.handover), self.owner.call0(py)?.extract(py)?))
     }
 }
 
@@ -80,8 +82,8 @@ impl AsyncGetter {
         owner: Py<PyAny>,
         tells: bool,
     ) -> PyResult<()> {
-        let desk = Arc::new(Desk::of(handle, delivery, tells)?);
-        let _ = self.attached.set(handle.py(), Attached { desk, owner });
+        let handover = Arc::new(Handover::of(handle, delivery, tells)?);
+        let _ = self.attached.set(handle.py(), Attached { handover, owner });
         Ok(())
     }
 
@@ -121,16 +123,16 @@ impl AsyncGetter {
     /// Each is confirmed when the next is asked for, or by `task_done`; leaving early requeues the one
     /// in hand.
     fn __aiter__(&self, py: Python<'_>) -> PyResult<AsyncServing> {
-        let Attached { desk, owner } = self.attached(py)?;
-        let (desk, owner) = (Arc::clone(desk), owner.clone_ref(py));
-        Ok(AsyncServing { desk, owner, current: Arc::default() })
+        let Attached { handover, owner } = self.attached(py)?;
+        let (handover, owner) = (Arc::clone(handover), owner.clone_ref(py));
+        Ok(AsyncServing { handover, owner, current: Arc::default() })
     }
 }
 
 /// A loop over items.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct AsyncServing {
-    desk: Arc<Desk>,
+    handover: Arc<Handover>,
     owner: Py<PyAny>,
     current: Arc<Current>,
 }
@@ -142,10 +144,10 @@ impl AsyncServing {
     }
 
     fn __anext__(&self, py: Python<'_>) -> PyResult<Taking> {
-        if let Some(done) = self.current.take(self.desk.held()?) {
+        if let Some(done) = self.current.take(self.handover.held()?) {
             done.ack_soon();
         }
-        let asked = (Arc::clone(&self.desk), self.owner.call0(py)?.extract(py)?);
+        let asked = (Arc::clone(&self.handover), self.owner.call0(py)?.extract(py)?);
         let form = Form::Next(Arc::clone(&self.current));
         Taking::new(py, vec![asked], 1, &Way::FOREVER, form)
     }
@@ -154,7 +156,7 @@ impl AsyncServing {
 impl Drop for AsyncServing {
     fn drop(&mut self) {
         // The loop was left: what it had in hand is requeued, by being dropped.
-        if let Ok(held) = self.desk.held() {
+        if let Ok(held) = self.handover.held() {
             drop(self.current.take(held));
         }
     }
@@ -187,7 +189,7 @@ pub(crate) fn aio_get_from(
 /// A get under way, to be awaited once or to be made a task of.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Taking {
-    desks: Vec<Arc<Desk>>,
+    handovers: Vec<Arc<Handover>>,
     /// As whom, at each of them.
     owners: Vec<u64>,
     form: Form,
@@ -244,9 +246,9 @@ impl Taking {
         form: Form,
     ) -> PyResult<Self> {
         let came = Came::default();
-        let (desks, owners): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
-        let wait = Mutex::new(Some(begin(py, &desks, limit, way, &came)?));
-        Ok(Self { desks, owners, form, since: watch::waits(), wait, came })
+        let (handovers, owners): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let wait = Mutex::new(Some(begin(py, &handovers, limit, way, &came)?));
+        Ok(Self { handovers, owners, form, since: watch::waits(), wait, came })
     }
 
     /// Goes on with the wait; `Ok` is what the event loop wants, `Err` the end: a `StopIteration`
@@ -277,11 +279,11 @@ impl Taking {
             match self.finish(py, claimed) {
                 Ok(result) => return Err(PyStopIteration::new_err((result,))),
                 Err(error) if matches!(self.form, Form::Next(_)) && is_unreadable(py, &error) => {
-                    self.desks[0].report(py, &error)?;
+                    self.handovers[0].report(py, &error)?;
                 }
                 Err(error) => return Err(error),
             }
-            let next = begin(py, &self.desks, 1, &Way::FOREVER, &self.came)?;
+            let next = begin(py, &self.handovers, 1, &Way::FOREVER, &self.came)?;
             wait = next.clone_ref(py).into_bound(py);
             *self.lock() = Some(next);
             stepped = wait.call_method1("send", (py.None(),)).map(Bound::unbind);
@@ -298,8 +300,8 @@ impl Taking {
 
     fn finish(&self, py: Python<'_>, came: Option<(usize, Claimed)>) -> PyResult<Py<PyAny>> {
         let came = came.ok_or_else(|| error::empty(py))?;
-        let (desk, owner) = (&self.desks[came.0], self.owners[came.0]);
-        desk.give(py, &self.form, owner, came, self.since, Desk::give_up)
+        let (handover, owner) = (&self.handovers[came.0], self.owners[came.0]);
+        handover.give(py, &self.form, owner, came, self.since, Handover::give_up)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
@@ -310,14 +312,14 @@ impl Taking {
 /// A coroutine that waits for a claim, whose result goes to `came`.
 fn begin(
     py: Python<'_>,
-    desks: &[Arc<Desk>],
+    handovers: &[Arc<Handover>],
     limit: usize,
     way: &Way,
     came: &Came,
 ) -> PyResult<Py<PyAny>> {
     came.begin();
     let came = came.clone();
-    let claim = claiming(desks, limit, way)?.then(move |claimed| {
+    let claim = claiming(handovers, limit, way)?.then(move |claimed| {
         came.put(claimed);
         nothing()
     });

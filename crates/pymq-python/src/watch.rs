@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 
-use crate::desk::metadata_of;
+use crate::handover::metadata_of;
 use crate::metadata::Metadata;
 use crate::queue::Claimed;
 

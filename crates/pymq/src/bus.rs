@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use self::ending::RuntimeEnding;
 use crate::builder::BusBuilder;
 use crate::codec;
+use crate::drain_list::DrainList;
 use crate::error::Result;
 use crate::inspect::Inspection;
-use crate::intake::Intakes;
 use crate::limits::Limits;
 use crate::name::{self, Namespace};
 use crate::queue::{ByteQueue, Handles, Queue};
@@ -63,7 +63,7 @@ struct Core {
     caller: Arc<Caller>,
     providers: Arc<Providers>,
     limits: Limits,
-    intakes: Arc<Intakes>,
+    drain_list: Arc<DrainList>,
     handles: Arc<Handles>,
     observers: Observers,
     /// Dropped with the last handle, by which the watch over the runtime ends.
@@ -115,9 +115,9 @@ impl Bus {
             Caller::new(Arc::clone(&transport), namespace.clone(), runtime.clone(), limits);
         let providers =
             Providers::new(Arc::clone(&transport), namespace.clone(), runtime.clone(), limits);
-        let intakes = Arc::<Intakes>::default();
+        let drain_list = Arc::<DrainList>::default();
         let (watched, bus_is_gone) = oneshot::channel();
-        let ending = RuntimeEnding::new(&transport, &intakes);
+        let ending = RuntimeEnding::new(&transport, &drain_list);
         runtime.spawn(ending.watch(bus_is_gone));
         Ok(Self(Arc::new(Core {
             transport,
@@ -126,7 +126,7 @@ impl Bus {
             caller: Arc::new(caller),
             providers: Arc::new(providers),
             limits,
-            intakes,
+            drain_list,
             handles: Arc::default(),
             observers: Observers::default(),
             _watched: watched,
@@ -374,9 +374,9 @@ impl Bus {
         let options = options.check()?;
         let providers = functions.iter().map(|function| self.provide(function.name()));
         let providers = try_join_all(providers).await?;
-        let Core { runtime, intakes, observers, .. } = &*self.0;
+        let Core { runtime, drain_list, observers, .. } = &*self.0;
         let functions = providers.into_iter().zip(functions);
-        Service::start(runtime, intakes, observers, functions, options)
+        Service::start(runtime, drain_list, observers, functions, options)
     }
 
     /// A remote function by name, to be called with `A` for an `R`.
@@ -432,8 +432,8 @@ impl Bus {
         }
     }
 
-    pub(crate) fn intakes(&self) -> &Arc<Intakes> {
-        &self.0.intakes
+    pub(crate) fn drain_list(&self) -> &Arc<DrainList> {
+        &self.0.drain_list
     }
 
     pub(crate) fn observers(&self) -> &Observers {
@@ -442,11 +442,11 @@ impl Bus {
 
     /// A queue of bytes.
     pub fn byte_queue(&self, name: &str) -> ByteQueue {
-        let Core { transport, intakes, handles, limits, namespace, observers, .. } = &*self.0;
-        let (transport, intakes) = (Arc::clone(transport), Arc::clone(intakes));
+        let Core { transport, drain_list, handles, limits, namespace, observers, .. } = &*self.0;
+        let (transport, drain_list) = (Arc::clone(transport), Arc::clone(drain_list));
         let (handles, observers) = (Arc::clone(handles), observers.clone());
         let names = (name, namespace.whole(name));
-        ByteQueue::new(transport, intakes, handles, observers, *limits, names)
+        ByteQueue::new(transport, drain_list, handles, observers, *limits, names)
     }
 
     /// Exposes a function whose calls are taken one by one from the [`Provider`].

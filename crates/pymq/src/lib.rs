@@ -100,7 +100,7 @@ pub mod rpc;
 mod codec;
 pub mod wire;
 mod json;
-mod intake;
+mod drain_list;
 mod limits;
 pub mod telemetry;
 pub mod name;

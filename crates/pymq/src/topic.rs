@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 
 use crate::bus::Bus;
 use crate::codec;
+use crate::drain_list::DrainEntry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::intake::Intake;
 use crate::name;
 use crate::telemetry::Received;
 use crate::transport::{self, Arrival, Filter, Guard, Receiver, Sender, Subscription};
@@ -161,7 +161,7 @@ impl<T: DeserializeOwned> Events<T> {
     /// If the broker refuses; nothing more arrives all the same. A lost connection is no error: the
     /// subscription ended with it.
     pub async fn unsubscribe(self) -> Result<()> {
-        self.inner.intake.stop().await
+        self.inner.entry.stop().await
     }
 }
 
@@ -215,7 +215,7 @@ impl<T: DeserializeOwned> PatternEvents<T> {
     /// If the broker refuses; nothing more arrives all the same. A lost connection is no error: the
     /// subscription ended with it.
     pub async fn unsubscribe(self) -> Result<()> {
-        self.inner.intake.stop().await
+        self.inner.entry.stop().await
     }
 }
 
@@ -241,7 +241,7 @@ impl<T> fmt::Debug for PatternEvents<T> {
 struct TypedSubscription {
     messages: Receiver<transport::Message>,
     /// Holds what ends the subscription, so that a drain can end it too.
-    intake: Intake,
+    entry: DrainEntry,
     /// What is listened to, as errors name it.
     filter: String,
     bus: Bus,
@@ -259,8 +259,8 @@ impl TypedSubscription {
                 guard.release().await
             })
         });
-        let intake = bus.intakes().open("subscribe", &filter, stop)?;
-        Ok(Self { messages, intake, filter, bus })
+        let entry = bus.drain_list().open("subscribe", &filter, stop)?;
+        Ok(Self { messages, entry, filter, bus })
     }
 
     async fn recv_message<T: DeserializeOwned>(&mut self) -> Option<Result<Message<T>>> {

@@ -56,14 +56,14 @@ pub use letters::DeadLetters;
 pub use queue::{Delivery, Queue, Worker};
 
 use mirror::settings;
-use thread::Core;
+use thread::BusThread;
 
 /// As [`pymq::Bus`](crate::Bus), waiting; with a thread of its own.
 ///
 /// Cheap to clone. The thread ends with the last handle that was made from it; dropping that one
 /// waits up to a second for the broker to be told.
 #[derive(Clone, Debug)]
-pub struct Bus(Arc<Core>);
+pub struct Bus(Arc<BusThread>);
 
 impl Bus {
     /// As [`pymq::Bus::connect`](crate::Bus::connect).
@@ -87,7 +87,7 @@ impl Bus {
     /// # Errors
     /// As [`BusBuilder::connect`]; and `Config` if the system gives no thread.
     pub fn connect_with(builder: BusBuilder) -> Result<Self> {
-        Ok(Self(Core::connect(builder)?))
+        Ok(Self(BusThread::connect(builder)?))
     }
 
     /// The async bus beneath, for what is not mirrored here; its futures go to [`wait`](Self::wait).

@@ -21,12 +21,12 @@ use crate::transport::unparking_waker;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A bus and its thread, shared by everything made from it.
-pub(super) struct Core {
+pub(super) struct BusThread {
     bus: crate::Bus,
     thread: Thread,
 }
 
-impl Core {
+impl BusThread {
     pub(super) fn connect(builder: BusBuilder) -> Result<Arc<Self>> {
         let thread = Thread::start()?;
         let bus = thread.wait(builder.connect())?;
@@ -42,13 +42,13 @@ impl Core {
     }
 }
 
-impl Drop for Core {
+impl Drop for BusThread {
     fn drop(&mut self) {
         self.thread.end(Some(self.bus.clone()));
     }
 }
 
-impl fmt::Debug for Core {
+impl fmt::Debug for BusThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.bus.fmt(f)
     }

@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::Bus;
+use crate::drain_list::DrainList;
 use crate::error::Result;
-use crate::intake::Intakes;
 use crate::rpc::current_call;
 use crate::transport::Transport;
 
@@ -79,13 +79,13 @@ impl Bus {
     }
 
     async fn drain_now(&self) -> Result<()> {
-        self.0.intakes.drain().await;
+        self.0.drain_list.drain().await;
         self.0.providers.sent().await;
         self.close_now().await
     }
 
     async fn close_now(&self) -> Result<()> {
-        self.0.intakes.close();
+        self.0.drain_list.close();
         self.0.caller.close();
         self.0.providers.farewell().await;
         self.0.transport.close().await
@@ -113,14 +113,14 @@ impl Bus {
 /// Closes a bus whose runtime ends before the bus does, since nothing of it works any more.
 pub(super) struct RuntimeEnding {
     transport: Weak<dyn Transport>,
-    intakes: Weak<Intakes>,
+    drain_list: Weak<DrainList>,
     armed: bool,
 }
 
 impl RuntimeEnding {
-    pub(super) fn new(transport: &Arc<dyn Transport>, intakes: &Arc<Intakes>) -> Self {
-        let (transport, intakes) = (Arc::downgrade(transport), Arc::downgrade(intakes));
-        Self { transport, intakes, armed: true }
+    pub(super) fn new(transport: &Arc<dyn Transport>, drain_list: &Arc<DrainList>) -> Self {
+        let (transport, drain_list) = (Arc::downgrade(transport), Arc::downgrade(drain_list));
+        Self { transport, drain_list, armed: true }
     }
 
     /// Returns when the bus is gone; dropped before, it closes the bus.
@@ -136,8 +136,8 @@ impl Drop for RuntimeEnding {
         if !self.armed {
             return;
         }
-        if let Some(intakes) = self.intakes.upgrade() {
-            intakes.close();
+        if let Some(drain_list) = self.drain_list.upgrade() {
+            drain_list.close();
         }
         if let Some(transport) = self.transport.upgrade() {
             // There is no runtime to wait on: what can be done at once is all that can be done.

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::bytes::Source;
+use super::bytes::Stock;
+use crate::drain_list::Unshown;
 use crate::error::{ErrorKind, Result};
-use crate::intake::Unshown;
 use crate::transport::{Claimed, Receipt, SettleOptions, Settlement, Wait};
 
 /// How long the broker has to say whether items are still ours to one who does not want to wait.
@@ -22,7 +22,7 @@ const MOMENT: Duration = Duration::from_millis(100);
 
 /// The items that a handle, with all its clones, has claimed and not handed out yet.
 pub(super) struct Ahead {
-    source: Source,
+    stock: Stock,
     items: Mutex<Items>,
     /// Held by the one who asks the broker.
     turn: tokio::sync::Mutex<()>,
@@ -35,9 +35,9 @@ struct Items {
 }
 
 impl Ahead {
-    pub(super) fn new(source: Source) -> Self {
+    pub(super) fn new(stock: Stock) -> Self {
         let items = Mutex::new(Items { line: VecDeque::new(), known: Instant::now() });
-        Self { source, items, turn: tokio::sync::Mutex::default() }
+        Self { stock, items, turn: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -58,14 +58,14 @@ impl Ahead {
         if turn.is_none() {
             // Somebody else waits at the broker all the while, so there is hardly anything; but a
             // look costs nobody's place.
-            return Ok(self.keep_rest(limit, self.source.claim(limit, Wait::No).await?));
+            return Ok(self.keep_rest(limit, self.stock.claim(limit, Wait::No).await?));
         }
         // Whoever had the turn before may have left some.
         let here = self.take(limit, wait).await?;
         if !here.is_empty() {
             return Ok(here);
         }
-        Ok(self.keep_rest(limit, self.source.claim(limit, wait).await?))
+        Ok(self.keep_rest(limit, self.stock.claim(limit, wait).await?))
     }
 
     /// The items that were asked for; what came beyond them is kept here.
@@ -83,7 +83,7 @@ impl Ahead {
         let items = std::mem::take(&mut self.lock().line);
         // The newest first, so that the oldest comes to lie at the head.
         for Claimed { receipt, .. } in items.into_iter().rev() {
-            let Source { transport, spec, .. } = &self.source;
+            let Stock { transport, spec, .. } = &self.stock;
             transport.settle_soon(spec, receipt, Settlement::Return, SettleOptions::default());
         }
     }
@@ -91,7 +91,7 @@ impl Ahead {
     /// Items from here; none, and an error, when the bus takes in nothing more.
     async fn take(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
         // With the bus goes what it holds: by now somebody else may have these.
-        self.source.check().inspect_err(|_| self.give_back())?;
+        self.stock.check().inspect_err(|_| self.give_back())?;
         if let Some(first) = self.in_doubt() {
             self.make_sure(&first, wait).await;
         }
@@ -99,7 +99,7 @@ impl Ahead {
         let count = limit.min(items.line.len());
         let taken: Vec<Claimed> = items.line.drain(..count).collect();
         drop(items);
-        let Source { transport, spec, .. } = &self.source;
+        let Stock { transport, spec, .. } = &self.stock;
         taken.iter().for_each(|item| transport.show(spec, &item.receipt));
         Ok(taken)
     }
@@ -108,13 +108,13 @@ impl Ahead {
     /// more than half of one had passed when they were claimed.
     fn in_doubt(&self) -> Option<Receipt> {
         let items = self.lock();
-        let doubtful = items.known.elapsed() > self.source.spec.lease / 2;
+        let doubtful = items.known.elapsed() > self.stock.spec.lease / 2;
         items.line.front().filter(|_| doubtful).map(|first| first.receipt.clone())
     }
 
     /// Asks the broker; what is somebody else's goes. Cancel-safe: the items stay here meanwhile.
     async fn make_sure(&self, first: &Receipt, wait: Wait) {
-        let Source { transport, spec, .. } = &self.source;
+        let Stock { transport, spec, .. } = &self.stock;
         let asked = Instant::now();
         let answer = transport.extend(spec, first, spec.lease);
         let answer = match wait {
@@ -158,7 +158,7 @@ impl Drop for Ahead {
 
 impl fmt::Debug for Ahead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = self.source.spec.prefetch;
+        let size = self.stock.spec.prefetch;
         f.debug_struct("Ahead").field("size", &size).field("len", &self.len()).finish()
     }
 }

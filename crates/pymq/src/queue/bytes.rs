@@ -13,8 +13,8 @@ use super::delivery::ByteDelivery;
 use super::handles::{Handles, Noted};
 use super::retry::Retry;
 use super::stop::Stop;
+use crate::drain_list::DrainList;
 use crate::error::{Error, ErrorKind, Result};
-use crate::intake::Intakes;
 use crate::limits::Limits;
 use crate::name;
 use crate::telemetry::Observers;
@@ -34,7 +34,7 @@ const STEP_BYTES: usize = 64 << 20;
 /// A queue of bytes, for layers with a codec of their own.
 #[derive(Clone, Debug)]
 pub struct ByteQueue {
-    source: Source,
+    stock: Stock,
     limits: Limits,
     ahead: Option<Arc<Ahead>>,
     retry: Retry,
@@ -46,23 +46,23 @@ pub struct ByteQueue {
 
 /// Where deliveries come from and are settled.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(super) struct Stock {
     pub(super) transport: Arc<dyn Transport>,
     /// The queue's name without the namespace, as errors have it.
     pub(super) name: Arc<str>,
     pub(super) spec: Arc<QueueSpec>,
-    pub(super) intakes: Arc<Intakes>,
+    pub(super) drain_list: Arc<DrainList>,
 }
 
-impl Source {
+impl Stock {
     pub(super) async fn claim(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
         let claim = self.transport.claim(&self.spec, limit, wait);
-        self.named("get", self.intakes.unless_draining("get", &self.name, claim).await)
+        self.named("get", self.drain_list.unless_draining("get", &self.name, claim).await)
     }
 
     /// Fails when the bus drains or was closed.
     pub(super) fn check(&self) -> Result<()> {
-        self.named("get", self.intakes.check("get", &self.name))
+        self.named("get", self.drain_list.check("get", &self.name))
     }
 
     /// Fails outside of a tokio runtime.
@@ -79,16 +79,16 @@ impl Source {
 impl ByteQueue {
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
-        intakes: Arc<Intakes>,
+        drain_list: Arc<DrainList>,
         handles: Arc<Handles>,
         observers: Observers,
         limits: Limits,
         (name, whole): (&str, String),
     ) -> Self {
         let spec = Arc::new(QueueSpec::new(whole));
-        let source = Source { transport, name: name.into(), spec, intakes };
+        let stock = Stock { transport, name: name.into(), spec, drain_list };
         Self {
-            source,
+            stock,
             limits,
             ahead: None,
             retry: Retry::default(),
@@ -102,14 +102,14 @@ impl ByteQueue {
     /// The same queue with other options.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut QueueSpec)) -> Self {
-        let spec = Arc::make_mut(&mut self.source.spec);
+        let spec = Arc::make_mut(&mut self.stock.spec);
         change(spec);
         spec.lease = spec.lease.clamp(LEASES.0, LEASES.1);
         let fetches = spec.prefetch > 1;
-        let ahead = fetches.then(|| Arc::new(Ahead::new(self.source.clone())));
+        let ahead = fetches.then(|| Arc::new(Ahead::new(self.stock.clone())));
         if let Some(ahead) = &ahead {
             let unshown = Arc::downgrade(ahead);
-            self.source.intakes.note_unshown(unshown);
+            self.stock.drain_list.note_unshown(unshown);
         }
         Self { ahead, noted: Arc::default(), ..self }
     }
@@ -130,7 +130,7 @@ impl ByteQueue {
     /// At once where the transport knows no later.
     pub fn retry_after(&self, deliveries: u32) -> Option<Duration> {
         let delay = self.retry.delay(deliveries)?;
-        let able = self.source.transport.capabilities().delays;
+        let able = self.stock.transport.capabilities().delays;
         Some(if able { delay } else { Duration::ZERO })
     }
 
@@ -153,12 +153,12 @@ impl ByteQueue {
     /// Has the log say it where this handle contradicts another one, at its first put and take.
     fn note(&self, puts: bool) {
         if self.noted.is_new(puts) {
-            self.handles.note(&self.source.spec, puts);
+            self.handles.note(&self.stock.spec, puts);
         }
     }
 
-    pub(super) fn intakes(&self) -> &Arc<Intakes> {
-        &self.source.intakes
+    pub(super) fn drain_list(&self) -> &Arc<DrainList> {
+        &self.stock.drain_list
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -171,12 +171,12 @@ impl ByteQueue {
 
     /// The queue's name, without the namespace.
     pub fn name(&self) -> &str {
-        &self.source.name
+        &self.stock.name
     }
 
     /// The options of this handle.
     pub fn spec(&self) -> &QueueSpec {
-        &self.source.spec
+        &self.stock.spec
     }
 
     /// Appends items, all in one step or, where there are too many for that, in several.
@@ -192,7 +192,7 @@ impl ByteQueue {
     pub async fn put(&self, items: Vec<Bytes>, options: impl Into<PutOptions>) -> Result<Put> {
         let options = options.into();
         name::check("put", self.name())?;
-        self.source.check_runtime("put")?;
+        self.stock.check_runtime("put")?;
         options.check(self.name(), self.spec(), items.len())?;
         self.check_sizes(&items)?;
         self.note(true);
@@ -211,8 +211,8 @@ impl ByteQueue {
     }
 
     async fn push(&self, items: Vec<Bytes>, options: PutOptions) -> Result<Put> {
-        let Source { transport, spec, .. } = &self.source;
-        self.source.named("put", transport.push(spec, items, options).await)
+        let Stock { transport, spec, .. } = &self.stock;
+        self.stock.named("put", transport.push(spec, items, options).await)
     }
 
     async fn put_in_steps(
@@ -275,16 +275,16 @@ impl ByteQueue {
     /// As [`claim`](Self::claim).
     pub async fn claim_many(&self, limit: usize, wait: Wait) -> Result<Vec<ByteDelivery>> {
         name::check("get", self.name())?;
-        self.source.check_runtime("get")?;
+        self.stock.check_runtime("get")?;
         self.note(false);
         let claim = async {
             match &self.ahead {
                 Some(ahead) => ahead.claim(limit, wait).await,
-                None => self.source.claim(limit, wait).await,
+                None => self.stock.claim(limit, wait).await,
             }
         };
         let claimed = self.stop.unless_asked(self.name(), claim).await?;
-        let deliver = |claimed| ByteDelivery::new(self.source.clone(), claimed);
+        let deliver = |claimed| ByteDelivery::new(self.stock.clone(), claimed);
         Ok(claimed.into_iter().map(deliver).collect())
     }
 
@@ -305,7 +305,7 @@ impl ByteQueue {
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
     pub async fn stats(&self) -> Result<QueueStats> {
-        let Source { transport, spec, .. } = &self.source;
+        let Stock { transport, spec, .. } = &self.stock;
         self.asked("count", transport.stats(spec)).await
     }
 
@@ -329,7 +329,7 @@ impl ByteQueue {
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
     pub async fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Bytes>> {
-        let Source { transport, spec, .. } = &self.source;
+        let Stock { transport, spec, .. } = &self.stock;
         self.asked("peek", transport.peek(spec, shelf, limit)).await
     }
 
@@ -341,7 +341,7 @@ impl ByteQueue {
         if shelf == Shelf::Waiting {
             self.give_back();
         }
-        let Source { transport, spec, .. } = &self.source;
+        let Stock { transport, spec, .. } = &self.stock;
         self.asked("purge", transport.purge(spec, shelf)).await
     }
 
@@ -350,7 +350,7 @@ impl ByteQueue {
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
     pub async fn letters(&self, skip: usize, limit: usize) -> Result<Vec<DeadLetter>> {
-        let Source { transport, spec, .. } = &self.source;
+        let Stock { transport, spec, .. } = &self.stock;
         self.asked("look at the dead letters of", transport.letters(spec, skip, limit)).await
     }
 
@@ -365,8 +365,8 @@ impl ByteQueue {
             let why = "dead letters move between queues of one bus; take both from the same";
             return Err(Error::new(ErrorKind::Config, "redrive", to.name(), why));
         }
-        let Source { transport, spec, .. } = &self.source;
-        self.asked("redrive", transport.redrive(spec, which, &to.source.spec)).await
+        let Stock { transport, spec, .. } = &self.stock;
+        self.asked("redrive", transport.redrive(spec, which, &to.stock.spec)).await
     }
 
     /// Deletes dead letters; says how many.
@@ -374,7 +374,7 @@ impl ByteQueue {
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
     pub async fn discard(&self, which: Letters) -> Result<usize> {
-        let Source { transport, spec, .. } = &self.source;
+        let Stock { transport, spec, .. } = &self.stock;
         self.asked("discard dead letters of", transport.discard(spec, which)).await
     }
 
@@ -383,13 +383,13 @@ impl ByteQueue {
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
     pub async fn shut_down(&self) -> Result<()> {
-        let Source { transport, spec, .. } = &self.source;
+        let Stock { transport, spec, .. } = &self.stock;
         self.asked("shut down", transport.shut_down(spec)).await
     }
 
     /// Whether both are on one connection, so that one can move items to the other.
     fn shares_transport(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.source.transport, &other.source.transport)
+        Arc::ptr_eq(&self.stock.transport, &other.stock.transport)
     }
 
     /// An operation of the transport under the user's verb, on a name that `put` would take.
@@ -399,8 +399,8 @@ impl ByteQueue {
         answer: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         name::check(operation, self.name())?;
-        self.source.check_runtime(operation)?;
-        self.source.named(operation, answer.await)
+        self.stock.check_runtime(operation)?;
+        self.stock.named(operation, answer.await)
     }
 
     /// What a claim without end would say if it ended: only a transport that breaks the contract

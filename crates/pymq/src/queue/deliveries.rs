@@ -25,13 +25,13 @@ use crate::transport::{Settlement, Wait};
 #[must_use = "a stream does nothing unless it is read"]
 pub struct Deliveries<T> {
     queue: ByteQueue,
-    state: State,
+    state: Streaming,
     /// When it began to wait, where somebody watches.
     since: Option<Instant>,
     items: PhantomData<fn() -> T>,
 }
 
-enum State {
+enum Streaming {
     Idle,
     Claiming(BoxFuture<'static, Result<Option<ByteDelivery>>>),
     Ended,
@@ -39,7 +39,7 @@ enum State {
 
 impl<T> Deliveries<T> {
     pub(super) fn new(queue: ByteQueue) -> Self {
-        Self { queue, state: State::Idle, since: None, items: PhantomData }
+        Self { queue, state: Streaming::Idle, since: None, items: PhantomData }
     }
 }
 
@@ -61,7 +61,7 @@ impl<T: DeserializeOwned> Deliveries<T> {
         let claimed = claimed.and_then(|claimed| claimed.ok_or_else(|| self.queue.empty()));
         Some(match claimed {
             Err(error) if matches!(error.kind(), ErrorKind::ShutDown | ErrorKind::Closed) => {
-                self.state = State::Ended;
+                self.state = Streaming::Ended;
                 return None;
             }
             Err(error) => Err(error),
@@ -91,8 +91,8 @@ struct Waiting<'a, T>(&'a mut Deliveries<T>);
 
 impl<T> Drop for Waiting<'_, T> {
     fn drop(&mut self) {
-        if matches!(self.0.state, State::Claiming(_)) {
-            self.0.state = State::Idle;
+        if matches!(self.0.state, Streaming::Claiming(_)) {
+            self.0.state = Streaming::Idle;
         }
     }
 }
@@ -103,16 +103,16 @@ impl<T: DeserializeOwned> Stream for Deliveries<T> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             match &mut self.state {
-                State::Ended => return Poll::Ready(None),
-                State::Idle => {
+                Streaming::Ended => return Poll::Ready(None),
+                Streaming::Idle => {
                     self.since = self.queue.observers().waits();
                     let queue = self.queue.clone();
                     let claim = async move { queue.claim(Wait::Forever).await };
-                    self.state = State::Claiming(Box::pin(claim));
+                    self.state = Streaming::Claiming(Box::pin(claim));
                 }
-                State::Claiming(claim) => {
+                Streaming::Claiming(claim) => {
                     let claimed = ready!(claim.as_mut().poll(context));
-                    self.state = State::Idle;
+                    self.state = Streaming::Idle;
                     return Poll::Ready(self.deliver(claimed));
                 }
             }

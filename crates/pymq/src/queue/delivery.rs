@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::bytes::Source;
+use super::bytes::Stock;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::telemetry::Received;
@@ -50,7 +50,7 @@ impl<T> Delivery<T> {
 
     /// The name of the queue that it came from, without the namespace.
     pub fn queue(&self) -> &str {
-        &self.bytes.source.name
+        &self.bytes.stock.name
     }
 
     /// It, as whoever watches the bus is told of it.
@@ -193,7 +193,7 @@ impl<T> Deref for Delivery<T> {
 #[derive(Debug)]
 #[must_use = "dropping a delivery gives its item back; settle it when it is done"]
 pub struct ByteDelivery {
-    source: Source,
+    stock: Stock,
     payload: Bytes,
     deliveries: u32,
     /// Gone once it is settled.
@@ -203,9 +203,9 @@ pub struct ByteDelivery {
 }
 
 impl ByteDelivery {
-    pub(super) fn new(source: Source, claimed: Claimed) -> Self {
+    pub(super) fn new(stock: Stock, claimed: Claimed) -> Self {
         let Claimed { payload, deliveries, receipt } = claimed;
-        Self { source, payload, deliveries, receipt: Some(receipt), home: None }
+        Self { stock, payload, deliveries, receipt: Some(receipt), home: None }
     }
 
     /// The bytes as they were put, with the metadata that may be in them
@@ -232,12 +232,12 @@ impl ByteDelivery {
     /// # Errors
     /// As [`Delivery::requeue_after`].
     pub async fn settle_with(mut self, how: Settlement, options: SettleOptions) -> Result<()> {
-        self.source.check_runtime(verb(how))?;
+        self.stock.check_runtime(verb(how))?;
         match self.receipt.take() {
             Some(receipt) => {
-                let Source { transport, spec, .. } = &self.source;
+                let Stock { transport, spec, .. } = &self.stock;
                 let settled = transport.settle(spec, receipt, how, options).await;
-                self.source.named(verb(how), settled)
+                self.stock.named(verb(how), settled)
             }
             None => Ok(()),
         }
@@ -265,13 +265,13 @@ impl ByteDelivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub fn extend(&self, duration: Duration) -> impl Future<Output = Result<()>> + Send + use<> {
-        let (source, receipt) = (self.source.clone(), self.receipt.clone());
+        let (stock, receipt) = (self.stock.clone(), self.receipt.clone());
         async move {
             match &receipt {
                 Some(receipt) => {
-                    source.check_runtime("extend")?;
-                    let extended = source.transport.extend(&source.spec, receipt, duration).await;
-                    source.named("extend", extended)
+                    stock.check_runtime("extend")?;
+                    let extended = stock.transport.extend(&stock.spec, receipt, duration).await;
+                    stock.named("extend", extended)
                 }
                 None => Ok(()),
             }
@@ -280,7 +280,7 @@ impl ByteDelivery {
 
     fn end_soon(&mut self, how: Settlement, options: SettleOptions) {
         if let Some(receipt) = self.receipt.take() {
-            let Source { transport, spec, .. } = &self.source;
+            let Stock { transport, spec, .. } = &self.stock;
             transport.settle_soon(spec, receipt, how, options);
         }
     }
@@ -302,9 +302,9 @@ impl Drop for ByteDelivery {
         if let Some(home) = home
             && let Some(receipt) = self.receipt.take()
         {
-            let (source, payload) = (self.source.clone(), self.payload.clone());
+            let (stock, payload) = (self.stock.clone(), self.payload.clone());
             home.put(Self {
-                source,
+                stock,
                 payload,
                 deliveries: self.deliveries,
                 receipt: Some(receipt),

@@ -17,8 +17,8 @@ use tokio::time::sleep;
 
 use super::bytes::ByteQueue;
 use super::delivery::ByteDelivery;
+use crate::drain_list::DrainEntry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::intake::Intake;
 use crate::transport::Wait;
 
 /// How long a worker waits before it claims again after a failure: at first, and at most.
@@ -34,7 +34,7 @@ pub struct Worker {
     /// What is asked of the loop; closed when that has ended.
     asked: watch::Sender<Asked>,
     serving: JoinHandle<Result<()>>,
-    _intake: Intake,
+    _entry: DrainEntry,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +70,10 @@ impl Worker {
                 Ok(())
             })
         });
-        let _intake = queue.intakes().open("work", &name, stop)?;
+        let _entry = queue.drain_list().open("work", &name, stop)?;
         let serving = Serving { queue, concurrency, begin: serve, running: JoinSet::new() };
         let serving = runtime.spawn(serving.run(asking));
-        Ok(Self { name, asked, serving, _intake })
+        Ok(Self { name, asked, serving, _entry })
     }
 
     /// Stops claiming, lets the handlers in hand finish, and returns what was fetched ahead.
@@ -126,7 +126,7 @@ struct Serving<B> {
 
 /// Whether the queue can bring something now.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum Supply {
     Open,
     /// Shut down and empty, until a handler gives something back.
     Dry,
@@ -154,20 +154,20 @@ where
 
     /// Serves items until there will be none. Cancel-safe: a claim that waits loses nothing.
     async fn serve_all(&mut self) -> Result<()> {
-        let (mut claim, mut source, mut pause): (Option<Claim>, _, _) =
-            (None, Source::Open, PAUSES.0);
+        let (mut claim, mut supply, mut pause): (Option<Claim>, _, _) =
+            (None, Supply::Open, PAUSES.0);
         loop {
             let free = self.concurrency - self.running.len();
-            if claim.is_none() && free > 0 && source == Source::Open {
+            if claim.is_none() && free > 0 && supply == Supply::Open {
                 claim = Some(claim_in(self.queue.clone(), free, Duration::ZERO));
             }
-            if source == Source::Dry && self.running.is_empty() {
+            if supply == Supply::Dry && self.running.is_empty() {
                 return Ok(());
             }
             let claimed = tokio::select! {
                 Some(ended) = self.running.join_next() => {
                     report(self.queue.name(), ended);
-                    source = Source::Open;
+                    supply = Supply::Open;
                     continue;
                 }
                 claimed = next(&mut claim) => claimed,
@@ -181,7 +181,7 @@ where
                     }
                 }
                 Err(error) => match error.kind() {
-                    ErrorKind::ShutDown => source = Source::Dry,
+                    ErrorKind::ShutDown => supply = Supply::Dry,
                     // A regular end, whoever wanted it.
                     ErrorKind::Closed => return Ok(()),
                     ErrorKind::Config | ErrorKind::Unsupported => {

@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 
 use super::desk::Desk;
 use super::in_flight::Progress;
-use super::outbox::Place;
+use super::outbox::Share;
 use crate::name::Id;
 use crate::transport::Weigh;
 use crate::wire::{Arguments, Metadata, Outcome};
@@ -23,7 +23,7 @@ pub struct Call {
     pub(super) expires: Option<Instant>,
     pub(super) progress: Arc<Progress>,
     /// Its share of what waits, until it begins.
-    pub(super) place: std::sync::Mutex<Option<Place>>,
+    pub(super) share: std::sync::Mutex<Option<Share>>,
     /// The way back; gone once it is answered.
     pub(super) reply: Option<ReplyTo>,
 }
@@ -40,8 +40,8 @@ impl Call {
     /// executed, and no other provider is asked.
     pub fn arguments(&self) -> &Arguments {
         self.progress.begin();
-        let place = self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        drop(place);
+        let share = self.share.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        drop(share);
         &self.arguments
     }
 
@@ -106,7 +106,7 @@ pub(super) fn given_up() -> Outcome {
     Outcome::failure("CallDropped", "its provider gave the call up unanswered")
 }
 
-/// The bound on what waits is `Place`'s; this mailbox only keeps the order.
+/// The bound on what waits is `Share`'s; this mailbox only keeps the order.
 impl Weigh for Call {
     fn weight(&self) -> usize {
         0

@@ -17,7 +17,7 @@ use super::current::current_call;
 use super::directory::Directory;
 use super::errors::lost;
 use super::pending::Pending;
-use super::presence::Route;
+use super::presence::Destination;
 use super::reader::{LastGap, Reader};
 use super::watch::{Ended, Watch};
 use super::{CallOptions, Reply, SILENCE_ENDS_AFTER};
@@ -179,8 +179,8 @@ impl Caller {
         loop {
             let function = request.function.as_str();
             let choice = match self.route(function, &busy, way).await? {
-                Route::One(choice) => choice,
-                Route::Originals => return self.first_answer(request, time, way).await,
+                Destination::One(choice) => choice,
+                Destination::Originals => return self.first_answer(request, time, way).await,
             };
             self.reach(choice.instance(), way).await?;
             let waiting = self.pending.open(call);

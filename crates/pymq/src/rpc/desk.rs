@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::call::{Call, ReplyTo, given_up};
-use super::in_flight::{InFlight, Seen, Target};
+use super::in_flight::{InFlight, Recipient, Seen};
 use super::outbox::{Letter, Load, Outbox};
 use super::{ACK_AFTER, KNOWN_FOR, MOST_ACQUAINTANCES};
 use crate::limits::Limits;
@@ -171,7 +171,7 @@ impl Desk {
             Ok(ToProvider::Control(Control::Who { call, inbox })) => {
                 self.meet(inbox);
                 let here = Outcome::here(self.lock().open_calls());
-                self.post(call, &Target::Inbox(inbox), ResponseKind::Here, here);
+                self.post(call, &Recipient::Inbox(inbox), ResponseKind::Here, here);
             }
             Err(error) => {
                 let function = &self.function;
@@ -186,11 +186,11 @@ impl Desk {
             tracing::warn!(function, named, "request for another function dropped");
             return;
         }
-        let (call, target, silent) = match &request.ours {
-            Some(ours) => (ours.call, Target::Inbox(ours.inbox), ours.silent),
+        let (call, recipient, silent) = match &request.ours {
+            Some(ours) => (ours.call, Recipient::Inbox(ours.inbox), ours.silent),
             None => match self.namespace.reply_list(&request.reply_list) {
                 // Its list names the call, but is no identity: who is asked twice answers twice.
-                Ok(list) => (Id::random(), Target::List(list), None),
+                Ok(list) => (Id::random(), Recipient::List(list), None),
                 Err(error) => {
                     let function = &self.function;
                     tracing::warn!(function, %error, "request with a forged reply channel dropped");
@@ -198,14 +198,14 @@ impl Desk {
                 }
             },
         };
-        let seen = self.lock().see(call, target.clone(), silent);
-        let again = |outcome| self.post(call, &target, ResponseKind::Result, outcome);
-        match (seen, &target) {
+        let seen = self.lock().see(call, recipient.clone(), silent);
+        let again = |outcome| self.post(call, &recipient, ResponseKind::Result, outcome);
+        match (seen, &recipient) {
             (Seen::New(progress), _) => self.hand_over(call, progress, request),
-            (Seen::Open, Target::Inbox(inbox)) => self.say(call, *inbox, ResponseKind::Ack),
-            (Seen::Done(text), Target::Inbox(inbox)) => {
-                let place = Some(self.load.over(text.len()));
-                self.outbox.post(Letter { to: self.namespace.inbox(*inbox), text, place });
+            (Seen::Open, Recipient::Inbox(inbox)) => self.say(call, *inbox, ResponseKind::Ack),
+            (Seen::Done(text), Recipient::Inbox(inbox)) => {
+                let share = Some(self.load.over(text.len()));
+                self.outbox.post(Letter { to: self.namespace.inbox(*inbox), text, share });
             }
             (Seen::Executed, _) => again(Outcome::failure(
                 "AnswerLost",
@@ -216,7 +216,7 @@ impl Desk {
                 "the function may have been executed, at most once, but its answer is not kept",
             )),
             // Identities of the original's calls are new each time.
-            (Seen::Open | Seen::Done(_), Target::List(_)) => {}
+            (Seen::Open | Seen::Done(_), Recipient::List(_)) => {}
         }
     }
 
@@ -227,7 +227,7 @@ impl Desk {
         request: Request,
     ) {
         let arguments = request.arguments;
-        let Some(place) = self.load.within(MOST_WAITING, arguments.weight()) else {
+        let Some(share) = self.load.within(MOST_WAITING, arguments.weight()) else {
             tracing::debug!(function = self.function, "a call is refused: too many wait");
             return self.turn_away(call, ResponseKind::Busy, true);
         };
@@ -237,36 +237,36 @@ impl Desk {
             metadata: request.metadata,
             expires: left.and_then(|left| Instant::now().checked_add(left)),
             progress,
-            place: Mutex::new(Some(place)),
+            share: Mutex::new(Some(share)),
             reply: Some(ReplyTo { desk: Arc::clone(self), call }),
         });
     }
 
     /// Says something without an outcome about a call.
     fn say(&self, call: Id, inbox: Id, kind: ResponseKind) {
-        self.post(call, &Target::Inbox(inbox), kind, Outcome::nothing());
+        self.post(call, &Recipient::Inbox(inbox), kind, Outcome::nothing());
     }
 
     /// Sends an outcome that nobody will ask for again, or none.
-    fn post(&self, call: Id, target: &Target, kind: ResponseKind, outcome: Outcome) {
-        let (to, text) = self.letter(call, target, kind, outcome);
-        self.outbox.post(Letter { to, text, place: None });
+    fn post(&self, call: Id, recipient: &Recipient, kind: ResponseKind, outcome: Outcome) {
+        let (to, text) = self.letter(call, recipient, kind, outcome);
+        self.outbox.post(Letter { to, text, share: None });
     }
 
     fn letter(
         &self,
         call: Id,
-        target: &Target,
+        recipient: &Recipient,
         kind: ResponseKind,
         outcome: Outcome,
     ) -> (name::Address, Bytes) {
         let function = self.function.clone();
-        let (to, ours) = match target {
-            Target::Inbox(inbox) => {
+        let (to, ours) = match recipient {
+            Recipient::Inbox(inbox) => {
                 let extension = ResponseExtension { call, provider: self.id, kind };
                 (self.namespace.inbox(*inbox), Some(extension))
             }
-            Target::List(list) => (list.clone(), None),
+            Recipient::List(list) => (list.clone(), None),
         };
         (to, Response { function, outcome, ours }.encode())
     }
@@ -278,19 +278,19 @@ impl Desk {
     }
 
     fn conclude(&self, call: Id, kind: ResponseKind, outcome: Outcome, awaited: bool) {
-        let Some(target) = self.lock().target(call) else { return };
+        let Some(recipient) = self.lock().recipient(call) else { return };
         let type_name = outcome.failed.then(|| outcome.type_name.clone());
         let bytes = outcome.value.len();
-        let (to, mut text) = self.letter(call, &target, kind, outcome);
+        let (to, mut text) = self.letter(call, &recipient, kind, outcome);
         if let Some(why) = self.limits.refusal_in(bytes, &text) {
             let function = &self.function;
             tracing::warn!(function, why, "an answer cannot be sent");
             let instead = Outcome::unsendable(type_name.as_deref(), &why);
-            text = self.letter(call, &target, kind, instead).1;
+            text = self.letter(call, &recipient, kind, instead).1;
         }
         if self.lock().finish(call, &text) && awaited {
-            let place = Some(self.load.over(text.len()));
-            self.outbox.post(Letter { to, text, place });
+            let share = Some(self.load.over(text.len()));
+            self.outbox.post(Letter { to, text, share });
         }
     }
 
@@ -300,21 +300,21 @@ impl Desk {
     }
 
     fn turn_away(&self, call: Id, kind: ResponseKind, awaited: bool) {
-        let Some(target) = self.lock().target(call) else { return };
+        let Some(recipient) = self.lock().recipient(call) else { return };
         if !self.lock().withdraw(call) || !awaited {
             return;
         }
-        let outcome = match (&target, kind) {
-            (Target::Inbox(_), _) => Outcome::nothing(),
+        let outcome = match (&recipient, kind) {
+            (Recipient::Inbox(_), _) => Outcome::nothing(),
             // A caller of the original counts answers, so it needs one.
-            (Target::List(_), ResponseKind::Busy) => {
+            (Recipient::List(_), ResponseKind::Busy) => {
                 Outcome::failure("Busy", "too many calls wait; this one was not executed")
             }
-            (Target::List(_), _) => {
+            (Recipient::List(_), _) => {
                 Outcome::failure("CallDropped", "the provider ended; the call was not executed")
             }
         };
-        self.post(call, &target, kind, outcome);
+        self.post(call, &recipient, kind, outcome);
     }
 
     fn show_life(&self) {

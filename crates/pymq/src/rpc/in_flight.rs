@@ -54,7 +54,7 @@ impl Progress {
 
 /// Where the outcome of a call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum Recipient {
     /// The inbox of a caller of ours.
     Inbox(Id),
     /// The list of a caller of the original, which neither asks again nor wants signs of life.
@@ -72,7 +72,7 @@ pub(super) struct InFlight {
 /// A call that waits to run, or runs.
 #[derive(Debug)]
 pub(super) struct Open {
-    pub(super) target: Target,
+    pub(super) recipient: Recipient,
     pub(super) progress: Arc<Progress>,
     /// When to say next that it is alive, and how.
     due: Option<Instant>,
@@ -96,7 +96,7 @@ pub(super) enum Seen {
 
 impl InFlight {
     /// Looks at a request; `silent` is how long the caller of a repeated one has heard nothing.
-    pub(super) fn see(&mut self, call: Id, target: Target, silent: Option<Duration>) -> Seen {
+    pub(super) fn see(&mut self, call: Id, recipient: Recipient, silent: Option<Duration>) -> Seen {
         if self.open.contains_key(&call) {
             return Seen::Open;
         }
@@ -110,9 +110,9 @@ impl InFlight {
             return Seen::Unknown;
         }
         let (now, progress) = (Instant::now(), Arc::<Progress>::default());
-        let due = matches!(target, Target::Inbox(_)).then(|| now + ACK_AFTER);
+        let due = matches!(recipient, Recipient::Inbox(_)).then(|| now + ACK_AFTER);
         let open = Open {
-            target,
+            recipient,
             progress: Arc::clone(&progress),
             due,
             next: ResponseKind::Ack,
@@ -123,15 +123,15 @@ impl InFlight {
     }
 
     /// Where the outcome of an open call goes.
-    pub(super) fn target(&self, call: Id) -> Option<Target> {
-        self.open.get(&call).map(|open| open.target.clone())
+    pub(super) fn recipient(&self, call: Id) -> Option<Recipient> {
+        self.open.get(&call).map(|open| open.recipient.clone())
     }
 
     /// Notes that a call was executed, and keeps its reply for who asks again; says whether it was
     /// open.
     pub(super) fn finish(&mut self, call: Id, reply: &[u8]) -> bool {
         let Some(open) = self.open.remove(&call) else { return false };
-        if matches!(open.target, Target::Inbox(_)) {
+        if matches!(open.recipient, Recipient::Inbox(_)) {
             self.executed.note(call);
             self.kept.keep(call, reply);
         }
@@ -148,9 +148,10 @@ impl InFlight {
         self.open.len()
     }
 
-    pub(super) fn all_open(&self) -> Vec<(Id, Target, Arc<Progress>)> {
+    pub(super) fn all_open(&self) -> Vec<(Id, Recipient, Arc<Progress>)> {
         let open = self.open.iter();
-        open.map(|(call, open)| (*call, open.target.clone(), Arc::clone(&open.progress))).collect()
+        open.map(|(call, open)| (*call, open.recipient.clone(), Arc::clone(&open.progress)))
+            .collect()
     }
 
     /// Cancels a call; what it still answers goes nowhere.
@@ -165,7 +166,9 @@ impl InFlight {
         let now = Instant::now();
         let mut told = Vec::new();
         for (call, open) in &mut self.open {
-            let (Target::Inbox(inbox), Some(due)) = (&open.target, open.due) else { continue };
+            let (Recipient::Inbox(inbox), Some(due)) = (&open.recipient, open.due) else {
+                continue;
+            };
             if due > now {
                 continue;
             }
@@ -197,7 +200,7 @@ mod tests {
     use super::*;
 
     fn see(calls: &mut InFlight, call: Id, inbox: Id) -> Seen {
-        calls.see(call, Target::Inbox(inbox), None)
+        calls.see(call, Recipient::Inbox(inbox), None)
     }
 
     #[tokio::test]

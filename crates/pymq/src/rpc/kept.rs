@@ -24,7 +24,7 @@ pub(super) struct Kept {
     blocks: VecDeque<Block>,
     /// The number of the first block; the others' follow.
     first: u64,
-    places: HashMap<Id, Place>,
+    locations: HashMap<Id, Location>,
     bytes: usize,
 }
 
@@ -37,7 +37,7 @@ struct Block {
 }
 
 #[derive(Debug)]
-struct Place {
+struct Location {
     block: u64,
     reply: Range<usize>,
 }
@@ -45,7 +45,7 @@ struct Place {
 impl Kept {
     /// The reply to a call, if it is still here.
     pub(super) fn get(&self, call: Id) -> Option<Bytes> {
-        let Place { block, reply } = self.places.get(&call)?;
+        let Location { block, reply } = self.locations.get(&call)?;
         let block = &self.blocks[(block - self.first) as usize];
         Some(Bytes::copy_from_slice(&block.replies[reply.clone()]))
     }
@@ -66,8 +66,8 @@ impl Kept {
         block.replies.extend_from_slice(reply);
         block.calls.push(call);
         block.youngest = now;
-        let place = Place { block: number, reply: start..block.replies.len() };
-        self.places.insert(call, place);
+        let location = Location { block: number, reply: start..block.replies.len() };
+        self.locations.insert(call, location);
         self.bytes += reply.len();
         self.forget(now);
     }
@@ -80,8 +80,8 @@ impl Kept {
             self.bytes -= block.replies.len();
             for call in &block.calls {
                 // A call that was forgotten and came again has its reply in a later block.
-                if self.places.get(call).is_some_and(|place| place.block == self.first) {
-                    self.places.remove(call);
+                if self.locations.get(call).is_some_and(|location| location.block == self.first) {
+                    self.locations.remove(call);
                 }
             }
             self.blocks.pop_front();
@@ -108,7 +108,7 @@ mod tests {
         for (number, reply) in found.into_iter().enumerate().skip(gone) {
             assert_eq!(reply.expect("it is younger"), vec![number as u8; size]);
         }
-        assert_eq!(kept.places.len(), calls.len() - gone);
+        assert_eq!(kept.locations.len(), calls.len() - gone);
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,54 +31,54 @@ pub(super) struct Load {
 
 impl Load {
     /// Room for one more message, unless `limit` is reached.
-    pub(super) fn within(self: &Arc<Self>, limit: Limit, bytes: usize) -> Option<Place> {
-        let place = self.over(bytes);
+    pub(super) fn within(self: &Arc<Self>, limit: Limit, bytes: usize) -> Option<Share> {
+        let share = self.over(bytes);
         let fits = self.messages.load(Ordering::Relaxed) <= limit.messages
             && self.bytes.load(Ordering::Relaxed) <= limit.bytes;
-        fits.then_some(place)
+        fits.then_some(share)
     }
 
     /// Room for one more message, whatever is there already.
-    pub(super) fn over(self: &Arc<Self>, bytes: usize) -> Place {
+    pub(super) fn over(self: &Arc<Self>, bytes: usize) -> Share {
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Place { load: Arc::clone(self), bytes }
+        Share { load: Arc::clone(self), bytes }
     }
 }
 
 /// A message's share of the load, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Share {
     load: Arc<Load>,
     bytes: usize,
 }
 
-impl Drop for Place {
+impl Drop for Share {
     fn drop(&mut self) {
         self.load.messages.fetch_sub(1, Ordering::Relaxed);
         self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// One message to be sent. An outcome has a place in the load; a sign of life has none, and is
+/// One message to be sent. An outcome has a share in the load; a sign of life has none, and is
 /// dropped where too many of them wait, since its caller asks again.
 #[derive(Debug)]
 pub(super) struct Letter {
     pub(super) to: Address,
     pub(super) text: Bytes,
-    pub(super) place: Option<Place>,
+    pub(super) share: Option<Share>,
 }
 
 #[derive(Debug)]
 pub(super) struct Outbox {
     transport: Arc<dyn Transport>,
     runtime: Handle,
-    state: Mutex<State>,
+    state: Mutex<Outgoing>,
     idle: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Outgoing {
     waiting: VecDeque<Letter>,
     senders: usize,
 }
@@ -92,7 +92,7 @@ impl Outbox {
     pub(super) fn post(self: &Arc<Self>, letter: Letter) {
         let mut state = self.lock();
         if state.senders == SENDERS {
-            if letter.place.is_some() || state.waiting.len() < MOST_SIGNS {
+            if letter.share.is_some() || state.waiting.len() < MOST_SIGNS {
                 state.waiting.push_back(letter);
             }
             return;
@@ -131,7 +131,7 @@ impl Outbox {
         None
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Outgoing> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -153,7 +153,7 @@ impl Sender {
         self.counted_off = true;
     }
 
-    async fn send(&self, Letter { to, text, place }: Letter) {
+    async fn send(&self, Letter { to, text, share }: Letter) {
         let kept: Duration = match to.form() {
             Form::Inbox => REPLIES_KEPT,
             Form::List => REPLY_LIST_KEPT,
@@ -162,7 +162,7 @@ impl Sender {
             // The caller asks again by identity, and the reply is kept here.
             tracing::debug!(to = to.name(), %error, "could not send a reply");
         }
-        drop(place);
+        drop(share);
     }
 }
 

@@ -19,10 +19,10 @@ impl Weigh for Response {
 
 /// All calls of one bus that are open.
 #[derive(Debug, Default)]
-pub(super) struct Pending(Mutex<State>);
+pub(super) struct Pending(Mutex<OpenCalls>);
 
 #[derive(Debug, Default)]
-struct State {
+struct OpenCalls {
     open: HashMap<Id, Sender<Response>>,
     /// No response will come any more, for calls yet to be opened neither.
     closed: bool,
@@ -68,7 +68,7 @@ impl Pending {
         self.lock().open.values().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OpenCalls> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -28,7 +28,7 @@ const OTHERS_WITHIN: Duration = Duration::from_millis(100);
 const SOMEBODY_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where a call goes.
-pub(super) enum Route {
+pub(super) enum Destination {
     /// To one provider of ours.
     One(Choice),
     /// To whoever is subscribed: there are only providers of the original, or others.
@@ -54,7 +54,7 @@ impl Caller {
         function: &str,
         tried: &[Id],
         way: &Way,
-    ) -> Result<Route> {
+    ) -> Result<Destination> {
         let counts = self.transport.capabilities().receiver_count;
         let trusted = if counts { Duration::MAX } else { KNOWN_FOR / 2 };
         let mut nobody_since: Option<Instant> = None;
@@ -64,7 +64,7 @@ impl Caller {
                     if stale {
                         self.refresh(function);
                     }
-                    return Ok(Route::One(choice));
+                    return Ok(Destination::One(choice));
                 }
                 Lookup::AllTried => return Err(all_busy(function)),
                 Lookup::Unknown { left } => left,
@@ -82,7 +82,7 @@ impl Caller {
                 continue;
             }
             if there.others > 0 && self.transport.capabilities().originals {
-                return Ok(Route::Originals);
+                return Ok(Destination::Originals);
             }
             let since = *nobody_since.get_or_insert_with(Instant::now);
             if !self.may_return(left, since, &there) {

@@ -16,8 +16,8 @@ use super::Function;
 use super::call::Call;
 use super::current::CurrentCall;
 use super::provider::Provider;
+use crate::drain_list::{DrainEntry, DrainList};
 use crate::error::{Error, Result};
-use crate::intake::{Intake, Intakes};
 use crate::name::Id;
 use crate::telemetry::{self, Observed, Observers, Operation, Received, Verb};
 use crate::wire::Outcome;
@@ -71,7 +71,7 @@ pub struct Service {
 struct Exposed {
     task: JoinHandle<()>,
     function: Function,
-    intake: Intake,
+    entry: DrainEntry,
 }
 
 impl Service {
@@ -79,7 +79,7 @@ impl Service {
     /// `Closed` when the bus drains.
     pub(crate) fn start(
         runtime: &Handle,
-        intakes: &Arc<Intakes>,
+        drain_list: &Arc<DrainList>,
         observers: &Observers,
         functions: impl IntoIterator<Item = (Provider, Function)>,
         options: ExposeOptions,
@@ -95,14 +95,14 @@ impl Service {
                     Ok(())
                 })
             });
-            let intake = intakes.open("expose", function.name(), stop)?;
+            let entry = drain_list.open("expose", function.name(), stop)?;
             let observers = observers.clone();
             let served = serve(provider, function.clone(), options, observers, ended);
             let task = runtime.spawn(async move {
                 served.await;
                 drop(done);
             });
-            Ok(Exposed { task, function, intake })
+            Ok(Exposed { task, function, entry })
         };
         Ok(Self { exposed: functions.into_iter().map(expose).collect::<Result<_>>()? })
     }
@@ -130,7 +130,7 @@ impl Service {
     /// # Ok(()) }
     /// ```
     pub async fn drain(mut self) {
-        for stopped in join_all(self.exposed.iter().map(|exposed| exposed.intake.stop())).await {
+        for stopped in join_all(self.exposed.iter().map(|exposed| exposed.entry.stop())).await {
             if let Err(error) = stopped {
                 tracing::debug!(%error, "could not unexpose");
             }

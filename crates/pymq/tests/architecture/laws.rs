@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 10] = [
     &["name", "json", "sync"],
     &["wire"],
     &["limits", "transport"],
-    &["codec", "intake", "telemetry"],
+    &["codec", "drain_list", "telemetry"],
     &["rpc", "queue"],
     &["inspect"],
     &["topic", "bus", "builder"],

@@ -55,7 +55,10 @@ fn an_import_upward_is_found_however_it_is_written() {
             ("transport/memory/mod.rs", "fn f(bus: crate::Bus) {}"),
             ("transport/mailbox.rs", "use crate :: codec :: encode;"),
             ("limits.rs", "fn f() { crate::codec::encode() }"),
-            ("intake.rs", "macro_rules! m { () => { $crate::rpc::Stub } } fn f() { crate::Stub; }"),
+            (
+                "drain_list.rs",
+                "macro_rules! m { () => { $crate::rpc::Stub } } fn f() { crate::Stub; }",
+            ),
             ("json.rs", "use crate::wire::Request;"),
             ("error.rs", "use super::name::Id;"),
             ("queue/mod.rs", "use crate::rpc::Remote;"),

@@ -106,7 +106,7 @@ impl Drop for Subscribed {
 
 /// All subscriptions of a broker.
 #[derive(Default)]
-pub(super) struct Listeners(RwLock<State>);
+pub(super) struct Listeners(RwLock<Subscriptions>);
 
 impl Listeners {
     /// Ends all subscriptions of a connection; their readers still get what is in their mailboxes.
@@ -147,11 +147,11 @@ impl Listeners {
 
     /// A panic cannot leave the state half-changed (no user code runs under the lock), so a
     /// poisoned lock is as good as any.
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, Subscriptions> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, Subscriptions> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -163,7 +163,7 @@ type Key = (ConnectionId, u64);
 type Mailboxes = Vec<(u64, Sender<Message>)>;
 
 #[derive(Default)]
-struct State {
+struct Subscriptions {
     topics: HashMap<Arc<str>, Mailboxes>,
     patterns: Patterns,
     subscriptions: BTreeMap<Key, Record>,
@@ -219,7 +219,7 @@ impl Route {
     }
 }
 
-impl State {
+impl Subscriptions {
     fn subscribe(
         &mut self,
         connection: ConnectionId,

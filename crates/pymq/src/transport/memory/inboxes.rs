@@ -73,7 +73,7 @@ impl Drop for Opened {
 
 /// All addresses of a broker.
 #[derive(Default)]
-pub(super) struct Addresses(Mutex<State>);
+pub(super) struct Addresses(Mutex<Register>);
 
 impl Addresses {
     /// Gives up what a connection reads; its readers still get what is in their mailboxes.
@@ -104,13 +104,13 @@ impl Addresses {
 
     /// A panic cannot leave the state half-changed (no user code runs under the lock), so a
     /// poisoned lock is as good as any.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Register> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Default)]
-struct State {
+struct Register {
     addresses: HashMap<Address, Held>,
     kept: usize,
     clear_at: usize,
@@ -147,7 +147,7 @@ impl Kept {
     }
 }
 
-impl State {
+impl Register {
     /// Seats a reader and gives it what was kept; hands back its predecessor and what had expired.
     fn open(
         &mut self,

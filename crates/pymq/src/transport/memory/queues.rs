@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Memory;
-use super::shelves::{Claim, Push, Queue, Watch};
+use super::shelves::{Claim, KeepTime, Push, Queue};
 use super::store::{Aftermath, Bell, Ticket, Turn};
 use crate::error::{Error, Result};
 use crate::name::shortened;
@@ -262,8 +262,8 @@ impl<'a> Place<'a> {
                 Woken::Due => {}
             }
             match self.watch()? {
-                Watch::Until(next) => due = next,
-                Watch::Over => break,
+                KeepTime::Until(next) => due = next,
+                KeepTime::Over => break,
             }
         }
         // Even when the time was up first: what was dealt out by now is ours.
@@ -275,13 +275,13 @@ impl<'a> Place<'a> {
     }
 
     /// Lines up what is due, and stays in the line under a new bell.
-    fn watch(&mut self) -> Result<Watch> {
+    fn watch(&mut self) -> Result<KeepTime> {
         let (ring, bell) = oneshot::channel();
         self.bell = bell;
         let Self { memory, queue, ticket, .. } = &self;
         memory.change("claim", queue, |found, after| match found {
             Some(found) => found.watch(*ticket, ring, after),
-            None => Ok(Watch::Over),
+            None => Ok(KeepTime::Over),
         })
     }
 

@@ -79,7 +79,7 @@ pub(super) enum Claim {
 }
 
 /// What one finds that comes to keep the time.
-pub(super) enum Watch {
+pub(super) enum KeepTime {
     /// It is still in the line; the next item is due then.
     Until(Option<Instant>),
     /// Its turn has come.
@@ -190,10 +190,10 @@ impl Queue {
         ticket: Ticket,
         bell: Bell,
         after: &mut Aftermath,
-    ) -> Result<Watch> {
+    ) -> Result<KeepTime> {
         match self.getters.get_mut(&ticket) {
             Some(getter) => getter.bell = Some(bell),
-            None if self.dealt.contains_key(&ticket) => return Ok(Watch::Over),
+            None if self.dealt.contains_key(&ticket) => return Ok(KeepTime::Over),
             None => return Err(refusals::shut_down("claim", &self.name)),
         }
         self.line.ripen();
@@ -202,7 +202,7 @@ impl Queue {
             getter.wakes = next;
         }
         self.deal(after);
-        Ok(Watch::Until(next))
+        Ok(KeepTime::Until(next))
     }
 
     /// Leases what was dealt to a getter that waited; nothing, where nothing was.

@@ -40,13 +40,13 @@ pub(super) type Ticket = u64;
 /// All queues of a broker.
 #[derive(Default)]
 pub(super) struct Store {
-    state: Mutex<State>,
+    state: Mutex<Shelves>,
     obituaries: Arc<Obituaries>,
 }
 
 impl Store {
     /// Does `work` under the lock, and afterwards what must not be done under it.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut State, &mut Aftermath) -> T) -> T {
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Shelves, &mut Aftermath) -> T) -> T {
         let mut after = Aftermath::default();
         // A panic cannot leave the state half-changed (no user code runs under the lock), so a
         // poisoned lock is as good as any.
@@ -108,12 +108,12 @@ pub(super) struct Death {
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct Shelves {
     queues: HashMap<Box<str>, Queue>,
     clear_at: usize,
 }
 
-impl State {
+impl Shelves {
     pub(super) fn existing(&mut self, name: &str) -> Option<&mut Queue> {
         self.queues.get_mut(name)
     }
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn unused_queues_are_forgotten_and_used_ones_are_not() {
-        let mut state = State::default();
+        let mut state = Shelves::default();
         let mut after = Aftermath::default();
         state.queue("shut").shut_down(&mut after);
         for number in 0..10_000 {

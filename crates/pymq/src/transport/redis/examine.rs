@@ -25,7 +25,7 @@ const SHORT_TIMEOUT: u64 = 15;
 
 /// Everything that can be looked at.
 pub(super) async fn examine(core: &Core, namespace: &str) -> Result<Vec<Finding>> {
-    let purpose = Purpose::question("examine", "server");
+    let purpose = Purpose::idempotent("examine", "server");
     core.check(&purpose)?;
     let info = facts(core, "INFO", None).await?;
     let mut settings = HashMap::new();
@@ -43,7 +43,7 @@ pub(super) async fn examine(core: &Core, namespace: &str) -> Result<Vec<Finding>
         None => findings.push(hidden("settings", "CONFIG GET", "+config|get")),
     }
     findings.push(clock(core).await?);
-    findings.extend(neighbours(core).await?);
+    findings.extend(strangers(core).await?);
     findings.extend(rights(core, namespace).await?);
     Ok(findings)
 }
@@ -59,12 +59,12 @@ async fn facts(
     command: &'static str,
     setting: Option<&str>,
 ) -> Result<Option<HashMap<String, String>>> {
-    let purpose = Purpose::question("look at", command);
-    let question = match setting {
+    let purpose = Purpose::idempotent("look at", command);
+    let command = match setting {
         Some(name) => Command::new(command).arg("GET").arg(name),
         None => Command::new(command),
     };
-    let Some(reply) = allowed(core, purpose, question).await? else { return Ok(None) };
+    let Some(reply) = allowed(core, purpose, command).await? else { return Ok(None) };
     if let Reply::Bytes(text) = &reply {
         let text = String::from_utf8_lossy(text);
         let lines = text.lines().filter_map(|line| line.split_once(':'));
@@ -260,7 +260,7 @@ fn idle_timeout(seconds: u64) -> Finding {
 /// How far the server's clock is from ours, by which `put(at=…)` is late or early.
 async fn clock(core: &Core) -> Result<Finding> {
     let asked = SystemTime::now();
-    let purpose = Purpose::question("look at", "clock");
+    let purpose = Purpose::idempotent("look at", "clock");
     let Some(reply) = allowed(core, purpose, Command::new("TIME")).await? else {
         return Ok(hidden("clock", "TIME", "+time"));
     };
@@ -279,15 +279,15 @@ async fn clock(core: &Core) -> Result<Finding> {
 }
 
 /// Clients that are not of this library and wait for messages: peers of the original most likely.
-async fn neighbours(core: &Core) -> Result<Vec<Finding>> {
-    let purpose = Purpose::question("look at", "clients");
+async fn strangers(core: &Core) -> Result<Vec<Finding>> {
+    let purpose = Purpose::idempotent("look at", "clients");
     let command = Command::new("CLIENT").arg("LIST");
     let Some(reply) = allowed(core, purpose, command).await? else {
         return Ok(vec![hidden("old peers", "CLIENT LIST", "+client|list")]);
     };
     let text = reply.bytes().unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let found: Vec<_> = text.lines().filter_map(neighbour).collect();
+    let found: Vec<_> = text.lines().filter_map(stranger).collect();
     let words = match found.as_slice() {
         [] => return Ok(vec![Finding::new(Severity::Fine, "old peers", "none is connected")]),
         [only] => format!("a client that is not of this library waits for messages: {only}"),
@@ -307,7 +307,7 @@ async fn neighbours(core: &Core) -> Result<Vec<Finding>> {
 }
 
 /// Where a client that is not ours waits, from its line of `CLIENT LIST`.
-fn neighbour(line: &str) -> Option<String> {
+fn stranger(line: &str) -> Option<String> {
     let fields: HashMap<_, _> = line.split(' ').filter_map(|field| field.split_once('=')).collect();
     let text = |name: &str| fields.get(name).copied().unwrap_or_default();
     let counted = |name: &str| text(name).parse::<u64>().unwrap_or_default() > 0;
@@ -374,7 +374,7 @@ const FOR_TOOLS: usize = 6;
 
 /// What this user may not do that a bus does, rule by rule.
 async fn rights(core: &Core, namespace: &str) -> Result<Vec<Finding>> {
-    let purpose = Purpose::question("look at", "rights");
+    let purpose = Purpose::idempotent("look at", "rights");
     // GET of nothing cannot be queued by anybody, which dooms the transaction. That it does is seen
     // before anything is asked that would change something if it were done.
     let doom = || Command::new("GET");
@@ -392,7 +392,7 @@ async fn rights(core: &Core, namespace: &str) -> Result<Vec<Finding>> {
         return Ok(vec![Finding::new(Severity::Note, "rights", words)]);
     }
     let begin = [Command::new("MULTI"), doom()];
-    let asked = NEEDED.iter().map(|(command, words, _)| question(command, words, namespace));
+    let asked = NEEDED.iter().map(|(command, words, _)| dry_run(command, words, namespace));
     let batch = begin.into_iter().chain(asked).chain([Command::new("EXEC")]).collect();
     let replies = core.commands.pipeline(purpose, &batch).await?;
     let mut missing = Vec::new();
@@ -420,7 +420,7 @@ fn lacks(severity: Severity, rule: &str, what: &str) -> Finding {
     Finding::new(severity, format!("right {rule}"), words).remedy(remedy)
 }
 
-fn question(command: &str, words: &[&str], namespace: &str) -> Command {
+fn dry_run(command: &str, words: &[&str], namespace: &str) -> Command {
     let space = Namespace::new(namespace);
     let (name, all) = (space.whole("pymq-doctor"), space.whole_pattern("*"));
     let words = words.iter().map(|word| match *word {
@@ -474,10 +474,10 @@ mod tests {
     #[test]
     fn a_client_that_waits_and_is_not_ours_is_a_neighbour() {
         let old = "id=3 addr=10.0.0.7:5 name= sub=1 psub=0 cmd=subscribe lib-name=redis-py resp=2";
-        assert_eq!(neighbour(old).as_deref(), Some("10.0.0.7:5 (redis-py, subscribe)"));
-        assert_eq!(neighbour("id=3 addr=a name=pymq-subscriptions sub=1 cmd=subscribe"), None);
-        assert_eq!(neighbour("id=3 addr=a name=me sub=1 cmd=subscribe resp=3"), None);
-        assert_eq!(neighbour("id=3 addr=a name= sub=0 psub=0 cmd=get"), None);
+        assert_eq!(stranger(old).as_deref(), Some("10.0.0.7:5 (redis-py, subscribe)"));
+        assert_eq!(stranger("id=3 addr=a name=pymq-subscriptions sub=1 cmd=subscribe"), None);
+        assert_eq!(stranger("id=3 addr=a name=me sub=1 cmd=subscribe resp=3"), None);
+        assert_eq!(stranger("id=3 addr=a name= sub=0 psub=0 cmd=get"), None);
     }
 
     #[test]

@@ -54,7 +54,7 @@ async fn topics(core: &Core, pattern: &str) -> Result<Vec<(String, usize)>> {
     let names = channels(core, pattern).await?;
     let mut topics = Vec::with_capacity(names.len());
     for names in names.chunks(PORTION) {
-        let purpose = Purpose::question("count", pattern);
+        let purpose = Purpose::idempotent("count", pattern);
         let reply = core.commands.run(purpose, &count_command(names)).await?;
         topics.extend(names.iter().cloned().zip(counts(reply)));
     }
@@ -63,7 +63,7 @@ async fn topics(core: &Core, pattern: &str) -> Result<Vec<(String, usize)>> {
 
 /// The channels of that pattern with subscribers by exact name.
 async fn channels(core: &Core, pattern: &str) -> Result<Vec<String>> {
-    let purpose = Purpose::question("list", pattern);
+    let purpose = Purpose::idempotent("list", pattern);
     core.check(&purpose)?;
     let command = Command::new("PUBSUB").arg("CHANNELS").arg(pattern);
     Ok(texts(core.commands.run(purpose, &command).await?))
@@ -88,7 +88,7 @@ pub(super) fn queue_of(key: &str) -> Option<&str> {
 
 /// The keys of that pattern, found in a walk over all.
 pub(super) async fn keys(core: &Core, pattern: &str, kind: Option<&str>) -> Result<Vec<String>> {
-    let purpose = Purpose::question("list", pattern);
+    let purpose = Purpose::idempotent("list", pattern);
     core.check(&purpose)?;
     let mut found = Vec::new();
     let mut cursor = Bytes::from_static(b"0");
@@ -108,7 +108,7 @@ pub(super) async fn keys(core: &Core, pattern: &str, kind: Option<&str>) -> Resu
 }
 
 async fn holders(core: &Core, spec: &QueueSpec) -> Result<Vec<Holder>> {
-    let purpose = Purpose::question("list", &spec.name);
+    let purpose = Purpose::idempotent("list", &spec.name);
     core.check(&purpose)?;
     let registry = side_key(&spec.name, "epochs");
     let question = [

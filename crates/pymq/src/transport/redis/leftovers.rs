@@ -43,7 +43,7 @@ pub(super) async fn find(core: &Core, pattern: &str) -> Result<Vec<Leftover>> {
 /// Looks once more, since its owner may have come, then does it.
 pub(super) async fn tidy(core: &Core, leftover: &Leftover) -> Result<()> {
     let name = &leftover.name;
-    let purpose = Purpose::question("tidy", name);
+    let purpose = Purpose::idempotent("tidy", name);
     let command = match (queue_of(name), epoch_of(name)) {
         (Some(queue), Some(epoch)) if is_unregistered(core, name).await? => {
             let registry = side_key(queue, "epochs");
@@ -59,14 +59,14 @@ pub(super) async fn tidy(core: &Core, leftover: &Leftover) -> Result<()> {
 }
 
 async fn never_ends(core: &Core, key: &str) -> Result<bool> {
-    let purpose = Purpose::question("look at", key);
+    let purpose = Purpose::idempotent("look at", key);
     let left = core.commands.run(purpose, &Command::new("PTTL").arg(key)).await?;
     Ok(left.number() == Some(-1))
 }
 
 async fn is_unregistered(core: &Core, held: &str) -> Result<bool> {
     let (Some(queue), Some(epoch)) = (queue_of(held), epoch_of(held)) else { return Ok(false) };
-    let purpose = Purpose::question("look at", held);
+    let purpose = Purpose::idempotent("look at", held);
     let registry = side_key(queue, "epochs");
     let score = Command::new("ZSCORE").arg(registry).arg(epoch);
     Ok(core.commands.run(purpose, &score).await? == Reply::Nothing)

@@ -217,7 +217,7 @@ impl Link {
 
     /// Asks for a sign of life, now.
     pub(super) async fn ping(&self) -> Result<()> {
-        let purpose = Purpose::question("ping", self.dialer.standing().server());
+        let purpose = Purpose::idempotent("ping", self.dialer.standing().server());
         let (wire, _) = self.wire(&purpose.within(Wait::No), 0).await?;
         let purpose = purpose.within(Wait::at_most(PING));
         match purpose.answered(wire.run(&Command::new("PING"))).await {

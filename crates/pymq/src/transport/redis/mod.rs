@@ -261,7 +261,7 @@ impl Core {
     /// such a one ends the process (7.0 to 7.4), or with `ERROR` answers one time too often.
     async fn unblock_once(&self, wire: &Wire, spare: &str) {
         let Some(id) = wire.id() else { return };
-        let purpose = Purpose::question("unblock", "connection");
+        let purpose = Purpose::idempotent("unblock", "connection");
         let write = Command::new("DEL").arg(spare);
         let unblock = Command::new("CLIENT").arg("UNBLOCK").number(id).arg("ERROR");
         if let Err(error) = self.commands.transaction(purpose, vec![write, unblock]).await {
@@ -309,7 +309,7 @@ impl Transport for Redis {
 
     fn ping(&self) -> Answer<'_, ()> {
         pending(async move {
-            let purpose = Purpose::question("ping", self.core.dialer.standing().server());
+            let purpose = Purpose::idempotent("ping", self.core.dialer.standing().server());
             let closed = || self.core.check(&purpose).err();
             match closed() {
                 Some(closed) => Err(closed),
@@ -375,7 +375,7 @@ impl Events for Redis {
 
     fn count<'a>(&'a self, topics: &'a [String]) -> Answer<'a, Vec<usize>> {
         pending(async move {
-            let purpose = Purpose::question("count", first(topics));
+            let purpose = Purpose::idempotent("count", first(topics));
             self.core.check(&purpose)?;
             let reply = self.core.commands.run(purpose, &count_command(topics)).await?;
             Ok(counts(reply))

@@ -39,8 +39,8 @@ impl<'a> Purpose<'a> {
         Self { operation, object, repeat: Repeat::Never, until: None }
     }
 
-    /// A question: repeated once.
-    pub(super) fn question(operation: &'static str, object: &'a str) -> Self {
+    /// Idempotent: repeated once.
+    pub(super) fn idempotent(operation: &'static str, object: &'a str) -> Self {
         Self { operation, object, repeat: Repeat::Once, until: None }
     }
 

@@ -139,7 +139,7 @@ pub(super) fn holder(core: &Arc<Core>, spec: &QueueSpec, receipt: &Receipt) -> A
 
 /// Looks once how the server makes room when its memory is full, and says what that does to queues.
 async fn tell_policy(core: Arc<Core>) {
-    let purpose = Purpose::question("look at", "maxmemory-policy");
+    let purpose = Purpose::idempotent("look at", "maxmemory-policy");
     let command = Command::new("INFO").arg("memory");
     // Forbidden, it stays unknown: this is a courtesy.
     let Ok(reply) = core.commands.run(purpose, &command).await else { return };

@@ -103,7 +103,7 @@ pub(super) async fn line_up(core: &Core, consumer: &Consumer) -> Result<()> {
     let keys = consumer.keys();
     // Whatever is told from now on is looked at again.
     consumer.begin_lining_up();
-    let purpose = Purpose::question("claim", &keys.list);
+    let purpose = Purpose::idempotent("claim", &keys.list);
     let names = [keys.later.as_str(), &keys.list, &keys.shut, &keys.spare];
     let arguments = [PORTION.as_bytes(), keys.urgents().as_bytes()];
     let reply = core.commands.script(purpose, &scripts::LINE_UP, &names, &arguments).await;
@@ -123,7 +123,7 @@ pub(super) async fn beat(core: &Core, consumer: &Consumer, epochs: &[Epoch]) -> 
 async fn prolong(core: &Core, consumer: &Consumer, epochs: &[Epoch], wait: Wait) -> Result<()> {
     let keys = consumer.keys();
     let sent = Instant::now();
-    let purpose = Purpose::question("renew", &keys.list).within(wait);
+    let purpose = Purpose::idempotent("renew", &keys.list).within(wait);
     let names = names_of_keep(keys);
     let places = consumer.places(epochs);
     let words = words_of_keep(consumer, &places, false);
@@ -163,7 +163,7 @@ pub(super) fn tell(consumer: &Consumer, outcome: Result<()>, what: &'static str)
 pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.spare];
     // Repeated, it goes on where it had come to.
-    let purpose = Purpose::question("reap", &keys.list);
+    let purpose = Purpose::idempotent("reap", &keys.list);
     let (mut refused, mut stuck) = (None, 0);
     for _ in 0..PORTIONS {
         let asked = Instant::now();
@@ -228,7 +228,7 @@ pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) 
     let _still = consumer.still().await;
     let keys = consumer.keys();
     let sent = Instant::now();
-    let purpose = Purpose::question("claim", &keys.list);
+    let purpose = Purpose::idempotent("claim", &keys.list);
     let places = consumer.places(epochs);
     let list = |place: &Place| Command::new("LRANGE").arg(keys.held(*place)).arg("0").arg("-1");
     let commands: Batch =
@@ -263,7 +263,7 @@ pub(super) async fn leave(core: &Core, consumer: &Consumer, epochs: &[Epoch]) ->
     let names = consumer.places(epochs).into_iter().map(|place| keys.name(place));
     let words: Vec<String> = std::iter::once(keys.helds.clone()).chain(names).collect();
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-    let purpose = Purpose::question("close", &keys.list);
+    let purpose = Purpose::idempotent("close", &keys.list);
     core.commands.script(purpose, &scripts::LEAVE, &[&keys.epochs], &arguments).await?;
     consumer.forget(epochs);
     Ok(())
@@ -275,12 +275,12 @@ pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
     if consumer.has_waited() {
         let gone = Command::new("ZREM").arg(&keys.waits).arg(keys.identity());
         // Else it is forgotten in a moment.
-        let _ = core.commands.run(Purpose::question("close", &keys.list), &gone).await;
+        let _ = core.commands.run(Purpose::idempotent("close", &keys.list), &gone).await;
     }
     let Some(words) = words_of_close(consumer) else { return Ok(()) };
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     // Repeated, it goes on where it had come to.
-    let purpose = Purpose::question("close", &keys.list);
+    let purpose = Purpose::idempotent("close", &keys.list);
     loop {
         let names = names_of_close(keys);
         let reply = core.commands.script(purpose, &scripts::CLOSE, &names, &arguments).await?;

@@ -27,7 +27,7 @@ pub(super) async fn look(
     skip: usize,
     limit: usize,
 ) -> Result<Vec<DeadLetter>> {
-    let purpose = Purpose::question("look", &spec.name);
+    let purpose = Purpose::idempotent("look", &spec.name);
     core.check(&purpose)?;
     if limit == 0 {
         return Ok(Vec::new());

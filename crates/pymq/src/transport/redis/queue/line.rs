@@ -144,7 +144,7 @@ impl Line {
 
 /// Where the answer of a ticket comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// The claimer, in turn.
     InLine,
     /// A task of its own.
@@ -157,16 +157,16 @@ enum Place {
 pub(super) struct Ticket {
     consumer: Arc<Consumer>,
     answer: oneshot::Receiver<Answer>,
-    place: Place,
+    position: Position,
 }
 
 impl Ticket {
     pub(super) fn in_line(consumer: Arc<Consumer>, answer: oneshot::Receiver<Answer>) -> Self {
-        Self { consumer, answer, place: Place::InLine }
+        Self { consumer, answer, position: Position::InLine }
     }
 
     pub(super) fn apart(consumer: Arc<Consumer>, answer: oneshot::Receiver<Answer>) -> Self {
-        Self { consumer, answer, place: Place::Apart }
+        Self { consumer, answer, position: Position::Apart }
     }
 
     /// The answer; `None` when the consumer ended without one.
@@ -178,7 +178,7 @@ impl Ticket {
                 Err(_) => return Some(self.give_up().await),
             },
         };
-        self.place = Place::Served;
+        self.position = Position::Served;
         answer.ok()
     }
 
@@ -197,9 +197,9 @@ impl Ticket {
 
     /// Leaves the line; what had come in the last moment is the answer.
     fn leave(&mut self) -> Option<Answer> {
-        match std::mem::replace(&mut self.place, Place::Served) {
-            Place::Served => None,
-            place => self.consumer.leave_line(&mut self.answer, place == Place::InLine),
+        match std::mem::replace(&mut self.position, Position::Served) {
+            Position::Served => None,
+            position => self.consumer.leave_line(&mut self.answer, position == Position::InLine),
         }
     }
 }

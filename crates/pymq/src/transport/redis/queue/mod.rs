@@ -215,7 +215,7 @@ async fn extend(
     receipt: &Receipt,
     duration: Duration,
 ) -> Result<()> {
-    let purpose = Purpose::question("extend", &spec.name);
+    let purpose = Purpose::idempotent("extend", &spec.name);
     core.check(&purpose)?;
     let holder = holder(core, spec, receipt);
     let keys = holder.keys();

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::transport::{QueueSpec, QueueStats, Shelf};
 
 pub(super) async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
-    let purpose = Purpose::question("count", &spec.name);
+    let purpose = Purpose::idempotent("count", &spec.name);
     core.check(&purpose)?;
     quieten(core, spec).await;
     let keys = Keys::new(core, spec);
@@ -45,7 +45,7 @@ pub(super) async fn peek(
     from: Shelf,
     limit: usize,
 ) -> Result<Vec<Bytes>> {
-    let purpose = Purpose::question("peek", &spec.name);
+    let purpose = Purpose::idempotent("peek", &spec.name);
     core.check(&purpose)?;
     if limit == 0 {
         return Ok(Vec::new());
@@ -142,7 +142,7 @@ pub(super) async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result
 }
 
 pub(super) async fn shut_down(core: &Core, spec: &QueueSpec) -> Result<()> {
-    let purpose = Purpose::question("shut down", &spec.name);
+    let purpose = Purpose::idempotent("shut down", &spec.name);
     core.check(&purpose)?;
     let keys = Keys::new(core, spec);
     let names = [keys.shut.as_str(), &keys.spare];

@@ -19,7 +19,7 @@ const STAY: Duration = Duration::from_millis(20);
 
 /// Taken by one at a time.
 #[derive(Debug)]
-pub(crate) struct Helm {
+pub(crate) struct IoDriver {
     state: Mutex<State>,
     /// Calls the I/O thread back.
     back: Condvar,
@@ -45,13 +45,13 @@ struct State {
 
 /// The right to drive, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'a>(&'a Helm);
+pub(crate) struct Turn<'a>(&'a IoDriver);
 
 /// As long as it lives the I/O thread drives.
 #[derive(Debug)]
-pub(crate) struct Need(Arc<Helm>);
+pub(crate) struct Need(Arc<IoDriver>);
 
-impl Helm {
+impl IoDriver {
     pub(crate) fn new() -> Arc<Self> {
         let state =
             State { aside: false, taken: false, turns: 0, needs: 0, over: None, stay: None };
@@ -137,59 +137,59 @@ impl Drop for Need {
 mod tests {
     use super::*;
 
-    fn in_a_row(helm: &Helm) {
+    fn in_a_row(io_driver: &IoDriver) {
         let begun = Instant::now();
-        helm.over(begun);
-        helm.over(begun);
+        io_driver.over(begun);
+        io_driver.over(begun);
     }
 
     #[test]
     fn the_io_thread_drives_until_it_steps_aside() {
-        let helm = Helm::new();
-        assert!(helm.take().is_none());
-        in_a_row(&helm);
-        assert!(helm.take().is_none(), "it was only asked to");
-        helm.lock().aside = true;
-        let turn = helm.take().expect("nobody drives");
-        assert!(helm.take().is_none(), "one at a time");
+        let io_driver = IoDriver::new();
+        assert!(io_driver.take().is_none());
+        in_a_row(&io_driver);
+        assert!(io_driver.take().is_none(), "it was only asked to");
+        io_driver.lock().aside = true;
+        let turn = io_driver.take().expect("nobody drives");
+        assert!(io_driver.take().is_none(), "one at a time");
         drop(turn);
-        assert!(helm.take().is_some());
+        assert!(io_driver.take().is_some());
     }
 
     #[test]
     fn nobody_takes_what_others_need() {
-        let helm = Helm::new();
-        helm.lock().aside = true;
-        let need = helm.need();
-        assert!(helm.take().is_none());
+        let io_driver = IoDriver::new();
+        io_driver.lock().aside = true;
+        let need = io_driver.need();
+        assert!(io_driver.take().is_none());
         drop(need);
-        assert!(helm.take().is_some());
+        assert!(io_driver.take().is_some());
     }
 
     #[test]
     fn the_io_thread_comes_back_by_itself_and_when_it_is_needed() {
-        let helm = Helm::new();
-        helm.stand_aside();
-        assert!(!helm.lock().aside, "nobody drove for a tick");
-        let _need = helm.need();
-        helm.stand_aside();
-        assert!(!helm.lock().aside);
+        let io_driver = IoDriver::new();
+        io_driver.stand_aside();
+        assert!(!io_driver.lock().aside, "nobody drove for a tick");
+        let _need = io_driver.need();
+        io_driver.stand_aside();
+        assert!(!io_driver.lock().aside);
     }
 
     #[test]
     fn a_row_sends_the_io_thread_away_unless_it_was_just_called_back() {
-        let sent_away = |helm: &Helm| {
-            let mut asked = std::pin::pin!(helm.may_step_aside());
+        let sent_away = |io_driver: &IoDriver| {
+            let mut asked = std::pin::pin!(io_driver.may_step_aside());
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
             asked.as_mut().poll(&mut context).is_ready()
         };
-        let helm = Helm::new();
-        in_a_row(&helm);
-        assert!(sent_away(&helm));
-        helm.lock().aside = true;
-        drop(helm.need());
-        helm.lock().aside = false;
-        in_a_row(&helm);
-        assert!(!sent_away(&helm), "it stays for a while");
+        let io_driver = IoDriver::new();
+        in_a_row(&io_driver);
+        assert!(sent_away(&io_driver));
+        io_driver.lock().aside = true;
+        drop(io_driver.need());
+        io_driver.lock().aside = false;
+        in_a_row(&io_driver);
+        assert!(!sent_away(&io_driver), "it stays for a while");
     }
 }

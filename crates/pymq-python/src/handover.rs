@@ -2,7 +2,7 @@
 //!
 //! The one invariant: until Python has what a call returns, the item is ours, and goes back uncounted
 //! whatever is raised meanwhile. So the last thing that is done is to note that the item was handed
-//! over ([`Desk::give`]), and no line of Python's comes after that. A signal that came until then has
+//! over ([`Handover::give`]), and no line of Python's comes after that. A signal that came until then has
 //! its handler called before, so that what it raises finds the item ours.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,18 +22,18 @@ use crate::error::{self, PyError};
 use crate::hand::{Hand, Held};
 use crate::metadata::Metadata;
 use crate::operation::Task;
-use crate::process::Native;
 use crate::queue::{Claimed, Queue};
+use crate::this_process::ThisProcess;
 use crate::watch;
 
 /// `pymq._message._current`: the message that is handled in a context.
 static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// What is needed to get items by a handle.
-pub(crate) struct Desk {
+pub(crate) struct Handover {
     queue: Py<Queue>,
     name: Py<PyString>,
-    held: Native<Arc<Held>>,
+    held: ThisProcess<Arc<Held>>,
     codec: Py<CodecCore>,
     plan: Option<Py<Plan>>,
     /// `(DecodeError) -> None`: an item was passed over.
@@ -56,10 +56,10 @@ pub(crate) enum Form {
 }
 
 /// What becomes of an item that cannot be read.
-pub(crate) type Leave = fn(&Desk, Python<'_>, ByteDelivery, &PyErr) -> PyResult<()>;
+pub(crate) type Leave = fn(&Handover, Python<'_>, ByteDelivery, &PyErr) -> PyResult<()>;
 
-impl Desk {
-    /// The desk of a `pymq._handle.Handle`.
+impl Handover {
+    /// The handover of a `pymq._handle.Handle`.
     pub(crate) fn of(
         handle: &Bound<'_, PyAny>,
         delivery: &Bound<'_, PyAny>,
@@ -72,7 +72,7 @@ impl Desk {
         Ok(Self {
             queue,
             name: handle.getattr("name")?.cast_into::<PyString>()?.unbind(),
-            held: Native::new(held),
+            held: ThisProcess::new(held),
             codec: handle.getattr("codec")?.cast_into::<CodecCore>()?.unbind(),
             plan: handle.getattr("plan")?.extract()?,
             report: handle.getattr("report")?.unbind(),
@@ -243,14 +243,14 @@ impl Desk {
 
 /// Claims up to `limit` items from the first of some queues that has any; says from which.
 pub(crate) fn claiming(
-    desks: &[Arc<Desk>],
+    handovers: &[Arc<Handover>],
     limit: usize,
     way: &Way,
 ) -> PyResult<Task<(usize, Claimed)>> {
-    if let [only] = desks {
+    if let [only] = handovers {
         return only.queue().claiming(limit, way.block, way.timeout);
     }
-    let queues: Vec<_> = desks.iter().map(|desk| desk.queue()).collect();
+    let queues: Vec<_> = handovers.iter().map(|handover| handover.queue()).collect();
     Queue::claiming_any(&queues, way.block, way.timeout)
 }
 

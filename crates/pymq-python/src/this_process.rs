@@ -10,13 +10,13 @@ use pyo3::PyResult;
 use crate::error::PyError;
 
 /// Something that works in the process it was made in only.
-pub(crate) struct Native<T> {
+pub(crate) struct ThisProcess<T> {
     process: u32,
     /// There until it is dropped.
     value: Option<T>,
 }
 
-impl<T> Native<T> {
+impl<T> ThisProcess<T> {
     pub(crate) fn new(value: T) -> Self {
         Self { process: std::process::id(), value: Some(value) }
     }
@@ -38,7 +38,7 @@ impl<T> Native<T> {
     }
 }
 
-impl<T> Drop for Native<T> {
+impl<T> Drop for ThisProcess<T> {
     fn drop(&mut self) {
         if self.is_foreign() {
             std::mem::forget(self.value.take());

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How an intake is stopped; dropped uncalled, it stops without anybody waiting.
+/// How one of them is stopped; dropped uncalled, it stops without anybody waiting.
 pub(crate) type Stop = Box<dyn FnOnce() -> BoxFuture<'static, Result<()>> + Send>;
 
 /// What holds items that nobody was shown, and gives them back when the bus ends. It does not wait.
@@ -22,16 +22,16 @@ pub(crate) trait Unshown: Send + Sync {
     fn give_back(&self);
 }
 
-/// All intakes of a bus.
+/// All that the drain of a bus stops.
 #[derive(Default)]
-pub(crate) struct Intakes {
-    state: Mutex<State>,
+pub(crate) struct DrainList {
+    state: Mutex<Entries>,
     /// For those who wait; `Draining` when all who take in have been told to stop.
     phase: watch::Sender<Phase>,
 }
 
 #[derive(Default)]
-struct State {
+struct Entries {
     open: BTreeMap<u64, Stop>,
     next: u64,
     draining: bool,
@@ -51,8 +51,8 @@ enum Phase {
     Closed,
 }
 
-impl Intakes {
-    /// Registers an intake.
+impl DrainList {
+    /// Registers one.
     ///
     /// # Errors
     /// `Closed` when the bus drains; then `stop` is dropped.
@@ -61,7 +61,7 @@ impl Intakes {
         operation: &'static str,
         object: &str,
         stop: Stop,
-    ) -> Result<Intake> {
+    ) -> Result<DrainEntry> {
         let mut state = self.lock();
         if state.draining {
             // Not under the lock: what `stop` owns runs code when it is dropped.
@@ -73,7 +73,7 @@ impl Intakes {
         state.next += 1;
         state.open.insert(id, stop);
         drop(state);
-        Ok(Intake { id, intakes: Arc::clone(self) })
+        Ok(DrainEntry { id, drain_list: Arc::clone(self) })
     }
 
     /// Registers what gives its items back when the bus drains or closes.
@@ -161,14 +161,14 @@ impl Intakes {
     }
 
     /// Nothing of anybody else's runs under the lock, so a poisoned one is as good as any.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Intakes {
+impl fmt::Debug for DrainList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Intakes").field("open", &self.lock().open.len()).finish()
+        f.debug_struct("DrainList").field("open", &self.lock().open.len()).finish()
     }
 }
 
@@ -187,20 +187,20 @@ fn draining(operation: &'static str, object: &str) -> Error {
     Error::new(ErrorKind::Closed, operation, object, why)
 }
 
-/// One intake; dropping it stops it, on any thread.
+/// One that the drain stops; dropping it stops it, too, on any thread.
 #[derive(Debug)]
-pub(crate) struct Intake {
+pub(crate) struct DrainEntry {
     id: u64,
-    intakes: Arc<Intakes>,
+    drain_list: Arc<DrainList>,
 }
 
-impl Intake {
+impl DrainEntry {
     /// Stops it and waits until it has, unless a drain does already.
     ///
     /// # Errors
     /// When the broker could not be told; it is stopped all the same.
     pub(crate) async fn stop(&self) -> Result<()> {
-        let stop = self.intakes.take(self.id);
+        let stop = self.drain_list.take(self.id);
         match stop {
             Some(stop) => stop().await,
             None => Ok(()),
@@ -208,9 +208,9 @@ impl Intake {
     }
 }
 
-impl Drop for Intake {
+impl Drop for DrainEntry {
     fn drop(&mut self) {
-        let stop = self.intakes.take(self.id);
+        let stop = self.drain_list.take(self.id);
         drop(stop);
     }
 }
