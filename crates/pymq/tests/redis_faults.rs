@@ -293,7 +293,7 @@ async fn a_short_stall_is_no_reason_to_reconnect() {
 async fn without_a_server_operations_fail_as_not_sent_after_their_patience() {
     let mut server = RedisServer::start();
     let mut options = RedisOptions::from_url(&server.url()).expect("an address");
-    options.reconnect_wait = Duration::from_millis(100);
+    options.settings.reconnect_wait = Some(Duration::from_millis(100));
     let redis = Redis::with_options(options).await.expect("connected");
     let jobs = queue("q", Duration::from_secs(30));
     server.kill();
@@ -317,7 +317,7 @@ async fn without_a_server_operations_fail_as_not_sent_after_their_patience() {
 async fn a_settlement_without_a_server_is_done_once_it_is_back() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut options = RedisOptions::from_url(&server.url()).expect("an address");
-    options.reconnect_wait = Duration::from_millis(100);
+    options.settings.reconnect_wait = Some(Duration::from_millis(100));
     let redis = Redis::with_options(options).await.expect("connected");
     let jobs = queue("q", Duration::from_secs(30));
     redis

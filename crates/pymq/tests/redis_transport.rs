@@ -305,10 +305,10 @@ async fn options_name_user_database_and_client() {
     let server = RedisServer::start();
     server.raw().run(&["ACL", "SETUSER", "me", "on", ">pass", "~*", "&*", "+@all"]);
     let mut options = RedisOptions::from_url(&server.url()).expect("an address");
-    options.username = Some("me".to_owned());
-    options.password = Some("pass".to_owned());
+    options.settings.username = Some("me".to_owned());
+    options.settings.password = Some("pass".to_owned());
     options.database = 3;
-    options.client_name = Some("mine".to_owned());
+    options.settings.client_name = Some("mine".to_owned());
     let _redis = Redis::with_options(options).await.expect("connected");
     let clients = server.raw().run(&["CLIENT", "LIST"]).text();
     let mine = clients.lines().find(|line| line.contains("name=mine")).expect("it is named");

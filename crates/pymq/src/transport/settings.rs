@@ -1,8 +1,10 @@
-//! What a program says about a connection beside its address.
+//! The settings of a connection, whether its address says them or the program beside it.
 //!
 //! The one invariant: a transport takes each setting that is given, or
 //! [`refuse_rest`](Settings::refuse_rest) refuses it by name, so that none is silently ignored. It
-//! only describes, and nothing printed of it shows a password.
+//! only describes, and nothing printed of it shows a password. A new setting is a field here, a line
+//! of [`named`](Settings::named) and one of [`over`](Settings::over), and a method of
+//! [`BusBuilder`](crate::BusBuilder); the compiler asks for the lines.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -114,11 +116,62 @@ impl Tls {
 }
 
 impl Settings {
+    /// How long one attempt to connect may take: 5 s by default.
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout.unwrap_or(Duration::from_secs(5))
+    }
+
+    /// How long connecting waits for a broker that is not there yet: not at all by default.
+    pub fn connect_wait(&self) -> Duration {
+        self.connect_wait.unwrap_or_default()
+    }
+
+    /// How long an operation waits for a lost connection to come back: 10 s by default.
+    pub fn reconnect_wait(&self) -> Duration {
+        self.reconnect_wait.unwrap_or(Duration::from_secs(10))
+    }
+
     /// Refuses whatever was given and not taken.
     ///
     /// # Errors
     /// `Unsupported`, naming the first such setting and `transport`.
     pub fn refuse_rest(self, transport: &str) -> Result<()> {
+        match self.named().into_iter().find(|(_, given)| given.is_some()) {
+            None => Ok(()),
+            Some((setting, _)) => {
+                let why = format!("{setting:?} means nothing on this transport; leave it out");
+                Err(Error::new(ErrorKind::Unsupported, "connect", transport, why))
+            }
+        }
+    }
+
+    /// These, and what `address` says of the others. Of the program's word and the address's the
+    /// program's holds, but who logs in, and how, is to be said once.
+    ///
+    /// # Errors
+    /// The name of a setting that was said twice.
+    #[cfg(feature = "redis")]
+    pub(super) fn over(self, address: Self) -> Result<Self, &'static str> {
+        let tls = match (self.tls, address.tls) {
+            // A scheme says no more than that there is TLS.
+            (Some(_), Some(said)) if said != Tls::default() => return Err("tls"),
+            (ours, said) => ours.or(said),
+        };
+        Ok(Self {
+            username: once("username", self.username, address.username)?,
+            password: once("password", self.password, address.password)?,
+            tls,
+            client_name: self.client_name.or(address.client_name),
+            connect_timeout: self.connect_timeout.or(address.connect_timeout),
+            connect_wait: self.connect_wait.or(address.connect_wait),
+            reconnect_wait: self.reconnect_wait.or(address.reconnect_wait),
+            heartbeat: self.heartbeat.or(address.heartbeat),
+            mailbox: self.mailbox.or(address.mailbox),
+        })
+    }
+
+    /// Each setting by its name, with what may be shown of it where it was given.
+    fn named(&self) -> [(&'static str, Option<&dyn fmt::Debug>); 9] {
         // All fields by name: one that is added does not compile until it is listed here.
         let Self {
             username,
@@ -131,40 +184,43 @@ impl Settings {
             heartbeat,
             mailbox,
         } = self;
-        let left = [
-            ("username", username.is_some()),
-            ("password", password.is_some()),
-            ("tls", tls.is_some()),
-            ("client_name", client_name.is_some()),
-            ("connect_timeout", connect_timeout.is_some()),
-            ("connect_wait", connect_wait.is_some()),
-            ("reconnect_wait", reconnect_wait.is_some()),
-            ("heartbeat", heartbeat.is_some()),
-            ("mailbox", mailbox.is_some()),
-        ];
-        match left.into_iter().find(|(_, given)| *given) {
-            None => Ok(()),
-            Some((setting, _)) => {
-                let why = format!("{setting:?} means nothing on this transport; leave it out");
-                Err(Error::new(ErrorKind::Unsupported, "connect", transport, why))
-            }
-        }
+        [
+            ("username", shown(username)),
+            ("password", password.as_ref().map(|_| &"…" as &dyn fmt::Debug)),
+            ("tls", shown(tls)),
+            ("client_name", shown(client_name)),
+            ("connect_timeout", shown(connect_timeout)),
+            ("connect_wait", shown(connect_wait)),
+            ("reconnect_wait", shown(reconnect_wait)),
+            ("heartbeat", shown(heartbeat)),
+            ("mailbox", shown(mailbox)),
+        ]
     }
 }
 
+fn shown<T: fmt::Debug>(setting: &Option<T>) -> Option<&dyn fmt::Debug> {
+    setting.as_ref().map(|given| given as &dyn fmt::Debug)
+}
+
+#[cfg(feature = "redis")]
+fn once<T>(
+    name: &'static str,
+    ours: Option<T>,
+    said: Option<T>,
+) -> Result<Option<T>, &'static str> {
+    match (ours, said) {
+        (Some(_), Some(_)) => Err(name),
+        (ours, said) => Ok(ours.or(said)),
+    }
+}
+
+/// Those that were given.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("username", &self.username)
-            .field("password", &self.password.as_ref().map(|_| "…"))
-            .field("tls", &self.tls)
-            .field("client_name", &self.client_name)
-            .field("connect_timeout", &self.connect_timeout)
-            .field("connect_wait", &self.connect_wait)
-            .field("reconnect_wait", &self.reconnect_wait)
-            .field("heartbeat", &self.heartbeat)
-            .field("mailbox", &self.mailbox)
-            .finish()
+        let given = self.named().into_iter().filter_map(|(name, given)| Some((name, given?)));
+        let mut shown = f.debug_struct("Settings");
+        given.for_each(|(name, given)| drop(shown.field(name, given)));
+        shown.finish()
     }
 }
 

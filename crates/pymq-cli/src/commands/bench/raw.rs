@@ -83,7 +83,7 @@ impl Raw {
 impl Socket {
     fn connect(options: &RedisOptions) -> Option<Self> {
         let RedisEndpoint::Tcp(host, port) = &options.endpoint else { return None };
-        if options.tls.is_some() {
+        if options.settings.tls.is_some() {
             return None;
         }
         let stream = TcpStream::connect((host.as_str(), *port)).ok()?;
@@ -91,8 +91,12 @@ impl Socket {
         stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
         let mut socket = Self(BufReader::new(stream));
         let mut hello = vec!["HELLO", "3"];
-        if let Some(password) = &options.password {
-            hello.extend(["AUTH", options.username.as_deref().unwrap_or("default"), password]);
+        if let Some(password) = &options.settings.password {
+            hello.extend([
+                "AUTH",
+                options.settings.username.as_deref().unwrap_or("default"),
+                password,
+            ]);
         }
         socket.ask(&hello).ok()?;
         socket.ask(&["SELECT", &options.database.to_string()]).ok()?;

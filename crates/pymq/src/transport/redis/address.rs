@@ -80,11 +80,11 @@ fn parse(address: &str) -> Result<RedisOptions, String> {
         _ => return Err("it is of another scheme".to_owned()),
     };
     if scheme.starts_with("rediss") {
-        options.tls = Some(Tls::default());
+        options.settings.tls = Some(Tls::default());
     }
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-    options.username = some(decoded(user, "the user")?);
-    options.password = some(decoded(password, "the password")?);
+    options.settings.username = some(decoded(user, "the user")?);
+    options.settings.password = some(decoded(password, "the password")?);
     let mut check_hostname = true;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (word, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -95,7 +95,7 @@ fn parse(address: &str) -> Result<RedisOptions, String> {
             take(&mut options, word, value)?;
         }
     }
-    match &mut options.tls {
+    match &mut options.settings.tls {
         Some(tls) if !check_hostname && tls.verification == TlsVerification::Full => {
             tls.verification = TlsVerification::Chain;
         }
@@ -154,14 +154,14 @@ fn database(path: &str) -> Result<i64, String> {
 fn take(options: &mut RedisOptions, word: &str, value: String) -> Result<(), String> {
     match word {
         "db" => options.database = number(word, &value)?,
-        "user" | "username" => options.username = some(value),
-        "pass" | "password" => options.password = some(value),
-        "client_name" => options.client_name = some(value),
+        "user" | "username" => options.settings.username = some(value),
+        "pass" | "password" => options.settings.password = some(value),
+        "client_name" => options.settings.client_name = some(value),
         "connect_timeout" | "socket_connect_timeout" => {
-            options.connect_timeout = seconds(word, &value)?;
+            options.settings.connect_timeout = Some(seconds(word, &value)?);
         }
-        "connect_wait" => options.connect_wait = seconds(word, &value)?,
-        "reconnect_wait" => options.reconnect_wait = seconds(word, &value)?,
+        "connect_wait" => options.settings.connect_wait = Some(seconds(word, &value)?),
+        "reconnect_wait" => options.settings.reconnect_wait = Some(seconds(word, &value)?),
         "replicas" => {
             options.replicas = value.parse().map_err(|_| format!("{word} is no number"))?;
         }
@@ -169,7 +169,7 @@ fn take(options: &mut RedisOptions, word: &str, value: String) -> Result<(), Str
         "sentinel_password" => sentinels(options, word)?.password = some(value),
         _ => {
             let understood = Word::find(word).ok_or_else(|| unknown(word))?;
-            let tls = options.tls.as_mut().ok_or_else(|| only_with_tls(word))?;
+            let tls = options.settings.tls.as_mut().ok_or_else(|| only_with_tls(word))?;
             match understood {
                 Word::Ca => tls.ca = some(value).map(PathBuf::from),
                 Word::Certificate => tls.certificate = some(value).map(PathBuf::from),
@@ -285,6 +285,7 @@ fn hexadecimal(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Settings;
 
     fn options(address: &str) -> RedisOptions {
         read(address).unwrap_or_else(|error| panic!("{address} is an address: {error}"))
@@ -299,9 +300,9 @@ mod tests {
         let options = options("redis://me:p%40ss@example.org:7000/3");
         assert_eq!(options.endpoint, tcp("example.org", 7000));
         assert_eq!(options.database, 3);
-        assert_eq!(options.username.as_deref(), Some("me"));
-        assert_eq!(options.password.as_deref(), Some("p@ss"));
-        assert_eq!(options.tls, None);
+        assert_eq!(options.settings.username.as_deref(), Some("me"));
+        assert_eq!(options.settings.password.as_deref(), Some("p@ss"));
+        assert_eq!(options.settings.tls, None);
     }
 
     #[test]
@@ -309,10 +310,10 @@ mod tests {
         for address in ["redis://", "redis://localhost", "redis://localhost:6379/"] {
             let options = options(address);
             assert_eq!(options.endpoint, tcp("localhost", 6379));
-            assert_eq!((options.database, options.username, options.password), (0, None, None));
+            assert_eq!((options.database, options.settings), (0, Settings::default()));
         }
-        assert_eq!(options("redis://me@h").username.as_deref(), Some("me"));
-        assert_eq!(options("redis://:p@h").password.as_deref(), Some("p"));
+        assert_eq!(options("redis://me@h").settings.username.as_deref(), Some("me"));
+        assert_eq!(options("redis://:p@h").settings.password.as_deref(), Some("p"));
     }
 
     #[test]
@@ -350,8 +351,9 @@ mod tests {
         assert_eq!(sentinels.username.as_deref(), Some("s"));
         assert_eq!(sentinels.password.as_deref(), Some("s/p"));
         assert_eq!(options.database, 2);
-        assert_eq!(options.password.as_deref(), Some("p"));
-        assert_eq!(options.tls.as_ref().map(|tls| tls.verification), Some(TlsVerification::Chain));
+        assert_eq!(options.settings.password.as_deref(), Some("p"));
+        let tls = options.settings.tls.as_ref();
+        assert_eq!(tls.map(|tls| tls.verification), Some(TlsVerification::Chain));
         assert_eq!(options.shown(), "rediss+sentinel://h1:26379,[::1]:7,h3:8/my master");
         assert!(!format!("{options:?}").contains("s/p"));
     }
@@ -365,7 +367,7 @@ mod tests {
             ("%C3%A9", "é"),
         ] {
             let options = options(&format!("redis://:{written}@h/1"));
-            assert_eq!(options.password.as_deref(), Some(meant), "{written}");
+            assert_eq!(options.settings.password.as_deref(), Some(meant), "{written}");
             assert_eq!(options.endpoint, tcp("h", 6379));
         }
     }
@@ -380,8 +382,8 @@ mod tests {
             let options = options(address);
             assert_eq!(options.endpoint, RedisEndpoint::Unix("/run/my redis.sock".into()));
             assert_eq!(options.database, 2);
-            assert_eq!(options.username.as_deref(), Some("me"));
-            assert_eq!(options.password.as_deref(), Some("p"));
+            assert_eq!(options.settings.username.as_deref(), Some("me"));
+            assert_eq!(options.settings.password.as_deref(), Some("p"));
         }
     }
 
@@ -391,11 +393,11 @@ mod tests {
             "redis://h/1?db=4&client_name=me&connect_timeout=2.5&reconnect_wait=1&user=u&pass=a+b",
         );
         assert_eq!(options.database, 4);
-        assert_eq!(options.client_name.as_deref(), Some("me"));
-        assert_eq!(options.connect_timeout, Duration::from_millis(2500));
-        assert_eq!(options.reconnect_wait, Duration::from_secs(1));
-        assert_eq!(options.username.as_deref(), Some("u"));
-        assert_eq!(options.password.as_deref(), Some("a b"));
+        assert_eq!(options.settings.client_name.as_deref(), Some("me"));
+        assert_eq!(options.settings.connect_timeout(), Duration::from_millis(2500));
+        assert_eq!(options.settings.reconnect_wait(), Duration::from_secs(1));
+        assert_eq!(options.settings.username.as_deref(), Some("u"));
+        assert_eq!(options.settings.password.as_deref(), Some("a b"));
     }
 
     #[test]
@@ -405,14 +407,18 @@ mod tests {
             "rediss://h?ssl_ca_certs=/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem\
              &ssl_check_hostname=False&ssl_cert_reqs=required",
         ] {
-            let tls = options(address).tls.expect("rediss:// is TLS");
+            let tls = options(address).settings.tls.expect("rediss:// is TLS");
             assert_eq!(tls.ca, Some("/ca.pem".into()));
             assert_eq!(tls.certificate, Some("/c.pem".into()));
             assert_eq!(tls.key, Some("/k.pem".into()));
             assert_eq!(tls.verification, TlsVerification::Chain);
         }
         let verification = |words: &str| {
-            options(&format!("rediss://h{words}")).tls.expect("rediss:// is TLS").verification
+            options(&format!("rediss://h{words}"))
+                .settings
+                .tls
+                .expect("rediss:// is TLS")
+                .verification
         };
         assert_eq!(verification(""), TlsVerification::Full);
         assert_eq!(verification("?verify=none"), TlsVerification::Nothing);

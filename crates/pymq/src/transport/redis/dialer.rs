@@ -94,7 +94,7 @@ impl Dialer {
         if self.master.is_some() {
             return words.to_owned();
         }
-        match self.options.tls {
+        match self.options.settings.tls {
             None => {
                 format!("{words}; is a Redis server there? If it wants TLS, use rediss://")
             }

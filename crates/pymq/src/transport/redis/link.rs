@@ -99,7 +99,7 @@ impl Link {
             Phase::Closed => true,
         };
         let begun = Instant::now();
-        let patience = begun + self.dialer.options.reconnect_wait.min(LONGEST);
+        let patience = begun + self.dialer.options.settings.reconnect_wait().min(LONGEST);
         let until = purpose.until.map_or(patience, |until| until.min(patience));
         let found = match timeout_at(until, phase.wait_for(usable)).await {
             Ok(Ok(phase)) => phase.clone(),

@@ -95,9 +95,9 @@ impl Redis {
     pub async fn with_options(options: RedisOptions) -> Result<Self> {
         options.check()?;
         let runtime = super::runtime()?;
-        let mailbox = options.mailbox;
-        let patience = options.reconnect_wait;
-        let until = Instant::now().checked_add(options.connect_wait);
+        let mailbox = options.settings.mailbox.unwrap_or_default();
+        let patience = options.settings.reconnect_wait();
+        let until = Instant::now().checked_add(options.settings.connect_wait());
         let dialer = Arc::new(Dialer::new(options));
         let first = dialer.dial_first(Role::Commands, until).await?;
         let second = match dialer.options.replicas {

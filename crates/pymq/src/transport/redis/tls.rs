@@ -35,7 +35,7 @@ const NO_CERTIFICATE: &str =
 
 /// Refuses options whose files cannot be used, before anything is tried.
 pub(super) fn check(options: &RedisOptions) -> Result<()> {
-    let Some(tls) = &options.tls else { return Ok(()) };
+    let Some(tls) = &options.settings.tls else { return Ok(()) };
     let mut hosts = hosts(&options.endpoint).into_iter();
     let checked = hosts.try_for_each(|host| server_name(host).map(drop)).and_then(|()| config(tls));
     checked.map(drop).map_err(|why| Error::config(options.shown(), why))

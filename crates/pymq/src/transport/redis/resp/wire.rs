@@ -77,7 +77,7 @@ impl Wire {
         role: &str,
         pushes: Option<Pushes>,
     ) -> Result<Self, Fault> {
-        let limit = options.connect_timeout;
+        let limit = options.settings.connect_timeout();
         let guest = Guest { options, expected, role };
         match timeout(limit, Self::open_slowly(guest, pushes)).await {
             Ok(result) => result,
@@ -92,7 +92,7 @@ impl Wire {
             RedisEndpoint::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(lost)?;
                 stream.set_nodelay(true).map_err(lost)?;
-                let Some(how) = &options.tls else {
+                let Some(how) = &options.settings.tls else {
                     return Self::introduce(stream, Arc::default(), guest, pushes).await;
                 };
                 let stream = tls::secure(stream, host, how).await?;
@@ -128,7 +128,11 @@ impl Wire {
     {
         let driver = Driver::new(stream, Arc::clone(&line), pushes);
         let driver = tokio::spawn(driver.run()).abort_handle();
-        let pulse = pulse(Arc::clone(&line), driver.clone(), guest.options.heartbeat);
+        let pulse = pulse(
+            Arc::clone(&line),
+            driver.clone(),
+            guest.options.settings.heartbeat.unwrap_or_default(),
+        );
         let pulse = tokio::spawn(pulse).abort_handle();
         let mut wire = Life { line, driver, pulse, id: None };
         wire.id = match greet(&wire.line, guest).await {
@@ -260,10 +264,10 @@ async fn pulse(line: Arc<Line>, driver: AbortHandle, heartbeat: Heartbeat) {
 /// server's number of this client.
 async fn greet(line: &Line, guest: Guest<'_>) -> Result<Option<i64>, Fault> {
     let Guest { options, role, .. } = guest;
-    let name = options.client_name.clone().unwrap_or_else(|| format!("pymq-{role}"));
+    let name = options.settings.client_name.clone().unwrap_or_else(|| format!("pymq-{role}"));
     let mut hello = Command::new("HELLO").arg("3");
-    if let Some(password) = &options.password {
-        let user = options.username.as_deref().unwrap_or("default");
+    if let Some(password) = &options.settings.password {
+        let user = options.settings.username.as_deref().unwrap_or("default");
         hello = hello.arg("AUTH").arg(user).arg(password);
     }
     let mut greeting = Batch::from_iter([hello.arg("SETNAME").arg(name)]);

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::super::options::{RedisEndpoint, RedisOptions};
+use crate::transport::Settings;
 
 /// Sentinels, and the name under which they watch a master.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,9 +31,12 @@ impl RedisSentinels {
     pub(super) fn each(&self, options: &RedisOptions) -> Vec<RedisOptions> {
         let one = |(host, port): &(String, u16)| RedisOptions {
             endpoint: RedisEndpoint::Tcp(host.clone(), *port),
-            username: self.username.clone(),
-            password: self.password.clone(),
             database: 0,
+            settings: Settings {
+                username: self.username.clone(),
+                password: self.password.clone(),
+                ..options.settings.clone()
+            },
             ..options.clone()
         };
         self.hosts.iter().map(one).collect()

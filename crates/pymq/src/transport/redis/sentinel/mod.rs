@@ -118,8 +118,9 @@ impl Master {
         let mut belief = self.council.belief.subscribe();
         let heard = belief.wait_for(|belief| !matches!(belief, Belief::Asking));
         // An error of the inner kind is impossible: we hold the sender.
-        if timeout(self.options.connect_timeout, heard).await.is_err() {
-            let why = format!("no sentinel answered within {:?}", self.options.connect_timeout);
+        let limit = self.options.settings.connect_timeout();
+        if timeout(limit, heard).await.is_err() {
+            let why = format!("no sentinel answered within {limit:?}");
             return Err(Fault::Lost(why));
         }
         let agreed = |belief: &Belief| !matches!(belief, Belief::Master { agreed: false, .. });
