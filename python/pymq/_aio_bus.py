@@ -1,18 +1,19 @@
-"""A bus for event loops, and the remote functions that are called from them."""
+"""A bus for event loops."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from pymq import _pymq, _telemetry
+from pymq import _options, _pymq, _telemetry
 from pymq._aio_inspect import AsyncInspection
 from pymq._aio_queue import AsyncQueue
+from pymq._aio_stub import AsyncStub
 from pymq._aio_topic import AsyncTopic
 from pymq._bound import Bound
 from pymq._bus import BusOptions, NativeEventBus
@@ -21,17 +22,10 @@ from pymq._life import GRACE
 from pymq._log import listen
 from pymq._options import CallOptions, QueueOptions
 from pymq._reactor import run
-from pymq._retry import Retry
 from pymq._state import CLOSED, BusState, Standing
-from pymq._stub import NativeStub, result_of
-from pymq._telemetry import Watched
 from pymq._threads import Attendant
 from pymq.exceptions import (
-    CallTimeoutError,
     ClosedError,
-    ConnectionLostError,
-    NoSuchRemoteError,
-    ProviderLostError,
     RemoteInvocationError,
 )
 
@@ -41,49 +35,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class AsyncStub(Generic[P, R]):
-    """A remote function, to be awaited."""
-
-    def __init__(self, stub: NativeStub[P, R]) -> None:
-        self._stub = stub
-
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call it, as `pymq.StubMethod` does; cancelling tells the provider."""
-        try:
-            answer = await self.rpc(*args, **kwargs)
-        except NoSuchRemoteError:
-            if self._stub.required:
-                raise
-            return self._stub.nothing()  # type: ignore[no-any-return]
-        return result_of(answer)  # type: ignore[no-any-return]
-
-    async def rpc(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call it and give the `RpcResponse`, with `multi` a list of them."""
-        if _telemetry.observers:
-            with Watched("call", self._stub.channel) as watched:
-                return self._stub.told(await self._rpc(args, dict(kwargs), watched), watched)
-        return await self._rpc(args, dict(kwargs))
-
-    async def _rpc(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], watched: Watched | None = None
-    ) -> Any:
-        stub = self._stub
-        asked = stub.asked(args, kwargs, watched)
-        parts = (stub.channel, *asked.encoded, asked.timeout)
-        try:
-            if stub.multi:
-                answers = stub.bus.call_all(*parts, stub.legacy_grace, asked.metadata)
-                return stub.responses(*await run(answers))
-            return stub.response(await run(stub.bus.call(*parts, asked.metadata)))
-        except (CallTimeoutError, ProviderLostError) as error:
-            return stub.unanswered(error)
-        except ConnectionLostError as error:
-            raise asked.judged(error) from error.__cause__
-
-    def __repr__(self) -> str:
-        return repr(self._stub)
 
 
 class AsyncEventBus:
@@ -157,35 +108,19 @@ class AsyncEventBus:
         type: Any = None,
         **options: Unpack[QueueOptions],
     ) -> AsyncQueue[Any]: ...
+    @_options.shows(QueueOptions, _options.QUEUE)
     def queue(
         self,
         name: str,
         maxsize: int = 0,
         ack: Literal["auto", "manual"] = "auto",
         *,
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
         type: Any = None,
-        retry: Retry | Iterable[float] | None = None,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
+        **options: Unpack[QueueOptions],
     ) -> AsyncQueue[Any]:
         """A handle on the queue of that name; options as for `NativeEventBus.queue`."""
-        return AsyncQueue(
-            self.bus._handle(
-                name,
-                maxsize=maxsize,
-                ack=ack,
-                lease=lease,
-                max_deliveries=max_deliveries,
-                prefetch=prefetch,
-                type=type,
-                retry=retry,
-                max_dead_letters=max_dead_letters,
-                priorities=priorities,
-            )
-        )
+        handle = self.bus._handle(name, maxsize=maxsize, ack=ack, type=type, **options)
+        return AsyncQueue(handle)
 
     @overload
     def stub(
@@ -229,19 +164,16 @@ class AsyncEventBus:
         multi: bool = False,
         **options: Unpack[CallOptions],
     ) -> AsyncStub[..., Any]: ...
+    @_options.shows(CallOptions, _options.CALL)
     def stub(
         self,
         fn: Callable[..., Any] | str,
         timeout: float | None = None,
         multi: bool = False,
-        *,
-        required: bool = False,
-        headers: Mapping[str, str] | None = None,
-        passed: Mapping[str, str] | None = None,
+        **options: Unpack[CallOptions],
     ) -> AsyncStub[..., Any]:
         """A remote function, as `pymq.stub` gives one."""
-        said = {"required": required, "headers": headers, "passed": passed}
-        return AsyncStub(self.bus._stub(fn, timeout, multi, **said))
+        return AsyncStub(self.bus._stub(fn, timeout, multi, **options))
 
     async def expose(
         self, fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1

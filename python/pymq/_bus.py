@@ -1,7 +1,7 @@
 """A bus over the native core: what the module-level verbs and `connect` stand on.
 
-It knows who is subscribed and what is exposed, and hands both to lanes; every operation that
-waits happens outside of its lock. The order of callbacks is decided by its `Order`.
+Here are its verbs: events, queues, remote calls. How it begins, serves and ends is the business of
+`_bus_life.py`. The order of callbacks is decided by its `Order`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,8 @@ import contextlib
 import enum
 import logging
 import os
-import threading
-import time
-import warnings
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
-from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -29,33 +24,28 @@ from typing import (
 
 from pymq import _buses, _green, _log, _options, _pymq, _telemetry
 from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
-from pymq._bound import Bound, Exposed, Subscribed, took
+from pymq._bus_life import BusLife, end_source
 from pymq._callbacks import (
     Listener,
-    current_call,
-    event_channel,
     remote_name,
 )
 from pymq._codec import Codec
-from pymq._condition import Condition
 from pymq._dispatch import Lane
 from pymq._executor_lane import ExecutorLane
 from pymq._handle import Handle
-from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
-from pymq._loops import Loops, loop_here, running_loop
+from pymq._loops import Loops, running_loop
 from pymq._message import attached
 from pymq._options import CallOptions, QueueOptions
 from pymq._queue import NativeQueue
-from pymq._retry import Retry
 from pymq._service import Service
 from pymq._stub import NativeStub, Signature
 from pymq._telemetry import Watched
 from pymq._types import fullname
-from pymq._worker import Handler, Worker, current_job
-from pymq.exceptions import ClosedError, PymqError, RemoteInvocationError
+from pymq._worker import Handler, Worker
+from pymq.exceptions import RemoteInvocationError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
 logger = logging.getLogger("pymq")
 
@@ -87,7 +77,7 @@ class BusOptions(TypedDict, total=False):
     call_timeout: float | None
 
 
-class NativeEventBus(Condition, EventBus):
+class NativeEventBus(BusLife, EventBus):
     """A bus at an address: `memory://`, `memory://name`, `redis://[user[:password]@]host[:port][/db]`,
     `redis+sentinel://host,host/master`.
 
@@ -128,21 +118,14 @@ class NativeEventBus(Condition, EventBus):
         self._codec = Codec(trust=trust, strict=strict)
         self._namespace = namespace
         self._legacy_grace = legacy_grace
-        self._loops = Loops()
-        self._state = State.DECLARING
-        self._over = Over()
-        # Each is taken once, by whoever begins, closes or finishes first.
-        self._unbegun = deque([None])
-        self._unclosed = deque([None])
-        self._unfinished = deque([None])
-        self._watchers: list[threading.Thread] = []
-        self._workers: list[tuple[Worker, float]] = []
+        loops = Loops()
         row: Lane | None = None
         if dispatcher is not None:
             row = ExecutorLane("dispatch", dispatcher)
         elif workers is not None or order is Order.ONE_ROW:
             row = Lane("dispatch", workers or 1)
-        self._service = Service(self._codec, self._loops, row, self._noticed_failure)
+        service = Service(self._codec, loops, row, self._noticed_failure)
+        super().__init__(self._codec, service, loops)
         if native is None:
             _green.refuse_others()
             listening = _log.listen()
@@ -226,7 +209,7 @@ class NativeEventBus(Condition, EventBus):
         if bound is not None:
             self._service.roll.remove(bound)
             try:
-                _end_source(bound)
+                end_source(bound)
             finally:
                 self._service.stop(bound)
 
@@ -256,19 +239,15 @@ class NativeEventBus(Condition, EventBus):
         type: Any = None,
         **options: Unpack[QueueOptions],
     ) -> NativeQueue[Any]: ...
+    @_options.shows(QueueOptions, _options.QUEUE)
     def queue(
         self,
         name: str,
         maxsize: int = 0,
         ack: Literal["auto", "manual"] = "auto",
         *,
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
         type: Any = None,
-        retry: Retry | Iterable[float] | None = None,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
+        **options: Unpack[QueueOptions],
     ) -> NativeQueue[Any]:
         """A handle on the queue of that name; the options are this handle's.
 
@@ -280,21 +259,8 @@ class NativeEventBus(Condition, EventBus):
         of delays; `max_dead_letters` how many are kept, the newest (0: all); with `priorities`
         items may have one.
         """
-        return NativeQueue(
-            self._handle(
-                name,
-                maxsize=maxsize,
-                ack=ack,
-                lease=lease,
-                max_deliveries=max_deliveries,
-                prefetch=prefetch,
-                type=type,
-                retry=retry,
-                max_dead_letters=max_dead_letters,
-                priorities=priorities,
-            ),
-            self,
-        )
+        handle = self._handle(name, maxsize=maxsize, ack=ack, type=type, **options)
+        return NativeQueue(handle, self)
 
     def start_worker(
         self, queue: NativeQueue[Any], handler: Handler, concurrency: int, grace: float
@@ -357,15 +323,13 @@ class NativeEventBus(Condition, EventBus):
         multi: bool = False,
         **options: Unpack[CallOptions],
     ) -> StubMethod[..., Any]: ...
+    @_options.shows(CallOptions, _options.CALL)
     def stub(
         self,
         fn: Callable[..., Any] | str,
         timeout: float | None = None,
         multi: bool = False,
-        *,
-        required: bool = False,
-        headers: Mapping[str, str] | None = None,
-        passed: Mapping[str, str] | None = None,
+        **options: Unpack[CallOptions],
     ) -> StubMethod[..., Any]:
         """A remote function, by its name or by the function itself, whose signature it keeps.
 
@@ -374,11 +338,16 @@ class NativeEventBus(Condition, EventBus):
         gives `None`, or `[]`; with `required` it raises `NoSuchRemoteError`. `headers` go with each
         call, `passed` into the calls made from within it as well, see `pymq.current_message`.
         """
-        return self._stub(fn, timeout, multi, required=required, headers=headers, passed=passed)
+        return self._stub(fn, timeout, multi, **options)
 
     def _stub(
-        self, fn: Callable[P, Any] | str, timeout: float | None, multi: bool, **options: Any
+        self,
+        fn: Callable[P, Any] | str,
+        timeout: float | None,
+        multi: bool,
+        **options: Unpack[CallOptions],
     ) -> NativeStub[P, Any]:
+        _options.known("stub", options, _options.CALL)
         if not callable(fn) and not isinstance(fn, str):
             raise TypeError(f"cannot create stub for fn type {type(fn)}")
         timeout = self._call_timeout if timeout is None else _options.seconds("timeout", timeout)
@@ -418,217 +387,12 @@ class NativeEventBus(Condition, EventBus):
         if bound is not None:
             self._service.roll.remove(bound)
             try:
-                _end_source(bound)
+                end_source(bound)
             finally:
                 self._service.stop(bound)
 
-    # ---- life
-
-    def begin(self) -> None:
-        """Start to serve; once this returns, what was subscribed before sees the next event."""
-        self._check_open()
-        if not took(self._unbegun):
-            return
-        self._state = State.RUNNING
-        if not self._unclosed:
-            # It was closed in this moment.
-            self._state = State.CLOSED
-            self._check_open()
-        for bound in self._service.roll.subscribers():
-            self._serve_subscriber(bound)
-        for remote in self._service.roll.remotes():
-            self._serve_remote(remote)
-
-    def _serve_subscriber(self, bound: Subscribed) -> None:
-        if bound.claim():
-            place = self._service.place_for(bound)
-            bound.source = self._native.subscribe(bound.channel, bound.pattern, place).wait()
-            self._end_if_closed(bound)
-
-    def _serve_remote(self, bound: Exposed) -> None:
-        if bound.claim():
-            place = self._service.place_for(bound)
-            bound.source = self._native.provide(bound.channel, place).wait()
-            self._end_if_closed(bound)
-
-    def run(self) -> None:
-        """Serve until the bus is closed."""
-        if loop_here() is not None:
-            raise RuntimeError(
-                "bus.run() would freeze the event loop of this thread; the bus serves without it"
-            )
-        self.begin()
-        self._over.wait()
-
-    def close(self, timeout: float = GRACE) -> None:
-        """End the bus: handle what was received, for up to `timeout` seconds, then let go of all.
-
-        Afterwards no thread of the bus lives, but for one that is inside of a callback that does
-        not end. Closing again does nothing. Inside of a callback it waits for the others; the
-        exposed function that closes its own bus is still answered, and the item of a worker's
-        handler that does so is settled. On the thread of an event loop
-        that callbacks are busy on it raises `RuntimeError`: there, await the close of `pymq.aio`.
-        """
-        deadline = time.monotonic() + _options.seconds("timeout", timeout)
-        self.refuse_to_wait_for_this_loop()
-        if self._state is State.FORKED:
-            return
-        self._unclosed.clear()
-        self._state = State.CLOSED
-        lanes = list(self._service.roll.lanes)
-        workers = list(self._workers)
-        # Whoever closes too does all of it: a signal handler may have broken into the first.
-        for bound in self._service.roll.remotes():
-            # First of all, so that callers go elsewhere.
-            with contextlib.suppress(PymqError):
-                _end_source(bound)
-        for worker, _ in workers:
-            worker.stop()
-        for lane in lanes:
-            lane.close()
-        self._over.set()
-        call, job = current_call(), current_job()
-        if job is not None and job.is_of(self._codec):
-            # The item that this very handler is busy with is to be settled.
-            job.afterwards = lambda: self._finish(lanes, deadline)
-        elif call is not None and call._is_on(self._loops):
-            # This very thread is to give an answer.
-            call._afterwards = lambda: self._finish(lanes, deadline)
-        else:
-            self._finish(lanes, deadline)
-
-    def _finish(self, lanes: list[Lane], deadline: float) -> None:
-        """Waits for what is under way, then ends it."""
-        if not took(self._unfinished):
-            return
-        self._loops.give_up(stopped_only=True)
-        try:
-            for worker, grace in self._workers:
-                worker.close(max(0.0, min(grace, deadline - time.monotonic())))
-            for lane in lanes:
-                if not lane.wait(deadline):
-                    lane.discard()
-        finally:
-            self._native.close(max(LAST_WORDS, deadline - time.monotonic())).wait()
-            _log.settle()
-            # What waited inside of PyMQ has just been told that it is over.
-            end = max(deadline, time.monotonic() + LAST_WORDS)
-            self._loops.give_up()
-            for lane in lanes:
-                lane.discard()
-                lane.wait(end)
-            self._loops.close(end)
-            for watcher in self._watchers:
-                if watcher is not threading.current_thread():
-                    watcher.join(max(0.0, end - time.monotonic()))
-            # A bus that is over keeps nobody's functions.
-            self._service.roll.clear()
-            _buses.discard(self)
-
-    def refuse_to_wait_for_this_loop(self) -> None:
-        """Raises `RuntimeError` if a close here waited for the event loop of this very thread."""
-        loop = loop_here()
-        if loop is None or self._state is State.CLOSED:
-            return
-        if self._loops.busy_on(loop):
-            raise RuntimeError(
-                "closing this bus would wait for callbacks that run on the event loop of this very "
-                "thread; use `await pymq.aio.shutdown()`, or `await bus.close()` of a bus of "
-                "pymq.aio"
-            )
-        self._loops.refuse(loop)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the bus has ended."""
-        return self._state in (State.CLOSED, State.FORKED)
-
-    def __enter__(self) -> Self:
-        self.begin()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_state", State.CLOSED) is State.RUNNING:
-            # Without waiting: a finaliser may run anywhere. The threads end by themselves.
-            for lane in list(self._service.roll.lanes):
-                lane.close()
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._namespace!r} {self._state.name.lower()}>"
-
-    # ---- who is declared
-
-    @property
-    def _serves(self) -> bool:
-        return self._state is not State.DECLARING
-
-    def _declare(
-        self, callback: Callable[..., Any], channel: str | None, pattern: bool
-    ) -> Subscribed:
-        bound = self._service.subscriber(callback, channel, pattern)
-        self._check_open()
-        self._service.roll.add(bound)
-        return bound
-
-    def _declare_remote(
-        self, fn: Callable[..., Any], channel: str | None, concurrency: int
-    ) -> Exposed:
-        bound = self._service.remote(fn, channel, concurrency)
-        self._check_open()
-        self._service.roll.add_remote(bound)
-        return bound
-
-    def _find(
-        self, callback: Callable[..., Any], channel: str | None, pattern: bool
-    ) -> Subscribed | None:
-        if channel is None:
-            channel, pattern = event_channel(callback), False
-        self._check_open()
-        return self._service.roll.find(callback, channel, pattern)
-
-    def _find_remote(self, fn: Callable[..., Any] | str) -> Exposed | None:
-        if not callable(fn) and not isinstance(fn, str):
-            raise TypeError(f"cannot unexpose fn type {type(fn)}")
-        self._check_open()
-        return self._service.roll.find_remote(fn if isinstance(fn, str) else remote_name(fn))
-
-    def _ended_meanwhile(self, bound: Bound) -> bool:
-        """Whether the bus was closed while the source of this began; nobody else ends it then."""
-        if self._state is State.RUNNING:
-            return False
-        self._service.stop(bound)
-        return True
-
-    def _end_if_closed(self, bound: Bound) -> None:
-        if self._ended_meanwhile(bound):
-            _end_source(bound)
-            self._check_open()
-
-    def _check_open(self) -> None:
-        if self._state in (State.CLOSED, State.FORKED):
-            raise ClosedError(f"this bus {self._state.value}")
-
-    def _become_forked(self) -> None:
-        """In a forked child: nothing here may touch what belongs to the parent."""
-        self._state = State.FORKED
-        self._native.abandon()
-        self._native = Abandoned()  # type: ignore[assignment]
-        self._over = Over()
-        self._over.set()
-
-
-def _end_source(bound: Bound) -> None:
-    if bound.source is not None:
-        bound.source.end().wait()
 
 
 def connect(url: str | None = None, **options: Unpack[BusOptions]) -> NativeEventBus:

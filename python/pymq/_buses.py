@@ -14,18 +14,18 @@ from pymq._life import GRACE
 from pymq._loops import loop_here
 
 if TYPE_CHECKING:
-    from pymq._bus import NativeEventBus
+    from pymq._bus_life import BusLife
 
-_live: weakref.WeakSet[NativeEventBus] = weakref.WeakSet()
+_live: weakref.WeakSet[BusLife] = weakref.WeakSet()
 
 
-def add(bus: NativeEventBus) -> None:
+def add(bus: BusLife) -> None:
     """A bus lives from now on."""
     _live.add(bus)
     _close_with_child()
 
 
-def discard(bus: NativeEventBus) -> None:
+def discard(bus: BusLife) -> None:
     """It is over."""
     _live.discard(bus)
 

@@ -15,17 +15,21 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pymq import _pymq
 from pymq._codec import Codec, plan_for
 from pymq._green import bare
 from pymq._message import attached
+from pymq._options import QUEUE, QueueOptions, known
 from pymq._pymq import Bus
 from pymq._retry import Retry, retry_of
 from pymq._telemetry import Watched
 from pymq._worker import report_failure
 from pymq.exceptions import DecodeError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.getLogger("pymq")
 
@@ -54,22 +58,22 @@ class Handle(Generic[T]):
         *,
         maxsize: int = 0,
         ack: Literal["auto", "manual"] = "auto",
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
         type: Any = None,
-        retry: Retry | Iterable[float] | None = None,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
+        **options: Unpack[QueueOptions],
     ) -> None:
+        known("queue", options, QUEUE)
+        said: QueueOptions = {**QUEUE, **options}
+        lease, max_deliveries, prefetch = said["lease"], said["max_deliveries"], said["prefetch"]
         _check_options(name, maxsize, ack, lease, max_deliveries, prefetch)
+        max_dead_letters = said["max_dead_letters"]
         _check(name, "max_dead_letters", max_dead_letters, _is_count, "a number, 0 for no bound")
         self.codec: Codec = codec
         self.name: str = name
         self.maxsize: int = maxsize
         self.plan: _pymq.Plan | None = None if type is None else plan_for(type)
         self.open: Open = Open(ack == "manual")
-        self.retry: Retry = retry_of(retry)
+        self.retry: Retry = retry_of(said["retry"])
+        said["retry"] = self.retry
         self.native: _pymq.Queue = bus.queue(
             name,
             _bound(maxsize),
@@ -77,7 +81,7 @@ class Handle(Generic[T]):
             max_deliveries,
             prefetch,
             _bound(max_dead_letters),
-            bool(priorities),
+            bool(said["priorities"]),
         )
         #: The same, as native code takes it.
         self.bare: _pymq.Queue = bare(self.native)
@@ -89,13 +93,8 @@ class Handle(Generic[T]):
             name,
             maxsize=maxsize,
             ack=ack,
-            lease=lease,
-            max_deliveries=max_deliveries,
-            prefetch=prefetch,
             type=type,
-            retry=self.retry,
-            max_dead_letters=max_dead_letters,
-            priorities=priorities,
+            **said,
         )
 
     def bound(self, maxsize: int) -> None:

@@ -64,6 +64,9 @@ class Attendant(threading.Thread):
         try:
             super().run()
         finally:
+            # Whoever still has the thread in hand, a list of all threads say, does not keep what it
+            # worked for: a lane keeps its bus alive.
+            self._enter = self._late = _nothing
             self._over = True
             self._changed.ring()
 

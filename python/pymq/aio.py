@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import pymq._whole  # noqa: F401 - first, since it says so if the original hides ours
-from pymq import _default, core
-from pymq._aio_bus import AsyncEventBus, AsyncStub, connect, on_a_thread
+from pymq import _default, _options, core
+from pymq._aio_bus import AsyncEventBus, connect, on_a_thread
 from pymq._aio_queue import AsyncDelivery, AsyncQueue
+from pymq._aio_stub import AsyncStub
 from pymq._aio_topic import AsyncTopic, Events
 from pymq._bus import NativeEventBus
 from pymq._loops import as_declared_on
 from pymq._options import CallOptions, QueueOptions
 from pymq._pymq import aio_get_from as get_from
-from pymq._retry import Retry
 from pymq.exceptions import RemoteInvocationError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -148,32 +148,17 @@ def queue(
     type: Any = None,
     **options: Unpack[QueueOptions],
 ) -> AsyncQueue[Any]: ...
+@_options.shows(QueueOptions, _options.QUEUE)
 def queue(
     name: str,
     maxsize: int = 0,
     ack: Literal["auto", "manual"] = "auto",
     *,
-    lease: float = 30.0,
-    max_deliveries: int = 5,
-    prefetch: int = 1,
     type: Any = None,
-    retry: Retry | Iterable[float] | None = None,
-    max_dead_letters: int = 0,
-    priorities: bool = False,
+    **options: Unpack[QueueOptions],
 ) -> AsyncQueue[Any]:
     """A handle on the queue of that name; options as for `pymq.queue`."""
-    return _bus().queue(
-        name,
-        maxsize,
-        ack,
-        lease=lease,
-        max_deliveries=max_deliveries,
-        prefetch=prefetch,
-        type=type,
-        retry=retry,
-        max_dead_letters=max_dead_letters,
-        priorities=priorities,
-    )
+    return _bus().queue(name, maxsize, ack, type=type, **options)
 
 
 @overload
@@ -213,17 +198,15 @@ def stub(
     multi: bool = False,
     **options: Unpack[CallOptions],
 ) -> AsyncStub[..., Any]: ...
+@_options.shows(CallOptions, _options.CALL)
 def stub(
     fn: Callable[..., Any] | str,
     timeout: float | None = None,
     multi: bool = False,
-    *,
-    required: bool = False,
-    headers: Mapping[str, str] | None = None,
-    passed: Mapping[str, str] | None = None,
+    **options: Unpack[CallOptions],
 ) -> AsyncStub[..., Any]:
     """A remote function, as `pymq.stub` gives one."""
-    return _bus().stub(fn, timeout, multi, required=required, headers=headers, passed=passed)
+    return _bus().stub(fn, timeout, multi, **options)
 
 
 async def expose(

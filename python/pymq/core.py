@@ -6,9 +6,8 @@ The bus itself, its beginning and its end, is `_default.py`'s. What a bus is sta
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from queue import Empty, Full
 from typing import (
     TYPE_CHECKING,
@@ -20,6 +19,7 @@ from typing import (
     overload,
 )
 
+from pymq import _options
 from pymq._abstract import EventBus, Queue, StubMethod, Topic, WrapperTopic
 from pymq._callables import check_channel, describe, remote_name
 from pymq._declared import Declared, DeclaredRemote, DeclaredSubscriber
@@ -27,7 +27,6 @@ from pymq._default import default as _default
 from pymq._default import default_bus, init, shutdown, start
 from pymq._message import said
 from pymq._options import CallOptions, QueueOptions, count
-from pymq._retry import Retry
 from pymq.exceptions import RemoteInvocationError
 
 if TYPE_CHECKING:
@@ -203,18 +202,14 @@ def queue(
     type: Any = None,
     **options: Unpack[QueueOptions],
 ) -> Queue[Any]: ...
+@_options.shows(QueueOptions, _options.QUEUE)
 def queue(
     name: str,
     maxsize: int = 0,
     ack: Literal["auto", "manual"] = "auto",
     *,
-    lease: float = 30.0,
-    max_deliveries: int = 5,
-    prefetch: int = 1,
     type: Any = None,
-    retry: Retry | Iterable[float] | None = None,
-    max_dead_letters: int = 0,
-    priorities: bool = False,
+    **options: Unpack[QueueOptions],
 ) -> Queue[Any]:
     """A handle on the queue of that name, of the default bus; the options are this handle's.
 
@@ -227,24 +222,12 @@ def queue(
 
     Raises `ValueError` before `init`.
     """
-    options = {
-        "maxsize": maxsize,
-        "ack": ack,
-        "lease": lease,
-        "max_deliveries": max_deliveries,
-        "prefetch": prefetch,
-        "type": type,
-        "retry": retry,
-        "max_dead_letters": max_dead_letters,
-        "priorities": priorities,
-    }
-    return _default.bound("queue").queue(name, **_given(queue, options))
-
-
-def _given(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Those that are not the defaults: a bus of a user's own knows no others."""
-    defaults = inspect.signature(function).parameters
-    return {name: value for name, value in options.items() if value is not defaults[name].default}
+    said = {"maxsize": maxsize, "ack": ack, "type": type, **options}
+    # A bus of a user's own knows none but those that are given.
+    usual = {"maxsize": 0, "ack": "auto", "type": None, **_options.QUEUE}
+    _options.known("queue", options, usual)
+    given: Any = {option: value for option, value in said.items() if value is not usual[option]}
+    return _default.bound("queue").queue(name, **given)
 
 
 def topic(name: str, pattern: bool = False) -> Topic:
@@ -309,14 +292,12 @@ def stub(
     multi: bool = False,
     **options: Unpack[CallOptions],
 ) -> StubMethod[..., Any]: ...
+@_options.shows(CallOptions, _options.CALL)
 def stub(
     fn: Callable[..., Any] | str,
     timeout: float | None = None,
     multi: bool = False,
-    *,
-    required: bool = False,
-    headers: Mapping[str, str] | None = None,
-    passed: Mapping[str, str] | None = None,
+    **options: Unpack[CallOptions],
 ) -> StubMethod[..., Any]:
     """A remote function, by its name or by the function itself, whose signature it keeps.
 
@@ -325,9 +306,9 @@ def stub(
     `NoSuchRemoteError`. `headers` go with each call, `passed` into the calls made from within it as
     well. A bus of one's own class knows the first three only.
     """
-    said = {"required": required, "headers": headers, "passed": passed}
-    options: Any = {name: value for name, value in said.items() if value}
-    return _default.bound("stub").stub(fn, timeout, multi, **options)
+    _options.known("stub", options, _options.CALL)
+    given: Any = {option: value for option, value in options.items() if value}
+    return _default.bound("stub").stub(fn, timeout, multi, **given)
 
 
 def expose(fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1) -> None:
