@@ -26,6 +26,7 @@ mod queues;
 mod seen;
 mod shelves;
 mod store;
+mod waiters;
 
 /// The brokers that have a name, for as long as anybody is connected to them.
 ///

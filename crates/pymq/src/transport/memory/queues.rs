@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Memory;
-use super::shelves::{Claim, KeepTime, Push, Queue};
+use super::shelves::Queue;
 use super::store::{Aftermath, Bell, Ticket, Turn};
+use super::waiters::{Claim, KeepTime, Push};
 use crate::error::{Error, Result};
 use crate::name::shortened;
 use crate::transport::{

@@ -18,6 +18,7 @@ use super::leases::{Lease, Leases};
 use super::line::{Item, Line};
 use super::seen::Seen;
 use super::store::{Aftermath, Bell, Death, Ticket, Turn, next_number, take_of};
+use super::waiters::{Claim, Getter, KeepTime, Parcel, Push, Putter};
 use crate::error::{Error, Result};
 use crate::name::shortened;
 use crate::transport::{
@@ -36,54 +37,6 @@ pub(super) struct Queue {
     putters: BTreeMap<Ticket, Putter>,
     seen: Seen,
     shut: bool,
-}
-
-struct Getter {
-    owner: ConnectionId,
-    limit: usize,
-    /// Gone while it is on its way to look when the next item is due.
-    bell: Option<Bell>,
-    /// When it wakes to look; only the first in line does.
-    wakes: Option<Instant>,
-}
-
-struct Putter {
-    owner: ConnectionId,
-    maxsize: usize,
-    parcel: Parcel,
-    bell: Bell,
-}
-
-/// Items on their way into a queue.
-pub(super) struct Parcel {
-    items: Vec<Bytes>,
-    options: PutOptions,
-}
-
-/// What became of a push.
-pub(super) enum Push {
-    /// The items are in the queue.
-    Done,
-    /// They were put before.
-    Already,
-    /// There is no space for them now.
-    Wait(Parcel),
-}
-
-/// What became of a claim.
-pub(super) enum Claim {
-    /// Items, on lease.
-    Taken(Vec<Claimed>),
-    /// There are none now.
-    Empty,
-}
-
-/// What one finds that comes to keep the time.
-pub(super) enum KeepTime {
-    /// It is still in the line; the next item is due then.
-    Until(Option<Instant>),
-    /// Its turn has come.
-    Over,
 }
 
 impl Queue {
