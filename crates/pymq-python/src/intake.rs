@@ -1,8 +1,8 @@
 //! Where a dispatching thread pulls batches from: several sources, in the order of arrival.
 //!
-//! A source that something arrives for says so once, and is put in its place among those that have
-//! something; nobody ever looks at all of them. What is taken is what bears the oldest stamps, so
-//! that one message after another, sent by one program over several sources, stays in that order.
+//! A source at which something arrives says so once and is put, by the age of its oldest message, among
+//! those that have something: all sources are never looked through. The oldest message is taken first,
+//! wherever it lies, so that what one program sends over several sources stays in its order.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};

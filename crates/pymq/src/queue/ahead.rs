@@ -1,9 +1,10 @@
 //! What a handle has fetched ahead: one round trip for many items that are handed out one by one.
 //!
-//! The one invariant: an item in here was handed to nobody, so it goes back to its queue uncounted
-//! when it is not wanted or its process dies; when it is handed out, the transport is told, so that it
-//! counts from there on; and it is handed out only while it is ours. One getter at a time asks the
-//! broker; the others wait for what it brings, or somebody could wait there while items lie here.
+//! The one invariant: an item in here was handed to nobody. So it goes back to its queue uncounted when
+//! it is not wanted or its process dies; when it is handed out, the transport is told, and it counts from
+//! there on; and it is handed out only while its lease is surely ours. One getter at a time asks the
+//! broker and the others wait for what it brings: else one could wait at the broker for an item that
+//! lies here.
 
 use std::collections::VecDeque;
 use std::fmt;

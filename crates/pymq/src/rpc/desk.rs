@@ -1,8 +1,8 @@
 //! The task of a provider: it reads what arrives and answers by itself whatever needs no handler.
 //!
-//! Who is there, repeated requests, cancellations and signs of life are its business, so a handler
-//! that blocks a thread makes nobody believe that the provider is dead. Requests go on as [`Call`]s;
-//! those that come while too many wait are refused, so that another provider may have them.
+//! It says that it is there, answers repeated requests, passes on cancellations and shows signs of life.
+//! So a handler that blocks a thread makes no caller believe that the provider is dead. Requests go on as
+//! [`Call`]s; those that come while too many wait are refused, and their callers ask another provider.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,8 +76,8 @@ impl Desk {
     pub(super) async fn attend(self: Arc<Self>, subscription: Subscription) {
         let ending = Ending(Arc::clone(&self));
         let (mut messages, guard) = subscription.split();
-        // Never later than the first sign of life that is due; to look for that at each message
-        // would be to look at all calls that are open.
+        // Rings no later than the first sign of life is due. It may ring too early: to set it exactly at
+        // each message would mean to look at all calls that are open.
         let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
         let mut armed = false;
         loop {
@@ -109,7 +109,8 @@ impl Desk {
             tracing::debug!(function = self.function, %error, "could not unsubscribe a provider");
         }
         self.say_goodbye();
-        // Whoever was told that the request arrived must not wait for nothing.
+        // What had arrived before the broker knew of the end is answered too: its callers were told that
+        // somebody received it.
         messages.close();
         while let Some(arrival) = messages.recv().await {
             if let Arrival::Message(message) = arrival {

@@ -1,9 +1,9 @@
 //! Which calls were executed, remembered apart from what they answered.
 //!
-//! A caller asks again under the call's identity; executing it a second time because its answer has
-//! become too large or too old to keep would break the one promise of a call. Identities are small,
-//! so they are kept twice as long as replies, far beyond the longest time a caller may ask again.
-//! They are bounded by number too; whoever asks for one that may be among those forgotten is told so.
+//! A caller asks again under the call's identity. To execute it a second time because its answer has
+//! become too large or too old to keep would break the one promise of a call. Identities are small, so
+//! they are kept twice as long as replies, far beyond the longest time a caller may ask again. They are
+//! bounded by number too; a caller whose call may be among those forgotten is told so.
 
 use std::collections::{HashSet, VecDeque};
 

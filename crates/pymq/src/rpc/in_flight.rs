@@ -90,7 +90,7 @@ pub(super) enum Seen {
     Done(Bytes),
     /// It ran, and its reply is not kept any more.
     Executed,
-    /// It may have run: too much has been executed since for all of it to be remembered.
+    /// It may have run: so many calls were executed since that the oldest are not remembered any more.
     Unknown,
 }
 
@@ -143,11 +143,12 @@ impl InFlight {
         self.open.remove(&call).is_some()
     }
 
-    /// Every call that is open.
+    /// How many calls are open.
     pub(super) fn open_calls(&self) -> usize {
         self.open.len()
     }
 
+    /// Every call that is open.
     pub(super) fn all_open(&self) -> Vec<(Id, Recipient, Arc<Progress>)> {
         let open = self.open.iter();
         open.map(|(call, open)| (*call, open.recipient.clone(), Arc::clone(&open.progress)))

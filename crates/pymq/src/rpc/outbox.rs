@@ -1,8 +1,8 @@
 //! The replies of one provider on their way out, and what waits for it on the way in.
 //!
-//! Whoever answers never waits for the broker, so replies are sent by tasks; these are bounded, and
-//! owned by the outbox, which says when all have been sent. What waits to run and what waits to be
-//! sent share one [`Load`], so that a provider takes in no more than it gets rid of.
+//! To answer a call never means to wait for the broker: replies are sent by tasks, of which the outbox
+//! owns a few and says when all has been sent. What waits to run and what waits to be sent count towards
+//! one [`Load`], so that a provider takes in no more than it gets rid of.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

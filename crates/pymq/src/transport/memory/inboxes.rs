@@ -1,8 +1,8 @@
 //! Addressed messages: to the reader of an address, or kept until it comes or they expire.
 //!
 //! An address has one reader at most; a new one takes it over, and the old one's mailbox ends.
-//! Nothing here runs on a clock: what has expired is thrown away when the reader comes, or when as
-//! much again has been kept as there was after the last clearing.
+//! Nothing here runs on a clock: what has expired is thrown away when the reader comes, or when twice as
+//! much is kept as after the last clearing.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -263,7 +263,7 @@ impl Conductor {
             let outcome = match request {
                 None => self.ask_again(wire).await,
                 Some(Request::Join { id, names, target, done }) => {
-                    // It may be allowed again by now; who is told so later would wonder at events.
+                    // It may be allowed again by now, and events would come before the news of that.
                     let asked = self.ask_again(wire).await;
                     let joining = Joining { id, names, done };
                     match asked {

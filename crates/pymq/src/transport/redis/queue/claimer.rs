@@ -28,9 +28,10 @@ use super::{copy, lease};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Wait, refusals};
 
-/// How long it takes until a connection that is not there is called a trouble.
+/// How long a connection may be missing before those who wait for items are told why none come.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// A wait that ends so soon by itself is not ended before its time.
+/// A wait at the server that ends by itself within this time is left to end: breaking it off takes a
+/// command of its own, on another connection.
 const SOON: Duration = Duration::from_millis(50);
 /// What the log says where the server does not note what was handed out.
 const NOT_SHOWN: &str = "what was fetched ahead does not count as delivered if this process dies";

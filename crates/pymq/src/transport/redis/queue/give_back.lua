@@ -1,8 +1,9 @@
 -- What several scripts share: how an item that was held goes back.
 --
--- A push comes before the take that belongs to it. Redis does not undo what a script did before it
--- failed, so an item whose push is refused must still be where it was; one whose take is refused
--- would be there twice, so scripts first try on a key that is never there whether they may take.
+-- Each item is pushed first and taken away second. Redis does not undo what a script did before it
+-- failed, so an item whose push is refused (no memory, no right) is still where it was. Were the taking
+-- refused afterwards, the item would be there twice; so a script tries first, on a key that is never
+-- there, whether it may take at all.
 --
 -- A queue is here a table: `waiting`, `urgent` and `dead`, its keys; `most`, how many deliveries an item has (0: no
 -- end); `letters`, how many dead letters are kept (0: all); and `why` an item dies: `reason`, a number,

@@ -1,8 +1,9 @@
-//! What a consumer holds: its epochs, and the items in each, whichever of its lists they are in.
+//! What a consumer holds: its epochs, and the items in each.
 //!
 //! The one invariant: an item counts here from the moment in which it was taken until the server has
-//! answered its settlement, in the epoch under which the server has it. What the server holds beyond
-//! that are items whose reply was lost. Nothing is sent from here.
+//! answered its settlement, in the epoch under which the server has it. So what the server has in an
+//! epoch's lists and this room does not was taken by a claim whose reply was lost. Nothing is sent from
+//! here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -27,8 +28,8 @@ pub(super) struct Holds {
     current: Epoch,
     /// Those that hold something.
     holding: BTreeMap<Epoch, Hold>,
-    /// Those that may stand in the server's registry, and since when they surely do: when the script
-    /// that said so was sent.
+    /// Those that may stand in the server's registry, each with the moment until which we know it: when
+    /// the last script was sent whose answer said so.
     registered: BTreeMap<Epoch, Option<Instant>>,
     /// Where items are that went into an epoch of their own, by the epoch and bytes of their receipt.
     moved: HashMap<(u64, Bytes), Vec<Epoch>>,
@@ -174,7 +175,7 @@ impl Holds {
         *since = (*since).max(Some(sent));
     }
 
-    /// Notes that an epoch may be registered, and that nobody knows.
+    /// Notes that the answer to a registration was lost, so that the epoch may be registered or not.
     pub(super) fn doubt(&mut self, epoch: Epoch) {
         self.registered.insert(epoch, None);
     }
@@ -195,7 +196,7 @@ impl Holds {
         self.kept(epoch).map(|at| at + lease).max(extended)
     }
 
-    /// The epochs that may be registered and hold nothing, to be forgotten.
+    /// Takes out the epochs that may be registered and hold nothing: the server is to forget them.
     pub(super) fn vacant(&mut self) -> Vec<Epoch> {
         let holding = &self.holding;
         let vacant: BTreeSet<Epoch> =
@@ -213,7 +214,7 @@ impl Holds {
         self.registered.keys().any(|epoch| !self.holding.contains_key(epoch))
     }
 
-    /// All that are of interest to the server, oldest first.
+    /// All epochs that may stand in the server's registry or hold something, oldest first.
     pub(super) fn all(&self) -> Vec<Epoch> {
         let all: BTreeSet<_> = self.registered.keys().chain(self.holding.keys()).copied().collect();
         all.into_iter().collect()

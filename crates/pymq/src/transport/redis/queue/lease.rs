@@ -1,8 +1,13 @@
 //! Leases: prolonging ours, giving back those of the dead, and finding what lost replies had brought.
 //!
+//! A lease belongs to an epoch, not to an item: one call prolongs all that a consumer took since the
+//! epoch began, however much that is. What a dead process held is given back by whichever consumer
+//! looks next, so nobody in particular has to be alive. Where such an item goes (back to the queue or to
+//! the dead letters) is decided by the options of the consumer that held it, which are written in the
+//! name of its epoch, since that consumer cannot be asked any more.
+//!
 //! The one invariant: an epoch that was once found to be over is never used again; a new one takes
-//! its place before the next claim. Everyone reaps, so that no one in particular has to live; whose
-//! items go where is said by the policy in the name of the epoch that held them.
+//! its place before the next claim.
 
 use std::time::Duration;
 
@@ -21,12 +26,14 @@ use crate::transport::{Failure, Reason, Receipt, Wait};
 
 /// The most items that one run of a script moves: everybody else waits for it.
 const PORTION: &str = "1000";
-/// How many such runs follow one another at most: what is left then is the next reaper's, and a server
-/// that always says that there is more keeps nobody for ever.
+/// How many such runs follow one another at most. The next consumer that reaps does the rest; and a
+/// server that says for ever that there is more cannot keep us here for ever.
 const PORTIONS: usize = 1000;
-/// For how long who has waited is said to wait: a wait at the server and the way, and some more.
+/// How long a connection that waits for items counts as a consumer after it last said so: as long as
+/// one wait at the server and the way there and back, with some time to spare.
 const WAITS: Duration = Duration::from_secs(8);
-/// How many epochs that cannot be given back are left out in search of those that can.
+/// How many epochs are left out because the server refuses to give them back (their lists may be of
+/// another type), while those behind them are.
 const STUCK: usize = 10;
 
 /// Learns the server's clock, whether the queue is shut down, and whether we may register: before
@@ -35,9 +42,10 @@ pub(super) async fn open(core: &Core, consumer: &Consumer, wait: Wait) -> Result
     prolong(core, consumer, &[consumer.current()], wait).await
 }
 
-/// What prolongs the leases of epochs and registers those that hold something; by its text, since a
-/// server that does not know the digest would spoil what is sent with it. Who has waited long and holds
-/// nothing is counted as a consumer from then on, until after the next wait.
+/// The command that prolongs the leases of epochs, and registers those that hold something. It bears
+/// the script's text: a server that does not know the digest would refuse it, and with it the claim that
+/// is sent in the same write. A connection that has waited long and holds nothing says so here, and
+/// counts as a consumer until its next wait is over.
 pub(super) fn keep(consumer: &Consumer, places: &[Place], waited: bool) -> Command {
     let keys = consumer.keys();
     let names = names_of_keep(keys);
@@ -57,7 +65,7 @@ fn words_of_keep(consumer: &Consumer, places: &[Place], waited: bool) -> Vec<Str
     first.into_iter().chain(places.iter().map(|place| keys.name(*place))).collect()
 }
 
-/// What the answer to that says.
+/// What the answer to [`keep`] says.
 pub(super) struct Kept {
     pub(super) shut: bool,
     over: Vec<Epoch>,
@@ -80,7 +88,8 @@ pub(super) fn note_kept(
     for (Place { epoch, ahead }, alive) in places.iter().zip(numbers) {
         if alive == 1 {
             consumer.note_kept(*epoch, sent);
-            // It lives if one of its lists does: the other one is empty, or was never there.
+            // An epoch has two lists, for items shown and fetched ahead, and lives if one of them does:
+            // the other one is empty, or was never there.
             over.retain(|dead| dead != epoch);
         } else if !ahead {
             over.push(*epoch);
@@ -101,7 +110,7 @@ fn note_due(consumer: &Consumer, shut: bool, next: Option<i64>) -> bool {
 /// Has the items that are due put into the line of those that wait, and learns when the next one is.
 pub(super) async fn line_up(core: &Core, consumer: &Consumer) -> Result<()> {
     let keys = consumer.keys();
-    // Whatever is told from now on is looked at again.
+    // A hint that comes while the script runs may be about an item that it did not see.
     consumer.begin_lining_up();
     let purpose = Purpose::idempotent("claim", &keys.list);
     let names = [keys.later.as_str(), &keys.list, &keys.shut, &keys.spare];
@@ -130,7 +139,8 @@ async fn prolong(core: &Core, consumer: &Consumer, epochs: &[Epoch], wait: Wait)
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     let reply = core.commands.script(purpose, &scripts::KEEP, &names, &arguments).await?;
     if !matches!(&reply, Reply::List(numbers) if numbers.len() == places.len() + 3) {
-        // Taken for an answer, it would be asked for again at once, for ever.
+        // Too short an answer must not pass for one: no epoch would be noted as kept, and the question
+        // would be sent again at once, for ever.
         return Err(purpose.nonsense());
     }
     for epoch in note_kept(consumer, &places, sent, reply).over {
@@ -147,7 +157,8 @@ fn lose(consumer: &Consumer, epoch: Epoch, sent: Instant) {
     }
 }
 
-/// A lost connection is told elsewhere, and heals; a refusal has to be mended by somebody.
+/// Logs what kept a consumer from its chores. A refusal is a warning, once, since somebody has to mend
+/// it; a lost connection heals by itself, and the link has told of it.
 pub(super) fn tell(consumer: &Consumer, outcome: Result<()>, what: &'static str) {
     let queue = &consumer.keys().list;
     match outcome {
@@ -159,10 +170,11 @@ pub(super) fn tell(consumer: &Consumer, outcome: Result<()>, what: &'static str)
     }
 }
 
-/// Gives back what the dead hold. What is refused stays, keeps nothing else from it, and is told.
+/// Gives back what dead consumers hold. An epoch that the server refuses to give back stays where it is
+/// and is logged; those behind it are given back all the same.
 pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.spare];
-    // Repeated, it goes on where it had come to.
+    // Idempotent: what one run has moved is not there any more for the next.
     let purpose = Purpose::idempotent("reap", &keys.list);
     let (mut refused, mut stuck) = (None, 0);
     for _ in 0..PORTIONS {
@@ -187,7 +199,7 @@ pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
         if !given_back.more {
             break;
         }
-        // However much there is, others have most of the server's time.
+        // A server does one thing at a time: four fifths of it stay for others, however much there is.
         sleep(asked.elapsed().clamp(Duration::from_millis(1), Duration::from_millis(100)) * 4)
             .await;
     }
@@ -279,7 +291,7 @@ pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
     }
     let Some(words) = words_of_close(consumer) else { return Ok(()) };
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-    // Repeated, it goes on where it had come to.
+    // Idempotent: what one run has moved is not there any more for the next.
     let purpose = Purpose::idempotent("close", &keys.list);
     loop {
         let names = names_of_close(keys);

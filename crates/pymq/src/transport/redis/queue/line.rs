@@ -68,7 +68,8 @@ impl Line {
     /// Notes that somebody left; says whether nobody is in it any more.
     pub(super) fn leave(&mut self) -> bool {
         self.gone += usize::from(!self.waiters.is_empty());
-        // Behind one who waits for ever, those who left would pile up.
+        // Those who left stay until they come to the head; behind one who waits for ever they would
+        // pile up.
         if self.gone > 32 && self.gone > self.waiters.len() / 2 {
             self.waiters.retain(|waiter| !waiter.reply.is_closed());
             self.gone = 0;

@@ -1,8 +1,9 @@
 //! Rounds of claiming: one write that confirms what is done, takes what is there and registers who has it.
 //!
-//! The one invariant: in the write that may take an item, and after it, stands what registers the
-//! item's epoch. So whoever is killed, on whichever command, leaves nothing that nobody finds, even
-//! if the server had forgotten the registry or a command of a dead connection comes late.
+//! The one invariant: the write that may take an item also registers the item's epoch, by a command
+//! behind the one that takes. So a process that is killed at any command leaves no item in a list that
+//! no reaper finds, even if the server had forgotten its registry or executes a command of a dead
+//! connection late.
 
 use std::time::Duration;
 

@@ -22,12 +22,13 @@ use super::{copy, letter, scripts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Failure, Reason, Receipt, SettleOptions, Settlement};
 
-/// After how long a settlement that could not be done is tried again; each time in vain it doubles.
+/// After how long a settlement that could not be done is tried again; the time doubles with each try
+/// that fails.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often it doubles.
 const DOUBLINGS: u32 = 5;
 
-/// The end of a lease that has still to be told.
+/// The end of a lease that the server has not confirmed yet.
 #[derive(Debug)]
 pub(super) struct Settling {
     receipt: Receipt,

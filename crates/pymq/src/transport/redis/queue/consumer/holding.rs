@@ -1,7 +1,7 @@
 //! What a consumer holds, as the server says and as its getters have it.
 //!
-//! The one invariant: what the server may have done and nobody here has heard of is looked for in the
-//! server's list, and what nobody wants is given back.
+//! The one invariant: where a reply was lost, the server's list is read to find out what it had taken for
+//! us, and items that no getter wants are given back.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ impl Consumer {
         self.lock().holds.keep(epoch, sent);
     }
 
-    /// Notes that nobody knows whether an epoch is registered.
+    /// Notes that it is not known whether an epoch is registered.
     pub(in super::super) fn note_doubt(&self, epoch: Epoch) {
         self.lock().holds.doubt(epoch);
     }

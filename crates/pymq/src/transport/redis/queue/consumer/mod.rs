@@ -1,9 +1,9 @@
 //! A consumer: what this process knows of one queue that it takes items from, with one lease and one
 //! policy.
 //!
-//! The one invariant: everything here changes under one lock, in steps that leave the counts right;
-//! what is held is `holds`' to count, who waits the line's. It sends nothing and waits for nothing at
-//! the server: the claimer asks it what to do next.
+//! The one invariant: everything here changes under one lock, in steps that leave the counts right.
+//! What is held is counted by `holds`, and who waits stands in the `line`. A consumer sends nothing and
+//! waits for nothing at the server: its claimer asks it what to do next.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,7 +1,7 @@
 //! The settlements of a consumer that are on their way.
 //!
-//! The one invariant: each is in exactly one place: it waits for company, or for another attempt, or is
-//! being sent, or is uncertain because its answer was lost.
+//! The one invariant: each is in exactly one of four states. It waits to be sent with others, or waits for
+//! another attempt, or is being sent, or is uncertain because its answer was lost.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,7 @@
 //! What a consumer's claimer does next.
 //!
-//! The one invariant: what is due beside a wait at the server is never later for the wait, and who holds
-//! nothing and serves nobody does nothing.
+//! The one invariant: what becomes due while the claimer waits at the server is done all the same, at its
+//! time; and a consumer that holds nothing and serves nobody sends nothing.
 
 use std::time::Duration;
 

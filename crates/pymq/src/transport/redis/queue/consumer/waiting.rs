@@ -1,7 +1,7 @@
 //! Who waits for items of a consumer, and why nobody gets any.
 //!
-//! The one invariant: an answer is given under the lock under which its getter leaves, so that either it is
-//! seen or its items are given back.
+//! The one invariant: a getter is answered, and leaves, under the same lock. So an answer is either seen by
+//! its getter, or its items are given back.
 
 use std::sync::Arc;
 
