@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -19,6 +20,7 @@ from pymq import _pymq, _telemetry
 from pymq._handle import AT_A_TIME, Handle, Open, check_timeout, delay_of, here
 from pymq._letters import AsyncDeadLetters
 from pymq._message import Handled, Message, message_of
+from pymq._options import count
 from pymq._queue import Stats
 from pymq._reactor import run
 from pymq._retry import Retry
@@ -217,6 +219,7 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
 
     async def peek(self, limit: int = 1) -> list[T]:
         """Up to `limit` items from the head, left where they are; `DecodeError` if one is none."""
+        limit = count("limit", limit, least=0, most=sys.maxsize)
         items = await run(self._handle.native.peek(False, limit))
         return [self._handle.decoded(item) for item in items]
 

@@ -121,6 +121,8 @@ class NativeEventBus(BusLife, EventBus):
         loops = Loops()
         row: Lane | None = None
         if dispatcher is not None:
+            if not callable(getattr(dispatcher, "submit", None)):
+                raise TypeError(f"dispatcher is an executor, not {dispatcher!r}")
             row = ExecutorLane("dispatch", dispatcher)
         elif workers is not None or order is Order.ONE_ROW:
             row = Lane("dispatch", workers or 1)
@@ -267,6 +269,7 @@ class NativeEventBus(BusLife, EventBus):
     ) -> Worker:
         """Start a worker that ends with the bus; `queue.work` is the way to do so."""
         self._check_open()
+        grace = _options.seconds("grace", grace)
         worker = Worker(queue, handler, concurrency, self._loops, running_loop())
         for pair in list(self._workers):
             if not pair[0].running:

@@ -11,11 +11,11 @@ import asyncio
 import inspect
 import logging
 import time
-import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from pymq import _failures
 from pymq._callables import describe, event_channel, first_plan, is_coroutine_function, remote_name
 from pymq._codec import Codec, call_plan
 from pymq._dispatch import may_be_absent
@@ -23,7 +23,6 @@ from pymq._green import refuse_coroutines
 from pymq._loops import Loops, running_loop
 from pymq._message import Handled, Message
 from pymq._pymq import Call, Metadata
-from pymq._types import fullname
 from pymq.exceptions import DecodeError, EncodeError, RemoteInvocationError
 
 __all__ = [
@@ -39,9 +38,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("pymq")
-
-#: How much of an error's words goes to a caller when the error itself cannot be sent.
-WORDS = 10_000
 
 
 class Runner:
@@ -192,7 +188,7 @@ class Skeleton:
             result = self.runner(args, kwargs, lambda: call.cancelled)
         except BaseException as error:
             handled.failed(error)
-            self._fail(call, error, _trace(error))
+            self._fail(call, error, _failures.trace_of(error))
             if isinstance(error, asyncio.CancelledError) and call.cancelled:
                 logger.debug("%s was cancelled by its caller", self.label)
                 return
@@ -227,21 +223,5 @@ class Skeleton:
             call.answer(value, type_name, types, failed=True, traceback=trace)
         except BaseException:
             # Not even in words; the caller is told what it was, and that it was.
-            value, _, types = self._codec.encode_result([_words(error)])
-            call.answer(value, fullname(type(error)), types, failed=True)
-
-
-def _trace(error: BaseException) -> str | None:
-    """Where a function failed, for the people of its caller."""
-    try:
-        lines = "".join(traceback.format_exception(error))
-    except BaseException:
-        return None
-    return lines[-WORDS:].encode("utf-8", "replace").decode()
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return str(error)[:WORDS]
-    except BaseException:
-        return f"{type(error).__name__}, whose words cannot be made"
+            value, _, types = self._codec.encode_result([_failures.words_of(error)])
+            call.answer(value, _failures.fullname_of(error), types, failed=True)

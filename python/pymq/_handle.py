@@ -10,6 +10,7 @@ import copy
 import functools
 import logging
 import math
+import numbers
 import os
 import socket
 import time
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from pymq import _pymq
+from pymq import _failures, _pymq
 from pymq._codec import Codec, plan_for
 from pymq._green import bare
 from pymq._message import attached
@@ -142,7 +143,7 @@ class Handle(Generic[T]):
             return native.requeue()
         delay = self.retry.delay(native.deliveries, error)
         report_failure(self.name, native, delay, error)
-        return native.fail(delay, type(error).__name__, str(error), here())
+        return native.fail(delay, _failures.name_of(error), _failures.words_of(error), here())
 
     def report(self, error: DecodeError) -> None:
         """Says that an item was passed over."""
@@ -160,11 +161,17 @@ def delay_of(delay: float | None, at: datetime | None) -> float | None:
         return delay
     if delay is not None:
         raise ValueError("an item has a delay or a time, not both")
+    if not isinstance(at, datetime):
+        raise TypeError(f"put: at is a datetime, not {at!r}")
     return max(0.0, at.timestamp() - time.time())
 
 
 def check_timeout(block: bool, timeout: float | None) -> None:
-    if block and timeout is not None and not timeout >= 0:
+    if not block or timeout is None:
+        return
+    if not isinstance(timeout, numbers.Real):
+        raise TypeError(f"timeout is a length in seconds, not {timeout!r}")
+    if not timeout >= 0:
         raise ValueError("'timeout' must be a non-negative number")
 
 

@@ -5,6 +5,7 @@ What is known of each end stands in a `DeadLetter`; moving and deleting are the 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from pymq import _pymq
 from pymq._handle import Handle
 from pymq._message import Message, message_of
+from pymq._options import count
 from pymq._pymq import Metadata
 from pymq._reactor import run
 
@@ -111,10 +113,11 @@ class DeadLetters(Generic[T]):
     ) -> int:
         """Move dead letters back to the tail of the queue, or `to` another one of the same bus.
 
-        All of them, the `limit` oldest, or those `where` a predicate holds. Says how many.
+        All of them, the `limit` oldest, or those `where` a predicate holds. Says how many. No
+        `maxsize` holds it up, as with everything that comes back.
         """
+        target = _target(to)
         which = _chosen([*self] if where else [], where, limit)
-        target = None if to is None else to._handle.native
         return self._handle.native.redrive(which, target).wait()
 
     def purge(
@@ -153,8 +156,8 @@ class AsyncDeadLetters(Generic[T]):
         to: Any = None,
     ) -> int:
         """Move dead letters, as `DeadLetters.redrive` does."""
+        target = _target(to)
         which = _chosen([one async for one in self] if where else [], where, limit)
-        target = None if to is None else to._handle.native
         return await run(self._handle.native.redrive(which, target))
 
     async def purge(
@@ -173,8 +176,20 @@ def _chosen(
     where: Callable[[DeadLetter[T]], bool] | None,
     limit: int | None,
 ) -> int | list[_pymq.Letter]:
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit is a number from 0, not {limit}")
+    if limit is not None:
+        limit = count("limit", limit, least=0, most=sys.maxsize)
     if where is None:
-        return 2**62 if limit is None else limit
+        return 2**62 if limit is None else min(limit, 2**62)
+    if not callable(where):
+        raise TypeError(f"where is a function of a dead letter, not {where!r}")
     return [letter._native for letter in letters if where(letter)][:limit]
+
+
+def _target(to: Any) -> Any:
+    """The native queue that letters go to; `None` is their own."""
+    if to is None:
+        return None
+    handle = getattr(to, "_handle", None)
+    if not isinstance(handle, Handle):
+        raise TypeError(f"to is a queue of the same bus, as its queue() gives, not {to!r}")
+    return handle.native

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from queue import Full
@@ -22,6 +23,7 @@ from pymq._handle import AT_A_TIME, Handle, check_timeout, delay_of, here
 from pymq._letters import DeadLetters
 from pymq._loops import loop_here, refuse_to_freeze
 from pymq._message import Handled, Message, message_of
+from pymq._options import count
 from pymq._retry import Retry
 from pymq._telemetry import Watched
 from pymq._worker import GRACE, Handler, Worker
@@ -272,6 +274,7 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
 
     def peek(self, limit: int = 1) -> list[T]:
         """Up to `limit` items from the head, left where they are; `DecodeError` if one is none."""
+        limit = count("limit", limit, least=0, most=sys.maxsize)
         items = self._handle.native.peek(False, limit).wait()
         return [self._handle.decoded(item) for item in items]
 

@@ -6,6 +6,9 @@ import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from numbers import Real
+from typing import Any
 
 __all__ = ["Retry"]
 
@@ -31,9 +34,8 @@ class Retry:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "give_up_on", _classes(self.give_up_on))
-        numbers = (self.first, self.factor, self.most, self.jitter, *(self.delays or ()))
-        if not all(math.isfinite(number) and number >= 0 for number in numbers):
-            raise ValueError(f"retry: delays are numbers of seconds from 0, not {numbers!r}")
+        for number in (self.first, self.factor, self.most, self.jitter, *(self.delays or ())):
+            _check_number(number)
         if self.jitter > 1:
             raise ValueError(f"retry: jitter is a share from 0 to 1, not {self.jitter!r}")
 
@@ -55,6 +57,8 @@ class Retry:
         give_up_on: type[BaseException] | Iterable[type[BaseException]] = (),
     ) -> Retry:
         """After these delays, one for each failure; then it is a dead letter."""
+        if isinstance(delays, (str, bytes)) or not isinstance(delays, Iterable):
+            raise TypeError(f"retry: delays are a list of seconds, not {delays!r}")
         return cls(delays=tuple(delays), give_up_on=give_up_on)
 
     @classmethod
@@ -88,6 +92,15 @@ class Retry:
         else:
             return None
         return delay * (1 + self.jitter * random.uniform(-1, 1))
+
+
+def _check_number(number: Any) -> None:
+    try:
+        length = float(number) if isinstance(number, (Real, Decimal)) else math.nan
+    except OverflowError:
+        length = math.inf
+    if isinstance(number, bool) or not 0 <= length < math.inf:
+        raise ValueError(f"retry: delays are numbers of seconds from 0, not {number!r}")
 
 
 def _classes(

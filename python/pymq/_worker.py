@@ -18,7 +18,9 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from pymq import _failures
 from pymq._loops import Loops, loop_here, refuse_to_freeze
+from pymq._options import MOST, seconds
 from pymq._threads import Attendant
 from pymq._turns import Bell
 from pymq.exceptions import ClosedError, DecodeError, PymqError, ShutDown
@@ -169,7 +171,7 @@ class Worker:
         for delivery in self._in_hand.copy().values():
             if delivery._return():
                 logger.warning(
-                    "queue %r: a handler did not end within %s s; its item goes back",
+                    "queue %r: a handler did not end within %.1f s; its item goes back",
                     self._queue.name,
                     grace,
                 )
@@ -266,6 +268,7 @@ def _settle(name: str, settle: Callable[[], None]) -> None:
 async def serve(queue: AsyncQueue[Any], handler: Handler, concurrency: int, grace: float) -> None:
     """Serves a queue with so many tasks of the running loop, until it is stopped or cancelled."""
     _check_concurrency(concurrency)
+    grace = seconds("grace", grace)
     tasks = [asyncio.create_task(_serve(queue, handler)) for _ in range(concurrency)]
     try:
         # `gather` would cancel the handlers with it, which are to finish.
@@ -330,8 +333,9 @@ async def _settled(name: str, settle: Coroutine[Any, Any, None]) -> None:
 
 
 def _check_concurrency(concurrency: Any) -> None:
-    if not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1:
-        raise ValueError(f"concurrency is a number of items from 1, not {concurrency!r}")
+    whole = isinstance(concurrency, int) and not isinstance(concurrency, bool)
+    if not whole or not 1 <= concurrency <= MOST:
+        raise ValueError(f"concurrency is a number of items from 1 to {MOST}, not {concurrency!r}")
 
 
 def report_failure(
@@ -349,7 +353,7 @@ def report_failure(
         name,
         item,
         native.deliveries,
-        type(error).__name__,
+        _failures.name_of(error),
         then,
         exc_info=error,
     )

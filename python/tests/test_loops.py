@@ -33,6 +33,16 @@ class Unprintable(Exception):
     __repr__ = __str__
 
 
+class Unnamed(type):
+    @property
+    def __name__(cls) -> str:
+        raise RuntimeError("no name")
+
+
+class Nameless(Exception, metaclass=Unnamed):
+    pass
+
+
 class Row:
     __slots__ = ()
 
@@ -50,9 +60,16 @@ RAISED: list[Callable[[], BaseException]] = [
     lambda: ValueError(10**5000),
     lambda: ValueError("x" * (17 << 20)),
     lambda: ValueError([Row()]),
+    lambda: ValueError("\ud800"),
+    lambda: Nameless(Row()),
 ]
 if sys.version_info >= (3, 11):
     RAISED.append(lambda: BaseExceptionGroup("many", [SystemExit(1), ValueError(Row())]))  # noqa: F821
+
+
+def _name(error: BaseException) -> str:
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
 
 
 @pytest.fixture
@@ -81,7 +98,7 @@ def test_whatever_a_remote_raises_its_caller_is_told_and_others_go_on(
     for _ in range(2):
         with pytest.raises(pymq.RemoteInvocationError) as told:
             bus.stub("bad")()
-        assert type(make()).__name__ in told.value.args[0]
+        assert _name(make()) in told.value.args[0]
     assert bus.stub("good")() == "good"
 
 

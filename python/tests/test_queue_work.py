@@ -70,6 +70,72 @@ def test_a_handler_that_asks_for_the_delivery_gets_it(bus: pymq.NativeEventBus, 
     assert queue.stats().dead == 1
 
 
+class Unnamed(type):
+    @property
+    def __name__(cls) -> str:
+        raise RuntimeError("no name")
+
+
+class Nameless(Exception, metaclass=Unnamed):
+    pass
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("no words")
+
+
+@pytest.mark.needs("letters")
+@pytest.mark.parametrize("raised", [Nameless(), Wordless(), ValueError("\ud800"), MemoryError()])
+def test_whatever_a_handler_raises_its_item_is_settled(
+    able: pymq.NativeEventBus, caplog: pytest.LogCaptureFixture, raised: Exception
+) -> None:
+    # What cannot be printed cannot be shown by pytest either.
+    caplog.set_level(100, "pymq")
+
+    def handle(_: int) -> None:
+        raise raised
+
+    async def handle_on_the_loop(_: int) -> None:
+        raise raised
+
+    for handler in (handle, handle_on_the_loop):
+        queue = able.queue("jobs", retry=pymq.Retry.never())
+        queue.put(1)
+        with queue.work(handler):
+            queue.join()
+        dead = queue.dead_letters()
+        assert [letter.reason for letter in dead] == ["failed"]
+        dead.purge()
+
+
+def test_wrong_options_are_refused_where_they_are_said(bus: pymq.NativeEventBus) -> None:
+    queue = bus.queue("jobs")
+    dead = queue.dead_letters()
+    refused: list[Any] = [
+        lambda: queue.work(print, concurrency=10**9),
+        lambda: queue.work(print, grace=float("nan")),
+        lambda: queue.work(print, grace="long"),  # type: ignore[arg-type]
+        lambda: queue.put(1, at="now"),  # type: ignore[arg-type]
+        lambda: queue.put(1, timeout="1"),  # type: ignore[arg-type]
+        lambda: queue.peek(-1),
+        lambda: dead.redrive(to="others"),
+        lambda: dead.redrive(where=5),  # type: ignore[arg-type]
+        lambda: dead.purge(1.5),  # type: ignore[arg-type]
+        lambda: pymq.Retry.after("1"),  # type: ignore[arg-type]
+        lambda: pymq.Retry.after([10**400]),
+        lambda: pymq.Retry.exponential("1"),  # type: ignore[arg-type]
+        lambda: pymq.connect("memory://", dispatcher="me"),  # type: ignore[call-overload]
+    ]
+    for wrong in refused:
+        with pytest.raises((TypeError, ValueError)) as told:
+            wrong()
+        said = str(told.value)
+        names = ("concurrency", "grace", "at", "priority", "timeout", "limit", "to", "where")
+        assert any(name in said for name in (*names, "retry", "dispatcher")), said
+    assert queue.stats().waiting == 0
+
+
 @pytest.mark.needs("delays", "letters")
 def test_what_fails_is_tried_again_and_then_given_up_with_its_reason(
     able: pymq.NativeEventBus, caplog: pytest.LogCaptureFixture
