@@ -97,6 +97,7 @@ impl Attendance {
         let known = self.known.entry(ours.provider).or_insert_with(Known::new);
         (known.heard, known.patient_since) = (Moment::now(), Instant::now());
         known.gone_since = None;
+        // One that was found lost stays so: it stands among the missing already.
         if matches!(known.duty, Duty::Done | Duty::Lost) {
             return None;
         }
@@ -137,6 +138,7 @@ impl Attendance {
     /// Whether all of ours have answered or are given up; those, too, who came after the call and
     /// heard of it when all were asked again, since they take nobody's place.
     pub(super) fn is_settled(&self) -> bool {
+        // Both: one that is known may owe an answer, and one that was counted may not be known yet.
         let owing = self.known.values().filter(|known| known.duty == Duty::Owed).count();
         let settled = self.known.len() - owing + self.unnamed_missing();
         owing == 0 && settled >= self.ours
@@ -190,6 +192,8 @@ impl Attendance {
     /// `present` are there beside those who are known.
     pub(super) fn judge_unnamed(&mut self, present: usize) {
         let unnamed = self.unnamed();
+        // They have no beat of their own to judge by, so what counts is the silence since the request went
+        // out, or how many subscribers are left for them.
         let silent = self.patient_since.elapsed() >= LOST_AFTER;
         let lost = if silent { unnamed } else { unnamed.saturating_sub(present) };
         if lost == 0 {

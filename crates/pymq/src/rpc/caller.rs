@@ -183,8 +183,10 @@ impl Caller {
                 Destination::Originals => return self.first_answer(request, time, way).await,
             };
             self.reach(choice.instance(), way).await?;
+            // Before the publish: an answer may be faster than this thread.
             let waiting = self.pending.open(call);
             match self.transport.publish(choice.instance(), bytes.clone()).await {
+                // Surely nobody has it, so that another provider may be asked.
                 Ok(Some(0)) => {
                     self.directory.forget(function, choice.id());
                     continue;

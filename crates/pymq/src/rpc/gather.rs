@@ -311,6 +311,7 @@ impl Gathering {
         for (id, count) in owing.iter().zip(&counts[1..]) {
             self.attendance.judge(*id, *count > 0);
         }
+        // Who is subscribed to the marker and has no name yet must be one that was never heard of.
         let named = counts[1..].iter().filter(|count| **count > 0).count();
         self.attendance.judge_unnamed(counts[0].saturating_sub(named));
         Ok(())
@@ -325,6 +326,8 @@ impl Gathering {
         let counts = caller.transport.count(&topics).await;
         let counts = counts.map_err(|error| cut(self.function(), error))?;
         let [exact, ours] = counts[..] else { return Ok(()) };
+        // A provider of ours counts on both topics, one of the original on the exact one only. After a gap
+        // of our own the others may be on their way back as well.
         let present = exact > ours || caller.after_gap();
         self.attendance.judge_others(present);
         if present && self.ours() == 0 && self.started.elapsed() >= SILENCE_IS_TOLD_AFTER {

@@ -56,6 +56,8 @@ impl Caller {
         way: &Way,
     ) -> Result<Destination> {
         let counts = self.transport.capabilities().receiver_count;
+        // Where a publish says that nobody received it, a wrong entry costs one publish and may stay;
+        // where it does not, it would cost the whole wait for an answer.
         let trusted = if counts { Duration::MAX } else { KNOWN_FOR / 2 };
         let mut nobody_since: Option<Instant> = None;
         loop {
@@ -69,6 +71,7 @@ impl Caller {
                 Lookup::AllTried => return Err(all_busy(function)),
                 Lookup::Unknown { left } => left,
             };
+            // Nobody is known: ask all at once, and take who answers.
             let there = self.who(function, way).await?;
             if !there.ids.is_empty() {
                 self.directory.learn(&self.namespace, function, &there.ids);
@@ -81,6 +84,8 @@ impl Caller {
                 }
                 continue;
             }
+            // Subscribers that are no providers of ours may be the original's, which do not answer the
+            // question: the request itself has to find out.
             if there.others > 0 && self.transport.capabilities().originals {
                 return Ok(Destination::Originals);
             }
@@ -108,6 +113,7 @@ impl Caller {
     /// Asks again in the background who provides `function`.
     fn refresh(self: &Arc<Self>, function: &str) {
         let (caller, function) = (Arc::clone(self), function.to_owned());
+        // The call at hand does not wait for it: what is known is good enough for one more.
         self.runtime.spawn(async move {
             match caller.who(&function, &Way::default()).await {
                 Ok(there) if there.ids.len() >= there.ours => {
@@ -154,6 +160,7 @@ impl Caller {
                 Ok(Some(Arrival::Message(Response { ours: Some(answer), outcome, .. }))) => {
                     there.ids.push(answer.provider);
                     there.open_calls.push(outcome.open_calls());
+                    // One has answered, so the way is well: the others are not long in coming.
                     until = until.min(Instant::now() + OTHERS_WITHIN);
                 }
                 Ok(Some(_)) => {}
@@ -176,6 +183,8 @@ impl Caller {
         let [ours, exact, reading] = counts[..] else {
             return Err(Error::new(ErrorKind::Server, "call", function, "no count for each topic"));
         };
+        // Our own inbox is asked for too. If the broker counted it before and does not now, our connection
+        // is away, and so may be those of providers: their absence says nothing yet.
         let counted = self.inbox_is_counted.fetch_or(reading > 0, Ordering::Relaxed);
         let away = counted && reading == 0;
         Ok(There {

@@ -122,6 +122,7 @@ impl<'a> Watch<'a> {
 
     /// Repeats the request, unless that would come too late or to nobody.
     async fn ask_again(&mut self) -> Result<()> {
+        // Later than this the provider may have forgotten the call's identity, and would run it again.
         let silent = self.heard.elapsed();
         if silent >= ASKS_WITHIN {
             return Err(self.lost());
@@ -137,6 +138,8 @@ impl<'a> Watch<'a> {
         };
         let gone_since = self.gone_since.unwrap_or_else(Instant::now);
         self.gone_since = (!reached).then_some(gone_since);
+        // A publish that reaches nobody may meet a provider that reconnects, or find our own connection
+        // just back, so only a longer absence counts.
         let gone = !reached && gone_since.elapsed() >= GONE_AFTER && !self.caller.after_gap();
         if gone || self.patient_since.elapsed() >= LOST_AFTER {
             return Err(self.lost());

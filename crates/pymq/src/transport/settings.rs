@@ -217,9 +217,12 @@ fn once<T>(
 /// Those that were given.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let given = self.named().into_iter().filter_map(|(name, given)| Some((name, given?)));
         let mut shown = f.debug_struct("Settings");
-        given.for_each(|(name, given)| drop(shown.field(name, given)));
+        for (name, given) in self.named() {
+            if let Some(given) = given {
+                shown.field(name, given);
+            }
+        }
         shown.finish()
     }
 }

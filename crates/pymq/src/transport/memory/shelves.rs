@@ -315,7 +315,7 @@ impl Queue {
             after.bells.push((putter.bell, closed("push")));
             after.discarded.extend(putter.parcel.items);
         }
-        // The newest first, so that the oldest comes to lie at the head.
+        // Each goes to the head, so the newest goes first: the oldest comes to lie before it.
         for (_, items) in take_of(&mut self.dealt, |(owner, _)| *owner == connection) {
             self.put_back(items);
         }
@@ -338,6 +338,8 @@ impl Queue {
                 self.dealt.insert(ticket, (getter.owner, items));
                 after.bells.extend(getter.bell.map(|bell| (bell, Ok(Turn::Come))));
             }
+            // What was just dealt out made space, and what the first putter puts may be dealt out again:
+            // so it goes round until nobody can be served.
             let held = self.held();
             let Some(first) = self.putters.first_entry() else { break };
             let Putter { maxsize, parcel, .. } = first.get();

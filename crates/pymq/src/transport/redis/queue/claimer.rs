@@ -141,9 +141,11 @@ impl Claimer {
         let (core, consumer) = (Arc::clone(&self.core), Arc::clone(&self.consumer));
         match chore {
             Chore::Settle(batch) => {
+                // While they are sent they stand in no list here; who waits for calm waits for them too.
                 consumer.begin_sending();
                 let parcel = core.consumers.hand_on(&consumer, batch);
                 self.core.runtime.spawn(async move {
+                    // Nobody compares the server's lists with ours while items leave them.
                     let moving = consumer.moving().await;
                     settle_alone(&core, &consumer, parcel.open()).await;
                     drop(moving);
@@ -175,7 +177,8 @@ impl Claimer {
     /// One round trip: confirmations, then as many items as are waited for.
     async fn round(&mut self) -> Result<()> {
         let Some(wire) = self.wire().await else { return Ok(()) };
-        // Short beside the lease: what is taken at its very end is registered for a slice too long.
+        // Short beside the lease: its end is written down before the wait, as if the wait went to its own
+        // end, so that an item that comes early is leased for the rest of the wait too long.
         let hears = self.hints.as_ref().is_some_and(|hears| hears.load(Ordering::Relaxed));
         let most = if hears { SLICE } else { FIRST_SLICE };
         let Some(round) = self.consumer.round(most.min(self.consumer.lease() / 3), self.looks)
@@ -200,6 +203,8 @@ impl Claimer {
                 let why = format!("the connection was lost ({fault})");
                 let error = Purpose::change("claim", queue).error(ErrorKind::Connection, why);
                 self.consumer.set_trouble(&error);
+                // The server may have taken items for us, and may have settled those that rode along:
+                // only its lists can tell, and they are read before anything else is claimed.
                 self.consumer.doubt(round.epoch);
                 self.consumer.unsettled(round.acks);
                 Ok(())
@@ -266,6 +271,8 @@ impl Claimer {
                 self.aside(chore);
             }
             if out {
+                // Dropping the answer would leave an item with nobody: it is waited for, or broken off by
+                // a command whose outcome is known.
                 if Instant::now() + SOON > ends_at
                     && let Ok(outcome) = timeout(SOON * 2, &mut answer).await
                 {
@@ -343,6 +350,8 @@ impl Claimer {
         let consumer = &self.consumer;
         let queue = &consumer.keys().list;
         consumer.fail_all(|| Error::closed("claim", &**queue));
+        // In this order: what was shown counts as delivered, then what the program has settled leaves the
+        // lists, and only what is left in them goes back.
         let farewell = async {
             let shown = lease::show(&self.core, consumer, &consumer.take_shown()).await;
             lease::tell(consumer, shown, NOT_SHOWN);

@@ -237,12 +237,14 @@ fn is_about_one(error: &Error) -> bool {
 /// Compares what the server holds for epochs of ours with what we know of, and hands out what lost
 /// replies had brought.
 pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) -> Result<()> {
+    // While nothing of ours moves: an item on its way out would be in neither picture.
     let _still = consumer.still().await;
     let keys = consumer.keys();
     let sent = Instant::now();
     let purpose = Purpose::idempotent("claim", &keys.list);
     let places = consumer.places(epochs);
     let list = |place: &Place| Command::new("LRANGE").arg(keys.held(*place)).arg("0").arg("-1");
+    // The lease first: a list that is read after it was found to live is surely ours.
     let commands: Batch =
         std::iter::once(keep(consumer, &places, false)).chain(places.iter().map(list)).collect();
     let mut replies = core.commands.pipeline(purpose, &commands).await?.into_iter();
@@ -254,6 +256,7 @@ pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) 
     }
     for epoch in epochs {
         if kept.over.contains(epoch) {
+            // Somebody has given its items back already: nothing is left to compare with.
             lose(consumer, *epoch, sent);
             continue;
         }

@@ -51,6 +51,8 @@ impl Round {
         };
         let held = keys.held(self.epoch.shown());
         let mut moves = self.want.now;
+        // Each item moves from the queue into our list in one step of the server, so that it is in one of
+        // the two whenever either side dies.
         if let Some(slice) = self.slice {
             // Zero would wait for ever.
             let wait = format!("{:.3}", slice.as_secs_f64().max(0.001));
@@ -66,6 +68,8 @@ impl Round {
             let ahead = take("LMOVE", &keys.held(self.epoch.ahead()));
             commands.extend(std::iter::repeat_n(ahead, self.want.ahead));
         }
+        // Behind the takes, where it can be seen whether anything was taken. The server executes the whole
+        // write, whether we live or not.
         commands.extend([self.registration(consumer, keys)]);
         if self.asks_for_shutdown() {
             // Of a key that is named twice it says 2: one command tells both.
@@ -73,6 +77,7 @@ impl Round {
             commands.extend([ask]);
         }
         if self.bounded {
+            // Whoever waits for space hears of it at once; a poll makes up for a hint that is lost.
             commands.extend([Command::new("PUBLISH").arg(&keys.hint).arg("space")]);
         }
         commands
@@ -201,6 +206,7 @@ pub(super) async fn digest(
             brought.refused = brought.refused.or(refusal);
             return Ok(brought);
         }
+        // Items came and their registration was refused: once more by itself, before they are handed out.
         Reply::Refused(_) => lease::beat(core, consumer, &[round.epoch]).await,
         reply => {
             brought.shut = note_registration(consumer, &round, reply, brought.items.is_empty());

@@ -42,6 +42,8 @@ impl Consumer {
         let open = self.is_open();
         let mut state = self.lock();
         let step = state.step(Instant::now(), open, self.lease);
+        // A consumer without work ends by itself, so that a program that looks into many queues keeps
+        // nothing of them.
         if matches!(step, Step::Finish) && open {
             // Under the lock, as getters come in: none finds it open any more.
             self.stage.send_modify(|stage| *stage = (*stage).max(Stage::Closing));
@@ -130,9 +132,11 @@ impl State {
             return Step::Finish;
         }
         self.poked = false;
+        // First what others wait for: settlements, then signs of life, then what the dead hold.
         if let Some(chore) = self.chore(now, lease) {
             return Step::Aside(chore);
         }
+        // Before the next claim, whose items would be taken for those of the lost reply.
         if self.doubts_due(now) {
             return Step::Compare(self.take_doubts(now));
         }
@@ -185,6 +189,8 @@ impl State {
                 return Some(Chore::Show(shown));
             }
         }
+        // Three times at least within a lease, so that two beats may be lost; at random, so that many
+        // consumers do not ask at once.
         let period = || now + jitter(lease / 4, lease / 3);
         if !self.holds.is_empty() && self.beat_at <= now {
             self.beat_at = period();
@@ -240,6 +246,7 @@ impl State {
         if now.saturating_duration_since(kept) > lease / 2 {
             return None;
         }
+        // By the server's clock: ours may be set, and differs from those of other consumers.
         let ahead = now.saturating_duration_since(asked) + slice + lease;
         Some(clock.saturating_add(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX)))
     }
