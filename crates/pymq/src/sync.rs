@@ -1,7 +1,15 @@
-//! Where what threads share and wait with comes from: the standard library.
+//! Where what threads share and wait with comes from: the standard library, or primitives that try
+//! every order of events.
 //!
-//! `tests/models` compiles the files that name this module once more, with primitives in its place
-//! that try every order of events.
+//! `tests/models` compiles this file and those that use it once more, with the `cfg` that is switched
+//! here and nowhere else.
 
-pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};
+#[cfg(pymq_models)]
+pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+#[cfg(pymq_models)]
+pub(crate) use shuttle::thread;
+pub(crate) use std::sync::PoisonError;
+#[cfg(not(pymq_models))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
+#[cfg(not(pymq_models))]
 pub(crate) use std::thread;

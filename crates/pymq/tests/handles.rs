@@ -31,6 +31,21 @@ fn handles_go_to_any_thread_and_into_statics() {
     goes_anywhere::<std::sync::Arc<dyn Transport>>();
 }
 
+/// The waiting ones too.
+#[cfg(feature = "blocking")]
+#[test]
+fn blocking_handles_go_to_any_thread_and_into_statics() {
+    use pymq::blocking;
+
+    goes_anywhere::<blocking::Bus>();
+    goes_anywhere::<blocking::Topic<Bare>>();
+    goes_anywhere::<blocking::Queue<Bare>>();
+    goes_anywhere::<blocking::Stub<Bare, Bare>>();
+    goes_anywhere::<blocking::Service>();
+    goes_anywhere::<blocking::Worker>();
+    goes_anywhere::<blocking::Delivery<u32>>();
+}
+
 /// Who reads one has it alone.
 #[test]
 fn streams_go_to_any_thread() {

@@ -1,7 +1,7 @@
 //! The library's own files for what threads share, over primitives that choose who goes next.
 //!
-//! `mailbox` and `pending` are compiled here a second time, as they are; `sync` and the other
-//! small modules stand where the library's are. Each model in [`mailboxes`] and [`calls`] is one
+//! `mailbox`, `pending` and `sync` are compiled here a second time, as they are, with `sync` switched to
+//! those primitives; the other small modules stand where the library's are. Each model in [`mailboxes`] and [`calls`] is one
 //! history of a few threads, which `tests/orders.rs` runs in thousands of orders.
 
 pub mod calls;
@@ -13,12 +13,8 @@ pub mod mailbox;
 #[path = "../../../crates/pymq/src/rpc/pending.rs"]
 mod pending;
 
-/// In place of the standard library's.
-mod sync {
-    pub(crate) use shuttle::sync::{Mutex, MutexGuard};
-    pub(crate) use shuttle::thread;
-    pub(crate) use std::sync::PoisonError;
-}
+#[path = "../../../crates/pymq/src/sync.rs"]
+mod sync;
 
 mod name {
     pub(crate) use pymq::name::Id;
