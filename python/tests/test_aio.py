@@ -249,9 +249,10 @@ def test_bounds_and_timeouts_are_those_of_queue_queue(url: str) -> None:
 
 
 def test_a_call_is_cancelled_at_its_provider(url: str) -> None:
-    cancelled = threading.Event()
+    begun, cancelled = threading.Event(), threading.Event()
 
     def patient() -> None:
+        begun.set()
         call = pymq.current_call()
         assert call is not None
         while not call.cancelled:
@@ -263,10 +264,12 @@ def test_a_call_is_cancelled_at_its_provider(url: str) -> None:
             await bus.expose(patient, "patient")
             with pytest.raises(pymq.CallTimeoutError):
                 await bus.stub("patient", timeout=0.05)()
-            await asyncio.to_thread(cancelled.wait, HANG_GUARD)
+            if begun.is_set():
+                await asyncio.to_thread(cancelled.wait, HANG_GUARD)
+            begun.clear()
             cancelled.clear()
             call = asyncio.create_task(bus.stub("patient")())
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(begun.wait, HANG_GUARD)
             call.cancel()
             await asyncio.to_thread(cancelled.wait, HANG_GUARD)
             assert cancelled.is_set()
