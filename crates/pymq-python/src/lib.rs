@@ -5,30 +5,30 @@
 
 use pyo3::prelude::*;
 
-mod descriptor;
 mod bus;
 mod codec;
 mod command;
 mod completions;
 mod delivery;
-mod handover;
+mod descriptor;
 mod error;
 mod getter;
 mod hand;
-mod io_driver;
+mod handover;
 mod inspection;
 mod intake;
+mod io_driver;
 mod letter;
 mod log;
 mod metadata;
 mod operation;
-mod this_process;
 mod provider;
 mod queue;
 mod runtime;
 mod source;
 mod subscription;
 mod taking;
+mod this_process;
 mod wait;
 mod watch;
 
@@ -38,51 +38,26 @@ mod _pymq {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::codec::{CallPlan, CodecCore, Encoding, Plan, forget_tags};
-
-    #[pymodule_export]
-    use crate::bus::Bus;
-    #[pymodule_export]
-    use crate::command::main;
-    #[pymodule_export]
-    use crate::completions::Completions;
-    #[pymodule_export]
-    use crate::completions::Reader;
-    #[pymodule_export]
-    use crate::delivery::Delivery;
-    #[pymodule_export]
-    use crate::getter::{Getter, Serving, get_from};
-    #[pymodule_export]
-    use crate::hand::Hand;
-    #[pymodule_export]
-    use crate::inspection::Inspection;
-    #[pymodule_export]
-    use crate::intake::{Intake, Missed, Place};
-    #[pymodule_export]
-    use crate::letter::Letter;
-    #[pymodule_export]
-    use crate::metadata::Metadata;
-    #[pymodule_export]
-    use crate::operation::Operation;
-    #[pymodule_export]
-    use crate::provider::Call;
-    #[pymodule_export]
-    use crate::provider::Missing;
-    #[pymodule_export]
-    use crate::provider::Provider;
-    #[pymodule_export]
-    use crate::provider::Reply;
-    #[pymodule_export]
-    use crate::queue::Queue;
-    #[pymodule_export]
-    use crate::subscription::Subscription;
-    #[pymodule_export]
-    use crate::taking::{AsyncGetter, AsyncServing, Taking, aio_get_from};
-    #[pymodule_export]
-    use crate::watch::watch_items;
-
-    #[pymodule_export]
-    use crate::log::{Listening, set_log_level, speaks, take_log};
+    use crate::{
+        bus::Bus,
+        codec::{CallPlan, CodecCore, Encoding, Plan, forget_tags},
+        command::main,
+        completions::{Completions, Reader},
+        delivery::Delivery,
+        getter::{Getter, Serving, get_from},
+        hand::Hand,
+        inspection::Inspection,
+        intake::{Intake, Missed, Place},
+        letter::Letter,
+        log::{Listening, set_log_level, speaks, take_log},
+        metadata::Metadata,
+        operation::Operation,
+        provider::{Call, Missing, Provider, Reply},
+        queue::Queue,
+        subscription::Subscription,
+        taking::{AsyncGetter, AsyncServing, Taking, aio_get_from},
+        watch::watch_items,
+    };
 
     /// Everything that would have to be looked up when it is too late for that.
     #[pymodule_init]
