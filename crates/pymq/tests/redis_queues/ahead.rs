@@ -151,3 +151,36 @@ async fn who_fetches_nothing_ahead_has_one_list() {
     assert_eq!((held.len(), keys(&mut raw, "__pymq:{q}:held:*").len()), (2, 1));
     assert_eq!(raw.run(&["ZCARD", EPOCHS]).number(), 1);
 }
+
+/// The confirmation travels on another connection than what moves the item from one list to the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_that_is_confirmed_in_the_moment_in_which_it_is_shown_is_confirmed() {
+    const ITEMS: usize = 6000;
+    let server = RedisServer::start();
+    let redis = Arc::new(connect(&server).await);
+    let queue = greedy(16);
+    let items: Vec<String> = (0..ITEMS).map(|number| number.to_string()).collect();
+    put(&redis, &queue, &items.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut settling = tokio::task::JoinSet::new();
+    for round in 0_u64.. {
+        let claimed = redis.claim(&queue, 1, Wait::at_most(Duration::from_millis(20))).await;
+        let claimed = claimed.expect("claimed");
+        if claimed.is_empty() {
+            break;
+        }
+        for (place, item) in claimed.into_iter().enumerate() {
+            redis.show(&queue, &item.receipt);
+            let (redis, queue) = (Arc::clone(&redis), Arc::clone(&queue));
+            settling.spawn(async move {
+                let moment = Duration::from_micros(900 + (round * 16 + place as u64) * 37 % 700);
+                tokio::time::sleep(moment).await;
+                redis.settle(&queue, item.receipt, Settlement::Ack, SettleOptions::default()).await
+            });
+        }
+    }
+    while let Some(settled) = settling.join_next().await {
+        settled.expect("no panic").expect("it was ours all the while");
+    }
+    let mut raw = server.raw();
+    assert_eq!((held(&mut raw, true).len(), held(&mut raw, false).len()), (0, 0));
+}

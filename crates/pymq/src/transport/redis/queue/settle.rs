@@ -37,6 +37,8 @@ pub(super) struct Settling {
     /// Where else it may be: an item that was fetched ahead is in one of two lists, and whether the
     /// server has heard that it was shown is not known yet.
     other: Option<Place>,
+    /// It was not in the first of them, so that now both are looked at.
+    in_both: bool,
     how: Settlement,
     options: SettleOptions,
     reply: Option<oneshot::Sender<Result<()>>>,
@@ -58,7 +60,8 @@ impl Settling {
     /// One that nobody waits for.
     pub(super) fn silent(receipt: Receipt, place: Place, how: Settlement) -> Self {
         let options = SettleOptions::default();
-        Self { receipt, place, other: None, how, options, reply: None, failures: 0 }
+        let (other, in_both) = (None, false);
+        Self { receipt, place, other, in_both, how, options, reply: None, failures: 0 }
     }
 
     /// The same, whose item may be in another list as well.
@@ -66,11 +69,12 @@ impl Settling {
         Self { other, ..self }
     }
 
-    /// The same for the other list, where there is one and the item was not found in the first.
+    /// The same for both lists, where there are two and the item was not found in the first. In one step:
+    /// it may be on its way from one to the other just then.
     pub(super) fn elsewhere(self) -> std::result::Result<Self, Self> {
         match self.other {
-            Some(place) => Ok(Self { place, other: None, ..self }),
-            None => Err(self),
+            Some(_) if !self.in_both => Ok(Self { in_both: true, ..self }),
+            _ => Err(self),
         }
     }
 
@@ -169,31 +173,30 @@ impl Settling {
         if self.how == Settlement::Ack {
             return self.confirm(keys);
         }
-        let held = keys.held(self.place);
-        let words = self.words(keys);
+        let (lists, words) = (self.lists(keys), self.words(keys));
         let arguments: Vec<_> = self.arguments(&words).collect();
-        scripts::SETTLE.call(&self.names(&held, keys), &arguments)
+        scripts::SETTLE.call(&names(&lists, keys), &arguments)
     }
 
     /// The same for when nobody hears the answer, so that the server must understand it.
     pub(super) fn last_command(&self, keys: &Keys, lesson: &mut Lesson) -> Command {
         match (self.how, self.other) {
             (Settlement::Ack, None) => return self.confirm(keys),
-            (Settlement::Ack, Some(other)) => {
-                let lists = [keys.held(self.place), keys.held(other)];
+            (Settlement::Ack, Some(_)) => {
+                let lists = self.lists(keys);
                 let lists = lists.each_ref().map(String::as_str);
                 return lesson.call(&scripts::CONFIRM, &lists, &[self.stored()]);
             }
             _ => {}
         }
-        let held = keys.held(self.place);
-        let words = self.words(keys);
+        let (lists, words) = (self.lists(keys), self.words(keys));
         let arguments: Vec<&[u8]> = self.arguments(&words).collect();
-        lesson.call(&scripts::SETTLE, &self.names(&held, keys), &arguments)
+        lesson.call(&scripts::SETTLE, &names(&lists, keys), &arguments)
     }
 
-    fn names<'a>(&self, held: &'a str, keys: &'a Keys) -> [&'a str; 5] {
-        [held, &keys.list, &keys.dead, &keys.spare, &keys.later]
+    /// The lists in which the item may be; the same twice where it is one.
+    fn lists(&self, keys: &Keys) -> [String; 2] {
+        [self.place, self.other.unwrap_or(self.place)].map(|place| keys.held(place))
     }
 
     /// What the script is told after the item and the manner: the policy of the consumer that holds
@@ -221,7 +224,16 @@ impl Settling {
 
     /// What confirms it, from the tail, where the oldest is, which is most often the one.
     pub(super) fn confirm(&self, keys: &Keys) -> Command {
+        if self.in_both {
+            return self.confirm_in_both(keys);
+        }
         Command::new("LREM").arg(keys.held(self.place)).arg("-1").arg(&self.receipt.stored)
+    }
+
+    /// By its text: what rides with a claim must be understood.
+    fn confirm_in_both(&self, keys: &Keys) -> Command {
+        let lists = self.lists(keys);
+        scripts::CONFIRM.teach(&lists.each_ref().map(String::as_str), &[self.stored()])
     }
 
     fn manner(&self) -> &'static [u8] {
@@ -231,6 +243,10 @@ impl Settling {
             Settlement::Ack | Settlement::Requeue => b"requeue",
         }
     }
+}
+
+fn names<'a>([held, other]: &'a [String; 2], keys: &'a Keys) -> [&'a str; 6] {
+    [held, &keys.list, &keys.dead, &keys.spare, &keys.later, other]
 }
 
 /// Sends the settlements that only wait for company.
@@ -300,12 +316,10 @@ pub(super) async fn take_reply(core: &Core, consumer: &Consumer, settling: Settl
 /// Settles with the script's text, for a server that does not know it yet.
 async fn teach(core: &Core, consumer: &Consumer, settling: Settling) {
     let keys = consumer.keys();
-    let held = keys.held(settling.place);
-    let names = settling.names(&held, keys);
-    let words = settling.words(keys);
+    let (lists, words) = (settling.lists(keys), settling.words(keys));
     let arguments: Vec<_> = settling.arguments(&words).collect();
     let purpose = Purpose::change("settle", &keys.list);
-    match core.changes.script(purpose, &scripts::SETTLE, &names, &arguments).await {
+    match core.changes.script(purpose, &scripts::SETTLE, &names(&lists, keys), &arguments).await {
         Ok(done) => {
             let settling = if_confirmed(settling, &done.reply, &done.confirmed(&purpose));
             consumer.settled(settling, done.reply.count());
