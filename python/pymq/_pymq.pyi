@@ -323,6 +323,9 @@ class Queue:
     def claim(
         self, limit: int, block: bool, timeout: float | None
     ) -> Operation[list[Delivery]]: ...
+    def counts(self) -> Operation[tuple[int, int, int, int]]:
+        """Waiting, leased, dead, due later, for who asks for nothing else."""
+
     def stats(self) -> Operation[tuple[int, int, int, int, float | None, int | None]]:
         """Waiting, leased, dead, due later; the oldest's age in seconds, consumers."""
     def join(self) -> Operation[None]: ...

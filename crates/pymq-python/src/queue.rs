@@ -175,7 +175,8 @@ impl Queue {
     ) -> PyResult<Operation> {
         let mut options = PutOptions::from(waiting(block, timeout)?).priority(priority);
         if let Some(delay) = delay {
-            options = options.delay(length_or_none(delay, "'delay' must be a number of seconds")?);
+            options =
+                options.delay(length_or_none(delay, "'delay' must be a number of seconds from 0")?);
         }
         if let Some(id) = id {
             let window = length(window, "'window' must be a positive number of seconds")?;
@@ -205,6 +206,15 @@ impl Queue {
             let stats = queue.stats().await?;
             let oldest = stats.oldest.map(|oldest| oldest.as_secs_f64());
             Ok((stats.waiting, stats.leased, stats.dead, stats.delayed, oldest, stats.consumers))
+        })
+    }
+
+    /// Waiting, leased, dead, due later, for who asks for nothing else.
+    fn counts(&self) -> PyResult<Operation> {
+        self.operation(|Handle { queue, core, .. }| async move {
+            let _core = core;
+            let stats = queue.counts().await?;
+            Ok((stats.waiting, stats.leased, stats.dead, stats.delayed))
         })
     }
 

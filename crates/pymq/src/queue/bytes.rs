@@ -300,11 +300,11 @@ impl ByteQueue {
         self.ahead.as_ref().map_or(0, |ahead| ahead.len())
     }
 
-    /// As [`Queue::stats`](super::Queue::stats).
+    /// As [`stats`](Self::stats), with no more of the age of items than the transport knows: one look.
     ///
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
-    pub async fn stats(&self) -> Result<QueueStats> {
+    pub async fn counts(&self) -> Result<QueueStats> {
         let Stock { transport, spec, .. } = &self.stock;
         self.asked("count", transport.stats(spec)).await
     }
@@ -316,7 +316,7 @@ impl ByteQueue {
     pub async fn join(&self) -> Result<()> {
         let mut pause = Duration::from_millis(2);
         loop {
-            if self.stats().await?.unfinished() == 0 {
+            if self.counts().await?.unfinished() == 0 {
                 return Ok(());
             }
             tokio::time::sleep(pause).await;

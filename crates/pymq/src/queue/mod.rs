@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::transport::{Letters, QueueStats, Shelf};
 use crate::wire::Metadata;
 
+mod age;
 mod ahead;
 mod any;
 mod bytes;
@@ -178,7 +179,7 @@ impl<T> Queue<T> {
     /// # Errors
     /// Those of the connection.
     pub async fn len(&self) -> Result<usize> {
-        Ok(self.stats().await?.waiting + self.bytes.fetched_ahead())
+        Ok(self.bytes.counts().await?.waiting + self.bytes.fetched_ahead())
     }
 
     /// Whether no item waits.
@@ -191,6 +192,9 @@ impl<T> Queue<T> {
 
     /// How many items wait, are due later, are leased, and are dead letters, how long the first has
     /// waited, and how many consumers there are. Looking changes nothing.
+    ///
+    /// Over Redis items have no time of their own: there it is told of items that were put with
+    /// [`metadata`](Self::metadata), how long ago they were sent.
     ///
     /// # Errors
     /// Those of the connection.

@@ -458,7 +458,8 @@ pub struct QueueStats {
     pub leased: usize,
     /// Given up.
     pub dead: usize,
-    /// How long the item at the head has waited; `None` where none waits or that is not known.
+    /// How long the item at the head has waited; with priorities, the one of the heads that has waited
+    /// longest. `None` where none waits or that is not known.
     pub oldest: Option<Duration>,
     /// How many connections hold items or wait for some; `None` where that is not known.
     pub consumers: Option<usize>,
