@@ -6,7 +6,7 @@ What is known of each end stands in a `DeadLetter`; moving and deleting are the 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
@@ -19,8 +19,8 @@ from pymq._reactor import run
 
 T = TypeVar("T")
 
-# How many are fetched in one round trip.
-PAGE = 100
+# How many are fetched in one round trip: of the first one, at most, and how many bytes about.
+FIRST, MOST, BYTES = 16, 500, 4 << 20
 
 
 class DeadLetter(Generic[T]):
@@ -81,9 +81,6 @@ class DeadLetter(Generic[T]):
         return f"<{type(self).__name__} {self._handle.name!r} {self.reason}>"
 
 
-Choice = Callable[[DeadLetter[Any]], bool]
-
-
 class DeadLetters(Generic[T]):
     """The dead letters of a queue, the oldest first."""
 
@@ -91,16 +88,16 @@ class DeadLetters(Generic[T]):
         self._handle = handle
 
     def __len__(self) -> int:
-        return self._handle.native.stats().wait()[2]
+        return self._handle.native.counts().wait()[2]
 
     def __bool__(self) -> bool:
         return len(self) > 0
 
     def __iter__(self) -> Iterator[DeadLetter[T]]:
         """Each as it lies there; those that are moved or added meanwhile may be missed."""
-        skip = 0
-        while page := self._handle.native.letters(skip, PAGE).wait():
-            skip += len(page)
+        skip, size = 0, FIRST
+        while page := self._handle.native.letters(skip, size).wait():
+            skip, size = skip + len(page), _next_size(page)
             for letter in page:
                 yield DeadLetter(self._handle, letter)
 
@@ -113,12 +110,11 @@ class DeadLetters(Generic[T]):
     ) -> int:
         """Move dead letters back to the tail of the queue, or `to` another one of the same bus.
 
-        All of them, the `limit` oldest, or those `where` a predicate holds. Says how many. No
-        `maxsize` holds it up, as with everything that comes back.
+        All of them, the `limit` oldest, or those `where` a predicate holds, page by page: if it
+        raises, those of earlier pages were moved. Says how many. No `maxsize` holds it up, as with
+        everything that comes back.
         """
-        target = _target(to)
-        which = _chosen([*self] if where else [], where, limit)
-        return self._handle.native.redrive(which, target).wait()
+        return _waited(_redriving(self._handle, where, limit, to))
 
     def purge(
         self,
@@ -127,7 +123,7 @@ class DeadLetters(Generic[T]):
         where: Callable[[DeadLetter[T]], bool] | None = None,
     ) -> int:
         """Delete dead letters, chosen as for `redrive`; says how many."""
-        return self._handle.native.discard(_chosen([*self] if where else [], where, limit)).wait()
+        return _waited(_taking(self._handle, where, limit, self._handle.native.discard))
 
 
 class AsyncDeadLetters(Generic[T]):
@@ -138,13 +134,13 @@ class AsyncDeadLetters(Generic[T]):
 
     async def count(self) -> int:
         """How many there are."""
-        return (await run(self._handle.native.stats()))[2]
+        return (await run(self._handle.native.counts()))[2]
 
     async def __aiter__(self) -> AsyncIterator[DeadLetter[T]]:
         """Each as it lies there; those that are moved or added meanwhile may be missed."""
-        skip = 0
-        while page := await run(self._handle.native.letters(skip, PAGE)):
-            skip += len(page)
+        skip, size = 0, FIRST
+        while page := await run(self._handle.native.letters(skip, size)):
+            skip, size = skip + len(page), _next_size(page)
             for letter in page:
                 yield DeadLetter(self._handle, letter)
 
@@ -156,9 +152,7 @@ class AsyncDeadLetters(Generic[T]):
         to: Any = None,
     ) -> int:
         """Move dead letters, as `DeadLetters.redrive` does."""
-        target = _target(to)
-        which = _chosen([one async for one in self] if where else [], where, limit)
-        return await run(self._handle.native.redrive(which, target))
+        return await _run(_redriving(self._handle, where, limit, to))
 
     async def purge(
         self,
@@ -167,22 +161,21 @@ class AsyncDeadLetters(Generic[T]):
         where: Callable[[DeadLetter[T]], bool] | None = None,
     ) -> int:
         """Delete dead letters, chosen as for `redrive`; says how many."""
-        which = _chosen([one async for one in self] if where else [], where, limit)
-        return await run(self._handle.native.discard(which))
+        return await _run(_taking(self._handle, where, limit, self._handle.native.discard))
 
 
-def _chosen(
-    letters: list[DeadLetter[T]],
+# Operations, one after the other, and how many letters they took out.
+Steps = Generator["_pymq.Operation[Any]", Any, int]
+
+
+def _redriving(
+    handle: Handle[T],
     where: Callable[[DeadLetter[T]], bool] | None,
     limit: int | None,
-) -> int | list[_pymq.Letter]:
-    if limit is not None:
-        limit = count("limit", limit, least=0, most=sys.maxsize)
-    if where is None:
-        return 2**62 if limit is None else min(limit, 2**62)
-    if not callable(where):
-        raise TypeError(f"where is a function of a dead letter, not {where!r}")
-    return [letter._native for letter in letters if where(letter)][:limit]
+    to: Any,
+) -> Steps:
+    target = _target(to)
+    return _taking(handle, where, limit, lambda which: handle.native.redrive(which, target))
 
 
 def _target(to: Any) -> Any:
@@ -193,3 +186,59 @@ def _target(to: Any) -> Any:
     if not isinstance(handle, Handle):
         raise TypeError(f"to is a queue of the same bus, as its queue() gives, not {to!r}")
     return handle.native
+
+
+def _taking(
+    handle: Handle[T],
+    where: Callable[[DeadLetter[T]], bool] | None,
+    limit: int | None,
+    take: Callable[[int | list[_pymq.Letter]], _pymq.Operation[int]],
+) -> Steps:
+    """Takes letters out. Of chosen ones, those that die meanwhile are not looked at twice."""
+    if limit is not None:
+        limit = count("limit", limit, least=0, most=sys.maxsize)
+    most = 2**62 if limit is None else min(limit, 2**62)
+    if where is None:
+        taken: int = yield take(most)
+        return taken
+    if not callable(where):
+        raise TypeError(f"where is a function of a dead letter, not {where!r}")
+    unseen = (yield handle.native.counts())[2]
+    taken = left = 0
+    size = FIRST
+    while unseen > 0 and most > 0:
+        page = yield handle.native.letters(left, min(size, unseen))
+        if not page:
+            break
+        chosen = [letter for letter in page if where(DeadLetter(handle, letter))][:most]
+        unseen, most, size = unseen - len(page), most - len(chosen), _next_size(page)
+        left += len(page) - len(chosen)
+        if chosen:
+            taken += yield take(chosen)
+    return taken
+
+
+def _next_size(page: list[_pymq.Letter]) -> int:
+    """How many letters the next page has, by how large these are."""
+    size = sum(len(letter.payload) for letter in page)
+    return max(1, min(MOST, BYTES * len(page) // max(size, 1)))
+
+
+def _waited(steps: Steps) -> int:
+    result = None
+    while True:
+        try:
+            operation = steps.send(result)
+        except StopIteration as end:
+            return int(end.value)
+        result = operation.wait()
+
+
+async def _run(steps: Steps) -> int:
+    result = None
+    while True:
+        try:
+            operation = steps.send(result)
+        except StopIteration as end:
+            return int(end.value)
+        result = await run(operation)

@@ -14,8 +14,11 @@ use crate::error::{Error, Result};
 use crate::transport::{DeadLetter, Failure, Letters, Shelf};
 use crate::wire::Metadata;
 
-/// How many are read in one step while some are chosen.
-const PAGE: usize = 500;
+/// How many are read in the first step while some are chosen, in later ones at most, and how many bytes
+/// about: nobody knows how large they are before.
+const FIRST: usize = 16;
+const MOST: usize = 500;
+const BYTES: usize = 4 << 20;
 
 /// The dead letters of a queue; see [`Queue::dead_letters`].
 #[derive(Clone)]
@@ -34,7 +37,7 @@ impl<T> DeadLetters<T> {
     /// # Errors
     /// Those of the connection.
     pub async fn len(&self) -> Result<usize> {
-        Ok(self.queue.stats().await?.dead)
+        Ok(self.queue.counts().await?.dead)
     }
 
     /// Whether there is none.
@@ -106,14 +109,16 @@ impl<T: DeserializeOwned> DeadLetters<T> {
         mut choose: impl FnMut(&Letter<T>) -> bool,
         take: impl AsyncFn(Letters) -> Result<usize>,
     ) -> Result<usize> {
-        let (mut left, mut taken) = (0, 0);
+        let (mut left, mut taken, mut size) = (0, 0, FIRST);
         let mut unseen = self.len().await?;
         while unseen > 0 {
-            let page = self.read(left, PAGE.min(unseen)).await?;
+            let page = self.read(left, size.min(unseen)).await?;
             if page.is_empty() {
                 break;
             }
-            unseen -= page.len();
+            let bytes: usize = page.iter().map(|letter| letter.payload().len()).sum();
+            size = (BYTES * page.len() / bytes.max(1)).clamp(1, MOST);
+            unseen = unseen.saturating_sub(page.len());
             let chosen: Vec<_> = page.iter().filter(|letter| choose(letter)).collect();
             left += page.len() - chosen.len();
             if !chosen.is_empty() {

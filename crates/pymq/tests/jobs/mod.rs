@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
+use pymq::wire::Metadata;
 use pymq::{Delivery, ErrorKind, Put, PutOptions, Queue, Reason, Retry, Shelf, Wait};
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ everywhere!(
     several_queues_end_when_all_are_shut_down,
     a_bus_that_closes_returns_uncounted_what_was_fetched_ahead,
     names_that_a_put_refuses_are_refused_everywhere,
+    how_long_the_first_item_has_waited_is_told_where_its_sender_says_when_it_was_sent,
+    dead_letters_whatever_their_size_are_chosen_page_by_page,
 );
 
 async fn jobs(place: &Place) -> Queue<u32> {
@@ -207,6 +210,52 @@ async fn dead_letters_are_chosen_by_what_they_tell(place: &Place) {
     let elsewhere = place.bus().await.queue::<u32>("jobs");
     let refused = letters.redrive_to(&elsewhere).await.expect_err("it is another bus's");
     assert_eq!(refused.kind(), ErrorKind::Config);
+}
+
+async fn how_long_the_first_item_has_waited_is_told_where_its_sender_says_when_it_was_sent(
+    place: &Place,
+) {
+    let bus = place.bus().await;
+    let queue = bus.queue::<u32>("jobs");
+    let hour = SystemTime::now() - Duration::from_secs(3600);
+    let told = queue.clone().metadata(Metadata::default().sent_at(hour));
+    let plain = bus.queue::<u32>("plain");
+    for queue in [&queue, &plain] {
+        assert_eq!(queue.stats().await.expect("stats").oldest, None);
+    }
+    told.put(&1).await.expect("put");
+    plain.put(&1).await.expect("put");
+    let known = bus.byte_queue("plain").counts().await.expect("counted").oldest.is_some();
+    assert_eq!(plain.stats().await.expect("stats").oldest.is_some(), known);
+    let age = queue.stats().await.expect("stats").oldest.expect("somebody says it");
+    // What the broker knows itself is when the item came.
+    assert_eq!(age >= Duration::from_secs(3599), !known, "{age:?}");
+    let ahead = SystemTime::now() + Duration::from_secs(3600);
+    queue.purge().await.expect("purged");
+    queue.clone().metadata(Metadata::default().sent_at(ahead)).put(&1).await.expect("put");
+    assert!(queue.stats().await.expect("stats").oldest.expect("told") < Duration::from_secs(60));
+}
+
+async fn dead_letters_whatever_their_size_are_chosen_page_by_page(place: &Place) {
+    let bus = place.bus().await;
+    if !bus.capabilities().letters {
+        return;
+    }
+    let queue = bus.queue::<String>("jobs").max_deliveries(1);
+    for number in 0..60 {
+        let size = if number % 20 == 3 { 3 << 20 } else { 1 };
+        queue.put(&"x".repeat(size)).await.expect("put");
+        queue.claim().await.expect("claimed").requeue().await.expect("given up");
+    }
+    let mut seen = 0;
+    let letters = queue.dead_letters();
+    let moved = letters.redrive_where(|letter| {
+        seen += 1;
+        letter.payload().len() > 100
+    });
+    assert_eq!((moved.await.expect("moved"), seen), (3, 60));
+    assert_eq!(letters.discard_where(|_| true).await.expect("discarded"), 57);
+    assert_eq!(queue.len().await.expect("counted"), 3);
 }
 
 async fn a_stopped_handle_takes_no_more_and_others_go_on(place: &Place) {

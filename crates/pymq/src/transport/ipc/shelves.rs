@@ -752,7 +752,9 @@ fn chosen(heap: &Heap<'_>, queue: At, which: &Letters) -> Vec<At> {
         Letters::Oldest(count) => dead.take(*count).collect(),
         Letters::These(receipts) => {
             let numbers: HashSet<u64> = receipts.iter().map(|receipt| receipt.number).collect();
-            dead.filter(|item| numbers.contains(&heap.get(item + NUMBER))).collect()
+            // No further than to the last of them.
+            let named = dead.filter(|item| numbers.contains(&heap.get(item + NUMBER)));
+            named.take(numbers.len()).collect()
         }
     }
 }

@@ -4,9 +4,11 @@
 //! is in one of the two lists at any moment. Long lists are worked off in portions, since a script keeps
 //! everybody else waiting.
 
+use bytes::Bytes;
+
 use super::super::Core;
 use super::super::purpose::Purpose;
-use super::super::resp::{Batch, Command, Reply};
+use super::super::resp::{Command, Reply};
 use super::keys::Keys;
 use super::shelves::{purge, tail};
 use super::{letter, scripts};
@@ -17,8 +19,11 @@ use crate::transport::{DeadLetter, Letters, QueueSpec, Receipt, Shelf};
 const OLDEST: usize = 1000;
 /// How many portions of them there are at most: a server may say for ever that it moved some.
 const PORTIONS: usize = 10_000;
-/// How many that are named, and how many bytes of them, go in one portion: each is looked for.
+/// How many that are named, and how many bytes of them, go in one portion: each may have to be looked
+/// for.
 const NAMED: (usize, usize) = (100, 1 << 20);
+/// No list is so long, and scripts can count so far.
+const FARTHEST: u64 = 1 << 40;
 
 /// Up to `limit` letters after the `skip` oldest.
 pub(super) async fn look(
@@ -61,7 +66,8 @@ pub(super) async fn redrive(
         }
         Letters::These(receipts) => {
             for portion in portions(receipts) {
-                moved += move_some(core, purpose, spec, to, 0, &portion).await?.min(portion.len());
+                let named = named(&portion, moved);
+                moved += move_some(core, purpose, spec, to, 0, &named).await?.min(portion.len());
             }
         }
     }
@@ -75,14 +81,13 @@ async fn move_some(
     spec: &QueueSpec,
     to: &QueueSpec,
     most: usize,
-    named: &[Receipt],
+    named: &[Bytes],
 ) -> Result<usize> {
     let (keys, to) = (Keys::new(core, spec), Keys::new(core, to));
     let names = [keys.dead.as_str(), &to.list, &keys.spare];
     let most = most.to_string();
     let words = [to.urgents().as_bytes(), most.as_bytes()];
-    let named = named.iter().map(|receipt| &*receipt.stored);
-    let arguments: Vec<&[u8]> = words.into_iter().chain(named).collect();
+    let arguments: Vec<&[u8]> = words.into_iter().chain(named.iter().map(|word| &**word)).collect();
     let reply = core.commands.script(purpose, &scripts::REDRIVE, &names, &arguments).await?;
     Ok(reply.count())
 }
@@ -105,17 +110,26 @@ pub(super) async fn discard(core: &Core, spec: &QueueSpec, which: Letters) -> Re
         Letters::These(receipts) => {
             let mut gone = 0;
             for portion in portions(receipts) {
-                let remove = |receipt: &Receipt| {
-                    Command::new("LREM").arg(&keys.dead).arg("-1").arg(&receipt.stored)
-                };
-                let commands: Batch = portion.iter().map(remove).collect();
-                for reply in core.commands.pipeline(purpose, &commands).await? {
-                    gone += purpose.check(Some(reply))?.count();
-                }
+                let named = named(&portion, gone);
+                let arguments: Vec<&[u8]> = named.iter().map(|word| &**word).collect();
+                let names = [keys.dead.as_str(), &keys.spare];
+                let reply =
+                    core.commands.script(purpose, &scripts::DISCARD, &names, &arguments).await?;
+                gone += reply.count().min(portion.len());
             }
             Ok(gone)
         }
     }
+}
+
+/// How scripts are told of letters: each one's bytes, and its place now that so many before it are gone.
+fn named(letters: &[Receipt], gone: usize) -> Vec<Bytes> {
+    let gone = u64::try_from(gone).unwrap_or(u64::MAX);
+    let words = |letter: &Receipt| {
+        let place = letter.number.saturating_sub(gone).min(FARTHEST);
+        [letter.stored.clone(), Bytes::from(place.to_string())]
+    };
+    letters.iter().flat_map(words).collect()
 }
 
 /// Named letters, oldest first, in portions.

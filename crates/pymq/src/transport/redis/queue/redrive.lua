@@ -2,32 +2,32 @@
 -- named, in their order, as far as they are there. Pushed first: an item is in two lists for a moment,
 -- never in none.
 -- KEYS: dead, waiting, spare.  ARGV: what the names of the urgent lists there begin with; most items,
--- where none is named; the letters as stored.
+-- where none is named; the letters as stored, each with its place.
 -- Returns how many.
 local dead, waiting, spare = unpack(KEYS)
 redis.call('RPOP', spare) -- harmless: it may be denied
 redis.call('LREM', spare, 1, '') -- so is this
-local queue, moved = { waiting = waiting, urgent = ARGV[1] }, 0
+local queue = { waiting = waiting, urgent = ARGV[1] }
+-- Returns the refusal, if there is one.
 local function move(letter)
     local item, priority = item_in(letter)
-    push_last(queue, (queue.urgent == '' and '' or string.rep('\t', priority)) .. item)
-    moved = moved + 1
+    item = (queue.urgent == '' and '' or string.rep('\t', priority)) .. item
+    local pushed = redis.pcall('LPUSH', list_of(queue, item), item)
+    return type(pushed) == 'table' and pushed or nil
 end
+local moved, refusal = 0, nil
 if #ARGV == 2 then
     while moved < tonumber(ARGV[2]) do
         local oldest = redis.call('LRANGE', dead, -1, -1)[1]
-        if not oldest then
+        refusal = oldest and move(oldest)
+        if not oldest or refusal then
             break
         end
-        move(oldest)
         redis.call('RPOP', dead)
+        moved = moved + 1
     end
-end
-for i = 3, #ARGV do
-    if redis.call('LPOS', dead, ARGV[i], 'RANK', -1) then
-        move(ARGV[i])
-        redis.call('LREM', dead, -1, ARGV[i])
-    end
+else
+    moved, refusal = take_named(dead, ARGV, 3, move)
 end
 lead(queue)
-return moved
+return refusal or moved

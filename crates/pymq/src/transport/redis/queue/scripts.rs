@@ -27,5 +27,6 @@ pub(super) static PUT: Script = script!("later.lua", "urgent.lua", "put.lua");
 pub(super) static LINE_UP: Script = script!("later.lua", "urgent.lua", "line_up.lua");
 pub(super) static WITHDRAW: Script = script!("withdraw.lua");
 pub(super) static STATS: Script = script!("later.lua", "urgent.lua", "stats.lua");
-pub(super) static REDRIVE: Script = script!("urgent.lua", "letter.lua", "redrive.lua");
+pub(super) static REDRIVE: Script = script!("urgent.lua", "letter.lua", "named.lua", "redrive.lua");
+pub(super) static DISCARD: Script = script!("named.lua", "discard.lua");
 pub(super) static SHUT_DOWN: Script = script!("shutdown.lua");
