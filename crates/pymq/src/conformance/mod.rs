@@ -53,6 +53,7 @@ mod connection;
 mod events;
 mod inboxes;
 mod inspect;
+mod jobs;
 mod later;
 mod leases;
 mod patterns;
@@ -65,6 +66,7 @@ pub use connection::*;
 pub use events::*;
 pub use inboxes::*;
 pub use inspect::*;
+pub use jobs::*;
 pub use later::*;
 pub use leases::*;
 pub use patterns::*;
@@ -186,6 +188,11 @@ macro_rules! conformance_suite {
             dead_letters_tell_why_they_died,
             dead_letters_are_moved_and_discarded_one_by_one,
             dead_letters_are_bounded,
+            the_age_of_what_waits_is_true_or_none,
+            consumers_that_hold_items_are_counted_or_none,
+            of_many_puts_with_an_id_one_is_done,
+            urgent_items_keep_their_priority_whatever_becomes_of_them,
+            named_letters_are_found_though_others_went,
             payload_is_opaque,
             any_utf8_name_works,
             dropping_needs_no_runtime,
@@ -304,6 +311,7 @@ mod tests {
             include_str!("events.rs"),
             include_str!("inboxes.rs"),
             include_str!("inspect.rs"),
+            include_str!("jobs.rs"),
             include_str!("later.rs"),
             include_str!("leases.rs"),
             include_str!("patterns.rs"),
