@@ -20,6 +20,7 @@ from typing import NoReturn
 import pymq._whole
 from pymq._default import default_bus
 from pymq._handlers import Declared, declared_in
+from pymq._options import seconds
 
 # How often the files of a program are looked at for changes, in seconds.
 LOOK_EVERY = 0.5
@@ -52,16 +53,25 @@ def _parser() -> argparse.ArgumentParser:
     work.add_argument("target", help="MODULE, MODULE:HANDLER, or MODULE:QUEUE, the queue's name")
     work.add_argument("--url", help="the bus's address; PYMQ_URL, else memory://")
     work.add_argument("--concurrency", type=_count, help="items at once; the handler's, else 1")
-    work.add_argument("--grace", type=float, default=10.0, help="seconds to finish what is in hand")
+    work.add_argument(
+        "--grace", type=_seconds, default=10.0, help="seconds to finish what is in hand"
+    )
     work.add_argument("--reload", action="store_true", help="start anew when a file changes")
     return parser
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it is a number of items from 1, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return seconds("it", float(text))
+    except ValueError:
+        wanted = f"it is a length in seconds from 0, not {text!r}"
+        raise argparse.ArgumentTypeError(wanted) from None
 
 
 def _find(target: str) -> list[Declared]:

@@ -144,7 +144,7 @@ class Queue(abc.ABC, Generic[T]):
 
     def work(
         self,
-        handler: Callable[[Any], Any],
+        handler: Callable[..., Any],
         concurrency: int = 1,
         grace: float = 10.0,
         *,

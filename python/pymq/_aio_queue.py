@@ -192,16 +192,16 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
     async def qsize(self) -> int:
         """How many items wait, with those that this handle has fetched ahead."""
         native = self._handle.native
-        stats = await self.stats()
-        return stats.waiting + native.fetched_ahead()
+        return (await run(native.counts()))[0] + native.fetched_ahead()
 
     async def empty(self) -> bool:
         """Whether no item waits."""
         return await self.qsize() == 0
 
     async def full(self) -> bool:
-        """Whether `maxsize` items wait."""
-        return 0 < self.maxsize <= await self.qsize()
+        """Whether `maxsize` items wait, now or for later."""
+        waiting, _, _, delayed = await run(self._handle.native.counts())
+        return 0 < self.maxsize <= waiting + delayed
 
     @property
     def is_stopped(self) -> bool:
@@ -210,8 +210,8 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
 
     async def unfinished_tasks(self) -> int:
         """How many items wait, are due later or leased, everywhere; `join` waits until it is 0."""
-        stats = await self.stats()
-        return stats.waiting + stats.leased + stats.delayed
+        waiting, leased, _, delayed = await run(self._handle.native.counts())
+        return waiting + leased + delayed
 
     async def stats(self) -> Stats:
         """How many items there are, by state, on all machines; looking changes nothing."""
@@ -229,7 +229,7 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
 
     async def work(
         self,
-        handler: Callable[[Any], Any],
+        handler: Callable[..., Any],
         concurrency: int = 1,
         grace: float = GRACE,
         *,

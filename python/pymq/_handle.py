@@ -68,6 +68,8 @@ class Handle(Generic[T]):
         _check_options(name, maxsize, ack, lease, max_deliveries, prefetch)
         max_dead_letters = said["max_dead_letters"]
         _check(name, "max_dead_letters", max_dead_letters, _is_count, "a number, 0 for no bound")
+        given = said["priorities"]
+        _check(name, "priorities", given, lambda given: isinstance(given, bool), "True or False")
         self.codec: Codec = codec
         self.name: str = name
         self.maxsize: int = maxsize
@@ -82,7 +84,7 @@ class Handle(Generic[T]):
             max_deliveries,
             prefetch,
             _bound(max_dead_letters),
-            bool(said["priorities"]),
+            given,
         )
         #: The same, as native code takes it.
         self.bare: _pymq.Queue = bare(self.native)

@@ -46,7 +46,8 @@ class Stats(NamedTuple):
     leased: int
     #: Given up.
     dead: int
-    #: For how many seconds the item at the head has waited, where that is known.
+    #: For how many seconds the item at the head has waited, where that is known; over Redis, how
+    #: long ago it was sent, of items that were put with `headers` or an `id`.
     oldest: float | None
     #: How many connections hold items or wait for some, where that is known.
     consumers: int | None
@@ -260,13 +261,18 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
     def qsize(self) -> int:
         """How many items wait, for everybody, with those that this handle has fetched ahead."""
         native = self._handle.native
-        return native.stats().wait()[0] + native.fetched_ahead()
+        return native.counts().wait()[0] + native.fetched_ahead()
+
+    def full(self) -> bool:
+        """Whether `maxsize` items wait, now or for later."""
+        waiting, _, _, delayed = self._handle.native.counts().wait()
+        return 0 < self.maxsize <= waiting + delayed
 
     @property
     def unfinished_tasks(self) -> int:
         """How many items wait, are due later or leased, everywhere; `join` waits until it is 0."""
-        stats = self.stats()
-        return stats.waiting + stats.leased + stats.delayed
+        waiting, leased, _, delayed = self._handle.native.counts().wait()
+        return waiting + leased + delayed
 
     def stats(self) -> Stats:
         """How many items there are, by state, on all machines; looking changes nothing."""
@@ -347,7 +353,7 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
 
     def work(
         self,
-        handler: Callable[[Any], Any],
+        handler: Callable[..., Any],
         concurrency: int = 1,
         grace: float = GRACE,
         *,
@@ -356,10 +362,11 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         """Serve the queue with a handler, up to `concurrency` items at once, in threads.
 
         An `async def` handler runs on the loop that this is called from, else on one of the bus.
-        A handler gets the item, or its `Delivery` if its parameter is hinted so. When it returns
-        the item is confirmed; when it raises, the item comes again as `retry` says, here or of the
-        queue's handle, and the log has a line. The worker ends by `close`, with its `with`, or
-        with its bus, which then waits for what is in hand, for up to `grace` seconds.
+        A handler gets the item, or its `Delivery` if its parameter is hinted so; a further
+        parameter that is hinted so gets the delivery beside the item. When it returns the item is
+        confirmed; when it raises, the item comes again as `retry` says, here or of the queue's
+        handle, and the log has a line. The worker ends by `close`, with its `with`, or with its
+        bus, which then waits for what is in hand, for up to `grace` seconds.
         """
         if self._bus is None:
             raise UnsupportedError("a worker needs a queue that a bus has made")

@@ -12,6 +12,7 @@ import inspect
 import logging
 import threading
 import time
+import types
 import typing
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, Token
@@ -42,7 +43,8 @@ PAUSES = (0.05, 1.0)
 
 
 class Handler:
-    """A worker's function, and in which form it wants items."""
+    """A worker's function, and in which form it wants items: as they are, as the delivery where its
+    first parameter is hinted so, or both where a later one is."""
 
     def __init__(self, function: Callable[..., Any], delivery: type) -> None:
         if not callable(function):
@@ -51,21 +53,37 @@ class Handler:
         self.is_async: bool = inspect.iscoroutinefunction(
             function if not hasattr(function, "__wrapped__") else inspect.unwrap(function)
         )
-        hint = _first_hint(function)
-        self.wants_delivery: bool = (typing.get_origin(hint) or hint) is delivery
+        hints = _hints(function)
+        first = next(iter(hints), None)
+        wants = [name for name, hint in hints.items() if _is_for(hint, delivery, function)]
+        self._first: bool = first in wants
+        self._later: list[str] = [name for name in wants if name != first]
 
     def __call__(self, delivery: Any) -> Any:
-        return self.function(delivery if self.wants_delivery else delivery.item)
+        beside = dict.fromkeys(self._later, delivery)
+        return self.function(delivery if self._first else delivery.item, **beside)
 
 
-def _first_hint(function: Callable[..., Any]) -> Any:
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters, each with its hint or nothing."""
     try:
         hints = typing.get_type_hints(function)
-        parameters = list(inspect.signature(function).parameters)
+        return {name: hints.get(name) for name in inspect.signature(function).parameters}
     except Exception:
         # A hint that cannot be resolved says nothing.
-        return None
-    return hints.get(parameters[0]) if parameters else None
+        return {}
+
+
+def _is_for(hint: Any, delivery: type, function: Callable[..., Any]) -> bool:
+    """Whether a parameter of that hint is for the delivery; there may be none in it."""
+    either = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    arms = [typing.get_origin(arm) or arm for arm in (typing.get_args(hint) if either else [hint])]
+    for arm in arms:
+        known = getattr(arm, "__module__", None) in ("pymq._queue", "pymq._aio_queue")
+        if known and arm is not delivery:
+            asked, given = arm.__name__, delivery.__name__
+            raise TypeError(f"handler {function!r} asks for {asked}, and is given {given} here")
+    return delivery in arms
 
 
 class Job:
@@ -166,6 +184,7 @@ class Worker:
         """
         self.stop()
         self._refuse_own_loop()
+        grace = seconds("grace", grace)
         if self._ends_within(grace):
             return
         for delivery in self._in_hand.copy().values():
@@ -186,8 +205,8 @@ class Worker:
                 "`await asyncio.to_thread(worker.close)`, or `await queue.work(...)` of pymq.aio"
             )
 
-    def _ends_within(self, seconds: float | None) -> bool:
-        deadline = None if seconds is None else time.monotonic() + seconds
+    def _ends_within(self, length: float | None) -> bool:
+        deadline = None if length is None else time.monotonic() + length
         while self.running:
             changed = self._changed.listen()
             left = None if deadline is None else max(0.0, deadline - time.monotonic())

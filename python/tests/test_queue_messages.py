@@ -153,15 +153,12 @@ def test_the_line_on_a_failure_names_the_item(
         raise OSError("away")
 
     queue = bus.queue("jobs", retry=[])
-    if bus._native.capabilities["put_ids"]:
-        queue.put("x", id="order-17")
+    queue.put("x", id="order-17")
     queue.put("y")
     with caplog.at_level(logging.ERROR), queue.work(fail):
         wait_until(lambda: queue.unfinished_tasks == 0, "all are given up")
     lines = [record.message for record in caplog.records if "failed at attempt" in record.message]
-    assert any("item order-17 failed" in line for line in lines) == bool(
-        bus._native.capabilities["put_ids"]
-    )
+    assert any("item order-17 failed" in line for line in lines)
     assert all(line.startswith("queue 'jobs': item ") for line in lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -17,14 +18,10 @@ import pymq.aio
 from conftest import HANG_GUARD, Box, wait_until
 
 
-@pytest.fixture
-def able(bus: pymq.NativeEventBus, request: pytest.FixtureRequest) -> pymq.NativeEventBus:
-    """A bus whose transport can do what the test is marked to need."""
-    marker = request.node.get_closest_marker("needs")
-    lacking = [name for name in marker.args if not bus.capabilities[name]] if marker else []
-    if lacking:
-        pytest.skip(f"this transport has no {', '.join(lacking)}")
-    return bus
+def test_every_transport_can_do_what_jobs_need(bus: pymq.NativeEventBus) -> None:
+    """So that no test here has to ask."""
+    able = bus.capabilities
+    assert all(able[what] for what in ("delays", "put_ids", "priorities", "letters"))
 
 
 def test_a_worker_confirms_what_its_handler_did(bus: pymq.NativeEventBus, box: Box) -> None:
@@ -85,10 +82,9 @@ class Wordless(Exception):
         raise SystemExit("no words")
 
 
-@pytest.mark.needs("letters")
 @pytest.mark.parametrize("raised", [Nameless(), Wordless(), ValueError("\ud800"), MemoryError()])
 def test_whatever_a_handler_raises_its_item_is_settled(
-    able: pymq.NativeEventBus, caplog: pytest.LogCaptureFixture, raised: Exception
+    bus: pymq.NativeEventBus, caplog: pytest.LogCaptureFixture, raised: Exception
 ) -> None:
     # What cannot be printed cannot be shown by pytest either.
     caplog.set_level(100, "pymq")
@@ -100,7 +96,7 @@ def test_whatever_a_handler_raises_its_item_is_settled(
         raise raised
 
     for handler in (handle, handle_on_the_loop):
-        queue = able.queue("jobs", retry=pymq.Retry.never())
+        queue = bus.queue("jobs", retry=pymq.Retry.never())
         queue.put(1)
         with queue.work(handler):
             queue.join()
@@ -136,9 +132,47 @@ def test_wrong_options_are_refused_where_they_are_said(bus: pymq.NativeEventBus)
     assert queue.stats().waiting == 0
 
 
-@pytest.mark.needs("delays", "letters")
+def test_a_handler_may_have_the_item_and_its_delivery(bus: pymq.NativeEventBus, box: Box) -> None:
+    def beside(item: int, delivery: pymq.Delivery[int]) -> None:
+        box.put((item, delivery.item, delivery.deliveries))
+
+    def perhaps(item: int, *, delivery: pymq.Delivery[int] | None = None) -> None:
+        assert delivery is not None
+        box.put((item, delivery.item, delivery.deliveries))
+
+    async def on_a_loop(delivery: pymq.Delivery[int], other: int = 7) -> None:
+        box.put((delivery.item, other, delivery.deliveries))
+
+    queue = bus.queue("jobs")
+    for handler in (beside, perhaps, on_a_loop):
+        with queue.work(handler):
+            queue.put(7)
+            queue.join()
+    assert box.take(3) == [(7, 7, 1)] * 3
+
+    def elsewhere(delivery: pymq.aio.AsyncDelivery[int]) -> None: ...
+
+    with pytest.raises(TypeError, match="asks for AsyncDelivery, and is given Delivery"):
+        queue.work(elsewhere)
+
+
+@pytest.mark.parametrize("bad", [-1, float("nan"), "10", None, True])
+def test_a_grace_that_makes_no_sense_is_refused(bus: pymq.NativeEventBus, bad: Any) -> None:
+    queue = bus.queue("jobs")
+    with pytest.raises((ValueError, TypeError), match="grace is a length in seconds"):
+        queue.work(print, grace=bad)
+    with queue.work(print) as worker, pytest.raises((ValueError, TypeError), match="grace"):
+        worker.close(grace=bad)
+
+    async def main() -> None:
+        with pytest.raises((ValueError, TypeError), match="grace"):
+            await pymq.aio.AsyncEventBus(bus).queue("jobs").work(print, grace=bad)
+
+    asyncio.run(main())
+
+
 def test_what_fails_is_tried_again_and_then_given_up_with_its_reason(
-    able: pymq.NativeEventBus, caplog: pytest.LogCaptureFixture
+    bus: pymq.NativeEventBus, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried = []
 
@@ -146,7 +180,7 @@ def test_what_fails_is_tried_again_and_then_given_up_with_its_reason(
         tried.append(item)
         raise OSError("the dependency is away")
 
-    queue = able.queue("jobs", retry=[0.01, 0.01])
+    queue = bus.queue("jobs", retry=[0.01, 0.01])
     queue.put("job")
     with queue.work(handle):
         wait_until(lambda: queue.stats().dead == 1, "it is given up")
@@ -162,11 +196,10 @@ def test_what_fails_is_tried_again_and_then_given_up_with_its_reason(
     assert "given up" in failures[2].message
 
 
-@pytest.mark.needs("letters")
 def test_some_errors_are_given_up_at_once_and_a_dead_letter_may_go_back(
-    able: pymq.NativeEventBus,
+    bus: pymq.NativeEventBus,
 ) -> None:
-    queue = able.queue("jobs", retry=pymq.Retry().giving_up_on(ValueError))
+    queue = bus.queue("jobs", retry=pymq.Retry().giving_up_on(ValueError))
     queue.put_many(["one", "two", "three"])
 
     def handle(item: str) -> None:
@@ -178,18 +211,17 @@ def test_some_errors_are_given_up_at_once_and_a_dead_letter_may_go_back(
     assert len(letters) == 3
     assert letters.redrive(where=lambda letter: letter.words == "two") == 1
     assert queue.get(timeout=HANG_GUARD) == "two"
-    other = able.queue("other")
+    other = bus.queue("other")
     assert letters.redrive(1, to=other) == 1
     assert other.get(timeout=HANG_GUARD) == "one"
     assert letters.purge() == 1
     assert not letters
 
 
-@pytest.mark.needs("letters")
 def test_a_dead_letter_that_cannot_be_read_is_listed_with_its_bytes(
-    able: pymq.NativeEventBus,
+    bus: pymq.NativeEventBus,
 ) -> None:
-    queue = able.queue("jobs")
+    queue = bus.queue("jobs")
     queue._handle.native.put([b"{no json", b'"good"'], True, None).wait()
     with pytest.raises(pymq.DecodeError):
         queue.get()
@@ -201,11 +233,10 @@ def test_a_dead_letter_that_cannot_be_read_is_listed_with_its_bytes(
     assert (good.reason, good.item) == ("rejected", "good")
 
 
-@pytest.mark.needs("delays")
 def test_items_come_when_they_are_due_in_the_order_of_their_time(
-    able: pymq.NativeEventBus,
+    bus: pymq.NativeEventBus,
 ) -> None:
-    queue = able.queue("jobs")
+    queue = bus.queue("jobs")
     queue.put("last", at=datetime.now(timezone.utc) + timedelta(seconds=0.3))
     queue.put("second", delay=0.1)
     queue.put("first")
@@ -220,28 +251,159 @@ def test_items_come_when_they_are_due_in_the_order_of_their_time(
     for bad in (float("nan"), float("inf"), -1):
         with pytest.raises(ValueError, match="delay"):
             queue.put("x", delay=bad)
+    with pytest.raises(TypeError, match="at is a datetime, not 'tomorrow'"):
+        queue.put("x", at="tomorrow")  # type: ignore[arg-type]
+    assert queue.empty()
 
 
-@pytest.mark.needs("put_ids")
-def test_a_put_with_an_id_is_done_once(able: pymq.NativeEventBus) -> None:
-    queue = able.queue("jobs")
+def test_a_bound_counts_what_is_due_later(bus: pymq.NativeEventBus) -> None:
+    queue = bus.queue("jobs", maxsize=2)
+    queue.put("now")
+    assert not queue.full()
+    queue.put("later", delay=1000)
+    assert (queue.full(), queue.qsize()) == (True, 1)
+    with pytest.raises(pymq.Full):
+        queue.put("more", block=False)
+
+    async def main() -> None:
+        assert await pymq.aio.AsyncEventBus(bus).queue("jobs", maxsize=2).full()
+
+    asyncio.run(main())
+    assert queue.purge() == 2
+    assert not queue.full()
+
+
+@pytest.mark.parametrize(
+    "retry", [[-1], ["1"], [True], float("inf"), "1s", [float("nan")], pymq.Retry.never]
+)
+def test_a_retry_that_cannot_be_is_refused_by_what_is_wrong_in_it(
+    bus: pymq.NativeEventBus, retry: Any
+) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"^retry") as refused:
+        bus.queue("jobs", retry=retry)
+    assert "(1.0, 4.0" not in str(refused.value)
+    with pytest.raises(ValueError, match="priorities is True or False"):
+        bus.queue("jobs", priorities="yes")  # type: ignore[arg-type]
+
+
+def test_a_put_with_an_id_is_done_once(bus: pymq.NativeEventBus) -> None:
+    queue = bus.queue("jobs")
     assert queue.put("order", id="order-17")
     assert not queue.put("order", id="order-17")
     assert queue.get_many(5) == ["order"]
 
 
-@pytest.mark.needs("priorities")
-def test_urgent_items_come_first(able: pymq.NativeEventBus) -> None:
-    queue = able.queue("jobs", priorities=True)
+def test_urgent_items_come_first(bus: pymq.NativeEventBus) -> None:
+    queue = bus.queue("jobs", priorities=True)
     assert queue.put("order")
     assert queue.put("urgent", priority=9)
     assert queue.peek(5) == ["urgent", "order"]
     assert queue.get_many(5) == ["urgent", "order"]
 
 
-@pytest.mark.needs("letters")
-def test_only_so_many_dead_letters_are_kept(able: pymq.NativeEventBus) -> None:
-    queue = able.queue("jobs", max_dead_letters=2)
+def test_urgent_items_come_first_to_who_waits_in_every_form(
+    bus: pymq.NativeEventBus, box: Box
+) -> None:
+    queue = bus.queue("jobs", priorities=True, ack="manual", retry=[0.01, 0.01, 0.01])
+    for number in range(30):
+        queue.put(number, priority=number % 10)
+    expected = sorted(range(30), key=lambda number: (-(number % 10), number))
+    assert queue.peek(30) == expected
+    # What is given back, now or for later, or rejected and brought back, keeps its own.
+    first = queue.get_delivery()
+    assert first.item == expected[0]
+    first.requeue()
+    second = queue.get_delivery()
+    assert (second.item, second.deliveries) == (expected[0], 2)
+    second.requeue(delay=0.001)
+    wait_until(lambda: queue.stats().delayed == 0, "it is due")
+    dead = queue.get_delivery()
+    dead.reject()
+    assert queue.dead_letters().redrive() == 1
+    with queue.work(box.put):
+        items = box.take(30)
+        queue.join()
+    assert (sorted(items[:3]), items[3:]) == (sorted(expected[:3]), expected[3:])
+    assert queue.empty()
+    for bad in (-1, 10):
+        with pytest.raises((pymq.ConfigError, OverflowError)):
+            queue.put("x", priority=bad)
+    with pytest.raises(pymq.ConfigError, match="no priorities"):
+        bus.queue("jobs").put("x", priority=1)
+
+
+def test_dead_letters_are_counted_read_chosen_moved_and_deleted(
+    bus: pymq.NativeEventBus,
+) -> None:
+    queue, other = bus.queue("jobs", max_deliveries=1), bus.queue("other")
+    queue.put_many(range(700), headers={"tenant": "north"})
+    for number in range(700):
+        with contextlib.suppress(OSError), queue.get_delivery() as delivery:
+            raise OSError("even" if number % 2 == 0 else "odd")
+        assert delivery.settled
+    dead = queue.dead_letters()
+    wait_until(lambda: len(dead) == 700, "all are given up")
+    assert [letter.item for letter in dead] == list(range(700))
+    assert {letter.message.headers["tenant"] for letter in dead} == {"north"}
+    assert dead.redrive(where=lambda letter: letter.words == "odd") == 350
+    assert dead.redrive(100, where=lambda letter: letter.item >= 300, to=other) == 100
+    assert dead.purge(where=lambda letter: letter.item % 100 == 0) == 5
+    assert dead.purge(10) == 10
+    rest = [letter.item for letter in dead]
+    moved = range(300, 500, 2)
+    assert rest == [n for n in range(0, 700, 2) if n % 100 and n not in moved][10:]
+    assert other.get_many(200) == list(range(300, 500, 2))
+    assert queue.get_many(500, block=False)[:3] == [1, 3, 5]
+    with pytest.raises(ValueError, match="limit"):
+        dead.redrive(-1)
+    with pytest.raises(ZeroDivisionError):
+        dead.purge(where=lambda letter: bool(1 // 0))
+    assert len(dead) == len(rest)
+
+
+def test_dead_letters_are_chosen_on_an_event_loop_as_well(url: str) -> None:
+    async def main() -> None:
+        async with pymq.aio.connect(url) as bus:
+            queue = bus.queue("jobs", ack="manual")
+            await queue.put_many(range(40))
+            for _ in range(40):
+                await (await queue.get_delivery()).reject("no")
+            dead = queue.dead_letters()
+            assert await dead.redrive(where=lambda letter: letter.item % 2 == 1) == 20
+            assert await dead.purge(5, where=lambda letter: letter.item > 10) == 5
+            assert [letter.item async for letter in dead] == [*range(0, 11, 2), *range(22, 40, 2)]
+            assert await dead.redrive(2) == 2
+            assert await dead.count() == 13
+            with pytest.raises(ValueError, match="limit"):
+                await dead.purge(-1)
+
+    asyncio.run(main())
+
+
+def test_the_age_of_the_first_item_is_told_where_its_sender_said_it(
+    bus: pymq.NativeEventBus,
+) -> None:
+    queue = bus.queue("jobs")
+    assert queue.stats().oldest is None
+    queue.put("told", headers={"tenant": "north"})
+    queue.put("told", id="order-17")
+    queue.put("plain")
+    for _ in range(2):
+        time.sleep(0.005)
+        age = queue.stats().oldest
+        assert age is not None
+        assert 0 <= age < HANG_GUARD
+        queue.get()
+    assert queue.qsize() == 1
+    known = bus.queue("jobs").stats().oldest
+    # Over Redis an item has no time of its own.
+    assert (known is None) == bool(bus.capabilities["originals"])
+    queue.get()
+    assert queue.stats().oldest is None
+
+
+def test_only_so_many_dead_letters_are_kept(bus: pymq.NativeEventBus) -> None:
+    queue = bus.queue("jobs", max_dead_letters=2)
     for number in range(4):
         queue.put(number)
         queue.get_delivery().reject(f"no {number}")
@@ -356,9 +518,9 @@ def test_what_an_aio_worker_does_not_finish_in_time_goes_back_uncounted(url: str
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2"])
-def test_a_concurrency_that_makes_no_sense_is_refused(able: pymq.NativeEventBus, bad: Any) -> None:
+def test_a_concurrency_that_makes_no_sense_is_refused(bus: pymq.NativeEventBus, bad: Any) -> None:
     with pytest.raises(ValueError, match="concurrency"):
-        able.queue("jobs").work(print, concurrency=bad)
+        bus.queue("jobs").work(print, concurrency=bad)
 
 
 @pytest.mark.parametrize("form", ["plain", "coroutine"])

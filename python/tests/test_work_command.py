@@ -163,3 +163,23 @@ def test_a_target_that_names_no_handler_is_said(tmp_path: Path) -> None:
         )
         assert done.returncode == 2
         assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--concurrency=0", "--concurrency: it is a number of items from 1, not '0'"),
+        ("--concurrency=two", "--concurrency: it is a number of items from 1, not 'two'"),
+        ("--grace=-1", "--grace: it is a length in seconds from 0, not '-1'"),
+        ("--grace=nan", "--grace: it is a length in seconds from 0, not 'nan'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_in_words(
+    capsys: pytest.CaptureFixture[str], option: str, words: str
+) -> None:
+    from pymq.__main__ import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["work", "shop", option])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err

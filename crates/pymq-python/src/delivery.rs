@@ -132,7 +132,7 @@ impl Delivery {
     /// One delivery more on its count: to the head, or after a delay in seconds behind the others.
     #[pyo3(signature = (delay=0.0))]
     fn requeue(&self, delay: f64) -> PyResult<Operation> {
-        let delay = length_or_none(delay, "'delay' must be a number of seconds")?;
+        let delay = length_or_none(delay, "'delay' must be a number of seconds from 0")?;
         self.settle_with(Settlement::Requeue, SettleOptions::default().delay(delay))
     }
 
@@ -148,7 +148,7 @@ impl Delivery {
         let failure = Failure::new(Reason::Failed).error(error, words).origin(origin);
         let options = SettleOptions::default().failure(failure);
         let Some(delay) = delay else { return self.settle_with(Settlement::Reject, options) };
-        let delay = length_or_none(delay, "'delay' must be a number of seconds")?;
+        let delay = length_or_none(delay, "'delay' must be a number of seconds from 0")?;
         let able = self.lease.get()?.core.bus().capabilities().delays;
         let delay = if able { delay } else { Duration::ZERO };
         self.settle_with(Settlement::Requeue, options.delay(delay))
