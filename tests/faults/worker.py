@@ -8,6 +8,7 @@ and the next thing is tried. The letters of the lines are explained in ``src/his
 """
 
 import asyncio
+import functools
 import gc
 import logging
 import multiprocessing
@@ -18,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -456,11 +457,21 @@ def main(role: str, url: str, history: str, options: list[str]) -> None:
         worker.interrupted()
         pymq.shutdown()
         return
-    work = threading.Thread(target=getattr(worker, role), daemon=True)
+    work = threading.Thread(target=role_of(worker, role), daemon=True)
     work.start()
     while work.is_alive() and not ENDED.is_set():
         work.join(0.05)
     pymq.shutdown()
+
+
+def role_of(worker: Worker, role: str) -> Callable[[], None]:
+    """What a worker does; jobs are what the original knows nothing of."""
+    own = getattr(worker, role, None)
+    if own is not None:
+        return own
+    import jobs
+
+    return functools.partial(jobs.ROLES[role], worker)
 
 
 ENDED = threading.Event()

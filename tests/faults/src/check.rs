@@ -2,21 +2,43 @@
 //!
 //! The one invariant: it believes only what was written down. An item is lost if its put was
 //! confirmed and nobody has done it and it lies nowhere; a second delivery is explained only if the
-//! first one's holder was killed, lost its lease, or was told that its confirmation failed.
+//! first one's holder was killed, lost its lease, failed, or was told that its confirmation failed.
 
-use std::collections::{HashMap, HashSet};
+mod jobs;
+
+pub(crate) use jobs::jobs;
+
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::crew::{Fate, Story};
 use crate::history::{Line, What};
+use crate::job;
 use crate::report::Report;
 
 /// Items that lie on the server at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
     pub(crate) waiting: Vec<u64>,
+    /// Due later.
+    pub(crate) later: Vec<u64>,
     pub(crate) held: Vec<u64>,
     pub(crate) dead: Vec<u64>,
+}
+
+impl Left {
+    /// How often each item lies there.
+    pub(crate) fn times(&self) -> HashMap<u64, usize> {
+        let mut times = HashMap::new();
+        let all = [&self.waiting, &self.later, &self.held, &self.dead];
+        all.into_iter().flatten().for_each(|item| *times.entry(*item).or_default() += 1);
+        times
+    }
+
+    /// How many are still to be done.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.waiting.len() + self.later.len() + self.held.len()
+    }
 }
 
 /// How much a lost item weighs.
@@ -28,12 +50,13 @@ pub(crate) enum Promise {
     AtMost(usize),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of one attempt to put an item; of several the last here counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Put {
+    Refused,
     /// Killed in the middle, or told that nobody knows.
     Maybe,
     Done,
-    Refused,
 }
 
 #[derive(Debug)]
@@ -51,42 +74,62 @@ enum End {
     LeaseLost,
     Unsettled,
     Taken,
+    /// Given back for later, since its handler failed.
+    Failed,
+    Rejected,
+    /// Done, and left to its worker to confirm.
+    Left,
 }
 
 #[derive(Debug, Default)]
 struct Item {
-    put: Option<Put>,
+    /// By whom, and what became of it.
+    puts: Vec<(usize, Put)>,
     deliveries: Vec<Delivery>,
+}
+
+impl Item {
+    fn put(&self) -> Option<Put> {
+        self.puts.iter().map(|(_, put)| *put).max()
+    }
+
+    fn was_confirmed(&self) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.end == End::Acked)
+    }
 }
 
 /// Judges a queue's histories.
 pub(crate) fn queue(report: &mut Report, stories: &[Story], left: &Left, promise: Promise) {
     let mut items: HashMap<u64, Item> = HashMap::new();
     for (number, story) in stories.iter().enumerate() {
-        let takes = story.name.ends_with("take");
-        story.lines.iter().for_each(|line| digest(&mut items, line, number, takes));
+        let role = Role::of(story);
+        story.lines.iter().for_each(|line| digest(&mut items, line, number, role));
     }
-    let lies: HashSet<u64> =
-        [&left.waiting, &left.held, &left.dead].into_iter().flatten().copied().collect();
+    let lies = left.times();
     let mut lost = Vec::new();
     for (&number, item) in &items {
         let done = item.deliveries.iter().filter(|delivery| delivery.done).count();
         report.count("deliveries", item.deliveries.len());
         report.count("done twice", done.saturating_sub(1));
-        match item.put {
+        match item.put() {
             Some(Put::Done) => report.count("items put", 1),
             Some(Put::Maybe) => report.count("puts with unknown outcome", 1),
             Some(Put::Refused) => report.count("puts refused", 1),
             None => {}
         }
-        if item.put == Some(Put::Done) && done == 0 && !lies.contains(&number) {
+        let there = lies.get(&number).copied().unwrap_or(0);
+        if item.put() == Some(Put::Done) && done == 0 && there == 0 {
             lost.push(number);
         }
+        report.must(there <= 1, || format!("item {number} lies in {there} places"));
+        report.must(there == 0 || !item.was_confirmed(), || {
+            format!("item {number} was confirmed and is still there")
+        });
         let came = done > 0 || !item.deliveries.is_empty();
-        report.must(!came || item.put != Some(Put::Refused), || {
+        report.must(!came || item.put() != Some(Put::Refused), || {
             format!("item {number} came although its put was refused")
         });
-        report.must(!came || item.put.is_some(), || format!("nobody put item {number}"));
+        report.must(!came || item.put().is_some(), || format!("nobody put item {number}"));
         explain(report, number, item, stories);
     }
     report.count("lost", lost.len());
@@ -101,37 +144,75 @@ pub(crate) fn queue(report: &mut Report, stories: &[Story], left: &Left, promise
     });
 }
 
-fn digest(items: &mut HashMap<u64, Item>, line: &Line, hand: usize, takes: bool) {
-    let put = match line.what {
-        What::Begun | What::Ambiguous => Some(Put::Maybe),
-        What::Put => Some(Put::Done),
-        What::Refused => Some(Put::Refused),
-        _ => None,
-    };
-    if put.is_some() {
-        for item in line.item..line.item + line.number {
-            items.entry(item).or_default().put = put;
+/// How a process takes items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// On leases that it ends itself.
+    Consumes,
+    /// For good.
+    Takes,
+    /// By a worker, which ends the leases that a handler has not ended.
+    Works,
+}
+
+impl Role {
+    fn of(story: &Story) -> Self {
+        match story.name.rsplit('-').next() {
+            Some("take") => Self::Takes,
+            Some("work") => Self::Works,
+            _ => Self::Consumes,
         }
-        return;
     }
-    let end = match line.what {
+}
+
+fn digest(items: &mut HashMap<u64, Item>, line: &Line, hand: usize, role: Role) {
+    let takes = role == Role::Takes;
+    match line.what {
+        What::Begun => {
+            for item in line.item..line.item + line.number {
+                items.entry(item).or_default().puts.push((hand, Put::Maybe));
+            }
+        }
+        What::Put | What::Already | What::Ambiguous | What::Refused => {
+            let put = match line.what {
+                What::Put | What::Already => Put::Done,
+                What::Refused => Put::Refused,
+                _ => Put::Maybe,
+            };
+            for item in line.item..line.item + line.number {
+                let puts = &mut items.entry(item).or_default().puts;
+                match puts.iter_mut().rev().find(|(by, _)| *by == hand) {
+                    Some(begun) => begun.1 = put,
+                    None => puts.push((hand, put)),
+                }
+            }
+        }
         What::Got => {
             let end = if takes { End::Taken } else { End::Open };
             let delivery = Delivery { hand, number: line.number, done: takes, end };
-            return items.entry(line.item).or_default().deliveries.push(delivery);
+            items.entry(line.item).or_default().deliveries.push(delivery);
         }
+        _ => settle(items, line, hand, role),
+    }
+}
+
+/// What a line says of the last delivery to its process.
+fn settle(items: &mut HashMap<u64, Item>, line: &Line, hand: usize, role: Role) {
+    let left = role == Role::Works && !job::is_confirmed_by_its_handler(line.item);
+    let end = match line.what {
+        What::Done if left => Some(End::Left),
         What::Done => None,
         What::Acked => Some(End::Acked),
         What::LeaseLost => Some(End::LeaseLost),
         What::Unsettled => Some(End::Unsettled),
+        What::Failing => Some(End::Failed),
+        What::Rejected => Some(End::Rejected),
         _ => return,
     };
     let deliveries = &mut items.entry(line.item).or_default().deliveries;
     if let Some(delivery) = deliveries.iter_mut().rev().find(|delivery| delivery.hand == hand) {
-        match end {
-            None => delivery.done = true,
-            Some(end) => delivery.end = end,
-        }
+        delivery.done |= line.what == What::Done;
+        delivery.end = end.unwrap_or(delivery.end);
     }
 }
 
@@ -142,14 +223,19 @@ fn explain(report: &mut Report, number: u64, item: &Item, stories: &[Story]) {
         if delivery.number > 1 {
             report.count("redelivered", 1);
         }
-        match (delivery.end, stories[delivery.hand].fate) {
+        let story = &stories[delivery.hand];
+        match (delivery.end, story.fate) {
             (End::Acked, _) => kept += 1,
             // Confirmed within 10 ms, unless its process ended first.
             (End::Taken, Fate::Killed) => report.count("taken by the killed", 1),
             (End::Taken, _) => kept += 1,
             (End::LeaseLost, _) => report.count("explained by a lost lease", 1),
             (End::Unsettled, _) => report.count("explained by a failed confirmation", 1),
-            (End::Open, Fate::Killed) => report.count("explained by a kill", 1),
+            (End::Failed, _) => report.count("explained by a failure", 1),
+            (End::Rejected, _) => report.count("explained by a rejection", 1),
+            (End::Open | End::Left, Fate::Killed) => report.count("explained by a kill", 1),
+            (End::Left, _) if story.stopped => report.count("explained by a stop", 1),
+            (End::Left, _) => kept += 1,
             (End::Open, _) => report.count("explained by a close", 1),
         }
     }
@@ -228,7 +314,8 @@ mod tests {
             number,
             word: String::new(),
         };
-        Story { name: name.to_owned(), fate, lines: lines.iter().map(line).collect() }
+        let lines = lines.iter().map(line).collect();
+        Story { name: name.to_owned(), fate, stopped: false, lines }
     }
 
     fn judged(stories: &[Story], left: &Left) -> Report {
@@ -270,6 +357,26 @@ mod tests {
         let report = judged(&explained, &left);
         assert!(report.is_well());
         assert_eq!(report.counted("done twice"), 1);
+    }
+
+    #[test]
+    fn an_item_lies_in_one_place_and_in_none_once_it_is_confirmed() {
+        let consumer = || story("1-Rust-consume", Fate::Finished, &DONE);
+        let twice = Left { waiting: vec![2], dead: vec![2], ..Left::default() };
+        assert!(!judged(&[producer(), consumer()], &twice).is_well());
+        let still = Left { waiting: vec![2], later: vec![1], ..Left::default() };
+        assert!(!judged(&[producer(), consumer()], &still).is_well());
+    }
+
+    #[test]
+    fn a_put_that_is_repeated_is_done_if_any_of_them_was() {
+        let told = |what| story("0-Rust-offer", Fate::Finished, &[(What::Begun, 1, 1), what]);
+        let refused = told((What::Refused, 1, 1));
+        let already = told((What::Already, 1, 1));
+        assert_eq!(judged(&[already, refused.clone()], &Left::default()).counted("lost"), 1);
+        let killed = story("1-Rust-offer", Fate::Killed, &[(What::Begun, 1, 1)]);
+        let report = judged(&[killed, refused], &Left::default());
+        assert_eq!((report.counted("lost"), report.counted("puts with unknown outcome")), (0, 1));
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Crew {
             .stderr(log.expect("the folder of histories is writable"))
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", words[0]));
-        Hand { kind, name, history, process, fate: Fate::Working }
+        Hand { kind, name, history, process, fate: Fate::Working, stopped: false }
     }
 
     fn program(&self, kind: Kind) -> Vec<String> {
@@ -124,6 +124,8 @@ pub(crate) struct Story {
     /// Number, kind and role.
     pub(crate) name: String,
     pub(crate) fate: Fate,
+    /// It was stopped for a while, so that its leases may have run out.
+    pub(crate) stopped: bool,
     pub(crate) lines: Vec<Line>,
 }
 
@@ -138,6 +140,7 @@ pub(crate) struct Hand {
     pub(crate) kind: Kind,
     pub(crate) name: String,
     pub(crate) fate: Fate,
+    stopped: bool,
     history: PathBuf,
     process: Child,
 }
@@ -154,7 +157,8 @@ impl Hand {
     }
 
     /// SIGSTOP: it is there and does nothing.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
         self.signal("STOP");
     }
 
@@ -201,7 +205,8 @@ impl Hand {
 
     /// All of it, for the checker.
     pub(crate) fn story(&self) -> Result<Story, String> {
-        Ok(Story { name: self.name.clone(), fate: self.fate, lines: self.lines()? })
+        let Self { ref name, fate, stopped, .. } = *self;
+        Ok(Story { name: name.clone(), fate, stopped, lines: self.lines()? })
     }
 
     /// Waits for a line.

@@ -45,10 +45,22 @@ pub(crate) enum What {
     Executed,
     /// Bytes of memory in use.
     Memory,
+    /// A job about to be put may be taken from then on, in µs of the system's clock.
+    Due,
+    /// It was put before under its id.
+    Already,
+    /// Its handler fails, at that delivery; its worker has it come again later.
+    Failing,
+    /// Its rejection was accepted.
+    Rejected,
+    /// So many dead letters were brought back.
+    Redriven,
+    /// A dead letter is there, with its number of deliveries; the word says why.
+    Dead,
 }
 
 impl What {
-    const ALL: [(Self, char); 16] = [
+    const ALL: [(Self, char); 22] = [
         (Self::Begun, 'b'),
         (Self::Put, 'o'),
         (Self::Ambiguous, 'a'),
@@ -65,6 +77,12 @@ impl What {
         (Self::Failed, 'e'),
         (Self::Executed, 's'),
         (Self::Memory, 'm'),
+        (Self::Due, 't'),
+        (Self::Already, 'y'),
+        (Self::Failing, 'q'),
+        (Self::Rejected, 'j'),
+        (Self::Redriven, 'v'),
+        (Self::Dead, 'h'),
     ];
 
     fn letter(self) -> char {

@@ -20,6 +20,7 @@ mod chance;
 mod check;
 mod crew;
 mod history;
+mod job;
 mod network;
 mod peer;
 mod proxy;

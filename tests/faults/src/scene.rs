@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::check::Left;
 use crate::crew::{self, Crew, GUARD, Hand, Kind};
 use crate::report::Report;
@@ -84,30 +86,38 @@ impl Scene {
         // In one step: an item that is on its way from one list to another must not be in none.
         // A run may have put a key of another type in the place of a list.
         const LOOK: &str = "local function all(key) \
-                if redis.call('TYPE', key).ok ~= 'list' then return {} end \
-                return redis.call('LRANGE', key, 0, -1) end \
-            local held = {} \
-            for _, key in ipairs(redis.call('KEYS', ARGV[1])) do \
-                for _, item in ipairs(all(key)) do held[#held + 1] = item end end \
-            return {all(KEYS[1]), held, all(KEYS[2])}";
+                local kind, found = redis.call('TYPE', key).ok, {} \
+                if kind == 'list' then return redis.call('LRANGE', key, 0, -1) end \
+                for _, later in ipairs(kind == 'zset' and redis.call('ZRANGE', key, 0, -1) or {}) do \
+                    found[#found + 1] = string.match(later, '^[^:]*:(.*)$') end \
+                return found end \
+            local function every(pattern) local found = {} \
+                for _, key in ipairs(redis.call('KEYS', pattern)) do \
+                    for _, item in ipairs(all(key)) do found[#found + 1] = item end end \
+                return found end \
+            return {all(KEYS[1]), every(ARGV[1]), all(KEYS[2]), every(ARGV[2]), all(KEYS[3])}";
         let (list, side) = (format!("{PREFIX}{queue}"), format!("__pymq:{{{PREFIX}{queue}}}"));
-        let words = [LOOK, "2", &list, &format!("{side}:dead"), &format!("{side}:held:*")];
-        let answer = self.server.raw().run(&[&["EVAL"], &words[..]].concat());
+        let (later, dead) = (format!("{side}:later"), format!("{side}:dead"));
+        let (urgent, held) = (format!("{side}:urgent:*"), format!("{side}:held:*"));
+        let words = ["EVAL", LOOK, "3", &list, &later, &dead, &urgent, &held];
+        let answer = self.server.raw().run(&words);
         let Answer::List(lists) = answer else { panic!("the server says {answer:?}") };
         let mut lists = lists.iter().map(|list| match list {
             Answer::List(items) => items.iter().filter_map(number).collect(),
             _ => Vec::new(),
         });
         let mut next = || lists.next().unwrap_or_default();
-        Left { waiting: next(), held: next(), dead: next() }
+        let (mut waiting, urgent, later, held, dead) = (next(), next(), next(), next(), next());
+        waiting.extend::<Vec<u64>>(urgent);
+        Left { waiting, later, held, dead }
     }
 
-    /// Waits until nothing waits and nothing is held.
+    /// Waits until nothing waits, is due later, or is held.
     pub(crate) fn drained(&self, queue: &str) -> Result<(), String> {
         let (mut best, mut until) = (usize::MAX, Instant::now() + GUARD);
         loop {
             let left = self.left(queue);
-            let count = left.waiting.len() + left.held.len();
+            let count = left.unfinished();
             if count == 0 {
                 return Ok(());
             }
@@ -143,13 +153,13 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), S
     Ok(())
 }
 
-fn number(item: &Answer) -> Option<u64> {
-    match item {
-        // The item is the last part of a dead letter.
-        Answer::Text(bytes) => {
-            let item = bytes.rsplit(|byte| *byte == 0).next()?;
-            std::str::from_utf8(item).ok()?.trim().parse().ok()
-        }
-        _ => None,
+fn number(stored: &Answer) -> Option<u64> {
+    let Answer::Text(bytes) = stored else { return None };
+    // The item is the last part of a dead letter.
+    let item = bytes.rsplit(|byte| *byte == 0).next()?;
+    match serde_json::from_slice(item).ok()? {
+        // With something said beside it.
+        Value::Object(members) => members.get("__obj")?.as_u64(),
+        plain => plain.as_u64(),
     }
 }

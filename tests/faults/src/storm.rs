@@ -5,11 +5,12 @@
 //! row's choice.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::chance::Chance;
 use crate::check::{self, Promise};
-use crate::crew::{self, Fate, Hand, Kind};
+use crate::crew::{self, Fate, GUARD, Hand, Kind, Story};
 use crate::proxy::{Act, Proxy};
 use crate::report::Report;
 use crate::scene::{Scene, Setting};
@@ -34,6 +35,10 @@ pub(crate) enum Fault {
     PauseWrites,
     /// The server is killed and started again.
     RestartServer,
+    /// Who brings dead letters back is killed.
+    KillRedriver,
+    /// What handlers of jobs depend on goes away for a while.
+    Outage,
 }
 
 /// What a storm is made of.
@@ -64,10 +69,28 @@ pub(crate) enum Ack {
     Manual,
     /// For good: what `get` has returned dies with its process, one item each time.
     Auto,
+    /// By workers, as jobs: put in every way that there is, handled by what fails at times, given up,
+    /// and brought back.
+    Worker,
 }
 
-/// The lease of its consumers.
-const LEASE: Duration = Duration::from_millis(1500);
+impl Ack {
+    /// The lease of consumers. Workers do not note what a lost lease did to their settlements.
+    fn lease(self) -> Duration {
+        Duration::from_millis(if self == Self::Worker { 3000 } else { 1500 })
+    }
+
+    fn role(self) -> &'static str {
+        match self {
+            Self::Manual => "consume",
+            Self::Auto => "take",
+            Self::Worker => "work",
+        }
+    }
+}
+
+/// For how long what handlers depend on is away, on average.
+const OUTAGE: Duration = Duration::from_millis(700);
 /// How many items wait at most, about.
 const BACKLOG: u64 = 2000;
 const COMMANDS: [&str; 6] = ["BLMOVE", "LMOVE", "LREM", "LPUSH", "EVALSHA", "PEXPIRE"];
@@ -85,9 +108,12 @@ pub(crate) fn run(plan: &Plan<'_>, setting: &Setting) -> Report {
         chance: Chance::new(setting.seed, plan.name),
         consumers: Vec::new(),
         producers: Vec::new(),
+        redrivers: Vec::new(),
         asleep: Vec::new(),
         next_item: 1,
         at_work: BTreeMap::new(),
+        offered: 0,
+        back_at: None,
     };
     storm.begin();
     let until = Instant::now() + setting.patience;
@@ -113,11 +139,17 @@ struct Storm<'a> {
     chance: Chance,
     consumers: Vec<Hand>,
     producers: Vec<Hand>,
+    /// The last one is at work.
+    redrivers: Vec<Hand>,
     /// Stopped consumers, by place, and when they go on.
     asleep: Vec<(usize, Instant)>,
     next_item: u64,
     /// The place of the producer of each kind that is at work.
     at_work: BTreeMap<Kind, usize>,
+    /// The first job of the producer that was hired last.
+    offered: u64,
+    /// When what handlers depend on is back.
+    back_at: Option<Instant>,
 }
 
 impl Storm<'_> {
@@ -128,6 +160,9 @@ impl Storm<'_> {
             let hand = self.consumer(kind, many);
             self.consumers.push(hand);
         }
+        if self.plan.ack == Ack::Worker {
+            self.redrivers.push(self.redriver(Kind::Rust));
+        }
         if self.plan.originals {
             let taker = self.scene.hire(Kind::Original, "take", &["pause=0.005".to_owned()]);
             self.consumers.push(taker);
@@ -136,12 +171,25 @@ impl Storm<'_> {
     }
 
     fn consumer(&self, kind: Kind, many: usize) -> Hand {
-        let options = [format!("lease={}", LEASE.as_secs_f64()), format!("many={many}")];
-        let role = match self.plan.ack {
-            Ack::Manual => "consume",
-            Ack::Auto => "take",
-        };
-        self.scene.crew.hire(kind, role, &self.scene.url(self.proxy.port()), &options)
+        let ack = self.plan.ack;
+        let mut options =
+            vec![format!("lease={}", ack.lease().as_secs_f64()), format!("many={many}")];
+        if ack == Ack::Worker {
+            options.push(format!("ahead={}", many / 2 + 1));
+            options.push(format!("away={}", self.away().display()));
+            options.push("pause=0.002".to_owned());
+        }
+        self.hire(kind, ack.role(), &options)
+    }
+
+    /// Starts a worker behind the proxy.
+    fn hire(&self, kind: Kind, role: &str, options: &[String]) -> Hand {
+        self.scene.crew.hire(kind, role, &self.scene.url(self.proxy.port()), options)
+    }
+
+    /// There while what handlers depend on is not.
+    fn away(&self) -> PathBuf {
+        self.scene.crew.place("away")
     }
 
     /// Keeps one producer of each kind at work.
@@ -172,15 +220,17 @@ impl Storm<'_> {
             if kind != Kind::Original {
                 options.push(format!("pause={}", self.plan.rest.as_secs_f64()));
             }
-            self.next_item += portion;
             let producer = match kind {
                 // An original repeats nothing and notices little: it is not what is tried here.
                 Kind::Original => self.scene.hire(kind, "produce", &options),
-                _ => {
-                    let url = self.scene.url(self.proxy.port());
-                    self.scene.crew.hire(kind, "produce", &url, &options)
+                _ if self.plan.ack == Ack::Worker => {
+                    options.push(format!("again={}", self.offered));
+                    self.hire(kind, "offer", &options)
                 }
+                _ => self.hire(kind, "produce", &options),
             };
+            self.offered = self.next_item;
+            self.next_item += portion;
             self.at_work.insert(kind, self.producers.len());
             self.producers.push(producer);
         }
@@ -226,7 +276,8 @@ impl Storm<'_> {
                 let place = *self.chance.one_of(&awake);
                 if self.asleep.iter().all(|(asleep, _)| *asleep != place) {
                     self.consumers[place].stop();
-                    let until = Instant::now() + LEASE + self.chance.around(LEASE);
+                    let lease = self.plan.ack.lease();
+                    let until = Instant::now() + lease + self.chance.around(lease);
                     self.asleep.push((place, until));
                     report.count("consumers stopped", 1);
                 }
@@ -258,7 +309,24 @@ impl Storm<'_> {
                 self.scene.server.restart();
                 report.count("server restarts", 1);
             }
+            Fault::KillRedriver => {
+                let kind = *self.chance.one_of(&Kind::OURS);
+                self.redrivers.iter_mut().for_each(Hand::kill);
+                self.redrivers.push(self.redriver(kind));
+                report.count("redrivers killed", 1);
+            }
+            Fault::Outage => {
+                let sign = std::fs::write(self.away(), "");
+                sign.expect("the folder of histories is writable");
+                self.back_at = Some(Instant::now() + self.chance.around(OUTAGE));
+                report.count("outages of what handlers depend on", 1);
+            }
         }
+    }
+
+    fn redriver(&self, kind: Kind) -> Hand {
+        let pause = 10.0 * self.plan.pace.as_secs_f64();
+        self.hire(kind, "redrive", &[format!("pause={pause}")])
     }
 
     /// Places of our consumers that are there.
@@ -276,19 +344,29 @@ impl Storm<'_> {
             }
             *until > now
         });
+        if self.back_at.is_some_and(|back| back <= now) {
+            self.back_at = None;
+            let gone = std::fs::remove_file(self.away());
+            gone.expect("it was written when the outage began");
+        }
     }
 
     /// Lets everything go, waits until the queue is empty, and judges.
     fn end(mut self, report: &mut Report) {
         self.proxy.disarm();
-        self.wake(Instant::now() + 10 * LEASE);
+        self.wake(Instant::now() + 10 * self.plan.ack.lease());
         report.count("replies cut", self.proxy.cuts());
+        // Brought back again and again, what is hopeless would never come to an end.
+        self.redrivers.iter_mut().for_each(Hand::kill);
         for producer in self.producers.iter_mut().filter(|hand| hand.fate == Fate::Working) {
             if report.take(producer.ended(Duration::from_secs(300))).is_some() {
                 producer.fate = Fate::Finished;
             }
         }
         report.take(self.scene.drained("work"));
+        if self.plan.ack == Ack::Worker {
+            report.take(self.bring_back_the_dead());
+        }
         for consumer in self.consumers.iter_mut().filter(|hand| hand.fate == Fate::Working) {
             report.take(consumer.finish());
         }
@@ -302,17 +380,44 @@ impl Storm<'_> {
             report.count("taken by the original", taken);
             report.enough("taken by the original", 10);
         }
+        let listings = self.listings(report);
         self.consumers.append(&mut self.producers);
+        self.consumers.append(&mut self.redrivers);
         report.count("processes", self.consumers.len());
         if let Some(stories) = report.take(crew::stories(&self.consumers)) {
             let promise = match self.plan.ack {
-                Ack::Manual => Promise::Nothing,
+                Ack::Manual | Ack::Worker => Promise::Nothing,
                 Ack::Auto => Promise::AtMost(report.counted("consumers killed") as usize),
             };
             check::queue(report, &stories, &left, promise);
+            if self.plan.ack == Ack::Worker {
+                check::jobs(report, &stories, &left, &listings);
+            }
         }
-        report.must(left.dead.is_empty(), || format!("dead letters: {:?}", left.dead));
+        report.must(self.plan.ack == Ack::Worker || left.dead.is_empty(), || {
+            format!("dead letters: {:?}", left.dead)
+        });
         self.scene.end(report);
+    }
+
+    /// Brings all dead letters back once more, now that nothing happens: those that have no reason to
+    /// be there are done.
+    fn bring_back_the_dead(&mut self) -> Result<(), String> {
+        let mut last = self.hire(Kind::Python, "redrive", &["once=1".to_owned()]);
+        last.ended(GUARD)?;
+        last.fate = Fate::Finished;
+        self.redrivers.push(last);
+        self.scene.drained("work")
+    }
+
+    /// What peers of both kinds read of the dead letters.
+    fn listings(&self, report: &mut Report) -> Vec<Story> {
+        let kinds: &[Kind] = if self.plan.ack == Ack::Worker { &Kind::OURS } else { &[] };
+        let list = |kind: &Kind| {
+            let mut lists = self.hire(*kind, "letters", &[]);
+            lists.ended(GUARD).and_then(|_| lists.story())
+        };
+        kinds.iter().filter_map(|kind| report.take(list(kind))).collect()
     }
 
     fn by_originals(&self) -> usize {

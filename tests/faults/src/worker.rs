@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::history::{History, What};
 
+mod jobs;
 mod leave;
 
 /// How long a worker waits after an error before it goes on.
@@ -54,12 +55,17 @@ pub(crate) fn run(words: &[String]) -> std::result::Result<(), String> {
                 "call" => worker.call().await,
                 "churn" => worker.churn().await,
                 "leave" => worker.leave().await,
+                "offer" => worker.offer().await,
+                "work" => worker.work().await,
+                "redrive" => worker.redrive().await,
+                "letters" => worker.letters().await,
                 unknown => Err(format!("no role {unknown:?}")),
             }
         };
         tokio::select! {
             outcome = work => outcome?,
-            _ = stopped.wait_for(|stopped| *stopped) => {}
+            // A worker hears of it by itself, and finishes what it has in hand.
+            _ = stopped.wait_for(|stopped| *stopped), if role != "work" => {}
         }
         // An error says that the server is not there to be told.
         let _ = worker.bus.close().await;
@@ -147,11 +153,7 @@ impl Worker {
             match queue.put(items, Wait::Forever).await {
                 Ok(_) => self.history.note(What::Put, [(next, size)]),
                 Err(error) => {
-                    let what = match error.kind() {
-                        ErrorKind::Ambiguous => What::Ambiguous,
-                        _ => What::Refused,
-                    };
-                    self.history.fail(what, next, size, &format!("{:?}", error.kind()));
+                    self.not_put(next, size, &error);
                     tokio::time::sleep(BREATH).await;
                 }
             }
@@ -161,6 +163,15 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Notes that items were not put, or that nobody knows.
+    fn not_put(&self, first: u64, count: u64, error: &pymq::Error) {
+        let what = match error.kind() {
+            ErrorKind::Ambiguous => What::Ambiguous,
+            _ => What::Refused,
+        };
+        self.history.fail(what, first, count, &format!("{:?}", error.kind()));
     }
 
     async fn wait_for_space(&self, queue: &ByteQueue, most: usize) {
@@ -205,16 +216,8 @@ impl Worker {
             numbers
                 .into_iter()
                 .zip(outcomes)
-                .for_each(|(item, outcome)| self.settled(item, outcome));
+                .for_each(|(item, outcome)| outcome_of(&self.history, What::Acked, item, outcome));
             stay_if(stop_at == "acked").await;
-        }
-    }
-
-    fn settled(&self, item: u64, outcome: Result<()>) {
-        match outcome.map_err(|error| error.kind()) {
-            Ok(()) => self.history.note(What::Acked, [(item, 0)]),
-            Err(ErrorKind::LeaseLost) => self.history.note(What::LeaseLost, [(item, 0)]),
-            Err(kind) => self.history.fail(What::Unsettled, item, 0, &format!("{kind:?}")),
         }
     }
 
@@ -245,13 +248,7 @@ impl Worker {
             let payload = Bytes::from(format!("{number}{padding}"));
             match self.bus.publish_bytes(topic, payload).await {
                 Ok(_) => self.history.note(What::Put, [(number, 1)]),
-                Err(error) => {
-                    let what = match error.kind() {
-                        ErrorKind::Ambiguous => What::Ambiguous,
-                        _ => What::Refused,
-                    };
-                    self.history.fail(what, number, 1, &format!("{:?}", error.kind()));
-                }
+                Err(error) => self.not_put(number, 1, &error),
             }
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
@@ -397,6 +394,15 @@ fn spoiled(number: u64) -> std::result::Result<Value, String> {
         4 => Ok((0..300).fold(Value::Null, |inner, _| Value::Array(vec![inner]))),
         5 => Err("x".repeat(TOO_LARGE)),
         _ => Ok((number * 2).into()),
+    }
+}
+
+/// Notes how a settlement ended: well, as `what` says, or not.
+fn outcome_of(history: &History, what: What, item: u64, outcome: Result<()>) {
+    match outcome.map_err(|error| error.kind()) {
+        Ok(()) => history.note(what, [(item, 0)]),
+        Err(ErrorKind::LeaseLost) => history.note(What::LeaseLost, [(item, 0)]),
+        Err(kind) => history.fail(What::Unsettled, item, 0, &format!("{kind:?}")),
     }
 }
 

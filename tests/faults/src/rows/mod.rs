@@ -38,6 +38,7 @@ pub(crate) struct Run {
 pub(crate) const ALL: &[Run] = &[
     Run { name: "leaks", rows: &[], work: leaks::run },
     Run { name: "mixed storm", rows: &[1, 3, 7, 8, 13, 16], work: storms::mixed },
+    Run { name: "jobs", rows: &[1, 8, 9, 30, 32], work: storms::jobs },
     Run { name: "restarts", rows: &[2], work: storms::restarts },
     Run { name: "executed once", rows: &[25], work: once::run },
     Run { name: "half-done scripts", rows: &[23], work: half_done::run },

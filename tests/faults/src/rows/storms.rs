@@ -1,4 +1,4 @@
-//! Rows 1, 2, 3, 7, 8, 13 and 16 as storms: everything at once, on a queue under load.
+//! Rows 1, 2, 3, 7, 8, 13, 16 and 32 as storms: everything at once, on a queue under load.
 
 use std::time::Duration;
 
@@ -95,4 +95,60 @@ pub(crate) fn takers(setting: &Setting) -> Report {
         },
         setting,
     )
+}
+
+/// Jobs that are put in every way, fail, come again, are given up and brought back, while everybody who
+/// has to do with them is killed.
+pub(crate) fn jobs(setting: &Setting) -> Report {
+    use Fault::{
+        CutReply, KillConnection, KillConsumer, KillProducer, KillRedriver, Outage, PauseWrites,
+        StopConsumer, StopServer,
+    };
+    let kills = if setting.brief { 8 } else { setting.items / 200 };
+    let mut report = storm::run(
+        &Plan {
+            name: "jobs",
+            faults: &[
+                KillConsumer,
+                KillConsumer,
+                KillConsumer,
+                KillConsumer,
+                KillProducer,
+                KillRedriver,
+                StopConsumer,
+                CutReply,
+                CutReply,
+                CutReply,
+                CutReply,
+                KillConnection,
+                StopServer,
+                PauseWrites,
+                Outage,
+            ],
+            server: &[],
+            pace: Duration::from_millis(if setting.brief { 60 } else { 100 }),
+            items: setting.items / 4,
+            least: &[
+                ("consumers killed", kills),
+                ("producers killed", kills / 8),
+                ("redrivers killed", kills / 8),
+                ("replies cut", kills / 4),
+                ("outages of what handlers depend on", kills / 8),
+            ],
+            originals: false,
+            ack: Ack::Worker,
+            rest: Duration::from_millis(2),
+        },
+        setting,
+    );
+    for what in [
+        "items for later that came",
+        "retries that came when they should",
+        "puts that had been done under their id",
+        "dead letters brought back",
+        "dead letters read",
+    ] {
+        report.enough(what, 10);
+    }
+    report
 }
