@@ -61,6 +61,8 @@ const ROWS: &[Row] = &[
     Row("queue get+ack / raw BRPOP", queues::GET, OURS, RAW, AtLeast(0.55)),
     Row("queue claim, ack awaited / raw BRPOP", queues::GET, "claim, ack", RAW, Unset),
     Row("queue put / raw LPUSH", queues::PUT, OURS, RAW, Unset),
+    Row("queue put for later / put", queues::PUT, "for later", OURS, Unset),
+    Row("queue put with an id / put", queues::PUT, "with an id", OURS, Unset),
     Row("call without a server, p50 / unix socket", ipc::CALL, OURS, RAW, Unset),
     Row("receive without a server / unix socket", ipc::RECEIVE, OURS, RAW, Unset),
     Row("memory publish → receive / broadcast", memory::EVENT, OURS, "broadcast", AtLeast(0.5)),

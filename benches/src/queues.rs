@@ -6,7 +6,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use pymq::Bus;
+use pymq::{Bus, PutOptions};
+use tokio::runtime::Runtime;
 
 use crate::options::Options;
 use crate::python::Environment;
@@ -19,6 +20,8 @@ pub(crate) const PUT: &str = "put, one at a time";
 pub(crate) const GET: &str = "get, one at a time";
 
 const PUT_QUEUE: &str = "benches.put";
+const LATER_QUEUE: &str = "benches.later";
+const ONCE_QUEUE: &str = "benches.once";
 const GET_QUEUE: &str = "benches.get";
 const CLAIM_QUEUE: &str = "benches.claim";
 const RAW_QUEUE: &str = "benches.raw";
@@ -52,14 +55,36 @@ fn put(options: &Options) -> Outcome<Vec<Side<'_>>> {
         raw.run(&[b"DEL", key(RAW_QUEUE).as_bytes()])?;
         rate(span, || raw.exchange(&push).map(|()| 1))
     };
-    let runtime = runtime()?;
+    let runtime = Rc::new(runtime()?);
     let bus = runtime.block_on(Bus::connect(&options.url()))?;
-    let (queue, text) = (bus.queue::<String>(PUT_QUEUE), text());
-    let ours = move |span| {
-        runtime.block_on(queue.purge())?;
-        rate(span, || Ok(runtime.block_on(queue.put(&text)).map(|()| 1)?))
+    // What more there is to say of an item costs what a script does at the server.
+    let later = PutOptions::new().delay(Duration::from_secs(3600));
+    let mut number = 0;
+    let once = move || {
+        number += 1;
+        let id = format!("{}-{number}", std::process::id());
+        PutOptions::new().id(id).within(Duration::from_secs(60))
     };
-    Ok(vec![Side::new(RAW, raw), Side::new(OURS, ours)])
+    Ok(vec![
+        Side::new(RAW, raw),
+        Side::new(OURS, putting(&runtime, &bus, PUT_QUEUE, PutOptions::new)),
+        Side::new("for later", putting(&runtime, &bus, LATER_QUEUE, move || later.clone())),
+        Side::new("with an id", putting(&runtime, &bus, ONCE_QUEUE, once)),
+    ])
+}
+
+/// Puts one item after the other, each as `options` say.
+fn putting<F: FnMut() -> PutOptions>(
+    runtime: &Rc<Runtime>,
+    bus: &Bus,
+    queue: &str,
+    mut options: F,
+) -> impl FnMut(Duration) -> Outcome<f64> + use<F> {
+    let (runtime, queue, text) = (Rc::clone(runtime), bus.queue::<String>(queue), text());
+    move |span| {
+        runtime.block_on(queue.purge())?;
+        rate(span, || Ok(runtime.block_on(queue.put_with(&text, options())).map(|_| 1)?))
+    }
 }
 
 fn get(options: &Options) -> Outcome<Vec<Side<'_>>> {
