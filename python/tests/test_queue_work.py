@@ -410,6 +410,27 @@ def test_only_so_many_dead_letters_are_kept(bus: pymq.NativeEventBus) -> None:
     assert [letter.words for letter in queue.dead_letters()] == ["no 2", "no 3"]
 
 
+def test_an_item_is_confirmed_while_another_thread_extends_its_lease(
+    bus: pymq.NativeEventBus,
+) -> None:
+    queue = bus.queue("jobs", lease=5)
+    for number in range(60):
+        queue.put(number)
+        delivery = queue.get_delivery()
+
+        def extend(delivery: pymq.Delivery[int] = delivery) -> None:
+            # It may be confirmed by then.
+            with contextlib.suppress(pymq.LeaseLostError, ValueError):
+                delivery.extend(60)
+
+        extending = threading.Thread(target=extend)
+        extending.start()
+        time.sleep(number % 8 * 0.0001)
+        delivery.ack()
+        extending.join()
+    assert queue.unfinished_tasks == 0
+
+
 def test_a_worker_that_is_closed_gives_back_what_does_not_end_in_time(
     bus: pymq.NativeEventBus, box: Box
 ) -> None:

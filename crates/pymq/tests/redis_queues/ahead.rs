@@ -162,17 +162,13 @@ async fn an_item_that_is_confirmed_in_the_moment_in_which_it_is_shown_is_confirm
     let items: Vec<String> = (0..ITEMS).map(|number| number.to_string()).collect();
     put(&redis, &queue, &items.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut settling = tokio::task::JoinSet::new();
-    for round in 0_u64.. {
-        let claimed = redis.claim(&queue, 1, Wait::at_most(Duration::from_millis(20))).await;
-        let claimed = claimed.expect("claimed");
-        if claimed.is_empty() {
-            break;
-        }
-        for (place, item) in claimed.into_iter().enumerate() {
+    while settling.len() < ITEMS {
+        for item in redis.claim(&queue, 1, Wait::at_most(GUARD)).await.expect("claimed") {
             redis.show(&queue, &item.receipt);
             let (redis, queue) = (Arc::clone(&redis), Arc::clone(&queue));
+            let number = settling.len() as u64;
             settling.spawn(async move {
-                let moment = Duration::from_micros(900 + (round * 16 + place as u64) * 37 % 700);
+                let moment = Duration::from_micros(900 + number * 37 % 700);
                 tokio::time::sleep(moment).await;
                 redis.settle(&queue, item.receipt, Settlement::Ack, SettleOptions::default()).await
             });

@@ -254,3 +254,40 @@ async fn closing_gives_back_what_is_held_and_leaves_no_key() {
         .await;
     assert_eq!(late.expect_err("closed").kind(), ErrorKind::Closed);
 }
+
+/// Extended for longer than its handle's lease, an item goes into a list of its own, by another connection
+/// than that of its confirmation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_that_is_settled_while_its_lease_is_extended_is_settled_and_not_left_leased() {
+    let server = RedisServer::start();
+    let redis = Arc::new(connect(&server).await);
+    let queue = queue("q");
+    let longer = Duration::from_secs(600);
+    for round in 0_u64..400 {
+        put(&redis, &queue, &["x"]).await;
+        let Claimed { receipt, .. } = get(&redis, &queue).await;
+        let extending: Vec<_> = (0..2)
+            .map(|_| {
+                let (redis, queue, receipt) =
+                    (Arc::clone(&redis), Arc::clone(&queue), receipt.clone());
+                tokio::spawn(async move { redis.extend(&queue, &receipt, longer).await })
+            })
+            .collect();
+        if round % 3 == 0 {
+            // Nobody hears how it ended.
+            extending[0].abort();
+        }
+        tokio::time::sleep(Duration::from_micros(round % 8 * 60)).await;
+        let how = if round % 2 == 0 { Settlement::Ack } else { Settlement::Reject };
+        let settled = redis.settle(&queue, receipt, how, SettleOptions::default()).await;
+        settled.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        for extending in extending {
+            // Of what is settled already no lease can be extended.
+            if let Ok(Err(error)) = extending.await {
+                assert_eq!(error.kind(), ErrorKind::LeaseLost);
+            }
+        }
+    }
+    let stats = redis.stats(&queue).await.expect("stats");
+    assert_eq!((stats.waiting, stats.leased, stats.dead), (0, 0, 200));
+}

@@ -142,21 +142,32 @@ impl Holds {
 
     /// The same, for the settlement of one such item: each of several equal ones has its own.
     pub(super) fn leave_place(&mut self, receipt: &Receipt) -> Place {
+        self.leave_moved(receipt).unwrap_or(Place::of(receipt))
+    }
+
+    /// The same, if it is in an epoch of its own.
+    pub(super) fn leave_moved(&mut self, receipt: &Receipt) -> Option<Place> {
         if self.moved.is_empty() {
-            return Place::of(receipt);
+            return None;
         }
         let key = (receipt.number, receipt.stored.clone());
-        let Some(places) = self.moved.get_mut(&key) else { return Place::of(receipt) };
+        let places = self.moved.get_mut(&key)?;
         let place = places.pop();
         if places.is_empty() {
             self.moved.remove(&key);
         }
-        place.map_or(Place::of(receipt), Epoch::shown)
+        place.map(Epoch::shown)
     }
 
-    /// Notes that the lease of an item lasts until a moment, in the epoch `to`.
-    pub(super) fn extend(&mut self, receipt: &Receipt, to: Epoch, until: Option<Instant>) {
-        let from = self.place(receipt).epoch;
+    /// Notes that the lease of an item lasts until a moment, in the epoch `to`, into which it went from
+    /// another one or in which it was.
+    pub(super) fn extend(
+        &mut self,
+        receipt: &Receipt,
+        from: Epoch,
+        to: Epoch,
+        until: Option<Instant>,
+    ) {
         if from != to {
             self.let_go(from, &receipt.stored);
             self.put(to, receipt.stored.clone());
@@ -336,7 +347,7 @@ mod tests {
         let (mut holds, epoch) = holding(&["same", "same"]);
         let receipt = Receipt { stored: Bytes::from("same"), number: epoch.shown().number() };
         let own = Epoch::new(EPOCH + 1);
-        holds.extend(&receipt, own, None);
+        holds.extend(&receipt, epoch, own, None);
         assert_eq!(holds.occupied(), [epoch, own]);
         assert_eq!(holds.place(&receipt), own.shown());
         let first = holds.leave_place(&receipt);

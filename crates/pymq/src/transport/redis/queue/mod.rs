@@ -12,22 +12,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use self::consumers::{consumer, holder};
-use self::keys::{Epoch, Place};
+use self::keys::Place;
 use super::purpose::Purpose;
 use super::{Core, Redis};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{
     Answer, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
-    SettleOptions, Settlement, Shelf, Wait, pending, refusals,
+    SettleOptions, Settlement, Shelf, Wait, pending,
 };
 
 mod claim;
 mod claimer;
 mod consumer;
 mod consumers;
+mod extend;
 mod holds;
 mod item;
 mod keys;
@@ -103,7 +103,7 @@ impl Queues for Redis {
         receipt: &'a Receipt,
         duration: Duration,
     ) -> Answer<'a, ()> {
-        pending(extend(&self.core, queue, receipt, duration))
+        pending(extend::extend(&self.core, queue, receipt, duration))
     }
 
     fn stats<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, QueueStats> {
@@ -207,35 +207,6 @@ async fn settle(
 /// What this transport cannot do yet.
 fn lacking(purpose: &Purpose<'_>, what: &str) -> Error {
     purpose.error(ErrorKind::Unsupported, format!("redis:// has no {what} yet"))
-}
-
-async fn extend(
-    core: &Arc<Core>,
-    spec: &QueueSpec,
-    receipt: &Receipt,
-    duration: Duration,
-) -> Result<()> {
-    let purpose = Purpose::idempotent("extend", &spec.name);
-    core.check(&purpose)?;
-    let holder = holder(core, spec, receipt);
-    let keys = holder.keys();
-    let (place, alone) = (holder.place(receipt), holder.epoch_for(receipt, duration));
-    let milliseconds = lease::milliseconds(duration);
-    let _moving = holder.moving().await;
-    // What was fetched ahead is in the other list once it was shown.
-    for from in std::iter::once(place).chain(place.ahead.then(|| place.twin())) {
-        let to = alone.map_or(from, Epoch::shown);
-        let (held, there) = (keys.held(from), keys.held(to));
-        let names = [keys.epochs.as_str(), &held, &there, &keys.spare];
-        let name = keys.name(to);
-        let arguments: [&[u8]; 3] = [&receipt.stored, milliseconds.as_bytes(), name.as_bytes()];
-        let reply = core.commands.script(purpose, &scripts::EXTEND, &names, &arguments).await?;
-        if reply.number() == Some(1) {
-            holder.note_extension(receipt, to.epoch, Instant::now().checked_add(duration));
-            return Ok(());
-        }
-    }
-    Err(refusals::lease_lost(purpose.operation, purpose.object))
 }
 
 /// The same failure for another one who has to know of it.

@@ -78,6 +78,11 @@ impl Settling {
         }
     }
 
+    /// The same for the list into which its item went meanwhile.
+    pub(super) fn at(self, place: Place) -> Self {
+        Self { place, other: None, in_both: false, ..self }
+    }
+
     /// The same with more to say.
     pub(super) fn with(self, options: SettleOptions) -> Self {
         Self { options, ..self }

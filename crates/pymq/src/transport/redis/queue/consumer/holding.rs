@@ -198,14 +198,14 @@ impl Consumer {
         (!alone && duration > self.lease).then(|| self.next_epoch())
     }
 
-    /// Notes that the lease of an item lasts until a moment.
+    /// Notes that the lease of an item lasts until a moment, in the second of these epochs.
     pub(in super::super) fn note_extension(
         &self,
         receipt: &Receipt,
-        to: Epoch,
+        (from, to): (Epoch, Epoch),
         until: Option<Instant>,
     ) {
-        self.lock().holds.extend(receipt, to, until);
+        self.lock().holds.extend(receipt, from, to, until);
     }
 }
 

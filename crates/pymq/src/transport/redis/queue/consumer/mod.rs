@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::transport::obituaries::Obituaries;
 use crate::transport::{QueueSpec, Receipt};
 
+mod extending;
 mod holding;
 mod later;
 mod settlements;
@@ -32,8 +33,10 @@ mod settling;
 mod steps;
 mod waiting;
 
+pub(super) use self::extending::Extending;
 pub(super) use self::steps::{Chore, Step};
 
+use self::extending::Extension;
 use self::settlements::Settlements;
 
 /// After how long without use a consumer ends.
@@ -56,6 +59,8 @@ pub(super) struct Consumer {
     calmed: Notify,
     /// Taken shared while items are moved on the commands' connection, alone while lists are read.
     moving: RwLock<()>,
+    /// Taken by who extends a lease.
+    extending: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     stage: watch::Sender<Stage>,
     told: Told,
@@ -68,6 +73,8 @@ struct State {
     line: Line,
     holds: Holds,
     settlements: Settlements,
+    /// Items whose leases are being extended.
+    extensions: Vec<Extension>,
     /// Handed out from what was fetched ahead, which the server has still to be told.
     shown: VecDeque<Receipt>,
     /// When it is told.
@@ -117,6 +124,7 @@ impl Consumer {
             changed: Notify::new(),
             calmed: Notify::new(),
             moving: RwLock::default(),
+            extending: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
             stage: watch::Sender::new(Stage::Open),
             told: Told::default(),
@@ -244,6 +252,7 @@ impl State {
             line: Line::default(),
             holds: Holds::new(epoch, priorities),
             settlements: Settlements::default(),
+            extensions: Vec::new(),
             shown: VecDeque::new(),
             show_at: None,
             doubts: Vec::new(),

@@ -82,7 +82,10 @@ impl Consumer {
         if !found {
             settling = match settling.elsewhere() {
                 Ok(again) => return self.keep_settlement(again, Instant::now()),
-                Err(settling) => settling,
+                Err(settling) => match self.follow(settling) {
+                    Some(settling) => settling,
+                    None => return,
+                },
             };
         }
         let list = &self.keys.list;
