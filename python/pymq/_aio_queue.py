@@ -14,12 +14,12 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymq import _pymq, _telemetry
+from pymq._delivery import HeldItem
 from pymq._handle import AT_A_TIME, Handle, Open, check_timeout, delay_of, here
 from pymq._letters import AsyncDeadLetters
-from pymq._message import Handled, Message, message_of
 from pymq._options import count
 from pymq._queue import Stats
 from pymq._reactor import run
@@ -34,44 +34,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncDelivery(Generic[T]):
+class AsyncDelivery(HeldItem[T]):
     """An item on a lease: confirm it, or it comes back.
 
     With `async with` it is confirmed when the block ends well; when it raises, the item comes again
     as the handle's `retry` says.
     """
 
-    def __init__(self, item: T, native: _pymq.Delivery, handle: Handle[Any]) -> None:
-        #: What was put.
-        self.item = item
-        self._native = native
-        self._handle = handle
-        self._handled: Handled | None = None
-
-    @property
-    def message(self) -> Message:
-        """What its sender said beside it; in an `async with` it is `pymq.current_message` too."""
-        return message_of(self._handle.name, self._native.metadata, self._native.deliveries)
-
-    def _arrived(self, *, asked_for: bool = False) -> Handled:
-        """In there it is the message that is handled."""
-        native = self._native
-        name, metadata, deliveries = self._handle.name, native.metadata, native.deliveries
-        return Handled(name, metadata, deliveries, asked_for=asked_for)
-
-    @property
-    def deliveries(self) -> int:
-        """How often the item has been handed out, this time included."""
-        return self._native.deliveries
-
     async def ack(self) -> None:
         """Done with: the item is gone. Raises `LeaseLostError` if it belongs to others now."""
         await run(self._native.ack())
-
-    @property
-    def settled(self) -> bool:
-        """Whether its lease was ended here."""
-        return self._native.settled
 
     async def requeue(self, delay: float = 0.0) -> None:
         """Back to the head of the queue, counted, or later; see `pymq.Delivery.requeue`."""

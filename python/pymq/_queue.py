@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from queue import Full
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pymq import _pymq, _telemetry
 from pymq._abstract import Queue
+from pymq._delivery import HeldItem
 from pymq._dispatch import wait_in_turn
 from pymq._green import patient
 from pymq._handle import AT_A_TIME, Handle, check_timeout, delay_of, here
 from pymq._letters import DeadLetters
 from pymq._loops import loop_here, refuse_to_freeze
-from pymq._message import Handled, Message, message_of
 from pymq._options import count
 from pymq._retry import Retry
 from pymq._telemetry import Watched
@@ -69,7 +69,7 @@ class Owner(Protocol):
         ...
 
 
-class Delivery(Generic[T]):
+class Delivery(HeldItem[T]):
     """An item on a lease: confirm it, or it comes back.
 
     As a context manager it confirms when the block ends well; when it raises, the item comes again
@@ -77,36 +77,11 @@ class Delivery(Generic[T]):
     """
 
     def __init__(self, item: T, native: _pymq.Delivery, handle: Handle[Any]) -> None:
-        #: What was put.
-        self.item = item
-        self._native = patient(native)
-        self._handle = handle
-        self._handled: Handled | None = None
-
-    @property
-    def message(self) -> Message:
-        """What its sender said beside it; in a `with` it is `pymq.current_message` too."""
-        return message_of(self._handle.name, self._native.metadata, self._native.deliveries)
-
-    def _arrived(self, *, asked_for: bool = False) -> Handled:
-        """In there it is the message that is handled."""
-        native = self._native
-        name, metadata, deliveries = self._handle.name, native.metadata, native.deliveries
-        return Handled(name, metadata, deliveries, asked_for=asked_for)
-
-    @property
-    def deliveries(self) -> int:
-        """How often the item has been handed out, this time included."""
-        return self._native.deliveries
+        super().__init__(item, patient(native), handle)
 
     def ack(self) -> None:
         """Done with: the item is gone. Raises `LeaseLostError` if it belongs to others now."""
         self._native.ack().wait()
-
-    @property
-    def settled(self) -> bool:
-        """Whether its lease was ended here."""
-        return self._native.settled
 
     def requeue(self, delay: float = 0.0) -> None:
         """Back to the head of the queue, counted; to the dead letters after `max_deliveries`.
