@@ -99,8 +99,10 @@ impl Told {
     fn gauge(&self, name: &str, values: &[&str]) -> Option<u64> {
         let counted = self.counted();
         let metrics = counted.iter().flat_map(ResourceMetrics::scope_metrics);
-        let metrics = metrics.flat_map(|scope| scope.metrics());
-        let data = metrics.filter(|metric| metric.name() == name).map(|metric| metric.data());
+        let metrics = metrics.flat_map(opentelemetry_sdk::metrics::data::ScopeMetrics::metrics);
+        let data = metrics
+            .filter(|metric| metric.name() == name)
+            .map(opentelemetry_sdk::metrics::data::Metric::data);
         let mut newest = None;
         for data in data {
             let AggregatedMetrics::U64(MetricData::Gauge(gauge)) = data else { continue };

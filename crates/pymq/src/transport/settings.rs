@@ -185,21 +185,21 @@ impl Settings {
             mailbox,
         } = self;
         [
-            ("username", shown(username)),
+            ("username", shown(username.as_ref())),
             ("password", password.as_ref().map(|_| &"…" as &dyn fmt::Debug)),
-            ("tls", shown(tls)),
-            ("client_name", shown(client_name)),
-            ("connect_timeout", shown(connect_timeout)),
-            ("connect_wait", shown(connect_wait)),
-            ("reconnect_wait", shown(reconnect_wait)),
-            ("heartbeat", shown(heartbeat)),
-            ("mailbox", shown(mailbox)),
+            ("tls", shown(tls.as_ref())),
+            ("client_name", shown(client_name.as_ref())),
+            ("connect_timeout", shown(connect_timeout.as_ref())),
+            ("connect_wait", shown(connect_wait.as_ref())),
+            ("reconnect_wait", shown(reconnect_wait.as_ref())),
+            ("heartbeat", shown(heartbeat.as_ref())),
+            ("mailbox", shown(mailbox.as_ref())),
         ]
     }
 }
 
-fn shown<T: fmt::Debug>(setting: &Option<T>) -> Option<&dyn fmt::Debug> {
-    setting.as_ref().map(|given| given as &dyn fmt::Debug)
+fn shown<T: fmt::Debug>(setting: Option<&T>) -> Option<&dyn fmt::Debug> {
+    setting.map(|given| given as &dyn fmt::Debug)
 }
 
 #[cfg(feature = "redis")]

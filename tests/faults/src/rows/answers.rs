@@ -45,7 +45,8 @@ fn ask(
     for (place, caller) in Kind::OURS.into_iter().enumerate() {
         let first = 1 + place as u64 * 1_000_000;
         let words = [format!("first={first}"), format!("count={calls}"), "timeout=60".to_owned()];
-        let mut caller = scene.hire(caller, "call", &[&words[..], &[name.clone()]].concat());
+        let mut caller =
+            scene.hire(caller, "call", &[&words[..], std::slice::from_ref(&name)].concat());
         caller.line(GUARD, |line| line.what == What::Done)?;
         caller.finish()?;
         check::caller(report, &caller.story()?);
