@@ -20,12 +20,13 @@ impl Bus {
     /// Ends everything in good order, then closes.
     ///
     /// Nothing new is taken: subscriptions end when what had arrived has been read; exposed
-    /// functions answer the calls that had arrived, and workers finish the items in hand, and may use
-    /// the bus for that; `subscribe`, `expose`, `get` and `claim` fail with `Closed`, those that wait
-    /// too. When they have, the bus closes as [`close`](Self::close) does. It waits as long as
-    /// functions and workers take, and so does whoever drains the bus meanwhile; dropping its future
-    /// leaves the bus draining, and `close` ends that at once. What was begun as bytes ([`provide`](Self::provide),
-    /// [`subscribe_bytes`](Self::subscribe_bytes)) is its holder's to end, before.
+    /// functions answer the calls that had arrived, and workers finish the items in hand, and may
+    /// use the bus for that; `subscribe`, `expose`, `get` and `claim` fail with `Closed`, those
+    /// that wait too. When they have, the bus closes as [`close`](Self::close) does. It waits as
+    /// long as functions and workers take, and so does whoever drains the bus meanwhile; dropping
+    /// its future leaves the bus draining, and `close` ends that at once. What was begun as bytes
+    /// ([`provide`](Self::provide), [`subscribe_bytes`](Self::subscribe_bytes)) is its holder's to
+    /// end, before.
     ///
     /// ```
     /// # use pymq::{Bus, ErrorKind};

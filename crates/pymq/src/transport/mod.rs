@@ -167,10 +167,11 @@ pub trait Inboxes {
 /// Queues: each item to one consumer, which holds it on a lease until it is settled.
 ///
 /// First in, first out. An item whose consumer died, or let its lease run out, goes back to the
-/// head with one delivery more on its count, if it had been shown; beyond [`QueueSpec::max_deliveries`] of the consumer
-/// that held it, it goes to the queue's dead letters. No dead letter is silent: the transport logs a
-/// warning with queue, deliveries and reason, and never the item. Leases of a living process are
-/// prolonged by the transport itself, without any help of the consumer's threads.
+/// head with one delivery more on its count, if it had been shown; beyond
+/// [`QueueSpec::max_deliveries`] of the consumer that held it, it goes to the queue's dead letters.
+/// No dead letter is silent: the transport logs a warning with queue, deliveries and reason, and
+/// never the item. Leases of a living process are prolonged by the transport itself, without any
+/// help of the consumer's threads.
 pub trait Queues {
     /// Appends `items`, in order and all in one step; waits for space as `options` say where the
     /// queue is bounded (`Full` when there was none in time; `Config`, at once, for more items than
@@ -189,9 +190,10 @@ pub trait Queues {
     ) -> Answer<'a, Put>;
 
     /// Takes up to `limit` items on lease, waiting for the first one only; none in time is an empty
-    /// answer. Where the queue's [`prefetch`](QueueSpec::prefetch) is larger, up to that many may come:
-    /// those beyond `limit` are not delivered yet until [`show`](Self::show) says so. A claim that is dropped while it waits loses nothing. Where items are due later, it
-    /// waits until they are.
+    /// answer. Where the queue's [`prefetch`](QueueSpec::prefetch) is larger, up to that many may
+    /// come: those beyond `limit` are not delivered yet until [`show`](Self::show) says so. A claim
+    /// that is dropped while it waits loses nothing. Where items are due later, it waits until they
+    /// are.
     fn claim<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,
