@@ -1,11 +1,13 @@
 //! The library's own files for what threads share, over primitives that choose who goes next.
 //!
-//! `mailbox`, `pending` and `sync` are compiled here a second time, as they are, with `sync` switched to
-//! those primitives; the other small modules stand where the library's are. Each model in [`mailboxes`] and [`calls`] is one
-//! history of a few threads, which `tests/orders.rs` runs in thousands of orders.
+//! `mailbox`, `pending`, the queues in memory and `sync` are compiled here a second time, as they are,
+//! with `sync` switched to those primitives; the other small modules stand where the library's are. Each
+//! model in [`mailboxes`], [`calls`] and [`queues`] is one history of a few threads, which
+//! `tests/orders.rs` runs in thousands of orders.
 
 pub mod calls;
 pub mod mailboxes;
+pub mod queues;
 
 #[path = "../../../crates/pymq/src/transport/mailbox/mod.rs"]
 pub mod mailbox;
@@ -17,11 +19,52 @@ mod pending;
 mod sync;
 
 mod name {
-    pub(crate) use pymq::name::Id;
+    pub(crate) use pymq::name::{Id, matches};
+}
+
+mod error {
+    pub(crate) use pymq::Result;
 }
 
 mod transport {
     pub(crate) use crate::mailbox::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
+    pub(crate) use pymq::transport::{
+        Claimed, DeadLetter, Due, Failure, Letters, PutId, PutOptions, QueueSpec, QueueStats,
+        Reason, Receipt, SettleOptions, Settlement, Shelf, Wait,
+    };
+
+    pub(crate) mod refusals {
+        use pymq::{Error, ErrorKind};
+
+        pub(crate) fn full(queue: &str, _: usize) -> Error {
+            Error::new(ErrorKind::Full, "push", queue, "full")
+        }
+
+        pub(crate) fn too_many(queue: &str, _: usize, _: usize) -> Error {
+            Error::new(ErrorKind::Config, "push", queue, "too many")
+        }
+
+        pub(crate) fn shut_down(operation: &'static str, queue: &str) -> Error {
+            Error::new(ErrorKind::ShutDown, operation, queue, "shut down")
+        }
+
+        pub(crate) fn closed(operation: &'static str, queue: &str) -> Error {
+            Error::new(ErrorKind::Closed, operation, queue, "closed")
+        }
+    }
+
+    pub(crate) mod obituaries {
+        use std::sync::Arc;
+
+        use super::Failure;
+
+        #[derive(Default)]
+        pub(crate) struct Obituaries;
+
+        impl Obituaries {
+            pub(crate) fn tell(self: &Arc<Self>, _: &str, _: u32, _: &Failure, _: usize) {}
+        }
+    }
 }
 
 /// As much of an answer as its way to its call needs.

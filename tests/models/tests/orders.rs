@@ -1,6 +1,6 @@
 //! Each history in thousands of orders: chosen at random, and with few but nasty changes of turn.
 
-use pymq_models::{calls, mailboxes};
+use pymq_models::{calls, mailboxes, queues};
 
 /// How many orders of each kind are tried; `PYMQ_ORDERS` for more.
 fn orders() -> usize {
@@ -27,4 +27,7 @@ in_any_order! {
     calls::each_call_gets_its_own_answer,
     calls::a_caller_may_go_while_its_answer_comes,
     calls::every_call_hears_of_a_gap_and_of_the_end,
+    queues::an_item_goes_to_one_whoever_gives_up,
+    queues::a_connection_that_closes_leaves_every_item_once,
+    queues::a_lease_ends_once,
 }

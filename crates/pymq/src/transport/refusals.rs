@@ -21,6 +21,11 @@ pub(super) fn shut_down(operation: &'static str, queue: &str) -> Error {
     Error::new(ErrorKind::ShutDown, operation, shortened(queue), why)
 }
 
+/// The connection was closed while somebody waited on it.
+pub(super) fn closed(operation: &'static str, queue: &str) -> Error {
+    Error::closed(operation, shortened(queue))
+}
+
 /// Somebody settles or extends what he does not hold any more.
 pub(super) fn lease_lost(operation: &'static str, queue: &str) -> Error {
     let why = "the lease had ended: the item was settled, or is somebody else's now; where it ran \

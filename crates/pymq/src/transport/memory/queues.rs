@@ -16,8 +16,7 @@ use super::Memory;
 use super::shelves::Queue;
 use super::store::{Aftermath, Bell, Ticket, Turn};
 use super::waiters::{Claim, KeepTime, Push};
-use crate::error::{Error, Result};
-use crate::name::shortened;
+use crate::error::Result;
 use crate::transport::{
     Answer, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
     SettleOptions, Settlement, Shelf, Wait, answer, pending, refusals,
@@ -320,7 +319,7 @@ impl<'a> Place<'a> {
             },
         };
         // A bell that is thrown away unrung belongs to a queue that nobody can ring for again.
-        let closed = || Error::closed("wait", shortened(&self.queue.name));
+        let closed = || refusals::closed("wait", &self.queue.name);
         Woken::Rung(rung.unwrap_or_else(|_| Err(closed())))
     }
 }

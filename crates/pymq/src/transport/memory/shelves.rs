@@ -19,8 +19,7 @@ use super::line::{Item, Line};
 use super::seen::Seen;
 use super::store::{Aftermath, Bell, Death, Ticket, Turn, next_number, take_of};
 use super::waiters::{Claim, Getter, KeepTime, Parcel, Push, Putter};
-use crate::error::{Error, Result};
-use crate::name::shortened;
+use crate::error::Result;
 use crate::transport::{
     Claimed, DeadLetter, Due, Failure, Letters, PutOptions, QueueSpec, QueueStats, Reason,
     SettleOptions, Settlement, Shelf, Wait, refusals,
@@ -307,7 +306,7 @@ impl Queue {
 
     pub(super) fn leave(&mut self, connection: ConnectionId, after: &mut Aftermath) {
         let name = Arc::clone(&self.name);
-        let closed = |operation| Err(Error::closed(operation, shortened(&name)));
+        let closed = |operation| Err(refusals::closed(operation, &name));
         for getter in take_of(&mut self.getters, |getter| getter.owner == connection) {
             after.bells.extend(getter.bell.map(|bell| (bell, closed("claim"))));
         }

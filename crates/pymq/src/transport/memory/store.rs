@@ -4,8 +4,8 @@
 //! these may run code of their owners'.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -14,6 +14,7 @@ use super::ConnectionId;
 use super::shelves::Queue;
 use crate::error::Result;
 use crate::name::matches;
+use crate::sync::{Mutex, PoisonError};
 use crate::transport::Failure;
 use crate::transport::obituaries::Obituaries;
 
