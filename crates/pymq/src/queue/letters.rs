@@ -49,7 +49,7 @@ impl<T> DeadLetters<T> {
     }
 
     /// Moves all of them back to the tail of the queue, oldest first, their counts reset; says how
-    /// many.
+    /// many. No bound holds it up, as with everything that comes back.
     ///
     /// # Errors
     /// Those of the connection.

@@ -185,17 +185,23 @@ impl Caller {
             self.reach(choice.instance(), way).await?;
             // Before the publish: an answer may be faster than this thread.
             let waiting = self.pending.open(call);
+            // Whoever leaves while the answer to this is on its way leaves a call that runs.
+            let cancel = CancelOnDrop::new(self, choice.instance(), call);
             match self.transport.publish(choice.instance(), bytes.clone()).await {
                 // Surely nobody has it, so that another provider may be asked.
                 Ok(Some(0)) => {
+                    cancel.disarm();
                     self.directory.forget(function, choice.id());
                     continue;
                 }
                 // It may have arrived, so only the same provider may be asked again.
                 Err(error) if error.kind() == ErrorKind::Ambiguous => {}
-                sent => drop(sent?),
+                Err(error) => {
+                    cancel.disarm();
+                    return Err(error);
+                }
+                Ok(_) => {}
             }
-            let cancel = CancelOnDrop::new(self, choice.instance(), call);
             let ended = Watch::new(self, waiting, &choice, &request).answer().await;
             cancel.disarm();
             match ended? {

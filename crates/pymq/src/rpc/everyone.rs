@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::caller::{Asked, Caller, Time, Way};
+use super::caller::{Asked, Caller, CancelOnDrop, Time, Way};
 use super::errors::no_such_remote;
 use super::gather::Gathering;
 use super::pending::Waiting;
@@ -113,7 +113,11 @@ impl Caller {
         loop {
             let waiting = self.pending.open(identity(request));
             self.reach(&topics[1], way).await?;
-            let counts = self.transport.publish_counted(&topics, bytes.clone()).await?;
+            // Whoever leaves while the counts are on their way leaves calls that run.
+            let cancel = CancelOnDrop::new(self, &topics[1], identity(request));
+            let counts = self.transport.publish_counted(&topics, bytes.clone()).await;
+            cancel.disarm();
+            let counts = counts?;
             let [exact, ours] = counts[..] else { return Err(no_such_remote(function)) };
             let originals = self.transport.capabilities().originals;
             let others = if originals { exact.saturating_sub(ours) } else { 0 };
@@ -141,7 +145,11 @@ impl Caller {
         }
         way.waits_for_the_broker(false);
         let waiting = self.pending.open(identity(request));
-        self.transport.publish(&self.namespace.marker(function), bytes).await?;
+        let marker = self.namespace.marker(function);
+        let cancel = CancelOnDrop::new(self, &marker, identity(request));
+        let published = self.transport.publish(&marker, bytes).await;
+        cancel.disarm();
+        published?;
         Ok(Reached { waiting, ours: expected.len(), others: 0, expected })
     }
 }

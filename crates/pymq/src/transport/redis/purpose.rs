@@ -19,7 +19,10 @@ use crate::transport::Wait;
 pub(super) enum Repeat {
     /// It changes something: then the error is `Ambiguous`.
     Never,
-    /// Doing it twice is doing it once.
+    /// It changes something under a name of its own, so that doing it twice is doing it once; whether it
+    /// was done is still not known when no answer came.
+    Named,
+    /// Doing it twice is doing it once, and nothing is lost if it was not.
     Once,
 }
 
@@ -81,7 +84,7 @@ impl<'a> Purpose<'a> {
     /// What was sent was not answered in time.
     pub(super) fn late(&self) -> Error {
         match self.repeat {
-            Repeat::Never => self.error(
+            Repeat::Never | Repeat::Named => self.error(
                 ErrorKind::Ambiguous,
                 "the time was over before the server answered; it may still be done",
             ),
@@ -100,7 +103,7 @@ impl<'a> Purpose<'a> {
     pub(super) fn nonsense(&self) -> Error {
         let why = "the server's answer makes no sense; is it a Redis server?";
         match self.repeat {
-            Repeat::Never => self.error(ErrorKind::Ambiguous, why),
+            Repeat::Never | Repeat::Named => self.error(ErrorKind::Ambiguous, why),
             Repeat::Once => self.error(ErrorKind::Server, why),
         }
     }
@@ -121,6 +124,10 @@ impl<'a> Purpose<'a> {
             Repeat::Never => self.error(
                 ErrorKind::Ambiguous,
                 format!("the connection was lost before the answer came ({why})"),
+            ),
+            Repeat::Named => self.error(
+                ErrorKind::Ambiguous,
+                format!("the connection was lost twice before the answer came ({why})"),
             ),
             Repeat::Once => self.error(ErrorKind::Connection, format!("lost twice ({why})")),
         }

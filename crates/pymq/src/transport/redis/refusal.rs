@@ -231,7 +231,8 @@ impl Refusal {
                      which is not ours; move it away"
                 ),
                 None => format!(
-                    "the key {object:?} holds a value of another type; delete it or use another name"
+                    "the key {object:?} holds a value of another type, or one beside it does, which is \
+                     not ours; move it away or use another name"
                 ),
             },
             Cause::Denied => denied(words, object),
@@ -296,6 +297,9 @@ fn side_key_in_script(words: &str) -> Option<&'static str> {
         "later" => Some("later"),
         list if list.starts_with("urgent") => Some("urgent:\u{2026}"),
         "held" | "own" => Some("held:\u{2026}"),
+        "id" => Some("id:\u{2026}"),
+        "spare" => Some("spare"),
+        "waits" => Some("waits"),
         _ => None,
     }
 }

@@ -17,9 +17,9 @@ local function put_later(later, item, delay, now, token, place)
     redis.call('ZADD', later, math.ceil(now / 1000) + delay, member)
 end
 
--- The item of a member.
+-- The item of a member; one that somebody else put there without a colon is all item.
 local function item_of(member)
-    return string.sub(member, string.find(member, ':', 1, true) + 1)
+    return string.sub(member, (string.find(member, ':', 1, true) or 0) + 1)
 end
 
 -- In how many ms the next item is due; -1 where none is.
