@@ -21,6 +21,8 @@ SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 export PROPTEST_RNG_SEED := $(SEED)
 export PYMQ_TEST_SEED := $(SEED)
+# They wait more than they work.
+export RUST_TEST_THREADS ?= 4
 
 ## The main job, shown: events, a queue and calls, in memory and between Rust and Python processes.
 demo: wheel

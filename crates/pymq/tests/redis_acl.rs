@@ -330,6 +330,35 @@ async fn the_rules_for_a_worker_suffice_on_bad_days_too() {
     assert_denied(&error, "+publish");
 }
 
+#[tokio::test]
+async fn a_bus_that_is_dropped_confirms_its_last_get_and_leaves_whatever_its_user_may() {
+    let server = RedisServer::start();
+    let putter = Bus::connect(&server.url()).await.expect("connected");
+    let granted = rules("pymq-worker");
+    for missing in ["nothing", "+client|reply", "+client|unblock"] {
+        let rest: Vec<_> = granted.iter().filter(|rule| *rule != missing).cloned().collect();
+        let url = admit(&server, "leaver", &rest);
+        let name = unique("left");
+        let source = putter.queue(&name);
+        for item in 0..20 {
+            source.put(&item).await.expect("put");
+            let bus = Bus::connect(&url).await.expect("connected");
+            let got = bus.queue::<u32>(&name).get_timeout(GUARD).await.expect("it may get");
+            assert_eq!(got, Some(item), "without {missing}");
+        }
+        let mut raw = server.raw();
+        let gone = async {
+            while raw.run(&["CLIENT", "LIST"]).text().contains("user=leaver") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let gone = tokio::time::timeout(GUARD, gone).await;
+        gone.unwrap_or_else(|_| panic!("without {missing}, connections stay"));
+        let stats = source.stats().await.expect("counted");
+        assert_eq!(stats.unfinished(), 0, "without {missing}");
+    }
+}
+
 fn assert_denied(error: &Error, rule: &str) {
     let text = error.to_string();
     let named = text.contains("the user may not do this") && text.contains("SECURITY.md");
