@@ -439,15 +439,20 @@ def stay_if(here: bool) -> None:
         threading.Event().wait()
 
 
+def place(url: str) -> Any:
+    """The address as it is where it says more than any peer understands, else host and port."""
+    address = urlsplit(url)
+    if address.query or address.scheme != "redis":
+        return url
+    user = {"username": address.username, "password": address.password} if address.username else {}
+    return RedisConfig(host=address.hostname, port=address.port, **user)
+
+
 def main(role: str, url: str, history: str, options: list[str]) -> None:
     worker = Worker(url, History(history), dict(option.split("=", 1) for option in options))
-    address = urlsplit(url)
     while True:
         try:
-            user = {"username": address.username, "password": address.password}
-            user = user if address.username else {}
-            server = RedisConfig(host=address.hostname, port=address.port, **user)
-            pymq.init(url if address.query else server)
+            pymq.init(place(url))
             break
         except Exception:
             time.sleep(BREATH)

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::check::Left;
 use crate::crew::{self, Crew, GUARD, Hand, Kind};
 use crate::report::Report;
-use crate::server::{Answer, RedisServer};
+use crate::server::{Answer, Raw, RedisServer};
 
 /// What a run was asked for.
 #[derive(Clone, Debug)]
@@ -83,6 +83,11 @@ impl Scene {
 
     /// What lies on the server.
     pub(crate) fn left(&self, queue: &str) -> Left {
+        Self::left_at(self.server.port(), queue)
+    }
+
+    /// What lies on the server of that port.
+    pub(crate) fn left_at(port: u16, queue: &str) -> Left {
         // In one step: an item that is on its way from one list to another must not be in none.
         // A run may have put a key of another type in the place of a list.
         const LOOK: &str = "local function all(key) \
@@ -100,7 +105,7 @@ impl Scene {
         let (later, dead) = (format!("{side}:later"), format!("{side}:dead"));
         let (urgent, held) = (format!("{side}:urgent:*"), format!("{side}:held:*"));
         let words = ["EVAL", LOOK, "3", &list, &later, &dead, &urgent, &held];
-        let answer = self.server.raw().run(&words);
+        let answer = Raw::connect(port).run(&words);
         let Answer::List(lists) = answer else { panic!("the server says {answer:?}") };
         let mut lists = lists.iter().map(|list| match list {
             Answer::List(items) => items.iter().filter_map(number).collect(),
@@ -114,9 +119,14 @@ impl Scene {
 
     /// Waits until nothing waits, is due later, or is held.
     pub(crate) fn drained(&self, queue: &str) -> Result<(), String> {
+        Self::drained_at(self.server.port(), queue)
+    }
+
+    /// The same for the server of that port.
+    pub(crate) fn drained_at(port: u16, queue: &str) -> Result<(), String> {
         let (mut best, mut until) = (usize::MAX, Instant::now() + GUARD);
         loop {
-            let left = self.left(queue);
+            let left = Self::left_at(port, queue);
             let count = left.unfinished();
             if count == 0 {
                 return Ok(());

@@ -88,7 +88,7 @@ impl Watched {
         nodes.extend((0..2).map(|_| RedisServer::start_with(&follow)));
         let lines = [
             format!("sentinel monitor {NAME} 127.0.0.1 {port} 2"),
-            format!("sentinel down-after-milliseconds {NAME} 500"),
+            format!("sentinel down-after-milliseconds {NAME} 1000"),
             format!("sentinel failover-timeout {NAME} 10000"),
             format!("sentinel parallel-syncs {NAME} 2"),
         ];

@@ -11,6 +11,7 @@ mod crashes;
 mod cuts;
 mod ends;
 mod events;
+mod failovers;
 mod forgotten;
 mod half_done;
 mod half_open;
@@ -40,6 +41,7 @@ pub(crate) const ALL: &[Run] = &[
     Run { name: "mixed storm", rows: &[1, 3, 7, 8, 13, 16], work: storms::mixed },
     Run { name: "jobs", rows: &[1, 8, 9, 30, 32], work: storms::jobs },
     Run { name: "restarts", rows: &[2], work: storms::restarts },
+    Run { name: "failovers", rows: &[15], work: failovers::run },
     Run { name: "executed once", rows: &[25], work: once::run },
     Run { name: "half-done scripts", rows: &[23], work: half_done::run },
     Run { name: "takers", rows: &[1], work: storms::takers },

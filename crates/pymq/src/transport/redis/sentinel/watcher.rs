@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::super::dialer::back_off;
 use super::super::options::RedisOptions;
 use super::super::resp::{Batch, Command, Expected, Fault, Pushes, Reply, Subscribing, Wire};
+use super::super::timing::TOLD_AGAIN;
 use super::council::{Election, Word};
 
 /// How often a sentinel that announces nothing is asked.
@@ -23,7 +24,7 @@ const NEWS: [&str; 2] = ["+switch-master", "+promoted-slave"];
 
 /// Listens to one sentinel for ever, and passes on what it says of that master.
 pub(super) async fn watch(sentinel: RedisOptions, master: String, hear: impl Fn(Word)) {
-    let mut attempts = 0;
+    let (mut attempts, mut told) = (0, None::<Instant>);
     loop {
         let mut answered = false;
         let outcome = listen(&sentinel, &master, |word| {
@@ -40,7 +41,12 @@ pub(super) async fn watch(sentinel: RedisOptions, master: String, hear: impl Fn(
             Fault::Refused(refusal) => refusal.not_admitted(),
         };
         let server = sentinel.shown();
-        tracing::debug!(server, why, "a sentinel does not answer; trying on");
+        if told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) {
+            told = Some(Instant::now());
+            tracing::warn!(server, why, "a sentinel does not answer; trying on");
+        } else {
+            tracing::debug!(server, why, "a sentinel does not answer yet");
+        }
         hear(Word::Silence(format!("{server}: {why}")));
         sleep(back_off(attempts)).await;
     }
