@@ -50,6 +50,9 @@ pub(crate) fn decode<T: DeserializeOwned>(object: &str, text: &[u8]) -> Result<T
     if text.len() > LARGEST_MESSAGE {
         return Err(Error::decode(object, "larger than 16 MiB"));
     }
+    if let Some(value) = read_at_once(text) {
+        return Ok(value);
+    }
     let document =
         json::document(text).map_err(|malformed| Error::decode(object, malformed.message()))?;
     match document.first() {
@@ -90,6 +93,21 @@ pub(crate) fn decode_plain<T: DeserializeOwned>(object: &str, text: &[u8]) -> Re
     // The reader quotes what it does not like, however long that is.
     let refused = name::shortened_to(400, &refused.to_string());
     Err(Error::decode(object, format!("{why}: {refused}")))
+}
+
+/// Reads a message without tags in one pass; `None` where there is more to look at.
+///
+/// serde_json checks the grammar as `json` does; what it would let pass beyond that is ruled out
+/// before by counting bytes.
+fn read_at_once<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    let text = std::str::from_utf8(text).ok()?;
+    if tags::may_be_in(text.as_bytes()) || !json::is_within_limits(text.as_bytes()) {
+        return None;
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    reader.disable_recursion_limit();
+    let value = T::deserialize(&mut reader).ok()?;
+    reader.end().ok().map(|()| value)
 }
 
 /// Reads checked text: `json` has counted how deep it is, so that serde_json's lower limit of 127
@@ -174,6 +192,49 @@ mod tests {
         assert_eq!(read_back.to_string(), deep(200));
         let error = read::<Value>(&deep(201)).expect_err("201 are not");
         assert!(error.message().contains("nested deeper than 200"), "{error}");
+    }
+
+    #[test]
+    fn what_is_read_at_once_is_what_is_read_step_by_step() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Nothing {}
+        let nested = |levels| ["[".repeat(levels), "]".repeat(levels)].concat();
+        let digits = |count| "7".repeat(count);
+        let values = [
+            "1".to_owned(),
+            " [1, 2.5e3, null] ".to_owned(),
+            nested(199),
+            nested(200),
+            nested(201),
+            digits(4300),
+            digits(4301),
+            format!("{}.5", digits(4400)),
+            "NaN".to_owned(),
+            "-Infinity".to_owned(),
+            "01".to_owned(),
+            "1.".to_owned(),
+            "1 2".to_owned(),
+            "\"\\ud800\"".to_owned(),
+            "\"\\x\"".to_owned(),
+            "\"\u{1}\"".to_owned(),
+            "\u{feff}1".to_owned(),
+            "{\"__type\": 1}".to_owned(),
+            "{\"\\u005f_type\": 1}".to_owned(),
+        ];
+        let objects = values.iter().map(|value| format!("{{\"unknown\": {value}}}"));
+        for text in values.iter().cloned().chain(objects) {
+            let document = json::document(text.as_bytes()).ok();
+            let checked = document.filter(|document| !tags::may_be_in(document));
+            let at_once = read_at_once::<Value>(text.as_bytes());
+            assert!(
+                at_once.is_none() || at_once == checked.and_then(|text| read_checked(text).ok())
+            );
+            let at_once = read_at_once::<Nothing>(text.as_bytes());
+            assert!(
+                at_once.is_none() || at_once == checked.and_then(|text| read_checked(text).ok())
+            );
+        }
+        assert_eq!(read_at_once::<Nothing>(b"{\"unknown\": \"\xff\"}"), None);
     }
 
     #[test]

@@ -6,6 +6,10 @@
 
 use std::borrow::Cow;
 
+pub(crate) use outline::{Outline, outline};
+
+mod outline;
+
 /// How deep arrays and objects may nest.
 pub(crate) const DEEPEST: usize = 200;
 /// How many digits an integer may have; CPython's own default limit (`sys.int_info`).
@@ -28,24 +32,38 @@ type Checked<T> = Result<T, Malformed>;
 
 /// Checks that `text` is one JSON value and nothing else; gives it back without the space around.
 pub(crate) fn document(text: &[u8]) -> Checked<&[u8]> {
-    if let Err(error) = std::str::from_utf8(text) {
-        return Err(Malformed { why: "invalid UTF-8", at: error.valid_up_to() });
-    }
-    let mut scanner = Scanner { text, at: 0 };
+    let mut scanner = Scanner::of(text)?;
     let value = scanner.value(0)?;
-    scanner.space();
-    match scanner.peek() {
-        None => Ok(value),
-        Some(_) => Err(scanner.malformed("more than one value")),
-    }
+    scanner.end()?;
+    Ok(value)
 }
+
+/// Keys and values.
+pub(crate) type Members<'a> = Vec<(Cow<'a, str>, &'a [u8])>;
 
 /// Whether arrays and objects nest deeper than any peer reads; the grammar is not looked at.
 pub(crate) fn is_too_deep(text: &[u8]) -> bool {
     // Nearly every message opens fewer containers altogether than may nest, and bytes are counted
     // much faster than strings are passed over.
-    let opened = text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
-    opened > DEEPEST && nests_too_deep(text)
+    opened(text) > DEEPEST && nests_too_deep(text)
+}
+
+/// Whether a text that follows the grammar is surely one that [`document`] accepts: it opens too few
+/// containers to nest too deep, and has too few digits for an integer that is too long.
+pub(crate) fn is_within_limits(text: &[u8]) -> bool {
+    opened(text) <= DEEPEST && count(text, |byte| byte.is_ascii_digit()) <= MOST_DIGITS
+}
+
+fn opened(text: &[u8]) -> usize {
+    count(text, |byte| byte | 0x20 == b'{')
+}
+
+/// How many bytes are of a kind; in portions whose sums fit into a byte, so that the machine counts
+/// many of them at once.
+fn count(text: &[u8], is_one: impl Fn(u8) -> bool) -> usize {
+    let portions = text.chunks(255);
+    let in_one = |portion: &[u8]| portion.iter().map(|byte| u8::from(is_one(*byte))).sum::<u8>();
+    portions.map(|portion| usize::from(in_one(portion))).sum()
 }
 
 fn nests_too_deep(text: &[u8]) -> bool {
@@ -79,42 +97,52 @@ fn string_length(text: &[u8]) -> usize {
 
 /// The elements of a checked array; `None` when it is none.
 pub(crate) fn elements(array: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut scanner = Scanner { text: array, at: 0 };
+    let mut scanner = Scanner::of(array).ok()?;
     let mut elements = Vec::new();
-    scanner.container(b'[', b']', |scanner| {
+    scanner.opens(b'[').then_some(())?;
+    let found = scanner.each(b']', |scanner| {
         elements.push(scanner.value(0)?);
         Ok(())
-    })?;
-    Some(elements)
+    });
+    found.ok().map(|()| elements)
 }
 
 /// The members of a checked object, in order; `None` when it is none.
-pub(crate) fn members(object: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
-    let mut scanner = Scanner { text: object, at: 0 };
-    let mut members = Vec::new();
-    scanner.container(b'{', b'}', |scanner| {
-        let key = scanner.key()?;
-        members.push((unquoted(key), scanner.value(0)?));
-        Ok(())
-    })?;
-    Some(members)
+pub(crate) fn members(object: &[u8]) -> Option<Members<'_>> {
+    let mut scanner = Scanner::of(object).ok()?;
+    scanner.opens(b'{').then(|| scanner.members(0).ok()).flatten()
 }
 
 /// The text of a checked string; `None` for another value.
 pub(crate) fn string(value: &[u8]) -> Option<Cow<'_, str>> {
-    (value.first() == Some(&b'"')).then(|| unquoted(value))
+    let mut scanner = Scanner::of(value).ok()?;
+    (scanner.peek() == Some(b'"')).then(|| scanner.quoted().ok().map(Quoted::text)).flatten()
 }
 
-/// Takes the quotes and escapes off; a lone surrogate, which Rust cannot hold, becomes U+FFFD.
-fn unquoted(quoted: &[u8]) -> Cow<'_, str> {
-    let inner = &quoted[1..quoted.len() - 1];
-    if !inner.contains(&b'\\') {
-        return String::from_utf8_lossy(inner);
+/// A string in its quotes.
+struct Quoted<'a> {
+    quoted: &'a str,
+    has_escapes: bool,
+}
+
+impl<'a> Quoted<'a> {
+    /// Takes the quotes and escapes off; a lone surrogate, which Rust cannot hold, becomes U+FFFD.
+    fn text(self) -> Cow<'a, str> {
+        if !self.has_escapes {
+            return Cow::Borrowed(&self.quoted[1..self.quoted.len() - 1]);
+        }
+        match serde_json::from_str::<String>(self.quoted) {
+            Ok(text) => Cow::Owned(text),
+            Err(_) => Cow::Owned(char::REPLACEMENT_CHARACTER.to_string()),
+        }
     }
-    match serde_json::from_slice::<String>(quoted) {
-        Ok(text) => Cow::Owned(text),
-        Err(_) => Cow::Owned(char::REPLACEMENT_CHARACTER.to_string()),
-    }
+}
+
+/// Whether a string stands in quotes as it is.
+pub(crate) fn is_plain(text: &str) -> bool {
+    let text = text.as_bytes();
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    !text[plain(text)..].iter().any(special)
 }
 
 /// How many bytes mean nothing of their own inside a string, counted in whole words of eight as long
@@ -141,13 +169,34 @@ fn plain(text: &[u8]) -> usize {
 }
 
 struct Scanner<'a> {
-    text: &'a [u8],
+    text: &'a str,
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
+    fn of(text: &'a [u8]) -> Checked<Self> {
+        match std::str::from_utf8(text) {
+            Ok(text) => Ok(Self { text, at: 0 }),
+            Err(error) => Err(Malformed { why: "invalid UTF-8", at: error.valid_up_to() }),
+        }
+    }
+
+    /// Nothing but space may be left.
+    fn end(&mut self) -> Checked<()> {
+        self.space();
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.malformed("more than one value")),
+        }
+    }
+
     fn peek(&self) -> Option<u8> {
-        self.text.get(self.at).copied()
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// What has been passed over since a place.
+    fn since(&self, start: usize) -> &'a [u8] {
+        &self.text.as_bytes()[start..self.at]
     }
 
     fn malformed(&self, why: &'static str) -> Malformed {
@@ -174,7 +223,9 @@ impl<'a> Scanner<'a> {
         self.space();
         let start = self.at;
         match self.peek() {
-            Some(b'"') => self.quoted()?,
+            Some(b'"') => {
+                self.quoted()?;
+            }
             Some(b'{' | b'[') if depth == DEEPEST => {
                 return Err(self.malformed("nested deeper than 200"));
             }
@@ -183,35 +234,48 @@ impl<'a> Scanner<'a> {
             Some(b'-' | b'0'..=b'9') => self.number()?,
             _ => self.word()?,
         }
-        Ok(&self.text[start..self.at])
+        Ok(self.since(start))
     }
 
     fn list(&mut self, depth: usize) -> Checked<()> {
-        self.at += 1;
-        self.space();
-        if self.peek() == Some(b']') {
-            self.at += 1;
-            return Ok(());
-        }
-        loop {
-            self.value(depth + 1)?;
-            if self.ends(b']')? {
-                return Ok(());
-            }
-        }
+        self.each(b']', |scanner| scanner.value(depth + 1).map(drop))
     }
 
     fn pairs(&mut self, depth: usize) -> Checked<()> {
+        self.each(b'}', |scanner| {
+            scanner.key()?;
+            scanner.value(depth + 1).map(drop)
+        })
+    }
+
+    /// The members of the object that begins here, in one that is so deep.
+    fn members(&mut self, depth: usize) -> Checked<Members<'a>> {
+        let mut members = Vec::with_capacity(4);
+        self.each(b'}', |scanner| {
+            let key = scanner.key()?;
+            members.push((key.text(), scanner.value(depth + 1)?));
+            Ok(())
+        })?;
+        Ok(members)
+    }
+
+    /// Whether behind space a container opens here.
+    fn opens(&mut self, open: u8) -> bool {
+        self.space();
+        self.peek() == Some(open)
+    }
+
+    /// Passes over the container that opens here; `each` passes over one of its elements.
+    fn each(&mut self, close: u8, mut each: impl FnMut(&mut Self) -> Checked<()>) -> Checked<()> {
         self.at += 1;
         self.space();
-        if self.peek() == Some(b'}') {
+        if self.peek() == Some(close) {
             self.at += 1;
             return Ok(());
         }
         loop {
-            self.key()?;
-            self.value(depth + 1)?;
-            if self.ends(b'}')? {
+            each(self)?;
+            if self.ends(close)? {
                 return Ok(());
             }
         }
@@ -233,34 +297,36 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Passes over a key and its colon; gives the quoted key.
-    fn key(&mut self) -> Checked<&'a [u8]> {
+    /// Passes over a key and its colon.
+    fn key(&mut self) -> Checked<Quoted<'a>> {
         self.space();
-        let start = self.at;
         if self.peek() != Some(b'"') {
             return Err(self.malformed("expected a key in double quotes"));
         }
-        self.quoted()?;
-        let key = &self.text[start..self.at];
+        let key = self.quoted()?;
         self.space();
         self.expect(b':', "expected a colon behind the key")?;
         Ok(key)
     }
 
-    fn quoted(&mut self) -> Checked<()> {
+    fn quoted(&mut self) -> Checked<Quoted<'a>> {
+        let (start, mut has_escapes) = (self.at, false);
         self.at += 1;
         loop {
-            self.at += plain(&self.text[self.at..]);
+            self.at += plain(&self.text.as_bytes()[self.at..]);
             match self.peek() {
                 Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => {
+                    has_escapes = true;
+                    self.escape()?;
+                }
                 Some(0..=0x1f) => return Err(self.malformed("control character in a string")),
                 Some(_) => self.at += 1,
                 None => return Err(self.malformed("unterminated string")),
             }
         }
         self.at += 1;
-        Ok(())
+        Ok(Quoted { quoted: &self.text[start..self.at], has_escapes })
     }
 
     fn escape(&mut self) -> Checked<()> {
@@ -268,7 +334,7 @@ impl<'a> Scanner<'a> {
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
             Some(b'u') => {
-                let digits = self.text.get(self.at + 1..self.at + 5);
+                let digits = self.text.as_bytes().get(self.at + 1..self.at + 5);
                 if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
                     return Err(self.malformed("\\u needs four hexadecimal digits"));
                 }
@@ -332,34 +398,13 @@ impl<'a> Scanner<'a> {
 
     fn word(&mut self) -> Checked<()> {
         const WORDS: [&[u8]; 5] = [b"true", b"false", b"null", b"NaN", b"Infinity"];
-        let rest = &self.text[self.at..];
+        let rest = &self.text.as_bytes()[self.at..];
         match WORDS.iter().find(|word| rest.starts_with(word)) {
             Some(word) => {
                 self.at += word.len();
                 Ok(())
             }
             None => Err(self.malformed("expected a value")),
-        }
-    }
-
-    /// Runs `each` on every element of a checked container.
-    fn container(
-        &mut self,
-        open: u8,
-        close: u8,
-        mut each: impl FnMut(&mut Self) -> Checked<()>,
-    ) -> Option<()> {
-        self.space();
-        self.expect(open, "").ok()?;
-        self.space();
-        if self.peek() == Some(close) {
-            return Some(());
-        }
-        loop {
-            each(self).ok()?;
-            if self.ends(close).ok()? {
-                return Some(());
-            }
         }
     }
 }

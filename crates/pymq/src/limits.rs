@@ -54,12 +54,14 @@ impl Limits {
     }
 
     fn too_large(self, bytes: usize) -> Option<String> {
+        if bytes <= self.largest_message {
+            return None;
+        }
         let largest = match self.largest_message {
             LARGEST_MESSAGE => "16 MiB".to_owned(),
             bytes => format!("{bytes} bytes"),
         };
-        (bytes > self.largest_message)
-            .then(|| format!("{bytes} bytes; at most {largest} travel in one message"))
+        Some(format!("{bytes} bytes; at most {largest} travel in one message"))
     }
 }
 

@@ -57,7 +57,10 @@ impl Arguments {
     fn out_of(mut self, message: &Bytes) -> Self {
         if self.weight() < message.len() / 2 {
             self.positional = Bytes::copy_from_slice(&self.positional);
-            self.keywords = Bytes::copy_from_slice(&self.keywords);
+            self.keywords = match &self.keywords[..] {
+                b"{}" => Bytes::from_static(b"{}"),
+                keywords => Bytes::copy_from_slice(keywords),
+            };
         }
         self
     }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::Request;
-use super::parts::Members;
+use super::parts::Envelope;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::name::Id;
@@ -42,7 +42,7 @@ impl ToProvider {
     /// # Errors
     /// `Decode` for anything but a request of the original's shape or a control message of ours.
     pub(crate) fn decode(text: &Bytes) -> Result<Self> {
-        let message = Members::of(text, "request")?;
+        let message = Envelope::of(text, "request")?;
         let Some(kind) = message.get("kind").and_then(json::string) else {
             return Request::decode(text, &message).map(Self::Request);
         };

@@ -10,30 +10,34 @@ use bytes::Bytes;
 use super::LARGEST_MESSAGE;
 use super::tags::{OBJECT, TYPE};
 use crate::error::{Error, Result};
-use crate::json;
+use crate::json::{self, Outline};
 use crate::name::Id;
 
-/// The members of a message, found once.
-pub(super) struct Members<'a> {
+/// A message, checked and looked through once.
+pub(super) struct Envelope<'a> {
     what: &'static str,
-    members: Vec<(Cow<'a, str>, &'a [u8])>,
+    outline: Outline<'a>,
 }
 
-impl<'a> Members<'a> {
+impl<'a> Envelope<'a> {
+    /// Checks size and grammar, before anything is taken out.
     pub(super) fn of(text: &'a Bytes, what: &'static str) -> Result<Self> {
-        let document = checked(text, what)?;
-        let members =
-            json::members(document).ok_or_else(|| Error::decode(what, "expected an object"))?;
-        Ok(Self { what, members })
+        if text.len() > LARGEST_MESSAGE {
+            return Err(Error::decode(what, "larger than 16 MiB"));
+        }
+        let outline = json::outline(text, OBJECT)
+            .map_err(|malformed| Error::decode(what, malformed.message()))?
+            .ok_or_else(|| Error::decode(what, "expected an object"))?;
+        Ok(Self { what, outline })
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&'a [u8]> {
-        self.members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw)
+        self.outline.get(key)
     }
 
     /// The elements of a tuple with that tag.
-    pub(super) fn tuple(&self, tag: &'static str) -> Result<Vec<&'a [u8]>> {
-        let tuple = self.get(OBJECT).and_then(json::elements);
+    pub(super) fn tuple(&self, tag: &'static str) -> Result<&[&'a [u8]]> {
+        let tuple = self.outline.elements.as_deref();
         let tuple =
             tuple.ok_or_else(|| Error::decode(self.what, "expected an array under \"__obj\""))?;
         match self.get(TYPE).and_then(json::string) {
@@ -41,14 +45,29 @@ impl<'a> Members<'a> {
             _ => Err(Error::decode(self.what, format!("expected \"__type\": \"{tag}\""))),
         }
     }
+
+    /// What only peers of ours say, in the fifth element.
+    pub(super) fn extension(&self) -> Option<Extension<'_, 'a>> {
+        self.outline.extension.as_deref().map(Extension)
+    }
 }
 
-/// Checks size and grammar once, before anything is taken out.
-fn checked<'a>(text: &'a Bytes, what: &'static str) -> Result<&'a [u8]> {
-    if text.len() > LARGEST_MESSAGE {
-        return Err(Error::decode(what, "larger than 16 MiB"));
+/// The members of the fifth element.
+#[derive(Clone, Copy)]
+pub(super) struct Extension<'e, 'a>(&'e [(Cow<'a, str>, &'a [u8])]);
+
+impl<'a> Extension<'_, 'a> {
+    pub(super) fn get(self, key: &str) -> Option<&'a [u8]> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw)
     }
-    json::document(text).map_err(|malformed| Error::decode(what, malformed.message()))
+
+    pub(super) fn text(self, key: &str) -> Option<Cow<'a, str>> {
+        self.get(key).and_then(json::string)
+    }
+
+    pub(super) fn id(self, key: &str) -> Option<Id> {
+        Id::parse(&self.text(key)?)
+    }
 }
 
 pub(super) fn field(raw: &[u8], what: &'static str, name: &str) -> Result<String> {
@@ -86,7 +105,7 @@ pub(super) fn child(node: &[u8], key: &str) -> Option<Vec<u8>> {
 }
 
 /// Writes a node whose children are some of `types`', under other keys.
-pub(super) fn put_moved_types(text: &mut Vec<u8>, types: &[u8], moves: &[(&str, &str)]) {
+pub(super) fn put_moved_types(text: &mut Vec<u8>, types: &[u8], moves: &[(&str, &'static str)]) {
     text.push(b'{');
     let mut first = true;
     for (from, to) in moves {
@@ -112,20 +131,33 @@ pub(super) fn put_id(text: &mut Vec<u8>, before: &[u8], id: Id) {
     text.extend_from_slice(id.text(&mut [0; 32]).as_bytes());
 }
 
-pub(super) fn put_key(text: &mut Vec<u8>, key: &str) {
-    put_string(text, key);
+/// A key of the wire's own: nothing in it is escaped.
+pub(super) fn put_key(text: &mut Vec<u8>, key: &'static str) {
+    put_word(text, key);
     text.extend_from_slice(b": ");
 }
 
+fn put_word(text: &mut Vec<u8>, word: &'static str) {
+    text.push(b'"');
+    text.extend_from_slice(word.as_bytes());
+    text.push(b'"');
+}
+
 pub(super) fn put_string(text: &mut Vec<u8>, string: &str) {
-    serde_json::to_writer(text, string).expect("a string is written to memory");
+    if json::is_plain(string) {
+        text.push(b'"');
+        text.extend_from_slice(string.as_bytes());
+        text.push(b'"');
+    } else {
+        serde_json::to_writer(text, string).expect("a string is written to memory");
+    }
 }
 
 /// Closes the tuple and the object around it.
-pub(super) fn finish(mut text: Vec<u8>, tag: &str) -> Bytes {
+pub(super) fn finish(mut text: Vec<u8>, tag: &'static str) -> Bytes {
     text.extend_from_slice(b"], ");
     put_key(&mut text, TYPE);
-    put_string(&mut text, tag);
+    put_word(&mut text, tag);
     text.push(b'}');
     Bytes::from(text)
 }

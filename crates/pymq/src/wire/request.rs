@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::parts::{
-    Members, container, field, finish, milliseconds, put_id, put_key, put_moved_types, put_string,
+    Envelope, Extension, container, field, finish, milliseconds, put_id, put_key, put_moved_types,
+    put_string,
 };
 use super::tags::{META, OBJECT, TYPES};
 use super::{Arguments, Metadata};
 use crate::error::{Error, Result};
-use crate::json;
 use crate::name::Id;
 
 const REQUEST_TYPE: &str = "pymq.core.RpcRequest";
@@ -93,9 +93,9 @@ impl Request {
 
     /// # Errors
     /// `Decode` for anything but a request of the original's shape.
-    pub(super) fn decode(text: &Bytes, message: &Members<'_>) -> Result<Self> {
+    pub(super) fn decode(text: &Bytes, message: &Envelope<'_>) -> Result<Self> {
         let tuple = message.tuple(REQUEST_TYPE)?;
-        let [function, reply_list, positional, keywords, rest @ ..] = tuple.as_slice() else {
+        let [function, reply_list, positional, keywords, ..] = tuple else {
             return Err(Error::decode("request", "expected four elements"));
         };
         let types = message.get(TYPES).and_then(|types| {
@@ -113,23 +113,20 @@ impl Request {
             }
             .out_of(text),
             metadata: message.get(META).and_then(Metadata::read).unwrap_or_default(),
-            ours: RequestExtension::decode(rest.first())?,
+            ours: message.extension().map(RequestExtension::decode).transpose()?,
         })
     }
 }
 
 impl RequestExtension {
-    /// `Ok(None)` where there is none; a malformed one is an error, since answering its sender as
-    /// if he were a caller of the original would leave him waiting.
-    fn decode(text: Option<&&[u8]>) -> Result<Option<Self>> {
-        let Some(members) = text.and_then(|text| json::members(text)) else { return Ok(None) };
-        let get = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw);
-        let id = |key: &str| get(key).and_then(json::string).and_then(|text| Id::parse(&text));
-        match (id("id"), id("inbox")) {
+    /// A malformed one is an error, since answering its sender as if he were a caller of the
+    /// original would leave him waiting.
+    fn decode(extension: Extension<'_, '_>) -> Result<Self> {
+        match (extension.id("id"), extension.id("inbox")) {
             (Some(call), Some(inbox)) => {
-                let length = |key| get(key).and_then(milliseconds);
+                let length = |key| extension.get(key).and_then(milliseconds);
                 let (left, silent) = (length("left"), length("silent"));
-                Ok(Some(Self { call, inbox, left, silent }))
+                Ok(Self { call, inbox, left, silent })
             }
             _ => Err(Error::decode("request", "the fifth element names no call and inbox")),
         }

@@ -7,10 +7,11 @@
 use bytes::Bytes;
 
 use super::Outcome;
-use super::parts::{Members, child, end_of, field, finish, put_id, put_key, put_string};
+use super::parts::{
+    Envelope, Extension, child, end_of, field, finish, put_id, put_key, put_string,
+};
 use super::tags::{OBJECT, TYPES};
 use crate::error::{Error, Result};
-use crate::json;
 use crate::name::Id;
 
 const RESPONSE_TYPE: &str = "pymq.core.RpcResponse";
@@ -114,16 +115,11 @@ impl Response {
     /// # Errors
     /// `Decode` for anything but a response of the original's shape.
     pub(crate) fn decode(text: &Bytes) -> Result<Self> {
-        let message = Members::of(text, "response")?;
-        let tuple = message.tuple(RESPONSE_TYPE)?;
-        let [function, value, type_name, failed, rest @ ..] = tuple.as_slice() else {
+        let message = Envelope::of(text, "response")?;
+        let [function, value, type_name, failed, ..] = message.tuple(RESPONSE_TYPE)? else {
             return Err(Error::decode("response", "expected four elements"));
         };
-        let members = rest.first().and_then(|extension| json::members(extension));
-        let extension = |key: &str| {
-            let mut members = members.iter().flatten();
-            members.find(|(name, _)| name == key).map(|(_, raw)| *raw)
-        };
+        let extension = message.extension();
         Ok(Self {
             function: field(function, "response", "the function's name")?,
             outcome: Outcome {
@@ -131,24 +127,24 @@ impl Response {
                 type_name: field(type_name, "response", "the result's type")?,
                 types: message.get(TYPES).and_then(|types| child(types, "1")).map(Bytes::from),
                 failed: *failed == b"true",
-                traceback: extension("traceback")
-                    .and_then(json::string)
+                traceback: extension
+                    .and_then(|extension| extension.text("traceback"))
                     .map(|traceback| end_of(&traceback, LONGEST_TRACEBACK).to_owned()),
-                fields: extension("fields").map(|fields| text.slice_ref(fields)),
+                fields: extension
+                    .and_then(|extension| extension.get("fields"))
+                    .map(|fields| text.slice_ref(fields)),
             },
-            ours: rest.first().and_then(|extension| ResponseExtension::decode(extension)),
+            ours: extension.and_then(ResponseExtension::decode),
         })
     }
 }
 
 impl ResponseExtension {
-    fn decode(text: &[u8]) -> Option<Self> {
-        let members = json::members(text)?;
-        let get = |key: &str| members.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw);
+    fn decode(extension: Extension<'_, '_>) -> Option<Self> {
         Some(Self {
-            call: Id::parse(&json::string(get("id")?)?)?,
-            provider: Id::parse(&json::string(get("provider")?)?)?,
-            kind: ResponseKind::of(&json::string(get("kind")?)?)?,
+            call: extension.id("id")?,
+            provider: extension.id("provider")?,
+            kind: ResponseKind::of(&extension.text("kind")?)?,
         })
     }
 }

@@ -60,12 +60,16 @@ fn is_marker(key: &str) -> bool {
 
 /// The tagging members of an object; `None` when a look at the bytes rules them out.
 fn markers(object: &[u8]) -> Option<Vec<(std::borrow::Cow<'_, str>, &[u8])>> {
-    // A key may be spelled with escapes, and then it begins with one of an ASCII character. Most
-    // objects have neither underscores nor escapes, and one byte is found much faster than three.
-    let possible = (object.contains(&b'_') || object.contains(&b'\\'))
-        && object.windows(3).any(|window| window == b"\"__" || window == b"\\u0");
-    let members = possible.then(|| json::members(object)).flatten()?;
+    let members = may_be_in(object).then(|| json::members(object)).flatten()?;
     Some(members.into_iter().filter(|(key, _)| is_marker(key)).collect())
+}
+
+/// Whether a look at the bytes does not rule out that a value has tags.
+pub(crate) fn may_be_in(text: &[u8]) -> bool {
+    // A key may be spelled with escapes, and then it begins with one of an ASCII character. Most
+    // values have neither underscores nor escapes, and one byte is found much faster than three.
+    (text.contains(&b'_') || text.contains(&b'\\'))
+        && text.windows(3).any(|window| window == b"\"__" || window == b"\\u0")
 }
 
 /// The original's name for the type of a JSON value, by its first byte.
