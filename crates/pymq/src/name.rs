@@ -5,6 +5,7 @@
 //! names only and never build one.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use uuid::Uuid;
 
@@ -117,8 +118,15 @@ impl Default for Namespace {
 }
 
 /// A random 128-bit identity of a caller, a provider or a call.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(Uuid);
+
+/// As one number: a slice of bytes would be hashed with its length, in several steps.
+impl Hash for Id {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.0.as_u128());
+    }
+}
 
 impl Id {
     /// A new identity, never seen before.

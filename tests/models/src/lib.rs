@@ -12,6 +12,9 @@ pub mod queues;
 #[path = "../../../crates/pymq/src/transport/mailbox/mod.rs"]
 pub mod mailbox;
 
+#[path = "../../../crates/pymq/src/rpc/ids.rs"]
+mod ids;
+
 #[path = "../../../crates/pymq/src/rpc/pending.rs"]
 mod pending;
 

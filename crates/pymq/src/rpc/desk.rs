@@ -4,7 +4,6 @@
 //! So a handler that blocks a thread makes no caller believe that the provider is dead. Requests go on as
 //! [`Call`]s; those that come while too many wait are refused, and their callers ask another provider.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::call::{Call, ReplyTo, given_up};
+use super::ids::IdMap;
 use super::in_flight::{InFlight, Recipient, Seen};
 use super::outbox::{Letter, Load, Outbox};
 use super::{ACK_AFTER, KNOWN_FOR, MOST_ACQUAINTANCES};
@@ -38,10 +38,10 @@ pub(super) struct Desk {
     counts: bool,
     in_flight: Mutex<InFlight>,
     load: Arc<Load>,
-    outbox: Arc<Outbox>,
+    outbox: Outbox,
     calls: Sender<Call>,
     /// Who has asked for this provider, where the transport cannot tell them that it is gone.
-    acquaintances: Mutex<HashMap<Id, Instant>>,
+    acquaintances: Mutex<IdMap<Instant>>,
     end: Notify,
     ending: AtomicBool,
     ended: watch::Sender<bool>,
@@ -63,7 +63,7 @@ impl Desk {
             counts,
             in_flight: Mutex::default(),
             load: Arc::default(),
-            outbox: Arc::new(Outbox::new(transport, runtime)),
+            outbox: Outbox::new(transport, &runtime),
             calls,
             acquaintances: Mutex::default(),
             end: Notify::new(),

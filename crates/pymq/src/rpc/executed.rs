@@ -9,6 +9,7 @@ use std::collections::{HashSet, VecDeque};
 
 use tokio::time::{Duration, Instant};
 
+use super::ids::IdHashing;
 use super::{ASKS_WITHIN, REPLIES_KEPT};
 use crate::name::Id;
 
@@ -27,7 +28,7 @@ const _: () = assert!(ASKS_WITHIN.as_secs() + UNDER_WAY.as_secs() < KEPT.as_secs
 /// Identities of calls that are over.
 #[derive(Debug, Default)]
 pub(super) struct Executed {
-    calls: HashSet<Id>,
+    calls: HashSet<Id, IdHashing>,
     blocks: VecDeque<Block>,
     /// When the youngest of those that are forgotten ended.
     forgot: Option<Instant>,

@@ -3,7 +3,6 @@
 //! Each identity is executed once: a request that comes again meets its open call, the reply that
 //! [`kept`](super::kept) still has, or the memory that it was [`executed`](super::executed).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use super::executed::Executed;
+use super::ids::IdMap;
 use super::kept::Kept;
 use super::{ACK_AFTER, BEAT_EVERY};
 use crate::name::{Address, Id};
@@ -64,7 +64,7 @@ pub(super) enum Recipient {
 /// The calls of one provider.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    open: HashMap<Id, Open>,
+    open: IdMap<Open>,
     kept: Kept,
     executed: Executed,
 }
@@ -194,6 +194,8 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     use super::super::REPLIES_KEPT;

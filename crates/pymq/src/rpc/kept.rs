@@ -4,13 +4,14 @@
 //! the oldest go. They are copied one behind the other into blocks, and go by the block: tens of
 //! thousands of small pieces, each alive for a minute, would make every allocation beside them slow.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::REPLIES_KEPT;
+use super::ids::IdMap;
 use crate::name::Id;
 
 /// How much is kept.
@@ -24,7 +25,7 @@ pub(super) struct Kept {
     blocks: VecDeque<Block>,
     /// The number of the first block; the others' follow.
     first: u64,
-    locations: HashMap<Id, Location>,
+    locations: IdMap<Location>,
     bytes: usize,
 }
 

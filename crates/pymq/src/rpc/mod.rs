@@ -31,6 +31,7 @@ mod executed;
 mod failure;
 mod function;
 mod gather;
+mod ids;
 mod in_flight;
 mod kept;
 mod outbox;

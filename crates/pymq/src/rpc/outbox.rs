@@ -1,16 +1,17 @@
 //! The replies of one provider on their way out, and what waits for it on the way in.
 //!
-//! To answer a call never means to wait for the broker: replies are sent by tasks, of which the outbox
-//! owns a few and says when all has been sent. What waits to run and what waits to be sent count towards
-//! one [`Load`], so that a provider takes in no more than it gets rid of.
+//! To answer a call never means to wait for the broker: a task sends the replies, several at a time. It
+//! ends with the outbox, which says when all has been sent. What waits to run and what waits to be sent
+//! count towards one [`Load`], so that a provider takes in no more than it gets rid of.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Duration;
 
 use super::{REPLIES_KEPT, REPLY_LIST_KEPT};
@@ -18,7 +19,7 @@ use crate::name::{Address, Form};
 use crate::transport::{Limit, Transport};
 
 /// How many replies are under way at a time; a round trip of one hides those of the others.
-const SENDERS: usize = 64;
+const AT_ONCE: usize = 64;
 /// How many signs of life may wait; more of them say nothing more.
 const MOST_SIGNS: usize = 65_536;
 
@@ -71,107 +72,89 @@ pub(super) struct Letter {
 
 #[derive(Debug)]
 pub(super) struct Outbox {
-    transport: Arc<dyn Transport>,
-    runtime: Handle,
-    state: Mutex<Outgoing>,
+    /// Bounded by the load, and by `MOST_SIGNS`.
+    letters: UnboundedSender<Unsent>,
+    tally: Arc<Tally>,
+}
+
+/// How many letters were posted and not sent yet.
+#[derive(Debug, Default)]
+struct Tally {
+    unsent: AtomicUsize,
     idle: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Outgoing {
-    waiting: VecDeque<Letter>,
-    senders: usize,
+/// A letter, and that it counts until it was sent or is given up.
+type Unsent = (Letter, Counted);
+
+#[derive(Debug)]
+struct Counted(Arc<Tally>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.0.unsent.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
 }
 
 impl Outbox {
-    pub(super) fn new(transport: Arc<dyn Transport>, runtime: Handle) -> Self {
-        Self { transport, runtime, state: Mutex::default(), idle: Notify::new() }
+    pub(super) fn new(transport: Arc<dyn Transport>, runtime: &Handle) -> Self {
+        let (letters, posted) = unbounded_channel();
+        runtime.spawn(send_all(transport, posted));
+        Self { letters, tally: Arc::default() }
     }
 
     /// Sends soon; on any thread.
-    pub(super) fn post(self: &Arc<Self>, letter: Letter) {
-        let mut state = self.lock();
-        if state.senders == SENDERS {
-            if letter.share.is_some() || state.waiting.len() < MOST_SIGNS {
-                state.waiting.push_back(letter);
-            }
-            return;
+    pub(super) fn post(&self, letter: Letter) {
+        let before = self.tally.unsent.fetch_add(1, Ordering::AcqRel);
+        let counted = Counted(Arc::clone(&self.tally));
+        if letter.share.is_some() || before < MOST_SIGNS {
+            // Refused only when the runtime has ended: then it goes nowhere, as the bus has ended too.
+            let _ = self.letters.send((letter, counted));
         }
-        state.senders += 1;
-        drop(state);
-        let sender = Sender { outbox: Arc::clone(self), counted_off: false };
-        self.runtime.spawn(async move { sender.send_all(letter).await });
     }
 
     /// Waits until everything has been sent, or has failed to be.
     pub(super) async fn emptied(&self) {
         loop {
             // Made before the look: who empties it in between is heard.
-            let idle = self.idle.notified();
-            if self.lock().senders == 0 {
+            let idle = self.tally.idle.notified();
+            if self.tally.unsent.load(Ordering::Acquire) == 0 {
                 return;
             }
             idle.await;
         }
     }
-
-    /// The next letter for a sender; where there is none, the sender is counted off.
-    fn next(&self) -> Option<Letter> {
-        let mut state = self.lock();
-        let next = state.waiting.pop_front();
-        if next.is_some() {
-            return next;
-        }
-        state.senders -= 1;
-        let idle = state.senders == 0;
-        drop(state);
-        if idle {
-            self.idle.notify_waiters();
-        }
-        None
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Outgoing> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// A task that sends until nothing waits. Should its runtime end first, what waits goes nowhere: the
-/// bus has ended with it.
-struct Sender {
-    outbox: Arc<Outbox>,
-    counted_off: bool,
+/// Sends what is posted until the outbox is gone, and then what is left.
+async fn send_all(transport: Arc<dyn Transport>, mut posted: UnboundedReceiver<Unsent>) {
+    let mut sending = FuturesUnordered::new();
+    loop {
+        // Both cancel-safe: a channel, and a set of futures that stays where it is. What was posted
+        // comes first, so that what was posted together is written together.
+        tokio::select! {
+            biased;
+            unsent = posted.recv(), if sending.len() < AT_ONCE => match unsent {
+                Some(unsent) => sending.push(send(&*transport, unsent)),
+                None => break,
+            },
+            Some(()) = sending.next() => {}
+        }
+    }
+    while sending.next().await.is_some() {}
 }
 
-impl Sender {
-    async fn send_all(mut self, first: Letter) {
-        let mut next = Some(first);
-        while let Some(letter) = next {
-            self.send(letter).await;
-            next = self.outbox.next();
-        }
-        self.counted_off = true;
-    }
-
-    async fn send(&self, Letter { to, text, share }: Letter) {
-        let kept: Duration = match to.form() {
-            Form::Inbox => REPLIES_KEPT,
-            Form::List => REPLY_LIST_KEPT,
-        };
-        if let Err(error) = self.outbox.transport.send(&to, text, kept).await {
-            // The caller asks again by identity, and the reply is kept here.
-            tracing::debug!(to = to.name(), %error, "could not send a reply");
-        }
-        drop(share);
-    }
-}
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        if !self.counted_off {
-            let waiting = std::mem::take(&mut self.outbox.lock().waiting);
-            drop(waiting);
-            self.outbox.next();
-        }
+async fn send(transport: &dyn Transport, (letter, _counted): Unsent) {
+    // Its share is given up when it was sent.
+    let Letter { to, text, share: _share } = letter;
+    let kept: Duration = match to.form() {
+        Form::Inbox => REPLIES_KEPT,
+        Form::List => REPLY_LIST_KEPT,
+    };
+    if let Err(error) = transport.send(&to, text, kept).await {
+        // The caller asks again by identity, and the reply is kept here.
+        tracing::debug!(to = to.name(), %error, "could not send a reply");
     }
 }

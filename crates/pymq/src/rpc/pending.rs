@@ -3,9 +3,9 @@
 //! A response reaches the call of its identity or nobody: an unknown one is dropped, so no answer
 //! ever completes another call.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::ids::IdMap;
 use crate::name::Id;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::transport::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
@@ -23,7 +23,7 @@ pub(super) struct Pending(Mutex<OpenCalls>);
 
 #[derive(Debug, Default)]
 struct OpenCalls {
-    open: HashMap<Id, Sender<Response>>,
+    open: IdMap<Sender<Response>>,
     /// No response will come any more, for calls yet to be opened neither.
     closed: bool,
 }

@@ -20,7 +20,7 @@ use crate::drain_list::{DrainEntry, DrainList};
 use crate::error::{Error, Result};
 use crate::name::Id;
 use crate::telemetry::{self, Observed, Observers, Operation, Received, Verb};
-use crate::wire::Outcome;
+use crate::wire::{Arguments, Outcome};
 
 /// How exposed functions are served, see [`Bus::expose_with`](crate::Bus::expose_with).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,10 +194,11 @@ async fn answer(call: Call, function: &Function, provider: Id, observers: &Obser
     current.end();
 }
 
-async fn run(call: Call, function: &Function, observers: &Observers) {
+async fn run(mut call: Call, function: &Function, observers: &Observers) {
+    let arguments = call.take_arguments();
     let serve = Operation::new(Verb::Serve, function.name());
     let observed = observers.begin(serve.with(Received::new(call.metadata(), None)));
-    let Some(outcome) = outcome(&call, function, observed.as_ref()).await else {
+    let Some(outcome) = outcome(&call, &arguments, function, observed.as_ref()).await else {
         // What is watched is told as cancelled: it was dropped without an end.
         return;
     };
@@ -208,10 +209,14 @@ async fn run(call: Call, function: &Function, observers: &Observers) {
 }
 
 /// `None` for a call whose caller has stopped waiting.
-async fn outcome(call: &Call, function: &Function, observed: Option<&Observed>) -> Option<Outcome> {
-    let arguments = call.arguments().clone();
+async fn outcome(
+    call: &Call,
+    arguments: &Arguments,
+    function: &Function,
+    observed: Option<&Observed>,
+) -> Option<Outcome> {
     let cancelled = std::pin::pin!(call.cancelled());
-    let outcome = std::pin::pin!(telemetry::run(observed, function.run(&arguments)));
+    let outcome = std::pin::pin!(telemetry::run(observed, function.run(arguments)));
     match select(outcome, cancelled).await {
         Either::Left((outcome, _)) => Some(outcome),
         Either::Right(_) => None,
