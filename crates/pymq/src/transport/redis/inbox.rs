@@ -12,7 +12,6 @@ use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::Core;
 use super::dialer::jitter;
 use super::purpose::Purpose;
 use super::queue::side_key;
@@ -21,6 +20,7 @@ use super::resp::{Command, Fault, Reply, Wire};
 use super::routes::{Name, Target};
 use super::script::Script;
 use super::timing::SLICE;
+use super::{Core, publish_command};
 use crate::error::Result;
 use crate::name::{Address, Form};
 use crate::transport::{Guard, Inbox, Limit, Sender, mailbox};
@@ -63,21 +63,22 @@ pub(super) async fn send(
 ) -> Result<bool> {
     let purpose = Purpose::change("send", address.name());
     core.check(&purpose)?;
-    let ttl = ttl.as_millis().clamp(1, i64::MAX as u128).to_string();
+    let ttl = || ttl.as_millis().clamp(1, i64::MAX as u128).to_string();
     match address.form() {
         Form::List => {
             let push = Command::new("LPUSH").arg(address.name()).arg(&payload);
-            let expire = Command::new("PEXPIRE").arg(address.name()).arg(&ttl);
+            let expire = Command::new("PEXPIRE").arg(address.name()).arg(ttl());
             core.commands.transaction(purpose, vec![push, expire]).await?;
             Ok(false)
         }
         Form::Inbox => {
-            let publish = Command::new("PUBLISH").arg(address.name()).arg(&payload);
+            let publish = publish_command(address.name(), &payload);
             if core.commands.run(purpose, &publish).await?.number() > Some(0) {
                 return Ok(true);
             }
             // Nobody has it, so that publishing again cannot make it two.
             let keys = [address.name()];
+            let ttl = ttl();
             let arguments: [&[u8]; 2] = [&payload, ttl.as_bytes()];
             let reply = core.commands.script(purpose, &DELIVER, &keys, &arguments).await?;
             Ok(reply.number() > Some(0))

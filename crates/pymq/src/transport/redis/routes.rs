@@ -87,9 +87,24 @@ impl Entry {
 pub(super) struct Table {
     pub(super) topics: HashMap<Arc<str>, Entry>,
     pub(super) patterns: HashMap<Arc<str>, Entry>,
+    /// The topic of the last message with its listeners: a flood is on one, and so are calls.
+    recent: Option<Found>,
 }
 
+/// A topic, and what is to be sent to.
+type Found = (Arc<str>, Arc<Vec<Target>>);
+
 impl Table {
+    /// Who listens to a topic.
+    fn find(&mut self, topic: &[u8]) -> Option<Found> {
+        if self.recent.as_ref().is_none_or(|(recent, _)| recent.as_bytes() != topic) {
+            // A name that is not UTF-8 cannot have been subscribed to.
+            let (topic, entry) = self.topics.get_key_value(std::str::from_utf8(topic).ok()?)?;
+            self.recent = Some((Arc::clone(topic), Arc::clone(&entry.targets)));
+        }
+        self.recent.clone()
+    }
+
     fn entries(&mut self, name: &Name) -> (&mut HashMap<Arc<str>, Entry>, Arc<str>) {
         match name {
             Name::Topic(topic) => (&mut self.topics, Arc::clone(topic)),
@@ -99,6 +114,7 @@ impl Table {
 
     /// Adds a route; says whether the server has still to be asked for the name.
     pub(super) fn add(&mut self, name: &Name, id: u64, target: &Target) -> bool {
+        self.recent = None;
         let (entries, key) = self.entries(name);
         let mut new = false;
         let entry = entries.entry(key).or_insert_with(|| {
@@ -129,6 +145,7 @@ impl Table {
 
     /// Removes a route, and the name if it is of no use any more.
     pub(super) fn remove(&mut self, name: &Name, id: u64) {
+        self.recent = None;
         let (entries, key) = self.entries(name);
         let Some(entry) = entries.get_mut(&key) else { return };
         entry.routes.retain(|route| route.id != id);
@@ -176,12 +193,7 @@ pub(super) fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 pub(super) fn deliver(table: &Mutex<Table>, push: Push) {
     match push {
         Push::Message { topic, payload } => {
-            // A name that is not UTF-8 cannot have been subscribed to.
-            let Ok(topic) = std::str::from_utf8(&topic) else { return };
-            let found = lock(table)
-                .topics
-                .get_key_value(topic)
-                .map(|(topic, entry)| (Arc::clone(topic), Arc::clone(&entry.targets)));
+            let found = lock(table).find(&topic);
             if let Some((topic, targets)) = found {
                 send(&targets, &topic, &payload, None);
             }

@@ -147,14 +147,13 @@ impl Decoder {
         let mut parts = [(0, 0); 3];
         let mut at = begin;
         for part in &mut parts[..strings] {
-            let Some((line, after)) = line(&self.buffer, at)? else {
-                self.need = self.buffer.len() + 1;
-                return Ok(None);
+            let (length, after) = match short_header(&self.buffer, at) {
+                Some((length, after)) if length <= self.limits.string => (length, after),
+                _ => match self.header(at)? {
+                    Some(header) => header,
+                    None => return Ok(None),
+                },
             };
-            if line.first() != Some(&b'$') {
-                return Err(Malformed("an event that is made of other things than strings".into()));
-            }
-            let length = self.string_length(&line[1..])?.unwrap_or_default();
             *part = (after, after + length);
             at = after + length + 2;
             if self.buffer.len() < at {
@@ -172,6 +171,19 @@ impl Decoder {
             let (pattern, topic) = (slice(parts[0]), slice(parts[1]));
             Push::PatternMessage { pattern, topic, payload: slice(parts[2]) }
         }))
+    }
+
+    /// The length of an event's part, and where that begins.
+    fn header(&mut self, at: usize) -> Decoded<(usize, usize)> {
+        let Some((line, after)) = line(&self.buffer, at)? else {
+            self.need = self.buffer.len() + 1;
+            return Ok(None);
+        };
+        if line.first() != Some(&b'$') {
+            return Err(Malformed("an event that is made of other things than strings".into()));
+        }
+        let length = self.string_length(&line[1..])?.unwrap_or_default();
+        Ok(Some((length, after)))
     }
 
     /// The next value, or the beginning of an aggregate.
@@ -305,6 +317,19 @@ fn weight(value: &Reply) -> usize {
     }
 }
 
+/// The length of a string whose header is one of up to six digits, and where the string begins;
+/// `None` for any other header.
+fn short_header(buffer: &[u8], at: usize) -> Option<(usize, usize)> {
+    let rest = buffer.get(at..)?;
+    let digits = rest.strip_prefix(b"$")?;
+    let end = digits.iter().take(7).position(|byte| !byte.is_ascii_digit())?;
+    if end == 0 || digits.get(end..end + 2) != Some(b"\r\n") {
+        return None;
+    }
+    let number = |number, digit: &u8| number * 10 + usize::from(digit - b'0');
+    Some((digits[..end].iter().fold(0, number), at + 1 + end + 2))
+}
+
 /// The line that begins at `from`, without its end, and where the next thing begins.
 fn line(buffer: &[u8], from: usize) -> Decoded<(&[u8], usize)> {
     let rest = &buffer[from..];
@@ -346,6 +371,10 @@ fn pairs(digits: &[u8]) -> Result<usize, Malformed> {
 }
 
 fn number(digits: &[u8]) -> Result<i64, Malformed> {
+    // Counts of receivers and lengths, nearly always; the rest has a sign, or is for the library.
+    if (1..=18).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) {
+        return Ok(digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')));
+    }
     let text = std::str::from_utf8(digits).ok();
     text.and_then(|text| text.parse().ok())
         .ok_or_else(|| Malformed(format!("{} where a number should be", shown(digits))))

@@ -96,7 +96,7 @@ impl Line {
     pub(super) async fn ask(&self, command: &Command) -> Result<Reply, Fault> {
         let (one, answer) = oneshot::channel();
         self.append(|to| command.write(to), Waiting::One(one)).await?;
-        answer.await.map_err(|_| self.lost())
+        answered(answer).await.ok_or_else(|| self.lost())
     }
 
     /// Does the commands of a batch.
@@ -108,7 +108,7 @@ impl Line {
         let (all, answer) = oneshot::channel();
         let waiting = Waiting::Many { left, replies: Vec::with_capacity(left), all };
         self.append(|to| batch.write(to), waiting).await?;
-        answer.await.map_err(|_| self.lost())
+        answered(answer).await.ok_or_else(|| self.lost())
     }
 
     /// Does a command that is answered by one confirmation for each of `names` names.
@@ -120,7 +120,7 @@ impl Line {
         let (all, answer) = oneshot::channel();
         let waiting = Waiting::Confirmations { left: names, all };
         self.append(|to| command.write(to), waiting).await?;
-        answer.await.map_err(|_| self.lost())
+        answered(answer).await.ok_or_else(|| self.lost())
     }
 
     async fn append(
@@ -439,6 +439,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 /// From when on commands are not answered, and until when: the command at the end is.
 fn silence(how: &str) -> Command {
     Command::new("CLIENT").arg("REPLY").arg(how)
+}
+
+/// What comes, or `None` if nothing does. A thousand answers that have come are a thousand steps on:
+/// counted as work of one task (tokio's budget), most of them would be looked at several times.
+async fn answered<T>(answer: oneshot::Receiver<T>) -> Option<T> {
+    tokio::task::coop::unconstrained(answer).await.ok()
 }
 
 fn ended(why: &str) -> io::Error {
