@@ -12,7 +12,7 @@ PROFILE := release
 # the same features of the same crates each time, and what one step has built serves the next.
 PROGRAMS := cargo build --quiet --all-features --bins --examples
 
-.PHONY: demo test seed lint lint-rust lint-python deny docs test-docs bench torture servers fuzz miri clean setup wheel test-rust test-python test-faults
+.PHONY: demo test seed lint lint-rust lint-python deny docs test-docs bench instructions torture servers fuzz miri clean setup wheel test-rust test-python test-faults
 
 # Properties run on a fresh seed each time, after what failed once and was saved. A run says its seed,
 # and `make test SEED=…` repeats it.
@@ -102,6 +102,11 @@ bench: PROFILE := $(if $(QUICK),release,dist)
 bench: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PROFILE=$(PROFILE) PATH="$(CURDIR)/$(BIN):$$PATH" \
 		scripts/bench
+
+## How many instructions an operation takes, against `benches/instructions.json`: no clock, no noise.
+## Needs valgrind; BLESS=1 keeps what was counted.
+instructions:
+	REDIS_SERVER="$$(scripts/find-redis-server)" BLESS=$(BLESS) scripts/instructions
 
 ## What takes too long for `make test`: starts and exits by the hundred, workers killed by the
 ## hundred, and every fault at length; again and again for HOURS, each time with the next seed; SEED for the first.

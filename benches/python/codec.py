@@ -73,10 +73,15 @@ def originals() -> tuple[Callable[[], Any], Callable[[], Any]]:
     )
 
 
-def middle_time(once: Callable[[], Any]) -> Callable[[float], float]:
+def middle_time(once: Callable[[], Any]) -> Callable[[float], worker.Figure]:
     """The clock is looked at once in many: what is measured takes little more than that itself."""
     timer = timeit.Timer(once)
-    return lambda seconds: worker.middle_time(seconds, lambda: timer.timeit(LOOPS)) / LOOPS
+
+    def measure(seconds: float) -> worker.Figure:
+        number, operations = worker.middle_time(seconds, lambda: timer.timeit(LOOPS))
+        return worker.Figure(number / LOOPS, operations * LOOPS)
+
+    return measure
 
 
 if __name__ == "__main__":

@@ -56,10 +56,10 @@ class Peer:
         self.gets_per_second = 5_000.0
         self.events = None
 
-    def call(self, seconds: float) -> float:
+    def call(self, seconds: float) -> worker.Figure:
         return worker.middle_time(seconds, lambda: self.echo(TEXT))
 
-    def calls(self, seconds: float) -> float:
+    def calls(self, seconds: float) -> worker.Figure:
         rates = []
         barrier = threading.Barrier(THREADS)
 
@@ -75,19 +75,19 @@ class Peer:
         for thread in threads:
             thread.join()
         assert len(rates) == THREADS
-        return sum(rates)
+        return worker.Figure(*map(sum, zip(*rates, strict=True)))
 
-    def publish(self, seconds: float) -> float:
+    def publish(self, seconds: float) -> worker.Figure:
         channel = f"{self.name}.silent"
         return worker.rate(seconds, lambda: pymq.publish(TEXT, channel=channel))
 
-    def put(self, seconds: float) -> float:
+    def put(self, seconds: float) -> worker.Figure:
         name = f"{self.name}.put"
         self.server.repeat("LPUSH", name, "1", 0)
         queue = pymq.queue(name)
         return worker.rate(seconds, lambda: queue.put(TEXT, block=False))
 
-    def get(self, seconds: float) -> float:
+    def get(self, seconds: float) -> worker.Figure:
         """Gets for a time that is guessed from the last rate, so that no get has to wait."""
         name = f"{self.name}.get"
         count = max(200, int(self.gets_per_second * seconds))
@@ -97,9 +97,9 @@ class Peer:
         for _ in range(count):
             queue.get(timeout=60)
         self.gets_per_second = count / (time.perf_counter() - begin)
-        return self.gets_per_second
+        return worker.Figure(self.gets_per_second, count)
 
-    def receive(self, seconds: float) -> float:
+    def receive(self, seconds: float) -> worker.Figure:
         if self.events is None:
             self.events = Received(f"{self.name}.flooded", self.server)
         return self.events.measure(seconds)
@@ -130,7 +130,7 @@ class Received:
         while not self.all.wait(0.1):
             pymq.publish(sample.event(), channel=self.channel)
 
-    def measure(self, seconds: float) -> float:
+    def measure(self, seconds: float) -> worker.Figure:
         """The clock runs from the end of the script, when all events wait in the server."""
         count = min(50_000, max(200, int(self.per_second * seconds)))
         self.missing = count
@@ -140,7 +140,7 @@ class Received:
         if not self.all.wait(300):
             raise TimeoutError(f"{self.missing} of {count} events did not come")
         self.per_second = count / (time.perf_counter() - begin)
-        return self.per_second
+        return worker.Figure(self.per_second, count)
 
 
 def main() -> None:

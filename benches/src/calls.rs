@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use crate::options::Options;
 use crate::python::Environment;
 use crate::raw::{Raw, command};
-use crate::round::{Side, Unit, Work, middle_time};
+use crate::rivals::Rivals;
+use crate::round::{Figure, Side, Unit, Work, middle_time, per_second};
 use crate::sample::{payload, text};
 use crate::worker::{self, Worker};
 use crate::{ORIGINAL, OURS, Outcome, PYTHON, RAW, runtime};
@@ -25,11 +26,11 @@ pub(crate) const THREADS: &str = "calls, 8 Python threads";
 const IN_FLIGHT: usize = 64;
 const REQUESTS: &[u8] = b"benches:raw:requests";
 const REPLIES: &[u8] = b"benches:raw:replies";
-const FUNCTION: &str = "benches.echo";
+pub(crate) const FUNCTION: &str = "benches.echo";
 /// Answers of PUBLISH are read in lots: they are no part of a call's way.
 const LOT: usize = 256;
 
-type Echo = Stub<(String,), String>;
+pub(crate) type Echo = Stub<(String,), String>;
 
 /// All of it.
 pub(crate) fn measure(options: &Options) -> Outcome<Vec<Work>> {
@@ -44,6 +45,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Vec<Work>> {
     let mut python = Environment::ours(options).map(|ours| ours.caller(options)).transpose()?;
     let original = Environment::original(options);
     let mut original = original.map(|theirs| theirs.caller(options)).transpose()?;
+    let mut rivals = Rivals::at("call", options)?;
 
     let mut sides = vec![
         Side::new(RAW, |span| middle_time(span, || raw.call())),
@@ -51,11 +53,12 @@ pub(crate) fn measure(options: &Options) -> Outcome<Vec<Work>> {
     ];
     sides.extend(python.as_mut().map(|python| python.side(PYTHON, "call")));
     sides.extend(original.as_mut().map(|original| original.side(ORIGINAL, "call")));
+    sides.extend(rivals.sides("call"));
     let one = Work::measure(ONE, Unit::Microseconds, options.pace, sides)?;
 
     let sides = vec![
         Side::new(RAW, |span| raw.calls(span)),
-        Side::new(OURS, |span| runtime.block_on(in_flight(&stub, span))),
+        Side::new(OURS, |span| runtime.block_on(in_flight(&stub, IN_FLIGHT, span))),
     ];
     let many = Work::measure(MANY, Unit::PerSecond, options.pace, sides)?;
 
@@ -66,7 +69,7 @@ pub(crate) fn measure(options: &Options) -> Outcome<Vec<Work>> {
     Ok(vec![one, many, threads])
 }
 
-fn one_at_a_time(runtime: &Runtime, stub: &Echo, span: Duration) -> Outcome<f64> {
+fn one_at_a_time(runtime: &Runtime, stub: &Echo, span: Duration) -> Outcome<Figure> {
     let text = text();
     middle_time(span, || {
         runtime.block_on(stub.call((text.clone(),)))?;
@@ -74,10 +77,11 @@ fn one_at_a_time(runtime: &Runtime, stub: &Echo, span: Duration) -> Outcome<f64>
     })
 }
 
-async fn in_flight(stub: &Echo, span: Duration) -> Outcome<f64> {
+/// Calls in a second, so many at a time.
+pub(crate) async fn in_flight(stub: &Echo, count: usize, span: Duration) -> Outcome<Figure> {
     let begin = Instant::now();
     let mut callers = JoinSet::new();
-    for _ in 0..IN_FLIGHT {
+    for _ in 0..count {
         let (stub, text) = (stub.clone(), text());
         callers.spawn(async move {
             let mut done = 0;
@@ -92,7 +96,7 @@ async fn in_flight(stub: &Echo, span: Duration) -> Outcome<f64> {
     while let Some(caller) = callers.join_next().await {
         done += caller??;
     }
-    Ok(done as f64 / begin.elapsed().as_secs_f64())
+    Ok(per_second(done, begin))
 }
 
 /// The caller's end of raw calls.
@@ -128,7 +132,7 @@ impl RawCaller {
     }
 
     /// Keeps a window full for a span; calls in a second.
-    fn calls(&mut self, span: Duration) -> Outcome<f64> {
+    fn calls(&mut self, span: Duration) -> Outcome<Figure> {
         let begin = Instant::now();
         let mut done = 0;
         self.send(IN_FLIGHT)?;
@@ -138,7 +142,7 @@ impl RawCaller {
             done += arrived;
         }
         self.replies.skip(IN_FLIGHT)?;
-        Ok((done + IN_FLIGHT) as f64 / begin.elapsed().as_secs_f64())
+        Ok(per_second(done + IN_FLIGHT, begin))
     }
 
     fn arrived(&mut self) -> Outcome<usize> {

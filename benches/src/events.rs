@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use crate::options::Options;
 use crate::python::Environment;
 use crate::raw::{Raw, command};
-use crate::round::{Side, Unit, Work, rate};
+use crate::rivals::Rivals;
+use crate::round::{Figure, Side, Unit, Work, per_second, rate};
 use crate::sample::{key, payload, text};
 use crate::{ORIGINAL, OURS, Outcome, PYTHON, RAW, runtime};
 
@@ -68,7 +69,7 @@ fn pipelined(options: &Options) -> Outcome<Work> {
     Work::measure(PUBLISH, Unit::PerSecond, options.pace, sides)
 }
 
-async fn by_tasks(topic: &Topic<String>, span: Duration) -> Outcome<f64> {
+async fn by_tasks(topic: &Topic<String>, span: Duration) -> Outcome<Figure> {
     let begin = Instant::now();
     let mut publishers = JoinSet::new();
     for _ in 0..TASKS {
@@ -86,7 +87,7 @@ async fn by_tasks(topic: &Topic<String>, span: Duration) -> Outcome<f64> {
     while let Some(publisher) = publishers.join_next().await {
         done += publisher??;
     }
-    Ok(done as f64 / begin.elapsed().as_secs_f64())
+    Ok(per_second(done, begin))
 }
 
 fn one_by_one(options: &Options) -> Outcome<Work> {
@@ -96,6 +97,7 @@ fn one_by_one(options: &Options) -> Outcome<Work> {
     let mut python = Environment::ours(options).map(|ours| ours.peer(options)).transpose()?;
     let original = Environment::original(options);
     let mut original = original.map(|theirs| theirs.peer(options)).transpose()?;
+    let mut rivals = Rivals::at("publish", options)?;
     let publish = command(&[b"PUBLISH", key(SILENT).as_bytes(), &payload()]);
     let text = text();
     let mut sides = vec![
@@ -106,6 +108,7 @@ fn one_by_one(options: &Options) -> Outcome<Work> {
     ];
     sides.extend(python.as_mut().map(|python| python.side(PYTHON, "publish")));
     sides.extend(original.as_mut().map(|original| original.side(ORIGINAL, "publish")));
+    sides.extend(rivals.sides("publish"));
     Work::measure(PUBLISH_ONE, Unit::PerSecond, options.pace, sides)
 }
 
@@ -121,12 +124,14 @@ fn receive(options: &Options) -> Outcome<Work> {
     let raw_flood = flood(raw_channel);
     let flood = flood(key(FLOODED).as_bytes());
     let mut flooded = Raw::connect(&options.redis)?;
-    let sides = vec![
+    let mut rivals = Rivals::at("receive", options)?;
+    let mut sides = vec![
         Side::new(RAW, |span| received(span, &mut server, &raw_flood, || Ok(raw.skip(FLOOD)?))),
         Side::new(OURS, |span| {
             received(span, &mut flooded, &flood, || runtime.block_on(take(&mut events, FLOOD)))
         }),
     ];
+    sides.extend(rivals.sides("receive"));
     Work::measure(RECEIVE, Unit::PerSecond, options.pace, sides)
 }
 
@@ -140,7 +145,7 @@ fn received(
     server: &mut Raw,
     flood: &[u8],
     mut take: impl FnMut() -> Outcome<()>,
-) -> Outcome<f64> {
+) -> Outcome<Figure> {
     let begin = Instant::now();
     let (mut done, mut time) = (0, Duration::ZERO);
     while begin.elapsed() < span {
@@ -151,7 +156,7 @@ fn received(
         time += begin.elapsed();
         done += FLOOD;
     }
-    Ok(done as f64 / time.as_secs_f64())
+    Ok(Figure { number: done as f64 / time.as_secs_f64(), operations: done })
 }
 
 async fn take(events: &mut Events<String>, count: usize) -> Outcome<()> {

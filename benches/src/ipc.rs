@@ -13,7 +13,7 @@ use pymq::{Bus, Events};
 use tokio::runtime::Runtime;
 
 use crate::options::Options;
-use crate::round::{Side, Unit, Work, middle_time, rate};
+use crate::round::{Figure, Side, Unit, Work, middle_time, per_second, rate};
 use crate::sample::{payload, text};
 use crate::worker::{self, Worker};
 use crate::{OURS, Outcome, RAW, runtime};
@@ -118,12 +118,12 @@ fn raw_receive(mut socket: UnixStream) -> Side<'static> {
 fn receive<'a>(runtime: &'a Runtime, mut events: Events<String>) -> Side<'a> {
     Side::new(OURS, move |span| {
         runtime.block_on(async {
-            let (begun, mut received) = (Instant::now(), 0_u32);
+            let (begun, mut received) = (Instant::now(), 0);
             while begun.elapsed() < span {
                 let event = events.recv().await.ok_or("the bus has ended")?;
-                received += u32::from(event.is_ok());
+                received += usize::from(event.is_ok());
             }
-            Ok(f64::from(received) / begun.elapsed().as_secs_f64())
+            Outcome::Ok(per_second(received, begun))
         })
     })
 }
@@ -142,7 +142,7 @@ fn put_and_get<'a>(runtime: &'a Runtime, bus: &Bus) -> Side<'a> {
 }
 
 fn publish_to_nobody<'a>(runtime: &'a Runtime, bus: &Bus) -> Side<'a> {
-    const LOT: u32 = 1000;
+    const LOT: usize = 1000;
     let (topic, text) = (bus.topic::<String>("benches.nobody"), text());
     Side::new(OURS, move |span| {
         let lot = middle_time(span, || {
@@ -153,7 +153,8 @@ fn publish_to_nobody<'a>(runtime: &'a Runtime, bus: &Bus) -> Side<'a> {
                 Ok(())
             })
         })?;
-        Ok(lot / f64::from(LOT))
+        let number = lot.number / LOT as f64;
+        Outcome::Ok(Figure { number, operations: lot.operations * LOT })
     })
 }
 

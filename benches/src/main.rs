@@ -9,13 +9,18 @@ use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
 mod calls;
+mod count;
+mod cpu;
 mod events;
+mod growth;
 mod ipc;
 mod memory;
 mod options;
+mod plot;
 mod python;
 mod queues;
 mod raw;
+mod rivals;
 mod round;
 mod sample;
 mod table;
@@ -48,38 +53,53 @@ const WORKS: &[(&str, Measure)] = &[
     ("ipc", ipc::measure),
     ("memory", memory::measure),
     ("python", python::measure),
+    ("growth", growth::measure),
 ];
 
 /// What is to be reached.
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    Row("Rust call, p50 / raw two-hop", calls::ONE, OURS, RAW, AtMost(2.0)),
-    Row("Rust calls, 64 in flight / raw", calls::MANY, OURS, RAW, AtLeast(0.33)),
-    Row("Rust publish, 64 tasks / raw of 256", events::PUBLISH, "64 tasks", RAW, AtLeast(0.35)),
-    Row("Rust publish, 1,000 at once / raw of 256", events::PUBLISH, "at once", RAW, AtLeast(0.35)),
-    Row("Rust receive / raw", events::RECEIVE, OURS, RAW, AtLeast(0.07)),
-    Row("queue get+ack / raw BRPOP", queues::GET, OURS, RAW, AtLeast(0.55)),
+    Row("Rust call, p50 / raw two-hop", calls::ONE, OURS, RAW, AtMost(1.25)),
+    Row("Rust calls, 64 in flight / raw", calls::MANY, OURS, RAW, AtLeast(0.85)),
+    Row("Rust publish, 64 tasks / raw of 256", events::PUBLISH, "64 tasks", RAW, AtLeast(0.65)),
+    Row("Rust publish, 1,000 at once / raw of 256", events::PUBLISH, "at once", RAW, AtLeast(0.9)),
+    Row("Rust receive / raw", events::RECEIVE, OURS, RAW, AtLeast(0.4)),
+    Row("queue get+ack / raw BRPOP", queues::GET, OURS, RAW, AtLeast(0.9)),
     Row("queue claim, ack awaited / raw BRPOP", queues::GET, "claim, ack", RAW, Unset),
     Row("queue put / raw LPUSH", queues::PUT, OURS, RAW, Unset),
     Row("queue put for later / put", queues::PUT, "for later", OURS, Unset),
     Row("queue put with an id / put", queues::PUT, "with an id", OURS, Unset),
     Row("call without a server, p50 / unix socket", ipc::CALL, OURS, RAW, Unset),
     Row("receive without a server / unix socket", ipc::RECEIVE, OURS, RAW, Unset),
-    Row("memory publish → receive / broadcast", memory::EVENT, OURS, "broadcast", AtLeast(0.5)),
+    Row("memory publish → receive / broadcast", memory::EVENT, OURS, "broadcast", AtLeast(0.8)),
     Row("message, 10,000 topics, others idle / one", memory::TOPICS, "others idle", "one", AtMost(1.3)),
     Row("message, 10,000 topics, in turns / one", memory::TOPICS, "in turns", "one", AtMost(1.3)),
     Row("message, 1,000 patterns, in turns / one", memory::PATTERNS, "many", "one", AtMost(1.3)),
     Row("call, 1,000 callers, in turns / one", memory::CALLERS, "many", "one", AtMost(1.3)),
     Row("put, get with 1,000,000 items / one", memory::BACKLOG, "many", "one", AtMost(1.3)),
-    Row("Python call, p50 / raw two-hop", calls::ONE, PYTHON, RAW, AtMost(2.2)),
-    Row("Python call, p50 / original", calls::ONE, PYTHON, ORIGINAL, AtMost(0.1)),
-    Row("Python calls, 8 threads / original", calls::THREADS, PYTHON, ORIGINAL, AtLeast(25.0)),
-    Row("Python typed events received / original", events::TYPED, PYTHON, ORIGINAL, AtLeast(25.0)),
-    Row("Python publish, one by one / original", events::PUBLISH_ONE, PYTHON, ORIGINAL, Unset),
-    Row("Python put / original", queues::PUT, PYTHON, ORIGINAL, Unset),
-    Row("Python get / original", queues::GET, PYTHON, ORIGINAL, Unset),
-    Row("encode a typed event / msgspec Struct", python::ENCODE, PYTHON, "msgspec", AtMost(2.0)),
-    Row("decode a typed event / msgspec Struct", python::DECODE, PYTHON, "msgspec", AtMost(2.0)),
+    Row("Redis: message, 10,000 topics, in turns / one", growth::TOPICS, "10000", "1", AtMost(1.3)),
+    Row("Redis: message, 10,000 idle / one", growth::IDLE, "10000", "1", AtMost(1.3)),
+    Row("Redis: put, get with 1,000,000 items / one", growth::ITEMS, "1000000", "1", AtMost(1.3)),
+    Row("Redis: put, get with 10,000 idle queues / one", growth::QUEUES, "10000", "1", AtMost(1.3)),
+    Row("Python call, p50 / raw two-hop", calls::ONE, PYTHON, RAW, AtMost(1.4)),
+    Row("Python call, p50 / original", calls::ONE, PYTHON, ORIGINAL, AtMost(0.067)),
+    Row("Python calls, 8 threads / original", calls::THREADS, PYTHON, ORIGINAL, AtLeast(60.0)),
+    Row("Python typed events received / original", events::TYPED, PYTHON, ORIGINAL, AtLeast(60.0)),
+    Row("Python publish, one by one / original", events::PUBLISH_ONE, PYTHON, ORIGINAL, AtLeast(4.0)),
+    Row("Python put / original", queues::PUT, PYTHON, ORIGINAL, AtLeast(4.0)),
+    Row("Python get / original", queues::GET, PYTHON, ORIGINAL, AtLeast(4.0)),
+    Row("Python publish, one by one / redis-py", events::PUBLISH_ONE, PYTHON, rivals::REDIS_PY, Unset),
+    Row("Python publish, one by one / FastStream", events::PUBLISH_ONE, PYTHON, rivals::FASTSTREAM, Unset),
+    Row("Python call, p50 / FastStream", calls::ONE, PYTHON, rivals::FASTSTREAM, Unset),
+    Row("Python call, p50 / RPyC", calls::ONE, PYTHON, rivals::RPYC, Unset),
+    Row("Python call, p50 / Celery", calls::ONE, PYTHON, rivals::CELERY, Unset),
+    Row("Python call, p50 / taskiq", calls::ONE, PYTHON, rivals::TASKIQ, Unset),
+    Row("Python put / redis-py", queues::PUT, PYTHON, rivals::REDIS_PY, Unset),
+    Row("Python put / Celery", queues::PUT, PYTHON, rivals::CELERY, Unset),
+    Row("Python put / taskiq", queues::PUT, PYTHON, rivals::TASKIQ, Unset),
+    Row("Python get / redis-py", queues::GET, PYTHON, rivals::REDIS_PY, Unset),
+    Row("encode a typed event / msgspec Struct", python::ENCODE, PYTHON, "msgspec", AtMost(1.6)),
+    Row("decode a typed event / msgspec Struct", python::DECODE, PYTHON, "msgspec", AtMost(1.6)),
     Row("import / original", python::IMPORT, PYTHON, ORIGINAL, Unset),
 ];
 
@@ -91,7 +111,11 @@ fn main() -> Outcome<()> {
         Role::Publish { url } => return ipc::publish(&url),
         Role::Socket { work, path } => return ipc::socket(&work, &path),
         Role::Weigh { what } => return worker::answer(|| memory::weigh(&what)),
+        Role::Count { work, times, url } => return count::run(&work, times, &url),
     };
+    if let Some(server) = options.server {
+        cpu::server_is(server);
+    }
     let mut works = Vec::new();
     for (name, measure) in WORKS {
         if options.wants(name) {
@@ -104,6 +128,12 @@ fn main() -> Outcome<()> {
     write!(io::stdout(), "{}", table::text(&lines, &works))?;
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&Report::new(&options, &lines, &works))?)?;
+    }
+    if let Some(folder) = &options.plots {
+        std::fs::write(folder.join("speed.svg"), plot::marks(&lines))?;
+        if let Some(growth) = plot::growth(&works) {
+            std::fs::write(folder.join("growth.svg"), growth)?;
+        }
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ pub(crate) const BACKLOG: &str = "memory: put, get, 1,000,000 items";
 /// How many are done between two looks at the clock.
 const BATCH: usize = 100;
 /// What a reader finds where nobody closes anything.
-const CLOSED: &str = "the bus was closed";
+pub(crate) const CLOSED: &str = "the bus was closed";
 
 /// An event of three fields, 60 bytes as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,13 +79,16 @@ fn side<'a>(
         Ok(BATCH)
     };
     Side::new(name, move |span| {
-        let rate = rate(span, || runtime.block_on(batch()))?;
-        Ok(if unit == Unit::PerSecond { rate } else { 1e6 / rate })
+        let mut figure = rate(span, || runtime.block_on(batch()))?;
+        if unit != Unit::PerSecond {
+            figure.number = 1e6 / figure.number;
+        }
+        Outcome::Ok(figure)
     })
 }
 
 /// Goes through `count` things in strides, so that neighbours in memory are not neighbours in time.
-fn strides(count: usize) -> impl FnMut() -> usize {
+pub(crate) fn strides(count: usize) -> impl FnMut() -> usize {
     let mut at = 0;
     move || {
         at = (at + 7919) % count;
@@ -93,7 +96,7 @@ fn strides(count: usize) -> impl FnMut() -> usize {
     }
 }
 
-async fn received<T: DeserializeOwned>(events: &mut Events<T>) -> Outcome<T> {
+pub(crate) async fn received<T: DeserializeOwned>(events: &mut Events<T>) -> Outcome<T> {
     Ok(events.recv().await.ok_or(CLOSED)??)
 }
 
@@ -122,7 +125,8 @@ fn publish_and_receive(pace: Pace) -> Outcome<Work> {
 fn topics(pace: Pace) -> Outcome<Work> {
     let runtime = runtime()?;
     let among = |name, count, used| {
-        let mut topics = runtime.block_on(listened(count))?;
+        let bus = runtime.block_on(Bus::connect("memory://"))?;
+        let mut topics = runtime.block_on(listened(&bus, count))?;
         let mut next = strides(used);
         let once = async move || {
             let (topic, events) = &mut topics[next()];
@@ -136,8 +140,8 @@ fn topics(pace: Pace) -> Outcome<Work> {
     Work::measure(TOPICS, Unit::Microseconds, pace, sides)
 }
 
-async fn listened(count: usize) -> Outcome<Vec<(Topic<u64>, Events<u64>)>> {
-    let bus = Bus::connect("memory://").await?;
+/// Topics with a subscriber each.
+pub(crate) async fn listened(bus: &Bus, count: usize) -> Outcome<Vec<(Topic<u64>, Events<u64>)>> {
     let mut topics = Vec::with_capacity(count);
     for number in 0..count {
         let topic = bus.topic(format!("shop.orders.{number}"));
@@ -151,7 +155,8 @@ async fn listened(count: usize) -> Outcome<Vec<(Topic<u64>, Events<u64>)>> {
 fn patterns(pace: Pace) -> Outcome<Work> {
     let runtime = runtime()?;
     let among = |name, count| {
-        let mut topics = runtime.block_on(caught(count))?;
+        let bus = runtime.block_on(Bus::connect("memory://"))?;
+        let mut topics = runtime.block_on(caught(&bus, count))?;
         let mut next = strides(count);
         let once = async move || {
             let (topic, events) = &mut topics[next()];
@@ -165,8 +170,11 @@ fn patterns(pace: Pace) -> Outcome<Work> {
     Work::measure(PATTERNS, Unit::Microseconds, pace, sides)
 }
 
-async fn caught(count: usize) -> Outcome<Vec<(Topic<u64>, PatternEvents<u64>)>> {
-    let bus = Bus::connect("memory://").await?;
+/// Topics that a pattern each catches.
+pub(crate) async fn caught(
+    bus: &Bus,
+    count: usize,
+) -> Outcome<Vec<(Topic<u64>, PatternEvents<u64>)>> {
     let mut topics = Vec::with_capacity(count);
     for number in 0..count {
         let events = bus.pattern(&format!("shop.{number}.*")).await?;

@@ -6,7 +6,8 @@ use crate::Outcome;
 use crate::round::Pace;
 
 const USAGE: &str = "usage: pymq-benches --redis HOST:PORT [--python PYTHON --workers FOLDER \
-                     [--original PYTHON]] [--json FILE] [--quick] [--only NAME]...";
+                     [--original PYTHON] [--rivals PYTHON]] [--server PROCESS] [--json FILE] \
+                     [--plots FOLDER] [--quick] [--only NAME]...";
 
 /// The part of a process.
 pub(crate) enum Role {
@@ -22,6 +23,8 @@ pub(crate) enum Role {
     Socket { work: String, path: String },
     /// It fills its memory.
     Weigh { what: String },
+    /// It does a work so many times, while somebody counts its instructions.
+    Count { work: String, times: usize, url: String },
 }
 
 /// How to measure, and with what.
@@ -32,10 +35,16 @@ pub(crate) struct Options {
     pub(crate) python: Option<PathBuf>,
     /// A Python that has the original.
     pub(crate) original: Option<PathBuf>,
-    /// Where the programs for both are.
+    /// A Python that has what people would use instead.
+    pub(crate) rivals: Option<PathBuf>,
+    /// Where the programs for all of them are.
     pub(crate) workers: PathBuf,
     /// Where the figures go, as JSON.
     pub(crate) json: Option<PathBuf>,
+    /// Where the plots go.
+    pub(crate) plots: Option<PathBuf>,
+    /// The server's process, to count what it uses.
+    pub(crate) server: Option<u32>,
     pub(crate) pace: Pace,
     only: Vec<String>,
 }
@@ -50,6 +59,9 @@ impl Role {
             ["publish", url] => Self::Publish { url: url.to_owned() },
             ["socket", work, path] => Self::Socket { work: work.to_owned(), path: path.to_owned() },
             ["weigh", what] => Self::Weigh { what: what.to_owned() },
+            ["count", work, times, url] => {
+                Self::Count { work: work.to_owned(), times: times.parse()?, url: url.to_owned() }
+            }
             _ => Self::Measure(Options::from_arguments(arguments.into_iter())?),
         })
     }
@@ -61,8 +73,11 @@ impl Options {
             redis: String::new(),
             python: None,
             original: None,
+            rivals: None,
             workers: PathBuf::new(),
             json: None,
+            plots: None,
+            server: None,
             pace: Pace::FULL,
             only: Vec::new(),
         };
@@ -76,8 +91,11 @@ impl Options {
                 "--redis" => options.redis = value,
                 "--python" => options.python = Some(value.into()),
                 "--original" => options.original = Some(value.into()),
+                "--rivals" => options.rivals = Some(value.into()),
                 "--workers" => options.workers = value.into(),
                 "--json" => options.json = Some(value.into()),
+                "--plots" => options.plots = Some(value.into()),
+                "--server" => options.server = Some(value.parse()?),
                 "--only" => options.only.push(value),
                 _ => return Err(USAGE.into()),
             }

@@ -60,6 +60,10 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    pub(crate) fn new(peer: Worker, provider: Option<Worker>) -> Self {
+        Self { peer, _provider: provider }
+    }
+
     /// Its alternative of a work.
     pub(crate) fn side<'a>(&'a mut self, name: &'static str, work: &'static str) -> Side<'a> {
         Side::new(name, move |span| self.peer.measure(work, span))

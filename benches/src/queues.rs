@@ -12,7 +12,8 @@ use tokio::runtime::Runtime;
 use crate::options::Options;
 use crate::python::Environment;
 use crate::raw::{Raw, command};
-use crate::round::{Side, Unit, Work, rate};
+use crate::rivals::Rivals;
+use crate::round::{Figure, Side, Unit, Work, rate};
 use crate::sample::{key, payload, text};
 use crate::{ORIGINAL, OURS, Outcome, PYTHON, RAW, runtime};
 
@@ -26,7 +27,7 @@ const GET_QUEUE: &str = "benches.get";
 const CLAIM_QUEUE: &str = "benches.claim";
 const RAW_QUEUE: &str = "benches.raw";
 /// More than the fastest side takes in a second.
-const ENOUGH: f64 = 100_000.0;
+const ENOUGH: f64 = 400_000.0;
 const FILL: &[u8] = b"redis.call('DEL', KEYS[1]) \
                       for _ = 1, tonumber(ARGV[2]) do redis.call('LPUSH', KEYS[1], ARGV[1]) end";
 
@@ -37,9 +38,11 @@ pub(crate) fn measure(options: &Options) -> Outcome<Vec<Work>> {
     let mut original = original.map(|theirs| theirs.peer(options)).transpose()?;
     let mut works = Vec::new();
     for (name, work, in_rust) in [(PUT, "put", put as InRust), (GET, "get", get)] {
+        let mut rivals = Rivals::at(work, options)?;
         let mut sides = in_rust(options)?;
         sides.extend(python.as_mut().map(|python| python.side(PYTHON, work)));
         sides.extend(original.as_mut().map(|original| original.side(ORIGINAL, work)));
+        sides.extend(rivals.sides(work));
         works.push(Work::measure(name, Unit::PerSecond, options.pace, sides)?);
     }
     Ok(works)
@@ -79,7 +82,7 @@ fn putting<F: FnMut() -> PutOptions>(
     bus: &Bus,
     queue: &str,
     mut options: F,
-) -> impl FnMut(Duration) -> Outcome<f64> + use<F> {
+) -> impl FnMut(Duration) -> Outcome<Figure> + use<F> {
     let (runtime, queue, text) = (Rc::clone(runtime), bus.queue::<String>(queue), text());
     move |span| {
         runtime.block_on(queue.purge())?;
@@ -91,7 +94,7 @@ fn get(options: &Options) -> Outcome<Vec<Side<'_>>> {
     let pop = command(&[b"BRPOP", key(RAW_QUEUE).as_bytes(), b"0"]);
     let mut raw = Raw::connect(&options.redis)?;
     let raw = move |span| {
-        fill(&options.redis, RAW_QUEUE, span)?;
+        fill(&options.redis, RAW_QUEUE, enough(span))?;
         rate(span, || raw.exchange(&pop).map(|()| 1))
     };
     let runtime = Rc::new(runtime()?);
@@ -99,21 +102,26 @@ fn get(options: &Options) -> Outcome<Vec<Side<'_>>> {
     let (gets, claims) = (bus.queue::<String>(GET_QUEUE), bus.queue::<String>(CLAIM_QUEUE));
     let claiming = Rc::clone(&runtime);
     let ours = move |span| {
-        fill(&options.redis, GET_QUEUE, span)?;
+        fill(&options.redis, GET_QUEUE, enough(span))?;
         rate(span, || Ok(runtime.block_on(gets.get()).map(|_| 1)?))
     };
     let once = async move || claims.claim().await?.ack().await;
     let claim_and_ack = move |span| {
-        fill(&options.redis, CLAIM_QUEUE, span)?;
+        fill(&options.redis, CLAIM_QUEUE, enough(span))?;
         rate(span, || Ok(claiming.block_on(once()).map(|()| 1)?))
     };
     let (raw, ours) = (Side::new(RAW, raw), Side::new(OURS, ours));
     Ok(vec![raw, ours, Side::new("claim, ack", claim_and_ack)])
 }
 
-/// Fills a queue with more than can be taken from it in a span.
-fn fill(address: &str, queue: &str, span: Duration) -> Outcome<()> {
-    let count = (ENOUGH * span.as_secs_f64()).ceil().to_string();
+/// More items than can be taken in a span.
+fn enough(span: Duration) -> usize {
+    (ENOUGH * span.as_secs_f64()).ceil() as usize
+}
+
+/// Fills a queue with so many items, in one step of the server.
+pub(crate) fn fill(address: &str, queue: &str, count: usize) -> Outcome<()> {
+    let count = count.to_string();
     let mut raw = Raw::connect(address)?;
     raw.run(&[b"EVAL", FILL, b"1", key(queue).as_bytes(), &payload(), count.as_bytes()])?;
     Ok(())

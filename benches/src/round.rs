@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::Outcome;
+use crate::cpu::{Cost, Meter};
 
 /// How many rounds, and how long each alternative is measured in one.
 #[derive(Clone, Copy)]
@@ -39,18 +40,32 @@ pub(crate) enum Unit {
     Bytes,
 }
 
-/// One alternative: measures for about as long as it is told, and says a number in the work's unit.
+/// What was measured: a number in the work's unit, and of how many operations it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Figure {
+    pub(crate) number: f64,
+    /// None where there are no operations to count, or too few to say what one costs.
+    pub(crate) operations: usize,
+}
+
+impl From<f64> for Figure {
+    fn from(number: f64) -> Self {
+        Self { number, operations: 0 }
+    }
+}
+
+/// One alternative: measures for about as long as it is told.
 pub(crate) struct Side<'a> {
     name: &'static str,
-    measure: Box<dyn FnMut(Duration) -> Outcome<f64> + 'a>,
+    measure: Box<dyn FnMut(Duration) -> Outcome<Figure> + 'a>,
 }
 
 impl<'a> Side<'a> {
-    pub(crate) fn new(
+    pub(crate) fn new<F: Into<Figure>>(
         name: &'static str,
-        measure: impl FnMut(Duration) -> Outcome<f64> + 'a,
+        mut measure: impl FnMut(Duration) -> Outcome<F> + 'a,
     ) -> Self {
-        Self { name, measure: Box::new(measure) }
+        Self { name, measure: Box::new(move |span| measure(span).map(Into::into)) }
     }
 }
 
@@ -61,6 +76,8 @@ pub(crate) struct Work {
     pub(crate) unit: Unit,
     /// By alternative; the n-th numbers of all belong together.
     pub(crate) sides: BTreeMap<&'static str, Vec<f64>>,
+    /// What one operation of an alternative took of the processors, round by round.
+    pub(crate) cost: BTreeMap<&'static str, Vec<Cost>>,
 }
 
 impl Work {
@@ -74,14 +91,17 @@ impl Work {
         for side in &mut sides {
             (side.measure)(pace.span / 3)?;
         }
-        let mut work = Self { name, unit, sides: BTreeMap::new() };
+        let mut work = Self { name, unit, sides: BTreeMap::new(), cost: BTreeMap::new() };
         for _ in 0..pace.rounds {
             // Each begins a round in its turn, since some leave the caches or the server warmer.
             let one = sides.len().min(1);
             sides.rotate_left(one);
             for side in &mut sides {
+                let meter = Meter::start();
                 let figure = (side.measure)(pace.span)?;
-                work.sides.entry(side.name).or_default().push(figure);
+                let cost = meter.cost_of(figure.operations);
+                work.sides.entry(side.name).or_default().push(figure.number);
+                work.cost.entry(side.name).or_default().extend(cost);
             }
         }
         Ok(work)
@@ -90,6 +110,13 @@ impl Work {
     /// The median of an alternative, where it took part.
     pub(crate) fn figure(&self, side: &str) -> Option<f64> {
         Some(median(self.sides.get(side)?.clone()))
+    }
+
+    /// The medians of what one operation of an alternative costs, where that is known.
+    pub(crate) fn cost(&self, side: &str) -> Option<Cost> {
+        let costs = self.cost.get(side).filter(|costs| !costs.is_empty())?;
+        let middle = |part: fn(&Cost) -> f64| median(costs.iter().map(part).collect());
+        Some(Cost { ours: middle(|cost| cost.ours), server: middle(|cost| cost.server) })
     }
 
     /// How one alternative stands to another, where both took part.
@@ -123,7 +150,10 @@ pub(crate) fn median(mut numbers: Vec<f64>) -> f64 {
 }
 
 /// Repeats `once` for a span; the median time of one, in microseconds.
-pub(crate) fn middle_time(span: Duration, mut once: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
+pub(crate) fn middle_time(
+    span: Duration,
+    mut once: impl FnMut() -> Outcome<()>,
+) -> Outcome<Figure> {
     let mut times = Vec::new();
     let begin = Instant::now();
     let mut last = begin;
@@ -133,17 +163,23 @@ pub(crate) fn middle_time(span: Duration, mut once: impl FnMut() -> Outcome<()>)
         times.push((now - last).as_secs_f64() * 1e6);
         last = now;
     }
-    Ok(median(times))
+    let operations = times.len();
+    Ok(Figure { number: median(times), operations })
 }
 
 /// Repeats `batch`, which says how much it did, for a span; how much that is in a second.
-pub(crate) fn rate(span: Duration, mut batch: impl FnMut() -> Outcome<usize>) -> Outcome<f64> {
+pub(crate) fn rate(span: Duration, mut batch: impl FnMut() -> Outcome<usize>) -> Outcome<Figure> {
     let begin = Instant::now();
     let mut done = 0;
     while begin.elapsed() < span {
         done += batch()?;
     }
-    Ok(done as f64 / begin.elapsed().as_secs_f64())
+    Ok(per_second(done, begin))
+}
+
+/// So many operations since a moment.
+pub(crate) fn per_second(operations: usize, begin: Instant) -> Figure {
+    Figure { number: operations as f64 / begin.elapsed().as_secs_f64(), operations }
 }
 
 #[cfg(test)]
@@ -153,7 +189,8 @@ mod tests {
     #[test]
     fn a_ratio_is_formed_within_each_round() {
         let sides = [("ours", vec![2.0, 40.0, 3.0]), ("raw", vec![1.0, 10.0, 2.0])];
-        let work = Work { name: "work", unit: Unit::Microseconds, sides: sides.into() };
+        let (unit, sides, cost) = (Unit::Microseconds, sides.into(), BTreeMap::new());
+        let work = Work { name: "work", unit, sides, cost };
         let expected = Ratio { median: 2.0, low: 1.5, high: 4.0 };
         assert_eq!(work.ratio("ours", "raw"), Some(expected));
         assert_eq!(work.ratio("ours", "original"), None);
@@ -164,10 +201,10 @@ mod tests {
         let mut calls = 0;
         let counting = Side::new("counting", |_| {
             calls += 1;
-            Ok(f64::from(calls))
+            Outcome::Ok(f64::from(calls))
         });
         let pace = Pace { rounds: 3, span: Duration::ZERO };
-        let sides = vec![counting, Side::new("constant", |_| Ok(1.0))];
+        let sides = vec![counting, Side::new("constant", |_| Outcome::Ok(1.0))];
         let work = Work::measure("work", Unit::Bytes, pace, sides).expect("neither side fails");
         assert_eq!(work.sides["counting"], [2.0, 3.0, 4.0]);
         assert_eq!(work.sides["constant"].len(), 3);

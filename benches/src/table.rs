@@ -54,6 +54,27 @@ pub(crate) struct Line {
     reached: Option<bool>,
 }
 
+impl Line {
+    /// What it is of.
+    pub(crate) fn figure(&self) -> &'static str {
+        self.figure
+    }
+
+    /// How many times as good as its mark it is; `None` without a mark.
+    pub(crate) fn reached_by(&self) -> Option<f64> {
+        match self.mark {
+            Mark::AtMost(mark) => Some(mark / self.ratio.median),
+            Mark::AtLeast(mark) => Some(self.ratio.median / mark),
+            Mark::Unset => None,
+        }
+    }
+
+    /// The ratio, and what it is to be.
+    pub(crate) fn said(&self) -> String {
+        format!("{} ({})", short(self.ratio.median), said(self.mark))
+    }
+}
+
 impl Row {
     /// The row's line, where both sides took part in a work that was measured.
     pub(crate) fn line(&self, works: &[Work]) -> Option<Line> {
@@ -91,11 +112,21 @@ pub(crate) fn text(lines: &[Line], works: &[Work]) -> String {
             "{figure:<46} {ours:>10} {beside:>21}  {ratio:>7} {range:<15} {mark:>8}  {verdict}"
         );
     }
-    text.push_str("\nwhat was measured: medians of the rounds\n");
+    text.push_str(
+        "\nwhat was measured: medians of the rounds; the processors' time for one operation, on this \
+         side (both ends of a call) and in the server\n",
+    );
     for work in works {
-        let sides = work.sides.keys().filter_map(|side| Some((*side, work.figure(side)?)));
-        let sides = sides.map(|(side, figure)| format!("{side} {}", number(figure, work.unit)));
-        let _ = writeln!(text, "{:<34} {}", work.name, sides.collect::<Vec<_>>().join(", "));
+        let _ = writeln!(text, "{}", work.name);
+        for side in work.sides.keys() {
+            let Some(figure) = work.figure(side) else { continue };
+            let figure = number(figure, work.unit);
+            let cost = work.cost(side).map_or_else(String::new, |cost| {
+                let number = |part| number(part, Unit::Microseconds);
+                format!("{:>12} {:>12}", number(cost.ours), number(cost.server))
+            });
+            let _ = writeln!(text, "    {side:<24} {figure:>12} {cost}");
+        }
     }
     text
 }

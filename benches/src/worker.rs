@@ -1,13 +1,14 @@
 //! Another process that takes part: a provider, or an alternative in another environment.
 //!
-//! It says `ready`, then answers each line on its standard input with a number on a line of its
-//! own; when its input ends, so does it. The process never outlives its [`Worker`].
+//! It says `ready`, then answers each line on its standard input with a line of its own, a number and how many
+//! operations it is of; when its input ends, so does it. The process never outlives its [`Worker`].
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use crate::Outcome;
+use crate::round::Figure;
 
 /// A process of ours.
 pub(crate) struct Worker {
@@ -39,15 +40,24 @@ impl Worker {
     }
 
     /// Asks for a measurement.
-    pub(crate) fn measure(&mut self, work: &str, span: Duration) -> Outcome<f64> {
-        self.ask(&format!("{work} {}", span.as_secs_f64()))
+    pub(crate) fn measure(&mut self, work: &str, span: Duration) -> Outcome<Figure> {
+        let answer = self.answer(&format!("{work} {}", span.as_secs_f64()))?;
+        let (number, operations) = answer.split_once(' ').unwrap_or((&answer, "0"));
+        match (number.parse(), operations.parse()) {
+            (Ok(number), Ok(operations)) => Ok(Figure { number, operations }),
+            _ => Err(format!("{work}: answered {answer:?}").into()),
+        }
     }
 
     /// Asks for a number.
     pub(crate) fn ask(&mut self, question: &str) -> Outcome<f64> {
-        writeln!(self.questions, "{question}")?;
-        let answer = self.line()?;
+        let answer = self.answer(question)?;
         answer.parse().map_err(|_| format!("{question}: answered {answer:?}").into())
+    }
+
+    fn answer(&mut self, question: &str) -> Outcome<String> {
+        writeln!(self.questions, "{question}")?;
+        self.line()
     }
 
     fn line(&mut self) -> Outcome<String> {
