@@ -13,3 +13,9 @@ pub(crate) use std::sync::PoisonError;
 pub(crate) use std::sync::{Mutex, MutexGuard};
 #[cfg(not(pymq_models))]
 pub(crate) use std::thread;
+
+/// The bell of `ipc://` alone counts with these.
+#[cfg(pymq_models)]
+pub(crate) use shuttle::sync::atomic::{AtomicU32, Ordering};
+#[cfg(all(not(pymq_models), feature = "ipc", target_os = "linux"))]
+pub(crate) use std::sync::atomic::{AtomicU32, Ordering};

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use pymq::transport::Shelf;
+use pymq::transport::ipc;
 use pymq::{Bus, Error, ErrorKind, PutOptions};
 
 #[path = "place/shared.rs"]
@@ -144,6 +146,7 @@ fn a_child() {
             "holder" => hold(&bus).await,
             "sleeper" => hold_in_vain(&bus).await,
             "server" => serve(&bus).await,
+            "stranger" => stay_a_while(&bus).await,
             other => panic!("no such role: {other}"),
         }
     });
@@ -230,6 +233,19 @@ async fn hold_in_vain(bus: &Bus) -> pymq::Result<()> {
     std::future::pending().await
 }
 
+/// Does a little of everything, and ends.
+async fn stay_a_while(bus: &Bus) -> pymq::Result<()> {
+    let mut events = bus.topic::<u8>("topic").subscribe().await?;
+    bus.topic::<u8>("topic").publish(&1).await?;
+    // Where the file is damaged nothing may come.
+    let _ = tokio::time::timeout(Duration::from_secs(1), events.recv()).await;
+    let queue = bus.queue::<u8>("queue");
+    queue.put_with(&2, PutOptions::new().delay(Duration::from_millis(1))).await?;
+    queue.put(&3).await?;
+    queue.get_timeout(Duration::from_secs(1)).await?;
+    bus.close().await
+}
+
 async fn serve(bus: &Bus) -> pymq::Result<()> {
     let _quick = bus.expose_fn("sum", |(a, b): (i64, i64)| async move { Ok::<_, String>(a + b) });
     let _quick = _quick.await?;
@@ -288,6 +304,82 @@ async fn a_call_ends_when_its_provider_is_killed() {
     let ended = tokio::time::timeout(Duration::from_secs(60), called).await.expect("it ends");
     let error = ended.expect("no panic").expect_err("nobody answers");
     assert_eq!(error.kind(), ErrorKind::ProviderLost, "{error}");
+}
+
+#[tokio::test]
+async fn a_call_to_all_names_those_who_are_killed_in_it() {
+    let place = Place::new();
+    let bus = place.bus().await;
+    let mut servers = [place.child("server", 0), place.child("server", 1)];
+    for server in &servers {
+        server.has_said("serving").await;
+    }
+    let called = {
+        let bus = bus.clone();
+        tokio::spawn(async move { bus.stub::<_, i64>("endless").call_all(()).await })
+    };
+    for server in &mut servers {
+        server.has_said("called").await;
+        server.kill();
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(60), called).await.expect("it ends");
+    let replies = ended.expect("no panic").expect("it was sent");
+    let kinds: Vec<_> =
+        replies.into_iter().map(|reply| reply.result.map_err(|e| e.kind())).collect();
+    assert_eq!(kinds, [Err(ErrorKind::ProviderLost), Err(ErrorKind::ProviderLost)]);
+    // Nobody is waited for who is gone for good.
+    let nobody = bus.stub::<_, i64>("endless").call(()).await.expect_err("nobody is there");
+    assert_eq!(nobody.kind(), ErrorKind::NoSuchRemote);
+}
+
+#[tokio::test]
+async fn a_bus_is_looked_at_without_joining_it_and_what_the_dead_left_is_cleaned_away() {
+    let place = Place::new();
+    assert_eq!(ipc::look(&place.url()).expect("looked"), None);
+    let bus = place.bus().await;
+    let queue = bus.queue::<String>("held");
+    queue.put_many(&[item(0, 0), item(0, 1), item(0, 2)]).await.expect("put");
+    let mut holder = place.child("holder", 0);
+    holder.has_said("holding").await;
+    let look = || ipc::look(&place.url()).expect("looked").expect("it is there");
+    let found = look();
+    assert_eq!((found.living.len(), found.dead.len(), found.queues, found.items), (2, 0, 1, 3));
+    let holders: Vec<_> = found.living.iter().filter(|member| member.holds == 2).collect();
+    assert_eq!(holders[0].process, holder.process.id());
+    assert!(found.bytes > 0 && !found.has_leftovers(), "{found:?}");
+
+    bus.close().await.expect("closed");
+    holder.kill();
+    std::fs::write(place.path().join(".new-999999999-0"), b"unfinished").expect("written");
+    let found = look();
+    assert_eq!((found.living.len(), found.dead.len(), found.unfinished), (0, 1, 1));
+    assert!(found.has_leftovers(), "{found:?}");
+    let cleaned = ipc::clean(&place.url()).expect("cleaned").expect("items are on it");
+    assert_eq!((cleaned.dead.len(), cleaned.unfinished, cleaned.items), (0, 0, 3));
+
+    let bus = place.bus().await;
+    let queue = bus.byte_queue("held");
+    let stats = queue.stats().await.expect("stats");
+    assert_eq!(queue.purge(Shelf::Waiting).await.expect("purged"), 3, "{stats:?}");
+    bus.close().await.expect("closed");
+    assert_eq!(ipc::clean(&place.url()).expect("cleaned"), None);
+}
+
+#[tokio::test]
+async fn all_buses_of_a_user_are_listed_and_empty_ones_of_the_dead_go() {
+    let name = format!("listed/{}", std::process::id());
+    let url = format!("ipc://{name}");
+    let bus = Bus::connect(&url).await.expect("a bus");
+    let listed = || {
+        let buses = ipc::buses().expect("listed");
+        buses.into_iter().find(|bus| bus.address == url)
+    };
+    assert_eq!(listed().expect("it is listed").living[0].process, std::process::id());
+    let inspection = bus.inspect();
+    let named = inspection.leftovers().await.expect("listed");
+    assert!(named.iter().all(|leftover| leftover.name != url), "{named:?}");
+    bus.close().await.expect("closed");
+    assert_eq!(listed(), None);
 }
 
 #[tokio::test]
@@ -467,7 +559,7 @@ async fn a_file_that_is_no_bus_of_this_version_is_refused_and_left_as_it_is() {
     overwrite(8, &[99]);
     let error = place.refusal().await;
     assert!(error.message().contains("another version"), "{error}");
-    overwrite(8, &[1]);
+    overwrite(8, &[2]);
     overwrite(16, &[99]);
     assert!(place.refusal().await.message().contains("C library"));
     overwrite(0, b"something");
@@ -475,6 +567,102 @@ async fn a_file_that_is_no_bus_of_this_version_is_refused_and_left_as_it_is() {
     std::fs::write(place.file(), b"short").expect("written");
     assert!(place.refusal().await.message().contains("no bus"));
     assert_eq!(std::fs::read(place.file()).expect("read"), b"short");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_an_error_and_neither_a_signal_nor_a_hang() {
+    use std::os::unix::fs::FileExt;
+    let place = Place::new();
+    let bus = place.bus().await;
+    bus.queue::<u8>("queue").put(&1).await.expect("put");
+    bus.close().await.expect("closed");
+    let whole = std::fs::OpenOptions::new().read(true).write(true).open(place.file());
+    let whole = whole.expect("it is ours");
+    let mut head = vec![0; 1 << 20];
+    whole.read_exact_at(&mut head, 0).expect("read");
+    let size = whole.metadata().expect("it is there").len();
+    let each = |word: fn(u64) -> u64| -> Vec<u8> {
+        (0..32_000_u64).flat_map(|place| word(135_168 + 8 * place).to_le_bytes()).collect()
+    };
+    // What is behind the places of connections: numbers, lists, names; and, last, the lock.
+    let damages = [
+        (135_168, each(|_| u64::MAX)),
+        (135_168, each(|place| place)),
+        (135_168, each(|place| (513 << 20) + 8 * (place % 1000))),
+        (1 << 20, vec![255; 64]),
+        (64, vec![255; 40]),
+    ];
+    for (at, bytes) in damages {
+        whole.write_all_at(&bytes, at).expect("written");
+        end_of_a_stranger(&place);
+        whole.write_all_at(&head, 0).expect("written");
+        whole.write_all_at(&[0; 64], 1 << 20).expect("written");
+    }
+    for length in [size - 4096, 512 << 20, (1 << 20) + 8, 4096, 64, 0] {
+        whole.set_len(length).expect("it is ours");
+        end_of_a_stranger(&place);
+    }
+}
+
+/// Another process uses the bus and ends by itself, with whatever error.
+fn end_of_a_stranger(place: &Place) {
+    let mut stranger = place.child("stranger", 0);
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = stranger.process.try_wait().expect("it is a child of ours") {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "a stranger hangs");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    if let Some(reader) = stranger.reader.take() {
+        reader.join().expect("no panic");
+    }
+    assert!(status.success(), "{status}: {:?}", stranger.lines.lock().expect("no panic"));
+}
+
+/// Whether this test may do what only the administrator may.
+fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").expect("it is there")) == 0
+}
+
+#[tokio::test]
+async fn what_belongs_to_another_user_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let bus = place.bus().await;
+    bus.queue::<u8>("queue").put(&1).await.expect("put");
+    bus.close().await.expect("closed");
+    let give =
+        |path: &Path, user| std::os::unix::fs::chown(path, Some(user), None).expect("root may");
+    for path in [place.file(), place.path().to_owned()] {
+        give(&path, 65_534);
+        let error = place.refusal().await;
+        assert!(error.message().contains("another user"), "{error}");
+        give(&path, 0);
+    }
+    assert_eq!(place.bus().await.queue::<u8>("queue").get().await.expect("an item"), 1);
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_written_it_is_said_and_a_directory_in_place_of_the_file_too() {
+    let place = Place::new();
+    std::fs::create_dir(place.path()).expect("a directory");
+    std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o700)).expect("it is ours");
+    std::fs::create_dir(place.file()).expect("a directory");
+    assert_eq!(place.refusal().await.kind(), ErrorKind::Connection);
+    std::fs::remove_dir(place.file()).expect("it is empty");
+    let mount = |words: &[&str]| Command::new("mount").args(words).arg(place.path()).status();
+    let words = ["-t", "tmpfs", "-o", "ro,mode=0700", "pymq-tests"];
+    if !is_root() || !mount(&words).is_ok_and(|status| status.success()) {
+        return;
+    }
+    let error = place.refusal().await;
+    let _ = Command::new("umount").arg(place.path()).status();
+    assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+    assert!(error.message().contains("Read-only"), "{error}");
 }
 
 #[tokio::test]
@@ -488,11 +676,21 @@ async fn items_outlive_a_restart_of_the_system_where_they_lie_on_a_disk() {
     use std::os::unix::fs::FileExt;
     let file = std::fs::OpenOptions::new().write(true).open(place.file()).expect("it is ours");
     file.write_all_at(&[7; 8], 24).expect("written");
-    let copy = std::fs::read(place.file()).expect("read");
+    // Between its two halves it has a hole.
+    let size = file.metadata().expect("it is there").len();
+    let parts = [(0, 3 << 20), (512 << 20, size - (512 << 20))];
+    let copy = parts.map(|(at, length)| {
+        let mut part = vec![0; usize::try_from(length).expect("it is short")];
+        let read = std::fs::File::open(place.file()).expect("it is ours");
+        read.read_exact_at(&mut part, at).expect("read");
+        (at, part)
+    });
     std::mem::forget(held);
     bus.close().await.expect("closed");
     let _ = std::fs::remove_file(place.file());
-    std::fs::write(place.file(), copy).expect("written");
+    let file = std::fs::File::create(place.file()).expect("it is ours");
+    file.set_len(size).expect("it is ours");
+    copy.iter().for_each(|(at, part)| file.write_all_at(part, *at).expect("written"));
     std::fs::set_permissions(place.file(), PermissionsExt::from_mode(0o600)).expect("it is ours");
 
     let bus = place.bus().await;

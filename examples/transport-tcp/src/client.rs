@@ -10,9 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use pymq::name::{Address, Form};
 use pymq::transport::{
-    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Health, Inbox, Inboxes, Inspect,
-    Letters, Limit, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt, SettleOptions,
-    Settlement, Shelf, States, Subscription, Transport, Wait, answer, mailbox, pending,
+    Answer, Capabilities, Claimed, DeadLetter, Ends, Events, Filter, Health, Inbox, Inboxes,
+    Inspect, Letters, Limit, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
+    SettleOptions, Settlement, Shelf, States, Subscription, Transport, Wait, answer, mailbox,
+    pending,
 };
 use pymq::{Error, ErrorKind, Result};
 use tokio::net::TcpStream;
@@ -149,6 +150,14 @@ impl Events for Tcp {
     ) -> Answer<'a, Vec<usize>> {
         let request = Request::PublishCounted { topics: topics.to_vec() };
         self.line.answer(Ask::new("publish", "topics", request).with(payload))
+    }
+
+    /// The server does not tell.
+    fn ends<'a>(&'a self, topic: &'a str) -> Answer<'a, Option<Ends>> {
+        pending(async move {
+            // Whoever asks on a connection that has ended hears of that.
+            self.count(&[topic.to_owned()]).await.map(|_| None)
+        })
     }
 }
 

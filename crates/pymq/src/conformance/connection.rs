@@ -84,6 +84,7 @@ async fn every_kind(
     let mut kinds = vec![
         ("publish", kind(connection.publish(&names[0], payload.clone()).await)),
         ("subscribe", kind(connection.subscribe(&filters).await)),
+        ("ends", kind(connection.ends(&names[0]).await)),
         ("open_inbox", kind(connection.open_inbox(&address).await)),
         ("send", kind(connection.send(&address, payload.clone(), KEPT).await)),
         ("push", kind(connection.push(queue, vec![payload.clone()], Wait::Forever.into()).await)),

@@ -1,11 +1,13 @@
 //! Rules of [`Events`](crate::transport::Events), but for patterns.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use super::{Broker, fresh, message, numbered, topic, until};
 use crate::error::Result;
-use crate::name::Namespace;
+use crate::name::{Address, Form, Namespace};
 use crate::transport::{Arrival, Filter, Message, Subscription};
 
 /// The last message to a slow subscriber.
@@ -251,6 +253,37 @@ pub async fn publish_counted_counts_and_publishes_in_one_step(broker: &impl Brok
         publisher.publish(&names[0], Bytes::from_static(b"afterwards")).await?;
         let first = message(&mut subscription).await.payload;
         assert_eq!(counts, [usize::from(first == "counted"), 1]);
+    }
+    Ok(())
+}
+
+/// Where ends are told, that of a connection that listens is, behind what it had sent; who merely listens
+/// no more, or by a pattern, has not ended.
+pub async fn the_end_of_a_listener_is_told_once_it_has_ended(broker: &impl Broker) -> Result<()> {
+    let (watcher, other) = (broker.connect().await?, broker.connect().await?);
+    let (name, address) = (fresh("ends"), Address::new(fresh("ends"), Form::Inbox));
+    let mut inbox = watcher.open_inbox(&address).await?;
+    let leaves = other.subscribe(&[topic(&name)]).await?;
+    let stays = other.subscribe(&[topic(&name), topic(&fresh("else"))]).await?;
+    let by_pattern = broker.connect().await?;
+    let _pattern = by_pattern.subscribe(&[Filter::Pattern(format!("{name}*"))]).await?;
+    let Some(ends) = watcher.ends(&name).await? else { return Ok(()) };
+    by_pattern.close().await?;
+    leaves.end().await?;
+    other.send(&address, numbered(0), Duration::from_secs(60)).await?;
+    assert_eq!(ends.count(), 0);
+    drop(stays);
+    other.close().await?;
+    let again = broker.connect().await?;
+    let listening = again.subscribe(&[topic(&name)]).await?;
+    let Some(ends) = watcher.ends(&name).await? else { return Ok(()) };
+    again.send(&address, numbered(1), Duration::from_secs(60)).await?;
+    drop(again);
+    ends.more_than(0).await;
+    assert_eq!(ends.count(), 1);
+    drop(listening);
+    for number in 0..2 {
+        assert_eq!(inbox.recv().await, Some(Arrival::Message(numbered(number))));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! no identity: of these only numbers are known. Nothing here waits or asks: what was heard and
 //! counted is noted by [`gather`](super::gather), with the time at which it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
@@ -205,6 +205,21 @@ impl Attendance {
         }
     }
 
+    /// Gives up whoever is not `present` any more, `unnamed` of whom are not known by name, after so many
+    /// of those who were called have `ended` with their connections. One that merely listens no more
+    /// may still answer: where there may be such ones, time tells.
+    pub(super) fn mourn(&mut self, ended: usize, present: &BTreeSet<Id>, unnamed: usize) {
+        let absent = |id: &Id| !present.contains(id);
+        let gone: Vec<Id> = self.owing().into_iter().filter(absent).collect();
+        let explained = self.excused().into_iter().filter(absent).count();
+        let missing = self.unnamed().saturating_sub(unnamed);
+        if gone.len() + missing + explained + self.missing.len() > ended {
+            return;
+        }
+        gone.into_iter().for_each(|id| self.lose(id));
+        self.missing.extend((0..missing).map(|_| Missing { provider: None, lost: true }));
+    }
+
     /// Gives up the others once none of them has been `present` for long enough.
     pub(super) fn judge_others(&mut self, present: bool) {
         if present {
@@ -325,6 +340,24 @@ mod tests {
         roll.judge_unnamed(1);
         assert!(roll.is_settled());
         assert_eq!(missing(&mut roll), [Missing { provider: None, lost: true }]);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_gone_after_as_many_ends_is_lost_at_once_and_nobody_else() {
+        let (one, two) = (Id::random(), Id::random());
+        let mut roll = Attendance::new(3, 0, vec![one, two]);
+        // One of the two has merely left; nobody knows which.
+        roll.mourn(1, &BTreeSet::new(), 1);
+        assert!(!roll.is_settled());
+        roll.mourn(2, &BTreeSet::new(), 1);
+        roll.mourn(3, &BTreeSet::new(), 0);
+        assert!(roll.is_settled());
+        let lost = |provider| Missing { provider, lost: true };
+        assert_eq!(missing(&mut roll).len(), 3);
+        let mut answered = Attendance::new(2, 0, vec![one, two]);
+        answered.hear(said(one, ResponseKind::Result));
+        answered.mourn(1, &BTreeSet::from([one]), 0);
+        assert_eq!(missing(&mut answered), [lost(Some(two))]);
     }
 
     #[tokio::test]

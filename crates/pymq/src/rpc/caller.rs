@@ -20,12 +20,15 @@ use super::pending::Pending;
 use super::presence::Destination;
 use super::reader::{LastGap, Reader};
 use super::watch::{Ended, Watch};
-use super::{CallOptions, Reply, SILENCE_ENDS_AFTER};
+use super::{CallOptions, REPLIES_KEPT, Reply, SILENCE_ENDS_AFTER};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
 use crate::transport::{self, Transport};
-use crate::wire::{Arguments, Control, Metadata, Request, RequestExtension};
+use crate::wire::{
+    Arguments, Control, Metadata, Outcome, Request, RequestExtension, Response, ResponseExtension,
+    ResponseKind,
+};
 
 /// One bus's calling side.
 #[derive(Debug)]
@@ -183,7 +186,8 @@ impl Caller {
                 Destination::Originals => return self.first_answer(request, time, way).await,
             };
             self.reach(choice.instance(), way).await?;
-            // Before the publish: an answer may be faster than this thread.
+            // Before the publish: its end is not missed, and an answer may be faster than this thread.
+            let ends = choice.ends(&*self.transport).await?;
             let waiting = self.pending.open(call);
             // Whoever leaves while the answer to this is on its way leaves a call that runs.
             let cancel = CancelOnDrop::new(self, choice.instance(), call);
@@ -191,7 +195,10 @@ impl Caller {
                 // Surely nobody has it, so that another provider may be asked.
                 Ok(Some(0)) => {
                     cancel.disarm();
-                    self.directory.forget(function, choice.id());
+                    match ends.is_some_and(|ends| ends.count() > 0) {
+                        true => self.directory.mourn(function, choice.id()),
+                        false => self.directory.forget(function, choice.id()),
+                    }
                     continue;
                 }
                 // It may have arrived, so only the same provider may be asked again.
@@ -202,7 +209,7 @@ impl Caller {
                 }
                 Ok(_) => {}
             }
-            let ended = Watch::new(self, waiting, &choice, &request).answer().await;
+            let ended = Watch::new(self, waiting, (&choice, ends), &request).answer().await;
             cancel.disarm();
             match ended? {
                 Ended::Reply(reply) => return Ok(reply),
@@ -277,6 +284,20 @@ impl Caller {
             })
             .await
             .map(drop)
+    }
+
+    /// Returns when everything that was sent to us before has come to its call.
+    pub(super) async fn catch_up(&self) -> Result<()> {
+        let mut waiting = self.pending.open(Id::random());
+        let sign =
+            ResponseExtension { call: waiting.call(), provider: self.me, kind: ResponseKind::Here };
+        let outcome = Outcome::nothing();
+        let sign = Response { function: String::new(), outcome, ours: Some(sign) }.encode();
+        self.transport.send(&self.namespace.inbox(self.me), sign, REPLIES_KEPT).await?;
+        match waiting.recv().await {
+            Some(_) => Ok(()),
+            None => Err(Error::closed("call", "inbox")),
+        }
     }
 
     /// Whether the inbox lost its connection so recently that providers may still be on their way

@@ -7,9 +7,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::OnceCell;
 use tokio::time::{Duration, Instant};
 
+use crate::error::Result;
 use crate::name::{Id, Namespace};
+use crate::transport::{Ends, Transport};
 
 /// How long an answer to "who is there" is taken as fresh.
 const FRESH_FOR: Duration = Duration::from_secs(5);
@@ -42,6 +45,8 @@ struct Known {
     id: Id,
     instance: Arc<str>,
     open_calls: Arc<AtomicUsize>,
+    /// Its end, where the broker tells of it; asked for once.
+    ends: Arc<OnceCell<Option<Ends>>>,
 }
 
 /// What the directory says of a function.
@@ -106,6 +111,7 @@ impl Directory {
                     id: *id,
                     instance: namespace.instance(*id).into(),
                     open_calls: Arc::default(),
+                    ends: Arc::default(),
                 });
             }
         }
@@ -115,6 +121,16 @@ impl Directory {
     pub(super) fn forget(&self, function: &str, id: Id) {
         if let Some(entry) = self.lock().get_mut(function) {
             entry.keep(|known| known.id != id);
+        }
+    }
+
+    /// Strikes a provider off that has ended for good: nobody waits for its return.
+    pub(super) fn mourn(&self, function: &str, id: Id) {
+        if let Some(entry) = self.lock().get_mut(function) {
+            entry.keep(|known| known.id != id);
+            if entry.providers.is_empty() {
+                entry.left = None;
+            }
         }
     }
 
@@ -142,6 +158,12 @@ impl Choice {
     /// The topic of that provider alone.
     pub(super) fn instance(&self) -> &str {
         &self.0.instance
+    }
+
+    /// Its end, where the broker tells of it; before anything is sent to it, so that none is missed.
+    pub(super) async fn ends(&self, transport: &dyn Transport) -> Result<Option<&Ends>> {
+        let ends = self.0.ends.get_or_try_init(|| transport.ends(&self.0.instance));
+        Ok(ends.await?.as_ref())
     }
 }
 

@@ -18,6 +18,7 @@ use super::pending::Waiting;
 use super::{CallOptions, RETURN_WITHIN, Reply};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Id;
+use crate::transport::Ends;
 use crate::wire::Request;
 
 impl Caller {
@@ -109,6 +110,8 @@ impl Caller {
         let (topic, marker) = (self.namespace.whole(function), self.namespace.marker(function));
         let topics = [topic, marker];
         self.refuse_keywords(request, &topics).await?;
+        // Before it is published, so that nobody's end is missed.
+        let ends = self.transport.ends(&topics[1]).await?;
         let started = Instant::now();
         loop {
             let waiting = self.pending.open(identity(request));
@@ -122,7 +125,7 @@ impl Caller {
             let originals = self.transport.capabilities().originals;
             let others = if originals { exact.saturating_sub(ours) } else { 0 };
             if ours + others > 0 {
-                return Ok(Reached { waiting, ours, others, expected: Vec::new() });
+                return Ok(Reached { waiting, ours, others, expected: Vec::new(), ends });
             }
             if !self.after_gap() || started.elapsed() >= RETURN_WITHIN {
                 return Err(no_such_remote(function));
@@ -150,7 +153,7 @@ impl Caller {
         let published = self.transport.publish(&marker, bytes).await;
         cancel.disarm();
         published?;
-        Ok(Reached { waiting, ours: expected.len(), others: 0, expected })
+        Ok(Reached { waiting, ours: expected.len(), others: 0, expected, ends: None })
     }
 }
 
@@ -166,4 +169,6 @@ pub(super) struct Reached {
     pub(super) others: usize,
     /// Those of ours that are known by name from the start.
     pub(super) expected: Vec<Id>,
+    /// Their ends, where the broker tells of them.
+    pub(super) ends: Option<Ends>,
 }

@@ -5,10 +5,11 @@
 //! Who owes an answer is kept in [`attendance`](super::attendance); whom a request goes to is decided
 //! in [`everyone`](super::everyone).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 
 use super::attendance::{Attendance, Missing};
@@ -20,7 +21,7 @@ use super::watch::Moment;
 use super::{ASK_AGAIN_EVERY, ASKS_WITHIN, Reply, SILENCE_IS_TOLD_AFTER, STOOD_STILL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Id, shortened};
-use crate::transport::{self, Arrival, Inbox};
+use crate::transport::{self, Arrival, Ends, Inbox};
 use crate::wire::{Outcome, Request, Response};
 
 /// The answers to a call to everyone.
@@ -47,6 +48,10 @@ pub(crate) struct Gathering {
     waiting: Waiting,
     list: Option<Inbox>,
     attendance: Attendance,
+    /// The ends of those whom the request reached, where the broker tells of them, and how many of them
+    /// were looked into.
+    ends: Option<Ends>,
+    ends_seen: usize,
     /// Heard, and not yet handed out.
     replies: VecDeque<Reply>,
     /// Whether no more is heard: then the missing are handed out.
@@ -61,6 +66,7 @@ pub(crate) struct Gathering {
 enum Event {
     Ours(Option<Arrival<Response>>),
     Original(Option<Arrival<Bytes>>),
+    Ended,
     Tick,
 }
 
@@ -72,13 +78,15 @@ impl Gathering {
         list: Option<Inbox>,
         deadline: Option<Instant>,
     ) -> Self {
-        let Reached { waiting, ours, others, expected } = reached;
+        let Reached { waiting, ours, others, expected, ends } = reached;
         Self {
             caller,
             request,
             waiting,
             list,
             attendance: Attendance::new(ours, others, expected),
+            ends,
+            ends_seen: 0,
             replies: VecDeque::new(),
             concluded: false,
             deadline,
@@ -189,11 +197,12 @@ impl Gathering {
             .into_iter()
             .flatten()
             .fold(self.ask_again, Instant::min);
-        // All three are cancel-safe: two mailboxes and a timer.
+        // All are cancel-safe: two mailboxes, a number, and a timer.
         let event = tokio::select! {
             biased;
             arrival = self.waiting.recv() => Event::Ours(arrival),
             arrival = receive(&mut self.list) => Event::Original(arrival),
+            () = more_ended(self.ends.as_ref(), self.ends_seen) => Event::Ended,
             () = sleep_until(tick) => Event::Tick,
         };
         match event {
@@ -206,6 +215,7 @@ impl Gathering {
             }
             Event::Original(Some(Arrival::Message(text))) => self.hear_original(&text),
             Event::Original(Some(_)) => {}
+            Event::Ended => self.mourn().await?,
             Event::Ours(None) | Event::Original(None) => {
                 return Err(Error::closed("call", self.function()));
             }
@@ -223,6 +233,23 @@ impl Gathering {
             }
         }
         Ok(false)
+    }
+
+    /// Some have ended with their connections: what they had sent is heard, then whoever is not there any
+    /// more is lost.
+    async fn mourn(&mut self) -> Result<()> {
+        let ended = self.ends.as_ref().map_or(0, Ends::count);
+        let caught_up = self.caller.catch_up().await;
+        caught_up.map_err(|error| cut(self.function(), error))?;
+        while let Some(Some(arrival)) = self.waiting.recv().now_or_never() {
+            if let Arrival::Message(response) = arrival {
+                self.replies.extend(self.attendance.hear(response));
+            }
+        }
+        let (present, unnamed) = self.presence(&self.attendance.owing()).await?;
+        self.attendance.mourn(ended, &present, unnamed);
+        self.ends_seen = ended;
+        Ok(())
     }
 
     /// Counts what cannot be read as a failure: nobody else knows this call's list, and whoever
@@ -298,23 +325,32 @@ impl Gathering {
     }
 
     async fn judge_by_count(&mut self, owing: &[Id]) -> Result<()> {
-        let caller = Arc::clone(&self.caller);
-        let instances = owing.iter().copied().chain(self.attendance.excused());
-        let instances = instances.map(|id| caller.namespace.instance(id));
+        let (present, unnamed) = self.presence(owing).await?;
+        if self.caller.after_gap() {
+            return Ok(());
+        }
+        for id in owing {
+            self.attendance.judge(*id, present.contains(id));
+        }
+        self.attendance.judge_unnamed(unnamed);
+        Ok(())
+    }
+
+    /// Which of those we have heard of listen, and how many of whom we have not.
+    async fn presence(&self, owing: &[Id]) -> Result<(BTreeSet<Id>, usize)> {
+        let caller = &self.caller;
+        let ids: Vec<Id> = owing.iter().copied().chain(self.attendance.excused()).collect();
+        let instances = ids.iter().map(|id| caller.namespace.instance(*id));
         let marker = caller.namespace.marker(self.function());
         let topics: Vec<String> = std::iter::once(marker).chain(instances).collect();
         let counts = caller.transport.count(&topics).await;
         let counts = counts.map_err(|error| cut(self.function(), error))?;
-        if caller.after_gap() {
-            return Ok(());
-        }
-        for (id, count) in owing.iter().zip(&counts[1..]) {
-            self.attendance.judge(*id, *count > 0);
-        }
+        let (all, counts) = counts.split_first().unwrap_or((&0, &[]));
+        let present = ids.iter().zip(counts).filter(|(_, count)| **count > 0);
+        let present: BTreeSet<Id> = present.map(|(id, _)| *id).collect();
         // Who is subscribed to the marker and has no name yet must be one that was never heard of.
-        let named = counts[1..].iter().filter(|count| **count > 0).count();
-        self.attendance.judge_unnamed(counts[0].saturating_sub(named));
-        Ok(())
+        let unnamed = all.saturating_sub(present.len());
+        Ok((present, unnamed))
     }
 
     /// Gives up subscribers that may have been providers of the original, once they are gone; tells
@@ -380,6 +416,14 @@ impl Gathering {
 impl Drop for Gathering {
     fn drop(&mut self) {
         self.tell_late();
+    }
+}
+
+/// Waits until more have ended than were seen; for ever where nobody tells.
+async fn more_ended(ends: Option<&Ends>, seen: usize) {
+    match ends {
+        Some(ends) => ends.more_than(seen).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::SystemTime;
 
+use futures_util::FutureExt as _;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use super::caller::Caller;
@@ -14,7 +15,7 @@ use super::errors::{cut, lost};
 use super::pending::Waiting;
 use super::{ASK_AGAIN_EVERY, ASKS_WITHIN, BEAT_EVERY, GONE_AFTER, LOST_AFTER, Reply, STOOD_STILL};
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::Arrival;
+use crate::transport::{Arrival, Ends};
 use crate::wire::{Request, Response, ResponseKind};
 
 /// How a request to one provider ended.
@@ -34,6 +35,7 @@ pub(super) struct Watch<'a> {
     caller: &'a Caller,
     waiting: Waiting,
     choice: &'a Choice,
+    ends: Option<&'a Ends>,
     request: &'a Request,
     /// When the provider was last heard of in this call, or the call was asked for.
     heard: Moment,
@@ -61,11 +63,11 @@ impl<'a> Watch<'a> {
     pub(super) fn new(
         caller: &'a Caller,
         waiting: Waiting,
-        choice: &'a Choice,
+        (choice, ends): (&'a Choice, Option<&'a Ends>),
         request: &'a Request,
     ) -> Self {
         let (heard, patient_since) = (Moment::now(), Instant::now());
-        Self { caller, waiting, choice, request, heard, patient_since, gone_since: None }
+        Self { caller, waiting, choice, ends, request, heard, patient_since, gone_since: None }
     }
 
     /// Waits for the one answer, asking again whenever the provider is silent.
@@ -75,7 +77,13 @@ impl<'a> Watch<'a> {
     pub(super) async fn answer(mut self) -> Result<Ended> {
         let mut ask_again = self.patient_since + ASK_AGAIN_EVERY;
         loop {
-            match timeout_at(ask_again, self.waiting.recv()).await {
+            // Both are cancel-safe: a mailbox and a number.
+            let arrival = tokio::select! {
+                biased;
+                arrival = timeout_at(ask_again, self.waiting.recv()) => arrival,
+                () = ended(self.ends) => return self.last_word().await,
+            };
+            match arrival {
                 Ok(Some(Arrival::Message(response))) => {
                     if let Some(ended) = self.hear(response) {
                         return Ok(ended);
@@ -99,6 +107,20 @@ impl<'a> Watch<'a> {
             self.ask_again().await?;
             ask_again = Instant::now() + ASK_AGAIN_EVERY;
         }
+    }
+
+    /// The provider has ended with its connection: what it had sent is all there is.
+    async fn last_word(mut self) -> Result<Ended> {
+        self.caller.catch_up().await?;
+        while let Some(Some(arrival)) = self.waiting.recv().now_or_never() {
+            if let Arrival::Message(response) = arrival
+                && let Some(ended) = self.hear(response)
+            {
+                return Ok(ended);
+            }
+        }
+        self.caller.directory.mourn(self.function(), self.choice.id());
+        Err(lost(self.function(), self.choice.id()))
     }
 
     fn hear(&mut self, response: Response) -> Option<Ended> {
@@ -154,5 +176,13 @@ impl<'a> Watch<'a> {
 
     fn function(&self) -> &str {
         &self.request.function
+    }
+}
+
+/// Waits until whoever was watched over has ended; for ever where nobody tells.
+async fn ended(ends: Option<&Ends>) {
+    match ends {
+        Some(ends) => ends.more_than(0).await,
+        None => std::future::pending().await,
     }
 }

@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use crate::error::{Error, Result};
 use crate::name::{self, Address};
 
+mod ends;
 mod inspect;
 #[cfg(all(feature = "ipc", target_os = "linux"))]
 pub mod ipc;
@@ -39,6 +40,7 @@ mod refusals;
 mod settings;
 mod state;
 
+pub use ends::{Ending, Ends, ends};
 pub use inspect::{Finding, Holder, Inspect, Leftover, Severity};
 #[cfg(feature = "blocking")]
 pub(crate) use mailbox::unparking_waker;
@@ -152,6 +154,11 @@ pub trait Events {
         topics: &'a [String],
         payload: Bytes,
     ) -> Answer<'a, Vec<usize>>;
+
+    /// Tells, from now on, when connections end that listen to `topic` by exact name at this moment,
+    /// each as often as it listens; what such a one had sent has arrived by then. `None` where the
+    /// broker does not tell, and whoever waits for somebody has to ask.
+    fn ends<'a>(&'a self, topic: &'a str) -> Answer<'a, Option<Ends>>;
 }
 
 /// Addressed messages: to one reader, kept for a while when it is away.

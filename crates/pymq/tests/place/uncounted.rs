@@ -8,9 +8,9 @@ use bytes::Bytes;
 use pymq::name::Address;
 use pymq::transport::memory::Memory;
 use pymq::transport::{
-    Answer, Capabilities, Claimed, DeadLetter, Events, Filter, Health, Inbox, Inboxes, Inspect,
-    Letters, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement, Shelf, States,
-    Subscription, Transport, Wait, answer, pending,
+    Answer, Capabilities, Claimed, DeadLetter, Ends, Events, Filter, Health, Inbox, Inboxes,
+    Inspect, Letters, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement, Shelf,
+    States, Subscription, Transport, Wait, answer, pending,
 };
 use pymq::{Error, ErrorKind, Put, PutOptions};
 
@@ -73,6 +73,10 @@ impl Events for Uncounted {
         _payload: Bytes,
     ) -> Answer<'a, Vec<usize>> {
         unsupported("publish")
+    }
+
+    fn ends<'a>(&'a self, _topic: &'a str) -> Answer<'a, Option<Ends>> {
+        answer(Ok(None))
     }
 }
 

@@ -4,8 +4,9 @@
 //! it. A new reader takes the seat over from the old one. What nobody fetches goes when its time is
 //! over, which whoever keeps or fetches something sees to.
 
-use super::heap::{At, List};
+use super::heap::At;
 use super::layout::KEPT;
+use super::list::List;
 use super::names::{self, Kind};
 use super::peers::{self, Step};
 use crate::error::Result;
@@ -19,8 +20,9 @@ pub(super) const SEAT_LINKS: u64 = 56;
 const LETTERS: u64 = 72;
 const SIZE: u64 = 96;
 
-/// The words of a letter that is kept: in the list of its address, and of all by when they expire.
-const UNTIL: u64 = 32;
+/// The words of a letter that is kept: in the list of its address, and among all by when they expire.
+pub(super) const KEPT_LINKS: u64 = 16;
+pub(super) const UNTIL: u64 = 32;
 const BODY: u64 = 40;
 const SEAT: u64 = 48;
 const LETTER_SIZE: u64 = 56;
@@ -113,7 +115,7 @@ pub(super) fn send(
     step.init(letter + BODY, body);
     step.init(letter + SEAT, seat);
     letters(seat).push_back(step, letter)?;
-    KEPT.insert_by(step, letter, UNTIL)?;
+    KEPT.insert(step, letter)?;
     expire(step)?;
     Ok(false)
 }

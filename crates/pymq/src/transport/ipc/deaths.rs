@@ -17,7 +17,7 @@ use super::layout::{ARENA, BLOCK_COUNTS, BLOCKS, FRESH, ROOT, ROOT_END, beacon};
 use super::mapping::Memory;
 use super::peers::{self, Post, Step};
 use super::shelves::{self, Claim, Push};
-use super::{addresses, names, place, topics};
+use super::{addresses, items, letters, names, place, topics};
 use crate::error::Result;
 use crate::name::{Address, Form};
 use crate::transport::{
@@ -25,7 +25,7 @@ use crate::transport::{
 };
 
 /// A bus that no other process knows.
-fn bus() -> Memory {
+pub(super) fn bus() -> Memory {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let path = format!("/dev/shm/pymq-deaths-{}-{number}", std::process::id());
@@ -104,7 +104,7 @@ fn put_back(memory: &Memory, copy: &[(At, Vec<u8>)]) {
     copy.iter().for_each(|(at, bytes)| memory.write(*at, bytes));
 }
 
-fn step<T>(memory: &Memory, work: impl FnOnce(&mut Step<'_>) -> Result<T>) -> T {
+pub(super) fn step<T>(memory: &Memory, work: impl FnOnce(&mut Step<'_>) -> Result<T>) -> T {
     let mut step = Step::new(memory);
     let done = work(&mut step).expect("the step can be done");
     step.commit().expect("it can be committed");
@@ -148,7 +148,7 @@ fn two(memory: &Memory) -> (At, At) {
     (seats[0], seats[1])
 }
 
-fn items(count: usize) -> Vec<Bytes> {
+fn numbered(count: usize) -> Vec<Bytes> {
     (0..count).map(|number| Bytes::from(format!("item {number}"))).collect()
 }
 
@@ -182,7 +182,9 @@ fn a_connection_that_dies_while_it_joins_or_leaves_has_not() {
         die_everywhere(&memory, "join", |step| peers::join(step, 7).map(|_| ()));
         let spec = QueueSpec::new("queue");
         let peer = peers::in_slot(&Heap::new(&memory), 7);
-        step(&memory, |step| shelves::push(step, peer, &spec, &items(3), &PutOptions::new(), None));
+        step(&memory, |step| {
+            shelves::push(step, peer, &spec, &numbered(3), &PutOptions::new(), None)
+        });
         claim(&memory, peer, &spec, 2);
         let filters = [Filter::Topic("topic".into()), Filter::Pattern("p*".into())];
         step(&memory, |step| topics::subscribe(step, peer, &filters));
@@ -203,16 +205,16 @@ fn whoever_dies_while_it_puts_takes_or_settles_has_not() {
         let later = PutOptions::new().delay(Duration::from_secs(1000));
         let once = PutOptions::new().id("once");
         die_everywhere(&memory, "the first put", |step| {
-            shelves::push(step, one, &spec, &items(2), &options, None).map(|_| ())
+            shelves::push(step, one, &spec, &numbered(2), &options, None).map(|_| ())
         });
         die_everywhere(&memory, "a put", |step| {
-            shelves::push(step, one, &spec, &items(3), &options, None).map(|_| ())
+            shelves::push(step, one, &spec, &numbered(3), &options, None).map(|_| ())
         });
         die_everywhere(&memory, "a put for later", |step| {
-            shelves::push(step, one, &spec, &items(2), &later, None).map(|_| ())
+            shelves::push(step, one, &spec, &numbered(2), &later, None).map(|_| ())
         });
         die_everywhere(&memory, "a put with an id", |step| {
-            shelves::push(step, one, &spec, &items(1), &once, None).map(|_| ())
+            shelves::push(step, one, &spec, &numbered(1), &once, None).map(|_| ())
         });
         let large = vec![Bytes::from(vec![7; 300_000])];
         die_everywhere(&memory, "a put for which the file grows", |step| {
@@ -227,17 +229,17 @@ fn whoever_dies_while_it_puts_takes_or_settles_has_not() {
             let failure = Failure::new(Reason::Failed).error("ValueError", "no such thing");
             let why = SettleOptions::default().failure(failure);
             die_everywhere(&memory, &format!("{how:?}"), |step| {
-                shelves::settle(step, item, how, &why)
+                items::settle(step, item, how, &why)
             });
         }
         let item = claim(&memory, other, &spec, 1)[0];
         die_everywhere(&memory, "taking back from who does not run", |step| {
-            shelves::take_back(step, item, u64::MAX).map(|_| ())
+            items::take_back(step, item, u64::MAX).map(|_| ())
         });
         let queue = shelves::named(&Heap::new(&memory), "queue");
         let elsewhere = QueueSpec::new("elsewhere");
         die_everywhere(&memory, "a redrive", |step| {
-            shelves::redrive(step, queue, &Letters::Oldest(1), &elsewhere).map(|_| ())
+            letters::redrive(step, queue, &Letters::Oldest(1), &elsewhere).map(|_| ())
         });
         die_everywhere(&memory, "a purge", |step| {
             shelves::purge(step, queue, Shelf::Waiting).map(|_| ())
@@ -258,16 +260,16 @@ fn whoever_dies_while_it_waits_or_is_called_loses_nothing() {
         });
         let options = PutOptions::new();
         die_everywhere(&memory, "a put that calls", |step| {
-            shelves::push(step, one, &spec, &items(1), &options, None).map(|_| ())
+            shelves::push(step, one, &spec, &numbered(1), &options, None).map(|_| ())
         });
         let waiting =
-            step(&memory, |step| shelves::push(step, one, &spec, &items(1), &options, None));
+            step(&memory, |step| shelves::push(step, one, &spec, &numbered(1), &options, None));
         let Push::Wait(place) = waiting else { panic!("there is no space") };
         die_everywhere(&memory, "a claim that makes space", |step| {
             shelves::claim(step, other, &spec, 1, false, None).map(|_| ())
         });
         die_everywhere(&memory, "a put whose turn has come", |step| {
-            shelves::push(step, one, &spec, &items(1), &options, Some(place)).map(|_| ())
+            shelves::push(step, one, &spec, &numbered(1), &options, Some(place)).map(|_| ())
         });
         die_everywhere(&memory, "taking the post", |step| {
             peers::take_post(step, one, u64::MAX, |_, _| {})
@@ -326,10 +328,10 @@ fn whoever_dies_while_memory_goes_back_to_the_system_loses_nothing() {
         let large = vec![Bytes::from(vec![7; 1 << 20])];
         let options = PutOptions::new();
         step(&memory, |step| shelves::push(step, one, &spec, &large, &options, None));
-        step(&memory, |step| shelves::push(step, one, &spec, &items(1), &options, None));
+        step(&memory, |step| shelves::push(step, one, &spec, &numbered(1), &options, None));
         let item = claim(&memory, other, &spec, 1)[0];
         let done = SettleOptions::default();
-        step(&memory, |step| shelves::settle(step, item, Settlement::Ack, &done));
+        step(&memory, |step| items::settle(step, item, Settlement::Ack, &done));
         let before = memory.used();
         die_everywhere(&memory, "cooling", |step| step.cool().map(|_| ()));
         assert!(memory.used() + 200_000 < before, "{before} to {}", memory.used());
@@ -337,7 +339,7 @@ fn whoever_dies_while_memory_goes_back_to_the_system_loses_nothing() {
         step(&memory, |step| shelves::push(step, one, &spec, &large, &options, None));
         let queue = shelves::named(&Heap::new(&memory), "queue");
         let peeked = step(&memory, |step| shelves::peek(step, queue, Shelf::Waiting, 2));
-        assert!(peeked == [items(1), large].concat());
+        assert!(peeked == [numbered(1), large].concat());
     });
 }
 
@@ -347,7 +349,7 @@ fn what_is_not_used_any_more_is_free() {
     let (one, other) = two(&memory);
     let spec = QueueSpec::new("queue");
     let brief = PutOptions::new().id("brief").within(Duration::from_nanos(1));
-    step(&memory, |step| shelves::push(step, one, &spec, &items(1), &brief, None));
+    step(&memory, |step| shelves::push(step, one, &spec, &numbered(1), &brief, None));
     for _ in 0..3 {
         let filters = [Filter::Topic("topic".into()), Filter::Pattern("to*".into())];
         step(&memory, |step| topics::subscribe(step, other, &filters));
@@ -356,7 +358,7 @@ fn what_is_not_used_any_more_is_free() {
             topics::deliver(step, &targets, "topic", &[0; 200_000])
         });
         let many = PutOptions::new();
-        step(&memory, |step| shelves::push(step, one, &spec, &items(500), &many, None));
+        step(&memory, |step| shelves::push(step, one, &spec, &numbered(500), &many, None));
         claim(&memory, other, &spec, 400);
         step(&memory, |step| {
             addresses::send(step, &Address::new("away", Form::List), b"letter", 1)
@@ -364,9 +366,7 @@ fn what_is_not_used_any_more_is_free() {
     }
     let queue = shelves::named(&Heap::new(&memory), "queue");
     let dead = claim(&memory, one, &spec, 1)[0];
-    step(&memory, |step| {
-        shelves::settle(step, dead, Settlement::Reject, &SettleOptions::default())
-    });
+    step(&memory, |step| items::settle(step, dead, Settlement::Reject, &SettleOptions::default()));
     for slot in [0, 1] {
         step(&memory, |step| peers::leave(step, slot));
     }
@@ -400,15 +400,15 @@ fn step_of<T>(memory: &Memory, work: impl FnOnce(&mut Step<'_>) -> Result<T>) ->
 fn only_one_has_a_lock_and_the_lock_of_the_dead_is_inherited() {
     let memory = Arc::new(bus());
     let lock = beacon(3);
-    assert_eq!(memory.lock(lock, Duration::ZERO), super::mapping::Lock::Taken);
+    assert_eq!(memory.lock(lock, Duration::ZERO), super::locks::Lock::Taken);
     let asked = Arc::clone(&memory);
     let other = std::thread::spawn(move || asked.lock(lock, Duration::from_millis(20)));
-    assert_eq!(other.join().expect("no panic"), super::mapping::Lock::Busy);
+    assert_eq!(other.join().expect("no panic"), super::locks::Lock::Busy);
     memory.unlock(lock);
     let dying = Arc::clone(&memory);
     let died = std::thread::spawn(move || dying.lock(lock, Duration::ZERO));
-    assert_eq!(died.join().expect("no panic"), super::mapping::Lock::Taken);
-    assert_eq!(memory.lock(lock, Duration::ZERO), super::mapping::Lock::Inherited);
+    assert_eq!(died.join().expect("no panic"), super::locks::Lock::Taken);
+    assert_eq!(memory.lock(lock, Duration::ZERO), super::locks::Lock::Inherited);
     memory.mend(lock);
     memory.unlock(lock);
     assert!(!memory.is_held(lock));

@@ -5,10 +5,11 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
-use super::hub::{Hub, Subscribed};
-use super::{Ipc, topics};
+use super::hub::Hub;
+use super::local::Subscribed;
+use super::{Ipc, topics, watches};
 use crate::error::Result;
-use crate::transport::{Answer, Events, Filter, Guard, Subscription, answer, mailbox};
+use crate::transport::{Answer, Ends, Events, Filter, Guard, Subscription, answer, ends, mailbox};
 
 impl Events for Ipc {
     fn publish<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, Option<usize>> {
@@ -49,6 +50,17 @@ impl Events for Ipc {
                 topics::deliver(step, &targets, topic, &payload)?;
             }
             Ok(counts)
+        })
+    }
+
+    fn ends<'a>(&'a self, topic: &'a str) -> Answer<'a, Option<Ends>> {
+        self.hub.run("watch", topic, move |step| {
+            let number = step.number()?;
+            watches::begin(step, self.hub.peer, topic, number)?;
+            let (ending, ends) = ends(Watching { hub: Arc::downgrade(&self.hub), number });
+            // Before the step is over and anybody ends.
+            self.hub.local().endings.insert(number, ending);
+            Ok(Some(ends))
         })
     }
 }
@@ -95,6 +107,21 @@ impl Drop for Ended {
         let number = self.number;
         if let Some(hub) = self.hub.upgrade() {
             hub.soon(move |hub, patience| hub.unsubscribe(number, patience));
+        }
+    }
+}
+
+/// Ends a watch when it is dropped.
+struct Watching {
+    hub: Weak<Hub>,
+    number: u64,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let number = self.number;
+        if let Some(hub) = self.hub.upgrade() {
+            hub.soon(move |hub, patience| hub.unwatch(number, patience));
         }
     }
 }

@@ -6,7 +6,7 @@
 //! step. Only what nothing committed points at is written without ([`init`](Heap::init)); for that
 //! reason what a step frees is free from its end on only.
 //!
-//! It knows blocks, bytes and lists, and nothing of queues or topics. It is plain code over
+//! It knows blocks and bytes, and nothing of queues or topics. It is plain code over
 //! [`Memory`]; the lock is its caller's.
 
 use super::layout::{ARENA, BLOCK_COUNTS, BLOCKS, FRESH, LOG, LOG_END, NUMBER, PROVIDED};
@@ -321,93 +321,5 @@ impl<'a> Heap<'a> {
 
     pub(super) fn same_bytes(&self, bytes: At, others: &[u8]) -> bool {
         self.length(bytes) == others.len() as u64 && self.bytes(bytes) == others
-    }
-}
-
-/// A list of records: the place of its first, last and number, and where in a record its links are.
-#[derive(Clone, Copy)]
-pub(super) struct List {
-    at: At,
-    links: u64,
-}
-
-impl List {
-    /// How many bytes a list takes, and a record's links to its neighbours.
-    pub(super) const SIZE: u64 = 24;
-
-    pub(super) const fn new(at: At, links: u64) -> Self {
-        Self { at, links }
-    }
-
-    pub(super) fn first(self, heap: &Heap<'_>) -> At {
-        heap.get(self.at)
-    }
-
-    pub(super) fn last(self, heap: &Heap<'_>) -> At {
-        heap.get(self.at + 8)
-    }
-
-    pub(super) fn len(self, heap: &Heap<'_>) -> u64 {
-        heap.get(self.at + 16)
-    }
-
-    pub(super) fn next(self, heap: &Heap<'_>, record: At) -> At {
-        heap.get(record + self.links + 8)
-    }
-
-    pub(super) fn previous(self, heap: &Heap<'_>, record: At) -> At {
-        heap.get(record + self.links)
-    }
-
-    /// All of its records, at most as many as it says it has.
-    pub(super) fn records<'h>(self, heap: &'h Heap<'_>) -> impl Iterator<Item = At> + use<'h> {
-        let (mut next, mut left) = (self.first(heap), self.len(heap));
-        std::iter::from_fn(move || {
-            let record = next;
-            if record == 0 || left == 0 {
-                return None;
-            }
-            (next, left) = (heap.get(record + self.links + 8), left - 1);
-            Some(record)
-        })
-    }
-
-    pub(super) fn push_back(self, heap: &mut Heap<'_>, record: At) -> Result<()> {
-        self.insert_after(heap, record, self.last(heap))
-    }
-
-    pub(super) fn push_front(self, heap: &mut Heap<'_>, record: At) -> Result<()> {
-        self.insert_after(heap, record, 0)
-    }
-
-    /// Behind another one; at the head where that is none.
-    pub(super) fn insert_after(self, heap: &mut Heap<'_>, record: At, other: At) -> Result<()> {
-        let next = match other {
-            0 => self.first(heap),
-            other => self.next(heap, other),
-        };
-        heap.set(record + self.links, other)?;
-        heap.set(record + self.links + 8, next)?;
-        heap.set(if other == 0 { self.at } else { other + self.links + 8 }, record)?;
-        heap.set(if next == 0 { self.at + 8 } else { next + self.links }, record)?;
-        heap.add(self.at + 16, 1)
-    }
-
-    pub(super) fn remove(self, heap: &mut Heap<'_>, record: At) -> Result<()> {
-        let (before, after) = (self.previous(heap, record), self.next(heap, record));
-        heap.set(if before == 0 { self.at } else { before + self.links + 8 }, after)?;
-        heap.set(if after == 0 { self.at + 8 } else { after + self.links }, before)?;
-        heap.subtract(self.at + 16, 1)
-    }
-
-    /// In the order of a number that each has at `key`, behind those with the same one. What comes
-    /// last most often is looked for from there.
-    pub(super) fn insert_by(self, heap: &mut Heap<'_>, record: At, key: u64) -> Result<()> {
-        let number = heap.get(record + key);
-        let mut other = self.last(heap);
-        while other != 0 && heap.get(other + key) > number {
-            other = self.previous(heap, other);
-        }
-        self.insert_after(heap, record, other)
     }
 }

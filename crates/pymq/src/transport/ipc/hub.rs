@@ -1,151 +1,38 @@
-//! One connection's way to the shared file: its turn at the lock, and what it keeps in this process.
+//! One connection's way to the shared file, and what it does there for itself.
 //!
-//! The invariant: the lock of the bus is held for a step and no longer, never while anybody's code
-//! runs, and never asked for by who has it. A lock whose owner has died is taken over, and what the
-//! owner had begun undone, before anything is read. Whoever is stopped while it has the lock delays
-//! others for as long as they are willing to wait. Locks are taken in this order: the post, the bus,
-//! what is local.
+//! The invariant: whoever is stopped while it has the lock of the bus delays others for as long as they
+//! are willing to wait. Locks are taken in this order: the post, the bus, what is local.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 
 use super::heap::{At, Heap};
-use super::layout::{
-    GENERATION, HOLDER, KEPT, LOCK, LOG, PEERS, QUEUES, SLOTS, beacon, beat, bell,
-};
-use super::mapping::{Lock, Memory, awake, forks, now};
-use super::peers::{self, Death, Post, Step};
-use super::place::{Place, write_locks};
-use super::{shelves, topics};
+use super::layout::{GENERATION, KEPT, MEMBERS, PEERS, QUEUES, SLOTS, beacon, beat, bell};
+use super::local::{self, Local, Piece};
+use super::locks::Lock;
+use super::mapping::Memory;
+use super::peers::{self, Death, Step};
+use super::place::Place;
+use super::routes::Routes;
+use super::system::{awake, forks, now};
+use super::turn::{Aftermath, PATIENCE, Turn, held};
+use super::{items, lines, shelves, topics, watches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::shortened;
 use crate::transport::obituaries::Obituaries;
-use crate::transport::{Answer, Filter, Message, Sender, State, StateSetter, answer, pending};
+use crate::transport::{Answer, Sender, State, StateSetter, answer, pending};
 
 /// How long an operation waits on its thread for the lock, before it lets others use the thread.
 const BRIEF: Duration = Duration::from_millis(2);
 /// How long a drop, which cannot wait without a thread, does.
 const DROPPING: Duration = Duration::from_millis(20);
-/// How long an operation that names no time waits for the lock.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a lock that is not free is asked for again.
 const AGAIN: Duration = Duration::from_millis(2);
 /// How much post is taken at once, in bytes.
 const HANDFUL: u64 = 256 << 10;
-/// How many ways of topics are kept; when there are more, all are forgotten and found again.
-const KEPT_ROUTES: usize = 32_768;
-
-/// The right to change the memory of a bus; ends when it is dropped.
-pub(super) struct Turn<'a>(&'a Memory);
-
-impl<'a> Turn<'a> {
-    /// Waits so long for the lock; `None` if it was not free in time.
-    pub(super) fn take(memory: &'a Memory, patience: Duration) -> Option<Self> {
-        match memory.lock(LOCK, patience) {
-            Lock::Taken => {}
-            Lock::Inherited => {
-                undo(memory);
-                memory.mend(LOCK);
-            }
-            Lock::Busy | Lock::Broken => return None,
-        }
-        let turn = Self(memory);
-        if memory.load(LOG) != 0 {
-            undo(memory);
-        }
-        memory.store(HOLDER, std::process::id().into());
-        Some(turn)
-    }
-
-    /// Does one step, and buries whom it finds dead.
-    pub(super) fn step<T>(
-        &self,
-        after: &mut Aftermath,
-        work: impl FnOnce(&mut Step<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let mut step = Step::new(self.0);
-        let done = work(&mut step).and_then(|done| step.commit().map(|()| done));
-        let dead = std::mem::take(&mut step.dead);
-        match &done {
-            Ok(_) => {
-                if step.relistened {
-                    relistened(self.0);
-                }
-                after.called.append(&mut step.called);
-                after.deaths.append(&mut step.deaths);
-            }
-            Err(_) => step.recover(),
-        }
-        for slot in dead {
-            // Whoever looks next tries again.
-            let _ = self.bury(slot, after);
-        }
-        done
-    }
-
-    fn bury(&self, slot: u64, after: &mut Aftermath) -> Result<()> {
-        if self.0.is_held(beacon(slot)) {
-            return Ok(());
-        }
-        while self.step(after, |step| peers::give_back(step, slot))? {}
-        self.step(after, |step| peers::leave(step, slot))?;
-        relistened(self.0);
-        // Nobody holds it, and nobody asks for it without the lock of the bus.
-        let made = self.0.make_lock(beacon(slot));
-        made.map_err(|error| Error::new(ErrorKind::Server, "use", "ipc://", error.to_string()))
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if self.0.load(LOG) != 0 {
-            // A panic came in between.
-            undo(self.0);
-        }
-        self.0.unlock(LOCK);
-    }
-}
-
-/// Undoes what whoever had the lock has begun.
-fn undo(memory: &Memory) {
-    Heap::new(memory).recover();
-    relistened(memory);
-}
-
-fn relistened(memory: &Memory) {
-    memory.store(GENERATION, memory.load(GENERATION).wrapping_add(1));
-}
-
-/// Puts a file in order that is from an earlier run of the system: nobody lives of whom it knows.
-pub(super) fn start_again(memory: &Memory) -> Result<()> {
-    undo(memory);
-    write_locks(memory)?;
-    let Some(turn) = Turn::take(memory, PATIENCE) else { return Err(held(memory, "connect", "")) };
-    let mut after = Aftermath::default();
-    for slot in 0..SLOTS {
-        while turn.step(&mut after, |step| peers::give_back(step, slot))? {}
-        turn.step(&mut after, |step| peers::leave(step, slot))?;
-    }
-    Ok(())
-}
-
-fn held(memory: &Memory, operation: &'static str, object: &str) -> Error {
-    let holder = memory.load(HOLDER);
-    let why = format!("process {holder} has the bus and does not go on; continue or end it");
-    Error::new(ErrorKind::Connection, operation, shortened(object), why)
-}
-
-/// What is left to do when the lock is free.
-#[derive(Default)]
-pub(super) struct Aftermath {
-    called: Vec<u64>,
-    deaths: Vec<Death>,
-}
 
 /// One connection.
 pub(super) struct Hub {
@@ -157,58 +44,27 @@ pub(super) struct Hub {
     pub(super) peer: At,
     ending: AtomicBool,
     deleted: AtomicBool,
+    /// Whether its thread sleeps for longer than one that holds items may.
+    dozes: AtomicBool,
     lapsed: AtomicU64,
     /// Held while post is taken and given out, so that it is given out in order.
     post: Mutex<()>,
     local: Mutex<Local>,
-    routes: Mutex<Routes>,
+    routes: Routes,
     backlog: Mutex<Vec<Job>>,
     obituaries: Arc<Obituaries>,
     pub(super) state: StateSetter,
 }
 
+/// What a connection has to do with queues.
+pub(super) enum Busy {
+    Holding,
+    Waiting,
+    Idle,
+}
+
 /// What waits to be done when the lock is free.
 type Job = Box<dyn FnOnce(&Hub) + Send>;
-
-type Routes = HashMap<Box<str>, (u64, Arc<[topics::Target]>)>;
-
-/// What this process knows of its connection.
-#[derive(Default)]
-pub(super) struct Local {
-    pub(super) subscriptions: HashMap<u64, Subscribed>,
-    pub(super) seats: HashMap<u64, Sender<Bytes>>,
-    pub(super) bells: HashMap<u64, Arc<Notify>>,
-    /// The items that we hold, by the numbers of their leases.
-    pub(super) leases: HashMap<u64, At>,
-    /// Queues at which somebody waits, and when something is due there.
-    dues: HashMap<Box<str>, u64>,
-}
-
-/// A subscription: where it lies, what it listens to, and its mailbox.
-pub(super) struct Subscribed {
-    pub(super) at: At,
-    pub(super) filters: Box<[(Arc<str>, bool)]>,
-    pub(super) sender: Sender<Message>,
-}
-
-impl Subscribed {
-    pub(super) fn new(at: At, filters: &[Filter], sender: Sender<Message>) -> Self {
-        let filters = filters.iter().map(|filter| match filter {
-            Filter::Topic(name) => (Arc::from(name.as_str()), false),
-            Filter::Pattern(pattern) => (Arc::from(pattern.as_str()), true),
-        });
-        Self { at, filters: filters.collect(), sender }
-    }
-}
-
-/// What was in the post, with the bytes.
-enum Piece {
-    Event(u64, usize, Bytes),
-    Letter(u64, Bytes),
-    Turn(u64),
-    Unseated(u64),
-    Lost(u64, u64),
-}
 
 impl Hub {
     /// Joins the bus; on the thread that lives as long as the connection, since its life is what
@@ -218,6 +74,7 @@ impl Hub {
         loop {
             let memory = place.open()?;
             let Some(turn) = Turn::take(&memory, PATIENCE) else {
+                memory.check()?;
                 return Err(held(&memory, "connect", "ipc://"));
             };
             if memory.is_deleted() {
@@ -236,7 +93,11 @@ impl Hub {
             let slot = free_slot(&memory)?;
             let peer = turn.step(&mut after, |step| peers::join(step, slot));
             let peer = peer.inspect_err(|_| memory.unlock(beacon(slot)))?;
+            turn.moved();
+            let first = peers::in_ring(&Heap::new(&memory), 0);
             drop(turn);
+            // It is to watch over us now.
+            peers::ring(&memory, &[first]);
             return Ok(Self {
                 memory,
                 place,
@@ -245,10 +106,11 @@ impl Hub {
                 peer,
                 ending: AtomicBool::new(false),
                 deleted: AtomicBool::new(false),
+                dozes: AtomicBool::new(false),
                 lapsed: AtomicU64::new(0),
                 post: Mutex::default(),
                 local: Mutex::default(),
-                routes: Mutex::default(),
+                routes: Routes::default(),
                 backlog: Mutex::default(),
                 obituaries: Arc::default(),
                 state,
@@ -286,7 +148,9 @@ impl Hub {
         work: impl FnOnce(&mut Step<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
         self.check_open(operation, object)?;
-        let Some(turn) = Turn::take(&self.memory, patience) else { return Ok(None) };
+        let Some(turn) = Turn::take(&self.memory, patience) else {
+            return self.memory.check().map(|()| None);
+        };
         let (mut after, mut lapsed) = (Aftermath::default(), false);
         // Again, since whoever ends this connection says so before it takes the lock.
         let done = self.check_open(operation, object).and_then(|()| {
@@ -311,7 +175,7 @@ impl Hub {
         let lapsed = heap.get(self.peer + peers::LAPSED);
         let news = self.lapsed.swap(lapsed, Ordering::Relaxed) != lapsed;
         if news {
-            self.local().leases = shelves::leases_of(&heap, self.peer);
+            self.local().leases = items::leases_of(&heap, self.peer);
         }
         news
     }
@@ -385,31 +249,17 @@ impl Hub {
     }
 
     pub(super) fn local(&self) -> MutexGuard<'_, Local> {
-        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+        local::lock(&self.local)
     }
 
     /// Who listens to a topic. Under the lock of the bus, where it is not known.
     pub(super) fn route(&self, step: &Step<'_>, topic: &str) -> Arc<[topics::Target]> {
-        let generation = self.memory.load(GENERATION);
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, targets)) = routes.get(topic)
-            && *known == generation
-        {
-            return Arc::clone(targets);
-        }
-        let targets: Arc<[topics::Target]> = topics::find(step, topic).into();
-        if routes.len() >= KEPT_ROUTES {
-            routes.clear();
-        }
-        routes.insert(topic.into(), (generation, Arc::clone(&targets)));
-        targets
+        self.routes.to(topic, self.memory.load(GENERATION), || topics::find(step, topic).into())
     }
 
     /// Whether it is known, without the lock, that nobody listens to a topic.
     pub(super) fn is_unheard(&self, topic: &str) -> bool {
-        let generation = self.memory.load(GENERATION);
-        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.get(topic).is_some_and(|(known, targets)| *known == generation && targets.is_empty())
+        self.routes.is_unheard(topic, self.memory.load(GENERATION))
     }
 
     /// Takes post out and gives it to its mailboxes, up to about `most` bytes, and does `more` in the
@@ -425,54 +275,15 @@ impl Hub {
         let left = self.attempt(patience, "receive", "ipc://", |step| {
             let mut last = (0, Bytes::new());
             peers::take_post(step, self.peer, most, |heap, post| {
-                pieces.push(piece(heap, post, &mut last));
+                pieces.push(Piece::read(heap, post, &mut last));
             })?;
             more(step)?;
             Ok(peers::has_post(step, self.peer))
         })?;
         if left.is_some() {
-            pieces.into_iter().for_each(|piece| self.give_out(piece));
+            pieces.into_iter().for_each(|piece| piece.give_out(&self.local));
         }
         Ok(left)
-    }
-
-    fn give_out(&self, piece: Piece) {
-        let local = self.local();
-        match piece {
-            Piece::Event(number, filter, body) => {
-                let Some(subscribed) = local.subscriptions.get(&number) else { return };
-                let Some((name, is_pattern)) = subscribed.filters.get(filter) else { return };
-                let (name, sender) = (Arc::clone(name), subscribed.sender.clone());
-                let is_pattern = *is_pattern;
-                drop(local);
-                let Some((topic, begin)) = topics::parts(&body) else { return };
-                let (topic, pattern) =
-                    if is_pattern { (Arc::from(topic), Some(name)) } else { (name, None) };
-                sender.send(Message { topic, payload: body.slice(begin..), pattern });
-            }
-            Piece::Letter(number, body) => {
-                let Some(sender) = local.seats.get(&number).cloned() else { return };
-                drop(local);
-                sender.send(body);
-            }
-            Piece::Turn(ticket) => {
-                let Some(bell) = local.bells.get(&ticket).cloned() else { return };
-                drop(local);
-                bell.notify_one();
-            }
-            Piece::Unseated(number) => {
-                let Some(sender) = local.seats.get(&number).cloned() else { return };
-                drop(local);
-                sender.close();
-            }
-            Piece::Lost(number, missed) => {
-                let letters = local.seats.get(&number).cloned();
-                let events = local.subscriptions.get(&number).map(|found| found.sender.clone());
-                drop(local);
-                letters.into_iter().for_each(|sender| sender.lagged(missed));
-                events.into_iter().for_each(|sender| sender.lagged(missed));
-            }
-        }
     }
 
     /// Takes what lies there for it, then ends a subscription. Says whether the lock was free.
@@ -484,6 +295,14 @@ impl Hub {
         if ended.is_some() {
             self.local().subscriptions.remove(&number);
         }
+        Ok(ended.is_some())
+    }
+
+    /// Ends what is watched over under a number. Says whether the lock was free.
+    pub(super) fn unwatch(&self, number: u64, patience: Duration) -> Result<bool> {
+        self.local().endings.remove(&number);
+        let ended = self
+            .attempt(patience, "watch", "ipc://", |step| watches::end(step, self.peer, number))?;
         Ok(ended.is_some())
     }
 
@@ -502,17 +321,59 @@ impl Hub {
         }
     }
 
-    /// Sleeps until somebody rings, something is due, or `most` is over.
-    pub(super) fn sleep(&self, most: Duration) {
-        let since = self.memory.drowse(bell(self.slot));
-        let work = peers::has_post(&Heap::new(&self.memory), self.peer)
+    /// Sleeps until somebody rings, something is due, whoever is in the slot `over` is gone, or `most`
+    /// has passed; not if there is work, or others are there than `members` says. Says whether the one
+    /// in that slot is gone.
+    pub(super) fn sleep(&self, most: Duration, members: u64, over: Option<u64>) -> bool {
+        let (memory, bell) = (&self.memory, bell(self.slot));
+        let since = memory.drowse(bell);
+        let work = peers::has_post(&Heap::new(memory), self.peer)
             || !self.lock_backlog().is_empty()
+            || self.members() != members
             || self.is_ending();
-        if !work {
-            let due = self.local().dues.values().min().copied();
-            let left = due.map(|due| Duration::from_nanos(due.saturating_sub(now())));
-            self.memory.sleep(bell(self.slot), since, left.map_or(most, |left| left.min(most)));
+        if work {
+            memory.rise(bell);
+            return false;
         }
+        let due = self.local().dues.values().min().copied();
+        let left = due.map(|due| Duration::from_nanos(due.saturating_sub(now())));
+        let most = left.map_or(most, |left| left.min(most));
+        memory.sleep(bell, since, over.map(beacon), most)
+    }
+
+    /// Says that its thread sleeps for long from now on, or does not; what was so before.
+    pub(super) fn doze(&self, dozes: bool) -> bool {
+        self.dozes.swap(dozes, Ordering::SeqCst)
+    }
+
+    /// Shows that it runs, where its thread does not do so often enough for one that takes items; in the
+    /// step that takes them.
+    pub(super) fn show_life(&self) {
+        if self.dozes.load(Ordering::SeqCst) {
+            self.memory.store(beat(self.slot), awake());
+        }
+    }
+
+    /// Notes that it holds items: from now on its thread shows that it runs.
+    pub(super) fn hold(&self, items: impl IntoIterator<Item = (u64, At)>) {
+        self.local().leases.extend(items);
+        if self.doze(false) {
+            self.memory.ring(bell(self.slot));
+        }
+    }
+
+    pub(super) fn busy(&self) -> Busy {
+        let local = self.local();
+        match (local.leases.is_empty(), local.bells.is_empty()) {
+            (false, _) => Busy::Holding,
+            (true, false) => Busy::Waiting,
+            (true, true) => Busy::Idle,
+        }
+    }
+
+    /// A number that changes when somebody comes or goes.
+    pub(super) fn members(&self) -> u64 {
+        self.memory.load(MEMBERS)
     }
 
     /// Lines up what is due by now, where somebody of ours waits for it.
@@ -546,13 +407,14 @@ impl Hub {
     }
 
     /// Looks who has died, and after those who wait: what makes up for every bell that nobody heard.
-    pub(super) fn tick(&self) {
+    /// Says in which slot the one is whom this connection watches over; `None` if the lock was not free.
+    pub(super) fn look_around(&self) -> Option<Option<u64>> {
         self.memory.store(beat(self.slot), awake());
         if self.memory.is_deleted() && !self.deleted.swap(true, Ordering::Relaxed) {
             self.state.set(State::away("the file of this bus was deleted"));
             self.wake_all();
         }
-        let looked = self.attempt(Duration::ZERO, "tick", "ipc://", |step| {
+        let looked = self.attempt(BRIEF, "tick", "ipc://", |step| {
             for slot in peers::slots(step) {
                 let peer = peers::in_slot(step, slot);
                 if peer != self.peer && step.lives(peer) {
@@ -561,11 +423,14 @@ impl Hub {
             }
             super::addresses::expire(step)?;
             step.cool()?;
-            shelves::look_after(step, self.peer)
+            lines::look_after(step, self.peer)?;
+            let before = peers::in_ring(step, self.peer);
+            Ok((before != self.slot).then_some(before))
         });
-        if let Err(error) = looked {
+        looked.unwrap_or_else(|error| {
             tracing::debug!(%error, "a look at the other connections failed");
-        }
+            Some(None)
+        })
     }
 
     /// Takes what is in the post now. Says whether there was any left.
@@ -613,12 +478,12 @@ impl Hub {
                 }
                 super::addresses::expire(step)?;
                 shelves::clear(step)?;
-                Ok([PEERS, QUEUES, KEPT].iter().all(|list| list.len(step) == 0))
+                Ok(PEERS.len(step) + QUEUES.len(step) + KEPT.len(step) == 0)
             });
             if left.as_ref().is_ok_and(|unused| *unused) {
                 self.place.delete();
             }
-            relistened(&self.memory);
+            turn.moved();
             self.memory.unlock(beacon(self.slot));
             drop(turn);
             self.see_to(after);
@@ -647,25 +512,6 @@ fn free_slot(memory: &Memory) -> Result<u64> {
         }
     }
     Err(peers::full())
-}
-
-/// A piece of post with its bytes. Several in a row are mostly the same event.
-fn piece(heap: &Heap<'_>, post: Post, last: &mut (At, Bytes)) -> Piece {
-    let mut read = |body| {
-        if last.0 != body {
-            *last = (body, heap.bytes(body).into());
-        }
-        last.1.clone()
-    };
-    match post {
-        Post::Event { subscription, filter, body } => {
-            Piece::Event(subscription, filter, read(body))
-        }
-        Post::Letter { seat, body } => Piece::Letter(seat, read(body)),
-        Post::Turn { ticket } => Piece::Turn(ticket),
-        Post::Unseated { seat } => Piece::Unseated(seat),
-        Post::Lost { number, missed } => Piece::Lost(number, missed),
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::peers::Step;
+use super::survey::{Found, buses, clean};
 use super::{Ipc, layout, peers, shelves, topics};
 use crate::name::matches;
 use crate::transport::{Answer, Finding, Holder, Inspect, Leftover, QueueSpec, Severity, answer};
@@ -38,16 +39,30 @@ impl Inspect for Ipc {
         let words = "what is on this bus is in a file of this machine: processes of this user reach \
                      it, and it ends with the machine unless it lies on a disk";
         let found = Finding::new(Severity::Note, "ipc://", words);
-        answer(self.hub.check_open("examine", "ipc://").map(|()| vec![found]))
+        answer(self.hub.check_open("examine", "ipc://").and_then(|()| {
+            let other =
+                |bus: Found| Finding::new(Severity::Note, bus.address.as_str(), bus.words());
+            let others = buses()?.into_iter().map(other);
+            Ok([found].into_iter().chain(others).collect())
+        }))
     }
 
-    /// Who dies here is cleared up after by those who live.
+    /// Who dies on this bus is cleared up after by those who live. What is listed are all the buses of
+    /// this machine on which the dead have left something that nobody has noticed.
     fn leftovers<'a>(&'a self, _pattern: &'a str) -> Answer<'a, Vec<Leftover>> {
-        answer(self.hub.check_open("examine", "ipc://").map(|()| Vec::new()))
+        answer(self.hub.check_open("examine", "ipc://").and_then(|()| {
+            let left = buses()?.into_iter().filter(Found::has_leftovers);
+            let named = |bus: Found| {
+                let words = format!("{}; tidying takes away what is nobody's", bus.words());
+                Leftover::new(bus.address, words)
+            };
+            Ok(left.map(named).collect())
+        }))
     }
 
-    fn tidy<'a>(&'a self, _leftover: &'a Leftover) -> Answer<'a, ()> {
-        answer(self.hub.check_open("examine", "ipc://"))
+    fn tidy<'a>(&'a self, leftover: &'a Leftover) -> Answer<'a, ()> {
+        let open = self.hub.check_open("examine", "ipc://");
+        answer(open.and_then(|()| clean(&leftover.name).map(drop)))
     }
 }
 

@@ -3,12 +3,15 @@
 //! The file has holes: only what is used of the log and of the arena takes memory. Everything is in
 //! words of eight bytes, in the machine's order; another layout has another [`VERSION`].
 
-use super::heap::{At, List};
+use super::addresses;
+use super::heap::At;
+use super::list::List;
+use super::order::Order;
 
 /// What a file of ours begins with: `PyMQ ipc`.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"PyMQ ipc");
 /// Raised with every change to what is said here or in any record.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// Words of the header, which no step of the heap changes.
 pub(super) const MAGIC_AT: At = 0;
@@ -26,6 +29,8 @@ pub(super) const HOLDER: At = 136;
 
 /// Up to where the log has memory.
 pub(super) const LOG_PROVIDED: At = 144;
+/// Changes when somebody joins or leaves, so that everybody finds out whom to watch over.
+pub(super) const MEMBERS: At = 152;
 
 /// A connection's place: its life sign, and the bell by which it is woken.
 pub(super) const SLOTS: u64 = 1024;
@@ -70,9 +75,10 @@ pub(super) const PEERS: List = List::new(LISTS, 0);
 pub(super) const PATTERNS: List = List::new(LISTS + List::SIZE, 0);
 pub(super) const QUEUES: List = List::new(LISTS + 2 * List::SIZE, 32);
 /// Kept letters, the first to expire first.
-pub(super) const KEPT: List = List::new(LISTS + 3 * List::SIZE, 16);
+pub(super) const KEPT: Order =
+    Order::new(LISTS + 3 * List::SIZE, addresses::KEPT_LINKS, addresses::UNTIL, addresses::UNTIL);
 /// The record of the connection in each slot.
-pub(super) const SEATED: At = LISTS + 4 * List::SIZE;
+pub(super) const SEATED: At = LISTS + 3 * List::SIZE + Order::SIZE;
 /// What has a name, by the hash of it.
 pub(super) const NAMES: At = SEATED + 8 * SLOTS;
 pub(super) const BUCKETS: u64 = 16_384;

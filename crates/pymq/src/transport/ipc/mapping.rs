@@ -1,6 +1,7 @@
-//! A mapped file, the locks and bells in it, and the system calls that they need: all that is unsafe.
+//! A mapped file of shared words. What is unsafe in this transport is here, in [`locks`](super::locks),
+//! in [`sleep`](super::sleep) and in [`system`](super::system).
 //!
-//! Its invariant: every place that it is asked for lies inside the mapping and inside the file, and
+//! The invariant: every place that it is asked for lies inside the mapping and inside the file, and
 //! nothing is ever mapped anew at another address while a [`Memory`] lives; so a stray place is an
 //! error, told by [`check`](Memory::check), and no signal. References into the mapping are never
 //! made, only atomic accesses and copies, since other processes write there. It knows nothing of what
@@ -8,15 +9,12 @@
 
 #![allow(unsafe_code, reason = "shared memory cannot be had without; each block says why it holds")]
 
-use std::ffi::c_int;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
 
 use super::heap::At;
 use super::layout::{ARENA, LOG, LOG_PROVIDED};
@@ -44,19 +42,6 @@ pub(super) struct Memory {
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
-
-/// What asking for a lock came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lock {
-    /// It is ours.
-    Taken,
-    /// It is ours, and its last owner died with it.
-    Inherited,
-    /// Somebody has it.
-    Busy,
-    /// Its owner died, and whoever found out gave it up for good.
-    Broken,
-}
 
 impl Memory {
     /// Maps `file`, as much of it as there is now and as it may grow to.
@@ -98,7 +83,7 @@ impl Memory {
     }
 
     /// Where `length` bytes at `at` lie; `None` where the file does not have them.
-    fn place(&self, at: At, length: u64) -> Option<NonNull<u8>> {
+    pub(super) fn place(&self, at: At, length: u64) -> Option<NonNull<u8>> {
         let end = at.checked_add(length)?;
         if end > self.size.load(Ordering::Relaxed) {
             // Another process has made it longer, or the place is a stray one.
@@ -124,7 +109,7 @@ impl Memory {
         place.map(|place| unsafe { AtomicU64::from_ptr(place.cast().as_ptr()) })
     }
 
-    fn half(&self, at: At) -> Option<&AtomicU32> {
+    pub(super) fn half(&self, at: At) -> Option<&AtomicU32> {
         let place = self.place(at, 4).filter(|_| at.is_multiple_of(4));
         // SAFETY: as in `word`; bells are only ever accessed by halves.
         place.map(|place| unsafe { AtomicU32::from_ptr(place.cast().as_ptr()) })
@@ -174,12 +159,16 @@ impl Memory {
     }
 
     /// How much memory the file takes.
-    #[cfg(test)]
     pub(super) fn used(&self) -> u64 {
         self.file.metadata().map_or(0, |file| file.blocks() * 512)
     }
 
-    /// Fails once a place was asked for that does not exist.
+    /// Notes that what lies here makes no sense.
+    pub(super) fn damage(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails once a place was asked for that does not exist, or what lies here made no sense.
     pub(super) fn check(&self) -> Result<()> {
         if self.damaged.load(Ordering::Relaxed) {
             let why = "the shared file is damaged; end the programs that use it and delete it";
@@ -258,118 +247,6 @@ impl Memory {
     pub(super) fn is_deleted(&self) -> bool {
         self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
-
-    fn mutex(&self, at: At) -> Option<*mut libc::pthread_mutex_t> {
-        let place = self.place(at, size_of::<libc::pthread_mutex_t>() as u64);
-        place.map(|place| place.cast().as_ptr())
-    }
-
-    /// Makes a lock anew that nobody holds or asks for.
-    pub(super) fn make_lock(&self, at: At) -> io::Result<()> {
-        let Some(mutex) = self.mutex(at) else { return Err(io::ErrorKind::InvalidInput.into()) };
-        let tell =
-            |error| if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) };
-        let mut attributes = std::mem::MaybeUninit::uninit();
-        let attributes = attributes.as_mut_ptr();
-        // SAFETY: the attributes are initialised before they are used and destroyed once; the lock
-        // lies inside the mapping, aligned to 64 bytes, and the caller says that nobody uses it.
-        unsafe {
-            tell(libc::pthread_mutexattr_init(attributes))?;
-            let made =
-                tell(libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED))
-                    .and_then(|()| {
-                        tell(libc::pthread_mutexattr_setrobust(
-                            attributes,
-                            libc::PTHREAD_MUTEX_ROBUST,
-                        ))
-                    })
-                    .and_then(|()| {
-                        std::ptr::write_bytes(mutex, 0, 1);
-                        tell(libc::pthread_mutex_init(mutex, attributes))
-                    });
-            libc::pthread_mutexattr_destroy(attributes);
-            made
-        }
-    }
-
-    /// Asks for a lock, for so long; not again by the thread that has it.
-    pub(super) fn lock(&self, at: At, patience: Duration) -> Lock {
-        let Some(mutex) = self.mutex(at) else { return Lock::Broken };
-        // SAFETY: inside the mapping; a lock lies there since the file was made (`make_lock`).
-        match understood(unsafe { libc::pthread_mutex_trylock(mutex) }) {
-            Lock::Busy if !patience.is_zero() => {}
-            other => return other,
-        }
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let until = timespec(since.saturating_add(patience));
-        // SAFETY: as above; the time is on our stack.
-        understood(unsafe { libc::pthread_mutex_timedlock(mutex, &raw const until) })
-    }
-
-    /// Says that what the dead owner of a lock left is right again.
-    pub(super) fn mend(&self, at: At) {
-        if let Some(mutex) = self.mutex(at) {
-            // SAFETY: as in `lock`.
-            unsafe { libc::pthread_mutex_consistent(mutex) };
-        }
-    }
-
-    /// Gives a lock back, on the thread that took it. One that was inherited and not mended is
-    /// broken from then on.
-    pub(super) fn unlock(&self, at: At) {
-        if let Some(mutex) = self.mutex(at) {
-            // SAFETY: as in `lock`; the caller has it.
-            unsafe { libc::pthread_mutex_unlock(mutex) };
-        }
-    }
-
-    /// Whether a living thread holds this lock. One whose owner has died is broken by asking.
-    pub(super) fn is_held(&self, at: At) -> bool {
-        match self.lock(at, Duration::ZERO) {
-            Lock::Busy => true,
-            Lock::Broken => false,
-            Lock::Taken | Lock::Inherited => {
-                self.unlock(at);
-                false
-            }
-        }
-    }
-
-    /// Makes ready to sleep: from now on whoever rings wakes us. Says what to sleep on.
-    pub(super) fn drowse(&self, bell: At) -> u32 {
-        let Some((rung, asleep)) = self.half(bell).zip(self.half(bell + 4)) else { return 0 };
-        asleep.store(1, Ordering::SeqCst);
-        rung.load(Ordering::SeqCst)
-    }
-
-    /// Sleeps until the bell was rung since, or so long.
-    pub(super) fn sleep(&self, bell: At, since: u32, most: Duration) {
-        let Some(rung) = self.half(bell) else { return std::thread::sleep(most) };
-        let most = timespec(most);
-        // SAFETY: the word is inside the mapping, the time on our stack; shared, not private, since
-        // other processes ring.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                rung.as_ptr(),
-                libc::FUTEX_WAIT,
-                since,
-                &raw const most,
-                std::ptr::null::<u32>(),
-                0,
-            );
-        }
-    }
-
-    /// Rings; a system call only where somebody sleeps.
-    pub(super) fn ring(&self, bell: At) {
-        let Some((rung, asleep)) = self.half(bell).zip(self.half(bell + 4)) else { return };
-        rung.fetch_add(1, Ordering::SeqCst);
-        if asleep.swap(0, Ordering::SeqCst) == 1 {
-            // SAFETY: the word is inside the mapping.
-            unsafe { libc::syscall(libc::SYS_futex, rung.as_ptr(), libc::FUTEX_WAKE, 1) };
-        }
-    }
 }
 
 impl Drop for Memory {
@@ -378,75 +255,4 @@ impl Drop for Memory {
         // given back what locks it held.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.reserved) };
     }
-}
-
-fn understood(answer: c_int) -> Lock {
-    match answer {
-        0 => Lock::Taken,
-        libc::EOWNERDEAD => Lock::Inherited,
-        libc::EBUSY | libc::ETIMEDOUT => Lock::Busy,
-        _ => Lock::Broken,
-    }
-}
-
-fn timespec(length: Duration) -> libc::timespec {
-    let seconds = libc::time_t::try_from(length.as_secs()).unwrap_or(libc::time_t::MAX);
-    libc::timespec { tv_sec: seconds, tv_nsec: length.subsec_nanos().into() }
-}
-
-/// The clock of the system since it was started, in nanoseconds: the same in all processes.
-pub(super) fn now() -> u64 {
-    clock(libc::CLOCK_BOOTTIME)
-}
-
-/// The same without the time during which the machine slept.
-pub(super) fn awake() -> u64 {
-    clock(libc::CLOCK_MONOTONIC)
-}
-
-fn clock(which: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: it writes to our stack.
-    unsafe { libc::clock_gettime(which, &raw mut time) };
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// The user whose rights we have.
-pub(super) fn user() -> u32 {
-    // SAFETY: it takes nothing and cannot fail.
-    unsafe { libc::geteuid() }
-}
-
-/// Whether a process of that number lives.
-pub(super) fn lives(process: u32) -> bool {
-    let Ok(process) = libc::pid_t::try_from(process) else { return false };
-    // SAFETY: signal 0 is none.
-    let answer = unsafe { libc::kill(process, 0) };
-    answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
-}
-
-/// What tells the locks of one C library from those of another, which do not work on each other.
-pub(super) fn kind_of_locks() -> u64 {
-    let library = if cfg!(target_env = "musl") { 2 } else { 1 };
-    let order = if cfg!(target_endian = "big") { 2 } else { 1 };
-    library << 32
-        | order << 24
-        | (size_of::<usize>() as u64) << 16
-        | size_of::<libc::pthread_mutex_t>() as u64
-}
-
-/// How often this process is a fork of one that had asked; a child finds another number than its
-/// parent. An atomic, since a system call for every operation would cost more than the operation.
-pub(super) fn forks() -> u32 {
-    static FORKS: AtomicU32 = AtomicU32::new(0);
-    static WATCH: Once = Once::new();
-    extern "C" fn forked() {
-        FORKS.fetch_add(1, Ordering::Relaxed);
-    }
-    // SAFETY: the function does nothing that is forbidden after a fork, and lives for ever.
-    WATCH.call_once(|| unsafe {
-        libc::pthread_atfork(None, None, Some(forked));
-    });
-    FORKS.load(Ordering::Relaxed)
 }

@@ -3,7 +3,7 @@
 //! All processes map one file, in which the whole broker lies: who listens, what is in the post, and
 //! the queues. There is no process of its own that could die. Its invariant: each operation is one
 //! step under one lock, done whole or not at all, whoever is killed when; see `heap`. What is above
-//! that (`topics`, `addresses`, `shelves`) is plain code over words; all that is unsafe is in `mapping`.
+//! that (`topics`, `addresses`, `shelves`, `items`) is plain code over words; what is unsafe is in `mapping`, `locks`, `sleep` and `system`.
 //!
 //! It reaches processes of the same user on the same machine, and survives their end; what it does
 //! not survive is the end of the machine, unless its directory is on a disk (`ipc:///directory`).
@@ -21,6 +21,7 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 
 mod addresses;
+mod bell;
 #[cfg(test)]
 mod deaths;
 mod events;
@@ -28,20 +29,37 @@ mod heap;
 mod hub;
 mod inboxes;
 mod inspect;
+mod items;
 mod layout;
+mod letters;
+mod lines;
+mod list;
+mod local;
+mod locks;
+mod lookout;
 mod mapping;
 mod names;
+mod once;
+mod order;
 mod peers;
 mod place;
 mod queues;
+mod routes;
 mod shelves;
+mod sleep;
+mod survey;
+mod system;
 mod topics;
+mod turn;
+mod watches;
 
 use hub::Hub;
+use lookout::Lookout;
 use place::Place;
+pub use survey::{Found, Member, buses, clean, look};
 
-/// How often a connection looks who has died. So long, at most, what the dead held is away.
-const TICK: Duration = Duration::from_millis(50);
+/// How long a look at the bus waits for its lock.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// One connection to a bus of this machine. Dropping it closes it.
 pub struct Ipc {
@@ -97,17 +115,15 @@ struct Handle(Arc<Hub>);
 
 /// What the thread of a connection does as long as it is open.
 fn live(hub: &Hub) {
-    let mut looked = Instant::now();
+    let mut lookout = Lookout::new(hub);
     while !hub.is_ending() {
         hub.catch_up();
         let more = hub.receive();
         hub.ripen();
-        if looked.elapsed() >= TICK {
-            looked = Instant::now();
-            hub.tick();
-        }
+        let now = Instant::now();
+        let next = lookout.look(now);
         if !more {
-            hub.sleep(TICK.saturating_sub(looked.elapsed()));
+            lookout.sleep(now, next);
         }
     }
 }
@@ -137,7 +153,7 @@ impl Transport for Ipc {
         };
         (health.unread_events, health.lost_events) =
             loads.iter().fold((0, 0), |sum, load| (sum.0 + load.0, sum.1 + load.1));
-        let looked = self.hub.attempt(TICK, "count", "ipc://", |step| {
+        let looked = self.hub.attempt(GLANCE, "count", "ipc://", |step| {
             Ok(shelves::taken_from_by(step, self.hub.peer))
         });
         if let Ok(Some(consumers)) = looked {

@@ -24,18 +24,25 @@ const KIND: u64 = 24;
 /// Where a record's own words begin.
 pub(super) const OWN: u64 = 32;
 
+/// How many names one bucket has at most; more of them are a chain that has no end.
+const LONGEST: usize = 1 << 20;
+
 /// The record of that kind and name; 0 where there is none.
 pub(super) fn find(heap: &Heap<'_>, kind: Kind, name: &[u8]) -> At {
     let hash = hash(kind, name);
     let mut record = heap.get(bucket(hash));
-    while record != 0 {
+    for _ in 0..LONGEST {
+        if record == 0 {
+            return 0;
+        }
         let same = heap.get(record + HASH) == hash && heap.get(record + KIND) == kind as u64;
         if same && heap.same_bytes(heap.get(record + NAME), name) {
-            break;
+            return record;
         }
         record = heap.get(record + NEXT);
     }
-    record
+    heap.memory().damage();
+    0
 }
 
 /// A new record of `bytes`, its own words all 0.
@@ -57,7 +64,10 @@ pub(super) fn add(heap: &mut Heap<'_>, kind: Kind, name: &[u8], bytes: u64) -> R
 /// Takes a record out and frees it and its name.
 pub(super) fn remove(heap: &mut Heap<'_>, record: At) -> Result<()> {
     let mut link = bucket(heap.get(record + HASH));
-    while heap.get(link) != record && heap.get(link) != 0 {
+    for _ in 0..LONGEST {
+        if heap.get(link) == record || heap.get(link) == 0 {
+            break;
+        }
         link = heap.get(link) + NEXT;
     }
     heap.set(link, heap.get(record + NEXT))?;

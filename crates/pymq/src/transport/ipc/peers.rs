@@ -8,10 +8,12 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::heap::{At, Heap, List};
+use super::heap::{At, Heap};
 use super::layout::{PEERS, SEATED, SLOTS, beacon, beat, bell, process};
-use super::mapping::{Memory, awake, now};
-use super::{addresses, shelves, topics};
+use super::list::List;
+use super::mapping::Memory;
+use super::system::{awake, now};
+use super::{addresses, items, lines, topics, watches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Failure;
 
@@ -37,7 +39,10 @@ const WAITS: u64 = 112;
 const SEATS: u64 = 136;
 /// How often leases were taken back from it because it did not run.
 pub(super) const LAPSED: u64 = 160;
-const SIZE: u64 = 168;
+/// Who watches over it, and over whom it watches.
+const WATCHED: u64 = 168;
+const WATCHES: u64 = 192;
+const SIZE: u64 = 216;
 
 /// The words of a piece of post.
 const KIND: u64 = 16;
@@ -157,14 +162,14 @@ pub(super) fn give_back(step: &mut Step<'_>, slot: u64) -> Result<bool> {
     }
     // So that nothing is dealt to it.
     while let first @ 1.. = waits(peer).first(step) {
-        shelves::stop_waiting(step, first)?;
+        lines::stop_waiting(step, first)?;
     }
     for _ in 0..AT_ONCE {
         let last = leases(peer).last(step);
         if last == 0 {
             return Ok(false);
         }
-        shelves::abandon(step, last)?;
+        items::abandon(step, last)?;
     }
     Ok(leases(peer).len(step) > 0)
 }
@@ -178,8 +183,9 @@ pub(super) fn leave(step: &mut Step<'_>, slot: u64) -> Result<()> {
     }
     // First, so that nothing below is dealt to it.
     while let first @ 1.. = waits(peer).first(step) {
-        shelves::stop_waiting(step, first)?;
+        lines::stop_waiting(step, first)?;
     }
+    watches::leave(step, peer)?;
     while let first @ 1.. = subscriptions(peer).first(step) {
         topics::end(step, first)?;
     }
@@ -191,7 +197,7 @@ pub(super) fn leave(step: &mut Step<'_>, slot: u64) -> Result<()> {
     }
     // The newest first, so that the oldest comes to lie at the head.
     while let last @ 1.. = leases(peer).last(step) {
-        shelves::abandon(step, last)?;
+        items::abandon(step, last)?;
     }
     PEERS.remove(step, peer)?;
     step.set(SEATED + 8 * slot, 0)?;
@@ -210,11 +216,16 @@ pub(super) fn look_whether_it_runs(step: &mut Step<'_>, slot: u64) -> Result<()>
     let held: Vec<At> = leases(peer).records(step).collect();
     // The newest first, so that the oldest comes to lie at the head.
     for item in held.into_iter().rev() {
-        if shelves::take_back(step, item, silent)? {
+        if items::take_back(step, item, silent)? {
             step.add(peer + LAPSED, 1)?;
         }
     }
     Ok(())
+}
+
+/// The slot of a connection.
+pub(super) fn slot(heap: &Heap<'_>, peer: At) -> u64 {
+    heap.get(peer + SLOT)
 }
 
 /// All connections that are there, living or not noticed to be dead.
@@ -222,8 +233,24 @@ pub(super) fn slots(heap: &Heap<'_>) -> Vec<u64> {
     PEERS.records(heap).map(|peer| heap.get(peer + SLOT)).collect()
 }
 
+/// The slot of the one before a connection in the ring of all, in which they stand as they have joined:
+/// the last one's for the first, and the first one's where none is named.
+pub(super) fn in_ring(heap: &Heap<'_>, peer: At) -> u64 {
+    let before = match peer {
+        0 => PEERS.first(heap),
+        peer => PEERS.previous(heap, peer),
+    };
+    heap.get(SLOT + if before == 0 { PEERS.last(heap) } else { before })
+}
+
+/// The slots of those who have post.
+pub(super) fn with_post(heap: &Heap<'_>) -> Vec<u64> {
+    let peers = PEERS.records(heap).filter(|peer| has_post(heap, *peer));
+    peers.map(|peer| heap.get(peer + SLOT)).collect()
+}
+
 pub(super) const fn leases(peer: At) -> List {
-    List::new(peer + LEASES, shelves::OWNERS_LINKS)
+    List::new(peer + LEASES, items::OWNERS_LINKS)
 }
 
 pub(super) const fn subscriptions(peer: At) -> List {
@@ -236,6 +263,14 @@ pub(super) const fn waits(peer: At) -> List {
 
 pub(super) const fn seats(peer: At) -> List {
     List::new(peer + SEATS, addresses::SEAT_LINKS)
+}
+
+pub(super) const fn watched(peer: At) -> List {
+    List::new(peer + WATCHED, 0)
+}
+
+pub(super) const fn watches(peer: At) -> List {
+    List::new(peer + WATCHES, watches::KEEPERS_LINKS)
 }
 
 const fn post(peer: At) -> List {

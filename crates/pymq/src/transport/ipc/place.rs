@@ -15,7 +15,8 @@ use super::layout::{
     ARENA, BOOT_AT, FRESH, LOCK, LOCKS_AT, LOG, LOG_PROVIDED, MAGIC, MAGIC_AT, PROVIDED, SLOTS,
     VERSION, VERSION_AT, beacon,
 };
-use super::mapping::{Memory, kind_of_locks, lives, user};
+use super::mapping::Memory;
+use super::system::{kind_of_locks, lives, user};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The longest name of a file.
@@ -60,8 +61,36 @@ impl Place {
         if name.len() > LONGEST {
             return bad("the name is too long; use one of at most 80 letters");
         }
-        let above = PathBuf::from(format!("/dev/shm/pymq-{}", user()));
+        let above = above();
         Ok(Self { directory: above.join(name), above: Some(above) })
+    }
+
+    /// The places of all buses under `/dev/shm` that are this user's.
+    ///
+    /// # Errors
+    /// `Config` where the directory above them is not ours alone, `Connection` if it cannot be read.
+    pub(super) fn all() -> Result<Vec<Self>> {
+        let above = above();
+        if !is_own(&above)? {
+            return Ok(Vec::new());
+        }
+        let entries = fs::read_dir(&above).map_err(|error| failed(&above, error))?;
+        let places = entries
+            .flatten()
+            .map(|entry| Self { directory: entry.path(), above: Some(above.clone()) });
+        Ok(places.collect())
+    }
+
+    /// The address that names it.
+    pub(super) fn address(&self) -> String {
+        match (&self.above, self.directory.file_name()) {
+            (Some(_), Some(name)) => format!("ipc://{}", name_of(&name.to_string_lossy())),
+            _ => format!("ipc://{}", self.directory.display()),
+        }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The file, mapped and in order, made where there is none.
@@ -73,33 +102,50 @@ impl Place {
             }
             own_directory(&self.directory)?;
             self.clear();
-            match self.open_file() {
-                Ok(file) => return self.read(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-                    return Err(refused(&self.file(), "it is a link"));
-                }
-                Err(error) => return Err(failed(&self.file(), error)),
+            if let Some(file) = self.open_file()? {
+                return self.read(file);
             }
-            match self.make() {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Connection => {
-                    // The directory may have gone with the bus's last user just now.
-                    if begun.elapsed() > PATIENCE {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
+            // The directory may have gone with the bus's last user just now.
+            if let Err(error) = self.make()
+                && (self.directory.exists() || begun.elapsed() > PATIENCE)
+            {
+                return Err(error);
             }
         }
+    }
+
+    /// The file, mapped and in order; `None` where there is none.
+    pub(super) fn existing(&self) -> Result<Option<Memory>> {
+        if let Some(above) = &self.above
+            && !is_own(above)?
+        {
+            return Ok(None);
+        }
+        if !is_own(&self.directory)? {
+            return Ok(None);
+        }
+        self.open_file()?.map(|file| self.read(file)).transpose()
     }
 
     fn file(&self) -> PathBuf {
         self.directory.join(FILE)
     }
 
-    fn open_file(&self) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(self.file())
+    fn open_file(&self) -> Result<Option<File>> {
+        let path = self.file();
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&path);
+        match opened {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                Err(refused(&path, "it is a link"))
+            }
+            Err(error) => Err(failed(&path, error)),
+        }
     }
 
     /// Makes the file in another name, whole, and gives it its own then: others see all or nothing.
@@ -153,22 +199,29 @@ impl Place {
             return Err(refused(&path, why));
         }
         if memory.load(BOOT_AT) != boot() {
-            super::hub::start_again(&memory).map_err(|error| error.of("connect", "ipc://"))?;
+            super::turn::start_again(&memory).map_err(|error| error.of("connect", "ipc://"))?;
         }
         drop(turn);
         Ok(memory)
     }
 
-    /// Deletes what those left behind who were killed while they made a file.
-    fn clear(&self) {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return };
-        for entry in entries.flatten() {
+    /// The files of those who were killed while they made one.
+    pub(super) fn unfinished(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
+        let of_the_dead = |entry: &fs::DirEntry| {
             let name = entry.file_name();
             let maker = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED));
             let maker = maker.and_then(|rest| rest.split('-').next()?.parse().ok());
-            if maker.is_some_and(|process| !lives(process)) {
-                let _ = fs::remove_file(entry.path());
-            }
+            maker.is_some_and(|process| !lives(process))
+        };
+        entries.flatten().filter(of_the_dead).map(|entry| entry.path()).collect()
+    }
+
+    /// Deletes what those left behind who were killed while they made a file.
+    pub(super) fn clear(&self) {
+        for path in self.unfinished() {
+            // What cannot be deleted harms nobody.
+            let _ = fs::remove_file(path);
         }
     }
 
@@ -176,6 +229,11 @@ impl Place {
     pub(super) fn delete(&self) {
         // What cannot be deleted is used again.
         let _ = fs::remove_file(self.file());
+        self.leave();
+    }
+
+    /// Deletes the directory where that is ours and nothing is in it.
+    pub(super) fn leave(&self) {
         if self.above.is_some() {
             let _ = fs::remove_dir(&self.directory);
         }
@@ -230,6 +288,24 @@ fn file_name(name: &str) -> String {
     written
 }
 
+/// A name from that of its directory.
+fn name_of(written: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = written.as_bytes();
+    while let Some((byte, behind)) = rest.split_first() {
+        let code = behind.get(..2).filter(|_| *byte == b'%');
+        let code = code.and_then(|code| u8::from_str_radix(str::from_utf8(code).ok()?, 16).ok());
+        bytes.push(code.unwrap_or(*byte));
+        rest = if code.is_some() { &behind[2..] } else { behind };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The directory above those of all buses with a name, of this user.
+fn above() -> PathBuf {
+    PathBuf::from(format!("/dev/shm/pymq-{}", user()))
+}
+
 /// Makes a directory for our user alone, or looks whether the one that is there is.
 fn own_directory(path: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
@@ -238,9 +314,14 @@ fn own_directory(path: &Path) -> Result<()> {
         }
         _ => {}
     }
+    // Where it has gone with the bus's last user just now, whoever calls tries again.
+    is_own(path).map(drop)
+}
+
+/// Whether a directory is there, which is our user's alone.
+fn is_own(path: &Path) -> Result<bool> {
     let about = match fs::symlink_metadata(path) {
-        // It has gone with the bus's last user just now; whoever calls tries again.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         about => about.map_err(|error| failed(path, error))?,
     };
     if !about.is_dir() {
@@ -252,7 +333,7 @@ fn own_directory(path: &Path) -> Result<()> {
     if about.mode() & 0o077 != 0 {
         return Err(refused(path, "others have rights to it; `chmod 700` takes them away"));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn refused(path: &Path, why: &str) -> Error {

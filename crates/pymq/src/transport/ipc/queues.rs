@@ -15,8 +15,10 @@ use tokio::time::timeout_at;
 use super::Ipc;
 use super::heap::At;
 use super::hub::Hub;
+use super::lines::Place;
 use super::peers::Step;
-use super::shelves::{self, Claim, Place, Push};
+use super::shelves::{self, Claim, Push};
+use super::{items, letters, lines};
 use crate::error::Result;
 use crate::transport::{
     Answer, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
@@ -70,7 +72,7 @@ impl Queues for Ipc {
             let Some(item) = self.held(receipt.number) else {
                 return Err(refusals::lease_lost("settle", &queue.name));
             };
-            shelves::settle(step, item, how, &options)?;
+            items::settle(step, item, how, &options)?;
             self.hub.local().leases.remove(&receipt.number);
             Ok(())
         })
@@ -88,7 +90,7 @@ impl Queues for Ipc {
             let settled = hub.attempt(patience, "settle", &queue.name, |step| {
                 let held = hub.local().leases.get(&receipt.number).copied();
                 let Some(item) = held else { return Ok(()) };
-                shelves::settle(step, item, how, &options)?;
+                items::settle(step, item, how, &options)?;
                 hub.local().leases.remove(&receipt.number);
                 Ok(())
             })?;
@@ -101,7 +103,7 @@ impl Queues for Ipc {
         self.hub.soon(move |hub, patience| {
             let shown = hub.attempt(patience, "show", &queue.name, |step| {
                 let held = hub.local().leases.get(&number).copied();
-                held.map_or(Ok(()), |item| shelves::show(step, item))
+                held.map_or(Ok(()), |item| items::show(step, item))
             })?;
             Ok(shown.is_some())
         });
@@ -118,7 +120,7 @@ impl Queues for Ipc {
             let Some(item) = self.held(receipt.number) else {
                 return Err(refusals::lease_lost("extend", &queue.name));
             };
-            shelves::extend(step, item, duration)
+            items::extend(step, item, duration)
         })
     }
 
@@ -148,7 +150,7 @@ impl Queues for Ipc {
         limit: usize,
     ) -> Answer<'a, Vec<DeadLetter>> {
         self.look("look at", queue, move |step, found| {
-            Ok(shelves::letters(step, found, skip, limit))
+            Ok(letters::letters(step, found, skip, limit))
         })
     }
 
@@ -161,11 +163,11 @@ impl Queues for Ipc {
         match which {
             Letters::Oldest(count) => {
                 pending(self.in_steps("redrive", queue, count, |step, found, most| {
-                    shelves::redrive(step, found, &Letters::Oldest(most), to)
+                    letters::redrive(step, found, &Letters::Oldest(most), to)
                 }))
             }
             these @ Letters::These(_) => self.look("redrive", queue, move |step, found| {
-                shelves::redrive(step, found, &these, to)
+                letters::redrive(step, found, &these, to)
             }),
         }
     }
@@ -174,11 +176,11 @@ impl Queues for Ipc {
         match which {
             Letters::Oldest(count) => {
                 pending(self.in_steps("discard", queue, count, |step, found, most| {
-                    shelves::discard(step, found, &Letters::Oldest(most))
+                    letters::discard(step, found, &Letters::Oldest(most))
                 }))
             }
             these @ Letters::These(_) => self
-                .look("discard", queue, move |step, found| shelves::discard(step, found, &these)),
+                .look("discard", queue, move |step, found| letters::discard(step, found, &these)),
         }
     }
 
@@ -253,14 +255,8 @@ async fn wait_for_items(
             .await;
         match claim? {
             Claim::Taken(taken) => {
-                let mut local = hub.local();
-                return Ok(taken
-                    .into_iter()
-                    .map(|(item, claimed)| {
-                        local.leases.insert(claimed.receipt.number, item);
-                        claimed
-                    })
-                    .collect());
+                hub.hold(taken.iter().map(|(item, claimed)| (claimed.receipt.number, *item)));
+                return Ok(taken.into_iter().map(|(_, claimed)| claimed).collect());
             }
             Claim::Empty => return Ok(Vec::new()),
             Claim::Wait(_, due) => {
@@ -318,6 +314,7 @@ impl<'a> Waiter<'a> {
         limit: usize,
         may_wait: bool,
     ) -> Result<Claim> {
+        self.hub.show_life();
         let claim = shelves::claim(step, self.hub.peer, queue, limit, may_wait, self.place)?;
         match &claim {
             Claim::Wait(place, _) => self.line_up(*place),
@@ -371,9 +368,8 @@ impl Drop for Waiter<'_> {
         let Some(place) = self.place.take() else { return };
         self.hub.local().bells.remove(&place.ticket);
         self.hub.soon(move |hub, patience| {
-            let left = hub.attempt(patience, "wait", "ipc://", |step| {
-                shelves::stop_waiting(step, place.at)
-            })?;
+            let left = hub
+                .attempt(patience, "wait", "ipc://", |step| lines::stop_waiting(step, place.at))?;
             Ok(left.is_some())
         });
     }

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use super::heap::{At, Heap, List};
+use super::heap::{At, Heap};
 use super::layout::{PATTERNS, PEERS};
+use super::list::List;
 use super::names::{self, Kind};
 use super::peers::{self, Step};
 use crate::error::Result;
@@ -146,16 +147,19 @@ pub(super) fn listened(heap: &Heap<'_>) -> Vec<String> {
     names.into_iter().collect()
 }
 
+/// The connections that listen to a topic by its name, as often as they do.
+pub(super) fn listening(heap: &Heap<'_>, topic: &str) -> Vec<At> {
+    let record = names::find(heap, Kind::Topic, topic.as_bytes());
+    if record == 0 {
+        return Vec::new();
+    }
+    let peer = |entry| heap.get(heap.get(entry + SUBSCRIPTION) + PEER);
+    listeners(record).records(heap).map(peer).collect()
+}
+
 /// How many living ones listen to a topic by its name.
 pub(super) fn count(step: &mut Step<'_>, topic: &str) -> usize {
-    let record = names::find(step, Kind::Topic, topic.as_bytes());
-    if record == 0 {
-        return 0;
-    }
-    let entries: Vec<At> = listeners(record).records(step).collect();
-    let peers: Vec<At> =
-        entries.iter().map(|entry| step.get(step.get(entry + SUBSCRIPTION) + PEER)).collect();
-    peers.into_iter().filter(|peer| step.lives(*peer)).count()
+    listening(step, topic).into_iter().filter(|peer| step.lives(*peer)).count()
 }
 
 /// Leaves an event with all targets that live; says with how many.

@@ -14,7 +14,7 @@ use super::{Broker, ConnectionId, Memory};
 use crate::error::Result;
 use crate::name::{literal_prefix, matches};
 use crate::transport::{
-    Answer, Events, Filter, Guard, Message, Sender, Subscription, answer, mailbox,
+    Answer, Ends, Events, Filter, Guard, Message, Sender, Subscription, answer, mailbox,
 };
 
 /// How many ways are kept; when there are more, all are forgotten and found again.
@@ -56,6 +56,11 @@ impl Events for Memory {
             }
             counts
         }))
+    }
+
+    /// All are in one process, and end together unless they say so.
+    fn ends<'a>(&'a self, topic: &'a str) -> Answer<'a, Option<Ends>> {
+        answer(self.check_open("watch", topic).map(|()| None))
     }
 }
 

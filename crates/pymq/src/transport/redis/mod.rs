@@ -31,8 +31,8 @@ pub use self::sentinel::RedisSentinels;
 use self::standing::Role;
 use self::timing::SLICE_AND_WAY;
 use super::{
-    Answer, Capabilities, Events, Filter, Health, Inbox, Inboxes, Inspect, Limit, State, States,
-    Subscription, Transport, answer, mailbox, pending,
+    Answer, Capabilities, Ends, Events, Filter, Health, Inbox, Inboxes, Inspect, Limit, State,
+    States, Subscription, Transport, answer, mailbox, pending,
 };
 use crate::error::{ErrorKind, Result};
 use crate::name::Address;
@@ -394,6 +394,11 @@ impl Events for Redis {
             let replies = self.core.commands.transaction(purpose, commands).await?;
             Ok(replies.into_iter().next().map(counts).unwrap_or_default())
         })
+    }
+
+    /// The server does not tell: who waits for somebody asks.
+    fn ends<'a>(&'a self, topic: &'a str) -> Answer<'a, Option<Ends>> {
+        answer(self.core.check(&Purpose::question("watch", topic)).map(|()| None))
     }
 }
 

@@ -1,0 +1,59 @@
+//! Who wants to hear of the end of whom.
+//!
+//! The invariant: a watch hangs on the connection that it is kept over and on the one that keeps it.
+//! Whichever ends first takes it along; where that is the former, the latter is called.
+
+use super::heap::At;
+use super::list::List;
+use super::peers::{self, Step};
+use super::topics;
+use crate::error::Result;
+
+/// The words of a watch: its links in the list of the one it is kept over, and in its keeper's.
+pub(super) const KEEPERS_LINKS: u64 = 16;
+const TICKET: u64 = 32;
+const KEEPER: u64 = 40;
+const OVER: u64 = 48;
+const SIZE: u64 = 56;
+
+/// Watches, under one number, over every connection that listens to a topic by its name; as often as
+/// it does.
+pub(super) fn begin(step: &mut Step<'_>, keeper: At, topic: &str, ticket: u64) -> Result<()> {
+    for over in topics::listening(step, topic) {
+        let watch = step.alloc(SIZE)?;
+        step.init(watch + TICKET, ticket);
+        step.init(watch + KEEPER, keeper);
+        step.init(watch + OVER, over);
+        peers::watched(over).push_back(step, watch)?;
+        peers::watches(keeper).push_back(step, watch)?;
+    }
+    Ok(())
+}
+
+/// Ends what a connection watches over under that number.
+pub(super) fn end(step: &mut Step<'_>, keeper: At, ticket: u64) -> Result<()> {
+    let watches: List = peers::watches(keeper);
+    let ended: Vec<At> =
+        watches.records(step).filter(|watch| step.get(watch + TICKET) == ticket).collect();
+    ended.into_iter().try_for_each(|watch| remove(step, watch))
+}
+
+/// Ends all watches that a connection keeps, and calls those who watch over it.
+pub(super) fn leave(step: &mut Step<'_>, peer: At) -> Result<()> {
+    while let watch @ 1.. = peers::watched(peer).first(step) {
+        let (keeper, ticket) = (step.get(watch + KEEPER), step.get(watch + TICKET));
+        remove(step, watch)?;
+        peers::call(step, keeper, ticket)?;
+    }
+    while let watch @ 1.. = peers::watches(peer).first(step) {
+        remove(step, watch)?;
+    }
+    Ok(())
+}
+
+fn remove(step: &mut Step<'_>, watch: At) -> Result<()> {
+    let (keeper, over) = (step.get(watch + KEEPER), step.get(watch + OVER));
+    peers::watched(over).remove(step, watch)?;
+    peers::watches(keeper).remove(step, watch)?;
+    step.free(watch)
+}
