@@ -1,10 +1,12 @@
 //! The library's own files for what threads share, over primitives that choose who goes next.
 //!
-//! `mailbox`, `pending`, the queues in memory and `sync` are compiled here a second time, as they are,
-//! with `sync` switched to those primitives; the other small modules stand where the library's are. Each
-//! model in [`mailboxes`], [`calls`] and [`queues`] is one history of a few threads, which
+//! `mailbox`, `pending`, the queues in memory, the `bell` of `ipc://` and `sync` are compiled here a second
+//! time, as they are, with `sync` switched to those primitives; the other small modules stand where the
+//! library's are. Each model in [`mailboxes`], [`calls`], [`queues`] and [`bells`] is one history of a few
+//! threads, which
 //! `tests/orders.rs` runs in thousands of orders.
 
+pub mod bells;
 pub mod calls;
 pub mod mailboxes;
 pub mod queues;
@@ -14,6 +16,9 @@ pub mod mailbox;
 
 #[path = "../../../crates/pymq/src/rpc/ids.rs"]
 mod ids;
+
+#[path = "../../../crates/pymq/src/transport/ipc/bell.rs"]
+mod bell;
 
 #[path = "../../../crates/pymq/src/rpc/pending.rs"]
 mod pending;

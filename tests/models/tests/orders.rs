@@ -1,6 +1,6 @@
 //! Each history in thousands of orders: chosen at random, and with few but nasty changes of turn.
 
-use pymq_models::{calls, mailboxes, queues};
+use pymq_models::{bells, calls, mailboxes, queues};
 
 /// How many orders of each kind are tried; `PYMQ_ORDERS` for more.
 fn orders() -> usize {
@@ -30,4 +30,14 @@ in_any_order! {
     queues::an_item_goes_to_one_whoever_gives_up,
     queues::a_connection_that_closes_leaves_every_item_once,
     queues::a_lease_ends_once,
+    bells::no_ring_is_lost,
+    bells::whoever_buries_rings_for_the_dead,
+    bells::a_ring_that_need_wake_nobody_costs_no_call,
+}
+
+/// The models find a sleeper that is not woken, or their silence would mean nothing.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn whoever_looks_too_early_sleeps_for_ever() {
+    shuttle::check_random(bells::whoever_looks_too_early_sleeps_for_ever, orders());
 }
