@@ -10,6 +10,7 @@ and the next thing is tried. The letters of the lines are explained in ``src/his
 import asyncio
 import functools
 import gc
+import itertools
 import logging
 import multiprocessing
 import os
@@ -380,6 +381,19 @@ class Worker:
                 queue.get()
                 queue.task_done()
         self.history.note("m", [(count, memory())])
+
+    def come(self) -> None:
+        """Connects, does a little of everything, and leaves, again and again."""
+        for round in itertools.count():
+            try:
+                with pymq.connect(self.url) as bus:
+                    bus.subscribe(lambda event: None, "passing")
+                    bus.publish(round, "passing")
+                    queue = bus.queue("passing", maxsize=2)
+                    queue.put(round, timeout=0.005)
+                    queue.get(timeout=0.005)
+            except (queues.Empty, queues.Full, pymq.PymqError):
+                time.sleep(BREATH)
 
 
 class Left(Exception):

@@ -21,7 +21,11 @@ mod check;
 mod crew;
 mod history;
 mod job;
+#[cfg(target_os = "linux")]
+mod local;
 mod network;
+#[cfg(target_os = "linux")]
+mod passerby;
 mod peer;
 mod proxy;
 mod report;

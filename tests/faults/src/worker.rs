@@ -59,6 +59,10 @@ pub(crate) fn run(words: &[String]) -> std::result::Result<(), String> {
                 "work" => worker.work().await,
                 "redrive" => worker.redrive().await,
                 "letters" => worker.letters().await,
+                #[cfg(target_os = "linux")]
+                "come" => crate::passerby::come(&worker.url).await,
+                #[cfg(target_os = "linux")]
+                "clean" => crate::passerby::clean(&worker.url).await,
                 unknown => Err(format!("no role {unknown:?}")),
             }
         };
