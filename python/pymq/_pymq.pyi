@@ -67,8 +67,28 @@ _Standing: TypeAlias = tuple[str, float | None, str | None]
 #: A record of the native log: level, target, message, fields, seconds since 1970.
 _LogRecord: TypeAlias = tuple[int, str, str, list[tuple[str, str]], float]
 
+#: A bus of this machine: its address and directory; its size in bytes, and of those who live and of
+#: the dead each process with what it holds; queues, items, dead letters, unfinished files; why it
+#: cannot be looked at, and whether there is anything to clean away.
+_Found: TypeAlias = tuple[
+    str,
+    str,
+    tuple[int, list[tuple[int, int]], list[tuple[int, int]]],
+    tuple[int, int, int, int],
+    tuple[str | None, bool],
+]
+
 def main(words: Sequence[str]) -> int:
     """Runs a command line, the program's name first; gives the exit code."""
+
+def ipc_buses() -> list[_Found]:
+    """The buses of this user under `/dev/shm`."""
+
+def ipc_look(address: str) -> _Found | None:
+    """The bus of that address, looked at without joining it."""
+
+def ipc_clean(address: str) -> _Found | None:
+    """Takes away what was left on a bus; gives what is there then."""
 
 def take_log(wait: bool) -> list[_LogRecord] | None:
     """Records of the native log; `None` when there is nobody left who could say anything."""

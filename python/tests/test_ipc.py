@@ -21,6 +21,7 @@ import pymq
 from conftest import HANG_GUARD, Box, wait_until
 from pages import ROOT, read
 from pymq import aio
+from pymq.provider import ipc
 from pymq.provider.ipc import IpcConfig, IpcEventBus, IpcQueue
 
 if sys.platform != "linux":
@@ -378,6 +379,34 @@ def test_what_the_dead_left_is_cleaned(ipc_url: str, shared_name: str) -> None:
     with pymq.connect(ipc_url) as bus:
         assert bus.publish("anyone?", "news.today") == 0
     wait_until(lambda: not place.exists(), "the last one takes an unused bus along")
+
+
+def test_a_bus_is_looked_at_and_cleaned_without_joining_it(ipc_url: str) -> None:
+    assert ipc.look(ipc_url) is None
+    with pymq.connect(ipc_url) as bus:
+        bus.queue("jobs").put("job")
+        found = ipc.look(ipc_url)
+        assert found is not None
+        assert found in ipc.buses()
+        assert [member.process for member in found.living] == [os.getpid()]
+        assert (found.queues, found.items, found.dead, found.has_leftovers) == (1, 1, [], False)
+    left = run(SERVER, ipc_url)
+    assert read_line(left) == "ready"
+    assert read_line(left) == "job"
+    left.kill()
+    left.communicate()
+    found = ipc.look(ipc_url)
+    assert found is not None
+    assert [member.holds for member in found.dead] == [1]
+    assert found.has_leftovers
+    found = ipc.clean(ipc_url)
+    assert found is not None
+    assert (found.dead, found.items, found.has_leftovers) == ([], 1, False)
+    with pymq.connect(ipc_url) as bus:
+        assert bus.queue("jobs").get(timeout=HANG_GUARD) == "job"
+    assert ipc.clean(ipc_url) is None
+    with pytest.raises(pymq.ConfigError):
+        ipc.look("redis://localhost")
 
 
 def test_memory_is_used_again(ipc_url: str, shared_name: str) -> None:

@@ -10,16 +10,80 @@ import os
 import threading
 import weakref
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, NamedTuple
 
+from pymq import _pymq
 from pymq._bus import NativeEventBus, Order
 from pymq._life import GRACE
 from pymq._queue import NativeQueue
 
-__all__ = ["IpcConfig", "IpcEventBus", "IpcQueue"]
+__all__ = ["Found", "IpcConfig", "IpcEventBus", "IpcQueue", "Member", "buses", "clean", "look"]
 
 #: The bus that programs share which name none.
 DEFAULT = "pymq"
+
+
+class Member(NamedTuple):
+    """A connection on a bus."""
+
+    #: Its process.
+    process: int
+    #: How many items it holds.
+    holds: int
+
+
+class Found(NamedTuple):
+    """A bus of this machine, as its file tells without joining it."""
+
+    address: str
+    directory: str
+    #: How much memory its file takes.
+    bytes: int
+    #: The connections that live, and those whose death nobody has noticed yet.
+    living: list[Member]
+    dead: list[Member]
+    #: The queues on which anything lies, the items on them, whoever holds them, and the dead letters.
+    queues: int
+    items: int
+    dead_letters: int
+    #: Files that somebody was killed in the middle of making.
+    unfinished: int
+    #: Why it cannot be looked at, where it cannot: then nothing else is known.
+    refused: str | None
+    #: Whether there is anything that `clean` takes away.
+    has_leftovers: bool
+
+
+def buses() -> list[Found]:
+    """The buses of this user under `/dev/shm`: who is on them, what lies there, what was left.
+
+    Those in directories of their own (`ipc:///directory`) are not among them: `look` at each.
+    """
+    return [_found(facts) for facts in _pymq.ipc_buses()]
+
+
+def look(address: str = f"ipc://{DEFAULT}") -> Found | None:
+    """The bus of that address, looked at without joining it; `None` where there is none."""
+    facts = _pymq.ipc_look(address)
+    return None if facts is None else _found(facts)
+
+
+def clean(address: str = f"ipc://{DEFAULT}") -> Found | None:
+    """Take away what was left on a bus, and say what is there then; `None` if that is no bus any more.
+
+    What the dead held goes back to its queues, as it does when anybody joins; a bus on which nobody is
+    and nothing lies is deleted. Items are no leftovers: to throw them away, purge their queues.
+    """
+    facts = _pymq.ipc_clean(address)
+    return None if facts is None else _found(facts)
+
+
+def _found(facts: _pymq._Found) -> Found:
+    address, directory, (size, living, dead), (queues, items, letters, unfinished), rest = facts
+    alive, gone = ([Member(*member) for member in group] for group in (living, dead))
+    return Found(
+        address, directory, size, alive, gone, queues, items, letters, unfinished, *rest
+    )
 
 
 class IpcConfig:
