@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rig import ROOT, rust_example
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")

@@ -56,56 +56,10 @@ mod _pymq {
         provider::{Call, Missing, Provider, Reply},
         queue::Queue,
         subscription::Subscription,
+        survey::{ipc_buses, ipc_clean, ipc_look},
         taking::{AsyncGetter, AsyncServing, Taking, aio_get_from},
         watch::watch_items,
     };
-    use crate::codec::{CallPlan, CodecCore, Encoding, Plan, forget_tags};
-
-    #[pymodule_export]
-    use crate::bus::Bus;
-    #[pymodule_export]
-    use crate::command::main;
-    #[pymodule_export]
-    use crate::completions::Completions;
-    #[pymodule_export]
-    use crate::completions::Reader;
-    #[pymodule_export]
-    use crate::delivery::Delivery;
-    #[pymodule_export]
-    use crate::getter::{Getter, Serving, get_from};
-    #[pymodule_export]
-    use crate::hand::Hand;
-    #[pymodule_export]
-    use crate::inspection::Inspection;
-    #[pymodule_export]
-    use crate::intake::{Intake, Missed, Place};
-    #[pymodule_export]
-    use crate::letter::Letter;
-    #[pymodule_export]
-    use crate::metadata::Metadata;
-    #[pymodule_export]
-    use crate::operation::Operation;
-    #[pymodule_export]
-    use crate::provider::Call;
-    #[pymodule_export]
-    use crate::provider::Missing;
-    #[pymodule_export]
-    use crate::provider::Provider;
-    #[pymodule_export]
-    use crate::provider::Reply;
-    #[pymodule_export]
-    use crate::queue::Queue;
-    #[pymodule_export]
-    use crate::subscription::Subscription;
-    #[pymodule_export]
-    use crate::survey::{ipc_buses, ipc_clean, ipc_look};
-    #[pymodule_export]
-    use crate::taking::{AsyncGetter, AsyncServing, Taking, aio_get_from};
-    #[pymodule_export]
-    use crate::watch::watch_items;
-
-    #[pymodule_export]
-    use crate::log::{Listening, set_log_level, speaks, take_log};
 
     /// Everything that would have to be looked up when it is too late for that.
     #[pymodule_init]

@@ -42,7 +42,7 @@ class Found(NamedTuple):
     #: The connections that live, and those whose death nobody has noticed yet.
     living: list[Member]
     dead: list[Member]
-    #: The queues on which anything lies, the items on them, whoever holds them, and the dead letters.
+    #: The queues on which anything lies, the items on them, whoever holds them, the dead letters.
     queues: int
     items: int
     dead_letters: int
@@ -69,10 +69,10 @@ def look(address: str = f"ipc://{DEFAULT}") -> Found | None:
 
 
 def clean(address: str = f"ipc://{DEFAULT}") -> Found | None:
-    """Take away what was left on a bus, and say what is there then; `None` if that is no bus any more.
+    """Take away what was left on a bus; say what is there then, `None` if there is no bus any more.
 
-    What the dead held goes back to its queues, as it does when anybody joins; a bus on which nobody is
-    and nothing lies is deleted. Items are no leftovers: to throw them away, purge their queues.
+    What the dead held goes back to its queues, as it does when anybody joins; a bus on which nobody
+    is and nothing lies is deleted. Items are no leftovers: to throw them away, purge their queues.
     """
     facts = _pymq.ipc_clean(address)
     return None if facts is None else _found(facts)
@@ -81,9 +81,7 @@ def clean(address: str = f"ipc://{DEFAULT}") -> Found | None:
 def _found(facts: _pymq._Found) -> Found:
     address, directory, (size, living, dead), (queues, items, letters, unfinished), rest = facts
     alive, gone = ([Member(*member) for member in group] for group in (living, dead))
-    return Found(
-        address, directory, size, alive, gone, queues, items, letters, unfinished, *rest
-    )
+    return Found(address, directory, size, alive, gone, queues, items, letters, unfinished, *rest)
 
 
 class IpcConfig:

@@ -1,4 +1,4 @@
-//! Rows 32 to 34: processes without a server, which are killed, stopped, and find no space.
+//! Rows 33 to 35: processes without a server, which are killed, stopped, and find no space.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -41,7 +41,7 @@ pub(crate) struct Run {
 pub(crate) const ALL: &[Run] = &[
     Run { name: "leaks", rows: &[], work: leaks::run },
     #[cfg(target_os = "linux")]
-    Run { name: "without a server", rows: &[32], work: local::storm },
+    Run { name: "without a server", rows: &[33], work: local::storm },
     Run { name: "mixed storm", rows: &[1, 3, 7, 8, 13, 16], work: storms::mixed },
     Run { name: "jobs", rows: &[1, 8, 9, 30, 32], work: storms::jobs },
     Run { name: "restarts", rows: &[2], work: storms::restarts },
@@ -72,9 +72,9 @@ pub(crate) const ALL: &[Run] = &[
     Run { name: "owners", rows: &[19], work: owners::run },
     Run { name: "answers", rows: &[20, 21], work: answers::run },
     #[cfg(target_os = "linux")]
-    Run { name: "stopped in a step", rows: &[33], work: local::stopped },
+    Run { name: "stopped in a step", rows: &[34], work: local::stopped },
     #[cfg(target_os = "linux")]
-    Run { name: "full memory", rows: &[34], work: local::full },
+    Run { name: "full memory", rows: &[35], work: local::full },
     #[cfg(target_os = "linux")]
     Run { name: "lost provider without a server", rows: &[11], work: local::lost_provider },
 ];

@@ -398,7 +398,7 @@ impl Events for Redis {
 
     /// The server does not tell: who waits for somebody asks.
     fn ends<'a>(&'a self, topic: &'a str) -> Answer<'a, Option<Ends>> {
-        answer(self.core.check(&Purpose::question("watch", topic)).map(|()| None))
+        answer(self.core.check(&Purpose::idempotent("watch", topic)).map(|()| None))
     }
 }
 
