@@ -17,5 +17,6 @@ pub(crate) use std::thread;
 /// The bell of `ipc://` alone counts with these.
 #[cfg(pymq_models)]
 pub(crate) use shuttle::sync::atomic::{AtomicU32, Ordering};
-#[cfg(all(not(pymq_models), feature = "ipc", target_os = "linux"))]
+#[cfg(not(pymq_models))]
+#[allow(unused_imports, reason = "without the feature `ipc` nobody does")]
 pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
