@@ -78,8 +78,10 @@ impl Local {
         self.on_bus(async |bus| {
             let queue = bus.byte_queue(queue);
             let waiting = queue.peek(Shelf::Waiting, usize::MAX).await?;
+            let later = queue.peek(Shelf::Delayed, usize::MAX).await?;
             let dead = queue.peek(Shelf::Dead, usize::MAX).await?;
-            Ok(Left { waiting: numbers(&waiting), held: Vec::new(), dead: numbers(&dead) })
+            let (waiting, later, dead) = (numbers(&waiting), numbers(&later), numbers(&dead));
+            Ok(Left { waiting, later, held: Vec::new(), dead })
         })
     }
 
@@ -100,11 +102,6 @@ impl Local {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-    }
-
-    /// Whether the file of the bus is there.
-    pub(crate) fn has_file(&self) -> bool {
-        self.place.join("bus").exists()
     }
 
     /// Ends a run: what it wrote is kept if something is wrong.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pymq::transport::Shelf;
+use pymq::transport::{Shelf, ipc};
 use pymq::{Bus, ErrorKind};
 
 use crate::chance::Chance;
@@ -211,14 +211,16 @@ impl Storm<'_> {
     }
 
     fn stop(&mut self, report: &mut Report) {
-        let consumers = self.present.iter().filter(|(part, _)| *part == Part::Consume);
-        let awake: Vec<_> = consumers
-            .filter(|(_, hand)| self.asleep.iter().all(|(name, _)| *name != hand.name))
-            .collect();
+        let is_awake = |(part, hand): &(Part, Hand)| {
+            *part == Part::Consume && self.asleep.iter().all(|(name, _)| *name != hand.name)
+        };
+        let places = self.present.iter().enumerate().filter(|(_, one)| is_awake(one));
+        let awake: Vec<usize> = places.map(|(place, _)| place).collect();
         if awake.is_empty() {
             return;
         }
-        let (_, hand) = self.chance.one_of(&awake);
+        let place = *self.chance.one_of(&awake);
+        let hand = &mut self.present[place].1;
         hand.stop();
         report.count("consumers stopped", 1);
         self.asleep.push((hand.name.clone(), Instant::now() + LEASE + self.chance.around(LEASE)));
@@ -320,9 +322,12 @@ fn restart(local: &Local) -> Result<(), String> {
         (Some(0), Err(ErrorKind::NoSuchRemote), 1) => {}
         other => return Err(format!("after all were killed: {other:?}")),
     }
-    match local.has_file() {
-        false => Ok(()),
-        true => Err("the last one has left an unused bus behind".to_owned()),
+    // What stays is what answers to killed callers are kept in.
+    match ipc::look(&local.url()).map_err(|error| error.to_string())? {
+        Some(found) if !found.living.is_empty() || !found.dead.is_empty() || found.items > 0 => {
+            Err(format!("when all have gone there is {found:?}"))
+        }
+        _ => Ok(()),
     }
 }
 
