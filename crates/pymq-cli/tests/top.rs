@@ -116,6 +116,24 @@ fn faults_are_seen_on_the_screen_and_dead_letters_come_back_from_there() {
     terminal.shows("ended with 0");
 }
 
+#[test]
+fn calls_are_timed_when_they_pass_and_not_when_it_is_looked() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let _serve = Running::start(&url, &["serve", "shop.echo", "--", "sleep 0.02; cat"]);
+    until_listed(&url, "shop.echo");
+    let mut top = Running::start(&url, &["top", "--json", "--every", "1"]);
+    until("it listens", || server.raw().run(&["PUBSUB", "NUMPAT"]).number() >= 2);
+    run(&url, &["call", "shop.echo", "1"]).done();
+    let took = loop {
+        let thing: serde_json::Value = serde_json::from_str(&top.line()).expect("an object");
+        if let Some(took) = thing["p50"].as_f64() {
+            break took;
+        }
+    };
+    assert!(took >= 0.02, "{took}");
+}
+
 fn parsed(number: &str) -> usize {
     number.parse().expect("a number")
 }

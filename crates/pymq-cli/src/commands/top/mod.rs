@@ -47,15 +47,9 @@ async fn tell(
     output: &Output,
 ) -> Result<(), Failure> {
     while left != Some(0) {
-        ticks.tick().await;
-        let mut look = pin!(watch.look(bus));
-        let look = loop {
-            tokio::select! {
-                biased;
-                () = watch.listen() => {}
-                look = &mut look => break look?,
-            }
-        };
+        listen_until(&mut watch, ticks.tick()).await;
+        let look = watch.look(bus);
+        let look = listen_until(&mut watch, look).await?;
         watch.take(look);
         watch.seen().try_for_each(|thing| output.object(&thing))?;
         for it in troubles(&watch) {
@@ -64,6 +58,19 @@ async fn tell(
         left = left.map(|left| left - 1);
     }
     Ok(())
+}
+
+/// Listens until something else has come, so that what passes is timed when it does.
+async fn listen_until<F: Future>(watch: &mut Watch, other: F) -> F::Output {
+    let mut other = pin!(other);
+    loop {
+        tokio::select! {
+            // What passes without end must not keep anybody from the other.
+            biased;
+            output = &mut other => return output,
+            () = watch.listen() => {}
+        }
+    }
 }
 
 /// For people: a screen, until a key ends it.
@@ -84,7 +91,6 @@ async fn draw(
                     return Ok(());
                 }
             }
-            () = watch.listen(), if !view.paused => continue,
             look = looked(&mut looking) => {
                 looking = None;
                 take(look, &mut watch, &mut view)?;
@@ -93,7 +99,9 @@ async fn draw(
             _ = ticks.tick() => match view.paused {
                 true => left = left.map(|left| left - 1),
                 false => drop(looking.get_or_insert_with(|| Box::pin(watch.look(bus)))),
-            }
+            },
+            // Last, since it may pass without end.
+            () = watch.listen(), if !view.paused => continue,
         }
         watch.state = bus.state();
         let (columns, rows) = screen.size();
