@@ -151,7 +151,7 @@ pub struct Receipt<'a> {
 pub struct End<'a> {
     /// How many messages it was about.
     pub messages: usize,
-    /// What kind of error it ended with: an [`ErrorKind`](crate::ErrorKind) as it is written, or the
+    /// What kind of error it ended with: an [`ErrorKind`] as it is written, or the
     /// type of the error of a function or handler that failed; `cancelled` where the program, or the
     /// caller of a function, gave it up.
     pub error: Option<&'a str>,
