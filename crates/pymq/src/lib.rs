@@ -122,6 +122,7 @@ pub mod conformance;
 pub mod proof;
 #[cfg(feature = "macros")]
 pub mod guide;
+pub mod testing;
 
 pub use builder::BusBuilder;
 pub use bus::Bus;

@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 10] = [
     &["inspect"],
     &["topic", "bus", "builder"],
     &["figures"],
-    &["blocking", "otel", "prometheus", "conformance", "proof", "guide"],
+    &["blocking", "otel", "prometheus", "conformance", "proof", "guide", "testing"],
 ];
 
 /// Topics hold the bus that made them, since a handle keeps its bus alive; the bus makes topics, and a

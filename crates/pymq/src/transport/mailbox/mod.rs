@@ -81,7 +81,8 @@ impl Weigh for Bytes {
 /// An empty mailbox: the writers' end and the reader's end.
 pub fn mailbox<T: Weigh>(limit: Limit) -> (Sender<T>, Receiver<T>) {
     let backlog = Backlog::new(limit);
-    let shared = Arc::new(Mutex::new(Inside { backlog, closed: false, reader: None }));
+    let inside = Inside { backlog, closed: false, begun: false, reader: None };
+    let shared = Arc::new(Mutex::new(inside));
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 
@@ -89,6 +90,8 @@ pub fn mailbox<T: Weigh>(limit: Limit) -> (Sender<T>, Receiver<T>) {
 struct Inside<T> {
     backlog: Backlog<T>,
     closed: bool,
+    /// Somebody has begun to read.
+    begun: bool,
     reader: Option<Waker>,
 }
 
@@ -140,6 +143,17 @@ impl<T: Weigh> Sender<T> {
         lock(&self.0).backlog.load()
     }
 
+    /// Whether its reader waits for more, or has not begun to read.
+    pub(crate) fn is_read_out(&self) -> bool {
+        let inside = lock(&self.0);
+        !inside.begun || inside.reader.is_some() && inside.backlog.oldest().is_none()
+    }
+
+    /// Whether either side has ended it.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.0).closed
+    }
+
     /// Ends the mailbox; the reader still gets what is in it.
     pub fn close(&self) {
         self.change(|inside| inside.closed = true);
@@ -182,6 +196,7 @@ impl<T: Weigh> Receiver<T> {
     /// [`recv`](Self::recv) for hand-written futures.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Arrival<T>>> {
         let mut inside = lock(&self.0);
+        inside.begun = true;
         match inside.backlog.next() {
             Some(arrival) => Poll::Ready(Some(arrival)),
             None if inside.closed => Poll::Ready(None),
@@ -196,6 +211,7 @@ impl<T: Weigh> Receiver<T> {
     /// and is empty. While nothing is there, the waker is kept for the next arrival.
     pub fn poll_oldest(&mut self, context: &mut Context<'_>) -> Poll<Option<Stamp>> {
         let mut inside = lock(&self.0);
+        inside.begun = true;
         match inside.backlog.oldest() {
             Some(stamp) => Poll::Ready(Some(stamp)),
             None if inside.closed => Poll::Ready(None),
