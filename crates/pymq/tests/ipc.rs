@@ -559,7 +559,7 @@ async fn a_file_that_is_no_bus_of_this_version_is_refused_and_left_as_it_is() {
     overwrite(8, &[99]);
     let error = place.refusal().await;
     assert!(error.message().contains("another version"), "{error}");
-    overwrite(8, &[2]);
+    overwrite(8, &[3]);
     overwrite(16, &[99]);
     assert!(place.refusal().await.message().contains("C library"));
     overwrite(0, b"something");

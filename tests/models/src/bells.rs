@@ -47,14 +47,13 @@ impl System {
 #[derive(Default)]
 struct Shared {
     rung: AtomicU32,
-    asleep: AtomicU32,
     system: System,
     post: Mutex<VecDeque<u8>>,
 }
 
 impl Shared {
     fn bell(&self) -> Bell<'_> {
-        Bell::new(&self.rung, &self.asleep)
+        Bell::new(&self.rung)
     }
 
     fn leave(&self, piece: u8) {

@@ -11,7 +11,7 @@ use super::order::Order;
 /// What a file of ours begins with: `PyMQ ipc`.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"PyMQ ipc");
 /// Raised with every change to what is said here or in any record.
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 
 /// Words of the header, which no step of the heap changes.
 pub(super) const MAGIC_AT: At = 0;
@@ -42,8 +42,8 @@ pub(super) const fn beacon(slot: u64) -> At {
     SLOT + slot * SLOT_SIZE
 }
 
-/// A number that grows when the connection is called, and behind it whether it sleeps; four bytes
-/// each, since the system waits for four.
+/// A number that grows when the connection is called, and tells whether it sleeps; four bytes, since
+/// the system waits for four.
 pub(super) const fn bell(slot: u64) -> At {
     SLOT + slot * SLOT_SIZE + 64
 }

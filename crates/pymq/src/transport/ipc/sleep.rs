@@ -46,7 +46,7 @@ impl Memory {
     }
 
     fn bell(&self, at: At) -> Option<Bell<'_>> {
-        Some(Bell::new(self.half(at)?, self.half(at + 4)?))
+        self.half(at).map(Bell::new)
     }
 
     /// Sleeps until the bell was rung since, the lock has no living owner any more, or so long. Says
