@@ -69,7 +69,7 @@ mod tls;
 ///
 /// It heals by itself: after a lost connection it reconnects for ever, subscriptions and waiting
 /// claims resume, subscribers are told of the gap. An operation waits for a lost connection for
-/// [`RedisOptions::reconnect_wait`], then fails with `Connection`; one that was under way fails
+/// its setting `reconnect_wait`, then fails with `Connection`; one that was under way fails
 /// with `Ambiguous`, unless doing it twice is doing it once.
 pub struct Redis {
     core: Arc<Core>,
