@@ -124,7 +124,7 @@ impl Handover {
                 self.note(py, &claimed)?;
                 let pair = (queues.get(which), given).into_py_any(py)?;
                 py.check_signals()?;
-                self.hand_over(held, owner, claimed);
+                hand_over(held, owner, claimed)?;
                 return Ok(pair);
             }
             Form::Items => {}
@@ -133,20 +133,9 @@ impl Handover {
         py.check_signals()?;
         match form {
             Form::Next(current) => current.set(held.take(owner, claimed.into_deliveries())),
-            _ => self.hand_over(held, owner, claimed),
+            _ => hand_over(held, owner, claimed)?,
         }
         Ok(given)
-    }
-
-    /// Hands items over. After this nothing may fail, and no Python may run.
-    fn hand_over(&self, held: &Arc<Held>, owner: u64, claimed: Claimed) {
-        let deliveries = claimed.into_deliveries();
-        if held.is_manual() {
-            held.take(owner, deliveries);
-            return;
-        }
-        held.count(owner, deliveries.len());
-        deliveries.into_iter().for_each(ByteDelivery::ack_soon);
     }
 
     /// The item as a delivery, which is its holder's to settle.
@@ -239,6 +228,20 @@ impl Handover {
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Hands items over; what went back, since the bus was closed meanwhile, is nobody's. After this nothing
+/// may fail, and no Python may run.
+fn hand_over(held: &Arc<Held>, owner: u64, claimed: Claimed) -> PyResult<()> {
+    let deliveries = claimed.into_deliveries();
+    if held.is_manual() {
+        held.take(owner, deliveries);
+        return Ok(());
+    }
+    held.count(owner, deliveries.len());
+    // Of several, those that are confirmed must not be lost for those that are not.
+    let confirmed = deliveries.into_iter().map(ByteDelivery::ack_soon).filter(|done| *done).count();
+    if confirmed > 0 { Ok(()) } else { Err(PyError::Closed.into()) }
 }
 
 /// Claims up to `limit` items from the first of some queues that has any; says from which.

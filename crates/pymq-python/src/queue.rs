@@ -171,8 +171,9 @@ impl Queue {
         delay: Option<f64>,
         id: Option<String>,
         window: f64,
-        priority: u8,
+        priority: i64,
     ) -> PyResult<Operation> {
+        let priority = u8::try_from(priority).map_err(|_| bad_value("'priority' is 0 to 9"))?;
         let mut options = PutOptions::from(waiting(block, timeout)?).priority(priority);
         if let Some(delay) = delay {
             options =

@@ -29,6 +29,7 @@ everywhere_and_uncounted!(
     answers_of_all_come_as_they_are_given_and_the_missing_last,
     a_provider_that_joins_a_call_to_all_takes_nobodys_place,
     a_call_that_is_dropped_is_cancelled_where_it_runs,
+    a_call_that_is_dropped_at_any_moment_does_not_go_on,
     answers_that_are_dropped_cancel_the_call_where_it_still_runs,
     positional_and_keyword_arguments_go_in_one_call,
     a_bound_on_concurrency_makes_calls_wait,
@@ -320,6 +321,31 @@ async fn a_call_that_is_dropped_is_cancelled_where_it_runs(place: &Place) {
     watched.go_on.add_permits(1);
     let again = caller.stub::<(), i64>("f").call(()).await;
     assert_eq!(again.expect("the next one is served"), 1);
+}
+
+async fn a_call_that_is_dropped_at_any_moment_does_not_go_on(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let running = Arc::new(());
+    let counted = Arc::clone(&running);
+    let forever = move |(): ()| {
+        let counted = Arc::clone(&counted);
+        async move {
+            std::future::pending::<()>().await;
+            drop(counted);
+            Ok::<i64, String>(0)
+        }
+    };
+    let _service = provider.expose_fn("f", forever).await.expect("exposed");
+    let stub = caller.stub::<(), i64>("f");
+    for round in 0..200 {
+        let left = Duration::from_micros(10 * round);
+        assert!(tokio::time::timeout(left, stub.call(())).await.is_err(), "it never ends");
+        assert!(tokio::time::timeout(left, stub.call_all(())).await.is_err(), "it never ends");
+    }
+    // Ours, and the one in the function itself.
+    while Arc::strong_count(&running) > 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 async fn answers_that_are_dropped_cancel_the_call_where_it_still_runs(place: &Place) {

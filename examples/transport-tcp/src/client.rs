@@ -230,8 +230,8 @@ impl Queues for Tcp {
         receipt: Receipt,
         how: Settlement,
         _options: SettleOptions,
-    ) {
-        self.line.tell(settlement(queue, receipt, how));
+    ) -> bool {
+        self.line.tell(settlement(queue, receipt, how))
     }
 
     /// Nothing is fetched ahead here, so nothing is shown later than it comes.

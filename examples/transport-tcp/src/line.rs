@@ -227,11 +227,10 @@ impl Line {
     }
 
     /// Asks without waiting; works on any thread.
-    pub(crate) fn tell(&self, ask: Ask) {
-        if let Ok(frame) = frame::write(&(self.number(), &ask.request), &ask.parts) {
-            // A writer that is gone has taken the connection with it, and all that was held there.
-            let _ = self.outgoing.send(frame);
-        }
+    pub(crate) fn tell(&self, ask: Ask) -> bool {
+        // A writer that is gone has taken the connection with it, and all that was held there.
+        frame::write(&(self.number(), &ask.request), &ask.parts)
+            .is_ok_and(|frame| self.outgoing.send(frame).is_ok())
     }
 
     /// A stream of arrivals into `mailbox`, to be asked for under its number.

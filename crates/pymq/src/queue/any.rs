@@ -109,5 +109,5 @@ pub async fn get_any<T: DeserializeOwned>(
     wait: impl Into<Wait>,
 ) -> Result<Option<(usize, T)>> {
     let claimed = claim_any(queues, wait).await?;
-    Ok(claimed.map(|(which, delivery)| (which, taken(delivery))))
+    claimed.map(|(which, delivery)| Ok((which, taken(delivery)?))).transpose()
 }

@@ -74,9 +74,10 @@ impl<T> Delivery<T> {
     }
 
     /// Done, and nobody waits for it: confirmed with the next claim or within 10 ms, on any thread.
-    /// A lease that was lost is logged.
-    pub fn ack_soon(self) {
-        self.bytes.ack_soon();
+    /// A lease that was lost is logged. Says whether that will be done: `false` where the bus was closed
+    /// before, so that the item goes back.
+    pub fn ack_soon(self) -> bool {
+        self.bytes.ack_soon()
     }
 
     /// Gives the item back to the head of the queue, one delivery more on its count.
@@ -243,9 +244,10 @@ impl ByteDelivery {
         }
     }
 
-    /// Confirms with the next claim or within 10 ms; does not wait, works on any thread.
-    pub fn ack_soon(mut self) {
-        self.end_soon(Settlement::Ack, SettleOptions::default());
+    /// Confirms with the next claim or within 10 ms; does not wait, works on any thread. As
+    /// [`Delivery::ack_soon`] it says whether that will be done.
+    pub fn ack_soon(mut self) -> bool {
+        self.end_soon(Settlement::Ack, SettleOptions::default())
     }
 
     /// Gives the item back to the head of its queue, uncounted: it was never handed to anybody. Does
@@ -278,11 +280,11 @@ impl ByteDelivery {
         }
     }
 
-    fn end_soon(&mut self, how: Settlement, options: SettleOptions) {
-        if let Some(receipt) = self.receipt.take() {
+    fn end_soon(&mut self, how: Settlement, options: SettleOptions) -> bool {
+        self.receipt.take().is_none_or(|receipt| {
             let Stock { transport, spec, .. } = &self.stock;
-            transport.settle_soon(spec, receipt, how, options);
-        }
+            transport.settle_soon(spec, receipt, how, options)
+        })
     }
 }
 

@@ -22,7 +22,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// `Decode` for an item that is no `T` (it is a dead letter then), `ShutDown`, and those of the
     /// connection.
     pub async fn get(&self) -> Result<T> {
-        Ok(taken(self.claim().await?))
+        taken(self.claim().await?)
     }
 
     /// Takes the first item if there is one now.
@@ -30,7 +30,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn try_get(&self) -> Result<Option<T>> {
-        Ok(self.try_claim().await?.map(taken))
+        self.try_claim().await?.map(taken).transpose()
     }
 
     /// Takes the first item, waiting for at most `timeout`.
@@ -38,7 +38,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn get_timeout(&self, timeout: Duration) -> Result<Option<T>> {
-        Ok(self.claim_timeout(timeout).await?.map(taken))
+        self.claim_timeout(timeout).await?.map(taken).transpose()
     }
 
     /// Takes up to `limit` items in one round trip, waiting for the first one only, as `wait` says;
@@ -52,7 +52,14 @@ impl<T: DeserializeOwned> Queue<T> {
     /// `Decode` if none of the items is a `T`, and as [`get`](Self::get).
     pub async fn get_many(&self, limit: usize, wait: impl Into<Wait>) -> Result<Vec<T>> {
         let deliveries = self.claim_many(limit, wait).await?;
-        Ok(deliveries.into_iter().map(taken).collect())
+        let (mut items, mut late) = (Vec::with_capacity(deliveries.len()), None);
+        for item in deliveries.into_iter().map(taken) {
+            match item {
+                Ok(item) => items.push(item),
+                Err(error) => late = Some(error),
+            }
+        }
+        late.filter(|_| items.is_empty()).map_or(Ok(items), Err)
     }
 
     /// Takes the first item on lease, waiting for one. At least once: it comes back unless it is
@@ -176,9 +183,9 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 }
 
-/// The item, confirmed by itself.
-pub(super) fn taken<T>(delivery: Delivery<T>) -> T {
+/// The item, confirmed by itself; one that went back, since the bus was closed meanwhile, is nobody's.
+pub(super) fn taken<T>(delivery: Delivery<T>) -> Result<T> {
+    let closed = Error::closed("get", delivery.queue());
     let (item, bytes) = delivery.into_parts();
-    bytes.ack_soon();
-    item
+    bytes.ack_soon().then_some(item).ok_or(closed)
 }

@@ -167,9 +167,9 @@ impl Queues for Tape {
         receipt: Receipt,
         how: Settlement,
         options: SettleOptions,
-    ) {
+    ) -> bool {
         self.note_failure(queue, &options);
-        self.inner.settle_soon(queue, receipt, how, options);
+        self.inner.settle_soon(queue, receipt, how, options)
     }
 
     fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {

@@ -221,13 +221,16 @@ pub trait Queues {
 
     /// Ends a lease soon: with the next claim or within 10 ms, whichever comes first. For drops
     /// and for confirmations that nobody waits for; works on any thread without a runtime.
+    ///
+    /// Says whether it will be done, if the connection lasts: `false` where it was closed meanwhile, so
+    /// that the item goes back with all that is held, and must not be handed out as confirmed.
     fn settle_soon(
         &self,
         queue: &Arc<QueueSpec>,
         receipt: Receipt,
         how: Settlement,
         options: SettleOptions,
-    );
+    ) -> bool;
 
     /// Notes that an item that was fetched ahead is handed out: its delivery counts from here on, also
     /// when its consumer dies. As [`settle_soon`](Self::settle_soon) it does not wait.

@@ -125,8 +125,8 @@ impl Queues for Uncounted {
         receipt: Receipt,
         how: Settlement,
         options: SettleOptions,
-    ) {
-        self.0.settle_soon(queue, receipt, how, options);
+    ) -> bool {
+        self.0.settle_soon(queue, receipt, how, options)
     }
 
     fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {

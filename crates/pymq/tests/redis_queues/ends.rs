@@ -123,3 +123,36 @@ fn what_is_in_hand_of_many_queues_is_back_when_main_returns() {
     let judged = judge.block_on(async { tokio::time::timeout(GUARD, judged).await });
     judged.expect("an item is still leased");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_get_returned_is_gone_though_its_bus_closes_in_that_moment() {
+    const ITEMS: u32 = 4000;
+    let server = RedisServer::start();
+    let keeper = Bus::connect(&server.url()).await.expect("connected");
+    let jobs = keeper.queue::<u32>("jobs");
+    jobs.put_many(&(0..ITEMS).collect::<Vec<_>>()).await.expect("put");
+    let mut got = Vec::new();
+    for round in 0..20 {
+        let bus = Bus::connect(&server.url()).await.expect("connected");
+        let getters = [1, 1, 4, 4].map(|prefetch| {
+            let jobs = bus.queue::<u32>("jobs").prefetch(prefetch);
+            tokio::spawn(async move {
+                let mut got = Vec::new();
+                while let Ok(item) = jobs.get().await {
+                    got.push(item);
+                }
+                got
+            })
+        });
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        bus.close().await.expect("closed");
+        for getter in getters {
+            got.extend(getter.await.expect("it ends"));
+        }
+    }
+    while let Some(item) = jobs.try_get().await.expect("asked") {
+        got.push(item);
+    }
+    got.sort_unstable();
+    assert_eq!(got, (0..ITEMS).collect::<Vec<_>>());
+}

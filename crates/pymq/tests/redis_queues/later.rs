@@ -142,3 +142,21 @@ async fn who_does_not_wait_gets_what_is_due_while_it_holds_something_else() {
     assert_eq!(items.len(), 1);
     ack(&redis, &queue, held).await;
 }
+
+#[tokio::test]
+async fn what_a_stranger_put_for_later_is_an_item_and_keeps_no_other_from_its_getter() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let queue = queue("q");
+    for (due, member) in [("-inf", "1"), ("0", ""), ("1", ":"), ("+inf", "never"), ("2", "a:b:2")] {
+        raw.run(&["ZADD", "__pymq:{q}:later", due, member]);
+    }
+    redis.push(&queue, vec![bytes("3")], Wait::No.into()).await.expect("put");
+    let mut got = HashSet::new();
+    while got.len() < 4 {
+        let claimed = redis.claim(&queue, 9, Wait::at_most(GUARD)).await.expect("claimed");
+        got.extend(claimed.iter().map(|item| text(&item.payload)));
+    }
+    assert_eq!(got, HashSet::from(["1", "", "b:2", "3"].map(str::to_owned)));
+}

@@ -225,16 +225,23 @@ impl Hub {
         }
     }
 
-    /// Does something that nobody waits for: now, or as soon as the lock is free.
-    pub(super) fn soon(&self, work: impl Fn(&Self, Duration) -> Result<bool> + Send + 'static) {
-        let done = self.lock_backlog().is_empty() && !matches!(work(self, DROPPING), Ok(false));
-        if !done {
-            let job = move |hub: &Self| {
-                // An error says that the connection is over, and with it what was to be done.
-                let _ = work(hub, PATIENCE);
-            };
-            self.lock_backlog().push(Box::new(job));
-            self.memory.ring(bell(self.slot));
+    /// Does something that nobody waits for: now, or as soon as the lock is free. Says whether that will
+    /// be, if the connection lasts.
+    pub(super) fn soon(
+        &self,
+        work: impl Fn(&Self, Duration) -> Result<bool> + Send + 'static,
+    ) -> bool {
+        let tried = self.lock_backlog().is_empty().then(|| work(self, DROPPING));
+        match tried {
+            Some(Ok(true)) => true,
+            // The connection is over, and with it what was to be done.
+            Some(Err(_)) => false,
+            Some(Ok(false)) | None => {
+                let job = move |hub: &Self| drop(work(hub, PATIENCE));
+                self.lock_backlog().push(Box::new(job));
+                self.memory.ring(bell(self.slot));
+                true
+            }
         }
     }
 

@@ -84,7 +84,7 @@ impl Queues for Ipc {
         receipt: Receipt,
         how: Settlement,
         options: SettleOptions,
-    ) {
+    ) -> bool {
         let queue = Arc::clone(queue);
         self.hub.soon(move |hub, patience| {
             let settled = hub.attempt(patience, "settle", &queue.name, |step| {
@@ -95,7 +95,7 @@ impl Queues for Ipc {
                 Ok(())
             })?;
             Ok(settled.is_some())
-        });
+        })
     }
 
     fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {

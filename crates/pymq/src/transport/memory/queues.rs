@@ -73,10 +73,16 @@ impl Queues for Memory {
         receipt: Receipt,
         how: Settlement,
         options: SettleOptions,
-    ) {
-        // At once is soon enough, and nobody waits to hear that the lease was lost or the bus
-        // closed: in both cases the item is somebody else's by now.
-        drop(self.settle(queue, receipt, how, options));
+    ) -> bool {
+        // At once is soon enough, and nobody waits to hear that the lease was lost: then the item is
+        // somebody else's by now.
+        let settled = self.change("settle", queue, |found, after| {
+            if let Some(found) = found {
+                found.settle(receipt.number, how, options, after);
+            }
+            Ok(())
+        });
+        settled.is_ok()
     }
 
     fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {

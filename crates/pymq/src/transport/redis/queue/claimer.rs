@@ -356,9 +356,10 @@ impl Claimer {
             let shown = lease::show(&self.core, consumer, &consumer.take_shown()).await;
             lease::tell(consumer, shown, NOT_SHOWN);
             let _still = consumer.still().await;
+            let closes = self.core.check(&Purpose::change("settle", queue)).is_err();
             // Twice: what is not in the list where it was thought to be is looked for in another.
             for _ in 0..2 {
-                let batch = consumer.take_settlements();
+                let batch = consumer.take_last_settlements(closes);
                 if !batch.is_empty() {
                     settle_alone(&self.core, consumer, batch).await;
                 }

@@ -123,18 +123,18 @@ pub(super) fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
 
 /// The consumer that holds the item of a receipt; if it has ended, one that can settle it.
 pub(super) fn holder(core: &Arc<Core>, spec: &QueueSpec, receipt: &Receipt) -> Arc<Consumer> {
+    holding(core, spec, receipt).unwrap_or_else(|| consumer(core, spec))
+}
+
+/// The consumer that holds the item of a receipt, if it has not ended.
+pub(super) fn holding(core: &Core, spec: &QueueSpec, receipt: &Receipt) -> Option<Arc<Consumer>> {
     let Place { epoch, .. } = Place::of(receipt);
     let running = core.consumers.lock();
-    let consumers = running.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
-    let found = match consumers {
+    let found = match running.get(&spec.name)?.as_slice() {
         [only] if only.is_open() => Some(only),
-        several => several.iter().find(|consumer| consumer.is_open() && consumer.owns(epoch)),
+        several => several.iter().find(|consumer| consumer.owns(epoch)),
     };
-    if let Some(found) = found {
-        return Arc::clone(found);
-    }
-    drop(running);
-    consumer(core, spec)
+    found.cloned()
 }
 
 /// Looks once how the server makes room when its memory is full, and says what that does to queues.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::consumers::{consumer, holder};
+use self::consumers::{consumer, holder, holding};
 use self::keys::Place;
 use super::purpose::Purpose;
 use super::{Core, Redis};
@@ -84,11 +84,12 @@ impl Queues for Redis {
         receipt: Receipt,
         how: Settlement,
         options: SettleOptions,
-    ) {
-        // Closed, everything that is held goes back anyhow.
-        if self.core.check(&Purpose::change("settle", &queue.name)).is_ok() {
-            holder(&self.core, queue, &receipt).settle(receipt, how, options, COMPANY, false);
-        }
+    ) -> bool {
+        // Who holds it knows best whether it is too late, even while the connection is closed.
+        let open = || self.core.check(&Purpose::change("settle", &queue.name)).is_ok();
+        let holds = holding(&self.core, queue, &receipt)
+            .or_else(|| open().then(|| holder(&self.core, queue, &receipt)));
+        holds.is_some_and(|one| one.settle(receipt, how, options, COMPANY, false).is_ok())
     }
 
     fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {
@@ -198,7 +199,7 @@ async fn settle(
         return Err(lacking(&purpose, what));
     }
     let holder = holder(core, spec, &receipt);
-    match holder.settle(receipt, how, options, Duration::ZERO, true) {
+    match holder.settle(receipt, how, options, Duration::ZERO, true)? {
         Some(settled) => settled.await.unwrap_or_else(|_| Err(purpose.closed())),
         None => Err(purpose.closed()),
     }

@@ -2,8 +2,8 @@
 //!
 //! The one invariant: nothing is believed before it is checked. A length is compared with its limit
 //! before room is made for it, a byte is looked at a bounded number of times however it arrives, and
-//! after the first malformed byte nothing more is read. Payloads are slices of what was read, not
-//! copies.
+//! after the first malformed byte nothing more is read. Large payloads are slices of what was read, not
+//! copies; small ones are copies, since a slice that is kept keeps all that was read with it.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -32,6 +32,8 @@ impl Default for Limits {
 const LONGEST_LINE: usize = 64 << 10;
 /// What an item of an aggregate costs beside its bytes.
 const ITEM: usize = size_of::<Reply>();
+/// What is smaller is copied: a read makes room for twice as much, which a slice would keep.
+const SMALL: usize = 16 << 10;
 /// The most items that room is made for at once, whatever a header says.
 const ROOM: usize = 1024;
 
@@ -163,7 +165,7 @@ impl Decoder {
             end_of_string(&self.buffer, after + length)?;
         }
         self.need = 1;
-        let frame = self.buffer.split_to(at).freeze();
+        let frame = self.cut(at);
         let slice = |(from, to): (usize, usize)| frame.slice(from..to);
         Ok(Some(if strings == 2 {
             Push::Message { topic: slice(parts[0]), payload: slice(parts[1]) }
@@ -228,6 +230,16 @@ impl Decoder {
         Ok(Some(value))
     }
 
+    /// Takes what the buffer begins with.
+    fn cut(&mut self, length: usize) -> Bytes {
+        if length >= SMALL {
+            return self.buffer.split_to(length).freeze();
+        }
+        let copy = Bytes::copy_from_slice(&self.buffer[..length]);
+        self.buffer.advance(length);
+        copy
+    }
+
     /// The string that begins at `from`.
     fn string(&mut self, kind: u8, from: usize, length: usize) -> Decoded<Item> {
         let whole = from + length + 2;
@@ -236,7 +248,7 @@ impl Decoder {
             return Ok(None);
         }
         end_of_string(&self.buffer, from + length)?;
-        let bytes = self.buffer.split_to(whole).freeze().slice(from..from + length);
+        let bytes = self.cut(whole).slice(from..from + length);
         self.need = 1;
         Ok(Some(Item::Value(match kind {
             b'!' => refused(&bytes),
@@ -469,6 +481,20 @@ mod tests {
         for (bytes, reply) in cases {
             assert_eq!(only(bytes), Frame::Reply(reply));
         }
+    }
+
+    #[test]
+    fn what_is_small_keeps_nothing_else_that_was_read_with_it() {
+        let bytes = b">3\r\n$7\r\nmessage\r\n$1\r\nt\r\n$2\r\nhi\r\n$3\r\nabc\r\n:1\r\n";
+        let mut decoder = Decoder::new(LIMITS);
+        decoder.room(1 << 15).extend_from_slice(bytes);
+        let Ok(Some(Frame::Push(Push::Message { payload, .. }))) = decoder.next() else {
+            panic!("an event comes first");
+        };
+        let Ok(Some(Frame::Reply(Reply::Bytes(string)))) = decoder.next() else {
+            panic!("then comes a string");
+        };
+        assert!(payload.is_unique() && string.is_unique());
     }
 
     #[test]

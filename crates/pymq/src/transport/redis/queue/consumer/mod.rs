@@ -95,6 +95,8 @@ struct State {
     shut: bool,
     poked: bool,
     bounded: bool,
+    /// Whether what is held is being given back.
+    leaving: bool,
     beat_at: Instant,
     reap_at: Instant,
     /// Somebody asked for an item since the last reaping.
@@ -264,6 +266,7 @@ impl State {
             shut: false,
             poked: false,
             bounded: false,
+            leaving: false,
             beat_at: now,
             reap_at: now,
             called: false,

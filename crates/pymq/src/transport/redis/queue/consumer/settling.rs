@@ -15,6 +15,9 @@ use crate::transport::{Receipt, SettleOptions, Settlement, refusals};
 
 impl Consumer {
     /// Ends the lease of an item, at the latest in `within`; the answer is sent to whoever waits.
+    ///
+    /// # Errors
+    /// `Closed` once the consumer gives back what it holds: then the item goes back as well.
     pub(in super::super) fn settle(
         &self,
         receipt: Receipt,
@@ -22,13 +25,10 @@ impl Consumer {
         options: SettleOptions,
         within: Duration,
         waits: bool,
-    ) -> Option<oneshot::Receiver<Result<()>>> {
+    ) -> Result<Option<oneshot::Receiver<Result<()>>>> {
         let mut state = self.lock();
-        if *self.stage.borrow() == Stage::Closed {
-            let (reply, answer) = oneshot::channel();
-            // Nobody but us has the other end.
-            let _ = reply.send(Err(Error::closed("settle", &self.keys.list)));
-            return waits.then_some(answer);
+        if state.leaving || *self.stage.borrow() == Stage::Closed {
+            return Err(Error::closed("settle", &self.keys.list));
         }
         if let Some(outcome) = state.settlements.done_alone(&receipt, how) {
             let (reply, answer) = oneshot::channel();
@@ -39,7 +39,7 @@ impl Consumer {
             } else {
                 Err(refusals::lease_lost(purpose.operation, purpose.object))
             });
-            return waits.then_some(answer);
+            return Ok(waits.then_some(answer));
         }
         let (place, other) = state.place_again(&receipt, how);
         let (settling, answer) = if waits {
@@ -55,12 +55,19 @@ impl Consumer {
         if sooner {
             self.changed.notify_one();
         }
-        answer
+        Ok(answer)
     }
 
     /// Settlements that wait for company or for another attempt.
     pub(in super::super) fn take_settlements(&self) -> Vec<Settling> {
         self.lock().settlements.take_all()
+    }
+
+    /// The same when the consumer ends; if its bus `closes`, what is asked for from here on is too late.
+    pub(in super::super) fn take_last_settlements(&self, closes: bool) -> Vec<Settling> {
+        let mut state = self.lock();
+        state.leaving |= closes;
+        state.settlements.take_all()
     }
 
     /// Notes that settlements begin to be sent.
