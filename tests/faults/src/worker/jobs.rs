@@ -129,7 +129,7 @@ impl Worker {
             }
             skip += page.len();
             for letter in page {
-                let number = letter.item().map_err(|error| error.to_string())?;
+                let number = letter.item().map_err(ToString::to_string)?;
                 let deliveries = letter.deliveries().unwrap_or(0).into();
                 let reason = letter.failure().reason.to_string();
                 self.history.fail(What::Dead, *number, deliveries, &reason);
