@@ -45,7 +45,7 @@ class Runner:
 
     def __init__(self, fn: Callable[..., Any], loops: Loops) -> None:
         self.fn = fn
-        self.is_coroutine = is_coroutine_function(fn)
+        self.is_coroutine: bool = is_coroutine_function(fn)
         if self.is_coroutine:
             refuse_coroutines()
         self._loops = loops
@@ -148,12 +148,12 @@ class Skeleton:
     """An exposed function: every call of it is answered, with a result or with an error."""
 
     def __init__(self, fn: Callable[..., Any], channel: str, codec: Codec, loops: Loops) -> None:
-        self.label = f"remote {describe(fn)} on {channel!r}"
+        self.label: str = f"remote {describe(fn)} on {channel!r}"
         self._channel = channel
         self._codec = codec
         self._loops = loops
         self._plan = call_plan(fn)
-        self.runner = Runner(fn, loops)
+        self.runner: Runner = Runner(fn, loops)
 
     def __call__(self, topic: str | None, call: Call) -> None:
         if call.cancelled:

@@ -70,7 +70,7 @@ class Lane:
         self._at_work: set[int] = set()
         self._discards = False
         #: How many arrivals were begun.
-        self.begun = 0
+        self.begun: int = 0
 
     def expect(self, route: Route) -> Place:
         """A place for a source that is about to begin, which is served there from its first moment:
