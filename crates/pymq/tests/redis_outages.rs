@@ -244,10 +244,12 @@ async fn every_limit_is_kept_while_the_server_stands_still() {
         soon(&what("put"), jobs.put_timeout(&1, SHORT)).await;
         soon(&what("try_put"), jobs.try_put(&1)).await;
         soon(&what("put_many"), jobs.put_many_with(&[1, 2], Wait::from(SHORT))).await;
-        // It may be done when the server goes on.
         let once = PutOptions::new().id("order-17").wait(SHORT);
         let put = jobs.put_with(&1, once).await.expect_err("nobody answers");
-        assert_eq!(put.kind(), ErrorKind::Ambiguous, "{put}");
+        // What was sent may be done when the server goes on; later the connection is given up, and
+        // nothing is sent any more.
+        let honest = [ErrorKind::Ambiguous, ErrorKind::Connection];
+        assert!(honest[..=round].contains(&put.kind()), "round {round}: {put}");
         soon(&what("bounded put"), bounded.put_timeout(&1, SHORT)).await;
         soon(&what("bounded try_put"), bounded.try_put(&1)).await;
         soon(&what("get"), jobs.get_timeout(SHORT)).await;
