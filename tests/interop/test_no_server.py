@@ -21,7 +21,11 @@ class Program:
 
     def __init__(self, *words: str) -> None:
         self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
 
     def __enter__(self) -> "Program":
@@ -35,6 +39,10 @@ class Program:
         assert self.process.stdout is not None
         return self.process.stdout.readline().rstrip()
 
+    def go_on(self) -> None:
+        assert self.process.stdin is not None
+        print(file=self.process.stdin, flush=True)
+
     def ask(self, **command: Any) -> Any:
         assert self.process.stdin is not None
         print(json.dumps({"id": 1, **command}), file=self.process.stdin, flush=True)
@@ -46,6 +54,8 @@ def program_of_the_readme(title: str, url: str, folder: Path) -> str:
     begin = text.index("\n", text.index(f'```python title="{title}"')) + 1
     program = text[begin : text.index("```", begin)].replace("ipc://shop", url)
     assert url in program
+    # A job takes as long as the test says.
+    program = program.replace('print("packing", job)', 'input(f"packing {job}\\n")')
     (folder / title).write_text(program)
     return str(folder / title)
 
@@ -64,6 +74,7 @@ def test_two_programs_in_python_and_one_in_rust_talk_and_nothing_is_lost_when_on
             rust.ask(do="put", queue="jobs", value="stamps")
             with Program(*worker) as first:
                 assert first.hear() == "packing stamps"
+                first.go_on()
                 price = rust.ask(do="call", name="price", args=["cake"], timeout=60)
                 assert price == {"float": "4.0"}
                 with Program(*shop) as selling:
@@ -71,10 +82,13 @@ def test_two_programs_in_python_and_one_in_rust_talk_and_nothing_is_lost_when_on
                     first.process.send_signal(signal.SIGKILL)
                     first.process.wait(60)
                     with Program(*worker) as second:
+                        again = []
+                        for _ in range(3):
+                            again.append(second.hear())
+                            second.go_on()
                         shown = selling.process.communicate(timeout=60)[0]
                         assert "tea costs 2.5" in shown
                         packed = rust.ask(do="received", subscription="packed", count=4)
-                        again = [second.hear() for _ in range(3)]
                     # What was in the hands of the killed one came first, and once more.
                     assert again == ["packing tea", "packing cake", "packing tea"]
                     assert len(packed) >= 4
