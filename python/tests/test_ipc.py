@@ -99,7 +99,8 @@ def test_the_programs_of_the_readme_talk_without_a_server(tmp_path: Path, shared
 
     def start(name: str) -> subprocess.Popen[str]:
         program = [sys.executable, str(tmp_path / name)]
-        return subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+        env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=env)
 
     with start("worker.py") as worker, start("shop.py") as shop:
         try:
