@@ -48,12 +48,17 @@ def test_which_queues_there_are_and_who_holds_items(connect):
     assert bus.inspect().holders("jobs") == []
 
 
-def test_what_the_broker_is_and_what_was_left_behind(bus):
+def left_here(leftovers, url):
+    """Without what other tests, which run at the same time, leave of buses of this machine."""
+    return [one for one in leftovers if not one.name.startswith("ipc://") or one.name == url]
+
+
+def test_what_the_broker_is_and_what_was_left_behind(bus, url):
     findings = bus.inspect().examine()
     assert findings
     assert {finding.severity for finding in findings} <= {"fine", "note", "risk", "broken"}
     assert all(finding.subject and finding.words for finding in findings)
-    assert bus.inspect().leftovers() == []
+    assert left_here(bus.inspect().leftovers(), url) == []
 
 
 def test_the_same_from_an_event_loop(url):
@@ -67,7 +72,7 @@ def test_the_same_from_an_event_loop(url):
             assert await look.queues() == ["jobs"]
             assert await look.holders("jobs") == []
             assert await look.examine()
-            assert await look.leftovers() == []
+            assert left_here(await look.leftovers(), url) == []
 
     asyncio.run(asyncio.wait_for(main(), HANG_GUARD))
 
