@@ -164,7 +164,11 @@ class _OwnLoop:
         try:
             while not self._stops:
                 self._guarded(self.loop.run_forever)
-            self._guarded(lambda: self.loop.run_until_complete(self._end()))
+            ending = self.loop.create_task(self._end())
+            ending.add_done_callback(lambda _: self.loop.stop())
+            # Whoever stops the loop meanwhile, or raises out of it, does not break off the end.
+            while not ending.done():
+                self._guarded(self.loop.run_forever)
         finally:
             self.loop.close()
 
