@@ -250,6 +250,17 @@ impl ByteDelivery {
         self.end_soon(Settlement::Ack, SettleOptions::default())
     }
 
+    /// The same of an item that is given out for good.
+    ///
+    /// # Errors
+    /// `Closed` if the item went back: it is nobody's.
+    pub(super) fn taken(mut self) -> Result<()> {
+        match self.end_soon(Settlement::Ack, SettleOptions::default()) {
+            true => Ok(()),
+            false => Err(Error::closed("get", &*self.stock.name)),
+        }
+    }
+
     /// Gives the item back to the head of its queue, uncounted: it was never handed to anybody. Does
     /// not wait, works on any thread.
     pub fn give_back(mut self) {

@@ -185,7 +185,6 @@ impl<T: DeserializeOwned> Queue<T> {
 
 /// The item, confirmed by itself; one that went back, since the bus was closed meanwhile, is nobody's.
 pub(super) fn taken<T>(delivery: Delivery<T>) -> Result<T> {
-    let closed = Error::closed("get", delivery.queue());
     let (item, bytes) = delivery.into_parts();
-    bytes.ack_soon().then_some(item).ok_or(closed)
+    bytes.taken().map(|()| item)
 }
