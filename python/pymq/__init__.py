@@ -24,8 +24,8 @@ from pymq._handlers import worker
 from pymq._letters import DeadLetter
 from pymq._message import Message, current_message
 from pymq._neighbour import warn_of_original as _warn_of_original
-from pymq._pymq import __version__, get_from
-from pymq._queue import Delivery, Stats
+from pymq._pymq import __version__
+from pymq._queue import Delivery, Stats, get_from
 from pymq._retry import Retry
 from pymq._worker import Worker
 from pymq.core import (

@@ -29,6 +29,7 @@ __all__ = [
     "Hand",
     "Inspection",
     "Intake",
+    "LastStep",
     "Letter",
     "Listening",
     "Metadata",
@@ -47,11 +48,11 @@ __all__ = [
     "__version__",
     "aio_get_from",
     "forget_tags",
-    "get_from",
     "ipc_buses",
     "ipc_clean",
     "ipc_look",
     "main",
+    "offer_from",
     "set_log_level",
     "speaks",
     "take_log",
@@ -467,31 +468,30 @@ class Hand:
 
 @disjoint_base
 class Getter(Generic[_T]):
-    """The half of a queue's handle that gets items: native, so that nothing can be raised between
-    a claim and its result."""
+    """The half of a queue's handle that gets items."""
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
     def _attach(self, handle: Any, delivery: Any, tells: bool = True) -> None: ...
-    def get(self, block: bool = True, timeout: float | None = None) -> _T: ...
-    def get_nowait(self) -> _T: ...
-    def get_many(
-        self, limit: int, block: bool = True, timeout: float | None = None
-    ) -> list[_T]: ...
+    def _offer(self, block: bool, timeout: float | None) -> LastStep[_T]: ...
+    def _offer_many(self, limit: int, block: bool, timeout: float | None) -> LastStep[list[_T]]: ...
+    def _settle(self) -> LastStep[None]: ...
     def get_delivery(
         self, block: bool = True, timeout: float | None = None
     ) -> queues.Delivery[_T]: ...
     def __iter__(self) -> Serving[_T]: ...
-    def task_done(self) -> None: ...
 
-def get_from(
-    queues: Iterable[abstract.Queue[_T]], block: bool = True, timeout: float | None = None
-) -> tuple[abstract.Queue[_T], _T]:
-    """Take an item from the first of some queues that has one, with the queue that it is from.
+@final
+class LastStep(Generic[_T]):
+    """What is left to do of a call: until `result` is read nothing has happened, and after it the
+    caller has it, whatever a signal handler raises."""
 
-    It waits for any of them as `queue.Queue.get` does, and raises as that does; `ShutDown` only
-    when all are shut down. What comes to another queue in the same moment stays there.
-    """
+    @property
+    def result(self) -> _T: ...
+
+def offer_from(
+    queues: Iterable[abstract.Queue[_T]], block: bool, timeout: float | None
+) -> LastStep[tuple[abstract.Queue[_T], _T]]: ...
 
 @final
 class Serving(Generic[_T]):

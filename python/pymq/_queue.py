@@ -1,7 +1,9 @@
 """`queue.Queue` between machines, for threads.
 
-Getting items, and confirming them, is native (`_pymq.Getter`), so that no exception of a signal
-handler can come between a claim and its result; the rest of `queue.Queue` stands here.
+Getting items, and confirming them, is native (`_pymq.Getter`) but for the last step, which is read
+as an attribute and returned: CPython runs a signal handler after a native call, and none between an
+attribute and the end of a function. So whatever a handler raises, an item that was handed over is
+where the caller binds it, and any other goes back. The rest of `queue.Queue` stands here.
 """
 
 from __future__ import annotations
@@ -231,6 +233,37 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
             refuse_to_freeze("put", timeout)
         return wait_in_turn(put.wait)
 
+    # ---- getting
+
+    def get(self, block: bool = True, timeout: float | None = None) -> T:
+        """Take the first item; waits for one as `queue.Queue.get` does.
+
+        Raises `Empty`, `ShutDown`, and `DecodeError` for an item that cannot be read: that one is a
+        dead letter then, with its bytes as they were. Interrupted, it loses nothing.
+        """
+        return self._offer(block, timeout).result
+
+    def get_nowait(self) -> T:
+        """Take the first item if there is one now, else raise `Empty`."""
+        return self._offer(False, None).result
+
+    def get_many(self, limit: int, block: bool = True, timeout: float | None = None) -> list[T]:
+        """Take up to `limit` items in one round trip, waiting for the first one only.
+
+        Over Redis 1,000 come at a time at most. Raises `Empty` if there is none in time.
+        """
+        return self._offer_many(limit, block, timeout).result
+
+    def task_done(self) -> None:
+        """Confirm the item that this thread got last and has open.
+
+        Of those that one call gave it is the first; if the thread has none, the handle's oldest.
+        The first call makes an `ack="auto"` handle a manual one. Raises `ValueError` if nothing is
+        open, and `LeaseLostError` if the item belongs to others by now. Interrupted, it goes on,
+        and may be called again.
+        """
+        return self._settle().result
+
     # ---- knowing
 
     def qsize(self) -> int:
@@ -355,3 +388,14 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def get_from(
+    queues: Iterable[Queue[T]], block: bool = True, timeout: float | None = None
+) -> tuple[Queue[T], T]:
+    """Take an item from the first of some queues that has one, with the queue that it is from.
+
+    It waits for any of them as `queue.Queue.get` does, and raises as that does; `ShutDown` only
+    when all are shut down. What comes to another queue in the same moment stays there.
+    """
+    return _pymq.offer_from(queues, block, timeout).result

@@ -1,7 +1,7 @@
 //! How threads get items: they claim, wait, and are given what came.
 //!
-//! These methods are native to their end, since the last thing that is done is to hand the item over
-//! ([`Handover::give`]).
+//! What hands an item over, or knows that one was confirmed, is the last step of a call ([`LastStep`]),
+//! which the methods of `pymq._queue.NativeQueue` do.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +16,7 @@ use crate::hand::{Done, this_thread};
 use crate::handover::{
     Current, Form, Handover, Truth, Way, claiming, is_end, is_unreadable, limit,
 };
+use crate::last_step::LastStep;
 use crate::operation::{Operation, Task, nothing};
 use crate::queue::Claimed;
 use crate::wait;
@@ -28,24 +29,47 @@ static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static LOOP_HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static REFUSE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// Claims for the thread that waits, and gives it what came.
+/// Claims for the thread that waits.
 ///
 /// # Errors
-/// As [`Handover::give`], those of a claim, and `RuntimeError` where the wait would freeze an event loop.
-fn get(
+/// Those of a claim, and `RuntimeError` where the wait would freeze an event loop.
+fn claim(
     py: Python<'_>,
     handovers: &[Arc<Handover>],
     limit: usize,
     way: &Way,
-    form: &Form,
-) -> PyResult<Py<PyAny>> {
+) -> PyResult<(usize, Claimed)> {
+    match way.block {
+        true if is_on_a_loop(py)? => on_a_loop(py, handovers, limit, way),
+        true => in_turn(py, claiming(handovers, limit, way)?),
+        false => Ok(claiming(handovers, limit, way)?.wait(py, None)?),
+    }
+}
+
+/// Claims for the thread that waits, and offers it what came.
+///
+/// # Errors
+/// As [`claim`] and [`Handover::offer`].
+fn offer(
+    py: Python<'_>,
+    handovers: &[Arc<Handover>],
+    limit: usize,
+    way: &Way,
+    form: Form,
+) -> PyResult<LastStep> {
     let since = watch::waits();
-    let came = match way.block {
-        true if is_on_a_loop(py)? => on_a_loop(py, handovers, limit, way)?,
-        true => in_turn(py, claiming(handovers, limit, way)?)?,
-        false => claiming(handovers, limit, way)?.wait(py, None)?,
-    };
-    handovers[came.0].give(py, form, this_thread(), came, since, Handover::reject)
+    let came = claim(py, handovers, limit, way)?;
+    handovers[came.0].offer(py, form, came, since)
+}
+
+/// Claims for the thread that waits, and gives it what came.
+///
+/// # Errors
+/// As [`claim`] and [`Handover::give`].
+fn get(py: Python<'_>, handover: &Arc<Handover>, way: &Way, form: &Form) -> PyResult<Py<PyAny>> {
+    let since = watch::waits();
+    let came = claim(py, std::slice::from_ref(handover), 1, way)?;
+    handover.give(py, form, this_thread(), came, since, Handover::reject)
 }
 
 fn is_on_a_loop(py: Python<'_>) -> PyResult<bool> {
@@ -92,18 +116,15 @@ fn in_turn(py: Python<'_>, claim: Task<(usize, Claimed)>) -> PyResult<(usize, Cl
     claimed.ok_or_else(|| PyError::Closed.into())
 }
 
-/// Take an item from the first of some queues that has one, with the queue that it is from.
-///
-/// It waits for any of them as `queue.Queue.get` does, and raises as that does; `ShutDown` only when
-/// all are shut down. What comes to another queue in the same moment stays there.
+/// Offers an item of the first of some queues that has one, with the queue that it is from.
 #[pyfunction]
-#[pyo3(signature = (queues, block=Truth(true), timeout=None), text_signature = "(queues, block=True, timeout=None)")]
-pub(crate) fn get_from(
+#[pyo3(signature = (queues, block, timeout))]
+pub(crate) fn offer_from(
     py: Python<'_>,
     queues: &Bound<'_, PyAny>,
     block: Truth,
     timeout: Option<f64>,
-) -> PyResult<Py<PyAny>> {
+) -> PyResult<LastStep> {
     let way = Way::new(block, timeout)?;
     let queues = queues.try_iter()?.collect::<PyResult<Vec<_>>>()?;
     let handovers = queues.iter().map(|queue| match queue.cast::<Getter>() {
@@ -115,7 +136,7 @@ pub(crate) fn get_from(
         return Err(PyValueError::new_err("there is no queue to get from; name one or more"));
     }
     let form = Form::From(queues.into_iter().map(Bound::unbind).collect());
-    get(py, &handovers, 1, &way, &form)
+    offer(py, &handovers, 1, &way, form)
 }
 
 pub(crate) fn not_ours(queue: &Bound<'_, PyAny>) -> PyErr {
@@ -133,8 +154,8 @@ impl Getter {
         self.handover.get(py).ok_or_else(|| PyRuntimeError::new_err("this queue has no handle yet"))
     }
 
-    fn take(&self, py: Python<'_>, limit: usize, way: &Way, form: &Form) -> PyResult<Py<PyAny>> {
-        get(py, std::slice::from_ref(self.handover(py)?), limit, way, form)
+    fn offer(&self, py: Python<'_>, limit: usize, way: &Way, form: Form) -> PyResult<LastStep> {
+        offer(py, std::slice::from_ref(self.handover(py)?), limit, way, form)
     }
 }
 
@@ -168,32 +189,20 @@ impl Getter {
         Ok(())
     }
 
-    /// Take the first item; waits for one as `queue.Queue.get` does.
-    ///
-    /// Raises `Empty`, `ShutDown`, and `DecodeError` for an item that cannot be read: that one is a
-    /// dead letter then, with its bytes as they were. Interrupted, it loses nothing.
-    #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
-    fn get(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        self.take(py, 1, &Way::new(block, timeout)?, &Form::Item)
+    /// Offers the first item, as `pymq._queue.NativeQueue.get` gives it.
+    fn _offer(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<LastStep> {
+        self.offer(py, 1, &Way::new(block, timeout)?, Form::Item)
     }
 
-    /// Take the first item if there is one now, else raise `Empty`.
-    fn get_nowait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.get(py, Truth(false), None)
-    }
-
-    /// Take up to `limit` items in one round trip, waiting for the first one only.
-    ///
-    /// Over Redis 1,000 come at a time at most. Raises `Empty` if there is none in time.
-    #[pyo3(signature = (limit, block=Truth(true), timeout=None), text_signature = "($self, limit, block=True, timeout=None)")]
-    fn get_many(
+    /// Offers up to `limit` items, as `pymq._queue.NativeQueue.get_many` gives them.
+    fn _offer_many(
         &self,
         py: Python<'_>,
         limit: i64,
         block: Truth,
         timeout: Option<f64>,
-    ) -> PyResult<Py<PyAny>> {
-        self.take(py, self::limit(limit)?, &Way::new(block, timeout)?, &Form::Items)
+    ) -> PyResult<LastStep> {
+        self.offer(py, self::limit(limit)?, &Way::new(block, timeout)?, Form::Items)
     }
 
     /// Take the first item as a `Delivery`, whatever the handle's `ack` says.
@@ -204,7 +213,7 @@ impl Getter {
         block: Truth,
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
-        self.take(py, 1, &Way::new(block, timeout)?, &Form::Delivery)
+        get(py, self.handover(py)?, &Way::new(block, timeout)?, &Form::Delivery)
     }
 
     /// Serve items, waiting for each, until the queue is shut down, `stop` is called or the bus closes.
@@ -215,30 +224,31 @@ impl Getter {
         Ok(Serving { handover: Arc::clone(self.handover(py)?), current: Arc::default() })
     }
 
-    /// Confirm the item that this thread got last and has open (of those that one call gave, the
-    /// first); if it has none, the handle's oldest.
-    ///
-    /// The first call makes an `ack="auto"` handle a manual one. Raises `ValueError` if nothing is
-    /// open, and `LeaseLostError` if the item belongs to others by now. Interrupted, it goes on, and
-    /// may be called again.
-    fn task_done(&self, py: Python<'_>) -> PyResult<()> {
+    /// Confirms an item, as `pymq._queue.NativeQueue.task_done` says; what is left is to know it.
+    fn _settle(&self, py: Python<'_>) -> PyResult<LastStep> {
         let handover = self.handover(py)?;
-        let (held, owner) = (handover.held()?, this_thread());
-        let delivery = match held.done(owner).ok_or(PyError::NothingOpen)? {
-            Done::Item(delivery) => delivery,
-            Done::Already => return Ok(()),
+        let (held, owner) = (Arc::clone(handover.held()?), this_thread());
+        let settle = match held.done(owner).ok_or(PyError::NothingOpen)? {
+            Done::Item(delivery) => {
+                let ack = SettleOptions::default();
+                Some(handover.queue().settling(delivery, Settlement::Ack, ack)?)
+            }
+            Done::Already => None,
         };
-        let settle =
-            handover.queue().settling(delivery, Settlement::Ack, SettleOptions::default())?;
+        // Until the caller has our answer, said again it means this item.
         held.set_interrupted(owner, true);
-        let settled = settle.wait(py, None);
-        if !matches!(settled, Err(PyError::Interrupted(_))) {
-            // What a signal handler raises from now on is raised here, where it is known that this
-            // item was confirmed, and not between our end and the caller's next step.
-            py.check_signals()?;
-            held.set_interrupted(owner, false);
+        match settle.map_or(Ok(()), |settle| settle.wait(py, None)) {
+            Ok(()) => {}
+            Err(PyError::Interrupted(raised)) => return Err(raised),
+            Err(error) => {
+                held.set_interrupted(owner, false);
+                return Err(error.into());
+            }
         }
-        Ok(settled?)
+        Ok(LastStep::new(move |py| {
+            held.set_interrupted(owner, false);
+            Ok(py.None())
+        }))
     }
 }
 
@@ -257,7 +267,7 @@ impl Serving {
         }
         let form = Form::Next(Arc::clone(&self.current));
         loop {
-            match get(py, std::slice::from_ref(&self.handover), 1, &Way::FOREVER, &form) {
+            match get(py, &self.handover, &Way::FOREVER, &form) {
                 Err(error) if is_unreadable(py, &error) => self.handover.report(py, &error)?,
                 given => return given,
             }

@@ -2,8 +2,9 @@
 //!
 //! The one invariant: until Python has what a call returns, the item is ours, and goes back uncounted
 //! whatever is raised meanwhile. So the last thing that is done is to note that the item was handed
-//! over ([`Handover::give`]), and no line of Python's comes after that. A signal that came until then has
-//! its handler called before, so that what it raises finds the item ours.
+//! over ([`Handover::pass`]), in a step after which no handler of a signal runs before the program has
+//! the result: the end of a wait of an event loop, the next item of a loop, or a [`LastStep`]. A signal that
+//! came until then has its handler called before, so that what it raises finds the item ours.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -19,7 +20,8 @@ use pyo3::{IntoPyObjectExt as _, intern};
 
 use crate::codec::{CodecCore, Plan};
 use crate::error::{self, PyError};
-use crate::hand::{Hand, Held};
+use crate::hand::{Hand, Held, this_thread};
+use crate::last_step::LastStep;
 use crate::metadata::Metadata;
 use crate::operation::Task;
 use crate::queue::{Claimed, Queue};
@@ -105,37 +107,75 @@ impl Handover {
         py: Python<'_>,
         form: &Form,
         owner: u64,
-        (which, mut claimed): (usize, Claimed),
+        mut came: (usize, Claimed),
+        since: Option<Instant>,
+        leave: Leave,
+    ) -> PyResult<Py<PyAny>> {
+        let given = self.open(py, form, &mut came, since, leave)?;
+        if matches!(form, Form::Delivery) {
+            return self.deliver(py, given, came.1);
+        }
+        self.pass(py, form, owner, came.1)?;
+        Ok(given)
+    }
+
+    /// The same for the thread that reads the step's result; until then the item is ours.
+    ///
+    /// # Errors
+    /// As [`Handover::give`].
+    pub(crate) fn offer(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        form: Form,
+        mut came: (usize, Claimed),
+        since: Option<Instant>,
+    ) -> PyResult<LastStep> {
+        let given = self.open(py, &form, &mut came, since, Self::reject)?;
+        let handover = Arc::clone(self);
+        Ok(LastStep::new(move |py| {
+            handover.pass(py, &form, this_thread(), came.1)?;
+            Ok(given)
+        }))
+    }
+
+    /// What came, as it is given. Nothing is handed over yet.
+    fn open(
+        &self,
+        py: Python<'_>,
+        form: &Form,
+        (which, claimed): &mut (usize, Claimed),
         since: Option<Instant>,
         leave: Leave,
     ) -> PyResult<Py<PyAny>> {
         if claimed.deliveries().is_empty() {
             return Err(error::empty(py));
         }
-        let held = self.held()?;
         let given = match form {
-            Form::Items => self.read_many(py, &mut claimed)?.into_any(),
-            _ => self.read_one(py, &mut claimed, leave)?,
+            Form::Items => self.read_many(py, claimed)?.into_any(),
+            _ => self.read_one(py, claimed, leave)?,
         };
-        watch::tell(py, &self.name, since.filter(|_| self.tells), &claimed)?;
+        watch::tell(py, &self.name, since.filter(|_| self.tells), claimed)?;
         match form {
-            Form::Delivery => return self.deliver(py, given, claimed),
-            Form::From(queues) => {
-                self.note(py, &claimed)?;
-                let pair = (queues.get(which), given).into_py_any(py)?;
-                py.check_signals()?;
-                hand_over(held, owner, claimed)?;
-                return Ok(pair);
-            }
-            Form::Items => {}
-            Form::Item | Form::Next(_) => self.note(py, &claimed)?,
+            Form::Items | Form::Delivery => return Ok(given),
+            Form::Item | Form::Next(_) | Form::From(_) => self.note(py, claimed)?,
         }
+        match form {
+            Form::From(queues) => (queues.get(*which), given).into_py_any(py),
+            _ => Ok(given),
+        }
+    }
+
+    /// Hands items over to their owner. After it nothing may fail, and no Python may run.
+    fn pass(&self, py: Python<'_>, form: &Form, owner: u64, claimed: Claimed) -> PyResult<()> {
+        let held = self.held()?;
         py.check_signals()?;
         match form {
-            Form::Next(current) => current.set(held.take(owner, claimed.into_deliveries())),
-            _ => hand_over(held, owner, claimed)?,
+            Form::Next(current) => {
+                current.set(held.take(owner, claimed.into_deliveries()));
+                Ok(())
+            }
+            _ => hand_over(held, owner, claimed),
         }
-        Ok(given)
     }
 
     /// The item as a delivery, which is its holder's to settle.
@@ -230,8 +270,7 @@ impl Handover {
     }
 }
 
-/// Hands items over; what went back, since the bus was closed meanwhile, is nobody's. After this nothing
-/// may fail, and no Python may run.
+/// Hands items over; what went back, since the bus was closed meanwhile, is nobody's.
 fn hand_over(held: &Arc<Held>, owner: u64, claimed: Claimed) -> PyResult<()> {
     let deliveries = claimed.into_deliveries();
     if held.is_manual() {

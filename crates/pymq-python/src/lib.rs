@@ -18,6 +18,7 @@ mod handover;
 mod inspection;
 mod intake;
 mod io_driver;
+mod last_step;
 mod letter;
 mod log;
 mod metadata;
@@ -45,10 +46,11 @@ mod _pymq {
         command::main,
         completions::{Completions, Reader},
         delivery::Delivery,
-        getter::{Getter, Serving, get_from},
+        getter::{Getter, Serving, offer_from},
         hand::Hand,
         inspection::Inspection,
         intake::{Intake, Missed, Place},
+        last_step::LastStep,
         letter::Letter,
         log::{Listening, set_log_level, speaks, take_log},
         metadata::Metadata,

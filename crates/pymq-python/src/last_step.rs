@@ -1,0 +1,45 @@
+//! The last step of a call that must not be parted from its caller.
+//!
+//! CPython runs signal handlers, and raises what they raise, after every call of a native function: what
+//! such a function returned is gone then, and nobody knows. It runs none after an attribute was read,
+//! nor when a function of Python's returns (since 3.11, where it is called plainly). So a native call
+//! gives a `LastStep`, and a function of Python's returns its `result`: until that is read nothing has
+//! happened, and once it is read the caller has it.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use crate::this_process::ThisProcess;
+
+type Step = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
+/// A step that is done when its result is read; dropped before, it never happens.
+#[pyclass(frozen, module = "pymq._pymq")]
+pub(crate) struct LastStep {
+    step: ThisProcess<Mutex<Option<Step>>>,
+}
+
+impl LastStep {
+    pub(crate) fn new(
+        step: impl FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send + 'static,
+    ) -> Self {
+        let step: Step = Box::new(step);
+        Self { step: ThisProcess::new(Mutex::new(Some(step))) }
+    }
+}
+
+#[pymethods]
+impl LastStep {
+    /// Does the step, and gives what the call returns.
+    #[getter]
+    fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        // Nothing of others runs under the lock, so a poisoned one is as good as any.
+        let step = self.step.get()?.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(step) = step else {
+            return Err(PyRuntimeError::new_err("this step was done already; make another call"));
+        };
+        step(py)
+    }
+}
