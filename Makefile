@@ -80,14 +80,15 @@ docs: wheel $(DOCS)/ready
 	$(BIN)/python scripts/site/reference.py target/site/reference
 	$(DOCS)/bin/python scripts/site/build.py
 
-## Follows every page, those too that need packages which `make test` does not have.
+## Follows every page, those too that need packages which `make test` does not have, and builds and
+## runs what stands there in Rust.
 PAGES := .scratch/pages
 test-docs: wheel $(PAGES)/ready
 	$(PAGES)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
 		"$$(ls -t $(WHEELS)/*.whl | head -n 1)"
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_PAGES=all \
 		$(PAGES)/bin/python -m pytest -p no:cacheprovider \
-		python/tests/test_pages.py python/tests/test_health_example.py
+		python/tests/test_pages.py python/tests/test_rust_pages.py python/tests/test_health_example.py
 
 $(PAGES)/ready: requirements-pages.txt
 	scripts/make-environment "$(PYTHON)" $(PAGES) $<

@@ -36,7 +36,7 @@ async fn main() -> pymq::Result<()> {
         let (number, words) = results.get().await?;
         done[number] = words;
     }
-    println!("{done:?}");
+    println!("{done:?} = {}", done.iter().sum::<usize>());
     assert_eq!(done, [6, 4, 4]);
     worker.drain().await
 }

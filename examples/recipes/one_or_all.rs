@@ -17,15 +17,14 @@ async fn main() -> pymq::Result<()> {
     }
 
     let disk = bus.stub::<(), (String, i64)>("recipes.disk");
-    let mut answers = 0;
-    for reply in disk.call_all(()).await? {
-        match reply.result {
-            Ok((name, free)) => println!("{name}: {free} GB free"),
-            Err(error) => println!("failed: {error}"),
-        }
-        answers += 1;
-    }
-    assert_eq!(answers, 3);
+    let replies = disk.call_all(()).await?.into_iter().map(|reply| match reply.result {
+        Ok((name, free)) => format!("{name}: {free} GB free"),
+        Err(error) => format!("failed: {error}"),
+    });
+    let mut answers: Vec<_> = replies.collect();
+    answers.sort();
+    println!("{}", answers.join("\n"));
+    assert_eq!(answers.len(), 3);
 
     // One of them, chosen by how busy they are, answers a plain call.
     match disk.call(()).await {

@@ -29,6 +29,6 @@ async fn main() -> pymq::Result<()> {
         }
     };
     let (film, ()) = tokio::join!(stub.call(("cat", topic)), listening);
-    assert_eq!(film?, "cat.mp4");
+    println!("{}", film?);
     Ok(())
 }

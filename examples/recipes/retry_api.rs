@@ -30,6 +30,7 @@ async fn main() -> pymq::Result<()> {
     orders.join().await?;
     worker.drain().await?;
 
+    println!("{} requests for 2 orders", requests.load(Ordering::Relaxed));
     for letter in orders.dead_letters().read(0, 10).await? {
         println!("given up: {}", letter.failure().words);
     }

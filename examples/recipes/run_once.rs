@@ -50,6 +50,7 @@ async fn main() -> pymq::Result<()> {
     let delivery = orders.claim().await?;
     assert!(!account.pay(&delivery), "it was paid before");
     delivery.ack().await?;
+    println!("balance {}", account.balance);
     assert_eq!(account.balance, 70);
     Ok(())
 }

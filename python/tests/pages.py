@@ -2,12 +2,13 @@
 
 - A block of Python is a program of its own, unless it has a title: then it is a file of that name.
   So is a titled block of any other kind.
-- A block of text right after a program is what the program prints.
+- A block of text right after a program is what the program prints; one of Rust has a title.
 - A `console` block is typed into a shell in the page's folder, line by line; what stands below a
   line is what it prints. `...` is any number of lines, `…` any text within one.
 - A `console` block with a title is a terminal of its own, whose program runs on; its lines appear
   by the end of the page. `^C` is pressed when the rest of the page is done.
 - A page that needs packages which the tests do not have names them: `<!-- needs: django -->`.
+  Where that is `cargo`, `cargo run` runs the program of Rust that stands above.
 - What is typed on a page that a test of its own follows is left to that: `<!-- followed by: … -->`.
 
 `redis://localhost` and port 6379 are the tests' server, and port 8000 is one that is free; `ipc://NAME`
@@ -24,12 +25,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "python/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+#: Languages whose programs print what stands after them.
+SHOWN = ("python", "rust")
 
 #: Nothing on a page takes as long.
 HANG_GUARD = 60.0
@@ -92,7 +96,7 @@ def read(path: Path) -> Page:
         block = Block(language, title, "\n".join(lines))
         before = page.blocks[-1] if page.blocks else None
         follows = before is not None and not text[end : found.start()].strip()
-        if language == "text" and title is None and follows and before.language == "python":
+        if language == "text" and title is None and follows and before.language in SHOWN:
             before.shown = block.text
         page.blocks.append(block)
         end = found.end()
@@ -112,13 +116,17 @@ def pages() -> list[Page]:
 class Reader:
     """Somebody who follows a page, in a folder of their own."""
 
-    def __init__(self, folder: Path, redis_url: str) -> None:
+    def __init__(
+        self, folder: Path, redis_url: str, built: Callable[[Block], Path] | None = None
+    ) -> None:
         self._folder = folder
+        self._built = built
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = str(free.getsockname()[1])
         self._url = redis_url
         self._terminals: list[Terminal] = []
+        self._program: Block | None = None
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PYMQ_")}
         self._environment = {
@@ -133,6 +141,8 @@ class Reader:
         """Does what the page says, and compares what it shows."""
         try:
             for block in page.blocks:
+                if block.language == "rust" and "cargo" in page.needs:
+                    self._program = block
                 if block.title is not None and block.language != "console":
                     self._save(block.title, block.text)
                 elif block.language == "console" and block.title is not None:
@@ -155,6 +165,8 @@ class Reader:
     def _here(self, text: str) -> str:
         text = text.replace("redis://localhost", self._url)
         text = re.sub(r"\bipc://(?=\w)", f"ipc://{self._folder}/bus-", text)
+        if self._program is not None and self._built is not None:
+            text = text.replace("cargo run", f"exec {self._built(self._program)}")
         text = re.sub(r"\b6379\b", self._url.rpartition(":")[2], text)
         return re.sub(r"\b8000\b", self._port, text)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import rust_programs
 from pages import DOCUMENTS, ROOT, Block, Page, Reader, pages, read
 
 FOLLOWED = [page for page in pages() if not page.needs or os.environ.get("PYMQ_PAGES") == "all"]
@@ -20,7 +21,7 @@ FOLLOWED = [page for page in pages() if not page.needs or os.environ.get("PYMQ_P
     "page", [pytest.param(one, id=one.name) for one in FOLLOWED if one.is_typed]
 )
 def test_a_page_shows_what_its_reader_sees(page: Page, tmp_path: Path, redis_url: str) -> None:
-    Reader(tmp_path, redis_url).follow(page)
+    Reader(tmp_path, redis_url, rust_programs.built).follow(page)
 
 
 @pytest.mark.parametrize(
