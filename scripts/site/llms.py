@@ -53,7 +53,7 @@ def _first_sentence(text: str) -> str:
     """What a page says of itself right below its heading."""
     for part in re.split(r"\n\s*\n", text):
         line = " ".join(part.split())
-        if line and line[0] not in "#|`<=-!":
+        if line and line[0] not in "#|<=-!" and not line.startswith("```"):
             plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", line)
-            return re.split(r"(?<=[.:])\s", plain)[0]
+            return re.split(r"(?<=\.)\s", plain)[0]
     return ""
