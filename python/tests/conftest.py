@@ -28,7 +28,7 @@ from pymq.provider.simple import SimpleEventBus
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "interop"))
 
 from properties import SEED
-from rig import Server
+from rig import Cluster, Server
 
 #: Nothing here takes as long; it ends a test that hangs.
 HANG_GUARD = 60.0
@@ -39,6 +39,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 TRANSPORTS = ("memory", "ipc", "redis") if sys.platform == "linux" else ("memory", "redis")
 
 
+#: Tests that go over a cluster as well: some of each kind, since what is below is one server's.
+ON_CLUSTER = ("test_aio", "test_headers", "test_inspect", "test_pubsub", "test_queue_work")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of a bus are run on every transport."""
+    if "url" in metafunc.fixturenames:
+        on_cluster = metafunc.module.__name__ in ON_CLUSTER
+        names = (*TRANSPORTS, "cluster") if on_cluster else TRANSPORTS
+        metafunc.parametrize("url", names, indirect=True)
+
+
 def pytest_report_header() -> str:
     return f"seed of the properties: PYMQ_TEST_SEED={SEED}"
 
@@ -47,6 +59,12 @@ def pytest_report_header() -> str:
 def redis_server() -> Iterator[Server]:
     with Server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -65,13 +83,17 @@ def shared_name() -> Iterator[str]:
     shutil.rmtree(f"/dev/shm/pymq-{os.geteuid()}/{name}", ignore_errors=True)
 
 
-@pytest.fixture(params=TRANSPORTS)
+@pytest.fixture
 def url(request: pytest.FixtureRequest) -> str:
     """An address that several buses of a test can share, with nothing on it yet."""
     if request.param == "memory":
         return f"memory://{request.node.name.partition('[')[0]}-{time.monotonic_ns()}"
     if request.param == "ipc":
         return f"ipc://{request.getfixturevalue('shared_name')}"
+    if request.param == "cluster":
+        cluster = request.getfixturevalue("redis_cluster")
+        cluster.empty()
+        return str(cluster.url)
     server = request.getfixturevalue("redis_server")
     server.command("FLUSHALL")
     return str(server.url)

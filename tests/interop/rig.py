@@ -31,6 +31,7 @@ from resp import HANG_GUARD, Capture, Connection, Reply
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "__eventbus:global:"
+SLOTS = 16384
 PROGRAM = str(Path(__file__).with_name("peer.py"))
 
 _STARTED: set["subprocess.Popen[Any]"] = set()
@@ -235,6 +236,82 @@ class Sentinel:
         assert isinstance(place, list), place
         assert isinstance(place[1], bytes), place
         return int(place[1])
+
+
+class Cluster:
+    """Three servers that share the slots of a cluster."""
+
+    def __enter__(self) -> "Cluster":
+        with contextlib.ExitStack() as stack:
+            words = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+            self.nodes = [stack.enter_context(Server(*words)) for _ in range(3)]
+            for number, node in enumerate(self.nodes):
+                node.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+                slots = range(number * SLOTS // 3, (number + 1) * SLOTS // 3)
+                node.command("CLUSTER", "ADDSLOTS", *slots)
+                self.nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port)
+            deadline = time.monotonic() + HANG_GUARD
+            while not all(map(self._is_whole, self.nodes)):
+                assert time.monotonic() < deadline, "the nodes make no cluster"
+                time.sleep(0.02)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def empty(self) -> None:
+        """Delete all that lies on it."""
+        for node in self.nodes:
+            node.command("FLUSHALL")
+
+    def owner(self, key: str) -> Server:
+        """The node that has the slot of a key."""
+        slot = self.nodes[0].command("CLUSTER", "KEYSLOT", key)
+        assert isinstance(slot, int), slot
+        for node in self.nodes:
+            mine = node.command("CLUSTER", "NODES")
+            assert isinstance(mine, bytes), mine
+            line = next(line for line in mine.decode().splitlines() if "myself" in line)
+            ranges = [word.split("-") for word in line.split()[8:] if word[0] != "["]
+            if any(int(one[0]) <= slot <= int(one[-1]) for one in ranges):
+                return node
+        raise AssertionError(f"nobody has the slot {slot}")
+
+    def move(self, key: str) -> None:
+        """Move the slot of a key, with all that lies in it, to another node."""
+        slot, source = self.nodes[0].command("CLUSTER", "KEYSLOT", key), self.owner(key)
+        assert isinstance(slot, int), slot
+        target = next(node for node in self.nodes if node is not source)
+        names = {node: node.command("CLUSTER", "MYID") for node in (source, target)}
+        target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", str_of(names[source]))
+        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", str_of(names[target]))
+        while keys := source.command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            assert isinstance(keys, list), keys
+            way = ("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS")
+            source.command(*way, *(str_of(key) for key in keys))
+        for node in (target, source):
+            node.command("CLUSTER", "SETSLOT", slot, "NODE", str_of(names[target]))
+
+    @staticmethod
+    def _is_whole(node: Server) -> bool:
+        info = node.command("CLUSTER", "INFO")
+        assert isinstance(info, bytes), info
+        return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+
+
+def str_of(reply: Reply) -> str:
+    assert isinstance(reply, bytes), reply
+    return reply.decode()
 
 
 class Pending:

@@ -35,7 +35,7 @@ use crate::wire::LARGEST_MESSAGE;
 ///
 /// Which settings a transport honours:
 ///
-/// | setting | `memory://`, `ipc://` | `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://` |
+/// | setting | `memory://`, `ipc://` | `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://`, `redis+cluster://` |
 /// |---|---|---|
 /// | [`namespace`](Self::namespace), [`largest_message`](Self::largest_message), [`mailbox`](Self::mailbox), [`call_timeout`](Self::call_timeout) | yes | yes |
 /// | [`username`](Self::username), [`password`](Self::password), [`client_name`](Self::client_name) | `Unsupported` | yes |

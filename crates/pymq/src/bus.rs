@@ -73,7 +73,7 @@ struct Core {
 impl Bus {
     /// Connects to an address: `memory://`, `memory://NAME`,
     /// `redis://[user[:password]@]host[:port][/db]`, `rediss://…` for TLS (feature `tls`),
-    /// `redis+unix://…`, `redis+sentinel://host,host/master`. What more it can say is a
+    /// `redis+unix://…`, `redis+sentinel://host,host/master`, `redis+cluster://host,host`. What more it can say is a
     /// [page of its own](https://github.com/pymq-rs/pymq/blob/main/docs/addresses.md).
     ///
     /// # Errors

@@ -60,11 +60,11 @@
 //! All pass the same [conformance suite](transport), and what one cannot do it says
 //! ([`Bus::capabilities`]; [`Unsupported`](ErrorKind::Unsupported)).
 //!
-//! | [`Capabilities`](transport::Capabilities) | `memory://` | `ipc://` (Linux) | `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://` (Redis ≥ 6.2, Valkey) |
+//! | [`Capabilities`](transport::Capabilities) | `memory://` | `ipc://` (Linux) | `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://`, `redis+cluster://` (Redis ≥ 6.2, Valkey) |
 //! |---|---|---|---|
 //! | `receiver_count`: `publish` tells how many received | yes | yes | yes |
 //! | `cross_process`: other processes are reached | no | yes, of this machine and user | yes |
-//! | `originals`: processes of the original `pymq` take part | no | no | yes |
+//! | `originals`: processes of the original `pymq` take part | no | no | yes, but not on a cluster |
 //!
 //! Anything else may be a transport: `examples/transport-tcp` in the repository is one that was
 //! written from outside.
@@ -74,7 +74,7 @@
 //! |---|---|---|
 //! | `macros` | yes | [`derive@Event`], [`macro@remote`], [`macro@service`] |
 //! | `ipc` | yes | `ipc://`, on Linux; elsewhere its addresses are `Unsupported` |
-//! | `redis` | yes | `redis://`, `redis+unix://`, `redis+sentinel://` |
+//! | `redis` | yes | `redis://`, `redis+unix://`, `redis+sentinel://`, `redis+cluster://` |
 //! | `tls` | | `rediss://`, by rustls |
 //! | `blocking` | | `pymq::blocking`: the same for programs without a runtime |
 //! | `otel` | | `pymq::otel`: spans and metrics by OpenTelemetry |

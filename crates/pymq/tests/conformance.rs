@@ -21,6 +21,20 @@ impl pymq::conformance::Broker for Redis {
 #[cfg(feature = "redis")]
 pymq::conformance_suite!(redis, Redis(server::RedisServer::start()));
 
+/// One cluster for all rules that run at once.
+#[cfg(feature = "redis")]
+struct Cluster(std::sync::Arc<server::clustered::Clustered>);
+
+#[cfg(feature = "redis")]
+impl pymq::conformance::Broker for Cluster {
+    async fn connect(&self) -> pymq::Result<std::sync::Arc<dyn pymq::transport::Transport>> {
+        pymq::transport::connect(&self.0.url()).await
+    }
+}
+
+#[cfg(feature = "redis")]
+pymq::conformance_suite!(redis_cluster, Cluster(server::clustered::Clustered::shared()));
+
 #[cfg(all(feature = "ipc", target_os = "linux"))]
 #[path = "place/shared.rs"]
 mod shared;

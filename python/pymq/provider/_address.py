@@ -124,6 +124,11 @@ def from_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     return _address(given) if pool is None else _from_pool(pool)
 
 
+def is_client(thing: Any) -> bool:
+    """Whether it is a live client, of one server or of a cluster."""
+    return hasattr(thing, "connection_pool") or hasattr(thing, "nodes_manager")
+
+
 def without_password(url: str) -> str:
     """A URL as it may be shown."""
     url = re.sub(r"://([^:/?@]*):.*@", r"://\1:…@", url)
@@ -149,29 +154,42 @@ def for_sentinels(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any],
 
     The sentinels, the master's name, what is said to the sentinels, and what to the master.
     """
-    place, query = _split(for_redis_py(url))
-    scheme, _, rest = place.partition("://")
-    authority, _, path = rest.partition("/")
-    credentials, _, hosts = authority.rpartition("@")
-    user, _, password = credentials.partition(":")
+    hosts, path, known = _of_several(url, 26379)
     master, _, db = path.partition("/")
-    known: dict[str, Any] = {"username": unquote(user), "password": unquote(password), "db": db}
-    known.update((name, unquote_plus(value)) for name, value in query)
-    known = {name: value for name, value in known.items() if value}
     theirs = {
         name: known.pop(word)
         for name, word in (("username", "sentinel_username"), ("password", "sentinel_password"))
         if word in known
     }
+    known["db"] = int(known.get("db", db or 0))
+    theirs.update((name, value) for name, value in known.items() if name.startswith("ssl"))
+    return hosts, unquote(master), theirs, known
+
+
+def for_cluster(url: str) -> tuple[list[tuple[str, int]], dict[str, Any]]:
+    """The same address of a cluster as `redis.RedisCluster` takes it: nodes, and what they hear."""
+    hosts, _, known = _of_several(url, 6379)
+    known.pop("db", None)
+    return hosts, known
+
+
+def _of_several(url: str, port: int) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
+    """An address that names several hosts: these, what stands behind them, and redis-py's words."""
+    place, query = _split(for_redis_py(url))
+    scheme, _, rest = place.partition("://")
+    authority, _, path = rest.partition("/")
+    credentials, _, hosts = authority.rpartition("@")
+    user, _, password = credentials.partition(":")
+    known: dict[str, Any] = {"username": unquote(user), "password": unquote(password)}
+    known.update((name, unquote_plus(value)) for name, value in query)
+    known = {name: value for name, value in known.items() if value}
     if "socket_connect_timeout" in known:
         known["socket_connect_timeout"] = float(known["socket_connect_timeout"])
     if "ssl_check_hostname" in known:
         known["ssl_check_hostname"] = False
-    known["db"] = int(known.get("db", 0))
     if scheme.startswith("rediss"):
         known["ssl"] = True
-        theirs.update((name, value) for name, value in known.items() if name.startswith("ssl"))
-    return [_host(host) for host in hosts.split(",")], unquote(master), theirs, known
+    return [_host(host, port) for host in hosts.split(",")], path, known
 
 
 def is_of_sentinels(url: str) -> bool:
@@ -179,12 +197,17 @@ def is_of_sentinels(url: str) -> bool:
     return _as_redis(url).startswith(("redis+sentinel://", "rediss+sentinel://"))
 
 
+def is_of_cluster(url: str) -> bool:
+    """Whether it is the address of a cluster."""
+    return _as_redis(url).startswith(("redis+cluster://", "rediss+cluster://"))
+
+
 def _as_redis(url: str) -> str:
     return re.sub(r"^valkey", "redis", url)
 
 
-def _host(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":") if re.search(r":\d+$", text) else (text, "", "26379")
+def _host(text: str, usual: int) -> tuple[str, int]:
+    host, _, port = text.rpartition(":") if re.search(r":\d+$", text) else (text, "", usual)
     return unquote(host.strip("[]")), int(port)
 
 
@@ -209,7 +232,9 @@ def _split(url: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def from_client(client: Any) -> str:
-    """The address that a live `redis.Redis` is connected to."""
+    """The address that a live `redis.Redis` or `redis.RedisCluster` is connected to."""
+    if _is_plain(type(client), "redis.cluster", ("RedisCluster",)):
+        return _from_cluster(client)
     pool = getattr(client, "connection_pool", None)
     if not _is_plain(type(client), "redis.client", ("Redis", "StrictRedis")) or pool is None:
         raise _unreadable(client)
@@ -268,6 +293,26 @@ def _from_sentinels(pool: Any) -> str:
     return place + _query(options)
 
 
+def _from_cluster(client: Any) -> str:
+    """The address of the cluster that a live client knows, by all the nodes that it does."""
+    manager = client.nodes_manager
+    given = dict(manager.connection_kwargs)
+    connection = given.pop("connection_class", None)
+    name = getattr(connection, "__name__", "Connection")
+    if name not in ("Connection", "SSLConnection"):
+        raise _unreadable(connection)
+    given["ssl"] = given.get("ssl") or name == "SSLConnection"
+    # It puts a function of its own there, and keeps the user's.
+    given["redis_connect_func"] = client.user_on_connect_func
+    for name in (*_REFUSED, "ssl_min_version"):
+        _check(name, given.get(name))
+    nodes = manager.startup_nodes.values()
+    hosts = ",".join(f"{_quoted_host(node.host)}:{node.port}" for node in nodes)
+    scheme = "rediss" if given["ssl"] else "redis"
+    user = _credentials(given.get("username"), given.get("password"))
+    return f"{scheme}+cluster://{user}{hosts}{_query(_options(given))}"
+
+
 def _is_plain(cls: type, module: str, names: tuple[str, ...]) -> bool:
     """A class of redis-py, or one derived from it that may know better how to be made."""
     return any(base.__module__ == module and base.__name__ in names for base in cls.__mro__)
@@ -277,7 +322,7 @@ def _unreadable(thing: Any) -> ConfigError:
     cls = thing if isinstance(thing, type) else type(thing)
     return ConfigError(
         f"cannot read the connection of {cls.__module__}.{cls.__qualname__}; "
-        "give a redis.Redis, a URL, or host and port"
+        "give a redis.Redis, a redis.RedisCluster, a URL, or host and port"
     )
 
 

@@ -24,7 +24,8 @@ class RedisConfig:
     """A factory for `pymq.init`: takes what `redis.Redis` takes, a URL, or a live `redis.Redis`.
 
     The client that `master_for` of a `redis.sentinel.Sentinel` makes is one, too: the bus finds the
-    master by those sentinels itself, and follows it. Beside these the options of `RedisEventBus`
+    master by those sentinels itself, and follows it. So is a live `redis.RedisCluster`: the bus
+    is on that cluster, and follows its slots. Beside these the options of `RedisEventBus`
     are taken by name. Raises `ConfigError` for an argument that matters and cannot be honoured.
 
         pymq.init(RedisConfig(host="localhost", port=6379))
@@ -35,7 +36,7 @@ class RedisConfig:
         self.args = args
         self.kwargs = kwargs
         #: The live client, if one was given.
-        self.rds: Any = args[0] if args and hasattr(args[0], "connection_pool") else None
+        self.rds: Any = args[0] if args and _address.is_client(args[0]) else None
         #: The address that the arguments name; it may hold a password.
         self.url: str = _address.from_arguments(args, kwargs)
 
@@ -54,8 +55,9 @@ class RedisConfig:
 class RedisEventBus(NativeEventBus):
     """A bus over Redis in a namespace of one's own.
 
-    `rds` is a live `redis.Redis`, a `RedisConfig` or a URL; without it the server is the local one.
-    Callbacks run one at a time, unless `workers` says how many, or a `dispatcher` runs them.
+    `rds` is a live `redis.Redis` or `redis.RedisCluster`, a `RedisConfig` or a URL; without it the
+    server is the local one. Callbacks run one at a time, unless `workers` says how many, or a
+    `dispatcher` runs them.
     """
 
     #: How long, in seconds, answers to callers of the original are kept for them.
@@ -88,7 +90,10 @@ class RedisEventBus(NativeEventBus):
 
     @property
     def rds(self) -> Any:
-        """A `redis.Redis` for the bus's server: the one that was given, or one made now."""
+        """A client of redis-py for the bus's server: the one that was given, or one made now.
+
+        A `redis.Redis`, or on a cluster a `redis.RedisCluster`.
+        """
         if self._rds is None:
             self._rds = self._config.get_redis()
         return self._rds
@@ -142,6 +147,8 @@ def _client(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     wanted = {**kwargs, "decode_responses": True}
     if args and _address.is_of_sentinels(str(args[0])):
         return _master(str(args[0]), wanted)
+    if args and _address.is_of_cluster(str(args[0])):
+        return _cluster(str(args[0]), wanted)
     if args and "://" in str(args[0]):
         return redis.Redis.from_url(_address.for_redis_py(str(args[0])), **wanted)
     return redis.Redis(*args, **wanted)
@@ -154,3 +161,12 @@ def _master(url: str, wanted: dict[str, Any]) -> Any:
     made: Any = of_redis.Sentinel
     sentinel = made(hosts, sentinel_kwargs=theirs)
     return sentinel.master_for(name, **{**known, **wanted})
+
+
+def _cluster(url: str, wanted: dict[str, Any]) -> Any:
+    from redis import cluster as of_redis
+
+    hosts, known = _address.for_cluster(url)
+    made: Any = of_redis.RedisCluster
+    nodes = [of_redis.ClusterNode(host, port) for host, port in hosts]
+    return made(startup_nodes=nodes, **{**known, **wanted})

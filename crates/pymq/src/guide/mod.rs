@@ -18,6 +18,7 @@
 //! | `memory://NAME` | every bus of that name in this process | as long as one of them |
 //! | `redis://host:port/db`, `rediss://…` (feature `tls`), `redis+unix://…` | every process that uses that server and [`Namespace`](crate::Namespace) | queues as long as the server keeps them |
 //! | `redis+sentinel://host,host/master` | the same, on the server that these sentinels name | less what a lost master had not passed on |
+//! | `redis+cluster://host,host` | the same, each queue on one of several servers | as above |
 //!
 //! ```
 //! use pymq::Bus;

@@ -17,6 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub mod clustered;
 pub mod watched;
 
 /// A redis-server that belongs to one test.
@@ -105,6 +106,11 @@ impl RedisServer {
     /// Lets a paused process go on (SIGCONT).
     pub fn resume(&self) {
         self.signal("CONT");
+    }
+
+    /// Whether it was started and not killed since.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Takes the server's folder away: whatever it saves from now on fails.

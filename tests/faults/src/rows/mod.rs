@@ -7,10 +7,12 @@ use crate::scene::Setting;
 
 mod answers;
 mod calls;
+mod clusters;
 mod crashes;
 mod cuts;
 mod ends;
 mod events;
+mod everybody;
 mod failovers;
 mod forgotten;
 mod half_done;
@@ -46,6 +48,7 @@ pub(crate) const ALL: &[Run] = &[
     Run { name: "jobs", rows: &[1, 8, 9, 30, 32], work: storms::jobs },
     Run { name: "restarts", rows: &[2], work: storms::restarts },
     Run { name: "failovers", rows: &[15], work: failovers::run },
+    Run { name: "moving slots", rows: &[15], work: clusters::run },
     Run { name: "executed once", rows: &[25], work: once::run },
     Run { name: "half-done scripts", rows: &[23], work: half_done::run },
     Run { name: "takers", rows: &[1], work: storms::takers },

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::transport::{Tls, TlsVerification};
 
 const FORMS: &str = "use redis://user:password@host:port/database, rediss:// for TLS, \
-                     redis+unix:///path?db=0, or redis+sentinel://host:port,host:port/master";
+                     redis+unix:///path?db=0, redis+sentinel://host:port,host:port/master, or \
+                     redis+cluster://host:port,host:port";
 
 /// Reads an address, see [`RedisOptions::from_url`].
 pub(super) fn read(address: &str) -> Result<RedisOptions> {
@@ -65,17 +66,17 @@ fn parse(address: &str) -> Result<RedisOptions, String> {
     let mut options = match scheme.as_str() {
         "redis" | "rediss" => over_tcp(host, path)?,
         "redis+sentinel" | "rediss+sentinel" => by_sentinels(host, path)?,
+        "redis+cluster" | "rediss+cluster" => {
+            let mut options = RedisOptions::new(RedisEndpoint::Cluster(hosts(host, 6379)?));
+            options.database = database(path)?;
+            options
+        }
         "redis+unix" => {
             let socket = PathBuf::from(decoded(&format!("{host}{path}"), "the path")?);
             if socket.as_os_str().is_empty() {
                 return Err("it names no socket".to_owned());
             }
             RedisOptions::new(RedisEndpoint::Unix(socket))
-        }
-        "redis+cluster" | "rediss+cluster" => {
-            return Err(
-                "a cluster of several nodes cannot be used yet, only one server of all".to_owned()
-            );
         }
         _ => return Err("it is of another scheme".to_owned()),
     };
@@ -118,16 +119,20 @@ fn by_sentinels(hosts: &str, path: &str) -> Result<RedisOptions, String> {
     let (master, rest) = path.split_once('/').unwrap_or((path, ""));
     let master = some(decoded(master, "the master")?)
         .ok_or("it does not say what the sentinels call the master, after the hosts and a '/'")?;
-    let lacking = "it lacks a sentinel; between two commas, and before '/', is a host";
-    let host = |text| match host_and_port(text, 26379)? {
-        (Some(host), port) => Ok((host, port)),
-        (None, _) => Err(lacking.to_owned()),
-    };
-    let hosts = hosts.split(',').map(host).collect::<Result<_, String>>()?;
-    let sentinels = RedisSentinels::new(hosts, master);
+    let sentinels = RedisSentinels::new(self::hosts(hosts, 26379)?, master);
     let mut options = RedisOptions::new(RedisEndpoint::Sentinels(sentinels));
     options.database = database(rest)?;
     Ok(options)
+}
+
+/// Several hosts, with commas between them.
+fn hosts(text: &str, usual: u16) -> Result<Vec<(String, u16)>, String> {
+    let lacking = "a host is missing: one stands at least, and one between two commas";
+    let host = |text| match host_and_port(text, usual)? {
+        (Some(host), port) => Ok((host, port)),
+        (None, _) => Err(lacking.to_owned()),
+    };
+    text.split(',').map(host).collect()
 }
 
 fn host_and_port(text: &str, usual: u16) -> Result<(Option<String>, u16), String> {
@@ -446,14 +451,15 @@ mod tests {
             ("redis://%FF@h", "UTF-8"),
             ("redis+sentinel://h", "call the master"),
             ("redis+sentinel://h/", "call the master"),
-            ("redis+sentinel://h,/m", "lacks a sentinel"),
-            ("redis+sentinel:///m", "lacks a sentinel"),
+            ("redis+sentinel://h,/m", "a host is missing"),
+            ("redis+sentinel:///m", "a host is missing"),
+            ("redis+cluster://", "a host is missing"),
+            ("redis+cluster://h/x", "the database"),
             ("redis+sentinel://h:x/m", "port"),
             ("redis+sentinel://h/m/n", "the database"),
             ("redis+sentinel://h/m?ca=/ca.pem", "rediss://"),
             ("redis://h?sentinel_password=p", "redis+sentinel://"),
             ("redis+nonsense://h", "another scheme"),
-            ("redis+cluster://h", "a cluster of several nodes"),
         ] {
             let error = read(address).expect_err(address);
             assert_eq!(error.kind(), crate::ErrorKind::Config);

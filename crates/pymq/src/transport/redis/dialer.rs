@@ -3,13 +3,17 @@
 //! The one invariant: what fails is reported to the [`Standing`], which tells people. A connection
 //! that was opened is its owner's.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
+use super::cluster::{Nodes, Slot, slot_of};
 use super::options::{RedisEndpoint, RedisOptions};
+use super::refusal::Refusal;
 use super::resp::{Expected, Fault, Pushes, Wire};
 use super::sentinel::Master;
 use super::standing::{Role, Standing};
@@ -20,35 +24,102 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct Dialer {
     pub(super) options: RedisOptions,
     standing: Standing,
-    /// Who that is, where sentinels know.
-    master: Option<Master>,
+    way: Way,
     /// Counts how often the server turned out not to be the one that takes the writes.
     doubts: watch::Sender<u64>,
 }
+
+/// How the server is found.
+#[derive(Debug)]
+enum Way {
+    /// It is where the options say.
+    Known,
+    /// Sentinels name it.
+    Sentinels(Master),
+    /// It is the node of a cluster that has this slot.
+    Cluster(Arc<Nodes>, Slot),
+}
+
+/// How often in a row a node of a cluster may say that another one has a slot before that is trouble.
+const SENT_ON: u32 = 3;
+
+/// A key, in whose slot of a cluster everything lies that is not a queue's.
+const HOME: &str = "{__pymq}";
 
 impl Dialer {
     /// Needs a runtime.
     pub(super) fn new(options: RedisOptions) -> Self {
         let standing = Standing::new(options.shown());
-        let master = match &options.endpoint {
-            RedisEndpoint::Sentinels(sentinels) => Some(Master::watch(sentinels.clone(), &options)),
-            _ => None,
+        let way = match &options.endpoint {
+            RedisEndpoint::Sentinels(sentinels) => {
+                Way::Sentinels(Master::watch(sentinels.clone(), &options))
+            }
+            RedisEndpoint::Cluster(hosts) => {
+                let nodes = Nodes::watch(hosts.clone(), &options);
+                Way::Cluster(Arc::new(nodes), Slot::of(HOME))
+            }
+            _ => Way::Known,
         };
-        Self { options, standing, master, doubts: watch::Sender::new(0) }
+        Self { options, standing, way, doubts: watch::Sender::new(0) }
+    }
+
+    /// One that leads to the slot of a key, on a cluster; elsewhere there is one for everything.
+    pub(super) fn to_slot_of(&self, key: &str) -> Option<Self> {
+        let Way::Cluster(nodes, _) = &self.way else { return None };
+        Some(Self {
+            options: self.options.clone(),
+            standing: self.standing.of_slot(slot_of(key)),
+            way: Way::Cluster(Arc::clone(nodes), Slot::of(key)),
+            doubts: watch::Sender::new(0),
+        })
+    }
+
+    /// Whether it leads to queues alone.
+    pub(super) fn is_for_queues(&self) -> bool {
+        self.standing.is_of_slot()
+    }
+
+    /// A key in the slot where it leads, on a cluster.
+    pub(super) fn home(&self) -> Option<&str> {
+        match &self.way {
+            Way::Cluster(_, slot) => Some(slot.key()),
+            _ => None,
+        }
+    }
+
+    /// The nodes of a cluster.
+    pub(super) fn nodes(&self) -> Option<&Nodes> {
+        match &self.way {
+            Way::Cluster(nodes, _) => Some(nodes),
+            _ => None,
+        }
+    }
+
+    /// The key of that name where it leads: on a cluster those that are no queue's have a tag.
+    pub(super) fn key<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match &self.way {
+            Way::Cluster(..) => format!("{HOME}{name}").into(),
+            _ => name.into(),
+        }
     }
 
     /// There will be no connection any more.
     pub(super) fn close(&self) {
         self.standing.close();
-        if let Some(master) = &self.master {
-            master.close();
+        match &self.way {
+            Way::Known => {}
+            Way::Sentinels(master) => master.close(),
+            Way::Cluster(nodes, _) => nodes.close(),
         }
     }
 
     /// The server as it is known at the time: of several the one that takes the writes.
     pub(super) fn server(&self) -> String {
-        let master = self.master.as_ref().and_then(Master::shown);
-        master.unwrap_or_else(|| self.standing.server().to_owned())
+        let found = match &self.way {
+            Way::Sentinels(master) => master.shown(),
+            _ => None,
+        };
+        found.unwrap_or_else(|| self.standing.server().to_owned())
     }
 
     /// How the connections stand.
@@ -91,7 +162,7 @@ impl Dialer {
     /// Why there is no server for us, in words that help: neither side of a connection of which one
     /// speaks TLS can tell what the other does.
     fn not_there(&self, words: &str) -> String {
-        if self.master.is_some() {
+        if !matches!(self.way, Way::Known) {
             return words.to_owned();
         }
         match self.options.settings.tls {
@@ -118,7 +189,12 @@ impl Dialer {
                 }
                 Err(fault) => {
                     attempts += 1;
-                    self.standing.refused(role, &self.trouble_of(&fault));
+                    // It says itself which node to ask instead, which is no trouble unless it goes on.
+                    if attempts > SENT_ON
+                        || !matches!(&fault, Fault::Refused(no) if no.is_of_a_cluster())
+                    {
+                        self.standing.refused(role, &self.trouble_of(&fault));
+                    }
                     tokio::select! {
                         () = sleep(back_off(attempts)) => {}
                         () = news => {}
@@ -130,11 +206,16 @@ impl Dialer {
 
     /// Returns when another server may be worth an attempt.
     fn news(&self) -> impl Future<Output = ()> + Send + use<> {
-        let news = self.master.as_ref().map(Master::news);
+        let (master, nodes) = match &self.way {
+            Way::Known => (None, None),
+            Way::Sentinels(master) => (Some(master.news()), None),
+            Way::Cluster(nodes, _) => (None, Some(nodes.news())),
+        };
         async move {
-            match news {
-                Some(news) => news.await,
-                None => std::future::pending().await,
+            match (master, nodes) {
+                (Some(news), _) => news.await,
+                (_, Some(news)) => news.await,
+                (None, None) => std::future::pending().await,
             }
         }
     }
@@ -148,25 +229,63 @@ impl Dialer {
 
     /// One attempt: a connection to a server that can serve us.
     async fn open(&self, role: Role, pushes: Option<Pushes>) -> Result<Wire, Fault> {
-        match &self.master {
-            None => Wire::open(&self.options, Expected::Server, role.name(), pushes).await,
-            Some(master) => master.open(role.name(), pushes).await,
+        match &self.way {
+            Way::Known => Wire::open(&self.options, Expected::Server, role.name(), pushes).await,
+            Way::Sentinels(master) => master.open(role.name(), pushes).await,
+            Way::Cluster(nodes, slot) if self.shares(role) => nodes.shared(slot, role.name()).await,
+            Way::Cluster(nodes, slot) => match (role, pushes) {
+                (Role::Waiting, None) => nodes.waiting(slot, role.name()).await,
+                (_, pushes) => nodes.open(slot, role.name(), pushes).await,
+            },
         }
     }
 
+    /// Whether connections for that are shared with those who want another slot of the same node: for
+    /// commands that are answered at once.
+    pub(super) fn shares(&self, role: Role) -> bool {
+        matches!(self.way, Way::Cluster(..)) && matches!(role, Role::Commands | Role::Changes)
+    }
+
     /// Notes that the server said no to who takes the writes: connections are made anew.
-    pub(super) fn doubt(&self) {
+    pub(super) fn doubt(&self, refusal: &Refusal) {
+        if let Way::Cluster(nodes, _) = &self.way {
+            nodes.refused(refusal);
+        }
         self.doubts.send_modify(|count| *count += 1);
     }
 
-    /// Returns at the next doubt.
-    pub(super) fn doubted(&self) -> impl Future<Output = ()> + use<> {
+    /// Returns at the next doubt about a connection, with words for people: nothing is lost where a
+    /// slot of a cluster has moved. There, one that is not shared ends by itself.
+    pub(super) fn doubted(
+        &self,
+        role: Role,
+        wire: &Wire,
+    ) -> impl Future<Output = Option<&'static str>> + use<> {
         let mut doubts = self.doubts.subscribe();
+        let clustered = matches!(self.way, Way::Cluster(..));
+        let ends_itself = clustered && !self.shares(role);
+        let moved = match (&self.way, wire.place()) {
+            (Way::Cluster(nodes, slot), Some(place)) => Some(nodes.moved_from(slot, place)),
+            _ => None,
+        };
         async move {
-            // An error says that the transport is gone; then nobody is left to wait.
-            if doubts.changed().await.is_err() {
+            if ends_itself {
                 std::future::pending::<()>().await;
             }
+            let moved = async {
+                match moved {
+                    Some(moved) => moved.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // An error says that the transport is gone; then nobody is left to wait.
+                doubted = doubts.changed() => if doubted.is_err() {
+                    std::future::pending::<()>().await;
+                },
+                () = moved => {}
+            }
+            (!clustered).then_some("another server takes the writes by now")
         }
     }
 }

@@ -84,18 +84,24 @@ async fn allowed(core: &Core, purpose: Purpose<'_>, command: Command) -> Result<
 /// How we are connected.
 fn transport(core: &Core) -> Finding {
     let server = core.dialer.standing().server();
-    if server.starts_with("redis://") && !is_local(server) {
-        let words = format!("{server}: anybody on the way reads messages and the password");
-        return Finding::new(Severity::Note, "TLS", words).remedy("use rediss://");
+    if server.starts_with("rediss") {
+        return Finding::new(Severity::Fine, "TLS", format!("{server}: TLS"));
     }
-    let words = if server.starts_with("rediss://") { "TLS" } else { "without a network between" };
-    Finding::new(Severity::Fine, "TLS", format!("{server}: {words}"))
+    if server.starts_with("redis+unix://") || is_local(server) {
+        return Finding::new(Severity::Fine, "TLS", format!("{server}: without a network between"));
+    }
+    let words = format!("{server}: anybody on the way reads messages and the password");
+    let scheme = server.split(':').next().unwrap_or_default().replacen("redis", "rediss", 1);
+    Finding::new(Severity::Note, "TLS", words).remedy(format!("use {scheme}://"))
 }
 
+/// Whether all hosts are this one.
 fn is_local(server: &str) -> bool {
-    let host = server.rsplit_once('@').map_or(server, |(_, host)| host);
-    let host = host.trim_start_matches("redis://");
-    ["127.", "localhost", "[::1]"].iter().any(|local| host.starts_with(local))
+    let hosts = server.split_once("://").map_or(server, |(_, hosts)| hosts);
+    let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
+    let local =
+        |host| ["127.", "localhost", "[::1]"].iter().any(|local| str::starts_with(host, local));
+    hosts.split(',').all(local)
 }
 
 fn of_server(
@@ -484,6 +490,8 @@ mod tests {
     fn a_server_on_this_machine_needs_no_tls() {
         assert!(is_local("redis://127.0.0.1:6379"));
         assert!(is_local("redis://me@localhost/0"));
+        assert!(is_local("redis+cluster://127.0.0.1:1,localhost:2"));
         assert!(!is_local("redis://db.example"));
+        assert!(!is_local("redis+sentinel://127.0.0.1:1,db.example/m"));
     }
 }

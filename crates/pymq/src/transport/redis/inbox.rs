@@ -12,7 +12,9 @@ use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::Core;
 use super::dialer::jitter;
+use super::publishing::publish;
 use super::purpose::Purpose;
 use super::queue::side_key;
 use super::refusal::Cause;
@@ -20,7 +22,6 @@ use super::resp::{Command, Fault, Reply, Wire};
 use super::routes::{Name, Target};
 use super::script::Script;
 use super::timing::SLICE;
-use super::{Core, publish_command};
 use crate::error::Result;
 use crate::name::{Address, Form};
 use crate::transport::{Guard, Inbox, Limit, Sender, mailbox};
@@ -46,7 +47,7 @@ pub(super) async fn open(core: &Arc<Core>, address: &Address) -> Result<Inbox> {
             let (end, ended) = oneshot::channel();
             let reader = ListReader {
                 core: Arc::clone(core),
-                list: address.name().to_owned(),
+                list: core.dialer.key(address.name()).into_owned(),
                 mailbox: sender,
             };
             let task = core.runtime.spawn(reader.run(ended));
@@ -64,22 +65,23 @@ pub(super) async fn send(
     let purpose = Purpose::change("send", address.name());
     core.check(&purpose)?;
     let ttl = || ttl.as_millis().clamp(1, i64::MAX as u128).to_string();
+    let key = core.dialer.key(address.name());
     match address.form() {
         Form::List => {
-            let push = Command::new("LPUSH").arg(address.name()).arg(&payload);
-            let expire = Command::new("PEXPIRE").arg(address.name()).arg(ttl());
+            let push = Command::new("LPUSH").arg(&*key).arg(&payload);
+            let expire = Command::new("PEXPIRE").arg(&*key).arg(ttl());
             core.commands.transaction(purpose, vec![push, expire]).await?;
             Ok(false)
         }
         Form::Inbox => {
-            let publish = publish_command(address.name(), &payload);
-            if core.commands.run(purpose, &publish).await?.number() > Some(0) {
+            let receivers = publish(core, purpose, address.name(), &payload).await?;
+            if receivers > Some(0) {
                 return Ok(true);
             }
             // Nobody has it, so that publishing again cannot make it two.
-            let keys = [address.name()];
+            let keys = [&*key];
             let ttl = ttl();
-            let arguments: [&[u8]; 2] = [&payload, ttl.as_bytes()];
+            let arguments: [&[u8]; 3] = [&payload, ttl.as_bytes(), address.name().as_bytes()];
             let reply = core.commands.script(purpose, &DELIVER, &keys, &arguments).await?;
             Ok(reply.number() > Some(0))
         }
@@ -164,7 +166,7 @@ impl ListReader {
             let outcome = tokio::select! {
                 outcome = &mut answer => outcome,
                 () = &mut *ended => {
-                    let spare = side_key(&self.list, "spare");
+                    let spare = self.core.dialer.key(&side_key(&self.list, "spare")).into_owned();
                     let outcome = self.core.unblock(wire, &spare, answer).await;
                     return (true, self.give_back(outcome).await);
                 }

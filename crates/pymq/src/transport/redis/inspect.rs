@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::cluster::Nodes;
 use super::examine::examine;
 use super::leftovers;
+use super::publishing::{count_command, counts};
 use super::purpose::Purpose;
 use super::queue::side_key;
 use super::resp::{Batch, Command, Reply};
-use super::{Core, Redis, count_command, counts};
+use super::{Core, Redis};
 use crate::error::Result;
-use crate::transport::{Answer, Finding, Holder, Inspect, Leftover, QueueSpec, pending};
+use crate::transport::{Answer, Finding, Holder, Inspect, Leftover, QueueSpec, Severity, pending};
 
 /// How many channels are counted in one command.
 const PORTION: usize = 1000;
@@ -30,24 +32,86 @@ impl Inspect for Redis {
     }
 
     fn queues<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<String>> {
-        pending(queues(&self.core, pattern))
+        pending(async move {
+            let mut queues = BTreeSet::new();
+            for core in self.of_each_node("list").await? {
+                queues.extend(waited_for(&core, pattern).await?);
+                queues.extend(kept(&core, pattern).await?);
+            }
+            Ok(queues.into_iter().collect())
+        })
     }
 
     fn holders<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, Vec<Holder>> {
-        pending(holders(&self.core, queue))
+        pending(async move { holders(&*self.of("list", queue)?, queue).await })
     }
 
     fn examine<'a>(&'a self, namespace: &'a str) -> Answer<'a, Vec<Finding>> {
-        pending(examine(&self.core, namespace))
+        pending(async move {
+            let mut findings = examine(&self.core, namespace).await?;
+            if let Some(nodes) = self.core.dialer.nodes() {
+                findings.push(of_cluster(nodes));
+                for core in self.of_each_node("examine").await? {
+                    findings.extend(examine_node(&core, namespace, &findings).await?);
+                }
+            }
+            Ok(findings)
+        })
     }
 
     fn leftovers<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<Leftover>> {
-        pending(leftovers::find(&self.core, pattern))
+        pending(async move {
+            let mut found = Vec::new();
+            for core in self.of_each_node("list").await? {
+                found.extend(leftovers::find(&core, pattern).await?);
+            }
+            Ok(found)
+        })
     }
 
     fn tidy<'a>(&'a self, leftover: &'a Leftover) -> Answer<'a, ()> {
-        pending(leftovers::tidy(&self.core, leftover))
+        pending(async move {
+            let queue = queue_of(&leftover.name).unwrap_or(&leftover.name);
+            leftovers::tidy(&*self.cores.of("tidy", queue)?, leftover).await
+        })
     }
+}
+
+impl Redis {
+    /// What is asked of every server is asked on these connections.
+    async fn of_each_node(&self, operation: &'static str) -> Result<Vec<Arc<Core>>> {
+        self.cores.of_each_node(&Purpose::idempotent(operation, "nodes")).await
+    }
+}
+
+/// How many nodes a cluster has, and whether every slot has one.
+fn of_cluster(nodes: &Nodes) -> Finding {
+    let (masters, lacking) = nodes.coverage();
+    let words = format!("{masters} nodes take writes");
+    match lacking {
+        0 => Finding::new(Severity::Fine, "cluster", format!("{words}, every slot has one")),
+        lacking => {
+            let words = format!("{words}, {lacking} slots have none: their queues cannot be used");
+            let found = Finding::new(Severity::Broken, "cluster", words);
+            found.remedy("bring the missing node back, or CLUSTER ADDSLOTS")
+        }
+    }
+}
+
+/// What there is to say of one node of a cluster beside what was found: what is well there is told of
+/// one of them.
+async fn examine_node(core: &Core, namespace: &str, known: &[Finding]) -> Result<Vec<Finding>> {
+    let mut findings = examine(core, namespace).await?;
+    findings.retain(|finding| {
+        let same =
+            |other: &Finding| other.subject == finding.subject && other.words == finding.words;
+        finding.severity != Severity::Fine && !known.iter().any(same)
+    });
+    let node = core.commands.server().unwrap_or_default();
+    for finding in &mut findings {
+        finding.words = format!("{node}: {}", finding.words);
+    }
+    Ok(findings)
 }
 
 async fn topics(core: &Core, pattern: &str) -> Result<Vec<(String, usize)>> {
@@ -69,15 +133,18 @@ async fn channels(core: &Core, pattern: &str) -> Result<Vec<String>> {
     Ok(texts(core.commands.run(purpose, &command).await?))
 }
 
-async fn queues(core: &Core, pattern: &str) -> Result<Vec<String>> {
-    let lists = keys(core, pattern, Some("list")).await?;
-    let mut queues: BTreeSet<String> = lists.into_iter().collect();
-    let beside = side_key(pattern, "*");
-    let keys = keys(core, &beside, None).await?;
-    queues.extend(keys.iter().filter_map(|key| queue_of(key)).map(str::to_owned));
+/// Queues for whose items somebody waits.
+async fn waited_for(core: &Core, pattern: &str) -> Result<BTreeSet<String>> {
     let hints = channels(core, &side_key(pattern, "hint")).await?;
-    queues.extend(hints.iter().filter_map(|hint| queue_of(hint)).map(str::to_owned));
-    Ok(queues.into_iter().collect())
+    Ok(hints.iter().filter_map(|hint| queue_of(hint)).map(str::to_owned).collect())
+}
+
+/// Queues of which a server keeps anything.
+async fn kept(core: &Core, pattern: &str) -> Result<BTreeSet<String>> {
+    let lists = keys(core, pattern, Some("list")).await?;
+    let beside = keys(core, &side_key(pattern, "*"), None).await?;
+    let beside = beside.iter().filter_map(|key| queue_of(key)).map(str::to_owned);
+    Ok(lists.into_iter().chain(beside).collect())
 }
 
 /// The queue that a key lies beside, unless it only remembers an id there.

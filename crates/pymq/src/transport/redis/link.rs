@@ -5,18 +5,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dialer::Dialer;
 use super::purpose::{Purpose, Repeat, Unanswered};
-use super::refusal::Cause;
+use super::refusal::{Cause, Refusal};
 use super::resp::{Batch, Command, Fault, Reply, Wire};
 use super::script::Script;
 use super::standing::Role;
-use super::timing::{LONGEST, PING};
+use super::timing::{LONGEST, PING, ROUND_TRIP};
 use crate::error::{ErrorKind, Result};
 use crate::transport::Wait;
 
@@ -35,6 +36,8 @@ pub(super) enum Stage {
 enum Phase {
     /// A connection, and the how manieth it is.
     Up(Wire, u64),
+    /// There has been none yet.
+    New,
     Down,
     Closed,
 }
@@ -49,9 +52,14 @@ pub(super) struct Link {
     least: Arc<AtomicU64>,
 }
 
+/// For so long a key that is on its way to another node is waited for before it is asked for again.
+const ON_ITS_WAY: Duration = Duration::from_millis(20);
+
 /// What was tried of one operation.
 #[derive(Default)]
 struct Tried {
+    /// Until when what is on its way is waited for, once anything was.
+    until: Option<Instant>,
     /// How often its answer was lost.
     lost: u32,
     /// The server taught it, since it did not know the script.
@@ -61,16 +69,17 @@ struct Tried {
 }
 
 impl Link {
-    /// Keeps `first` alive, and what follows it, until the stage is `Closed`.
+    /// Keeps `first` alive, or dials it, and what follows it, until the stage is `Closed`.
     /// At the end of the runtime it says what `last_words` makes.
     pub(super) fn start(
         (dialer, role): (Arc<Dialer>, Role),
-        first: Wire,
+        first: Option<Wire>,
         stage: watch::Receiver<Stage>,
         last_words: impl Fn() -> Batch + Clone + Send + Sync + 'static,
         runtime: &Handle,
     ) -> Self {
-        let (sender, phase) = watch::channel(Phase::Up(first.clone(), 1));
+        let up = |wire: &Wire| Phase::Up(wire.clone(), 1);
+        let (sender, phase) = watch::channel(first.as_ref().map_or(Phase::New, up));
         runtime.spawn(keep((Arc::clone(&dialer), role), first, sender, stage, last_words));
         Self { role, phase, dialer, least: Arc::default() }
     }
@@ -82,25 +91,34 @@ impl Link {
         }
     }
 
+    /// Where the connection leads to, as people write it.
+    pub(super) fn server(&self) -> Option<String> {
+        let Phase::Up(wire, _) = &*self.phase.borrow() else { return None };
+        wire.place().map(|(host, port)| format!("{host}:{port}"))
+    }
+
     /// A live connection, no older than `least`; waits for one as long as the operation may, and
     /// at most as long as operations wait.
-    async fn wire(&self, purpose: &Purpose<'_>, least: u64) -> Result<(Wire, u64)> {
-        let least = least.max(self.least.load(Ordering::Relaxed));
-        if let Phase::Up(wire, number) = &*self.phase.borrow()
-            && wire.is_alive()
-            && *number >= least
-        {
-            return Ok((wire.clone(), *number));
-        }
+    async fn wire(&self, purpose: &Purpose<'_>, tried: &Tried) -> Result<(Wire, u64)> {
+        let least = tried.least.max(self.least.load(Ordering::Relaxed));
+        let new = match &*self.phase.borrow() {
+            Phase::Up(wire, number) if wire.is_alive() && *number >= least => {
+                return Ok((wire.clone(), *number));
+            }
+            phase => matches!(phase, Phase::New),
+        };
         let mut phase = self.phase.clone();
         let usable = |phase: &Phase| match phase {
             Phase::Up(wire, number) => wire.is_alive() && *number >= least,
-            Phase::Down => false,
+            Phase::New | Phase::Down => false,
             Phase::Closed => true,
         };
         let begun = Instant::now();
         let patience = begun + self.dialer.options.settings.reconnect_wait().min(LONGEST);
         let until = purpose.until.map_or(patience, |until| until.min(patience));
+        // What has begun, or is the first to need it, is an attempt even where it may not wait.
+        let first = new.then(|| begun + ROUND_TRIP);
+        let until = tried.until.or(first).map_or(until, |attempt| until.max(attempt));
         let found = match timeout_at(until, phase.wait_for(usable)).await {
             Ok(Ok(phase)) => phase.clone(),
             Ok(Err(_)) => Phase::Closed,
@@ -109,7 +127,7 @@ impl Link {
         match found {
             Phase::Up(wire, number) => Ok((wire, number)),
             Phase::Closed => Err(purpose.closed()),
-            Phase::Down => {
+            Phase::New | Phase::Down => {
                 let trouble = self.dialer.standing().trouble(self.role);
                 let waited = begun.elapsed().as_secs_f32();
                 let why = format!("no connection for {waited:.1} s ({trouble}); nothing was sent");
@@ -122,7 +140,7 @@ impl Link {
     pub(super) async fn run(&self, purpose: Purpose<'_>, command: &Command) -> Result<Reply> {
         let mut tried = Tried::default();
         loop {
-            let (wire, number) = self.wire(&purpose, tried.least).await?;
+            let (wire, number) = self.wire(&purpose, &tried).await?;
             match purpose.answered(wire.run(command)).await {
                 Ok(reply) => return Ok(reply),
                 Err(why) => self.go_on(&purpose, &wire, number, &mut tried, why).await?,
@@ -132,19 +150,43 @@ impl Link {
 
     /// Does several commands in one write; each answer or refusal is in its place.
     pub(super) async fn pipeline(&self, purpose: Purpose<'_>, batch: &Batch) -> Result<Vec<Reply>> {
+        self.pipeline_unless(purpose, batch, none_done).await
+    }
+
+    /// The same, where the last command changes nothing, whatever became of those before.
+    pub(super) async fn pipeline_then(
+        &self,
+        purpose: Purpose<'_>,
+        batch: &Batch,
+    ) -> Result<Vec<Reply>> {
+        let undone = |replies: &[Reply]| none_done(replies.split_last()?.1);
+        self.pipeline_unless(purpose, batch, undone).await
+    }
+
+    /// Tries again what `undone` says that a cluster has not done, and why.
+    async fn pipeline_unless(
+        &self,
+        purpose: Purpose<'_>,
+        batch: &Batch,
+        undone: impl Fn(&[Reply]) -> Option<Refusal>,
+    ) -> Result<Vec<Reply>> {
         let mut tried = Tried::default();
         loop {
-            let (wire, number) = self.wire(&purpose, tried.least).await?;
-            match purpose.answered(wire.pipeline(batch)).await {
-                Ok(replies) => {
-                    // Some may have been done, so that nothing is repeated here.
-                    if replies.iter().any(Reply::is_elsewhere) {
-                        self.doubt(number);
+            let (wire, number) = self.wire(&purpose, &tried).await?;
+            let why = match purpose.answered(wire.pipeline(batch)).await {
+                Ok(replies) => match undone(&replies) {
+                    Some(refusal) => Unanswered::Fault(Fault::Refused(refusal)),
+                    None => {
+                        // Some may have been done, so that nothing is repeated here.
+                        if let Some(refusal) = replies.iter().find_map(Reply::elsewhere) {
+                            self.doubt(number, refusal);
+                        }
+                        return Ok(replies);
                     }
-                    return Ok(replies);
-                }
-                Err(why) => self.go_on(&purpose, &wire, number, &mut tried, why).await?,
-            }
+                },
+                Err(why) => why,
+            };
+            self.go_on(&purpose, &wire, number, &mut tried, why).await?;
         }
     }
 
@@ -156,7 +198,7 @@ impl Link {
     ) -> Result<Vec<Reply>> {
         let begin = std::iter::once(Command::new("MULTI"));
         let batch = begin.chain(commands).chain([Command::new("EXEC")]).collect();
-        let mut replies = self.pipeline(purpose, &batch).await?;
+        let mut replies = self.pipeline_unless(purpose, &batch, never_begun).await?;
         let outcome = replies.pop();
         // A command that was refused while queueing says why; EXEC then only says that it was.
         for reply in replies {
@@ -192,7 +234,7 @@ impl Link {
         let and_then = |call: Command| [call].into_iter().chain(then.clone()).collect::<Batch>();
         let mut batch = and_then(script.call(keys, arguments));
         loop {
-            let (wire, number) = self.wire(&purpose, tried.least).await?;
+            let (wire, number) = self.wire(&purpose, &tried).await?;
             let replies = match purpose.answered(wire.pipeline(&batch)).await {
                 Ok(replies) => replies,
                 Err(why) => {
@@ -218,7 +260,7 @@ impl Link {
     /// Asks for a sign of life, now.
     pub(super) async fn ping(&self) -> Result<()> {
         let purpose = Purpose::idempotent("ping", self.dialer.standing().server());
-        let (wire, _) = self.wire(&purpose.within(Wait::No), 0).await?;
+        let (wire, _) = self.wire(&purpose.within(Wait::No), &Tried::default()).await?;
         let purpose = purpose.within(Wait::at_most(PING));
         match purpose.answered(wire.run(&Command::new("PING"))).await {
             // A user that may not ask was answered, too.
@@ -234,9 +276,35 @@ impl Link {
     }
 
     /// Nobody begins anything any more on a connection whose server does not take the writes.
-    fn doubt(&self, number: u64) {
+    fn doubt(&self, number: u64, refusal: &Refusal) {
         self.least.fetch_max(number + 1, Ordering::Relaxed);
-        self.dialer.doubt();
+        self.dialer.doubt(refusal);
+    }
+
+    /// Waits for a key that is on its way, for a cluster that has not settled, or for a connection to
+    /// where the key went; no longer than for a lost connection.
+    async fn follow(
+        &self,
+        purpose: &Purpose<'_>,
+        number: u64,
+        tried: &mut Tried,
+        refusal: &Refusal,
+    ) -> Result<()> {
+        let until = tried.until.get_or_insert_with(|| {
+            let patience = self.dialer.options.settings.reconnect_wait().min(LONGEST);
+            let left = purpose.left().map_or(patience, |left| left.min(patience));
+            Instant::now() + left
+        });
+        if Instant::now() >= *until {
+            return Err(purpose.refused(refusal));
+        }
+        if refusal.is_elsewhere() {
+            self.doubt(number, refusal);
+            tried.least = number + 1;
+        } else {
+            sleep(ON_ITS_WAY).await;
+        }
+        Ok(())
     }
 
     /// Decides whether what was not done, or not answered, is tried once more.
@@ -251,11 +319,15 @@ impl Link {
         match why {
             Unanswered::Late => Err(purpose.late()),
             Unanswered::Fault(Fault::Refused(refusal)) => {
-                // Nothing was done, so that another server may be asked, once.
+                // Nothing was done, so that it may be asked for again, of a cluster for as long as
+                // slots move there, of another server once.
+                if refusal.is_of_a_cluster() && !(purpose.at_once && refusal.is_on_its_way()) {
+                    return self.follow(purpose, number, tried, &refusal).await;
+                }
                 if !refusal.is_elsewhere() {
                     return Err(purpose.refused(&refusal));
                 }
-                self.doubt(number);
+                self.doubt(number, &refusal);
                 if tried.least > 0 {
                     return Err(purpose.refused(&refusal));
                 }
@@ -278,35 +350,70 @@ impl Link {
     }
 }
 
+fn refusals(replies: &[Reply]) -> impl Iterator<Item = &Refusal> {
+    replies.iter().filter_map(|reply| match reply {
+        Reply::Refused(refusal) => Some(refusal),
+        _ => None,
+    })
+}
+
+/// Why a cluster has not done a transaction, if that is so: one command was refused while queueing.
+fn never_begun(replies: &[Reply]) -> Option<Refusal> {
+    let Some(Reply::Refused(_)) = replies.last() else { return None };
+    refusals(replies).find(|refusal| refusal.is_of_a_cluster()).cloned()
+}
+
+/// Why a cluster has done none of several commands, if that is so.
+fn none_done(replies: &[Reply]) -> Option<Refusal> {
+    let first = refusals(replies).next().filter(|refusal| refusal.is_of_a_cluster())?;
+    (refusals(replies).count() == replies.len()).then(|| first.clone())
+}
+
 async fn keep(
     (dialer, role): (Arc<Dialer>, Role),
-    first: Wire,
+    first: Option<Wire>,
     phase: watch::Sender<Phase>,
     mut stage: watch::Receiver<Stage>,
     last_words: impl Fn() -> Batch + Clone + Send + Sync + 'static,
 ) {
-    let mut wire = first;
+    static SPEAKERS: AtomicU64 = AtomicU64::new(0);
+    let speaker = SPEAKERS.fetch_add(1, Ordering::Relaxed);
     let mut number = 1;
     let closed = async move {
         // An error says that the transport is gone, which is the same news.
         let _ = stage.wait_for(|stage| *stage == Stage::Closed).await;
     };
     let mut closed = std::pin::pin!(closed);
+    let first = async {
+        match first {
+            Some(wire) => wire,
+            None => dialer.dial(role, None).await,
+        }
+    };
+    let mut wire = tokio::select! {
+        wire = first => wire,
+        () = &mut closed => {
+            phase.send_replace(Phase::Closed);
+            return;
+        }
+    };
     loop {
-        wire.set_last_words(Some(Box::new(last_words.clone())));
+        wire.set_last_words(speaker, Some(Box::new(last_words.clone())));
         // In the line before anybody can use it, so that no doubt about it is missed.
-        let doubted = dialer.doubted();
+        let doubted = dialer.doubted(role, &wire);
         phase.send_replace(Phase::Up(wire.clone(), number));
         let why = tokio::select! {
-            () = wire.ended() => "the connection ended",
+            () = wire.ended() => Some("the connection ended"),
             // Those who wait for an answer on it get it; nobody begins anything on it any more.
-            () = doubted => "another server takes the writes by now",
+            why = doubted => why,
             () = &mut closed => break,
         };
         phase.send_replace(Phase::Down);
         // What is still under way on it goes on, and has a successor.
-        wire.set_last_words(None);
-        dialer.standing().lost(role, why);
+        wire.set_last_words(speaker, None);
+        if let Some(why) = why {
+            dialer.standing().lost(role, why);
+        }
         wire = tokio::select! {
             wire = dialer.dial(role, None) => wire,
             () = &mut closed => break,
@@ -314,5 +421,9 @@ async fn keep(
         number += 1;
     }
     phase.send_replace(Phase::Closed);
-    wire.cut();
+    wire.set_last_words(speaker, None);
+    // Where others share it, it ends with the last of them.
+    if !dialer.shares(role) {
+        wire.cut();
+    }
 }

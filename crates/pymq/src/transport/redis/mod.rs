@@ -12,32 +12,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, watch};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
+use self::cores::Cores;
 use self::dialer::Dialer;
 use self::link::{Link, Stage};
 pub use self::options::{RedisEndpoint, RedisOptions};
 use self::pool::Pool;
+use self::publishing::first;
 use self::pubsub::PubSub;
 use self::purpose::Purpose;
 use self::queue::Consumers;
 use self::replicated::Replicated;
-use self::resp::{Batch, Command, Fault, Reply, Wire};
+use self::resp::{Batch, Command, Fault, Wire};
 use self::routes::{Name, Target};
 pub use self::sentinel::RedisSentinels;
 use self::standing::Role;
 use self::timing::SLICE_AND_WAY;
 use super::{
-    Answer, Capabilities, Ends, Events, Filter, Health, Inbox, Inboxes, Inspect, Limit, State,
-    States, Subscription, Transport, answer, mailbox, pending,
+    Answer, Capabilities, Ends, Events, Filter, Health, Inbox, Inboxes, Inspect, Limit, States,
+    Subscription, Transport, answer, mailbox, pending,
 };
 use crate::error::{ErrorKind, Result};
 use crate::name::Address;
 
 mod address;
+mod cluster;
+mod cores;
 mod dialer;
 mod end;
 mod examine;
@@ -47,6 +52,7 @@ mod leftovers;
 mod link;
 mod options;
 mod pool;
+mod publishing;
 mod pubsub;
 mod purpose;
 mod queue;
@@ -72,13 +78,16 @@ mod tls;
 /// its setting `reconnect_wait`, then fails with `Connection`; one that was under way fails
 /// with `Ambiguous`, unless doing it twice is doing it once.
 pub struct Redis {
+    /// Where events and calls go.
     core: Arc<Core>,
+    cores: Arc<Cores>,
 }
 
 impl Redis {
     /// Connects to `redis://[user[:password]@]host[:port][/database]`, `rediss://`,
-    /// `redis+unix:///path?db=0`, or the master that sentinels name,
-    /// `redis+sentinel://host[:port][,host…]/master`; [`RedisOptions::from_url`] has the whole of an address. Needs a
+    /// `redis+unix:///path?db=0`, the master that sentinels name,
+    /// `redis+sentinel://host[:port][,host…]/master`, or a cluster,
+    /// `redis+cluster://host[:port][,host…]`; [`RedisOptions::from_url`] has the whole of an address. Needs a
     /// tokio runtime, whose tasks do the work from then on.
     ///
     /// # Errors
@@ -95,42 +104,16 @@ impl Redis {
     pub async fn with_options(options: RedisOptions) -> Result<Self> {
         options.check()?;
         let runtime = super::runtime()?;
-        let mailbox = options.settings.mailbox.unwrap_or_default();
-        let patience = options.settings.reconnect_wait();
         let until = Instant::now().checked_add(options.settings.connect_wait());
-        let dialer = Arc::new(Dialer::new(options));
+        let dialer = Dialer::new(options);
         let first = dialer.dial_first(Role::Commands, until).await?;
         let second = match dialer.options.replicas {
             0 => None,
             _ => Some(dialer.dial_first(Role::Changes, until).await?),
         };
-        let (stage, watched) = watch::channel(Stage::Open);
-        let consumers = Arc::<Consumers>::default();
-        let theirs = Arc::clone(&consumers);
-        let last_words = move || theirs.last_words();
-        let link = |role| (Arc::clone(&dialer), role);
-        let commands =
-            Link::start(link(Role::Commands), first, watched.clone(), last_words, &runtime);
-        let changes = match second {
-            None => commands.clone(),
-            Some(wire) => {
-                Link::start(link(Role::Changes), wire, watched.clone(), Batch::default, &runtime)
-            }
-        };
-        let core = Core {
-            changes: Replicated::new(changes, dialer.options.replicas),
-            commands,
-            pubsub: PubSub::start(Arc::clone(&dialer), patience, watched, &runtime),
-            pool: Pool::new(Arc::clone(&dialer)),
-            dialer,
-            consumers,
-            readers: RwLock::default(),
-            identity: Uuid::new_v4().simple().to_string(),
-            runtime,
-            mailbox,
-            stage,
-        };
-        Ok(Self { core: Arc::new(core) })
+        let core = Core::start(dialer, first, second, runtime);
+        let cores = Arc::new(Cores::new(Arc::clone(&core)));
+        Ok(Self { core, cores })
     }
 }
 
@@ -144,10 +127,10 @@ impl Drop for Redis {
     fn drop(&mut self) {
         // The tasks see it and end themselves, if the runtime lives on; where `main` returns with the
         // last handle, there is no later.
-        let core = Arc::clone(&self.core);
-        if core.begin_closing() {
-            core.commands.say_last_words();
-            self.core.runtime.spawn(async move { core.finish_closing().await });
+        let cores = Arc::clone(&self.cores);
+        if cores.begin_closing() {
+            cores.all().iter().for_each(|core| core.commands.say_last_words());
+            self.core.runtime.spawn(async move { finish_closing(&cores).await });
         }
     }
 }
@@ -172,6 +155,54 @@ struct Core {
 }
 
 impl Core {
+    /// Begins with connections that stand already.
+    fn start(dialer: Dialer, first: Wire, second: Option<Wire>, runtime: Handle) -> Arc<Self> {
+        let identity = Uuid::new_v4().simple().to_string();
+        Self::with(Arc::new(dialer), (Some(first), second), identity, runtime)
+    }
+
+    /// One for the slot of a key, which dials what it does not share.
+    fn beside(&self, key: &str) -> Arc<Self> {
+        let dialer = self.dialer.to_slot_of(key).map_or_else(|| self.dialer.clone(), Arc::new);
+        Self::with(dialer, (None, None), self.identity.clone(), self.runtime.clone())
+    }
+
+    fn with(
+        dialer: Arc<Dialer>,
+        (first, second): (Option<Wire>, Option<Wire>),
+        identity: String,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        let (stage, watched) = watch::channel(Stage::Open);
+        let consumers = Arc::<Consumers>::default();
+        let theirs = Arc::clone(&consumers);
+        let last_words = move || theirs.last_words();
+        let link = |role| (Arc::clone(&dialer), role);
+        let commands =
+            Link::start(link(Role::Commands), first, watched.clone(), last_words, &runtime);
+        let replicas = dialer.options.replicas;
+        let changes = match replicas {
+            0 => commands.clone(),
+            _ => {
+                Link::start(link(Role::Changes), second, watched.clone(), Batch::default, &runtime)
+            }
+        };
+        let patience = dialer.options.settings.reconnect_wait();
+        Arc::new(Self {
+            changes: Replicated::new(changes, replicas),
+            commands,
+            pubsub: PubSub::start(Arc::clone(&dialer), patience, watched, &runtime),
+            pool: Pool::new(Arc::clone(&dialer)),
+            mailbox: dialer.options.settings.mailbox.unwrap_or_default(),
+            dialer,
+            consumers,
+            readers: RwLock::default(),
+            identity,
+            runtime,
+            stage,
+        })
+    }
+
     /// Fails when the transport was closed.
     fn check(&self, purpose: &Purpose<'_>) -> Result<()> {
         match *self.stage.borrow() {
@@ -182,12 +213,12 @@ impl Core {
 
     /// Fails while a connection that is needed is missing.
     fn connected(&self, purpose: &Purpose<'_>) -> Result<()> {
-        match self.dialer.standing().now() {
-            State::Away { why, .. } => {
+        match self.dialer.standing().lacks() {
+            Some(why) => {
                 let why = format!("no connection ({why}); nothing was done");
                 Err(purpose.error(ErrorKind::Connection, why))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -213,7 +244,6 @@ impl Core {
         // Readers of lists give back what they had just taken.
         let _ = timeout(SLICE_AND_WAY, self.readers.write()).await;
         self.stage.send_replace(Stage::Closed);
-        self.dialer.close();
         self.pool.clear();
     }
 
@@ -276,6 +306,15 @@ impl fmt::Debug for Core {
     }
 }
 
+/// Gives back what is leased, then ends the connections: those of events and calls last.
+async fn finish_closing(cores: &Cores) {
+    let all = cores.all();
+    let Some((home, queues)) = all.split_last() else { return };
+    join_all(queues.iter().map(|core| core.finish_closing())).await;
+    home.finish_closing().await;
+    home.dialer.close();
+}
+
 /// What it can do.
 const ABLE: Capabilities = Capabilities {
     receiver_count: true,
@@ -290,7 +329,8 @@ const ABLE: Capabilities = Capabilities {
 
 impl Transport for Redis {
     fn capabilities(&self) -> Capabilities {
-        ABLE
+        // Programs of the original know one server, which has a part of a cluster's keys.
+        Capabilities { originals: self.core.dialer.home().is_none(), ..ABLE }
     }
 
     fn states(&self) -> States {
@@ -303,7 +343,11 @@ impl Transport for Redis {
         health.server = Some(self.core.dialer.server());
         health.reconnects = standing.reconnects();
         (health.unread_events, health.lost_events) = self.core.pubsub.load();
-        (health.consumers, health.oldest_heartbeat) = self.core.consumers.load();
+        for core in self.cores.all() {
+            let (consumers, heartbeat) = core.consumers.load();
+            health.consumers += consumers;
+            health.oldest_heartbeat = health.oldest_heartbeat.max(heartbeat);
+        }
         health
     }
 
@@ -324,18 +368,16 @@ impl Transport for Redis {
 
     fn close(&self) -> Answer<'_, ()> {
         pending(async {
-            if self.core.begin_closing() {
+            if self.cores.begin_closing() {
                 // In a task of its own: it is finished even if nobody waits for it.
-                let core = Arc::clone(&self.core);
-                let closing = self.core.runtime.spawn(async move { core.finish_closing().await });
+                let cores = Arc::clone(&self.cores);
+                let closing = self.core.runtime.spawn(async move { finish_closing(&cores).await });
                 // An error says that the runtime has ended, and every task with it.
                 if closing.await.is_err() {
-                    self.core.abandon();
+                    self.cores.all().iter().for_each(|core| core.abandon());
                 }
             } else {
-                let mut stage = self.core.stage.subscribe();
-                // An error is impossible: we hold the sender.
-                let _ = stage.wait_for(|stage| *stage == Stage::Closed).await;
+                self.cores.closed().await;
             }
             Ok(())
         })
@@ -348,11 +390,7 @@ impl Events for Redis {
         if let Err(error) = self.core.check(&purpose) {
             return answer(Err(error));
         }
-        pending(async move {
-            let command = publish_command(topic, &payload);
-            let reply = self.core.commands.run(purpose, &command).await?;
-            Ok(reply.number().and_then(|receivers| usize::try_from(receivers).ok()))
-        })
+        pending(async move { publishing::publish(&self.core, purpose, topic, &payload).await })
     }
 
     fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription> {
@@ -377,8 +415,7 @@ impl Events for Redis {
         pending(async move {
             let purpose = Purpose::idempotent("count", first(topics));
             self.core.check(&purpose)?;
-            let reply = self.core.commands.run(purpose, &count_command(topics)).await?;
-            Ok(counts(reply))
+            publishing::count(&self.core, purpose, topics).await
         })
     }
 
@@ -390,9 +427,7 @@ impl Events for Redis {
         pending(async move {
             let purpose = Purpose::change("publish", first(topics));
             self.core.check(&purpose)?;
-            let commands = vec![count_command(topics), publish_command(first(topics), &payload)];
-            let replies = self.core.commands.transaction(purpose, commands).await?;
-            Ok(replies.into_iter().next().map(counts).unwrap_or_default())
+            publishing::publish_counted(&self.core, purpose, topics, &payload).await
         })
     }
 
@@ -410,22 +445,4 @@ impl Inboxes for Redis {
     fn send<'a>(&'a self, address: &'a Address, payload: Bytes, ttl: Duration) -> Answer<'a, bool> {
         pending(inbox::send(&self.core, address, payload, ttl))
     }
-}
-
-fn publish_command(topic: &str, payload: &Bytes) -> Command {
-    Command::with_room("PUBLISH", topic.len() + payload.len()).arg(topic).arg(payload)
-}
-
-fn count_command(topics: &[String]) -> Command {
-    Command::new("PUBSUB").arg("NUMSUB").args(topics)
-}
-
-/// The numbers of `PUBSUB NUMSUB`, which answers name, number, name, number.
-fn counts(reply: Reply) -> Vec<usize> {
-    let numbers = reply.items().into_iter().skip(1).step_by(2);
-    numbers.map(|reply| reply.count()).collect()
-}
-
-fn first(topics: &[String]) -> &str {
-    topics.first().map_or("", String::as_str)
 }

@@ -22,6 +22,8 @@ pub enum RedisEndpoint {
     Unix(PathBuf),
     /// Wherever these sentinels say that the master is.
     Sentinels(RedisSentinels),
+    /// A cluster, of which these nodes are known: host and port of each.
+    Cluster(Vec<(String, u16)>),
 }
 
 impl fmt::Display for RedisEndpoint {
@@ -31,8 +33,24 @@ impl fmt::Display for RedisEndpoint {
             Self::Tcp(host, port) => write!(f, "redis://{host}:{port}"),
             Self::Unix(path) => write!(f, "redis+unix://{}", path.display()),
             Self::Sentinels(sentinels) => sentinels.fmt(f),
+            Self::Cluster(hosts) => {
+                f.write_str("redis+cluster://")?;
+                write_hosts(f, hosts)
+            }
         }
     }
+}
+
+/// Hosts and ports, with commas between them.
+pub(super) fn write_hosts(f: &mut fmt::Formatter<'_>, hosts: &[(String, u16)]) -> fmt::Result {
+    for (number, (host, port)) in hosts.iter().enumerate() {
+        let comma = if number > 0 { "," } else { "" };
+        match host.contains(':') {
+            true => write!(f, "{comma}[{host}]:{port}")?,
+            false => write!(f, "{comma}{host}:{port}")?,
+        }
+    }
+    Ok(())
 }
 
 /// What [`Redis::with_options`](super::Redis::with_options) needs to know.
@@ -60,9 +78,9 @@ impl RedisOptions {
 
     /// Reads an address: `redis://[user[:password]@][host][:port][/database][?word=value&…]`,
     /// `redis+unix://[user[:password]@]/path[?…]`, or the master that sentinels name,
-    /// `redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/master[/database][?…]`. With
-    /// `rediss` in the place of `redis` TLS is spoken, to sentinels as well; `valkey` and `valkeys`
-    /// mean the same.
+    /// `redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/master[/database][?…]`, or a
+    /// cluster, `redis+cluster://[user[:password]@]host[:port][,host[:port]…][?…]`. With `rediss` in the
+    /// place of `redis` TLS is spoken, to sentinels as well; `valkey` and `valkeys` mean the same.
     ///
     /// The words are `db`, `user`, `pass`, `client_name`, `connect_timeout` and `reconnect_wait`
     /// (seconds), `replicas`, `sentinel_username` and `sentinel_password`, and with TLS `ca`, `cert`, `key` (paths) and `verify` (`full`, `chain`, `none`);
@@ -97,6 +115,14 @@ impl RedisOptions {
             && (sentinels.hosts.is_empty() || sentinels.master.is_empty())
         {
             return refused("sentinels need a host at least, and the name of the master");
+        }
+        if let RedisEndpoint::Cluster(hosts) = &self.endpoint {
+            if hosts.is_empty() {
+                return refused("a cluster needs a host at least");
+            }
+            if self.database != 0 {
+                return refused("a cluster has the database 0 only; leave it out");
+            }
         }
         let Heartbeat { period, limit } = self.settings.heartbeat.unwrap_or_default();
         if period.is_zero() || limit < SLICE_AND_WAY {

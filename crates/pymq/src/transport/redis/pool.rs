@@ -33,6 +33,10 @@ impl Pool {
 
     /// Puts a connection back that has nothing under way.
     pub(super) fn put(&self, wire: Wire) {
+        // On a cluster whoever waits at the same node next may have it.
+        if let Some(nodes) = self.dialer.nodes() {
+            return nodes.give_back(wire);
+        }
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if wire.is_alive() && spare.len() < SPARE_WIRES {
             spare.push(wire);
@@ -42,9 +46,9 @@ impl Pool {
     /// Puts a connection back after an answer, unless the answer says that it leads to the wrong
     /// server.
     pub(super) fn put_after(&self, wire: Wire, replies: &[Reply]) {
-        if replies.iter().any(Reply::is_elsewhere) {
+        if let Some(refusal) = replies.iter().find_map(Reply::elsewhere) {
             self.clear();
-            self.dialer.doubt();
+            self.dialer.doubt(refusal);
         } else {
             self.put(wire);
         }

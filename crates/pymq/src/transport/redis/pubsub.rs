@@ -175,6 +175,15 @@ struct Conductor {
     stage: watch::Receiver<Stage>,
 }
 
+/// Why a connection is not used any more.
+enum End {
+    Lost(String),
+    /// Of a slot of a cluster, to whose queues nobody listens any more.
+    Idle,
+    /// Nobody can ask any more.
+    Over,
+}
+
 /// Also when the runtime ends and takes the task with it: then nothing comes any more.
 impl Drop for Conductor {
     fn drop(&mut self) {
@@ -214,23 +223,24 @@ impl Conductor {
     }
 
     async fn serve(&mut self) {
-        let Some(first) = self.requests.recv().await else { return };
-        self.note(first);
-        let mut again = false;
         loop {
-            let Some(wire) = self.connect().await else { return };
-            let why = match self.restore(&wire, again).await {
-                Ok(()) => {
-                    again = true;
-                    match self.conduct(&wire).await {
-                        Some(why) => why,
-                        None => return,
-                    }
+            let Some(first) = self.requests.recv().await else { return };
+            self.note(first);
+            let mut again = false;
+            loop {
+                let Some(wire) = self.connect().await else { return };
+                let end = match self.restore(&wire, again).await {
+                    Ok(()) => self.conduct(&wire).await,
+                    Err(fault) => End::Lost(fault.to_string()),
+                };
+                again = true;
+                wire.cut();
+                match end {
+                    End::Lost(why) => self.dialer.standing().lost(Role::Subscriptions, &why),
+                    End::Idle => break,
+                    End::Over => return,
                 }
-                Err(fault) => fault.to_string(),
-            };
-            self.dialer.standing().lost(Role::Subscriptions, &why);
-            wire.cut();
+            }
         }
     }
 
@@ -248,17 +258,19 @@ impl Conductor {
         }
     }
 
-    /// Does what is asked until the connection ends, and says why; `None` when nobody can ask any
-    /// more.
-    async fn conduct(&mut self, wire: &Wire) -> Option<String> {
-        let mut doubted = pin!(self.dialer.doubted());
+    /// Does what is asked until the connection ends, or nobody needs it.
+    async fn conduct(&mut self, wire: &Wire) -> End {
+        let mut doubted = pin!(self.dialer.doubted(Role::Subscriptions, wire));
         loop {
             let again_at = self.refused.again_at;
             let request = tokio::select! {
-                () = wire.ended() => return Some("the connection ended".to_owned()),
-                () = &mut doubted => return Some("another server takes the writes".to_owned()),
+                () = wire.ended() => return End::Lost("the connection ended".to_owned()),
+                _ = &mut doubted => return End::Lost("another server takes the writes".to_owned()),
                 () = reached(again_at) => None,
-                request = self.requests.recv() => Some(request?),
+                request = self.requests.recv() => match request {
+                    None => return End::Over,
+                    request => request,
+                },
             };
             let outcome = match request {
                 None => self.ask_again(wire).await,
@@ -285,7 +297,10 @@ impl Conductor {
                 }
             };
             if let Err(Fault::Lost(why)) = outcome {
-                return Some(why);
+                return End::Lost(why);
+            }
+            if self.dialer.is_for_queues() && lock(&self.table).is_empty() {
+                return End::Idle;
             }
         }
     }
@@ -318,7 +333,7 @@ impl Conductor {
     async fn begin_again(&self, wire: &Wire, names: &[Name]) -> Result<(), Fault> {
         subscribe(wire, names).await?;
         for (name, mailbox) in self.inboxes(names) {
-            fetch_kept(wire, &name, &mailbox).await?;
+            fetch_kept(wire, &self.dialer.key(&name), &mailbox).await?;
         }
         Ok(())
     }
@@ -372,7 +387,7 @@ impl Conductor {
         if let (Ok(()), Target::Inbox(mailbox), [Name::Topic(name)]) =
             (&outcome, target, &*joining.names)
         {
-            outcome = fetch_kept(wire, name, mailbox).await;
+            outcome = fetch_kept(wire, &self.dialer.key(name), mailbox).await;
         }
         match outcome {
             Ok(()) => {
@@ -432,7 +447,7 @@ impl Conductor {
         }
         for (id, names) in &groups {
             for (name, mailbox) in self.inboxes(names) {
-                match fetch_kept(wire, &name, &mailbox).await {
+                match fetch_kept(wire, &self.dialer.key(&name), &mailbox).await {
                     Err(Fault::Refused(refusal)) => {
                         tracing::warn!(inbox = &*name, %refusal, "the server refuses what it kept");
                         refused.insert(*id, refusal);

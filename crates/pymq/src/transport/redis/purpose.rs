@@ -34,17 +34,19 @@ pub(super) struct Purpose<'a> {
     pub(super) repeat: Repeat,
     /// When it has to have ended, if it was given a time.
     pub(super) until: Option<Instant>,
+    /// A key that is on its way from one node of a cluster to another is not waited for.
+    pub(super) at_once: bool,
 }
 
 impl<'a> Purpose<'a> {
     /// A change: never repeated.
     pub(super) fn change(operation: &'static str, object: &'a str) -> Self {
-        Self { operation, object, repeat: Repeat::Never, until: None }
+        Self { operation, object, repeat: Repeat::Never, until: None, at_once: false }
     }
 
     /// Idempotent: repeated once.
     pub(super) fn idempotent(operation: &'static str, object: &'a str) -> Self {
-        Self { operation, object, repeat: Repeat::Once, until: None }
+        Self { operation, object, repeat: Repeat::Once, until: None, at_once: false }
     }
 
     /// The same, to have ended when the wait is over, whatever the state of the connection.
@@ -55,6 +57,11 @@ impl<'a> Purpose<'a> {
             Wait::Forever => None,
         };
         Self { until, ..self }
+    }
+
+    /// The same, where the caller knows another way than to wait for a key that is on its way.
+    pub(super) fn at_once(self) -> Self {
+        Self { at_once: true, ..self }
     }
 
     /// How long it may take from now on, if it was given a time: at least a round trip.

@@ -26,6 +26,10 @@ pub(super) enum Cause {
     Busy,
     /// Its cluster has not settled.
     Unsettled,
+    /// Another node of its cluster has the key.
+    Moved,
+    /// The key, or some of those asked for, are on their way to another node.
+    OnItsWay,
     /// It cannot write its own files.
     Misconfigured,
     /// It misses its replicas.
@@ -40,7 +44,7 @@ pub(super) enum Cause {
     Denied,
     /// A key holds a value of another type.
     WrongKind,
-    /// It is one of several nodes of a cluster.
+    /// It is one of several nodes of a cluster, or none where one was asked for.
     Cluster,
     /// It is a sentinel, which keeps no data, or none where one was asked for, or one that does not
     /// know the master.
@@ -65,15 +69,15 @@ const CODES: [(&str, Cause); 21] = [
     ("UNBLOCKED", Cause::Unblocked),
     ("BUSY", Cause::Busy),
     ("CLUSTERDOWN", Cause::Unsettled),
-    ("TRYAGAIN", Cause::Unsettled),
+    ("TRYAGAIN", Cause::OnItsWay),
     ("MISCONF", Cause::Misconfigured),
     ("NOREPLICAS", Cause::NoReplicas),
     ("OOM", Cause::Full),
     ("NOSCRIPT", Cause::NoScript),
     ("NOPERM", Cause::Denied),
     ("WRONGTYPE", Cause::WrongKind),
-    ("MOVED", Cause::Cluster),
-    ("ASK", Cause::Cluster),
+    ("MOVED", Cause::Moved),
+    ("ASK", Cause::OnItsWay),
     ("CROSSSLOT", Cause::Cluster),
     ("WRONGPASS", Cause::NotLoggedIn),
     ("NOAUTH", Cause::NotLoggedIn),
@@ -108,6 +112,8 @@ impl Cause {
             | Self::Ended
             | Self::Busy
             | Self::Unsettled
+            | Self::Moved
+            | Self::OnItsWay
             | Self::Misconfigured
             | Self::NoReplicas
             | Self::Full
@@ -203,7 +209,34 @@ impl Refusal {
 
     /// Whether the writes are another server's by now: then a new connection may lead to it.
     pub(super) fn is_elsewhere(&self) -> bool {
-        matches!(self.cause, Cause::ReadOnly | Cause::MasterDown | Cause::Unblocked)
+        use Cause::{MasterDown, Moved, ReadOnly, Unblocked};
+        matches!(self.cause, ReadOnly | MasterDown | Unblocked | Moved)
+    }
+
+    /// Whether what was asked for is on its way from one node to another: a moment later it is there.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.cause == Cause::OnItsWay
+    }
+
+    /// Whether it is for a cluster to settle, with nothing wrong about what was asked.
+    pub(super) fn is_of_a_cluster(&self) -> bool {
+        matches!(self.cause, Cause::Moved | Cause::OnItsWay | Cause::Unsettled)
+    }
+
+    /// Whether an operation failed because a cluster has to settle something.
+    pub(super) fn is_a_clusters(error: &Error) -> bool {
+        Self::within(error).is_some_and(Self::is_of_a_cluster)
+    }
+
+    /// Which slot another node has, and where that one is, if this says so: `MOVED 3999 host:port`.
+    pub(super) fn moved_to(&self) -> Option<(u16, (String, u16))> {
+        let (_, rest) = self.words.split_once("MOVED ")?;
+        let mut words = rest.split_whitespace();
+        let slot = words.next()?.parse().ok()?;
+        let (host, port) = words.next()?.rsplit_once(':')?;
+        // A node may not know the other's name.
+        let host = Some(host).filter(|host| !host.is_empty() && *host != "?")?;
+        Some((slot, (host.to_owned(), port.parse().ok()?)))
     }
 
     /// What the user's rights do not reach, where that is no command: `~` for a key, `&` for a
@@ -331,6 +364,19 @@ fn names(kind: char, object: &str) -> String {
 mod tests {
     use super::super::purpose::Purpose;
     use super::*;
+
+    #[test]
+    fn a_node_says_where_a_slot_is() {
+        let moved = |words: &str| Refusal::new(words).moved_to();
+        let place = |host: &str, port| Some((3999, (host.to_owned(), port)));
+        assert_eq!(moved("MOVED 3999 127.0.0.1:6381"), place("127.0.0.1", 6381));
+        assert_eq!(moved("MOVED 3999 ::1:6381"), place("::1", 6381));
+        for unclear in
+            ["MOVED 3999 :6381", "MOVED 3999 ?:6381", "MOVED", "MOVED x h:1", "ASK 1 h:1"]
+        {
+            assert_eq!(moved(unclear), None, "{unclear}");
+        }
+    }
 
     #[test]
     fn a_denied_command_is_named_whichever_version_says_so() {

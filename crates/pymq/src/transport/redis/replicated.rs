@@ -31,8 +31,13 @@ impl Replicated {
         purpose: Purpose<'_>,
         mut batch: Batch,
     ) -> Result<Done<Vec<Reply>>> {
-        batch.extend(self.wait(&purpose));
-        let mut replies = self.link.pipeline(purpose, &batch).await?;
+        let mut replies = match self.wait(&purpose) {
+            None => self.link.pipeline(purpose, &batch).await?,
+            Some(wait) => {
+                batch.extend([wait]);
+                self.link.pipeline_then(purpose, &batch).await?
+            }
+        };
         let confirmed = if self.replicas > 0 { replies.pop() } else { None };
         Ok(Done { reply: replies, wanted: self.replicas, confirmed })
     }

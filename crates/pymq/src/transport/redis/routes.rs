@@ -165,6 +165,11 @@ impl Table {
         }
     }
 
+    /// Whether nobody listens to anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.topics.is_empty() && self.patterns.is_empty()
+    }
+
     /// What each listener subscribed to, in the order in which they came.
     pub(super) fn groups(&self) -> Vec<(u64, Vec<Name>)> {
         let topics = self.topics.iter().map(|(topic, entry)| (Name::Topic(topic.clone()), entry));
@@ -215,7 +220,7 @@ pub(super) fn deliver(table: &Mutex<Table>, push: Push) {
                 send(&targets, &topic, &payload, Some(&pattern));
             }
         }
-        Push::Confirmed | Push::Other => {}
+        Push::Confirmed | Push::Left | Push::Other => {}
     }
 }
 

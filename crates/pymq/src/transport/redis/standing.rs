@@ -5,7 +5,7 @@
 //! opens no connection: those who do report here.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -38,9 +38,16 @@ impl Role {
     }
 }
 
-/// All connections to one server.
+/// All connections of a transport, or those for one slot of a cluster among them.
 #[derive(Debug)]
 pub(super) struct Standing {
+    all: Arc<All>,
+    /// Which ones are meant; 0 are those for everything that has no slot of its own.
+    group: u32,
+}
+
+#[derive(Debug)]
+struct All {
     server: String,
     state: StateSetter,
     roles: Mutex<Roles>,
@@ -48,9 +55,9 @@ pub(super) struct Standing {
 
 #[derive(Debug, Default)]
 struct Roles {
-    missing: HashMap<Role, Missing>,
+    missing: HashMap<(Role, u32), Missing>,
     /// How many dial for a role.
-    dialing: HashMap<Role, usize>,
+    dialing: HashMap<(Role, u32), usize>,
     news: HashMap<Role, News>,
     reconnects: u64,
 }
@@ -73,20 +80,37 @@ struct News {
 impl Standing {
     pub(super) fn new(server: String) -> Self {
         let (state, _) = states(State::connected());
-        Self { server, state, roles: Mutex::default() }
+        let all = Arc::new(All { server, state, roles: Mutex::default() });
+        Self { all, group: 0 }
+    }
+
+    /// That of the connections for one slot, among all.
+    pub(super) fn of_slot(&self, slot: u16) -> Self {
+        Self { all: Arc::clone(&self.all), group: u32::from(slot) + 1 }
+    }
+
+    /// Whether it is that of one slot.
+    pub(super) fn is_of_slot(&self) -> bool {
+        self.group > 0
     }
 
     pub(super) fn states(&self) -> States {
-        self.state.subscribe()
+        self.all.state.subscribe()
     }
 
     /// The server, as people write it.
     pub(super) fn server(&self) -> &str {
-        &self.server
+        &self.all.server
     }
 
+    /// How all connections stand.
     pub(super) fn now(&self) -> State {
-        self.state.now()
+        self.all.state.now()
+    }
+
+    /// Why one of these connections is missing, if one is.
+    pub(super) fn lacks(&self) -> Option<String> {
+        self.lock().first_missing(|group| group == self.group).map(|(_, why)| why)
     }
 
     pub(super) fn reconnects(&self) -> u64 {
@@ -96,7 +120,7 @@ impl Standing {
     /// Why there is no connection of that kind, for those who wait for one in vain.
     pub(super) fn trouble(&self, role: Role) -> String {
         let roles = self.lock();
-        let missing = roles.missing.get(&role);
+        let missing = roles.missing.get(&(role, self.group));
         missing.map_or_else(|| "it was lost just now".to_owned(), |missing| missing.why.clone())
     }
 
@@ -104,10 +128,10 @@ impl Standing {
     pub(super) fn lost(&self, role: Role, why: &str) {
         let mut roles = self.lock();
         let loud = roles.may_tell(role);
-        roles.miss(role, why);
+        roles.miss((role, self.group), why);
         self.set_state(&roles);
         drop(roles);
-        let (server, role) = (&*self.server, role.name());
+        let (server, role) = (self.server(), role.name());
         if loud {
             tracing::warn!(server, role, why, "lost the connection; reconnecting");
         } else {
@@ -120,13 +144,13 @@ impl Standing {
         let mut roles = self.lock();
         let news = roles
             .missing
-            .get(&role)
+            .get(&(role, self.group))
             .is_none_or(|missing| missing.why != why || missing.told.elapsed() >= TOLD_AGAIN);
         let loud = news && roles.may_tell(role);
-        roles.miss(role, why);
+        roles.miss((role, self.group), why);
         self.set_state(&roles);
         drop(roles);
-        let (server, role) = (&*self.server, role.name());
+        let (server, role) = (self.server(), role.name());
         if loud {
             tracing::warn!(server, role, why, "cannot connect; trying on");
         } else {
@@ -137,13 +161,13 @@ impl Standing {
     /// The connection is there (again).
     fn found(&self, role: Role) {
         let mut roles = self.lock();
-        let Some(missing) = roles.missing.remove(&role) else { return };
+        let Some(missing) = roles.missing.remove(&(role, self.group)) else { return };
         roles.reconnects += 1;
         let loud = roles.may_tell(role);
         self.set_state(&roles);
         drop(roles);
         let away = missing.since.elapsed().unwrap_or_default();
-        let (server, role) = (&*self.server, role.name());
+        let (server, role) = (self.server(), role.name());
         if loud {
             tracing::info!(server, role, ?away, "the connection is back");
         } else {
@@ -153,35 +177,40 @@ impl Standing {
 
     /// There will be no connection any more.
     pub(super) fn close(&self) {
-        self.state.set(State::Closed);
+        self.all.state.set(State::Closed);
     }
 
     /// Somebody dials, until what is returned is dropped.
     pub(super) fn dialing(&self, role: Role) -> Dialing<'_> {
-        *self.lock().dialing.entry(role).or_default() += 1;
+        *self.lock().dialing.entry((role, self.group)).or_default() += 1;
         Dialing { standing: self, role }
     }
 
     fn set_state(&self, roles: &Roles) {
-        let first = roles.missing.iter().min_by_key(|(_, missing)| missing.since);
-        let state = match first {
-            Some((role, Missing { since, why, .. })) => {
-                State::Away { since: *since, why: format!("{}: {why}", role.name()).into() }
-            }
-            None if self.state.now().is_connected() => return,
+        let state = match roles.first_missing(|_| true) {
+            Some((since, why)) => State::Away { since, why: why.into() },
+            None if self.now().is_connected() => return,
             None => State::connected(),
         };
-        self.state.set(state);
+        self.all.state.set(state);
     }
 
     /// A panic cannot leave it half-changed, so a poisoned lock is as good as any.
     fn lock(&self) -> MutexGuard<'_, Roles> {
-        self.roles.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.roles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Roles {
-    fn miss(&mut self, role: Role, why: &str) {
+    /// Since when the first connection of some groups is missing, and why.
+    fn first_missing(&self, group: impl Fn(u32) -> bool) -> Option<(SystemTime, String)> {
+        let missing = self.missing.iter().filter(|((_, one), _)| group(*one));
+        let ((role, _), Missing { since, why, .. }) =
+            missing.min_by_key(|(_, missing)| missing.since)?;
+        Some((*since, format!("{}: {why}", role.name())))
+    }
+
+    fn miss(&mut self, role: (Role, u32), why: &str) {
         let now = Instant::now();
         let fresh = || Missing { since: SystemTime::now(), why: String::new(), told: now };
         let missing = self.missing.entry(role).or_insert_with(fresh);
@@ -218,9 +247,10 @@ impl Dialing<'_> {
 impl Drop for Dialing<'_> {
     fn drop(&mut self) {
         let mut roles = self.standing.lock();
-        let left = roles.dialing.entry(self.role).or_default();
+        let role = (self.role, self.standing.group);
+        let left = roles.dialing.entry(role).or_default();
         *left = left.saturating_sub(1);
-        if *left == 0 && roles.missing.remove(&self.role).is_some() {
+        if *left == 0 && roles.missing.remove(&role).is_some() {
             self.standing.set_state(&roles);
         }
     }
@@ -251,6 +281,19 @@ mod tests {
         assert!(!standing.now().is_connected());
         drop(dialing);
         assert!(standing.now().is_connected());
+    }
+
+    #[test]
+    fn what_one_slot_lacks_is_missed_by_all_and_does_not_keep_the_others_from_their_work() {
+        let all = Standing::new("redis+cluster://h".to_owned());
+        let (one, other) = (all.of_slot(0), all.of_slot(1));
+        one.lost(Role::Commands, "reset");
+        assert!(!all.now().is_connected());
+        assert_eq!((one.lacks().as_deref(), other.lacks()), (Some("commands: reset"), None));
+        other.dialing(Role::Commands).done();
+        assert!(!all.now().is_connected());
+        one.dialing(Role::Commands).done();
+        assert!(all.now().is_connected());
     }
 
     #[test]

@@ -93,13 +93,13 @@ pub(super) async fn one_by_one(
 /// miss answers some day, and is told at once.
 pub(super) async fn fetch_kept(
     wire: &Wire,
-    name: &str,
+    key: &str,
     mailbox: &Sender<Bytes>,
 ) -> Result<(), Fault> {
     let commands = Batch::from_iter([
         Command::new("MULTI"),
-        Command::new("LRANGE").arg(name).arg("0").arg("-1"),
-        Command::new("DEL").arg(name),
+        Command::new("LRANGE").arg(key).arg("0").arg("-1"),
+        Command::new("DEL").arg(key),
         Command::new("EXEC"),
     ]);
     let replies = wire.pipeline(&commands).await?;
@@ -107,8 +107,11 @@ pub(super) async fn fetch_kept(
         Reply::Refused(refusal) => Some(refusal.clone()),
         _ => None,
     };
-    if let Some(refusal) = replies.iter().find_map(refused) {
-        return Err(Fault::Refused(refusal));
+    match replies.iter().find_map(refused) {
+        // Of a cluster's node that will soon not have it, or does no more: then the next one is asked.
+        Some(refusal) if refusal.is_on_its_way() => return Ok(()),
+        Some(refusal) => return Err(Fault::Refused(refusal)),
+        None => {}
     }
     let answers = replies.into_iter().next_back().map(Reply::items).unwrap_or_default();
     let kept = answers.into_iter().next().map(Reply::items).unwrap_or_default();

@@ -27,6 +27,7 @@ use tokio_rustls::client::TlsStream;
 use super::options::{RedisEndpoint, RedisOptions};
 use super::refusal::{Cause, Refusal};
 use super::resp::Fault;
+use super::sentinel::RedisSentinels;
 use crate::error::{Error, Result};
 use crate::transport::{Tls, TlsVerification};
 
@@ -46,8 +47,8 @@ fn hosts(endpoint: &RedisEndpoint) -> Vec<&str> {
     match endpoint {
         RedisEndpoint::Tcp(host, _) => vec![host],
         RedisEndpoint::Unix(_) => Vec::new(),
-        RedisEndpoint::Sentinels(sentinels) => {
-            sentinels.hosts.iter().map(|(host, _)| host.as_str()).collect()
+        RedisEndpoint::Sentinels(RedisSentinels { hosts, .. }) | RedisEndpoint::Cluster(hosts) => {
+            hosts.iter().map(|(host, _)| host.as_str()).collect()
         }
     }
 }

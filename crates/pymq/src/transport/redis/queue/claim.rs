@@ -53,7 +53,7 @@ async fn claim_now(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<C
 }
 
 async fn claim_once(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<Claimed>> {
-    let purpose = Purpose::change("claim", &consumer.keys().list).within(Wait::No);
+    let purpose = Purpose::change("claim", &consumer.keys().name).within(Wait::No);
     // Whoever reads lists meanwhile may wait for a server that says nothing.
     let Ok(_moving) = timeout(ROUND_TRIP, consumer.moving()).await else {
         let why = "the server does not answer; nothing was taken";

@@ -109,7 +109,7 @@ impl Claimer {
     /// A lost connection is waited for, and what passes by itself; anything else is the getters' to
     /// know.
     async fn take_error(&self, error: &Error) {
-        let queue = &self.consumer.keys().list;
+        let queue = &self.consumer.keys().name;
         let lost = matches!(error.kind(), ErrorKind::Connection | ErrorKind::Ambiguous);
         if lost || Refusal::passed_on(error) || error.is_retryable() {
             // A lost connection is in the log already, once for however many queues.
@@ -197,7 +197,7 @@ impl Claimer {
                 self.take(round, replies).await
             }
             Err(fault) => {
-                let queue = &self.consumer.keys().list;
+                let queue = &self.consumer.keys().name;
                 tracing::debug!(queue, %fault, "a claim's reply was lost");
                 // Whose time is up before the next answer is not told that the queue is empty.
                 let why = format!("the connection was lost ({fault})");
@@ -238,7 +238,7 @@ impl Claimer {
     }
 
     fn tell_no_connection(&self) {
-        let purpose = Purpose::change("claim", &self.consumer.keys().list);
+        let purpose = Purpose::change("claim", &self.consumer.keys().name);
         let why = format!(
             "no connection to wait on ({})",
             self.core.dialer.standing().trouble(Role::Waiting)
@@ -289,11 +289,11 @@ impl Claimer {
         let brought = digest(&self.core, &self.consumer, round, replies).await?;
         self.looks = !brought.items.is_empty() && self.consumer.keys().policy().priorities;
         if let Some(refusal) = brought.refused.filter(|_| brought.items.is_empty()) {
-            let purpose = Purpose::change("claim", &self.consumer.keys().list);
+            let purpose = Purpose::change("claim", &self.consumer.keys().name);
             return Err(purpose.refused(&refusal));
         }
         if self.consumer.clear_trouble() {
-            tracing::debug!(queue = self.consumer.keys().list, "items can be taken again");
+            tracing::debug!(queue = self.consumer.keys().name, "items can be taken again");
         }
         if !brought.items.is_empty() {
             self.hand_out(epoch, brought.items);
@@ -304,7 +304,7 @@ impl Claimer {
             self.nap(Duration::from_millis(50), Duration::from_millis(500)).await;
         } else if slice.is_none() {
             if brought.shut {
-                let purpose = Purpose::change("claim", &self.consumer.keys().list);
+                let purpose = Purpose::change("claim", &self.consumer.keys().name);
                 self.consumer.fail_all(|| refusals::shut_down(purpose.operation, purpose.object));
             }
         } else if began.elapsed() >= FIRST_SLICE && self.hints.is_none() {
@@ -330,11 +330,13 @@ impl Claimer {
         let (core, consumer) = (Arc::clone(&self.core), Arc::clone(&self.consumer));
         self.core.runtime.spawn(async move {
             let hint = Arc::new(Notify::new());
-            let purpose = Purpose::change("claim", &consumer.keys().list);
+            let purpose = Purpose::change("claim", &consumer.keys().name);
             let names = vec![Name::Topic(consumer.keys().hint.as_str().into())];
             let target = Target::Hint(Arc::clone(&hint));
             let membership = core.pubsub.join(purpose, names, target).await;
             hears.store(true, Ordering::Relaxed);
+            // What was said before we listened is found by looking.
+            consumer.poke();
             loop {
                 tokio::select! {
                     () = hint.notified() => consumer.poke(),
@@ -348,7 +350,7 @@ impl Claimer {
     /// Tells what is still to be told and gives back what is held.
     async fn finish(self) {
         let consumer = &self.consumer;
-        let queue = &consumer.keys().list;
+        let queue = &consumer.keys().name;
         consumer.fail_all(|| Error::closed("claim", &**queue));
         // In this order: what was shown counts as delivered, then what the program has settled leaves the
         // lists, and only what is left in them goes back.

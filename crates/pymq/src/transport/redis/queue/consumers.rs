@@ -39,7 +39,7 @@ impl Consumers {
 
     pub(super) fn forget(&self, consumer: &Arc<Consumer>) {
         let mut running = self.lock();
-        let list = &consumer.keys().list;
+        let list = &consumer.keys().name;
         if let Some(consumers) = running.get_mut(list) {
             consumers.retain(|other| !Arc::ptr_eq(other, consumer));
             if consumers.is_empty() {
@@ -62,7 +62,7 @@ impl Consumers {
     /// Fails all who wait, where there is no runtime any more whose tasks could serve them.
     pub(in super::super) fn abandon(&self) {
         for consumer in self.lock().values().flatten() {
-            let queue = &consumer.keys().list;
+            let queue = &consumer.keys().name;
             consumer.fail_all(|| Error::closed("claim", &**queue));
             for settling in consumer.end() {
                 settling.answer(queue, Err(Error::closed("settle", &**queue)));

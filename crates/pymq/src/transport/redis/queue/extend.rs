@@ -42,7 +42,7 @@ async fn ask(
 ) -> Result<()> {
     let receipt = extending.receipt();
     let keys = holder.keys();
-    let purpose = Purpose::idempotent("extend", &keys.list);
+    let purpose = Purpose::idempotent("extend", &keys.name);
     let milliseconds = lease::milliseconds(duration);
     // One after the other: a second one of the same item has to know where the first has put it.
     let turn = holder.turn_to_extend().await;

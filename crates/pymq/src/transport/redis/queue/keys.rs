@@ -2,12 +2,15 @@
 //!
 //! The one invariant: the waiting list is the original's list, untouched, and everything else lies
 //! under `__pymq:{list}:`, in the list's cluster slot, where no pattern of a user reaches. A list
-//! whose own name has braces would lie in another slot; only a cluster would notice.
+//! whose own name has braces would lie in another slot: on a cluster, where no program of the original
+//! looks for it, such a one lies beside the others.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::Core;
+use super::super::cluster::slot_of;
 use crate::transport::{PutOptions, QueueSpec, Receipt};
 
 /// A period in which this process holds items on one lease.
@@ -96,7 +99,9 @@ impl fmt::Display for Policy {
 /// The keys of one queue, as seen by handles of one process with one policy.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
-    /// Items that wait: the original's list.
+    /// The queue, which is what the original calls its list.
+    pub(super) name: String,
+    /// Items that wait.
     pub(super) list: String,
     /// The registry: every epoch that holds something, by the end of its lease.
     pub(super) epochs: String,
@@ -122,11 +127,16 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(core: &Core, spec: &QueueSpec) -> Self {
-        Self::named(&spec.name, core.identity.clone(), spec.into())
+        let keys = Self::named(&spec.name, core.identity.clone(), spec.into());
+        match core.dialer.nodes() {
+            Some(_) if strays(&spec.name) => Self { list: side_key(&spec.name, "list"), ..keys },
+            _ => keys,
+        }
     }
 
     fn named(list: &str, identity: String, policy: Policy) -> Self {
         Self {
+            name: list.to_owned(),
             list: list.to_owned(),
             epochs: side_key(list, "epochs"),
             later: side_key(list, "later"),
@@ -164,7 +174,7 @@ impl Keys {
 
     /// Where it is remembered that a put of that id was done.
     pub(super) fn id(&self, id: &str) -> String {
-        side_key(&self.list, &format!("id:{id}"))
+        side_key(&self.name, &format!("id:{id}"))
     }
 
     /// Who we are, in the names of epochs and among those who wait.
@@ -196,6 +206,16 @@ fn ahead(place: Place) -> &'static str {
     if place.ahead { "+" } else { "" }
 }
 
+/// Whether the other keys of a queue lie in another slot than its name would.
+fn strays(name: &str) -> bool {
+    name.contains('}') && slot_of(name) != slot_of(&side_key(name, ""))
+}
+
+/// A key in the slot in which a queue lies on a cluster.
+pub(in super::super) fn key_in_slot(name: &str) -> Cow<'_, str> {
+    if strays(name) { side_key(name, "").into() } else { name.into() }
+}
+
 /// A key beside a list, in its slot.
 pub(in super::super) fn side_key(list: &str, what: &str) -> String {
     format!("__pymq:{{{list}}}:{what}")
@@ -222,6 +242,16 @@ mod tests {
         assert_eq!((bounded.urgent().count(), bounded.urgents()), (0, ""));
         assert_eq!(keys.held(second.ahead()), "__pymq:{q}:held:me-2+.4294967295");
         assert!(first < second);
+    }
+
+    #[test]
+    fn a_queue_lies_in_one_slot_whatever_its_name() {
+        for name in ["q", "a{b", "a}b", "a{b}c", "a{}b", "{a}{b}"] {
+            let place = slot_of(&key_in_slot(name));
+            assert_eq!(place, slot_of(&side_key(name, "dead")), "{name}");
+        }
+        assert_eq!(key_in_slot("a{b"), "a{b");
+        assert_eq!(key_in_slot("a{b}c"), "__pymq:{a{b}c}:");
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub(super) async fn line_up(core: &Core, consumer: &Consumer) -> Result<()> {
     let keys = consumer.keys();
     // A hint that comes while the script runs may be about an item that it did not see.
     consumer.begin_lining_up();
-    let purpose = Purpose::idempotent("claim", &keys.list);
+    let purpose = Purpose::idempotent("claim", &keys.name);
     let names = [keys.later.as_str(), &keys.list, &keys.shut, &keys.spare];
     let arguments = [PORTION.as_bytes(), keys.urgents().as_bytes()];
     let reply = core.commands.script(purpose, &scripts::LINE_UP, &names, &arguments).await;
@@ -132,7 +132,7 @@ pub(super) async fn beat(core: &Core, consumer: &Consumer, epochs: &[Epoch]) -> 
 async fn prolong(core: &Core, consumer: &Consumer, epochs: &[Epoch], wait: Wait) -> Result<()> {
     let keys = consumer.keys();
     let sent = Instant::now();
-    let purpose = Purpose::idempotent("renew", &keys.list).within(wait);
+    let purpose = Purpose::idempotent("renew", &keys.name).within(wait);
     let names = names_of_keep(keys);
     let places = consumer.places(epochs);
     let words = words_of_keep(consumer, &places, false);
@@ -152,7 +152,7 @@ async fn prolong(core: &Core, consumer: &Consumer, epochs: &[Epoch], wait: Wait)
 fn lose(consumer: &Consumer, epoch: Epoch, sent: Instant) {
     let held = consumer.lose(epoch, sent);
     if held > 0 {
-        let queue = &consumer.keys().list;
+        let queue = &consumer.keys().name;
         tracing::warn!(queue, held, "the lease was lost; its items go to others");
     }
 }
@@ -160,7 +160,7 @@ fn lose(consumer: &Consumer, epoch: Epoch, sent: Instant) {
 /// Logs what kept a consumer from its chores. A refusal is a warning, once, since somebody has to mend
 /// it; a lost connection heals by itself, and the link has told of it.
 pub(super) fn tell(consumer: &Consumer, outcome: Result<()>, what: &'static str) {
-    let queue = &consumer.keys().list;
+    let queue = &consumer.keys().name;
     match outcome {
         Err(error) if error.kind() == ErrorKind::Server && consumer.told().is_news(what) => {
             tracing::warn!(queue, %error, "{what}");
@@ -175,7 +175,7 @@ pub(super) fn tell(consumer: &Consumer, outcome: Result<()>, what: &'static str)
 pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.spare];
     // Idempotent: what one run has moved is not there any more for the next.
-    let purpose = Purpose::idempotent("reap", &keys.list);
+    let purpose = Purpose::idempotent("reap", &keys.name);
     let (mut refused, mut stuck) = (None, 0);
     for _ in 0..PORTIONS {
         let asked = Instant::now();
@@ -194,7 +194,7 @@ pub(super) async fn reap(core: &Core, keys: &Keys) -> Result<()> {
         let given_back = GivenBack::told(core, keys, reply);
         if given_back.count > 0 {
             let back = given_back.count;
-            tracing::info!(queue = keys.list, back, "items of lost consumers are back");
+            tracing::info!(queue = keys.name, back, "items of lost consumers are back");
         }
         if !given_back.more {
             break;
@@ -223,7 +223,7 @@ impl GivenBack {
         for deliveries in numbers {
             let deliveries = u32::try_from(deliveries).unwrap_or(u32::MAX);
             let dropped = std::mem::take(&mut dropped);
-            core.consumers.obituaries().tell(&keys.list, deliveries, &failure, dropped);
+            core.consumers.obituaries().tell(&keys.name, deliveries, &failure, dropped);
         }
         Self { count, more }
     }
@@ -241,7 +241,7 @@ pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) 
     let _still = consumer.still().await;
     let keys = consumer.keys();
     let sent = Instant::now();
-    let purpose = Purpose::idempotent("claim", &keys.list);
+    let purpose = Purpose::idempotent("claim", &keys.name);
     let places = consumer.places(epochs);
     let list = |place: &Place| Command::new("LRANGE").arg(keys.held(*place)).arg("0").arg("-1");
     // The lease first: a list that is read after it was found to live is surely ours.
@@ -264,7 +264,7 @@ pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) 
         let unknown = consumer.compare(*epoch, server);
         if !unknown.is_empty() {
             let found = unknown.len();
-            tracing::info!(queue = keys.list, found, "items of lost replies are found");
+            tracing::info!(queue = keys.name, found, "items of lost replies are found");
             consumer.distribute(unknown);
         }
     }
@@ -278,7 +278,7 @@ pub(super) async fn leave(core: &Core, consumer: &Consumer, epochs: &[Epoch]) ->
     let names = consumer.places(epochs).into_iter().map(|place| keys.name(place));
     let words: Vec<String> = std::iter::once(keys.helds.clone()).chain(names).collect();
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-    let purpose = Purpose::idempotent("close", &keys.list);
+    let purpose = Purpose::idempotent("close", &keys.name);
     core.commands.script(purpose, &scripts::LEAVE, &[&keys.epochs], &arguments).await?;
     consumer.forget(epochs);
     Ok(())
@@ -290,12 +290,12 @@ pub(super) async fn close(core: &Core, consumer: &Consumer) -> Result<()> {
     if consumer.has_waited() {
         let gone = Command::new("ZREM").arg(&keys.waits).arg(keys.identity());
         // Else it is forgotten in a moment.
-        let _ = core.commands.run(Purpose::idempotent("close", &keys.list), &gone).await;
+        let _ = core.commands.run(Purpose::idempotent("close", &keys.name), &gone).await;
     }
     let Some(words) = words_of_close(consumer) else { return Ok(()) };
     let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     // Idempotent: what one run has moved is not there any more for the next.
-    let purpose = Purpose::idempotent("close", &keys.list);
+    let purpose = Purpose::idempotent("close", &keys.name);
     loop {
         let names = names_of_close(keys);
         let reply = core.commands.script(purpose, &scripts::CLOSE, &names, &arguments).await?;
@@ -336,7 +336,7 @@ pub(super) async fn show(core: &Core, consumer: &Consumer, receipts: &[Receipt])
     for (names, words) in words_of_show(keys, receipts) {
         let (names, words) = (names.each_ref().map(String::as_str), words_of(&words));
         // Not repeated: of equal items, a second one would count.
-        let purpose = Purpose::change("note as shown", &keys.list);
+        let purpose = Purpose::change("note as shown", &keys.name);
         core.commands.script(purpose, &scripts::SHOW, &names, &words).await?;
     }
     Ok(())

@@ -37,6 +37,13 @@ pub(super) fn item(stored: Bytes) -> Bytes {
     }
 }
 
+/// The priority that the item of a letter had.
+pub(super) fn priority(stored: &Bytes) -> u8 {
+    let priority =
+        take_apart(stored).and_then(|([first, ..], _)| first.split(' ').nth(3)?.parse().ok());
+    priority.unwrap_or_default()
+}
+
 /// A letter, as it is read from its list at a place.
 pub(super) fn read(stored: Bytes, place: usize) -> DeadLetter {
     let (parts, payload) = match take_apart(&stored) {
@@ -83,6 +90,7 @@ mod tests {
         let words = words(&failure.origin("host:1"));
         let stored = format!("\0letter\0{} 1500 3 0\0{words}\0{{}}", number(Reason::Failed));
         let letter = read(Bytes::from(stored.clone()), 7);
+        assert_eq!(priority(&Bytes::from(stored.replace(" 3 0", " 3 9"))), 9);
         assert_eq!((&letter.payload[..], letter.deliveries), (&b"{}"[..], Some(3)));
         assert_eq!(letter.died, Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1500)));
         assert_eq!(letter.failure.words, "no   such \"thing\"\n");

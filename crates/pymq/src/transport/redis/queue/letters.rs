@@ -10,10 +10,11 @@ use super::super::Core;
 use super::super::purpose::Purpose;
 use super::super::resp::{Command, Reply};
 use super::keys::Keys;
+use super::push::push;
 use super::shelves::{purge, tail};
 use super::{letter, scripts};
 use crate::error::Result;
-use crate::transport::{DeadLetter, Letters, QueueSpec, Receipt, Shelf};
+use crate::transport::{DeadLetter, Letters, PutOptions, QueueSpec, Receipt, Shelf};
 
 /// How many letters a script moves at most of those that are the oldest.
 const OLDEST: usize = 1000;
@@ -72,6 +73,76 @@ pub(super) async fn redrive(
         }
     }
     Ok(moved)
+}
+
+/// Moves letters to a queue that lies in another slot of a cluster, where no step of a server reaches both:
+/// they are put there first, and thrown away then. Whoever dies between the two leaves them in both.
+pub(super) async fn carry(
+    from: (&Core, &QueueSpec),
+    which: Letters,
+    to: (&Core, &QueueSpec),
+) -> Result<usize> {
+    let purpose = Purpose::change("redrive", &from.1.name);
+    from.0.check(&purpose)?;
+    let mut moved = 0;
+    match which {
+        Letters::Oldest(limit) => {
+            for _ in 0..PORTIONS {
+                let portion = (limit - moved).min(OLDEST);
+                let letters = look(from.0, from.1, 0, portion).await?;
+                let last = letters.len() < OLDEST;
+                moved += carry_some(from, letters, to).await?;
+                if last {
+                    break;
+                }
+            }
+        }
+        Letters::These(receipts) => {
+            for portion in portions(receipts) {
+                let letters = still_there(from, portion).await?;
+                moved += carry_some(from, letters, to).await?;
+            }
+        }
+    }
+    Ok(moved)
+}
+
+async fn carry_some(
+    (core, spec): (&Core, &QueueSpec),
+    letters: Vec<DeadLetter>,
+    (there, to): (&Core, &QueueSpec),
+) -> Result<usize> {
+    // There is always space for what had a place before.
+    let mut to = to.clone();
+    to.maxsize = 0;
+    let priority = |letter: &DeadLetter| letter::priority(&letter.receipt.stored);
+    for alike in letters.chunk_by(|one, next| priority(one) == priority(next)) {
+        let options = PutOptions::new().priority(alike.first().map_or(0, priority));
+        let items = alike.iter().map(|letter| letter.payload.clone()).collect();
+        push(there, &to, items, options).await?;
+    }
+    let count = letters.len();
+    let gone = letters.into_iter().map(|letter| letter.receipt).collect();
+    discard(core, spec, Letters::These(gone)).await?;
+    Ok(count)
+}
+
+/// Those of a queue's letters that nobody has moved or thrown away yet.
+async fn still_there(
+    (core, spec): (&Core, &QueueSpec),
+    letters: Vec<Receipt>,
+) -> Result<Vec<DeadLetter>> {
+    let (keys, purpose) = (Keys::new(core, spec), Purpose::idempotent("redrive", &spec.name));
+    let find = |letter: &Receipt| Command::new("LPOS").arg(&keys.dead).arg(&letter.stored);
+    let replies = core.commands.pipeline(purpose, &letters.iter().map(find).collect()).await?;
+    let mut there = Vec::with_capacity(letters.len());
+    for (letter, reply) in letters.into_iter().zip(replies) {
+        if purpose.check(Some(reply))?.number().is_some() {
+            let place = usize::try_from(letter.number).unwrap_or(usize::MAX);
+            there.push(letter::read(letter.stored, place));
+        }
+    }
+    Ok(there)
 }
 
 /// Moves so many, or those that are named.

@@ -193,7 +193,7 @@ impl Ticket {
             return self.consumer.trouble().map_or_else(|| Ok(Vec::new()), Err);
         }
         let why = "the server does not answer; whether there are items is not known";
-        Err(Error::new(ErrorKind::Connection, "claim", &*self.consumer.keys().list, why))
+        Err(Error::new(ErrorKind::Connection, "claim", &*self.consumer.keys().name, why))
     }
 
     /// Leaves the line; what had come in the last moment is the answer.

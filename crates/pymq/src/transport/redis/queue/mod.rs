@@ -44,10 +44,17 @@ mod shelves;
 mod told;
 
 pub(super) use self::consumers::Consumers;
-pub(super) use self::keys::side_key;
+pub(super) use self::keys::{key_in_slot, side_key};
 
 /// How long a confirmation waits for company at most.
 const COMPANY: Duration = Duration::from_millis(10);
+
+impl Redis {
+    /// The connections to where a queue is.
+    pub(super) fn of(&self, operation: &'static str, queue: &QueueSpec) -> Result<Arc<Core>> {
+        self.cores.of(operation, &queue.name)
+    }
+}
 
 impl Queues for Redis {
     fn push<'a>(
@@ -56,7 +63,7 @@ impl Queues for Redis {
         items: Vec<Bytes>,
         options: PutOptions,
     ) -> Answer<'a, Put> {
-        pending(push::push(&self.core, queue, items, options))
+        pending(async move { push::push(&*self.of("put", queue)?, queue, items, options).await })
     }
 
     fn claim<'a>(
@@ -65,7 +72,7 @@ impl Queues for Redis {
         limit: usize,
         wait: Wait,
     ) -> Answer<'a, Vec<Claimed>> {
-        pending(claim(&self.core, queue, limit, wait))
+        pending(async move { claim(&self.of("get", queue)?, queue, limit, wait).await })
     }
 
     fn settle<'a>(
@@ -75,7 +82,9 @@ impl Queues for Redis {
         how: Settlement,
         options: SettleOptions,
     ) -> Answer<'a, ()> {
-        pending(settle(&self.core, queue, receipt, how, options))
+        pending(
+            async move { settle(&self.of("settle", queue)?, queue, receipt, how, options).await },
+        )
     }
 
     fn settle_soon(
@@ -86,15 +95,18 @@ impl Queues for Redis {
         options: SettleOptions,
     ) -> bool {
         // Who holds it knows best whether it is too late, even while the connection is closed.
-        let open = || self.core.check(&Purpose::change("settle", &queue.name)).is_ok();
-        let holds = holding(&self.core, queue, &receipt)
-            .or_else(|| open().then(|| holder(&self.core, queue, &receipt)));
+        let Some(core) = self.cores.holding(&queue.name) else { return false };
+        let open = || core.check(&Purpose::change("settle", &queue.name)).is_ok();
+        let holds = holding(&core, queue, &receipt)
+            .or_else(|| open().then(|| holder(&core, queue, &receipt)));
         holds.is_some_and(|one| one.settle(receipt, how, options, COMPANY, false).is_ok())
     }
 
     fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {
-        if Place::of(receipt).ahead {
-            holder(&self.core, queue, receipt).show([receipt]);
+        if Place::of(receipt).ahead
+            && let Ok(core) = self.of("show", queue)
+        {
+            holder(&core, queue, receipt).show([receipt]);
         }
     }
 
@@ -104,11 +116,13 @@ impl Queues for Redis {
         receipt: &'a Receipt,
         duration: Duration,
     ) -> Answer<'a, ()> {
-        pending(extend::extend(&self.core, queue, receipt, duration))
+        pending(async move {
+            extend::extend(&self.of("extend", queue)?, queue, receipt, duration).await
+        })
     }
 
     fn stats<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, QueueStats> {
-        pending(shelves::stats(&self.core, queue))
+        pending(async move { shelves::stats(&*self.of("count", queue)?, queue).await })
     }
 
     fn peek<'a>(
@@ -117,11 +131,11 @@ impl Queues for Redis {
         from: Shelf,
         limit: usize,
     ) -> Answer<'a, Vec<Bytes>> {
-        pending(shelves::peek(&self.core, queue, from, limit))
+        pending(async move { shelves::peek(&*self.of("peek", queue)?, queue, from, limit).await })
     }
 
     fn purge<'a>(&'a self, queue: &'a Arc<QueueSpec>, shelf: Shelf) -> Answer<'a, usize> {
-        pending(shelves::purge(&self.core, queue, shelf))
+        pending(async move { shelves::purge(&*self.of("purge", queue)?, queue, shelf).await })
     }
 
     fn letters<'a>(
@@ -130,7 +144,7 @@ impl Queues for Redis {
         skip: usize,
         limit: usize,
     ) -> Answer<'a, Vec<DeadLetter>> {
-        pending(letters::look(&self.core, queue, skip, limit))
+        pending(async move { letters::look(&*self.of("look", queue)?, queue, skip, limit).await })
     }
 
     fn redrive<'a>(
@@ -139,15 +153,21 @@ impl Queues for Redis {
         which: Letters,
         to: &'a Arc<QueueSpec>,
     ) -> Answer<'a, usize> {
-        pending(letters::redrive(&self.core, queue, which, to))
+        pending(async move {
+            let (core, there) = (self.of("redrive", queue)?, self.of("redrive", to)?);
+            if !Arc::ptr_eq(&core, &there) {
+                return letters::carry((&core, queue), which, (&there, to)).await;
+            }
+            letters::redrive(&core, queue, which, to).await
+        })
     }
 
     fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize> {
-        pending(letters::discard(&self.core, queue, which))
+        pending(async move { letters::discard(&*self.of("discard", queue)?, queue, which).await })
     }
 
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
-        pending(shelves::shut_down(&self.core, queue))
+        pending(async move { shelves::shut_down(&*self.of("shut down", queue)?, queue).await })
     }
 }
 

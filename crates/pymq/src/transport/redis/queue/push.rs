@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::super::dialer::jitter;
 use super::super::purpose::{Purpose, Repeat};
+use super::super::refusal::Refusal;
 use super::super::replicated::Done;
 use super::super::resp::{Batch, Command, Reply};
 use super::super::routes::{Name, Target};
@@ -67,18 +68,23 @@ async fn push_unbounded(
     let room = keys.list.len() + items.iter().map(Bytes::len).sum::<usize>();
     let put = Command::with_room("LPUSH", room).arg(&keys.list).args(items);
     let ask = Command::new("EXISTS").arg(&keys.shut);
-    let done = core.changes.pipeline(*purpose, Batch::from_iter([put, ask])).await?;
+    let done = core.changes.pipeline(*purpose, Batch::from_iter([put, ask.clone()])).await?;
     let confirmed = done.confirmed(purpose);
     let mut replies = done.reply.into_iter();
     if purpose.check(replies.next())?.number().is_none() {
         return Err(purpose.nonsense());
     }
-    match purpose.check(replies.next()) {
+    let mut shut = purpose.check(replies.next());
+    if shut.as_ref().is_err_and(Refusal::is_a_clusters) {
+        // The list was here, and of what is beside it another node knows more.
+        shut = core.commands.run(Purpose::idempotent("push", purpose.object), &ask).await;
+    }
+    match shut {
         Ok(reply) if reply.number() == Some(1) => withdraw(core, purpose, keys, items).await,
         Ok(_) => confirmed,
         Err(error) => {
             // The items are in the queue: that is what the caller asked about.
-            tracing::warn!(queue = keys.list, %error, "pushed, but a shutdown would not be seen");
+            tracing::warn!(queue = keys.name, %error, "pushed, but a shutdown would not be seen");
             confirmed
         }
     }
@@ -129,7 +135,7 @@ async fn push_by_script(
             Some(-1) => {}
             Some(0..) => {
                 if !delay.is_zero() {
-                    core.consumers.of(&keys.list).iter().for_each(|one| one.expect(delay));
+                    core.consumers.of(&keys.name).iter().for_each(|one| one.expect(delay));
                 }
                 return done.confirmed(&purpose).map(|()| Put::Done);
             }

@@ -249,7 +249,7 @@ async fn take_by_script(
     let keys = consumer.keys();
     let place = round.epoch.shown();
     let held = keys.held(place);
-    let purpose = Purpose::change("claim", &keys.list);
+    let purpose = Purpose::change("claim", &keys.name);
     let names = [keys.list.as_str(), &held, &keys.spare];
     let want = round.want.now.to_string();
     // Both by their text, in one write.

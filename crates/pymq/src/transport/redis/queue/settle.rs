@@ -271,7 +271,7 @@ pub(super) async fn settle_all(core: &Core, consumer: &Consumer, batch: Vec<Sett
 /// The same where the caller sees to it that no list is read meanwhile.
 pub(super) async fn settle_alone(core: &Core, consumer: &Consumer, batch: Vec<Settling>) {
     let keys = consumer.keys();
-    let purpose = Purpose::change("settle", &keys.list);
+    let purpose = Purpose::change("settle", &keys.name);
     let commands = batch.iter().map(|settling| settling.command(keys)).collect();
     match core.changes.pipeline(purpose, commands).await {
         Ok(done) => {
@@ -299,7 +299,7 @@ pub(super) fn not_settled(consumer: &Consumer, batch: Vec<Settling>, error: &Err
         return consumer.unsettled(batch);
     }
     for settling in batch {
-        let settling = settling.put_off(&consumer.keys().list, error);
+        let settling = settling.put_off(&consumer.keys().name, error);
         let at = settling.again_at();
         consumer.keep_settlement(settling, at);
     }
@@ -310,8 +310,13 @@ pub(super) async fn take_reply(core: &Core, consumer: &Consumer, settling: Settl
         Reply::Refused(refusal) if refusal.cause() == Cause::NoScript => {
             teach(core, consumer, settling).await;
         }
+        // It is at another node, or on its way: the next attempt, which is made at once, follows it.
+        Reply::Refused(refusal) if refusal.is_of_a_cluster() && settling.failures == 0 => {
+            let settling = Settling { failures: 1, ..settling };
+            consumer.keep_settlement(settling, Instant::now());
+        }
         Reply::Refused(refusal) => {
-            let purpose = Purpose::change("settle", &consumer.keys().list);
+            let purpose = Purpose::change("settle", &consumer.keys().name);
             not_settled(consumer, vec![settling], &purpose.refused(&refusal));
         }
         reply => consumer.settled(settling, reply.count()),
@@ -323,7 +328,7 @@ async fn teach(core: &Core, consumer: &Consumer, settling: Settling) {
     let keys = consumer.keys();
     let (lists, words) = (settling.lists(keys), settling.words(keys));
     let arguments: Vec<_> = settling.arguments(&words).collect();
-    let purpose = Purpose::change("settle", &keys.list);
+    let purpose = Purpose::change("settle", &keys.name);
     match core.changes.script(purpose, &scripts::SETTLE, &names(&lists, keys), &arguments).await {
         Ok(done) => {
             let settling = if_confirmed(settling, &done.reply, &done.confirmed(&purpose));

@@ -55,6 +55,8 @@ pub(crate) enum Push {
     PatternMessage { pattern: Bytes, topic: Bytes, payload: Bytes },
     /// One name of a command that changes what is subscribed to was dealt with.
     Confirmed,
+    /// The server ended a subscription to a channel of a slot, which it does not have any more.
+    Left,
     /// Something that nobody here has asked for.
     Other,
 }
@@ -414,7 +416,10 @@ fn push(parts: Vec<Reply>) -> Push {
             let (pattern, topic) = (part(), part());
             Push::PatternMessage { pattern, topic, payload: part() }
         }
-        b"subscribe" | b"unsubscribe" | b"psubscribe" | b"punsubscribe" => Push::Confirmed,
+        b"subscribe" | b"unsubscribe" | b"psubscribe" | b"punsubscribe" | b"ssubscribe" => {
+            Push::Confirmed
+        }
+        b"sunsubscribe" => Push::Left,
         _ => Push::Other,
     }
 }

@@ -52,8 +52,8 @@ pub(super) struct Line {
     why: OnceLock<io::Error>,
     /// What the server refused last, without more ado.
     parting: OnceLock<Refusal>,
-    /// Gone once they are said, or will not be.
-    last_words: Mutex<Option<LastWords>>,
+    /// Of each speaker by its number; gone once they are said, or will not be.
+    last_words: Mutex<Vec<(u64, LastWords)>>,
     end: End,
 }
 
@@ -150,9 +150,17 @@ impl Line {
         Ok(())
     }
 
-    /// Has that said when the runtime ends before the socket does; with nothing, nothing is said.
-    pub(super) fn set_last_words(&self, words: Option<LastWords>) {
-        *self.lock_last_words() = words;
+    /// Has that said when the runtime ends before the socket does, after what others have to say; with
+    /// nothing, that speaker says nothing.
+    pub(super) fn set_last_words(&self, speaker: u64, words: Option<LastWords>) {
+        let mut last_words = self.lock_last_words();
+        last_words.retain(|(other, _)| *other != speaker);
+        last_words.extend(words.map(|words| (speaker, words)));
+    }
+
+    /// Nobody says anything at the end.
+    pub(super) fn forget_last_words(&self) {
+        self.lock_last_words().clear();
     }
 
     /// Appends the last words, once; does not wait. The driver writes them, at the latest in its drop.
@@ -163,8 +171,9 @@ impl Line {
         if self.lock().over {
             return;
         }
-        let Some(words) = last_words.take().map(|words| words()) else { return };
-        let left = words.len();
+        let words: Vec<Batch> =
+            std::mem::take(&mut *last_words).iter().map(|(_, words)| words()).collect();
+        let left = words.iter().map(Batch::len).sum();
         let mut asked = self.lock();
         if left == 0 || asked.over {
             return;
@@ -172,7 +181,7 @@ impl Line {
         // A server that answers somebody who is gone learns so, and reads no further: of several words
         // it would do those alone that it had read by then.
         silence("OFF").write(&mut asked.bytes);
-        words.write(&mut asked.bytes);
+        words.iter().for_each(|words| words.write(&mut asked.bytes));
         silence("ON").write(&mut asked.bytes);
         asked.waiting.push(Waiting::Unanswered { words: left });
         asked.last = true;
@@ -206,7 +215,7 @@ impl Line {
         &self.end
     }
 
-    fn lock_last_words(&self) -> MutexGuard<'_, Option<LastWords>> {
+    fn lock_last_words(&self) -> MutexGuard<'_, Vec<(u64, LastWords)>> {
         self.last_words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

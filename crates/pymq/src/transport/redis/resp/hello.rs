@@ -13,6 +13,10 @@ pub(crate) enum Expected {
     Server,
     /// One that tells where such a server is.
     Sentinel,
+    /// A node of a cluster that takes the writes of some slots.
+    Node,
+    /// Any node of a cluster: it tells who has which slots.
+    Member,
 }
 
 /// What `HELLO` answered.
@@ -65,14 +69,19 @@ pub(super) fn check(
                    write redis+sentinel://host:port/NAME";
         return Err(Refusal::found(Cause::Sentinel, why));
     }
-    if matches!(&*role, "replica" | "slave") {
+    let clustered = matches!(expected, Expected::Node | Expected::Member);
+    if clustered && !mode.is_empty() && mode != "cluster" {
+        let why = "this server is no node of a cluster; use redis://host:port for it";
+        return Err(Refusal::found(Cause::Cluster, why));
+    }
+    if matches!(&*role, "replica" | "slave") && expected != Expected::Member {
         let why = "this is a replica, which takes no writes; connect to its master (it says \
                    which: INFO replication)";
         return Err(Refusal::found(Cause::ReadOnly, why));
     }
-    if mode == "cluster" && nodes.is_none_or(|nodes| nodes > 1) {
-        let why = "this is a node of a cluster, whose keys lie on several servers; use a server \
-                   that is not in cluster mode, or a cluster of one node";
+    if mode == "cluster" && !clustered && nodes.is_none_or(|nodes| nodes > 1) {
+        let why = "this is a node of a cluster, whose keys lie on several servers; to use the \
+                   cluster, write redis+cluster://host:port,host:port";
         return Err(Refusal::found(Cause::Cluster, why));
     }
     if !is_recent(&version) {

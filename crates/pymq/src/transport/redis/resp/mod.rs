@@ -19,4 +19,4 @@ pub(super) use decode::Push;
 pub(super) use driver::Pushes;
 pub(super) use hello::Expected;
 pub(super) use reply::{Fault, Reply};
-pub(super) use wire::{Subscribing, Wire};
+pub(super) use wire::{Subscribing, WeakWire, Wire};

@@ -41,12 +41,12 @@ impl Reply {
         }
     }
 
-    /// Whether anything in it was refused because another server takes the writes by now.
-    pub(crate) fn is_elsewhere(&self) -> bool {
+    /// What in it was refused because another server takes the writes by now.
+    pub(crate) fn elsewhere(&self) -> Option<&Refusal> {
         match self {
-            Self::Refused(refusal) => refusal.is_elsewhere(),
-            Self::List(items) => items.iter().any(Self::is_elsewhere),
-            _ => false,
+            Self::Refused(refusal) => Some(refusal).filter(|refusal| refusal.is_elsewhere()),
+            Self::List(items) => items.iter().find_map(Self::elsewhere),
+            _ => None,
         }
     }
 

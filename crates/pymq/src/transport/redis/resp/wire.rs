@@ -4,7 +4,8 @@
 //! is cut when the server gives no sign of life for too long. It lives once.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -22,11 +23,13 @@ use crate::transport::redis::options::{RedisEndpoint, RedisOptions};
 use crate::transport::redis::refusal::{Cause, Refusal};
 use crate::transport::redis::tls;
 
-/// The four commands whose answers are confirmations, one for each name.
+/// The commands whose answers are confirmations, one for each name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subscribing {
     To,
     ToPatterns,
+    /// To a channel that a node has for as long as it has its slot.
+    ToSlot,
     NoMore,
     NoMorePatterns,
 }
@@ -36,6 +39,7 @@ impl Subscribing {
         match self {
             Self::To => "SUBSCRIBE",
             Self::ToPatterns => "PSUBSCRIBE",
+            Self::ToSlot => "SSUBSCRIBE",
             Self::NoMore => "UNSUBSCRIBE",
             Self::NoMorePatterns => "PUNSUBSCRIBE",
         }
@@ -51,15 +55,36 @@ struct Guest<'a> {
 }
 
 /// One socket to the server. Its tasks end with its last clone, or when it is [`cut`](Self::cut).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wire(Arc<Life>);
+
+/// The same while somebody else keeps it.
+#[derive(Debug, Default)]
+pub(crate) struct WeakWire(Weak<Life>);
+
+impl WeakWire {
+    /// The socket, if anybody has it still.
+    pub(crate) fn upgrade(&self) -> Option<Wire> {
+        self.0.upgrade().map(Wire)
+    }
+}
 
 struct Life {
     line: Arc<Line>,
+    /// Where it leads, over TCP.
+    place: Option<(String, u16)>,
     driver: AbortHandle,
     pulse: AbortHandle,
     /// The server's number of this client.
     id: Option<i64>,
+    /// What its user says that it is for just now; 0 is nothing.
+    mark: AtomicU32,
+}
+
+impl std::fmt::Debug for Life {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl Drop for Life {
@@ -105,9 +130,9 @@ impl Wire {
                 let stream = UnixStream::connect(path).await.map_err(lost)?;
                 Self::introduce(stream, Arc::default(), guest, pushes).await
             }
-            RedisEndpoint::Sentinels(_) => {
-                let why = "whoever knows the sentinels finds the master first";
-                Err(Fault::Refused(Refusal::found(Cause::Sentinel, why)))
+            RedisEndpoint::Sentinels(_) | RedisEndpoint::Cluster(_) => {
+                let why = "one of several servers is to be found first";
+                Err(Fault::Refused(Refusal::found(Cause::Other, why)))
             }
             #[cfg(not(unix))]
             RedisEndpoint::Unix(_) => {
@@ -134,7 +159,12 @@ impl Wire {
             guest.options.settings.heartbeat.unwrap_or_default(),
         );
         let pulse = tokio::spawn(pulse).abort_handle();
-        let mut wire = Life { line, driver, pulse, id: None };
+        let place = match &guest.options.endpoint {
+            RedisEndpoint::Tcp(host, port) => Some((host.clone(), *port)),
+            _ => None,
+        };
+        let mark = AtomicU32::default();
+        let mut wire = Life { line, place, driver, pulse, id: None, mark };
         wire.id = match greet(&wire.line, guest).await {
             Ok(id) => id,
             // Its last words say more than that the connection ended.
@@ -152,6 +182,26 @@ impl Wire {
         self.0.id
     }
 
+    /// Host and port, where it was opened over TCP.
+    pub(crate) fn place(&self) -> Option<&(String, u16)> {
+        self.0.place.as_ref()
+    }
+
+    /// What it is for just now, as its user said.
+    pub(crate) fn mark(&self) -> u32 {
+        self.0.mark.load(Ordering::SeqCst)
+    }
+
+    /// Says what it is for from now on; 0 is nothing.
+    pub(crate) fn set_mark(&self, mark: u32) {
+        self.0.mark.store(mark, Ordering::SeqCst);
+    }
+
+    /// The same, which does not keep the socket.
+    pub(crate) fn downgrade(&self) -> WeakWire {
+        WeakWire(Arc::downgrade(&self.0))
+    }
+
     /// Whether the socket is thought to live.
     pub(crate) fn is_alive(&self) -> bool {
         !self.0.line.end().is_reached()
@@ -162,9 +212,10 @@ impl Wire {
         self.0.line.end().wait().await;
     }
 
-    /// Has that said when the runtime ends before the socket does; with nothing, nothing is said.
-    pub(crate) fn set_last_words(&self, words: Option<LastWords>) {
-        self.0.line.set_last_words(words);
+    /// Has that said when the runtime ends before the socket does, after what others have to say; with
+    /// nothing, that speaker says nothing.
+    pub(crate) fn set_last_words(&self, speaker: u64, words: Option<LastWords>) {
+        self.0.line.set_last_words(speaker, words);
     }
 
     /// Says the last words now; does not wait.
@@ -174,7 +225,7 @@ impl Wire {
 
     /// Ends the socket and everything that waits on it.
     pub(crate) fn cut(&self) {
-        self.0.line.set_last_words(None);
+        self.0.line.forget_last_words();
         self.0.pulse.abort();
         self.0.driver.abort();
     }
@@ -190,7 +241,7 @@ impl Wire {
             tokio::select! {
                 () = line.end().wait() => {}
                 () = happens => {
-                    line.set_last_words(None);
+                    line.forget_last_words();
                     line.fail(why);
                     driver.abort();
                 }
@@ -223,12 +274,6 @@ impl Wire {
     }
 }
 
-impl std::fmt::Debug for Wire {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wire").field("id", &self.id()).finish_non_exhaustive()
-    }
-}
-
 fn refusal(reply: Reply) -> Result<Reply, Fault> {
     match reply {
         Reply::Refused(refusal) => Err(Fault::Refused(refusal)),
@@ -251,7 +296,7 @@ async fn pulse(line: Arc<Line>, driver: AbortHandle, heartbeat: Heartbeat) {
                 Err(_) if line.was_heard() => {}
                 Err(_) => {
                     tracing::warn!(silent = ?asked.elapsed(), "the server is silent; reconnecting");
-                    line.set_last_words(None);
+                    line.forget_last_words();
                     driver.abort();
                     return;
                 }
@@ -295,7 +340,7 @@ async fn greet(line: &Line, guest: Guest<'_>) -> Result<Option<i64>, Fault> {
 
 /// Refuses a server that cannot serve us.
 async fn examine(line: &Line, server: &Reply, expected: Expected) -> Result<(), Fault> {
-    let nodes = if hello::is_clustered(server) {
+    let nodes = if expected == Expected::Server && hello::is_clustered(server) {
         hello::nodes(line.ask(&Command::new("CLUSTER").arg("INFO")).await?)
     } else {
         None

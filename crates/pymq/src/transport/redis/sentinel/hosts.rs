@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::super::options::{RedisEndpoint, RedisOptions};
+use super::super::options::{RedisEndpoint, RedisOptions, write_hosts};
 use crate::transport::Settings;
 
 /// Sentinels, and the name under which they watch a master.
@@ -47,13 +47,7 @@ impl RedisSentinels {
 impl fmt::Display for RedisSentinels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("redis+sentinel://")?;
-        for (number, (host, port)) in self.hosts.iter().enumerate() {
-            let comma = if number > 0 { "," } else { "" };
-            match host.contains(':') {
-                true => write!(f, "{comma}[{host}]:{port}")?,
-                false => write!(f, "{comma}{host}:{port}")?,
-            }
-        }
+        write_hosts(f, &self.hosts)?;
         write!(f, "/{}", self.master)
     }
 }

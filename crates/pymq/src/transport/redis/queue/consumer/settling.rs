@@ -28,11 +28,11 @@ impl Consumer {
     ) -> Result<Option<oneshot::Receiver<Result<()>>>> {
         let mut state = self.lock();
         if state.leaving || *self.stage.borrow() == Stage::Closed {
-            return Err(Error::closed("settle", &self.keys.list));
+            return Err(Error::closed("settle", &self.keys.name));
         }
         if let Some(outcome) = state.settlements.done_alone(&receipt, how) {
             let (reply, answer) = oneshot::channel();
-            let purpose = Purpose::change("settle", &self.keys.list);
+            let purpose = Purpose::change("settle", &self.keys.name);
             // Nobody but us has the other end.
             let _ = reply.send(if outcome {
                 Ok(())
@@ -95,7 +95,7 @@ impl Consumer {
                 },
             };
         }
-        let list = &self.keys.list;
+        let list = &self.keys.name;
         if found && let Some((deliveries, failure)) = settling.death(self.keys.policy()) {
             self.obituaries.tell(list, deliveries, &failure, answer - 1);
         }
@@ -144,7 +144,7 @@ impl Consumer {
     /// done is done once the server can be asked.
     pub(in super::super) fn tell_uncertain(&self) {
         let mut state = self.lock();
-        let purpose = Purpose::change("settle", &self.keys.list);
+        let purpose = Purpose::change("settle", &self.keys.name);
         let error = purpose.lost("and the server cannot be asked; what is not done is tried on");
         state.settlements.tell_uncertain(&error);
     }

@@ -1,0 +1,122 @@
+//! Events on their way to a server, and how many subscribers topics have there.
+//!
+//! The one invariant: on a cluster it is the node that has the slot of events and calls that is asked,
+//! where all subscribers are, so that counts are of all of them. It finds out itself that it has the
+//! slot, by a script that names a key of it. Whatever is published there reaches every other node, and
+//! whoever subscribed there with another library.
+
+use bytes::Bytes;
+
+use super::Core;
+use super::link::Link;
+use super::purpose::Purpose;
+use super::refusal::Refusal;
+use super::resp::{Command, Reply};
+use super::script::Script;
+use crate::error::{Error, Result};
+
+static PUBLISH: Script = Script::new(include_str!("publish.lua"));
+static COUNT: Script = Script::new(include_str!("count.lua"));
+
+/// How many topics one run of a script counts: it can take so many words at once.
+const PORTION: usize = 1000;
+
+/// Publishes; how many received it, patterns included, if the server says so.
+pub(super) async fn publish(
+    core: &Core,
+    purpose: Purpose<'_>,
+    topic: &str,
+    payload: &Bytes,
+) -> Result<Option<usize>> {
+    let plain = async || core.commands.run(purpose, &publish_command(topic, payload)).await;
+    let receivers = match core.dialer.home() {
+        None => plain().await?,
+        Some(home) => {
+            let (keys, words) = ([home], [topic.as_bytes(), payload]);
+            match core.commands.script(purpose.at_once(), &PUBLISH, &keys, &words).await {
+                Err(error) if is_on_its_way(&error) => plain().await?,
+                answer => answer?.items().into_iter().next().unwrap_or(Reply::Nothing),
+            }
+        }
+    };
+    Ok(receivers.number().and_then(|receivers| usize::try_from(receivers).ok()))
+}
+
+/// Counts the exact subscribers of topics, and publishes to the first of them in the same step.
+pub(super) async fn publish_counted(
+    core: &Core,
+    purpose: Purpose<'_>,
+    topics: &[String],
+    payload: &Bytes,
+) -> Result<Vec<usize>> {
+    let Some(home) = core.dialer.home() else {
+        return count_and_publish(&core.commands, purpose, topics, payload).await;
+    };
+    let mut words: Vec<&[u8]> = vec![first(topics).as_bytes(), payload];
+    words.extend(topics.iter().map(String::as_bytes));
+    match core.commands.script(purpose.at_once(), &PUBLISH, &[home], &words).await {
+        Err(error) if is_on_its_way(&error) => {
+            count_and_publish(&core.commands, purpose, topics, payload).await
+        }
+        outcome => Ok(outcome?.items().iter().skip(1).map(Reply::count).collect()),
+    }
+}
+
+/// Counts the exact subscribers of topics.
+pub(super) async fn count(
+    core: &Core,
+    purpose: Purpose<'_>,
+    topics: &[String],
+) -> Result<Vec<usize>> {
+    let Some(home) = core.dialer.home() else {
+        return Ok(counts(core.commands.run(purpose, &count_command(topics)).await?));
+    };
+    let (keys, mut counted) = ([home], Vec::with_capacity(topics.len()));
+    for topics in topics.chunks(PORTION) {
+        let words: Vec<_> = topics.iter().map(String::as_bytes).collect();
+        let script = core.commands.script(purpose.at_once(), &COUNT, &keys, &words);
+        let answer = match script.await {
+            Err(error) if is_on_its_way(&error) => {
+                core.commands.run(purpose, &count_command(topics)).await?
+            }
+            answer => answer?,
+        };
+        counted.extend(counts(answer));
+    }
+    Ok(counted)
+}
+
+/// A node whose slot is on its way to another one has it, and its subscribers, until it is there; only
+/// of its keys it does not know. Nothing here needs one.
+fn is_on_its_way(error: &Error) -> bool {
+    Refusal::within(error).is_some_and(Refusal::is_on_its_way)
+}
+
+async fn count_and_publish(
+    commands: &Link,
+    purpose: Purpose<'_>,
+    topics: &[String],
+    payload: &Bytes,
+) -> Result<Vec<usize>> {
+    let both = vec![count_command(topics), publish_command(first(topics), payload)];
+    let replies = commands.transaction(purpose, both).await?;
+    Ok(replies.into_iter().next().map(counts).unwrap_or_default())
+}
+
+fn publish_command(topic: &str, payload: &Bytes) -> Command {
+    Command::with_room("PUBLISH", topic.len() + payload.len()).arg(topic).arg(payload)
+}
+
+pub(super) fn count_command(topics: &[String]) -> Command {
+    Command::new("PUBSUB").arg("NUMSUB").args(topics)
+}
+
+/// The numbers of `PUBSUB NUMSUB`, which answers name, number, name, number.
+pub(super) fn counts(reply: Reply) -> Vec<usize> {
+    let numbers = reply.items().into_iter().skip(1).step_by(2);
+    numbers.map(|reply| reply.count()).collect()
+}
+
+pub(super) fn first(topics: &[String]) -> &str {
+    topics.first().map_or("", String::as_str)
+}

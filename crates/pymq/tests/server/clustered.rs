@@ -1,0 +1,229 @@
+//! A cluster of three masters with a replica each: processes of a test's own.
+//!
+//! The one invariant: all of them die with their [`Clustered`].
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::{Answer, Raw, RedisServer};
+
+/// Nothing here takes as long unless it hangs.
+const GUARD: Duration = Duration::from_secs(60);
+const SLOTS: u16 = 16384;
+
+/// Three masters that share the slots, and three replicas.
+pub struct Clustered {
+    pub nodes: Vec<RedisServer>,
+}
+
+impl Clustered {
+    /// Starts all; returns when everybody knows everybody.
+    pub fn start() -> Self {
+        Self::start_with(6, &[])
+    }
+
+    /// Three masters without replicas and one node without slots, for all tests of a program that run
+    /// at once: the last of them ends it.
+    pub fn shared() -> Arc<Self> {
+        static LAST: Mutex<Weak<Clustered>> = Mutex::new(Weak::new());
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        last.upgrade().unwrap_or_else(|| {
+            let cluster = Arc::new(Self::start_with(4, &[]));
+            *last = Arc::downgrade(&cluster);
+            cluster
+        })
+    }
+
+    /// With six nodes three are replicas; more than three without that have no slots.
+    /// Each node is started with further arguments.
+    pub fn start_with(count: usize, arguments: &[&str]) -> Self {
+        let node = |number: usize| {
+            let file = format!("nodes-{number}.conf");
+            let timeout = ["--cluster-node-timeout", "1000"];
+            let words = ["--cluster-enabled", "yes", "--cluster-config-file", file.as_str()];
+            let more =
+                ["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"];
+            RedisServer::start_with(&[&words[..], &timeout, &more, arguments].concat())
+        };
+        let nodes: Vec<_> = (0..count).map(node).collect();
+        let cluster = Self { nodes };
+        for number in 0..count {
+            // Or all begin with the same one, and none is the newest.
+            cluster.run(number, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+        }
+        for (number, (first, last)) in
+            [(0, 5460), (5461, 10922), (10923, SLOTS - 1)].iter().enumerate()
+        {
+            // Not as a range: those before 7.0 do not take one.
+            let slots: Vec<_> = (*first..=*last).map(|slot| slot.to_string()).collect();
+            let words = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+            cluster.run(number, &words.collect::<Vec<_>>());
+        }
+        for node in &cluster.nodes[1..] {
+            cluster.run(0, &["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]);
+        }
+        until("the nodes know each other", || {
+            (0..count).all(|number| {
+                cluster.info(number).contains(&format!("cluster_known_nodes:{count}"))
+            })
+        });
+        for number in (3..count).filter(|_| count == 6) {
+            let master = cluster.id(number - 3);
+            until("a replica knows its master", || {
+                cluster.run(number, &["CLUSTER", "REPLICATE", &master])
+                    == Answer::Text(b"OK".to_vec())
+            });
+        }
+        cluster.until_whole();
+        cluster
+    }
+
+    /// The address of the cluster.
+    pub fn url(&self) -> String {
+        let hosts: Vec<_> =
+            self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        format!("redis+cluster://{}", hosts.join(","))
+    }
+
+    /// Returns when every node that lives finds the cluster well, and every replica has its master.
+    pub fn until_whole(&self) {
+        until("the cluster is whole", || {
+            let well = |number: usize| {
+                let info = self.info(number);
+                let state = info.contains("cluster_state:ok");
+                let assigned = info.contains(&format!("cluster_slots_ok:{SLOTS}"));
+                let replication = self.raw(number).run(&["INFO", "replication"]).text();
+                let linked = !replication.contains("master_link_status:down");
+                state && assigned && linked
+            };
+            // One that was away may take itself for a master still.
+            (0..self.nodes.len()).all(well) && (self.nodes.len() < 6 || self.masters().len() == 3)
+        });
+    }
+
+    /// Kills every node and starts it again, with what it had written down.
+    pub fn stop_and_start(&mut self) {
+        self.nodes.iter_mut().for_each(RedisServer::kill);
+        self.nodes.iter_mut().for_each(RedisServer::restart);
+        self.until_whole();
+    }
+
+    /// The nodes that take writes.
+    pub fn masters(&self) -> Vec<usize> {
+        let is_master = |number: &usize| {
+            self.raw(*number).run(&["INFO", "replication"]).text().contains("role:master")
+        };
+        (0..self.nodes.len()).filter(is_master).collect()
+    }
+
+    /// Which node has a slot.
+    pub fn owner(&self, slot: u16) -> usize {
+        let asked = (0..self.nodes.len()).find_map(|number| self.owner_by(number, slot));
+        asked.expect("a node knows who has the slot")
+    }
+
+    fn owner_by(&self, asked: usize, slot: u16) -> Option<usize> {
+        if !self.nodes[asked].is_running() {
+            return None;
+        }
+        let Answer::List(ranges) = self.run(asked, &["CLUSTER", "SLOTS"]) else { return None };
+        for range in ranges {
+            let Answer::List(words) = range else { continue };
+            let (first, last) = (words[0].number(), words[1].number());
+            if (first..=last).contains(&i64::from(slot))
+                && let Answer::List(master) = &words[2]
+            {
+                let port = master[1].number();
+                return self.nodes.iter().position(|node| i64::from(node.port()) == port);
+            }
+        }
+        None
+    }
+
+    /// The slot of a key, as the servers compute it.
+    pub fn slot_of(&self, key: &str) -> u16 {
+        let slot = self.run(0, &["CLUSTER", "KEYSLOT", key]).number();
+        u16::try_from(slot).expect("a slot is no larger")
+    }
+
+    /// Moves a slot with all its keys, as `redis-cli --cluster reshard` does.
+    pub fn move_slot(&self, slot: u16, to: usize) {
+        let from = self.owner(slot);
+        if from != to {
+            self.begin_moving(slot, from, to);
+            self.finish_moving(slot, from, to);
+        }
+    }
+
+    /// Opens a slot for its keys to move; none has yet.
+    pub fn begin_moving(&self, slot: u16, from: usize, to: usize) {
+        let (number, source, target) = (slot.to_string(), self.id(from), self.id(to));
+        self.run(to, &["CLUSTER", "SETSLOT", &number, "IMPORTING", &source]);
+        self.run(from, &["CLUSTER", "SETSLOT", &number, "MIGRATING", &target]);
+    }
+
+    /// Moves the keys of a slot that is open, and then it.
+    pub fn finish_moving(&self, slot: u16, from: usize, to: usize) {
+        let (number, target) = (slot.to_string(), self.id(to));
+        let port = self.nodes[to].port().to_string();
+        loop {
+            let keys = self.run(from, &["CLUSTER", "GETKEYSINSLOT", &number, "100"]).texts();
+            if keys.is_empty() {
+                break;
+            }
+            let words = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+            self.run(from, &[&words[..], &keys].concat());
+        }
+        for number_of in [to, from] {
+            self.run(number_of, &["CLUSTER", "SETSLOT", &number, "NODE", &target]);
+        }
+    }
+
+    /// Returns when another node has a slot, by all that live.
+    pub fn until_moved(&self, slot: u16, before: usize) {
+        until("another node has the slot", || {
+            let others = (0..self.nodes.len()).filter(|number| *number != before);
+            others.filter_map(|asked| self.owner_by(asked, slot)).all(|now| now != before)
+        });
+    }
+
+    /// Has a replica of that master take its place, without any loss.
+    pub fn fail_over(&self, master: usize) {
+        let id = self.id(master);
+        let replica = (0..self.nodes.len()).find(|number| {
+            let nodes = self.run(*number, &["CLUSTER", "NODES"]).text();
+            nodes.lines().any(|line| line.contains("myself,slave") && line.contains(&id))
+        });
+        let replica = replica.expect("it has a replica");
+        self.run(replica, &["CLUSTER", "FAILOVER"]);
+        until("the replica is the master", || {
+            self.raw(replica).run(&["INFO", "replication"]).text().contains("role:master")
+        });
+    }
+
+    fn id(&self, node: usize) -> String {
+        self.run(node, &["CLUSTER", "MYID"]).text()
+    }
+
+    fn info(&self, node: usize) -> String {
+        self.run(node, &["CLUSTER", "INFO"]).text()
+    }
+
+    fn run(&self, node: usize, words: &[&str]) -> Answer {
+        self.raw(node).run(words)
+    }
+
+    /// A plain connection to a node.
+    pub fn raw(&self, node: usize) -> Raw {
+        self.nodes[node].raw()
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let guard = Instant::now() + GUARD;
+    while !holds() {
+        assert!(Instant::now() < guard, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
