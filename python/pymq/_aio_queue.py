@@ -43,15 +43,25 @@ class AsyncDelivery(HeldItem[T]):
 
     async def ack(self) -> None:
         """Done with: the item is gone. Raises `LeaseLostError` if it belongs to others now."""
-        await run(self._native.ack())
+        await self._settle("ack", self._native.ack())
 
     async def requeue(self, delay: float = 0.0) -> None:
         """Back to the head of the queue, counted, or later; see `pymq.Delivery.requeue`."""
-        await run(self._native.requeue(delay))
+        await self._settle("requeue", self._native.requeue(delay))
 
     async def reject(self, reason: str = "") -> None:
         """To the dead letters at once, for a reason that is kept there."""
-        await run(self._native.reject(reason, here()))
+        await self._settle("reject", self._native.reject(reason, here()))
+
+    async def _settle(self, verb: str, settle: _pymq.Operation[None]) -> None:
+        if _telemetry.observers:
+            with self._settling(verb):
+                return await run(settle)
+        return await run(settle)
+
+    async def _done(self) -> None:
+        """Its worker's confirmation, which is part of what the handler did."""
+        await run(self._native.ack())
 
     async def _fail(self, error: BaseException, *, at_work: bool = False) -> None:
         if not self.settled:
@@ -127,7 +137,7 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
         due = delay_of(delay, at)
         options = {"delay": due, "id": id, "window": window, "priority": priority}
         if _telemetry.observers:
-            with Watched("put", self.name) as watched:
+            with Watched("put", self.name, bus=self._handle.bus) as watched:
                 payloads = self._handle.encoded([item], headers, id, watched)
                 return await self._put(payloads, block, timeout, **options)
         payloads = self._handle.encoded([item], headers, id)
@@ -155,7 +165,7 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
         """Append several items, in order and all in one step; see `pymq.Queue.put_many`."""
         check_timeout(block, timeout)
         if _telemetry.observers:
-            with Watched("put", self.name) as watched:
+            with Watched("put", self.name, bus=self._handle.bus) as watched:
                 payloads = self._handle.encoded(items, headers, None, watched)
                 await self._put(payloads, block, timeout)
                 return
@@ -224,7 +234,12 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
         Raises as `pymq.Queue.task_done` does. Cancelled, it goes on, and may be called again.
         """
         owner = self._owner()
-        await run(self._handle.native.task_done(self._handle.open, owner))
+        settle = self._handle.native.task_done(self._handle.open, owner)
+        if _telemetry.observers:
+            with Watched("ack", self.name, bus=self._handle.bus):
+                await run(settle)
+        else:
+            await run(settle)
         self._handle.open.task_ended(owner)
 
     async def join(self) -> None:

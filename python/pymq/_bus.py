@@ -160,7 +160,8 @@ class NativeEventBus(BusLife, EventBus):
 
     def _publishing(self, event: Any, channel: str | None) -> Watched:
         """An event that is published while somebody watches."""
-        return Watched("publish", fullname(event) if channel is None else channel)
+        topic = fullname(event) if channel is None else channel
+        return Watched("publish", topic, bus=self._native)
 
     def _encoded(
         self,

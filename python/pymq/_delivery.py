@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from pymq import _pymq
 from pymq._handle import Handle
 from pymq._message import Handled, Message, message_of
+from pymq._telemetry import Watched
 
 T = TypeVar("T")
 
@@ -35,6 +36,10 @@ class HeldItem(Generic[T]):
         native = self._native
         name, metadata, deliveries = self._handle.name, native.metadata, native.deliveries
         return Handled(name, metadata, deliveries, asked_for=asked_for)
+
+    def _settling(self, verb: str) -> Watched:
+        """Its settlement, while somebody watches."""
+        return Watched(verb, self._handle.name, bus=self._handle.bus)
 
     @property
     def deliveries(self) -> int:

@@ -70,6 +70,7 @@ class Handle(Generic[T]):
         _check(name, "max_dead_letters", max_dead_letters, _is_count, "a number, 0 for no bound")
         given = said["priorities"]
         _check(name, "priorities", given, lambda given: isinstance(given, bool), "True or False")
+        self.bus: Bus = bus
         self.codec: Codec = codec
         self.name: str = name
         self.maxsize: int = maxsize

@@ -83,18 +83,28 @@ class Delivery(HeldItem[T]):
 
     def ack(self) -> None:
         """Done with: the item is gone. Raises `LeaseLostError` if it belongs to others now."""
-        self._native.ack().wait()
+        self._settle("ack", self._native.ack())
 
     def requeue(self, delay: float = 0.0) -> None:
         """Back to the head of the queue, counted; to the dead letters after `max_deliveries`.
 
         With a delay, in seconds, it comes again later, behind those that wait then.
         """
-        self._native.requeue(delay).wait()
+        self._settle("requeue", self._native.requeue(delay))
 
     def reject(self, reason: str = "") -> None:
         """To the dead letters at once, for a reason that is kept there."""
-        self._native.reject(reason, here()).wait()
+        self._settle("reject", self._native.reject(reason, here()))
+
+    def _settle(self, verb: str, settle: _pymq.Operation[None]) -> None:
+        if _telemetry.observers:
+            with self._settling(verb):
+                return settle.wait()
+        return settle.wait()
+
+    def _done(self) -> None:
+        """Its worker's confirmation, which is part of what the handler did."""
+        self._native.ack().wait()
 
     def _fail(self, error: BaseException, *, at_work: bool = False) -> None:
         if not self.settled:
@@ -191,7 +201,7 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         due = delay_of(delay, at)
         options = {"delay": due, "id": id, "window": window, "priority": priority}
         if _telemetry.observers:
-            with Watched("put", self.name) as watched:
+            with Watched("put", self.name, bus=self._handle.bus) as watched:
                 payloads = self._handle.encoded([item], headers, id, watched)
                 return self._put(payloads, block, timeout, **options)
         return self._put(self._handle.encoded([item], headers, id), block, timeout, **options)
@@ -210,7 +220,7 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         `timeout` is None; else that is a `ConfigError`.
         """
         if _telemetry.observers:
-            with Watched("put", self.name) as watched:
+            with Watched("put", self.name, bus=self._handle.bus) as watched:
                 payloads = self._handle.encoded(items, headers, None, watched)
                 self._put(payloads, block, timeout)
                 return
@@ -262,6 +272,10 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         open, and `LeaseLostError` if the item belongs to others by now. Interrupted, it goes on,
         and may be called again.
         """
+        if _telemetry.observers:
+            with Watched("ack", self.name, bus=self._handle.bus):
+                last = self._settle()
+            return last.result
         return self._settle().result
 
     # ---- knowing

@@ -58,11 +58,18 @@ class Watched:
     """An operation under the eyes of all who watch; in a `with`, or from `enter` to `end`."""
 
     def __init__(
-        self, verb: str, name: str, message: Message | None = None, *, asked_for: bool = False
+        self,
+        verb: str,
+        name: str,
+        message: Message | None = None,
+        *,
+        asked_for: bool = False,
+        bus: _pymq.Bus | None = None,
     ) -> None:
         from pymq.telemetry import Operation
 
-        operation = Operation(verb, name, message, asked_for)
+        server = None if bus is None else bus.health()["server"]
+        operation = Operation(verb, name, message, asked_for, server)
         begun = [_asked(observer.begin, operation) for observer in observers]
         self._observations: list[Observation] = [one for one in begun if one is not None]
         #: How many messages it is about.

@@ -268,7 +268,7 @@ class Worker:
             error = raised
             _settle(self._queue.name, lambda: delivery._fail(error, at_work=True))
         else:
-            _settle(self._queue.name, lambda: None if delivery.settled else delivery.ack())
+            _settle(self._queue.name, lambda: None if delivery.settled else delivery._done())
         if job.afterwards is not None:
             job.afterwards()
 
@@ -341,7 +341,7 @@ async def _handle(name: str, handler: Handler, delivery: AsyncDelivery[Any], job
         await _settled(name, delivery._fail(error, at_work=True))
     else:
         if not delivery.settled:
-            await _settled(name, delivery.ack())
+            await _settled(name, delivery._done())
 
 
 async def _settled(name: str, settle: Coroutine[Any, Any, None]) -> None:

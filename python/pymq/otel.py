@@ -9,6 +9,8 @@ itself; a program that sets its own providers says `PymqInstrumentor().instrumen
     the program gets what it asked for  `receive NAME`: client       what is active    the senders
     a handler or a subscriber runs      `process NAME`: consumer     what is active,   the sender
                                                                      else the sender
+    the program settles an item         `ack QUEUE`, `requeue …`,    what is active
+                                        `reject QUEUE`: client
     a function is called                `FUNCTION`: client           what is active
     an exposed function answers         `FUNCTION`: server           the call
 
@@ -60,6 +62,19 @@ _KINDS = {
     "process": SpanKind.CONSUMER,
     "call": SpanKind.CLIENT,
     "serve": SpanKind.SERVER,
+    "ack": SpanKind.CLIENT,
+    "requeue": SpanKind.CLIENT,
+    "reject": SpanKind.CLIENT,
+}
+
+#: The types of the operations, of which there are fewer than names.
+_TYPES = {
+    "publish": "send",
+    "put": "send",
+    "process": "process",
+    "ack": "settle",
+    "requeue": "settle",
+    "reject": "settle",
 }
 
 
@@ -108,13 +123,13 @@ class Telemetry:
 
     def begin(self, operation: telemetry.Operation, /) -> _Told:
         """An operation begins."""
-        verb, name, message, asked_for = operation
+        verb, name, message, asked_for, server = operation
         parent = contexts.get_current()
         links: list[Link] = []
         if message is not None:
             parent, links = _descent(verb, message)
             self._counts.came(name, [] if asked_for else [message])
-        attributes = self._attributes(verb, name)
+        attributes = {**self._attributes(verb, name), **_address(server)}
         if self.messaging and verb == "process" and message is not None:
             attributes.update(_of_message(message))
         span = self._tracer.start_span(
@@ -153,7 +168,7 @@ class Telemetry:
             return of_function(name)
         if not self.messaging:
             return {}
-        return of_destination(verb, "process" if verb == "process" else "send", name)
+        return of_destination(verb, _TYPES[verb], name)
 
     def _ended(
         self, operation: telemetry.Operation, seconds: float, messages: int, error: str | None
@@ -249,7 +264,7 @@ class _Counts:
         attributes: Attributes | None,
     ) -> None:
         """An operation has ended; without attributes nothing of it is counted."""
-        verb, *_, asked_for = operation
+        verb, asked_for = operation.verb, operation.asked_for
         if verb == "call":
             self._calls.record(seconds, attributes)
         elif verb == "serve":
@@ -262,7 +277,8 @@ class _Counts:
                 self._consumed.add(messages, attributes)
         else:
             self._operations.record(seconds, attributes)
-            self._sent.add(messages, attributes)
+            if _TYPES[verb] == "send":
+                self._sent.add(messages, attributes)
 
 
 def _opted_in() -> bool:
@@ -283,6 +299,19 @@ def of_destination(word: str, of: str, name: str) -> Attributes:
         "messaging.operation.type": of,
         "messaging.destination.name": name,
     }
+
+
+def _address(server: str | None) -> Attributes:
+    """A server as `health` has it, `redis://host:port` or a path, by the conventions' names."""
+    if server is None:
+        return {}
+    place = server.partition("://")[2] or server
+    if place.startswith("/"):
+        return {"server.address": place}
+    host, _, port = place.partition("/")[0].rpartition(":")
+    if not port.isdecimal():
+        return {"server.address": place}
+    return {"server.address": host.strip("[]"), "server.port": int(port)}
 
 
 def _of_message(message: Message) -> Attributes:

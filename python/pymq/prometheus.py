@@ -184,7 +184,7 @@ class Collector(_Collector):
     def _ended(
         self, operation: telemetry.Operation, seconds: float, messages: int, error: str
     ) -> None:
-        verb, name, _, asked_for = operation
+        verb, name, asked_for = operation.verb, operation.name, operation.asked_for
         if verb in ("call", "serve"):
             side = "client" if verb == "call" else "server"
             self._time(f"rpc_{side}_call_duration_seconds", (name, error), seconds)
@@ -195,7 +195,8 @@ class Collector(_Collector):
         else:
             labels = (name, verb, error)
             self._time("messaging_client_operation_duration_seconds", labels, seconds)
-            self._count("messaging_client_sent_messages", (name, verb), messages)
+            if verb in ("publish", "put"):
+                self._count("messaging_client_sent_messages", (name, verb), messages)
 
     def _time(self, family: str, labels: _Labels, seconds: float) -> None:
         with self._lock:

@@ -1,6 +1,7 @@
 """What buses do, told to whoever watches: the one seam for traces and for metrics.
 
-`observe` sets an `Observer` to work on all buses of this process, those that are made later too.
+`observe` sets an `Observer` to work on all buses of this process, those that are made later too,
+but not on those that a program makes in Python by itself (subclasses of `pymq.EventBus`).
 `pymq.otel` and `pymq.prometheus` are made with it; anything else may be. A program does the same
 whether it is watched or not: what an observer raises is logged, its headers are left out where they
 would not fit beside a message, and where nobody watches a look at one tuple is all it costs.
@@ -22,7 +23,8 @@ __all__ = ["Observation", "Observer", "Operation", "Receipt", "forget", "observe
 class Operation(NamedTuple):
     """An operation that begins."""
 
-    #: `"publish"`, `"put"`, `"process"`, `"call"` or `"serve"`.
+    #: `"publish"`, `"put"`, `"process"`, `"call"`, `"serve"`, or how the program settles an item:
+    #: `"ack"`, `"requeue"`, `"reject"`.
     verb: str
     #: The topic, queue or function, without the namespace.
     name: str
@@ -30,6 +32,8 @@ class Operation(NamedTuple):
     message: Message | None = None
     #: Whether the program had asked for that message, and a `Receipt` has told of it.
     asked_for: bool = False
+    #: The server that is talked to, as `health` has it, of what is sent to one.
+    server: str | None = None
 
 
 class Receipt(NamedTuple):

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::io::BufRead as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pymq::rpc::StubReply;
@@ -21,12 +21,14 @@ use crate::description::Described;
 use crate::failure::{Failure, as_exception};
 use crate::received::Received;
 use crate::remotes::Remotes;
+use crate::traces::Traces;
 
 mod description;
 mod failure;
 mod received;
 mod remotes;
 mod shared_types;
+mod traces;
 
 fn main() {
     let [_, url, name] = &std::env::args().collect::<Vec<_>>()[..] else {
@@ -69,6 +71,7 @@ struct Peer {
     remotes: Arc<Remotes>,
     received: Received,
     services: Mutex<HashMap<String, Service>>,
+    traces: OnceLock<Traces>,
     /// What `get` has claimed from queues in manual mode, by queue.
     claimed: Mutex<HashMap<String, Vec<Delivery<Described>>>>,
 }
@@ -80,6 +83,7 @@ impl Peer {
             remotes: Remotes::new(name),
             received: Received::default(),
             services: Mutex::default(),
+            traces: OnceLock::new(),
             claimed: Mutex::default(),
         }
     }
@@ -117,6 +121,11 @@ impl Peer {
                 self.remotes.release();
                 Ok(Value::Null)
             }
+            "trace" => {
+                self.traces.get_or_init(|| Traces::of(&self.bus));
+                Ok(Value::Null)
+            }
+            "spans" => Ok(self.traces.get().map(Traces::ended).unwrap_or_default()),
             "decode" => decode(text("hex"), command["type"].as_str()).await,
             unknown => Err(Failure::Command(format!("a Rust peer knows no command {unknown:?}"))),
         }

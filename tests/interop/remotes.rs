@@ -134,6 +134,11 @@ impl Remotes {
             "make_dict" => to.prompt(|_, (key,)| dict(key)).await,
             "make_tuple" => to.prompt(|_, made: (i64, String)| Ok::<_, String>(made)).await,
             "who" => to.prompt(|remotes, (): ()| Ok::<_, String>(remotes.name.clone())).await,
+            "relay" => {
+                let bus = bus.clone();
+                to.expose(move |_, (name, a, b): (String, i64, i64)| relay(bus.clone(), name, a, b))
+                    .await
+            }
             "slow" => to.expose(|remotes, (seconds,)| remotes.slow(seconds)).await,
             "held" => to.expose(|remotes, (): ()| remotes.held()).await,
             _ => Err(Error::new(
@@ -193,6 +198,11 @@ impl Place<'_> {
         };
         bus.expose_fn(channel, handler).await
     }
+}
+
+/// Asks another function, which may be of any language.
+async fn relay(bus: Bus, name: String, a: i64, b: i64) -> pymq::Result<i64> {
+    bus.stub::<(i64, i64), i64>(&name).call((a, b)).await
 }
 
 fn joined(first: &str, second: &str) -> Result<String, String> {

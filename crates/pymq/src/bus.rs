@@ -116,6 +116,7 @@ impl Bus {
         let providers =
             Providers::new(Arc::clone(&transport), namespace.clone(), runtime.clone(), limits);
         let drain_list = Arc::<DrainList>::default();
+        let observers = Observers::of(&transport);
         let (watched, bus_is_gone) = oneshot::channel();
         let ending = RuntimeEnding::new(&transport, &drain_list);
         runtime.spawn(ending.watch(bus_is_gone));
@@ -128,7 +129,7 @@ impl Bus {
             limits,
             drain_list,
             handles: Arc::default(),
-            observers: Observers::default(),
+            observers,
             _watched: watched,
         })))
     }

@@ -296,7 +296,7 @@ fn queue(name: &str) -> String {
 
 impl Observer for Metrics {
     fn begin(&self, operation: &Operation<'_>) -> Box<dyn Observation> {
-        let Operation { verb, name, message } = operation;
+        let Operation { verb, name, message, .. } = operation;
         if message.and_then(|message| message.deliveries).is_some_and(|times| times > 1) {
             self.lock().count(
                 Family::Redelivered,
@@ -344,6 +344,9 @@ impl Observation for Timed {
             Verb::Publish | Verb::Put => {
                 counts.time(Family::Operations, &subject, took);
                 counts.count(Family::Sent, &subject, end.messages);
+            }
+            Verb::Ack | Verb::Requeue | Verb::Reject => {
+                counts.time(Family::Operations, &subject, took);
             }
         }
     }

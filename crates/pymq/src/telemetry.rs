@@ -9,7 +9,7 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
+use crate::transport::Transport;
 use crate::wire::Metadata;
 
 /// Who is told what a bus does.
@@ -96,10 +97,16 @@ pub enum Verb {
     Call,
     /// An exposed function answers a call.
     Serve,
+    /// The program says that an item is done.
+    Ack,
+    /// The program gives an item back.
+    Requeue,
+    /// The program gives an item up.
+    Reject,
 }
 
 impl Verb {
-    /// It in one word: `publish`, `put`, `process`, `call`, `serve`.
+    /// It in one word: `publish`, `put`, `process`, `call`, `serve`, `ack`, `requeue`, `reject`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Publish => "publish",
@@ -107,6 +114,9 @@ impl Verb {
             Self::Process => "process",
             Self::Call => "call",
             Self::Serve => "serve",
+            Self::Ack => "ack",
+            Self::Requeue => "requeue",
+            Self::Reject => "reject",
         }
     }
 }
@@ -121,6 +131,8 @@ pub struct Operation<'a> {
     pub name: &'a str,
     /// With which message, where one had come before.
     pub message: Option<Received<'a>>,
+    /// By which server, where there is one; as [`Health`](crate::transport::Health) has it.
+    pub server: Option<&'a str>,
 }
 
 /// A message that came.
@@ -143,6 +155,8 @@ pub struct Receipt<'a> {
     pub waited: Duration,
     /// What came.
     pub messages: &'a [Received<'a>],
+    /// By which server, where there is one.
+    pub server: Option<&'a str>,
 }
 
 /// How an operation ended.
@@ -159,7 +173,7 @@ pub struct End<'a> {
 
 impl<'a> Operation<'a> {
     pub(crate) fn new(verb: Verb, name: &'a str) -> Self {
-        Self { verb, name, message: None }
+        Self { verb, name, message: None, server: None }
     }
 
     /// The same with the message that came.
@@ -175,17 +189,25 @@ impl<'a> Received<'a> {
 }
 
 /// Who watches a bus; shared by everything made from it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Observers(Arc<Watching>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watching {
     /// Whether there are any: all that is looked at where there are none.
     any: AtomicBool,
     all: RwLock<Vec<Arc<dyn Observer>>>,
+    /// What knows the server.
+    transport: Weak<dyn Transport>,
 }
 
 impl Observers {
+    /// Those of a bus over a transport; none yet.
+    pub(crate) fn of(transport: &Arc<dyn Transport>) -> Self {
+        let (any, all) = (AtomicBool::default(), RwLock::default());
+        Self(Arc::new(Watching { any, all, transport: Arc::downgrade(transport) }))
+    }
+
     pub(crate) fn add(&self, observer: Arc<dyn Observer>) {
         self.0.all.write().unwrap_or_else(PoisonError::into_inner).push(observer);
         self.0.any.store(true, Ordering::Release);
@@ -196,7 +218,8 @@ impl Observers {
         if !self.0.any.load(Ordering::Acquire) {
             return None;
         }
-        let all = self.all();
+        let (all, server) = (self.all(), self.server());
+        let operation = Operation { server: server.as_deref(), ..operation };
         Some(Observed {
             observations: all.iter().map(|observer| observer.begin(&operation)).collect(),
             ended: false,
@@ -214,8 +237,13 @@ impl Observers {
             return;
         }
         let waited = since.map_or(Duration::ZERO, |since| since.elapsed());
-        let receipt = Receipt { name, waited, messages };
+        let server = self.server();
+        let receipt = Receipt { name, waited, messages, server: server.as_deref() };
         self.all().iter().for_each(|observer| observer.received(&receipt));
+    }
+
+    fn server(&self) -> Option<String> {
+        self.0.transport.upgrade()?.health().server
     }
 
     /// They are called without the lock: an observer may use the bus.

@@ -21,6 +21,7 @@ everywhere!(
     every_provider_that_is_called_is_a_child_of_the_call,
     what_handles_an_item_is_a_child_of_its_put,
     what_the_program_asks_for_is_linked_to_its_senders,
+    what_the_program_settles_is_told,
     a_program_goes_on_with_the_trace_of_an_event,
     how_it_failed_is_told_by_its_kind,
     who_is_not_watched_hands_a_trace_on,
@@ -246,6 +247,37 @@ async fn what_the_program_asks_for_is_linked_to_its_senders(place: &Place) {
     // Who gets nothing has received nothing.
     assert_eq!(consumer.queue::<i64>("jobs").try_get().await.expect("asked"), None);
     assert_eq!(told.spans_of("receive jobs", SpanKind::Client, 1).await.len(), 1);
+}
+
+async fn what_the_program_settles_is_told(place: &Place) {
+    let told = Told::new();
+    let bus = told.bus(place).await;
+    let jobs = bus.queue::<i64>("jobs");
+    jobs.put_many(&[1, 2, 3]).await.expect("a put");
+    let active = told.active("user");
+    let settling = async {
+        jobs.claim().await.expect("an item").reject().await.expect("it is ours");
+        jobs.claim().await.expect("an item").requeue().await.expect("it is ours");
+        for delivery in jobs.claim_many(2, Duration::from_secs(30)).await.expect("items") {
+            delivery.ack().await.expect("it is ours");
+        }
+    };
+    settling.with_context(active.clone()).await;
+    let mut settled = told.spans_of("ack jobs", SpanKind::Client, 2).await;
+    settled.push(told.span("reject jobs", SpanKind::Client).await);
+    settled.push(told.span("requeue jobs", SpanKind::Client).await);
+    for span in &settled {
+        assert_eq!(span.parent_span_id, active.span().span_context().span_id());
+        assert_eq!(attribute(span, "messaging.operation.type").as_deref(), Some("settle"));
+        let server = bus.health().server;
+        assert_eq!(attribute(span, "server.port").is_some(), server.is_some(), "{server:?}");
+    }
+    // What a worker settles is a part of its handler's end.
+    jobs.put(&4).await.expect("a put");
+    let worker = jobs.work(1, async |_| Ok::<_, String>(())).expect("a worker");
+    told.span("process jobs", SpanKind::Consumer).await;
+    worker.drain().await.expect("it ends");
+    assert_eq!(told.spans_of("ack jobs", SpanKind::Client, 2).await.len(), 2);
 }
 
 async fn a_program_goes_on_with_the_trace_of_an_event(place: &Place) {

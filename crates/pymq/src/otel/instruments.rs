@@ -109,6 +109,9 @@ impl Timed {
                 instruments.operations.record(seconds, &attributes);
                 instruments.sent.add(messages, &attributes);
             }
+            Verb::Ack | Verb::Requeue | Verb::Reject => {
+                instruments.operations.record(seconds, &attributes);
+            }
         }
     }
 }

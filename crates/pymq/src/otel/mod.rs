@@ -16,6 +16,7 @@
 //! | an event is published, items are put | `publish TOPIC`, `put QUEUE`: producer | what is active | |
 //! | the program gets events or items that it had asked for | `receive NAME`: client | what is active | to the sender of each |
 //! | a handler runs with an item | `process QUEUE`: consumer | what is active, else its sender | to its sender |
+//! | the program settles a delivery | `ack QUEUE`, `requeue QUEUE`, `reject QUEUE`: client | what is active | |
 //! | a function is called | `FUNCTION`: client | what is active | |
 //! | an exposed function answers | `FUNCTION`: server | the call | |
 //!

@@ -29,13 +29,14 @@ impl Spans {
     }
 
     pub(super) fn begin(&self, operation: &Operation<'_>, messaging: bool) -> Span {
-        let Operation { verb, name, message } = operation;
+        let Operation { verb, name, message, server } = operation;
         let here = Context::current();
         let (parent, links) = match message {
             Some(message) => descent(*verb, &here, message),
             None => (here, Vec::new()),
         };
         let mut attributes = attributes(*verb, name, messaging);
+        attributes.extend(of_server(*verb, *server));
         if let Some(message) = message.filter(|_| messaging && *verb == Verb::Process) {
             attributes.extend(of_message(&message));
         }
@@ -50,7 +51,7 @@ impl Spans {
         let here = Context::current();
         let senders = receipt.messages.iter().filter_map(|message| sender(&here, message));
         let links = senders.map(|sender| Link::new(sender, Vec::new(), 0)).collect();
-        let mut attributes = Vec::new();
+        let mut attributes = address(receipt.server);
         if messaging {
             attributes.extend(of_destination("receive", "receive", receipt.name));
             match receipt.messages {
@@ -126,7 +127,7 @@ fn kind(verb: Verb) -> SpanKind {
     match verb {
         Verb::Publish | Verb::Put => SpanKind::Producer,
         Verb::Process => SpanKind::Consumer,
-        Verb::Call => SpanKind::Client,
+        Verb::Call | Verb::Ack | Verb::Requeue | Verb::Reject => SpanKind::Client,
         Verb::Serve => SpanKind::Server,
     }
 }
@@ -142,6 +143,7 @@ fn span_name(verb: Verb, name: &str) -> Cow<'static, str> {
 pub(super) fn operation_type(verb: Verb) -> &'static str {
     match verb {
         Verb::Publish | Verb::Put => "send",
+        Verb::Ack | Verb::Requeue | Verb::Reject => "settle",
         verb => verb.word(),
     }
 }
@@ -151,6 +153,33 @@ fn attributes(verb: Verb, name: &str, messaging: bool) -> Vec<KeyValue> {
         Verb::Call | Verb::Serve => of_function(name),
         _ if messaging => of_destination(verb.word(), operation_type(verb), name),
         _ => Vec::new(),
+    }
+}
+
+/// The broker, of what is said to it. A call is to a function, wherever that is.
+fn of_server(verb: Verb, server: Option<&str>) -> Vec<KeyValue> {
+    match verb {
+        Verb::Call | Verb::Serve | Verb::Process => Vec::new(),
+        _ => address(server),
+    }
+}
+
+/// A server as `health` has it, by the names of the conventions: `redis://host:port`, or a path.
+fn address(server: Option<&str>) -> Vec<KeyValue> {
+    let Some(server) = server else { return Vec::new() };
+    let place = server.split_once("://").map_or(server, |(_, place)| place);
+    let known = |address: &str| KeyValue::new("server.address", address.to_owned());
+    if place.starts_with('/') {
+        return vec![known(place)];
+    }
+    let place = place.split_once('/').map_or(place, |(place, _)| place);
+    let apart = place.rsplit_once(':');
+    match apart.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
+        Some((host, port)) => vec![
+            known(host.trim_matches(['[', ']'])),
+            KeyValue::new("server.port", i64::from(port)),
+        ],
+        None => vec![known(place)],
     }
 }
 
@@ -176,4 +205,21 @@ fn of_message(message: &Received<'_>) -> Vec<KeyValue> {
 
 fn batch(messages: usize) -> KeyValue {
     KeyValue::new("messaging.batch.message_count", i64::try_from(messages).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn a_server_is_told_by_its_host_and_port_or_its_path() {
+        let told = |server| {
+            let pairs = address(Some(server)).into_iter();
+            pairs.map(|pair| pair.value.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(told("redis://10.0.0.1:6379"), ["10.0.0.1", "6379"]);
+        assert_eq!(told("rediss://[::1]:6380/2"), ["::1", "6380"]);
+        assert_eq!(told("redis+unix:///run/redis.sock"), ["/run/redis.sock"]);
+        assert!(address(None).is_empty());
+    }
 }

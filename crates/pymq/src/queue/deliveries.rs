@@ -67,13 +67,9 @@ impl<T: DeserializeOwned> Deliveries<T> {
             Err(error) => Err(error),
             Ok(bytes) => match Delivery::<T>::decode(self.queue.name(), bytes) {
                 Ok(delivery) => {
-                    let received = [delivery.received()];
-                    self.queue.observers().received(
-                        self.queue.name(),
-                        self.since.take(),
-                        &received,
-                    );
-                    Ok(delivery)
+                    let (observers, since) = (self.queue.observers(), self.since.take());
+                    observers.received(self.queue.name(), since, &[delivery.received()]);
+                    Ok(if since.is_some() { delivery.observed_by(observers) } else { delivery })
                 }
                 Err(refused) => {
                     let (bytes, error) = *refused;

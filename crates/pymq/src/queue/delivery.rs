@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use super::bytes::Stock;
 use crate::codec;
 use crate::error::{Error, Result};
-use crate::telemetry::Received;
+use crate::telemetry::{self, Observed, Observers, Operation, Received, Verb};
 use crate::transport::{Claimed, Failure, Reason, Receipt, SettleOptions, Settlement};
 use crate::wire::Metadata;
 
@@ -140,6 +140,12 @@ impl<T: DeserializeOwned> Delivery<T> {
         }
     }
 
+    /// The same delivery, of whose settlement they are told.
+    pub(super) fn observed_by(mut self, observers: &Observers) -> Self {
+        self.bytes.observers = Some(observers.clone());
+        self
+    }
+
     /// The same delivery, which comes home when it is dropped.
     pub(super) fn homing(self, home: Weak<Home>) -> Self {
         let Self { item, metadata, mut bytes } = self;
@@ -201,12 +207,14 @@ pub struct ByteDelivery {
     receipt: Option<Receipt>,
     /// Where it goes when it is dropped; gone with the worker that waits there.
     home: Option<Weak<Home>>,
+    /// Who is told how its holder settles it.
+    observers: Option<Observers>,
 }
 
 impl ByteDelivery {
     pub(super) fn new(stock: Stock, claimed: Claimed) -> Self {
         let Claimed { payload, deliveries, receipt } = claimed;
-        Self { stock, payload, deliveries, receipt: Some(receipt), home: None }
+        Self { stock, payload, deliveries, receipt: Some(receipt), home: None, observers: None }
     }
 
     /// The bytes as they were put, with the metadata that may be in them
@@ -236,9 +244,10 @@ impl ByteDelivery {
         self.stock.check_runtime(verb(how))?;
         match self.receipt.take() {
             Some(receipt) => {
+                let observed = self.observed(how);
                 let Stock { transport, spec, .. } = &self.stock;
                 let settled = transport.settle(spec, receipt, how, options).await;
-                self.stock.named(verb(how), settled)
+                telemetry::ended(observed, 1, self.stock.named(verb(how), settled))
             }
             None => Ok(()),
         }
@@ -291,6 +300,18 @@ impl ByteDelivery {
         }
     }
 
+    /// Its settlement, where somebody watches.
+    fn observed(&self, how: Settlement) -> Option<Observed> {
+        let settles = match how {
+            Settlement::Ack => Verb::Ack,
+            Settlement::Requeue => Verb::Requeue,
+            Settlement::Reject => Verb::Reject,
+            // Nobody had it.
+            Settlement::Return => return None,
+        };
+        self.observers.as_ref()?.begin(Operation::new(settles, &self.stock.name))
+    }
+
     fn end_soon(&mut self, how: Settlement, options: SettleOptions) -> bool {
         self.receipt.take().is_none_or(|receipt| {
             let Stock { transport, spec, .. } = &self.stock;
@@ -322,6 +343,7 @@ impl Drop for ByteDelivery {
                 deliveries: self.deliveries,
                 receipt: Some(receipt),
                 home: None,
+                observers: None,
             });
             return;
         }

@@ -48,7 +48,7 @@ pub(super) async fn delivery<T, E, F>(
     let Some(decoded) = decoded::<T>(&queue, delivery).await else { return };
     let observed = observed(&queue, &decoded);
     let home = Arc::new(Home::default());
-    let decoded = decoded.homing(Arc::downgrade(&home));
+    let decoded = decoded.observed_by(queue.observers()).homing(Arc::downgrade(&home));
     let done = outcome(observed, async move { handler(decoded).await }).await;
     // Settled, or handed on to somebody who will: then there is nothing to do.
     if let Some(delivery) = home.take() {

@@ -92,8 +92,9 @@ impl<T: DeserializeOwned> Queue<T> {
         let Some(bytes) = self.bytes.claim(wait).await? else { return Ok(None) };
         match Delivery::<T>::decode(self.name(), bytes) {
             Ok(delivery) => {
-                self.bytes.observers().received(self.name(), since, &[delivery.received()]);
-                Ok(Some(delivery))
+                let observers = self.bytes.observers();
+                observers.received(self.name(), since, &[delivery.received()]);
+                Ok(Some(if since.is_some() { delivery.observed_by(observers) } else { delivery }))
             }
             Err(refused) => Err(self.reject(vec![*refused]).await),
         }
@@ -114,7 +115,7 @@ impl<T: DeserializeOwned> Queue<T> {
         let claimed = self.bytes.claim_many(limit, wait.into()).await?;
         let (mut good, mut bad) = (Vec::with_capacity(claimed.len()), Vec::new());
         for bytes in claimed {
-            match Delivery::decode(self.name(), bytes) {
+            match Delivery::<T>::decode(self.name(), bytes) {
                 Ok(delivery) => good.push(delivery),
                 Err(refused) => bad.push(*refused),
             }
@@ -125,6 +126,8 @@ impl<T: DeserializeOwned> Queue<T> {
         if since.is_some() {
             let received: Vec<_> = good.iter().map(Delivery::received).collect();
             self.bytes.observers().received(self.name(), since, &received);
+            let watched = good.into_iter().map(|one| one.observed_by(self.bytes.observers()));
+            good = watched.collect();
         }
         // Their neighbours do not wait for them.
         for (bytes, error) in bad {
