@@ -105,7 +105,9 @@ def init(
             default.declared.bind(bus)
         except BaseException:
             _end(run, time.monotonic() + GRACE)
-            default.bus = before
+            if default.bus is None:
+                # Else what broke in has made another one.
+                default.bus = before
             default.declared.unbind()
             raise
         return bus
@@ -127,7 +129,9 @@ def start() -> None:
         bus = default.bus
         if bus is None:
             raise ValueError("Bus not set yet; call pymq.init first")
-        run = next(run for run in default.runs if run.bus is bus)
+        run = next((run for run in default.runs if run.bus is bus), None)
+        if run is None:
+            raise ClosedError("this bus was shut down in this moment, by a signal handler say")
         if run.runner is not None:
             return
         begin = getattr(bus, "begin", None)
@@ -151,8 +155,8 @@ def shutdown() -> None:
 def _shutdown(deadline: float) -> None:
     from pymq._bus import NativeEventBus
 
-    with default.lock:
-        runs = list(default.runs)
+    # No lock: a signal handler that breaks in waits for callbacks, which may come here too.
+    runs = list(default.runs)
     for run in runs:
         if isinstance(run.bus, NativeEventBus):
             # Before anything is ended: who is refused has lost nothing.

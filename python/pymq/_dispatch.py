@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from pymq._green import patient
 from pymq._loops import threads_here
 from pymq._pymq import Call, Intake, Operation, Place
-from pymq._threads import Attendant
+from pymq._threads import Attendant, hurry
 from pymq._turns import Bell, Turns
 
 logger = logging.getLogger("pymq")
@@ -353,6 +353,7 @@ def wait_in_turn(operation: Callable[..., T], *args: Any) -> T:
     """Runs an operation that waits; from inside a callback, others have their turn meanwhile."""
     lane = _here.lane
     if lane is None:
+        hurry()
         return operation(*args)
     if not _here.in_turn:
         return _wait_aside(lane, operation, *args)

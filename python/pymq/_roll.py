@@ -6,6 +6,7 @@ callback that subscribes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -70,13 +71,15 @@ class Roll(Generic[L]):
         if isinstance(bound, Subscribed):
             self._remove_subscriber(bound)
         elif self._remotes.get(bound.channel) is bound:
-            del self._remotes[bound.channel]
+            # A close that breaks in here lets go of all.
+            self._remotes.pop(bound.channel, None)
         return True
 
     def _remove_subscriber(self, bound: Subscribed) -> None:
         key = (bound.channel, bound.pattern)
         every = self._subscribers.get(key, [])
-        if bound in every:
+        with contextlib.suppress(ValueError):
+            # It may have been moved, or let go of, in this moment.
             every.remove(bound)
         if not every:
             self._move(self._subscribers.pop(key, []))

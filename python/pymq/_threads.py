@@ -8,6 +8,7 @@ handler broke into. So a helper does the waiting.
 from __future__ import annotations
 
 import _thread
+import os
 import sys
 import threading
 import time
@@ -21,6 +22,28 @@ AGAIN = 0.1
 LATE = 0.1
 #: How long a thread that has done its work may take to be gone, in seconds.
 LAST_STEP = 1.0
+
+
+#: Those that were begun and do not work yet.
+_on_their_way: dict[int, Attendant] = {}
+
+
+def hurry() -> None:
+    """Said by who is about to wait for what others do.
+
+    Where that is a finaliser which has broken into a thread that is only being made, it may wait
+    for the work of that very thread: another one is begun for each that is on its way. Should a
+    finaliser break into that one too, it does the same before it waits, so the last gets through.
+    """
+    # What is being made is none of `threading`'s yet; `current_thread` would make it one.
+    if _on_their_way and threading.get_ident() not in threading._active:  # type: ignore[attr-defined]
+        for number, attendant in list(_on_their_way.items()):
+            if _on_their_way.pop(number, None) is not None:
+                attendant._late()
+
+
+# None of them is on its way in a child.
+os.register_at_fork(after_in_child=_on_their_way.clear)
 
 
 def _nothing() -> None:
@@ -55,12 +78,18 @@ class Attendant(threading.Thread):
         """It runs soon. Raises `RuntimeError` if the system gives no thread."""
         if sys.is_finalizing():
             raise RuntimeError("the interpreter ends, no thread begins any more")
-        _thread.start_new_thread(self._begin, ())
+        _on_their_way[id(self)] = self
+        try:
+            _thread.start_new_thread(self._begin, ())
+        except BaseException:
+            _on_their_way.pop(id(self), None)
+            raise
 
     def run(self) -> None:
         """Does its work; called by the thread."""
         self._enter()
         self._works.release()
+        _on_their_way.pop(id(self), None)
         try:
             super().run()
         finally:
