@@ -94,14 +94,13 @@ impl<T: Send + 'static> Task<T> {
     pub(crate) fn wait(self, py: Python<'_>, deadline: Option<Instant>) -> Result<T, PyError> {
         let Self { runtime, work, abandoned } = self;
         let begun = Instant::now();
-        let mut progress = runtime.begin(work);
-        if let Begun::Waits(work) = progress {
-            // Letting go of the GIL for nothing could cost another thread's whole turn.
-            progress = match runtime.turn() {
-                Some(turn) => py.detach(|| runtime.drive(turn, work)),
-                None => Begun::Waits(work),
-            };
-        }
+        let progress = match runtime.turn() {
+            // Begun where it is driven: from outside, it would wake a runtime that nobody drives, and
+            // that wakes for nothing then.
+            Some(turn) => py.detach(|| runtime.drive(turn, work)),
+            // Letting go of the GIL for what takes no time could cost another thread's whole turn.
+            None => runtime.begin(work),
+        };
         let task = match progress {
             Begun::Done(result) => return result,
             Begun::Closed => return Err(PyError::Closed),
