@@ -1,7 +1,8 @@
-"""A thread that makes one call after the other does its own I/O, and nobody else waits for it."""
+"""A thread that makes, or answers, one call after the other does its own I/O, and nobody else waits
+for it."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from native_place import (  # noqa: F401
     until,
 )
 from pymq import exceptions
-from pymq._pymq import Bus, Intake
+from pymq._pymq import Bus, Call, Completions, Intake, Reply
 
 ROW = 300
 
@@ -31,12 +32,14 @@ def a_row(bus: Bus) -> None:
 
 
 def switches(thread: str) -> int:
-    """How often a thread of ours has gone to sleep."""
+    """How often threads of ours of that name have gone to sleep."""
+    counts = []
     for task in Path("/proc/self/task").iterdir():
         if (task / "comm").read_text().strip() == thread:
             status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
-            return int(status["voluntary_ctxt_switches"])
-    raise AssertionError(f"there is no thread {thread}")
+            counts.append(int(status["voluntary_ctxt_switches"]))
+    assert counts, f"there is no thread {thread}"
+    return sum(counts)
 
 
 @pytest.fixture
@@ -117,3 +120,118 @@ def test_closing_ends_a_row(bus: Bus) -> None:
         bus.close().wait()
         with pytest.raises(exceptions.ClosedError):
             row.result(HANG)
+
+
+def calls_in_a_row(bus: Bus, function: str = "echo", count: int = ROW) -> None:
+    for _ in range(count):
+        assert bus.call(function, b"[1]", b"{}", None, None).wait().value == b"[1]"
+
+
+def test_the_io_threads_sleep_through_a_row_of_answers(redis_url: str) -> None:
+    place = Place(redis_url)
+    caller, provider = place.connect(), place.connect()
+    server = Server(provider, "echo", echo)
+
+    def slept_through() -> bool:
+        before = switches("pymq-io")
+        calls_in_a_row(caller)
+        # Handed over, each call would wake the provider's at least twice, and the caller's once.
+        return switches("pymq-io") - before < ROW
+
+    try:
+        until(slept_through)
+    finally:
+        server.end()
+        caller.close().wait()
+        provider.close().wait()
+
+
+def test_who_answers_a_row_hears_what_else_comes(bus: Bus, place: Place) -> None:
+    provider = place.connect()
+    intake, stop = Intake(), threading.Event()
+    server = Server(provider, "echo", echo)
+    intake.attach(provider.subscribe("news", False).wait())
+    with ThreadPoolExecutor(1) as pool:
+
+        def rows() -> None:
+            while not stop.is_set():
+                calls_in_a_row(bus, count=20)
+
+        row = pool.submit(rows)
+        try:
+            for round in range(50):
+                provider.queue("jobs").put([b"%d" % round], True, None).wait()
+                (job,) = provider.queue("jobs").claim(1, True, HANG).wait()
+                job.ack().wait()
+                bus.publish("news", b"%d" % round).wait()
+                assert receive(intake, 1)[0][2] == b"%d" % round
+        finally:
+            stop.set()
+        row.result()
+    server.end()
+
+
+def test_a_function_that_is_slow_for_once_keeps_no_other_waiting(bus: Bus, place: Place) -> None:
+    provider = place.connect()
+    goes_on = threading.Event()
+
+    def handle(call: Call) -> None:
+        if call.args == b"[2]":
+            goes_on.wait(HANG)
+        echo(call)
+
+    slow, fast = Server(provider, "slow", handle), Server(provider, "fast", echo)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            goes_on.clear()
+            calls_in_a_row(bus, "slow", 50)
+            held = pool.submit(lambda: bus.call("slow", b"[2]", b"{}", None, None).wait())
+            calls_in_a_row(bus, "fast", 50)
+            assert not held.done()
+            goes_on.set()
+            assert held.result(HANG).value == b"[2]"
+    slow.end()
+    fast.end()
+
+
+def test_answers_of_a_batch_do_not_wait_for_a_slow_one_among_them(bus: Bus, place: Place) -> None:
+    goes_on = threading.Event()
+
+    def handle(call: Call) -> None:
+        if call.args == b"[2]":
+            goes_on.wait(HANG)
+        echo(call)
+
+    server = Server(place.connect(), "mixed", handle)
+    completions = Completions()
+    waiting: dict[int, Future[Reply]] = {}
+
+    def begin(token: int, args: bytes) -> Future[Reply]:
+        waiting[token] = future = Future()
+        completions.begin(token, bus.call("mixed", args, b"{}", None, None))
+        return future
+
+    def answered(call: Future[Reply]) -> bool:
+        completions.resolve(waiting)
+        return call.done()
+
+    for round in range(10):
+        goes_on.clear()
+        calls_in_a_row(bus, "mixed", 20)
+        first, second = begin(2 * round, b"[1]"), begin(2 * round + 1, b"[2]")
+        until(lambda call=first: answered(call))
+        assert not second.done()
+        goes_on.set()
+        until(lambda call=second: answered(call))
+        assert second.result().value == b"[2]"
+    server.end()
+
+
+def test_closing_ends_a_row_of_answers(bus: Bus, place: Place) -> None:
+    provider = place.connect()
+    server = Server(provider, "echo", echo)
+    calls_in_a_row(bus)
+    provider.close().wait()
+    server.intake.close()
+    server.join(HANG)
+    assert not server.is_alive()

@@ -6,9 +6,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use pymq::transport::Stamp;
@@ -16,8 +17,10 @@ use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use crate::descriptor::{Bell, Descriptor};
+use crate::descriptor::Descriptor;
+use crate::door::{Door, Knock};
 use crate::error::bad_value;
+use crate::pace::Pace;
 use crate::provider::{Call, Provider};
 use crate::source::{Item, Source};
 use crate::subscription::Subscription;
@@ -114,13 +117,20 @@ impl Intake {
         let inner = self.inner.get()?;
         let deadline = wait::deadline(wait::timeout(timeout)?);
         inner.in_hand.store(false, Ordering::Relaxed);
+        let begun = Instant::now();
+        let mut row = inner.pace().comes_back();
         // What is there is taken without letting go of the GIL: nothing here waits for it.
         let mut taken = inner.take(limit);
         let in_vain = deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if taken.is_empty() && !in_vain {
-            let waited = wait::in_slices(py, deadline, |until| inner.wait(limit, until))?;
+            let waited = wait::in_slices(py, deadline, |until| {
+                let row = row.take();
+                row.and_then(|source| inner.serve(&source, limit, until))
+                    .or_else(|| inner.wait(limit, until))
+            })?;
             taken = waited.unwrap_or_default();
         }
+        inner.pace().takes(taken.len(), calls_in(&taken), begun.elapsed());
         let mut topics = Topics::default();
         taken.into_iter().map(|taken| taken.into_entry(py, &mut topics)).collect()
     }
@@ -133,7 +143,7 @@ impl Intake {
 
     #[getter]
     fn closed(&self) -> PyResult<bool> {
-        Ok(self.inner.get()?.door.lock().closed)
+        Ok(self.inner.get()?.door.is_closed())
     }
 
     /// Whether nothing is there to be taken, and what was taken was followed by another `recv`.
@@ -142,7 +152,7 @@ impl Intake {
         let inner = self.inner.get()?;
         // Taking needs this lock too: nothing is between the door and the hand.
         let _state = inner.lock();
-        Ok(!inner.in_hand.load(Ordering::Relaxed) && !inner.door.lock().has_something())
+        Ok(!inner.in_hand.load(Ordering::Relaxed) && !inner.door.has_something())
     }
 
     /// A descriptor, readable while there is something to take; for event loops.
@@ -155,6 +165,7 @@ impl Intake {
 struct Inner {
     state: Mutex<State>,
     door: Arc<Door>,
+    pace: Mutex<Pace>,
     /// Whether the last `recv` gave something; written under the lock of the state, or by the one
     /// reader there is before it takes.
     in_hand: AtomicBool,
@@ -197,7 +208,7 @@ impl Inner {
     /// Takes what is there; never waits.
     fn take(&self, limit: usize) -> Vec<Taken> {
         let mut state = self.lock();
-        for number in std::mem::take(&mut self.door.lock().knocked) {
+        for number in self.door.knocked() {
             state.enlist(number);
         }
         let taken = state.take(limit);
@@ -207,6 +218,30 @@ impl Inner {
         let left = !state.full.is_empty() || !state.ended.is_empty();
         self.door.leave(left);
         taken
+    }
+
+    /// Drives the runtime of a source until there is something, and takes it; `None` where that is not
+    /// for this thread to do, or nothing has come for a while.
+    fn serve(
+        &self,
+        source: &Arc<Source>,
+        limit: usize,
+        until: Option<Instant>,
+    ) -> Option<Vec<Taken>> {
+        let runtime = source.core().runtime();
+        let seated = self.lock().seated();
+        let turn = runtime.turn_to_serve(seated)?;
+        let come = runtime.serve(&turn, until, poll_fn(|context| self.door.poll_open(context)));
+        self.door.forget_driver();
+        let taken = if come { self.take(limit) } else { Vec::new() };
+        if taken.is_empty() {
+            turn.give_back();
+            return None;
+        }
+        if !self.pace().keeps_with(taken.len()) {
+            turn.give_up();
+        }
+        Some(taken)
     }
 
     /// Takes what is there as soon as there is something, or nothing once it is closed; `None` when
@@ -221,13 +256,31 @@ impl Inner {
         }
     }
 
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// No code of others runs under the lock, so a poisoned one is as good as any.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// The source of these, if they are calls and of the same one.
+fn calls_in(taken: &[Taken]) -> Option<&Arc<Source>> {
+    let first = taken.first()?;
+    let of_first = |taken: &Taken| {
+        taken.number == first.number && matches!(taken.item, Some(Item::Request(_)))
+    };
+    taken.iter().all(of_first).then_some(&first.source)
+}
+
 impl State {
+    /// How many sources are read here.
+    fn seated(&self) -> usize {
+        self.attached.values().flatten().count()
+    }
+
     fn reserve(&mut self) -> u64 {
         self.last += 1;
         self.attached.insert(self.last, None);
@@ -268,123 +321,6 @@ impl State {
             taken.push(Taken { number, source, item: None });
         }
         taken
-    }
-}
-
-/// Where sources say that they have something, and where readers wait for one to say so.
-#[derive(Default)]
-struct Door {
-    state: Mutex<AtDoor>,
-    opened: Condvar,
-    bell: OnceLock<Bell>,
-}
-
-#[derive(Default)]
-struct AtDoor {
-    knocked: Vec<u64>,
-    /// Whether the last one who took something left something.
-    left: bool,
-    closed: bool,
-    ringing: bool,
-}
-
-impl AtDoor {
-    fn is_open(&self) -> bool {
-        self.closed || self.has_something()
-    }
-
-    fn has_something(&self) -> bool {
-        self.left || !self.knocked.is_empty()
-    }
-}
-
-impl Door {
-    fn knock(&self, number: u64) {
-        let mut state = self.lock();
-        state.knocked.push(number);
-        self.open(state);
-    }
-
-    fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        self.ring(&mut state);
-        drop(state);
-        self.opened.notify_all();
-    }
-
-    /// Notes whether something was left for the next one.
-    fn leave(&self, left: bool) {
-        let mut state = self.lock();
-        state.left = left;
-        if state.is_open() {
-            return self.open(state);
-        }
-        if std::mem::take(&mut state.ringing) {
-            self.bell.get().into_iter().for_each(Bell::hush);
-        }
-    }
-
-    fn open(&self, mut state: MutexGuard<'_, AtDoor>) {
-        self.ring(&mut state);
-        drop(state);
-        self.opened.notify_one();
-    }
-
-    fn ring(&self, state: &mut AtDoor) {
-        if let Some(bell) = self.bell.get()
-            && !std::mem::replace(&mut state.ringing, true)
-        {
-            bell.ring();
-        }
-    }
-
-    /// Waits until there may be something; says whether it is closed. `None` when the time is up.
-    fn wait(&self, until: Option<Instant>) -> Option<bool> {
-        let mut state = self.lock();
-        while !state.is_open() {
-            let waited = match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                None => self.opened.wait(state),
-                Some(left) if left.is_zero() => return None,
-                Some(left) => self
-                    .opened
-                    .wait_timeout(state, left)
-                    .map(|(state, _)| state)
-                    .map_err(|poisoned| PoisonError::new(poisoned.into_inner().0)),
-            };
-            state = waited.unwrap_or_else(PoisonError::into_inner);
-        }
-        Some(state.closed)
-    }
-
-    /// The descriptor, made when it is asked for first.
-    fn bell(&self) -> PyResult<&Bell> {
-        if let Some(bell) = self.bell.get() {
-            return Ok(bell);
-        }
-        let made = Bell::new()?;
-        let mut state = self.lock();
-        let bell = self.bell.get_or_init(|| made);
-        if state.is_open() {
-            self.ring(&mut state);
-        }
-        Ok(bell)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, AtDoor> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A source's waker. It knows the door only, so that a mailbox which keeps it keeps no source.
-struct Knock {
-    number: u64,
-    door: Arc<Door>,
-}
-
-impl Wake for Knock {
-    fn wake(self: Arc<Self>) {
-        self.door.knock(self.number);
     }
 }
 

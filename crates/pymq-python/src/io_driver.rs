@@ -2,8 +2,9 @@
 //!
 //! A hand-over between two threads costs more than what most operations do, so a thread that makes
 //! one call after the other drives the runtime itself, as long as nothing else wants to be served
-//! meanwhile. Nobody needs to be told of its end: the I/O thread, standing aside, comes back by
-//! itself within a tick. It decides who drives; it runs nothing.
+//! meanwhile; and so does one that answers one call after the other, if all that can arrive is for it.
+//! Nobody needs to be told of its end: the I/O thread, standing aside, comes back by itself within a
+//! tick. It decides who drives; it runs nothing.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub(crate) struct IoDriver {
     back: Condvar,
     /// Sends it away.
     away: Notify,
+    /// Says that it has gone.
+    gone: Condvar,
 }
 
 #[derive(Debug)]
@@ -35,8 +38,12 @@ struct State {
     taken: bool,
     /// How often one did.
     turns: u64,
-    /// What needs the I/O thread: sources, operations that wait, the end.
+    /// What needs the I/O thread: operations that wait, the end.
     needs: usize,
+    /// From where something may arrive at any time.
+    sources: usize,
+    /// Whether it is to come back, standing aside.
+    called: bool,
     /// When the last operation that somebody waited for was over.
     over: Option<Instant>,
     /// Until when the I/O thread stays whatever happens.
@@ -51,32 +58,76 @@ pub(crate) struct Turn<'a>(&'a IoDriver);
 #[derive(Debug)]
 pub(crate) struct Need(Arc<IoDriver>);
 
+/// As long as it lives something may arrive: only who serves all that does may drive for long.
+#[derive(Debug)]
+pub(crate) struct Expecting(Arc<IoDriver>);
+
 impl IoDriver {
     pub(crate) fn new() -> Arc<Self> {
-        let state =
-            State { aside: false, taken: false, turns: 0, needs: 0, over: None, stay: None };
-        Arc::new(Self { state: Mutex::new(state), back: Condvar::new(), away: Notify::new() })
+        let state = State {
+            aside: false,
+            taken: false,
+            turns: 0,
+            needs: 0,
+            sources: 0,
+            called: false,
+            over: None,
+            stay: None,
+        };
+        let (back, gone) = (Condvar::new(), Condvar::new());
+        Arc::new(Self { state: Mutex::new(state), back, away: Notify::new(), gone })
     }
 
     /// The right to drive for the length of an operation, if nobody else needs it.
     pub(crate) fn take(&self) -> Option<Turn<'_>> {
         let mut state = self.lock();
-        let free = state.aside && !state.taken && state.needs == 0;
-        free.then(|| {
-            state.taken = true;
-            Turn(self)
-        })
+        (state.aside && state.is_free()).then(|| self.begin_turn(&mut state))
+    }
+
+    /// The right to drive for whoever serves `sources` sources and waits for what arrives there, if
+    /// there are no others; waits a moment for the I/O thread to step aside.
+    pub(crate) fn take_to_serve(&self, sources: usize) -> Option<Turn<'_>> {
+        let mut state = self.lock();
+        let may = |state: &State| state.is_free() && state.sources == sources;
+        if !may(&state) || state.stays(Instant::now()) {
+            return None;
+        }
+        if !state.aside {
+            self.away.notify_one();
+            let waited = self.gone.wait_timeout_while(state, TICK, |state| !state.aside);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        (state.aside && may(&state)).then(|| self.begin_turn(&mut state))
+    }
+
+    fn begin_turn(&self, state: &mut State) -> Turn<'_> {
+        state.taken = true;
+        Turn(self)
     }
 
     /// Has the I/O thread drive from now on.
     pub(crate) fn need(self: &Arc<Self>) -> Need {
         let mut state = self.lock();
         state.needs += 1;
+        self.call_back(&mut state);
+        Need(Arc::clone(self))
+    }
+
+    /// Notes that from now on something may arrive.
+    pub(crate) fn expect(self: &Arc<Self>) -> Expecting {
+        let mut state = self.lock();
+        state.sources += 1;
+        self.call_back(&mut state);
+        Expecting(Arc::clone(self))
+    }
+
+    /// Has the I/O thread come back, to stay for a while.
+    fn call_back(&self, state: &mut State) {
         if state.aside {
+            state.called = true;
             state.stay = Some(Instant::now() + STAY);
             self.back.notify_one();
         }
-        Need(Arc::clone(self))
     }
 
     /// Notes that an operation that began at `begun`, and that the I/O thread did, is over; if it
@@ -86,8 +137,7 @@ impl IoDriver {
         let mut state = self.lock();
         let last = state.over.replace(now);
         let is_row = last.is_some_and(|last| begun.saturating_duration_since(last) < TICK);
-        let stays = state.stay.is_some_and(|stay| now < stay);
-        if is_row && !stays && !state.aside && state.needs == 0 {
+        if is_row && !state.stays(now) && !state.aside && state.is_free() && state.sources == 0 {
             self.away.notify_one();
         }
     }
@@ -100,8 +150,9 @@ impl IoDriver {
     /// Keeps the I/O thread aside until it is needed, or nobody has driven for a tick.
     pub(crate) fn stand_aside(&self) {
         let mut state = self.lock();
-        state.aside = true;
-        while state.needs == 0 {
+        (state.aside, state.called) = (true, false);
+        self.gone.notify_all();
+        while state.needs == 0 && !state.called {
             let turns = state.turns;
             let waited = self.back.wait_timeout(state, TICK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -118,6 +169,31 @@ impl IoDriver {
     }
 }
 
+impl State {
+    /// Whether nobody drives who waits, and nothing needs the I/O thread to.
+    fn is_free(&self) -> bool {
+        !self.taken && self.needs == 0
+    }
+
+    fn stays(&self, now: Instant) -> bool {
+        self.stay.is_some_and(|stay| now < stay)
+    }
+}
+
+impl Turn<'_> {
+    /// Ends it and has the I/O thread come back at once, though not to stay.
+    pub(crate) fn give_back(self) {
+        let mut state = self.0.lock();
+        state.called = true;
+        self.0.back.notify_one();
+    }
+
+    /// The same, and the I/O thread stays for a while.
+    pub(crate) fn give_up(self) {
+        self.0.call_back(&mut self.0.lock());
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
@@ -130,6 +206,12 @@ impl Drop for Turn<'_> {
 impl Drop for Need {
     fn drop(&mut self) {
         self.0.lock().needs -= 1;
+    }
+}
+
+impl Drop for Expecting {
+    fn drop(&mut self) {
+        self.0.lock().sources -= 1;
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use crate::io_driver::{IoDriver, Need, Turn};
+use crate::io_driver::{Expecting, IoDriver, Need, Turn};
 use crate::log::Speaking;
 
 /// What an operation does, wherever it runs.
@@ -115,6 +115,26 @@ impl Runtime {
         }
     }
 
+    /// The right to drive for whoever serves so many sources, all that there are.
+    pub(crate) fn turn_to_serve(&self, sources: usize) -> Option<Turn<'_>> {
+        self.driven.io_driver.take_to_serve(sources)
+    }
+
+    /// Drives on the calling thread until something has come, for a short time at most; says whether
+    /// it has.
+    pub(crate) fn serve(
+        &self,
+        _turn: &Turn<'_>,
+        until: Option<Instant>,
+        come: impl Future<Output = ()>,
+    ) -> bool {
+        let runtime = self.driven.enter();
+        let Some(runtime) = &*runtime else { return false };
+        let longest = Instant::now() + LONGEST_TURN;
+        let until = until.map_or(longest, |until| until.min(longest));
+        runtime.block_on(async { tokio::time::timeout_at(until.into(), come).await.is_ok() })
+    }
+
     /// Goes on with an operation on the I/O thread; where that has ended, it is dropped at once.
     pub(crate) fn spawn<T: Send + 'static>(&self, work: Work<T>) -> JoinHandle<T> {
         let need = self.need();
@@ -127,6 +147,11 @@ impl Runtime {
     /// Has the I/O thread drive as long as this lives.
     pub(crate) fn need(&self) -> Need {
         self.driven.io_driver.need()
+    }
+
+    /// Notes, as long as this lives, that something may arrive.
+    pub(crate) fn expect(&self) -> Expecting {
+        self.driven.io_driver.expect()
     }
 
     /// Notes that what began at `begun` on the I/O thread, and was waited for, is over.

@@ -10,7 +10,7 @@ use pymq::transport::{Arrival, Guard, Message, Receiver, Stamp, Subscription};
 use pymq::{Namespace, rpc};
 
 use crate::bus::Core;
-use crate::io_driver::Need;
+use crate::io_driver::Expecting;
 use crate::operation::{Operation, Task, nothing};
 
 /// A mailbox with what keeps it filled.
@@ -18,8 +18,8 @@ pub(crate) struct Source {
     // Before the bus, so that it is dropped first.
     feed: Mutex<Feed>,
     core: Arc<Core>,
-    /// What arrives must not wait for a thread of Python's to come by.
-    _need: Need,
+    /// What arrives must not wait for a thread of Python's to come by, but for the one that serves it.
+    _expecting: Expecting,
 }
 
 enum Feed {
@@ -46,8 +46,8 @@ impl Source {
     }
 
     fn new(core: Arc<Core>, feed: Feed) -> Arc<Self> {
-        let need = core.runtime().need();
-        Arc::new(Self { feed: Mutex::new(feed), core, _need: need })
+        let _expecting = core.runtime().expect();
+        Arc::new(Self { feed: Mutex::new(feed), core, _expecting })
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
