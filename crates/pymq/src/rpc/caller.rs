@@ -172,6 +172,8 @@ impl Caller {
         }
     }
 
+    // What a call seldom does is boxed, here and where it waits: a future is moved several times before it
+    // is polled first, and is as large as the largest that it may wait for.
     async fn call_one(self: &Arc<Self>, request: Request, time: Time, way: &Way) -> Result<Reply> {
         let bytes = self.encoded(&request)?;
         way.waits_for_the_broker(true);
@@ -183,7 +185,9 @@ impl Caller {
             let function = request.function.as_str();
             let choice = match self.route(function, &busy, way).await? {
                 Destination::One(choice) => choice,
-                Destination::Originals => return self.first_answer(request, time, way).await,
+                Destination::Originals => {
+                    return Box::pin(self.first_answer(request, time, way)).await;
+                }
             };
             self.reach(choice.instance(), way).await?;
             // Before the publish: its end is not missed, and an answer may be faster than this thread.
@@ -230,7 +234,7 @@ impl Caller {
         let counts = self.transport.capabilities().receiver_count;
         if counts && !self.transport.states().now().is_connected() {
             way.waits_for_the_broker(true);
-            self.transport.count(&[topic.to_owned()]).await?;
+            Box::pin(async { self.transport.count(&[topic.to_owned()]).await }).await?;
         }
         way.waits_for_the_broker(false);
         Ok(())
@@ -275,15 +279,16 @@ impl Caller {
 
     /// Opens the inbox, at the first call.
     pub(super) async fn open(&self) -> Result<()> {
+        if self.inbox.initialized() {
+            return Ok(());
+        }
         let address = self.namespace.inbox(self.me);
-        self.inbox
-            .get_or_try_init(|| async {
-                let inbox = self.transport.open_inbox(&address).await?;
-                let Self { runtime, pending, directory, last_gap, .. } = self;
-                Ok(Reader::start(runtime, inbox, pending, directory, last_gap))
-            })
-            .await
-            .map(drop)
+        let opened = self.inbox.get_or_try_init(|| async {
+            let inbox = self.transport.open_inbox(&address).await?;
+            let Self { runtime, pending, directory, last_gap, .. } = self;
+            Ok(Reader::start(runtime, inbox, pending, directory, last_gap))
+        });
+        Box::pin(opened).await.map(drop)
     }
 
     /// Returns when everything that was sent to us before has come to its call.

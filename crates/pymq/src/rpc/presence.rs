@@ -72,7 +72,7 @@ impl Caller {
                 Lookup::Unknown { left } => left,
             };
             // Nobody is known: ask all at once, and take who answers.
-            let there = self.who(function, way).await?;
+            let there = Box::pin(self.who(function, way)).await?;
             if !there.ids.is_empty() {
                 self.directory.learn(&self.namespace, function, &there.ids);
                 continue;

@@ -81,7 +81,7 @@ impl<'a> Watch<'a> {
             let arrival = tokio::select! {
                 biased;
                 arrival = timeout_at(ask_again, self.waiting.recv()) => arrival,
-                () = ended(self.ends) => return self.last_word().await,
+                () = ended(self.ends) => return Box::pin(self.last_word()).await,
             };
             match arrival {
                 Ok(Some(Arrival::Message(response))) => {
@@ -104,7 +104,7 @@ impl<'a> Watch<'a> {
                 }
                 Err(_) => {}
             }
-            self.ask_again().await?;
+            Box::pin(self.ask_again()).await?;
             ask_again = Instant::now() + ASK_AGAIN_EVERY;
         }
     }
