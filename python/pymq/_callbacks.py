@@ -8,11 +8,11 @@ subscribed or exposed at all is said in `_callables.py`.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import CoroutineType
 from typing import Any
 
 from pymq import _failures
@@ -61,7 +61,7 @@ class Runner:
         """The result; a coroutine is cancelled when `gone` says that nobody waits for it."""
         result = self.fn(*args, **kwargs)
         # What a plain function returns may be a coroutine too: a partial, a decorator's.
-        if not inspect.iscoroutine(result):
+        if not isinstance(result, CoroutineType):
             return result
         with may_be_absent():
             return self._loops.run(result, self._loop, gone)
