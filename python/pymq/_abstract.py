@@ -182,10 +182,15 @@ class Topic(abc.ABC):  # noqa: B024 - the original's
         raise NotImplementedError
 
     def publish(
-        self, event: Any, *, headers: Mapping[str, str] | None = None, id: str | None = None
+        self,
+        event: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+        wait: bool = True,
     ) -> int | None:
-        """Publish an event here; says how many received it, where that is known. `headers` and `id`
-        are those of `pymq.publish`."""
+        """Publish an event here; says how many received it, where that is known. `headers`,
+        `id` and `wait` are those of `pymq.publish`."""
         raise NotImplementedError
 
     def subscribe(self, callback: Callable[..., Any]) -> None:
@@ -212,13 +217,18 @@ class WrapperTopic(Topic):
         return self._is_pattern
 
     def publish(
-        self, event: Any, *, headers: Mapping[str, str] | None = None, id: str | None = None
+        self,
+        event: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+        wait: bool = True,
     ) -> int | None:
         """Publish an event here; `ValueError` on a pattern."""
         if self._is_pattern:
             raise ValueError("Cannot publish to pattern topic")
         publish: Callable[..., int | None] = self._bus.publish
-        return publish(event, self._name, **said(headers, id))
+        return publish(event, self._name, **said(headers, id, wait))
 
     def subscribe(self, callback: Callable[..., Any]) -> None:
         """Call back for every event published here from now on."""

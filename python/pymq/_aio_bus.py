@@ -51,14 +51,22 @@ class AsyncEventBus:
         *,
         headers: Mapping[str, str] | None = None,
         id: str | None = None,
+        wait: bool = True,
     ) -> int | None:
         """Publish an event, as `pymq.publish` does."""
         if _telemetry.observers:
             with self.bus._publishing(event, channel) as watched:
                 encoded = self.bus._encoded(event, channel, headers, id, watched)
-                return await run(self.bus._native.publish(*encoded))
-        said = self.bus._encoded(event, channel, headers, id)
-        return await run(self.bus._native.publish(*said))
+                return await self._send(*encoded, wait)
+        return await self._send(*self.bus._encoded(event, channel, headers, id), wait)
+
+    async def _send(self, topic: str, payload: bytes, wait: bool) -> int | None:
+        if wait:
+            return await run(self.bus._native.publish(topic, payload))
+        full = self.bus._native.post(topic, payload)
+        if full is not None:
+            await run(full)
+        return None
 
     async def subscribe(
         self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False

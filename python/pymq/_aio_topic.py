@@ -175,12 +175,17 @@ class AsyncTopic:
         return self._pattern
 
     async def publish(
-        self, event: Any, *, headers: Mapping[str, str] | None = None, id: str | None = None
+        self,
+        event: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+        wait: bool = True,
     ) -> int | None:
-        """Publish an event here; `ValueError` on a pattern."""
+        """Publish an event here, as `pymq.publish` does; `ValueError` on a pattern."""
         if self._pattern:
             raise ValueError("Cannot publish to pattern topic")
-        return await self._bus.publish(event, self._name, headers=headers, id=id)
+        return await self._bus.publish(event, self._name, headers=headers, id=id, wait=wait)
 
     async def subscribe(self, callback: Callable[..., Any]) -> None:
         """Call back for every event published here from now on."""

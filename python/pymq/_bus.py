@@ -145,18 +145,31 @@ class NativeEventBus(BusLife, EventBus):
         *,
         headers: Mapping[str, str] | None = None,
         id: str | None = None,
+        wait: bool = True,
     ) -> int | None:
         """Publish an event, on its class's channel unless another one is given.
 
         `headers` (text by name) and `id` go with it, see `pymq.current_message`. At most
         once: who is not subscribed, away or too slow does not get it. Says how many
         received it, as the transport counts: subscriptions in memory, connections on Redis.
+
+        With `wait=False` it goes on without the broker's answer, and says nothing. What is lost on
+        the way, since there is no connection, or it breaks, or the broker refuses, is counted in
+        `health()["lost_posts"]` and told in the log. Events keep their order, and `close` sends
+        what is still to be sent.
         """
         if _telemetry.observers:
             with self._publishing(event, channel) as watched:
-                encoded = self._encoded(event, channel, headers, id, watched)
-                return self._native.publish(*encoded).wait()
-        return self._native.publish(*self._encoded(event, channel, headers, id)).wait()
+                return self._send(*self._encoded(event, channel, headers, id, watched), wait)
+        return self._send(*self._encoded(event, channel, headers, id), wait)
+
+    def _send(self, topic: str, payload: bytes, wait: bool) -> int | None:
+        if wait:
+            return self._native.publish(topic, payload).wait()
+        full = self._native.post(topic, payload)
+        if full is not None:
+            full.wait()
+        return None
 
     def _publishing(self, event: Any, channel: str | None) -> Watched:
         """An event that is published while somebody watches."""

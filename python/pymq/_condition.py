@@ -55,9 +55,10 @@ class Condition:
 
         `state`, `since`, `why` as in `state`; `server`: the one that is talked to, of several the
         one that takes the writes, None without one; `reconnects` so far; `unread_events` and
-        `lost_events` of the live subscriptions; `consumers`: queues that items are taken from;
-        `oldest_heartbeat`: for how many seconds, at most, the lease of an item in hand was not
-        renewed.
+        `lost_events` of the live subscriptions; `lost_posts`: events that were published with
+        `wait=False` and lost on the way to the broker; `consumers`: queues that items are taken
+        from; `oldest_heartbeat`: for how many seconds, at most, the lease of an item in hand was
+        not renewed.
         """
         state = self.state
         known: dict[str, Any] = {"state": str(state), "since": state.since, "why": state.why}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import time
 from collections.abc import Mapping
@@ -75,6 +74,8 @@ class Handled:
     waited for that very message, which was told as well.
     """
 
+    __slots__ = ("_message", "_token", "_told", "_watched")
+
     def __init__(
         self,
         topic: str | None,
@@ -108,11 +109,15 @@ class Handled:
 
     def end(self, error: BaseException | None = None) -> None:
         """No more; a block that ends in another context has left this one already."""
-        self._end_watched(error)
+        if self._watched is not None:
+            self._end_watched(error)
         token, self._token = self._token, None
         if token is not None:
-            with contextlib.suppress(ValueError):
+            # Done for each message: `suppress` would cost more than all else here.
+            try:  # noqa: SIM105
                 _current.reset(token)
+            except ValueError:
+                pass
 
     def _end_watched(self, error: BaseException | None) -> None:
         watched, self._watched = self._watched, None
@@ -159,9 +164,10 @@ def _fitting(payload: bytes, beside: Metadata, instead: Metadata | None) -> byte
     return payload if instead is None else instead.attach(payload)
 
 
-def said(headers: Mapping[str, str] | None, id: str | None) -> dict[str, Any]:
-    """What an event says beside its value, as keyword arguments; empty where it says nothing."""
-    return {"headers": headers, "id": id} if headers or id is not None else {}
+def said(headers: Mapping[str, str] | None, id: str | None, wait: bool) -> dict[str, Any]:
+    """How an event is published, as keyword arguments; what is as usual is not among them."""
+    beside: dict[str, Any] = {"headers": headers, "id": id} if headers or id is not None else {}
+    return beside if wait else {**beside, "wait": wait}
 
 
 def for_call(

@@ -100,11 +100,12 @@ async def publish(
     *,
     headers: Mapping[str, str] | None = None,
     id: str | None = None,
+    wait: bool = True,
 ) -> int | None:
     """Publish an event, as `pymq.publish` does; before `init` this is only an error in the log."""
     if _default.default_bus() is None:
         return core.publish(event, channel)
-    return await (await _served()).publish(event, channel, headers=headers, id=id)
+    return await (await _served()).publish(event, channel, headers=headers, id=id, wait=wait)
 
 
 async def subscribe(

@@ -90,18 +90,21 @@ def publish(
     *,
     headers: Mapping[str, str] | None = None,
     id: str | None = None,
+    wait: bool = True,
 ) -> int | None:
     """Publish an event, on its class's channel unless another one is given.
 
     `headers` (text by name) and `id` go with it, see `pymq.current_message`. Says how many received
-    it, or `None` where that cannot be known. Before `init` this is only an error in the log.
+    it, or `None` where that cannot be known. With `wait=False` it goes on without the broker's
+    answer; losses are counted and told, see `NativeEventBus.publish`. Before `init` this is only an
+    error in the log.
     """
     bus = _default.bus
     if bus is None:
         logger.error("no event bus, cannot publish: call pymq.init first")
         return None
     # A bus of somebody else's may know of neither.
-    return bus.publish(event, channel, **said(headers, id))
+    return bus.publish(event, channel, **said(headers, id, wait))
 
 
 def subscribe(
@@ -246,8 +249,9 @@ class _Later:
         *,
         headers: Mapping[str, str] | None = None,
         id: str | None = None,
+        wait: bool = True,
     ) -> int | None:
-        return publish(event, channel, headers=headers, id=id)
+        return publish(event, channel, headers=headers, id=id, wait=wait)
 
     def subscribe(
         self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False

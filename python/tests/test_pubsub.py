@@ -117,3 +117,35 @@ def test_address_and_environment_choose_the_bus(monkeypatch: pytest.MonkeyPatch,
         other.queue("jobs").put("same place")
         assert made.queue("jobs").get(timeout=60) == "same place"
     pymq.shutdown()
+
+
+def test_what_is_published_without_a_wait_keeps_its_place(connect: Connect, box: Box) -> None:
+    publisher, subscriber = connect(), connect()
+    subscriber.subscribe(box.put, "numbers")
+    topic = publisher.topic("numbers")
+    for number in range(300):
+        if number % 3 == 0:
+            assert publisher.publish(number, "numbers") == 1
+        elif number % 3 == 1:
+            assert publisher.publish(number, "numbers", wait=False) is None
+        else:
+            assert topic.publish(number, wait=False) is None
+    assert box.take(300) == list(range(300))
+    assert publisher.health()["lost_posts"] == 0
+
+
+def test_a_bus_that_closes_sends_what_nobody_waited_for(connect: Connect, box: Box) -> None:
+    publisher, subscriber = connect(), connect()
+    subscriber.subscribe(box.put, "numbers")
+    for number in range(1_000):
+        publisher.publish(number, "numbers", wait=False, headers={"tenant": "north"})
+    publisher.close()
+    assert box.take(1_000) == list(range(1_000))
+
+
+def test_what_cannot_be_published_is_an_error_without_a_wait_too(bus: pymq.NativeEventBus) -> None:
+    with pytest.raises(pymq.exceptions.EncodeError):
+        bus.publish(object(), "numbers", wait=False)
+    bus.close()
+    with pytest.raises(pymq.exceptions.ClosedError):
+        bus.publish(1, "numbers", wait=False)

@@ -170,6 +170,7 @@ impl Bus {
         numbers.set_item("reconnects", health.reconnects)?;
         numbers.set_item("unread_events", health.unread_events)?;
         numbers.set_item("lost_events", health.lost_events)?;
+        numbers.set_item("lost_posts", health.lost_posts)?;
         numbers.set_item("consumers", health.consumers)?;
         let heartbeat = health.oldest_heartbeat.map(|age| age.as_secs_f64());
         numbers.set_item("oldest_heartbeat", heartbeat)?;
@@ -185,6 +186,16 @@ impl Bus {
     fn publish(&self, topic: String, payload: &[u8]) -> PyResult<Operation> {
         let payload = Bytes::copy_from_slice(payload);
         self.operation(|core| async move { core.bus.publish_bytes(&topic, payload).await })
+    }
+
+    /// Publishes without waiting for the broker; gives what is to be waited for where there is no
+    /// room yet.
+    fn post(&self, topic: String, payload: &[u8]) -> PyResult<Option<Operation>> {
+        let (core, payload) = (Arc::clone(self.core()?), Bytes::copy_from_slice(payload));
+        let runtime = Arc::clone(&core.runtime);
+        let post = async move { Ok(core.bus.post_bytes(&topic, payload).await?) };
+        let full = Task::new(&runtime, post).goes_on().now()?.err();
+        Ok(full.map(|task| Operation::new(task.then(finish))))
     }
 
     /// Subscribes to a topic or a pattern, to be read in a place; the next event published is seen.

@@ -224,6 +224,30 @@ impl Bus {
         telemetry::ended(observed, 1, published)
     }
 
+    /// Publishes an event on its type's topic without waiting for the broker, see [`Topic::post`].
+    ///
+    /// # Errors
+    /// Those of [`Topic::post`].
+    pub async fn post<E: Event>(&self, event: &E) -> Result<()> {
+        self.post_value(E::TOPIC, codec::encode(E::TOPIC, event)?, &Metadata::default()).await
+    }
+
+    /// Posts an encoded value with what is said beside it, where it is not bare.
+    pub(crate) async fn post_value(
+        &self,
+        topic: &str,
+        value: Bytes,
+        metadata: &Metadata,
+    ) -> Result<()> {
+        let observed = self.0.observers.begin(Operation::new(Verb::Publish, topic));
+        let message = telemetry::attach(observed.as_ref(), metadata, value, self.0.limits);
+        let posted = match message {
+            Ok(payload) => self.post_bytes(topic, payload).await,
+            Err(error) => Err(error.of("publish", name::shortened(topic))),
+        };
+        telemetry::ended(observed, 1, posted)
+    }
+
     /// Subscribes to a type's topic; the next event published is seen.
     ///
     /// # Errors
@@ -402,6 +426,18 @@ impl Bus {
         self.0.limits.check("publish", topic, &payload)?;
         let published = self.0.transport.publish(&self.0.namespace.whole(topic), payload).await;
         published.map_err(|error| error.of("publish", name::shortened(topic)))
+    }
+
+    /// Posts bytes, see [`Topic::post`].
+    ///
+    /// # Errors
+    /// Those of [`Topic::post`], but for encoding.
+    pub async fn post_bytes(&self, topic: &str, payload: Bytes) -> Result<()> {
+        name::check_topic("publish", topic)?;
+        transport::check_runtime(&*self.0.transport, "publish", topic)?;
+        self.0.limits.check("publish", topic, &payload)?;
+        let posted = self.0.transport.post(&self.0.namespace.whole(topic), payload).await;
+        posted.map_err(|error| error.of("publish", name::shortened(topic)))
     }
 
     /// Subscribes to a topic, or to a pattern, and reads bytes; names in it are whole names.

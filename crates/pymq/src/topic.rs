@@ -105,6 +105,36 @@ impl<T> Topic<T> {
         self.bus.publish_value(&self.name, value, &self.metadata).await
     }
 
+    /// Publishes a value without waiting for the broker, nor for a connection: at most for room among
+    /// what is still to be written. It keeps its place among what this bus publishes.
+    ///
+    /// What is lost on the way, since there is no connection, or it breaks, or the broker refuses, is
+    /// counted ([`Health::lost_posts`](crate::Health::lost_posts)) and told in the log. What was posted
+    /// before [`Bus::close`] is sent before it returns.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
+    /// # let bus = pymq::Bus::connect("memory://").await?;
+    /// let topic = bus.topic("temperature");
+    /// let mut read = topic.subscribe().await?;
+    /// for degrees in 20..23 {
+    ///     topic.post(&degrees).await?;
+    /// }
+    /// assert_eq!(read.recv().await.expect("the bus is open")?, 20);
+    /// assert_eq!(bus.health().lost_posts, 0);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// What is known at once: `Encode`, `Config` for the name, `Closed`.
+    pub async fn post(&self, value: &T) -> Result<()>
+    where
+        T: Serialize,
+    {
+        let value = codec::encode(&self.name, value)?;
+        self.bus.post_value(&self.name, value, &self.metadata).await
+    }
+
     /// Subscribes; the next value published is seen.
     ///
     /// # Errors

@@ -16,6 +16,9 @@ everywhere!(
     a_closed_bus_ends_its_streams,
     several_topics_and_patterns_are_one_stream,
     a_drained_bus_ends_its_streams_when_what_had_arrived_is_read,
+    what_is_posted_keeps_its_place_among_what_is_published,
+    a_bus_that_closes_sends_what_was_posted,
+    what_can_be_known_at_once_is_an_error_of_a_post_too,
 );
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -124,4 +127,46 @@ async fn a_drained_bus_ends_its_streams_when_what_had_arrived_is_read(place: &Pl
     }
     assert!(events.next().await.is_none());
     listener.drain().await.expect("draining again does nothing");
+}
+
+async fn what_is_posted_keeps_its_place_among_what_is_published(place: &Place) {
+    let [publisher, listener] = place.buses().await;
+    let mut events = listener.subscribe::<Placed>().await.expect("subscribed");
+    for id in 0..300 {
+        match id % 3 {
+            0 => drop(publisher.publish(&Placed { id }).await.expect("published")),
+            _ => publisher.post(&Placed { id }).await.expect("posted"),
+        }
+    }
+    for id in 0..300 {
+        assert_eq!(events.next().await.expect("open").expect("an event"), Placed { id });
+    }
+    assert_eq!(publisher.health().lost_posts, 0);
+}
+
+async fn a_bus_that_closes_sends_what_was_posted(place: &Place) {
+    let [publisher, listener] = place.buses().await;
+    let mut events = listener.topic::<Vec<u64>>("numbers").subscribe().await.expect("subscribed");
+    let topic = publisher.topic("numbers");
+    // More than a socket takes at once.
+    let many = 2_000;
+    for id in 0..many {
+        topic.post(&vec![id; 1_000]).await.expect("posted");
+    }
+    publisher.close().await.expect("closed");
+    for id in 0..many {
+        assert_eq!(events.next().await.expect("open").expect("an event")[0], id);
+    }
+    assert_eq!(publisher.health().lost_posts, 0);
+}
+
+async fn what_can_be_known_at_once_is_an_error_of_a_post_too(place: &Place) {
+    let bus = place.bus().await;
+    let error = bus.topic("").post(&1).await.expect_err("no name");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let error = bus.topic("t").post(&"x".repeat(17 << 20)).await.expect_err("too large");
+    assert_eq!(error.kind(), ErrorKind::Encode);
+    bus.close().await.expect("closed");
+    let error = bus.topic("t").post(&1).await.expect_err("closed");
+    assert_eq!(error.kind(), ErrorKind::Closed);
 }

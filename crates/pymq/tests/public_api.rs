@@ -256,6 +256,7 @@ const OTHERWISE: [(&str, &str); 18] = [
     ("Bus::call_all_bytes", "bytes"),
     ("Bus::call_bytes", "bytes"),
     ("Bus::provide", "bytes"),
+    ("Bus::post_bytes", "bytes"),
     ("Bus::publish_bytes", "bytes"),
     ("Bus::subscribe_bytes", "bytes"),
     ("Inspection::traffic", "an endless look; `asynchronous` has it"),

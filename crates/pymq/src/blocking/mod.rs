@@ -124,6 +124,14 @@ impl Bus {
         self.wait(self.asynchronous().publish(event))
     }
 
+    /// As [`pymq::Bus::post`](crate::Bus::post).
+    ///
+    /// # Errors
+    /// Those of [`pymq::Bus::post`](crate::Bus::post).
+    pub fn post<E: Event>(&self, event: &E) -> Result<()> {
+        self.wait(self.asynchronous().post(event))
+    }
+
     /// As [`pymq::Bus::subscribe`](crate::Bus::subscribe).
     ///
     /// # Errors
@@ -245,6 +253,17 @@ impl<T> Topic<T> {
         T: Serialize,
     {
         self.bus.wait(self.inner.publish(value))
+    }
+
+    /// As [`pymq::Topic::post`](crate::Topic::post).
+    ///
+    /// # Errors
+    /// Those of [`pymq::Topic::post`](crate::Topic::post).
+    pub fn post(&self, value: &T) -> Result<()>
+    where
+        T: Serialize,
+    {
+        self.bus.wait(self.inner.post(value))
     }
 
     /// As [`pymq::Topic::subscribe`](crate::Topic::subscribe).

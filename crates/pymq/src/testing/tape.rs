@@ -66,6 +66,13 @@ impl Tape {
         self.namespace.strip(whole).map(str::to_owned)
     }
 
+    fn note_published(&self, topic: &str, payload: &Bytes) {
+        if let Some(topic) = self.name(topic) {
+            let payload = payload.clone();
+            self.notes().published.push(Published { topic, payload });
+        }
+    }
+
     fn note_failure(&self, queue: &QueueSpec, options: &SettleOptions) {
         let Some(failure) = options.failure.as_deref().cloned() else { return };
         let queue = self.name(&queue.name).unwrap_or_default();
@@ -75,11 +82,13 @@ impl Tape {
 
 impl Events for Tape {
     fn publish<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, Option<usize>> {
-        if let Some(topic) = self.name(topic) {
-            let payload = payload.clone();
-            self.notes().published.push(Published { topic, payload });
-        }
+        self.note_published(topic, &payload);
         self.inner.publish(topic, payload)
+    }
+
+    fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()> {
+        self.note_published(topic, &payload);
+        self.inner.post(topic, payload)
     }
 
     fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription> {

@@ -140,6 +140,16 @@ pub trait Events {
     /// where that can be known (connections or subscriptions, as the transport counts).
     fn publish<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, Option<usize>>;
 
+    /// The same without a wait for the broker: what goes wrong only later is lost, and counted as
+    /// [`lost_posts`](Health::lost_posts). It keeps its place among what the same publisher publishes.
+    /// A transport whose publishing does not wait has nothing to do here.
+    fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()> {
+        match self.publish(topic, payload) {
+            Either::Left(published) => answer(published.into_inner().map(drop)),
+            Either::Right(published) => pending(async move { published.await.map(drop) }),
+        }
+    }
+
     /// Listens to all `filters`, begun in one step: when it returns, the next publish is seen.
     /// Dropping the subscription ends it; [`Subscription::end`] also waits until it is gone.
     fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription>;

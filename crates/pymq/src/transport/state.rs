@@ -83,6 +83,8 @@ pub struct Health {
     pub unread_events: usize,
     /// Events that the live subscriptions were too slow for, so far.
     pub lost_events: u64,
+    /// Events that were posted, and lost on the way to the broker, so far.
+    pub lost_posts: u64,
     /// Queues that this bus takes items from, or lately did.
     pub consumers: usize,
     /// How long ago the lease of an item in hand was last renewed, of several the longest; `None`
@@ -99,6 +101,7 @@ impl Health {
             reconnects: 0,
             unread_events: 0,
             lost_events: 0,
+            lost_posts: 0,
             consumers: 0,
             oldest_heartbeat: None,
         }

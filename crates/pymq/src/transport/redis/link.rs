@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dialer::Dialer;
+use super::posts::Posted;
 use super::purpose::{Purpose, Repeat, Unanswered};
 use super::refusal::{Cause, Refusal};
 use super::resp::{Batch, Command, Fault, Reply, Wire};
@@ -146,6 +147,25 @@ impl Link {
                 Err(why) => self.go_on(&purpose, &wire, number, &mut tried, why).await?,
             }
         }
+    }
+
+    /// Writes a command for whose answer nobody waits; gives back what is to be waited for where there
+    /// is no room. Without a connection it is lost.
+    pub(super) fn post(
+        &self,
+        command: Command,
+        posted: Posted,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let least = self.least.load(Ordering::Relaxed);
+        let wire = match &*self.phase.borrow() {
+            Phase::Up(wire, number) if wire.is_alive() && *number >= least => wire.clone(),
+            _ => {
+                posted.lost("there is no connection");
+                return None;
+            }
+        };
+        let posted = wire.post_now(&command, posted).err()?;
+        Some(async move { wire.post(&command, posted).await })
     }
 
     /// Does several commands in one write; each answer or refusal is in its place.

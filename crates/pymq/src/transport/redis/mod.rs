@@ -23,6 +23,7 @@ use self::dialer::Dialer;
 use self::link::{Link, Stage};
 pub use self::options::{RedisEndpoint, RedisOptions};
 use self::pool::Pool;
+use self::posts::Posts;
 use self::publishing::first;
 use self::pubsub::PubSub;
 use self::purpose::Purpose;
@@ -52,6 +53,7 @@ mod leftovers;
 mod link;
 mod options;
 mod pool;
+mod posts;
 mod publishing;
 mod pubsub;
 mod purpose;
@@ -140,6 +142,8 @@ struct Core {
     commands: Link,
     /// For what must not be lost with a master.
     changes: Replicated,
+    /// Events whose answers nobody waits for.
+    posts: Arc<Posts>,
     pubsub: PubSub,
     pool: Pool,
     dialer: Arc<Dialer>,
@@ -191,6 +195,7 @@ impl Core {
         Arc::new(Self {
             changes: Replicated::new(changes, replicas),
             commands,
+            posts: Arc::default(),
             pubsub: PubSub::start(Arc::clone(&dialer), patience, watched, &runtime),
             pool: Pool::new(Arc::clone(&dialer)),
             mailbox: dialer.options.settings.mailbox.unwrap_or_default(),
@@ -243,6 +248,10 @@ impl Core {
         self.consumers.finish().await;
         // Readers of lists give back what they had just taken.
         let _ = timeout(SLICE_AND_WAY, self.readers.write()).await;
+        if self.posts.are_under_way() {
+            // Answered after what was posted before; what is not answered then is counted as lost.
+            let _ = self.commands.ping().await;
+        }
         self.stage.send_replace(Stage::Closed);
         self.pool.clear();
     }
@@ -343,6 +352,7 @@ impl Transport for Redis {
         health.server = Some(self.core.dialer.server());
         health.reconnects = standing.reconnects();
         (health.unread_events, health.lost_events) = self.core.pubsub.load();
+        health.lost_posts = self.core.posts.lost();
         for core in self.cores.all() {
             let (consumers, heartbeat) = core.consumers.load();
             health.consumers += consumers;
@@ -391,6 +401,19 @@ impl Events for Redis {
             return answer(Err(error));
         }
         pending(async move { publishing::publish(&self.core, purpose, topic, &payload).await })
+    }
+
+    fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()> {
+        if let Err(closed) = self.core.check(&Purpose::change("publish", topic)) {
+            return answer(Err(closed));
+        }
+        match publishing::post(&self.core, topic, &payload) {
+            None => answer(Ok(())),
+            Some(room) => pending(async move {
+                room.await;
+                Ok(())
+            }),
+        }
     }
 
     fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription> {

@@ -42,6 +42,16 @@ pub(super) async fn publish(
     Ok(receivers.number().and_then(|receivers| usize::try_from(receivers).ok()))
 }
 
+/// Publishes without waiting for the answer; gives back what is to be waited for where there is no room.
+/// It needs no count, so that any node of a cluster will do.
+pub(super) fn post(
+    core: &Core,
+    topic: &str,
+    payload: &Bytes,
+) -> Option<impl Future<Output = ()> + Send + use<>> {
+    core.commands.post(publish_command(topic, payload), core.posts.begin())
+}
+
 /// Counts the exact subscribers of topics, and publishes to the first of them in the same step.
 pub(super) async fn publish_counted(
     core: &Core,

@@ -32,6 +32,17 @@ pub(super) enum Target {
 }
 
 impl Target {
+    fn send(&self, topic: &Arc<str>, payload: Bytes, pattern: Option<&Arc<str>>) {
+        match self {
+            Self::Events(mailbox) => {
+                let (topic, pattern) = (Arc::clone(topic), pattern.cloned());
+                mailbox.send(Message { topic, payload, pattern });
+            }
+            Self::Inbox(mailbox) => mailbox.send(payload),
+            Self::Hint(notify) => notify.notify_one(),
+        }
+    }
+
     pub(super) fn gap(&self) {
         match self {
             Self::Events(mailbox) => mailbox.gap(),
@@ -200,7 +211,7 @@ pub(super) fn deliver(table: &Mutex<Table>, push: Push) {
         Push::Message { topic, payload } => {
             let found = lock(table).find(&topic);
             if let Some((topic, targets)) = found {
-                send(&targets, &topic, &payload, None);
+                send(&targets, &topic, payload, None);
             }
         }
         Push::PatternMessage { pattern, topic, payload } => {
@@ -217,23 +228,18 @@ pub(super) fn deliver(table: &Mutex<Table>, push: Push) {
                 })
             };
             if let Some((pattern, topic, targets)) = found {
-                send(&targets, &topic, &payload, Some(&pattern));
+                send(&targets, &topic, payload, Some(&pattern));
             }
         }
         Push::Confirmed | Push::Left | Push::Other => {}
     }
 }
 
-fn send(targets: &[Target], topic: &Arc<str>, payload: &Bytes, pattern: Option<&Arc<str>>) {
-    for target in targets {
-        match target {
-            Target::Events(mailbox) => mailbox.send(Message {
-                topic: Arc::clone(topic),
-                payload: payload.clone(),
-                pattern: pattern.cloned(),
-            }),
-            Target::Inbox(mailbox) => mailbox.send(payload.clone()),
-            Target::Hint(notify) => notify.notify_one(),
-        }
+fn send(targets: &[Target], topic: &Arc<str>, payload: Bytes, pattern: Option<&Arc<str>>) {
+    let Some((last, others)) = targets.split_last() else { return };
+    for target in others {
+        target.send(topic, payload.clone(), pattern);
     }
+    // Nearly always it is the only one, and what nobody shares needs no count of its holders.
+    last.send(topic, payload, pattern);
 }

@@ -76,6 +76,8 @@ pub(crate) struct Decoder {
     weight: usize,
     /// How much has to be there before another look is worth it.
     need: usize,
+    /// The names of the last event, since the next one is mostly of the same.
+    names: [Bytes; 2],
 }
 
 /// An aggregate that is not complete.
@@ -104,7 +106,8 @@ type Decoded<T> = Result<Option<T>, Malformed>;
 
 impl Decoder {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { buffer: BytesMut::new(), limits, open: Vec::new(), weight: 0, need: 1 }
+        let (buffer, names) = (BytesMut::new(), [const { Bytes::new() }; 2]);
+        Self { buffer, limits, open: Vec::new(), weight: 0, need: 1, names }
     }
 
     /// Where what is read is to be appended; there is room for some.
@@ -167,14 +170,32 @@ impl Decoder {
             end_of_string(&self.buffer, after + length)?;
         }
         self.need = 1;
-        let frame = self.cut(at);
-        let slice = |(from, to): (usize, usize)| frame.slice(from..to);
         Ok(Some(if strings == 2 {
-            Push::Message { topic: slice(parts[0]), payload: slice(parts[1]) }
+            let topic = self.name(0, parts[0]);
+            Push::Message { topic, payload: self.cut_event(at, parts[1]) }
         } else {
-            let (pattern, topic) = (slice(parts[0]), slice(parts[1]));
-            Push::PatternMessage { pattern, topic, payload: slice(parts[2]) }
+            let (pattern, topic) = (self.name(0, parts[0]), self.name(1, parts[1]));
+            Push::PatternMessage { pattern, topic, payload: self.cut_event(at, parts[2]) }
         }))
+    }
+
+    /// A name in the buffer, once for all events that have it and follow each other.
+    fn name(&mut self, number: usize, (from, to): (usize, usize)) -> Bytes {
+        let (name, known) = (&self.buffer[from..to], &mut self.names[number]);
+        if known[..] != *name {
+            *known = Bytes::copy_from_slice(name);
+        }
+        known.clone()
+    }
+
+    /// Takes an event, which the buffer begins with; its payload.
+    fn cut_event(&mut self, length: usize, (from, to): (usize, usize)) -> Bytes {
+        if length >= SMALL {
+            return self.buffer.split_to(length).freeze().slice(from..to);
+        }
+        let payload = Bytes::copy_from_slice(&self.buffer[from..to]);
+        self.buffer.advance(length);
+        payload
     }
 
     /// The length of an event's part, and where that begins.

@@ -23,6 +23,7 @@ use super::command::{Batch, Command};
 use super::decode::{Decoder, Frame, Limits, Push};
 use super::reply::{Fault, Reply};
 use crate::transport::redis::end::End;
+use crate::transport::redis::posts::Posted;
 use crate::transport::redis::refusal::Refusal;
 
 /// Takes pushes; runs in the driver's task, so it must not wait.
@@ -33,6 +34,9 @@ pub(crate) type LastWords = Box<dyn Fn() -> Batch + Send + Sync>;
 
 /// How much is read at once, where there is that much.
 const READ: usize = 32 << 10;
+/// How many frames are given out before those who were given one have their turn: what they ask for
+/// next leaves while the rest is still given out, so that the server need not stand still meanwhile.
+const PORTION: usize = 32;
 /// A buffer that was larger than this once is not kept.
 const KEPT: usize = 1 << 20;
 /// What the next command finds waiting before it has to wait itself.
@@ -81,6 +85,8 @@ enum Waiting {
         left: usize,
         all: oneshot::Sender<Reply>,
     },
+    /// Nobody, but it is counted what becomes of it.
+    Posted(Posted),
     /// Words that the server was asked not to answer: one answer, unless it refuses to be silent.
     Unanswered {
         words: usize,
@@ -121,6 +127,30 @@ impl Line {
         let waiting = Waiting::Confirmations { left: names, all };
         self.append(|to| command.write(to), waiting).await?;
         answered(answer).await.ok_or_else(|| self.lost())
+    }
+
+    /// Writes a command for whose answer nobody waits; waits for room only.
+    pub(super) async fn post(&self, command: &Command, posted: Posted) {
+        // Without a connection it is dropped, and so is counted as lost.
+        let _ = self.append(|to| command.write(to), Waiting::Posted(posted)).await;
+    }
+
+    /// The same if there is room now; else nothing is done.
+    pub(super) fn post_now(&self, command: &Command, posted: Posted) -> Result<(), Posted> {
+        let mut asked = self.lock();
+        if asked.bytes.len() >= BACKLOG {
+            return Err(posted);
+        }
+        if asked.over {
+            drop(asked);
+            posted.lost("there is no connection");
+            return Ok(());
+        }
+        command.write(&mut asked.bytes);
+        asked.waiting.push(Waiting::Posted(posted));
+        drop(asked);
+        self.driver.wake();
+        Ok(())
     }
 
     async fn append(
@@ -245,6 +275,13 @@ impl Line {
     }
 }
 
+/// How much of what has arrived was given out.
+enum Given {
+    All,
+    /// There may be more.
+    Portion,
+}
+
 /// One socket and all that is known of it.
 pub(super) struct Driver<S: AsyncRead + AsyncWrite + Unpin> {
     stream: S,
@@ -304,13 +341,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return Poll::Ready(why);
         }
         loop {
+            match self.give_out() {
+                Ok(Given::All) => {}
+                Ok(Given::Portion) => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Err(why) => return Poll::Ready(why),
+            }
+            if let Err(why) = self.write(context) {
+                return Poll::Ready(why);
+            }
             match self.read(context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(why)) => return Poll::Ready(why),
                 Poll::Pending => return Poll::Pending,
-            }
-            if let Err(why) = self.write(context) {
-                return Poll::Ready(why);
             }
         }
     }
@@ -360,7 +405,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Reads once and gives out what has arrived whole.
+    /// Reads once.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let room = self.decoder.room(READ);
         let read = pin!(self.stream.read_buf(room));
@@ -369,11 +414,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Ok(_) => self.line.heard.store(true, Ordering::Relaxed),
             Err(error) => return Poll::Ready(Err(error)),
         }
-        Poll::Ready(self.give_out())
+        Poll::Ready(Ok(()))
     }
 
-    fn give_out(&mut self) -> io::Result<()> {
-        loop {
+    /// Gives out what has arrived whole, a portion of it at most.
+    fn give_out(&mut self) -> io::Result<Given> {
+        for _ in 0..PORTION {
             match self.decoder.next() {
                 Ok(Some(Frame::Reply(reply))) => self.answer(reply)?,
                 Ok(Some(Frame::Push(Push::Confirmed))) => self.confirm(),
@@ -382,13 +428,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         pushes(push);
                     }
                 }
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(Given::All),
                 Err(malformed) => {
                     let words = format!("the server sent {}", malformed.0);
                     return Err(io::Error::new(io::ErrorKind::InvalidData, words));
                 }
             }
         }
+        Ok(Given::Portion)
     }
 
     /// Gives a reply to the oldest who waits. Nobody may wait for it any more: then it is dropped.
@@ -427,6 +474,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 drop(all.send(replies));
             }
             Some(Waiting::Confirmations { all, .. }) => drop(all.send(reply)),
+            Some(Waiting::Posted(posted)) => match reply {
+                Reply::Refused(refusal) => posted.lost(&refusal.to_string()),
+                _ => posted.taken(),
+            },
             Some(Waiting::Unanswered { .. } | Waiting::Unread { .. }) | None => {}
         }
         Ok(())

@@ -20,6 +20,7 @@ use super::hello::{self, Expected};
 use super::reply::{Fault, Reply};
 use crate::transport::Heartbeat;
 use crate::transport::redis::options::{RedisEndpoint, RedisOptions};
+use crate::transport::redis::posts::Posted;
 use crate::transport::redis::refusal::{Cause, Refusal};
 use crate::transport::redis::tls;
 
@@ -252,6 +253,16 @@ impl Wire {
     /// Does one command. Dropping the future does not undo a command that was sent.
     pub(crate) async fn run(&self, command: &Command) -> Result<Reply, Fault> {
         refusal(self.0.line.ask(command).await?)
+    }
+
+    /// Writes a command for whose answer nobody waits; waits for room only.
+    pub(crate) async fn post(&self, command: &Command, posted: Posted) {
+        self.0.line.post(command, posted).await;
+    }
+
+    /// The same if there is room now; else nothing is done.
+    pub(crate) fn post_now(&self, command: &Command, posted: Posted) -> Result<(), Posted> {
+        self.0.line.post_now(command, posted)
     }
 
     /// Does several commands in one write; a refused one is a [`Reply::Refused`] in its place.
