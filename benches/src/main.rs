@@ -31,6 +31,8 @@ use round::Work;
 use table::Mark::{AtLeast, AtMost, Unset};
 use table::{Line, Row};
 
+use ipc::limits::{FUTEX, SOCKET};
+
 /// What goes wrong here ends the run and is told to its reader.
 type Outcome<T> = Result<T, Box<dyn Error>>;
 /// Measures works that belong together.
@@ -69,8 +71,18 @@ const ROWS: &[Row] = &[
     Row("queue put / raw LPUSH", queues::PUT, OURS, RAW, Unset),
     Row("queue put for later / put", queues::PUT, "for later", OURS, Unset),
     Row("queue put with an id / put", queues::PUT, "with an id", OURS, Unset),
-    Row("call without a server, p50 / unix socket", ipc::CALL, OURS, RAW, Unset),
-    Row("receive without a server / unix socket", ipc::RECEIVE, OURS, RAW, Unset),
+    Row("ipc: call, p50 / futex", ipc::CALL, OURS, FUTEX, AtMost(1.3)),
+    Row("ipc: call of a waiting thread, p50 / futex", ipc::CALL, ipc::WAITING, FUTEX, AtMost(1.3)),
+    Row("ipc: call, p99 / futex", ipc::LATE, OURS, FUTEX, AtMost(1.6)),
+    Row("ipc: call, p50 / socket", ipc::CALL, OURS, SOCKET, AtMost(1.0)),
+    Row("ipc: call from Python, p50 / futex", ipc::CALL, PYTHON, FUTEX, AtMost(3.0)),
+    Row("ipc: event for who sleeps / half a futex round", ipc::events::SLEEPING, OURS, FUTEX, AtMost(2.0)),
+    Row("ipc: 64 B received / socket", ipc::events::SMALL, OURS, SOCKET, AtLeast(2.0)),
+    Row("ipc: 64 B, by each of four / socket", ipc::events::SMALL, ipc::events::OF_FOUR, SOCKET, AtLeast(0.35)),
+    Row("ipc: 64 KiB received / socket", ipc::events::LARGE, OURS, SOCKET, AtLeast(0.8)),
+    Row("ipc: 64 KiB, by each of four / socket", ipc::events::LARGE, ipc::events::OF_FOUR, SOCKET, AtLeast(0.2)),
+    Row("ipc: items, one to one / socket", ipc::queues::ITEMS, OURS, SOCKET, AtLeast(2.5)),
+    Row("ipc: items, four to four / socket", ipc::queues::ITEMS, ipc::queues::FOUR, SOCKET, AtLeast(2.0)),
     Row("memory publish → receive / broadcast", memory::EVENT, OURS, "broadcast", AtLeast(0.8)),
     Row("message, 10,000 topics, others idle / one", memory::TOPICS, "others idle", "one", AtMost(1.3)),
     Row("message, 10,000 topics, in turns / one", memory::TOPICS, "in turns", "one", AtMost(1.3)),
@@ -108,8 +120,9 @@ fn main() -> Outcome<()> {
         Role::Measure(options) => options,
         Role::ProvideRaw { address } => return calls::provide_raw(&address),
         Role::Provide { url } => return calls::provide(&url),
-        Role::Publish { url } => return ipc::publish(&url),
-        Role::Socket { work, path } => return ipc::socket(&work, &path),
+        Role::Publish { how } => return ipc::events::take_part(&how),
+        Role::Work { work, url } => return ipc::queues::take_part(&work, &url),
+        Role::Socket { work, path } => return ipc::limits::serve(&work, &path),
         Role::Weigh { what } => return worker::answer(|| memory::weigh(&what)),
         Role::Count { work, times, url } => return count::run(&work, times, &url),
     };

@@ -17,9 +17,11 @@ pub(crate) enum Role {
     ProvideRaw { address: String },
     /// It answers this library's calls.
     Provide { url: String },
-    /// It publishes without end.
-    Publish { url: String },
-    /// It is the other end of a unix socket.
+    /// It publishes, or receives, without end.
+    Publish { how: String },
+    /// It puts or gets items without a server.
+    Work { work: String, url: String },
+    /// It is the other end of a raw limit between processes.
     Socket { work: String, path: String },
     /// It fills its memory.
     Weigh { what: String },
@@ -56,7 +58,8 @@ impl Role {
         Ok(match words[..] {
             ["provide-raw", address] => Self::ProvideRaw { address: address.to_owned() },
             ["provide", url] => Self::Provide { url: url.to_owned() },
-            ["publish", url] => Self::Publish { url: url.to_owned() },
+            ["publish", how] => Self::Publish { how: how.to_owned() },
+            ["work", work, url] => Self::Work { work: work.to_owned(), url: url.to_owned() },
             ["socket", work, path] => Self::Socket { work: work.to_owned(), path: path.to_owned() },
             ["weigh", what] => Self::Weigh { what: what.to_owned() },
             ["count", work, times, url] => {

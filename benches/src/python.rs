@@ -53,6 +53,14 @@ impl<'a> Environment<'a> {
     }
 }
 
+/// A process in Python that calls another one on a bus without a server.
+pub(crate) fn local_caller(options: &Options, url: &str) -> Outcome<Option<Peer>> {
+    let Some(ours) = Environment::ours(options) else { return Ok(None) };
+    let provider = ours.start(options, "local.py", &[url, "provide"])?;
+    let peer = ours.start(options, "local.py", &[url, "measure"])?;
+    Ok(Some(Peer { peer, _provider: Some(provider) }))
+}
+
 /// A Python process on the bus.
 pub(crate) struct Peer {
     peer: Worker,

@@ -154,6 +154,12 @@ pub(crate) fn middle_time(
     span: Duration,
     mut once: impl FnMut() -> Outcome<()>,
 ) -> Outcome<Figure> {
+    let times = times(span, &mut once)?;
+    let operations = times.len();
+    Ok(Figure { number: median(times), operations })
+}
+
+fn times(span: Duration, once: &mut dyn FnMut() -> Outcome<()>) -> Outcome<Vec<f64>> {
     let mut times = Vec::new();
     let begin = Instant::now();
     let mut last = begin;
@@ -163,8 +169,15 @@ pub(crate) fn middle_time(
         times.push((now - last).as_secs_f64() * 1e6);
         last = now;
     }
-    let operations = times.len();
-    Ok(Figure { number: median(times), operations })
+    Ok(times)
+}
+
+/// Repeats `once` for a span; the time that one in a hundred takes longer than, in microseconds.
+pub(crate) fn late_time(span: Duration, once: &mut dyn FnMut() -> Outcome<()>) -> Outcome<Figure> {
+    let mut times = times(span, once)?;
+    times.sort_by(f64::total_cmp);
+    let late = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
+    Ok(Figure { number: late, operations: times.len() })
 }
 
 /// Repeats `batch`, which says how much it did, for a span; how much that is in a second.

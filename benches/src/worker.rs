@@ -41,11 +41,22 @@ impl Worker {
 
     /// Asks for a measurement.
     pub(crate) fn measure(&mut self, work: &str, span: Duration) -> Outcome<Figure> {
-        let answer = self.answer(&format!("{work} {}", span.as_secs_f64()))?;
+        self.begin(work, span)?;
+        self.end()
+    }
+
+    /// Asks for one that others are asked for meanwhile.
+    pub(crate) fn begin(&mut self, work: &str, span: Duration) -> Outcome<()> {
+        Ok(writeln!(self.questions, "{work} {}", span.as_secs_f64())?)
+    }
+
+    /// Waits for what was measured.
+    pub(crate) fn end(&mut self) -> Outcome<Figure> {
+        let answer = self.line()?;
         let (number, operations) = answer.split_once(' ').unwrap_or((&answer, "0"));
         match (number.parse(), operations.parse()) {
             (Ok(number), Ok(operations)) => Ok(Figure { number, operations }),
-            _ => Err(format!("{work}: answered {answer:?}").into()),
+            _ => Err(format!("a worker answered {answer:?} to a question").into()),
         }
     }
 
@@ -87,6 +98,18 @@ pub(crate) fn answer(number: impl FnOnce() -> Outcome<f64>) -> Outcome<()> {
     ready()?;
     io::stdin().read_line(&mut String::new())?;
     Ok(say(&number()?.to_string())?)
+}
+
+/// The other end: measures whenever it is asked to, for as long as it is told.
+pub(crate) fn measures(mut measure: impl FnMut(Duration) -> Outcome<Figure>) -> Outcome<()> {
+    ready()?;
+    for question in io::stdin().lines() {
+        let question = question?;
+        let span = question.rsplit(' ').next().unwrap_or_default().parse()?;
+        let Figure { number, operations } = measure(Duration::from_secs_f64(span))?;
+        say(&format!("{number} {operations}"))?;
+    }
+    Ok(())
 }
 
 /// The other end: returns when whoever started this process is gone.

@@ -330,7 +330,7 @@ impl TypedSubscription {
 
     fn refused(&self, words: &str) -> Error {
         let why =
-            format!("the broker allows it no more ({words}); it is asked again, go on reading");
+            format!("the broker allows it no more ({words}); go on reading, in case it does again");
         Error::new(ErrorKind::Server, "receive", self.filter.as_str(), why)
     }
 }

@@ -1,13 +1,16 @@
 //! The replies of one provider on their way out, and what waits for it on the way in.
 //!
-//! To answer a call never means to wait for the broker: a task sends the replies, several at a time. It
-//! ends with the outbox, which says when all has been sent. What waits to run and what waits to be sent
+//! To answer a call never means to wait for the broker. Where it takes a reply at once, as in memory and
+//! in a file that is shared, whoever answers gives it there, and wakes nobody else for it; elsewhere a
+//! task sends the replies, several at a time. It ends with the outbox, which says when all has been
+//! sent. What waits to run and what waits to be sent
 //! count towards one [`Load`], so that a provider takes in no more than it gets rid of.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -15,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Duration;
 
 use super::{REPLIES_KEPT, REPLY_LIST_KEPT};
+use crate::error::Result;
 use crate::name::{Address, Form};
 use crate::transport::{Limit, Transport};
 
@@ -72,6 +76,9 @@ pub(super) struct Letter {
 
 #[derive(Debug)]
 pub(super) struct Outbox {
+    transport: Arc<dyn Transport>,
+    /// Whether the transport takes time, as far as its first answer told.
+    takes_time: OnceLock<bool>,
     /// Bounded by the load, and by `MOST_SIGNS`.
     letters: UnboundedSender<Unsent>,
     tally: Arc<Tally>,
@@ -101,18 +108,35 @@ impl Drop for Counted {
 impl Outbox {
     pub(super) fn new(transport: Arc<dyn Transport>, runtime: &Handle) -> Self {
         let (letters, posted) = unbounded_channel();
-        runtime.spawn(send_all(transport, posted));
-        Self { letters, tally: Arc::default() }
+        runtime.spawn(send_all(Arc::clone(&transport), posted));
+        Self { transport, takes_time: OnceLock::new(), letters, tally: Arc::default() }
     }
 
     /// Sends soon; on any thread.
     pub(super) fn post(&self, letter: Letter) {
+        // Behind what waits already, so that it does not overtake that.
+        let is_first = self.tally.unsent.load(Ordering::Acquire) == 0;
+        if is_first && self.takes_time.get() != Some(&true) && self.give(&letter) {
+            return;
+        }
         let before = self.tally.unsent.fetch_add(1, Ordering::AcqRel);
         let counted = Counted(Arc::clone(&self.tally));
         if letter.share.is_some() || before < MOST_SIGNS {
             // Refused only when the runtime has ended: then it goes nowhere, as the bus has ended too.
             let _ = self.letters.send((letter, counted));
         }
+    }
+
+    /// Sends at once, where the transport can; nothing was done where it cannot.
+    fn give(&self, letter: &Letter) -> bool {
+        let given = self.transport.send(&letter.to, letter.text.clone(), kept(&letter.to));
+        let Either::Left(given) = given else {
+            self.takes_time.get_or_init(|| true);
+            return false;
+        };
+        self.takes_time.get_or_init(|| false);
+        note(&letter.to, given.into_inner());
+        true
     }
 
     /// Waits until everything has been sent, or has failed to be.
@@ -149,11 +173,19 @@ async fn send_all(transport: Arc<dyn Transport>, mut posted: UnboundedReceiver<U
 async fn send(transport: &dyn Transport, (letter, _counted): Unsent) {
     // Its share is given up when it was sent.
     let Letter { to, text, share: _share } = letter;
-    let kept: Duration = match to.form() {
+    note(&to, transport.send(&to, text, kept(&to)).await);
+}
+
+/// For how long a reply is kept for a caller that is away.
+fn kept(to: &Address) -> Duration {
+    match to.form() {
         Form::Inbox => REPLIES_KEPT,
         Form::List => REPLY_LIST_KEPT,
-    };
-    if let Err(error) = transport.send(&to, text, kept).await {
+    }
+}
+
+fn note(to: &Address, sent: Result<bool>) {
+    if let Err(error) = sent {
         // The caller asks again by identity, and the reply is kept here.
         tracing::debug!(to = to.name(), %error, "could not send a reply");
     }

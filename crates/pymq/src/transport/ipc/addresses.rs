@@ -51,7 +51,7 @@ fn seat(step: &mut Step<'_>, address: &Address) -> Result<At> {
 pub(super) fn sit_down(step: &mut Step<'_>, peer: At, address: &Address) -> Result<u64> {
     expire(step)?;
     let seat = seat(step, address)?;
-    let before = step.get(seat + READER);
+    let before = step.follow(seat + READER);
     if before != 0 {
         peers::seats(before).remove(step, seat)?;
         let number = step.get(seat + NUMBER);
@@ -63,7 +63,7 @@ pub(super) fn sit_down(step: &mut Step<'_>, peer: At, address: &Address) -> Resu
     step.set(seat + LOST, 0)?;
     peers::seats(peer).push_back(step, seat)?;
     while let letter @ 1.. = letters(seat).first(step) {
-        let body = step.get(letter + BODY);
+        let body = step.follow(letter + BODY);
         peers::send_letter(step, peer, seat, body)?;
         forget(step, letter)?;
     }
@@ -73,7 +73,7 @@ pub(super) fn sit_down(step: &mut Step<'_>, peer: At, address: &Address) -> Resu
 /// Gives a seat up, if it is still the one of that number.
 pub(super) fn leave(step: &mut Step<'_>, address: &Address, number: u64) -> Result<()> {
     let seat = names::find(step, kind(address), address.name().as_bytes());
-    if seat != 0 && step.get(seat + NUMBER) == number && step.get(seat + READER) != 0 {
+    if seat != 0 && step.get(seat + NUMBER) == number && step.follow(seat + READER) != 0 {
         stand_up(step, seat)?;
     }
     Ok(())
@@ -81,14 +81,14 @@ pub(super) fn leave(step: &mut Step<'_>, address: &Address, number: u64) -> Resu
 
 /// Gives a seat up; the reader's post must have been taken, or go with the reader.
 pub(super) fn stand_up(step: &mut Step<'_>, seat: At) -> Result<()> {
-    let reader = step.get(seat + READER);
+    let reader = step.follow(seat + READER);
     peers::seats(reader).remove(step, seat)?;
     step.set(seat + READER, 0)?;
     clear(step, seat)
 }
 
 fn clear(step: &mut Step<'_>, seat: At) -> Result<()> {
-    if step.get(seat + READER) == 0 && letters(seat).len(step) == 0 {
+    if step.follow(seat + READER) == 0 && letters(seat).len(step) == 0 {
         names::remove(step, seat)?;
     }
     Ok(())
@@ -102,7 +102,7 @@ pub(super) fn send(
     keep: u64,
 ) -> Result<bool> {
     let seat = seat(step, address)?;
-    let reader = step.get(seat + READER);
+    let reader = step.follow(seat + READER);
     let body = step.put_bytes(&[payload])?;
     if reader != 0 && step.lives(reader) {
         peers::send_letter(step, reader, seat, body)?;
@@ -127,16 +127,16 @@ pub(super) fn expire(step: &mut Step<'_>) -> Result<()> {
         if letter == 0 || step.get(letter + UNTIL) > step.now {
             return Ok(());
         }
-        let seat = step.get(letter + SEAT);
+        let seat = step.follow(letter + SEAT);
         forget(step, letter)?;
         clear(step, seat)?;
     }
 }
 
 fn forget(step: &mut Step<'_>, letter: At) -> Result<()> {
-    letters(step.get(letter + SEAT)).remove(step, letter)?;
+    letters(step.follow(letter + SEAT)).remove(step, letter)?;
     KEPT.remove(step, letter)?;
-    let body = step.get(letter + BODY);
+    let body = step.follow(letter + BODY);
     step.drop_bytes(body)?;
     step.free(letter)?;
     Ok(())

@@ -24,8 +24,8 @@ use crate::transport::{
     Failure, Filter, Letters, PutOptions, QueueSpec, Reason, SettleOptions, Settlement, Shelf,
 };
 
-/// A bus that no other process knows.
-pub(super) fn bus() -> Memory {
+/// A file that no other process knows.
+pub(super) fn file() -> File {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let path = format!("/dev/shm/pymq-deaths-{}-{number}", std::process::id());
@@ -36,9 +36,21 @@ pub(super) fn bus() -> Memory {
         .open(&path)
         .expect("a file in memory");
     std::fs::remove_file(&path).expect("it is there");
-    let memory = Memory::map(file).expect("a mapping");
+    let memory = Memory::map(file.try_clone().expect("a descriptor")).expect("a mapping");
     place::fill(&memory).expect("there is space");
+    file
+}
+
+/// The bus in a file.
+pub(super) fn on(file: &File) -> Memory {
+    let memory = Memory::map(file.try_clone().expect("a descriptor")).expect("a mapping");
+    memory.know();
     memory
+}
+
+/// A bus that no other process knows.
+pub(super) fn bus() -> Memory {
+    on(&file())
 }
 
 /// All that steps change: the root, and of each block its content, or, where it is free, its links.
@@ -409,7 +421,7 @@ fn only_one_has_a_lock_and_the_lock_of_the_dead_is_inherited() {
     let died = std::thread::spawn(move || dying.lock(lock, Duration::ZERO));
     assert_eq!(died.join().expect("no panic"), super::locks::Lock::Taken);
     assert_eq!(memory.lock(lock, Duration::ZERO), super::locks::Lock::Inherited);
-    memory.mend(lock);
+    assert!(memory.is_held(lock));
     memory.unlock(lock);
     assert!(!memory.is_held(lock));
 }

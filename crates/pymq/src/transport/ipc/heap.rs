@@ -6,12 +6,21 @@
 //! step. Only what nothing committed points at is written without ([`init`](Heap::init)); for that
 //! reason what a step frees is free from its end on only.
 //!
+//! What it reads may have been damaged. A place that is [`followed`](Heap::follow) is one in the arena,
+//! so that what is added to it stays small; lists and blocks are looked at before they are changed; and
+//! a step looks at no more words than a sound file could want of it, so that no ring of places keeps it
+//! for ever. What makes no sense ends the step with an error.
+//!
 //! It knows blocks and bytes, and nothing of queues or topics. It is plain code over
 //! [`Memory`]; the lock is its caller's.
 
-use super::layout::{ARENA, BLOCK_COUNTS, BLOCKS, FRESH, LOG, LOG_END, NUMBER, PROVIDED};
+use std::cell::Cell;
+
+use super::layout::{
+    ARENA, BLOCK_COUNTS, BLOCKS, FRESH, LOG, LOG_END, NUMBER, PROVIDED, ROOT, ROOT_END,
+};
 use super::mapping::Memory;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A place in the file, in bytes from its start; 0 is none.
 pub(super) type At = u64;
@@ -38,6 +47,9 @@ const STEP: u64 = 1 << 18;
 const LARGEST_STEP: u64 = 16 << 20;
 /// How many words freeing one block changes, at most: for each size that it is joined to, and its own.
 const FREEING: u64 = 10 * 3 + 8;
+/// How many words a step looks at, whatever the file's size, and for each 64 bytes of its arena.
+const LOOKS: u64 = 1 << 26;
+const LOOKS_AT_EACH: u64 = 64;
 /// A block begins with its tag: its size, and whether it is free.
 const TAG: u64 = 8;
 const FREE: u64 = 1;
@@ -53,6 +65,8 @@ const CHUNK_MOST: usize = (1 << LARGEST) - (TAG + CHUNK_BYTES) as usize;
 /// One step on the memory of a bus, in the hands of whoever holds its lock.
 pub(super) struct Heap<'a> {
     memory: &'a Memory,
+    /// How many words may still be looked at.
+    looks: Cell<u64>,
     /// What the step frees, once it is committed.
     doomed: Vec<At>,
     /// Free blocks whose memory goes back to the system then.
@@ -62,7 +76,8 @@ pub(super) struct Heap<'a> {
 impl<'a> Heap<'a> {
     /// A step that has not begun.
     pub(super) fn new(memory: &'a Memory) -> Self {
-        Self { memory, doomed: Vec::new(), cooled: Vec::new() }
+        let looks = LOOKS.saturating_add(memory.size().saturating_sub(ARENA) / 64 * LOOKS_AT_EACH);
+        Self { memory, looks: Cell::new(looks), doomed: Vec::new(), cooled: Vec::new() }
     }
 
     pub(super) fn memory(&self) -> &'a Memory {
@@ -70,13 +85,44 @@ impl<'a> Heap<'a> {
     }
 
     pub(super) fn get(&self, at: At) -> u64 {
+        match self.looks.get().checked_sub(1) {
+            Some(left) => self.looks.set(left),
+            None => drop(self.damaged()),
+        }
         self.memory.load(at)
+    }
+
+    /// The place that stands at a place: one in the arena, or none.
+    pub(super) fn follow(&self, at: At) -> At {
+        self.in_arena(self.get(at))
+    }
+
+    /// A place that was read, if it can be one in the arena; else none.
+    pub(super) fn in_arena(&self, place: At) -> At {
+        if place == 0 || place >= ARENA && self.memory.holds(place) {
+            return place;
+        }
+        drop(self.damaged());
+        0
+    }
+
+    /// The error of what makes no sense, which from now on every use of this memory is.
+    #[cold]
+    pub(super) fn damaged(&self) -> Error {
+        self.memory.damaged()
+    }
+
+    /// How many records of 64 bytes there can be at most.
+    pub(super) fn most_records(&self) -> u64 {
+        self.memory.size().saturating_sub(ARENA) / (1 << SMALLEST)
     }
 
     /// Changes a word; what it was is written down first.
     pub(super) fn set(&mut self, at: At, value: u64) -> Result<()> {
-        self.make_room(1)?;
-        let entries = self.memory.load(LOG);
+        if !is_changed_in_steps(at) {
+            return Err(self.damaged());
+        }
+        let entries = self.make_room(1)?;
         let entry = LOG + 8 + 16 * entries;
         self.memory.store(entry, at);
         self.memory.store(entry + 8, self.memory.load(at));
@@ -91,11 +137,17 @@ impl<'a> Heap<'a> {
     }
 
     pub(super) fn add(&mut self, at: At, more: u64) -> Result<()> {
-        self.set(at, self.get(at).wrapping_add(more))
+        match self.get(at).checked_add(more) {
+            Some(sum) => self.set(at, sum),
+            None => Err(self.damaged()),
+        }
     }
 
     pub(super) fn subtract(&mut self, at: At, less: u64) -> Result<()> {
-        self.set(at, self.get(at).wrapping_sub(less))
+        match self.get(at).checked_sub(less) {
+            Some(left) => self.set(at, left),
+            None => Err(self.damaged()),
+        }
     }
 
     /// A number that is larger than every earlier one of this bus.
@@ -123,7 +175,7 @@ impl<'a> Heap<'a> {
     pub(super) fn cool(&mut self) -> Result<bool> {
         let warm = self.get(BLOCK_COUNTS + 8 * LARGEST);
         for _ in 0..warm.saturating_sub(KEPT_WARM).min(COOLED) {
-            let block = self.get(BLOCKS + 8 * LARGEST);
+            let block = self.follow(BLOCKS + 8 * LARGEST);
             self.unlink(block, LARGEST)?;
             self.link(block, COLD)?;
             self.cooled.push(block);
@@ -141,7 +193,11 @@ impl<'a> Heap<'a> {
         let most = (self.memory.log_end().saturating_sub(LOG + 8)) / 16;
         for number in (0..self.memory.load(LOG).min(most)).rev() {
             let entry = LOG + 8 + 16 * number;
-            self.memory.store(self.memory.load(entry), self.memory.load(entry + 8));
+            let at = self.memory.load(entry);
+            if !is_changed_in_steps(at) {
+                drop(self.damaged());
+            }
+            self.memory.store(at, self.memory.load(entry + 8));
         }
         self.memory.store(LOG, 0);
     }
@@ -154,23 +210,26 @@ impl<'a> Heap<'a> {
             let block = self.fresh()?;
             return self.split(block, LARGEST, wanted);
         };
-        let block = self.get(BLOCKS + 8 * found);
+        let block = self.follow(BLOCKS + 8 * found);
         self.unlink(block, found)?;
         self.split(block, found, wanted)
     }
 
     /// A largest block that has no memory yet, or not any more.
     fn fresh(&mut self) -> Result<At> {
-        let cold = self.get(BLOCKS + 8 * COLD);
+        let cold = self.follow(BLOCKS + 8 * COLD);
         if cold != 0 {
-            self.memory.provide(cold, cold + (1 << LARGEST))?;
             self.unlink(cold, COLD)?;
+            self.memory.provide(cold, cold + (1 << LARGEST))?;
             return Ok(cold);
         }
-        let block = self.get(FRESH);
+        let (block, provided) = (self.get(FRESH), self.get(PROVIDED));
+        let whole = |at: At| at >= ARENA && (at - ARENA).is_multiple_of(1 << LARGEST);
+        if !whole(block) || !whole(provided) || block > provided || provided > self.memory.size() {
+            return Err(self.damaged());
+        }
         let end = block + (1 << LARGEST);
-        if end > self.get(PROVIDED) {
-            let provided = self.get(PROVIDED);
+        if end > provided {
             let step = ((provided - ARENA) / 8).clamp(STEP, LARGEST_STEP) >> LARGEST << LARGEST;
             let more = if self.memory.provide(provided, provided + step).is_ok() {
                 step
@@ -202,21 +261,29 @@ impl<'a> Heap<'a> {
     /// work is done cannot fail for want of space.
     pub(super) fn free(&mut self, at: At) -> Result<()> {
         self.doomed.push(at);
-        self.make_room(FREEING * (1 + self.doomed.len() as u64))
+        self.make_room(FREEING * (1 + self.doomed.len() as u64)).map(drop)
     }
 
-    /// Sees to it that the log has room for so many more entries.
-    fn make_room(&self, more: u64) -> Result<()> {
-        let end = LOG + 8 + 16 * (self.memory.load(LOG) + more);
+    /// Sees to it that the log has room for so many more entries;
+    /// says how many it has.
+    fn make_room(&self, more: u64) -> Result<u64> {
+        let entries = self.memory.load(LOG);
+        let end = entries.saturating_add(more).saturating_mul(16).saturating_add(LOG + 8);
         if end > self.memory.log_end() {
-            self.memory.provide_log((end + STEP).min(LOG_END))?;
+            if entries > (LOG_END - LOG) / 16 {
+                return Err(self.damaged());
+            }
+            self.memory.provide_log(end.saturating_add(STEP).min(LOG_END))?;
         }
-        Ok(())
+        Ok(entries)
     }
 
     fn give_back(&mut self, at: At) -> Result<()> {
-        let mut block = at - TAG;
-        let mut size = self.get(block) >> 1;
+        let (mut block, tag) = (at.saturating_sub(TAG), self.get(at.saturating_sub(TAG)));
+        let mut size = tag >> 1;
+        if tag & FREE != 0 || !(SMALLEST..=LARGEST).contains(&size) || !lies_well(block, size) {
+            return Err(self.damaged());
+        }
         while size < LARGEST && self.get(BLOCK_COUNTS + 8 * size) >= KEPT_APART {
             let neighbour = ARENA + ((block - ARENA) ^ (1 << size));
             if self.get(neighbour) != (size << 1 | FREE) {
@@ -231,7 +298,7 @@ impl<'a> Heap<'a> {
 
     fn link(&mut self, block: At, size: u64) -> Result<()> {
         let head = BLOCKS + 8 * size;
-        let first = self.get(head);
+        let first = self.follow(head);
         self.set(block, size.min(LARGEST) << 1 | FREE)?;
         self.set(block + 8, 0)?;
         self.set(block + 16, first)?;
@@ -243,11 +310,16 @@ impl<'a> Heap<'a> {
     }
 
     fn unlink(&mut self, block: At, size: u64) -> Result<()> {
-        let (before, after) = (self.get(block + 8), self.get(block + 16));
-        match before {
-            0 => self.set(BLOCKS + 8 * size, after)?,
-            before => self.set(before + 16, after)?,
+        let free = size.min(LARGEST) << 1 | FREE;
+        if !lies_well(block, size.min(LARGEST)) || self.get(block) != free {
+            return Err(self.damaged());
         }
+        let (before, after) = (self.follow(block + 8), self.follow(block + 16));
+        let leads_here = if before == 0 { BLOCKS + 8 * size } else { before + 16 };
+        if self.get(leads_here) != block || after != 0 && self.get(after + 8) != block {
+            return Err(self.damaged());
+        }
+        self.set(leads_here, after)?;
         if after != 0 {
             self.set(after + 8, before)?;
         }
@@ -291,13 +363,17 @@ impl<'a> Heap<'a> {
     /// One less uses these bytes; the last one frees them.
     pub(super) fn drop_bytes(&mut self, bytes: At) -> Result<()> {
         let users = self.get(bytes + CHUNK_USERS);
+        if bytes == 0 || users == 0 {
+            return Err(self.damaged());
+        }
         if users > 1 {
             return self.set(bytes + CHUNK_USERS, users - 1);
         }
-        let mut chunk = bytes;
+        let (mut chunk, mut left) = (bytes, self.length(bytes) / CHUNK_MOST as u64 + 1);
         while chunk != 0 {
+            left = left.checked_sub(1).ok_or_else(|| self.damaged())?;
             self.free(chunk)?;
-            chunk = self.get(chunk + CHUNK_NEXT);
+            chunk = self.follow(chunk + CHUNK_NEXT);
         }
         Ok(())
     }
@@ -307,14 +383,24 @@ impl<'a> Heap<'a> {
     }
 
     pub(super) fn bytes(&self, bytes: At) -> Vec<u8> {
-        // What no writer makes is not read either: the memory may have been damaged.
-        let length = self.length(bytes).min(self.memory.size()) as usize;
-        let mut read = vec![0; length];
-        let (mut chunk, mut done) = (bytes, 0);
-        while done < length && chunk != 0 {
-            let here = (length - done).min(CHUNK_MOST);
-            self.memory.read(chunk + CHUNK_BYTES, &mut read[done..done + here]);
-            (done, chunk) = (done + here, self.get(chunk + CHUNK_NEXT));
+        let length = self.length(bytes);
+        if length > self.memory.size() {
+            drop(self.damaged());
+            return Vec::new();
+        }
+        let length = length as usize;
+        // At once only what is surely there: a length that was damaged must not take all memory.
+        let mut read = Vec::with_capacity(length.min(CHUNK_MOST));
+        let mut chunk = bytes;
+        while read.len() < length {
+            if chunk == 0 {
+                drop(self.damaged());
+                return Vec::new();
+            }
+            let (begin, here) = (read.len(), (length - read.len()).min(CHUNK_MOST));
+            read.resize(begin + here, 0);
+            self.memory.read(chunk + CHUNK_BYTES, &mut read[begin..]);
+            chunk = self.follow(chunk + CHUNK_NEXT);
         }
         read
     }
@@ -322,4 +408,14 @@ impl<'a> Heap<'a> {
     pub(super) fn same_bytes(&self, bytes: At, others: &[u8]) -> bool {
         self.length(bytes) == others.len() as u64 && self.bytes(bytes) == others
     }
+}
+
+/// Whether a block of that size can begin there.
+fn lies_well(block: At, size: u64) -> bool {
+    block >= ARENA && (block - ARENA).is_multiple_of(1 << size)
+}
+
+/// Whether steps change what lies there: not locks, bells, and the log itself.
+fn is_changed_in_steps(at: At) -> bool {
+    at >= ARENA || (ROOT..ROOT_END).contains(&at)
 }

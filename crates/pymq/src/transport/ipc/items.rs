@@ -118,7 +118,7 @@ pub(super) fn deliveries(heap: &Heap<'_>, item: At) -> u32 {
 }
 
 pub(super) fn payload(heap: &Heap<'_>, item: At) -> Bytes {
-    heap.bytes(heap.get(item + PAYLOAD)).into()
+    heap.bytes(heap.follow(item + PAYLOAD)).into()
 }
 
 /// Notes that an item that was fetched ahead is handed out.
@@ -188,7 +188,7 @@ pub(super) fn leases_of(heap: &Heap<'_>, peer: At) -> HashMap<u64, At> {
 }
 
 fn take_from_owner(step: &mut Step<'_>, item: At) -> Result<At> {
-    let (owner, queue) = (step.get(item + OWNER), step.get(item + QUEUE));
+    let (owner, queue) = (step.follow(item + OWNER), step.follow(item + QUEUE));
     peers::leases(owner).remove(step, item)?;
     step.set(item + OWNER, 0)?;
     shelves::discount_leased(step, queue)?;
@@ -237,11 +237,11 @@ pub(super) fn begin_again(
 }
 
 pub(super) fn queue_of(heap: &Heap<'_>, item: At) -> At {
-    heap.get(item + QUEUE)
+    heap.follow(item + QUEUE)
 }
 
 pub(super) fn discard(step: &mut Step<'_>, item: At) -> Result<()> {
-    let payload = step.get(item + PAYLOAD);
+    let payload = step.follow(item + PAYLOAD);
     step.drop_bytes(payload)?;
     step.free(item)?;
     Ok(())

@@ -11,13 +11,13 @@ use super::order::Order;
 /// What a file of ours begins with: `PyMQ ipc`.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"PyMQ ipc");
 /// Raised with every change to what is said here or in any record.
-pub(super) const VERSION: u64 = 3;
+pub(super) const VERSION: u64 = 4;
 
 /// Words of the header, which no step of the heap changes.
 pub(super) const MAGIC_AT: At = 0;
 pub(super) const VERSION_AT: At = 8;
-/// Which C library's locks lie here.
-pub(super) const LOCKS_AT: At = 16;
+/// A number by chance, by which a file is told from another one that was written over it.
+pub(super) const IDENTITY_AT: At = 16;
 /// During which run of the system the locks and clocks were last right.
 pub(super) const BOOT_AT: At = 24;
 /// The lock of the bus.
@@ -31,6 +31,8 @@ pub(super) const HOLDER: At = 136;
 pub(super) const LOG_PROVIDED: At = 144;
 /// Changes when somebody joins or leaves, so that everybody finds out whom to watch over.
 pub(super) const MEMBERS: At = 152;
+/// In which space all who use this file number their threads; 0 where there are several.
+pub(super) const NUMBERING: At = 160;
 
 /// A connection's place: its life sign, and the bell by which it is woken.
 pub(super) const SLOTS: u64 = 1024;

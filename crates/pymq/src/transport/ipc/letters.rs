@@ -42,7 +42,7 @@ pub(super) fn bury(
 }
 
 fn forget(step: &mut Step<'_>, item: At) -> Result<()> {
-    let written = step.get(item + UNTIL);
+    let written = step.follow(item + UNTIL);
     step.drop_bytes(written)?;
     items::discard(step, item)
 }
@@ -59,7 +59,7 @@ pub(super) fn letters(heap: &Heap<'_>, queue: At, skip: usize, limit: usize) -> 
 fn shown(heap: &Heap<'_>, item: At) -> DeadLetter {
     let receipt = Receipt { stored: Bytes::new(), number: heap.get(item + NUMBER) };
     let mut letter = DeadLetter::new(items::payload(heap, item), receipt);
-    letter.failure = read_failure(&heap.bytes(heap.get(item + UNTIL)));
+    letter.failure = read_failure(&heap.bytes(heap.follow(item + UNTIL)));
     letter.deliveries = Some(items::deliveries(heap, item));
     let died = Duration::from_nanos(heap.get(item + SINCE));
     letter.died = SystemTime::UNIX_EPOCH.checked_add(died);
@@ -100,7 +100,7 @@ pub(super) fn redrive(
     let chosen = chosen(step, from, which);
     for item in &chosen {
         shelves::dead(from).remove(step, *item)?;
-        let written = step.get(item + UNTIL);
+        let written = step.follow(item + UNTIL);
         step.drop_bytes(written)?;
         items::begin_again(step, *item, to, spec.priorities)?;
     }

@@ -62,7 +62,7 @@ pub(super) fn call_first(step: &mut Step<'_>, waiting: Order) -> Result<bool> {
         if place == 0 {
             return Ok(false);
         }
-        let waiter = step.get(place + WAITER);
+        let waiter = step.follow(place + WAITER);
         let lives = step.lives(waiter);
         call_place(step, place)?;
         if lives {
@@ -76,7 +76,7 @@ fn call_place(step: &mut Step<'_>, place: At) -> Result<()> {
     let (queue, flags) = waits_at(step, place);
     line(queue, flags).remove(step, place)?;
     step.set(place + WAITS_AT, queue | flags & !IN_LINE)?;
-    let (peer, ticket) = (step.get(place + WAITER), step.get(place + TICKET));
+    let (peer, ticket) = (step.follow(place + WAITER), step.get(place + TICKET));
     peers::call(step, peer, ticket)
 }
 
@@ -113,7 +113,7 @@ fn on_offer(step: &mut Step<'_>, queue: At) -> Result<(u64, u64)> {
 
 fn waits_at(heap: &Heap<'_>, place: At) -> (At, u64) {
     let word = heap.get(place + WAITS_AT);
-    (word & !7, word & 7)
+    (heap.in_arena(word & !7), word & 7)
 }
 
 /// Takes a place at the end of a line, or goes back to where the ticket says.
@@ -173,14 +173,15 @@ fn remove_place(step: &mut Step<'_>, place: At) -> Result<(At, u64)> {
     if flags & IN_LINE != 0 {
         line(queue, flags).remove(step, place)?;
     }
-    let peer = step.get(place + WAITER);
+    let peer = step.follow(place + WAITER);
     peers::waits(peer).remove(step, place)?;
     step.subtract(queue + WAITERS, 1)?;
     step.free(place)?;
     Ok((queue, flags))
 }
 
-/// Whether a connection waits in line for items of a queue.
-pub(super) fn waits_for_items(heap: &Heap<'_>, peer: At, queue: At) -> bool {
-    peers::waits(peer).records(heap).any(|place| waits_at(heap, place) == (queue, IN_LINE))
+/// The queues for whose items a connection waits in line.
+pub(super) fn waited_at(heap: &Heap<'_>, peer: At) -> impl Iterator<Item = At> {
+    let places = peers::waits(peer).records(heap).map(|place| waits_at(heap, place));
+    places.filter(|(_, flags)| *flags == IN_LINE).map(|(queue, _)| queue)
 }

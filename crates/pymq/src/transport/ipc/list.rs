@@ -1,7 +1,7 @@
 //! Lists of records, in the order in which they were put there.
 //!
 //! The invariant: a record is in a list once, and its links are words of its own, so that it leaves
-//! without being looked for.
+//! without being looked for; its neighbours lead to it, or the file is damaged.
 
 use super::heap::{At, Heap};
 use crate::error::Result;
@@ -22,11 +22,11 @@ impl List {
     }
 
     pub(super) fn first(self, heap: &Heap<'_>) -> At {
-        heap.get(self.at)
+        heap.follow(self.at)
     }
 
     pub(super) fn last(self, heap: &Heap<'_>) -> At {
-        heap.get(self.at + 8)
+        heap.follow(self.at + 8)
     }
 
     pub(super) fn len(self, heap: &Heap<'_>) -> u64 {
@@ -34,22 +34,22 @@ impl List {
     }
 
     pub(super) fn next(self, heap: &Heap<'_>, record: At) -> At {
-        heap.get(record + self.links + 8)
+        heap.follow(record + self.links + 8)
     }
 
     pub(super) fn previous(self, heap: &Heap<'_>, record: At) -> At {
-        heap.get(record + self.links)
+        heap.follow(record + self.links)
     }
 
     /// All of its records, at most as many as it says it has.
     pub(super) fn records<'h>(self, heap: &'h Heap<'_>) -> impl Iterator<Item = At> + use<'h> {
-        let (mut next, mut left) = (self.first(heap), self.len(heap));
+        let (mut next, mut left) = (self.first(heap), self.len(heap).min(heap.most_records()));
         std::iter::from_fn(move || {
             let record = next;
             if record == 0 || left == 0 {
                 return None;
             }
-            (next, left) = (heap.get(record + self.links + 8), left - 1);
+            (next, left) = (self.next(heap, record), left - 1);
             Some(record)
         })
     }
@@ -86,6 +86,11 @@ impl List {
 
     pub(super) fn remove(self, heap: &mut Heap<'_>, record: At) -> Result<()> {
         let (before, after) = (self.previous(heap, record), self.next(heap, record));
+        let leads_here = if before == 0 { self.first(heap) } else { self.next(heap, before) };
+        let leads_back = if after == 0 { self.last(heap) } else { self.previous(heap, after) };
+        if record == 0 || (leads_here, leads_back) != (record, record) {
+            return Err(heap.damaged());
+        }
         heap.set(if before == 0 { self.at } else { before + self.links + 8 }, after)?;
         heap.set(if after == 0 { self.at + 8 } else { after + self.links }, before)?;
         heap.subtract(self.at + 16, 1)

@@ -1,19 +1,24 @@
 //! The locks in a mapped file, which the system takes from the dead.
 //!
-//! The invariant: a lock lies where [`make_lock`](Memory::make_lock) made one, and is given back by the
-//! thread that took it. Whoever holds one for life shows by that that it lives.
+//! The invariant: a lock is one word: the number of the thread that has it, and two bits of the system's
+//! robust futexes. The system is told of it before it is taken ([`robust`](super::robust)) and marks it
+//! when that thread ends. Nothing else of the file is believed, so that a damaged lock is one that
+//! nobody gives back. Whoever holds one for life shows by that that it lives.
 
-#![allow(unsafe_code, reason = "locks between processes cannot be had without")]
-
-use std::ffi::c_int;
-use std::io;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicU32;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use super::heap::At;
 use super::mapping::Memory;
-use super::system::{thread, timespec};
+use super::robust::{Held, announce, retract};
+use super::sleep::{wait, wake};
+use super::system::{is_thread, thread};
+
+/// Which thread has the lock, whether it died with it, and whether anybody waits and is to be woken
+/// when it is given back, or when its owner dies.
+const THREAD: u32 = 0x3fff_ffff;
+const DIED: u32 = 0x4000_0000;
+pub(super) const WAITED_FOR: u32 = 0x8000_0000;
 
 /// What asking for a lock came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,126 +29,112 @@ pub(super) enum Lock {
     Inherited,
     /// Somebody has it.
     Busy,
-    /// Its owner died, and whoever found out gave it up for good.
-    Broken,
+}
+
+/// A beacon that is lit. If it is forgotten, it burns until its thread ends.
+#[derive(Debug)]
+pub(super) struct Light {
+    at: At,
+    held: Held,
+}
+
+/// Whether the thread that has a lock lives, by the lock's word.
+pub(super) fn lives(word: u32) -> bool {
+    word & THREAD != 0 && word & DIED == 0
 }
 
 impl Memory {
-    fn mutex(&self, at: At) -> Option<*mut libc::pthread_mutex_t> {
-        let place = self.place(at, size_of::<libc::pthread_mutex_t>() as u64);
-        place.map(|place| place.cast().as_ptr())
-    }
-
-    /// Makes a lock anew that nobody holds or asks for.
-    pub(super) fn make_lock(&self, at: At) -> io::Result<()> {
-        let Some(mutex) = self.mutex(at) else { return Err(io::ErrorKind::InvalidInput.into()) };
-        init(mutex)
-    }
-
     /// Asks for a lock, for so long; not again by the thread that has it.
     pub(super) fn lock(&self, at: At, patience: Duration) -> Lock {
-        let Some(mutex) = self.mutex(at) else { return Lock::Broken };
-        // SAFETY: inside the mapping; a lock lies there since the file was made (`make_lock`).
-        match understood(unsafe { libc::pthread_mutex_trylock(mutex) }) {
-            Lock::Busy if !patience.is_zero() => {}
-            other => return other,
+        let Some(word) = self.half(at) else { return Lock::Busy };
+        announce(word);
+        if change(word, 0, thread()) {
+            return Lock::Taken;
         }
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let until = timespec(since.saturating_add(patience));
-        // SAFETY: as above; the time is on our stack.
-        understood(unsafe { libc::pthread_mutex_timedlock(mutex, &raw const until) })
+        let lock = take(word, patience);
+        if lock == Lock::Busy {
+            retract();
+        }
+        lock
     }
 
-    /// Says that what the dead owner of a lock left is right again.
-    pub(super) fn mend(&self, at: At) {
-        if let Some(mutex) = self.mutex(at) {
-            // SAFETY: as in `lock`.
-            unsafe { libc::pthread_mutex_consistent(mutex) };
-        }
-    }
-
-    /// Gives a lock back, on the thread that took it. One that was inherited and not mended is
-    /// broken from then on.
+    /// Gives a lock back, on the thread that took it.
     pub(super) fn unlock(&self, at: At) {
-        if let Some(mutex) = self.mutex(at) {
-            // SAFETY: as in `lock`; the caller has it.
-            unsafe { libc::pthread_mutex_unlock(mutex) };
-        }
+        self.half(at).into_iter().for_each(give_back);
+        retract();
     }
 
-    /// Whether a living thread holds this lock. One whose owner has died is free from then on.
+    /// Makes a lock free that nobody who lives has.
+    pub(super) fn free_lock(&self, at: At) {
+        self.half(at).into_iter().for_each(give_back);
+    }
+
+    /// Whether a living thread holds this lock.
     pub(super) fn is_held(&self, at: At) -> bool {
-        match self.lock(at, Duration::ZERO) {
-            Lock::Busy => true,
-            Lock::Broken => false,
-            // Mended, since a lock that is given back broken may look held to whoever asks next.
-            Lock::Taken | Lock::Inherited => {
-                self.mend(at);
-                self.unlock(at);
-                false
+        self.half(at).is_some_and(|word| lives(word.load(Ordering::SeqCst)))
+    }
+
+    /// Whether a lock names an owner that is none, which the system never lets be; where everybody who
+    /// uses it numbers threads as we do.
+    pub(super) fn is_nobodys(&self, at: At) -> bool {
+        self.half(at).is_some_and(|word| {
+            let before = word.load(Ordering::SeqCst);
+            // Again, since one that ends is marked before it is no thread any more.
+            lives(before) && !is_thread(before & THREAD) && word.load(Ordering::SeqCst) == before
+        })
+    }
+
+    /// Lights a beacon, if no living thread has; this one's from now on.
+    pub(super) fn light(&self, at: At) -> Option<Light> {
+        let word = self.half(at)?;
+        let before = word.load(Ordering::SeqCst);
+        if lives(before) {
+            return None;
+        }
+        let held = Held::begin(word);
+        if change(word, before, thread()) {
+            return Some(Light { at, held });
+        }
+        held.end();
+        None
+    }
+
+    /// Puts a beacon out, on the thread that lit it.
+    pub(super) fn put_out(&self, light: Light) {
+        self.half(light.at).into_iter().for_each(give_back);
+        light.held.end();
+    }
+}
+
+/// Waits for a lock that somebody may have, for so long.
+fn take(word: &AtomicU32, patience: Duration) -> Lock {
+    let (begun, mut others) = (Instant::now(), 0);
+    loop {
+        let seen = word.load(Ordering::SeqCst);
+        if !lives(seen) {
+            if change(word, seen, thread() | (seen | others) & WAITED_FOR) {
+                return if seen & DIED == 0 { Lock::Taken } else { Lock::Inherited };
             }
+            continue;
+        }
+        let left = patience.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Lock::Busy;
+        }
+        if seen & WAITED_FOR != 0 || change(word, seen, seen | WAITED_FOR) {
+            wait(word, seen | WAITED_FOR, left);
+            // Others may sleep there too, and the bit may be gone with the wake.
+            others = WAITED_FOR;
         }
     }
+}
 
-    /// The word of a lock that tells the system who has it: the number of a thread, and above it
-    /// whether somebody waits and whether it died.
-    pub(super) fn owner(&self, at: At) -> Option<&AtomicU32> {
-        self.half(at + (*OWNER.get_or_init(owner_in_lock))?)
+fn give_back(word: &AtomicU32) {
+    if word.swap(0, Ordering::SeqCst) & WAITED_FOR != 0 {
+        wake(word);
     }
 }
 
-/// Makes a lock that processes share and that outlives its owner, where nobody uses one.
-fn init(mutex: *mut libc::pthread_mutex_t) -> io::Result<()> {
-    let tell = |error| if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) };
-    let mut attributes = std::mem::MaybeUninit::uninit();
-    let attributes = attributes.as_mut_ptr();
-    // SAFETY: the attributes are initialised before they are used and destroyed once; the place of the
-    // lock is memory of ours or inside the mapping, aligned, and the caller says that nobody uses it.
-    unsafe {
-        tell(libc::pthread_mutexattr_init(attributes))?;
-        let shared = libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED);
-        let robust = libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST);
-        let made = tell(shared).and_then(|()| tell(robust)).and_then(|()| {
-            std::ptr::write_bytes(mutex, 0, 1);
-            tell(libc::pthread_mutex_init(mutex, attributes))
-        });
-        libc::pthread_mutexattr_destroy(attributes);
-        made
-    }
-}
-
-fn understood(answer: c_int) -> Lock {
-    match answer {
-        0 => Lock::Taken,
-        libc::EOWNERDEAD => Lock::Inherited,
-        libc::EBUSY | libc::ETIMEDOUT => Lock::Busy,
-        _ => Lock::Broken,
-    }
-}
-
-/// Where in a lock the word lies that the system reads: what it means is the system's, where it lies
-/// the C library's own.
-static OWNER: OnceLock<Option<u64>> = OnceLock::new();
-
-/// Finds that place: the first word that becomes this thread's number when a lock is taken.
-fn owner_in_lock() -> Option<u64> {
-    const WORDS: usize = size_of::<libc::pthread_mutex_t>() / 4;
-    let mut lock = [0_u64; WORDS.div_ceil(2)];
-    let mutex = lock.as_mut_ptr().cast::<libc::pthread_mutex_t>();
-    init(mutex).ok()?;
-    let read = |place: usize| {
-        // SAFETY: a word of the lock, which lies on our stack and which nobody else knows.
-        unsafe { mutex.cast::<u32>().add(place).read_volatile() }
-    };
-    let before: Vec<u32> = (0..WORDS).map(read).collect();
-    // SAFETY: made above, and known to nobody else.
-    let taken = unsafe { libc::pthread_mutex_trylock(mutex) } == 0;
-    let own = thread();
-    let place = (0..WORDS).find(|place| before[*place] == 0 && read(*place) == own);
-    // SAFETY: as above; given back by the thread that took it, before it is destroyed.
-    unsafe {
-        libc::pthread_mutex_unlock(mutex);
-        libc::pthread_mutex_destroy(mutex);
-    }
-    place.filter(|_| taken).map(|place| 4 * place as u64)
+fn change(word: &AtomicU32, from: u32, to: u32) -> bool {
+    word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
 }

@@ -1,11 +1,12 @@
-//! A mapped file of shared words. What is unsafe in this transport is here, in [`locks`](super::locks),
-//! in [`sleep`](super::sleep) and in [`system`](super::system).
+//! A mapped file of shared words. What is unsafe in this transport is here, in [`cut_short`](super::cut_short),
+//! in [`robust`](super::robust), in [`sleep`](super::sleep) and in [`system`](super::system).
 //!
 //! The invariant: every place that it is asked for lies inside the mapping and inside the file, and
 //! nothing is ever mapped anew at another address while a [`Memory`] lives; so a stray place is an
-//! error, told by [`check`](Memory::check), and no signal. References into the mapping are never
-//! made, only atomic accesses and copies, since other processes write there. It knows nothing of what
-//! the words mean.
+//! error, told by [`check`](Memory::check), and no signal. From the first one on nothing of the file is
+//! believed any more: what is read is 0, what is written goes nowhere, and whatever goes from place to
+//! place comes to its end. References into the mapping are never made, only atomic accesses and copies,
+//! since other processes write there. It knows nothing of what the words mean.
 
 #![allow(unsafe_code, reason = "shared memory cannot be had without; each block says why it holds")]
 
@@ -13,11 +14,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::cut_short::Watched;
 use super::heap::At;
-use super::layout::{ARENA, LOG, LOG_PROVIDED};
+use super::layout::{ARENA, IDENTITY_AT, LOG, LOG_PROVIDED, MAGIC, MAGIC_AT, ROOT};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much of the address space a bus takes at most, and at least: that much it can grow to.
@@ -30,9 +33,9 @@ pub(super) struct Memory {
     file: File,
     base: NonNull<u8>,
     reserved: usize,
-    /// How long the file is, as far as we know; it only grows.
-    size: AtomicU64,
-    damaged: AtomicBool,
+    watched: &'static Watched,
+    /// Which file it was when it was opened.
+    identity: AtomicU64,
     #[cfg(test)]
     pub(super) left: std::sync::atomic::AtomicI64,
 }
@@ -70,49 +73,76 @@ impl Memory {
             reserved /= 2;
         };
         let base = NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)?;
-        let size = AtomicU64::new(file.metadata()?.len());
-        Ok(Self {
+        let mapped = Self {
             file,
             base,
             reserved,
-            size,
-            damaged: AtomicBool::new(false),
+            watched: Watched::begin(base.addr().get(), reserved, 0),
+            identity: AtomicU64::new(0),
             #[cfg(test)]
             left: std::sync::atomic::AtomicI64::new(i64::MAX),
-        })
+        };
+        // Only now, so that where it fails the mapping goes.
+        mapped.watched.size.store(mapped.file.metadata()?.len(), Ordering::Relaxed);
+        Ok(mapped)
     }
 
     /// Where `length` bytes at `at` lie; `None` where the file does not have them.
-    pub(super) fn place(&self, at: At, length: u64) -> Option<NonNull<u8>> {
-        let end = at.checked_add(length)?;
-        if end > self.size.load(Ordering::Relaxed) {
-            // Another process has made it longer, or the place is a stray one.
-            let size = self.file.metadata().map_or(0, |file| file.len());
-            self.size.fetch_max(size, Ordering::Relaxed);
-            if end > size || end > self.reserved as u64 {
-                self.damaged.store(true, Ordering::Relaxed);
-                return None;
-            }
+    fn place(&self, at: At, length: u64) -> Option<NonNull<u8>> {
+        let end = at.checked_add(length).unwrap_or(u64::MAX);
+        if end > self.size() && !self.has_grown_to(end) {
+            return None;
         }
         let at = usize::try_from(at).ok()?;
         // SAFETY: `at` is within the file, thus within the mapping, which is one object.
         Some(unsafe { self.base.add(at) })
     }
 
+    /// Whether another process has made the file so long; else the place is a stray one.
+    #[cold]
+    fn has_grown_to(&self, end: At) -> bool {
+        if self.is_damaged() {
+            return false;
+        }
+        let size = self.file.metadata().map_or(0, |file| file.len());
+        if end > size || end > self.reserved as u64 {
+            self.watched.damage();
+            return false;
+        }
+        self.believe(size);
+        !self.is_damaged()
+    }
+
+    /// Notes how long the file is; it only grows.
+    fn believe(&self, size: u64) {
+        self.watched.size.fetch_max(size, Ordering::SeqCst);
+        if self.is_damaged() {
+            self.watched.damage();
+        }
+    }
+
+    /// Whether a word can lie there.
+    pub(super) fn holds(&self, at: At) -> bool {
+        self.word(at).is_some()
+    }
+
     fn word(&self, at: At) -> Option<&AtomicU64> {
         let place = self.place(at, 8).filter(|_| at.is_multiple_of(8));
         if place.is_none() {
-            self.damaged.store(true, Ordering::Relaxed);
+            self.watched.damage();
         }
         // SAFETY: inside the mapping, aligned (it begins with a page), and alive as long as `self`;
         // all processes access words atomically.
         place.map(|place| unsafe { AtomicU64::from_ptr(place.cast().as_ptr()) })
     }
 
+    /// A half of a word of the header: a lock or a bell. It is there in a damaged file too, so that locks
+    /// are given back.
     pub(super) fn half(&self, at: At) -> Option<&AtomicU32> {
-        let place = self.place(at, 4).filter(|_| at.is_multiple_of(4));
-        // SAFETY: as in `word`; bells are only ever accessed by halves.
-        place.map(|place| unsafe { AtomicU32::from_ptr(place.cast().as_ptr()) })
+        let offset = usize::try_from(at).ok().filter(|_| at + 4 <= ROOT && at.is_multiple_of(4))?;
+        // SAFETY: every file is longer than that when it is opened, and `cut_short` sees to one that is cut
+        // short; aligned, and alive as long as `self`. Locks and bells are only ever accessed by halves.
+        Some(unsafe { AtomicU32::from_ptr(self.base.add(offset).cast().as_ptr()) })
     }
 
     pub(super) fn load(&self, at: At) -> u64 {
@@ -155,26 +185,40 @@ impl Memory {
     }
 
     pub(super) fn size(&self) -> u64 {
-        self.size.load(Ordering::Relaxed)
+        self.watched.size.load(Ordering::Relaxed)
     }
 
     /// How much memory the file takes.
     pub(super) fn used(&self) -> u64 {
-        self.file.metadata().map_or(0, |file| file.blocks() * 512)
+        self.file.metadata().map_or(0, |file| file.blocks().saturating_mul(512))
     }
 
-    /// Notes that what lies here makes no sense.
-    pub(super) fn damage(&self) {
-        self.damaged.store(true, Ordering::Relaxed);
+    /// The error of what makes no sense, which from now on every use of it is.
+    #[cold]
+    pub(super) fn damaged(&self) -> Error {
+        self.watched.damage();
+        let why = "the shared file is damaged; end the programs that use it and delete it";
+        Error::new(ErrorKind::Connection, "use", "ipc://", why)
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        self.watched.is_damaged()
     }
 
     /// Fails once a place was asked for that does not exist, or what lies here made no sense.
     pub(super) fn check(&self) -> Result<()> {
-        if self.damaged.load(Ordering::Relaxed) {
-            let why = "the shared file is damaged; end the programs that use it and delete it";
-            return Err(Error::new(ErrorKind::Connection, "use", "ipc://", why));
-        }
-        Ok(())
+        if self.is_damaged() { Err(self.damaged()) } else { Ok(()) }
+    }
+
+    /// Takes it for the file that it is now.
+    pub(super) fn know(&self) {
+        self.identity.store(self.load(IDENTITY_AT), Ordering::Relaxed);
+    }
+
+    /// Fails if this is not the file any more that it was.
+    pub(super) fn check_identity(&self) -> Result<()> {
+        let same = self.load(IDENTITY_AT) == self.identity.load(Ordering::Relaxed);
+        if same && self.load(MAGIC_AT) == MAGIC { Ok(()) } else { Err(self.damaged()) }
     }
 
     /// Sees to it that the file has memory from `from` up to `upto`: to write where it has none would
@@ -191,7 +235,7 @@ impl Memory {
     }
 
     fn allocate(&self, from: At, upto: At) -> io::Result<()> {
-        if upto > self.reserved as u64 {
+        if upto > self.reserved as u64 || upto < from {
             return Err(io::Error::from_raw_os_error(libc::ENOMEM));
         }
         let bad = |_| io::Error::from_raw_os_error(libc::EFBIG);
@@ -205,7 +249,7 @@ impl Memory {
                 error => return Err(io::Error::from_raw_os_error(error)),
             }
         }
-        self.size.fetch_max(upto, Ordering::Relaxed);
+        self.believe(upto);
         Ok(())
     }
 
@@ -221,7 +265,12 @@ impl Memory {
 
     /// Up to where the log may be written to.
     pub(super) fn log_end(&self) -> At {
-        self.load(LOG_PROVIDED)
+        let end = self.load(LOG_PROVIDED);
+        if (LOG..=ARENA).contains(&end) {
+            return end;
+        }
+        self.watched.damage();
+        LOG
     }
 
     pub(super) fn provide_log(&self, upto: At) -> Result<()> {
@@ -247,10 +296,27 @@ impl Memory {
     pub(super) fn is_deleted(&self) -> bool {
         self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
+
+    /// Whether it is what lies at that path.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        let Ok(own) = self.file.metadata() else { return true };
+        path.symlink_metadata().map_or_else(
+            |error| error.kind() != io::ErrorKind::NotFound,
+            |there| (own.dev(), own.ino()) == (there.dev(), there.ino()),
+        )
+    }
+
+    /// Looks whether somebody has cut the file short.
+    pub(super) fn measure(&self) {
+        if self.file.metadata().is_ok_and(|file| file.len() < self.size()) {
+            self.watched.damage();
+        }
+    }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        self.watched.end();
         // SAFETY: the mapping is ours, no reference into it outlives `self`, and its last user has
         // given back what locks it held.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.reserved) };

@@ -3,7 +3,8 @@
 //! All processes map one file, in which the whole broker lies: who listens, what is in the post, and
 //! the queues. There is no process of its own that could die. Its invariant: each operation is one
 //! step under one lock, done whole or not at all, whoever is killed when; see `heap`. What is above
-//! that (`topics`, `addresses`, `shelves`, `items`) is plain code over words; what is unsafe is in `mapping`, `locks`, `sleep` and `system`.
+//! that (`topics`, `addresses`, `shelves`, `items`) is plain code over words; what is
+//! unsafe is in `mapping`, `cut_short`, `robust`, `sleep` and `system`.
 //!
 //! It reaches processes of the same user on the same machine, and survives their end; what it does
 //! not survive is the end of the machine, unless its directory is on a disk (`ipc:///directory`).
@@ -22,6 +23,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 mod addresses;
 mod bell;
+mod cut_short;
+#[cfg(test)]
+mod damages;
 #[cfg(test)]
 mod deaths;
 mod events;
@@ -39,11 +43,12 @@ mod locks;
 mod lookout;
 mod mapping;
 mod names;
-mod once;
 mod order;
 mod peers;
 mod place;
+mod put_ids;
 mod queues;
+mod robust;
 mod routes;
 mod shelves;
 mod sleep;
@@ -92,13 +97,13 @@ impl Ipc {
         let spawned = std::thread::Builder::new().name("pymq-ipc".into()).spawn(move || {
             let (state, _) = states(State::connected());
             match Hub::join(place, state) {
-                Ok(hub) => {
+                Ok((hub, light)) => {
                     let hub = Arc::new(hub);
                     // Whoever connects may have given up; then the connection ends at once.
                     if tell.send(Ok(Handle(Arc::clone(&hub)))).is_ok() {
                         live(&hub);
                     }
-                    hub.leave();
+                    hub.leave(light);
                 }
                 Err(error) => drop(tell.send(Err(error))),
             }
@@ -120,6 +125,7 @@ fn live(hub: &Hub) {
         hub.catch_up();
         let more = hub.receive();
         hub.ripen();
+        hub.look_for_damage();
         let now = Instant::now();
         let next = lookout.look(now);
         if !more {

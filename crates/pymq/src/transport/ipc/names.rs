@@ -30,18 +30,18 @@ const LONGEST: usize = 1 << 20;
 /// The record of that kind and name; 0 where there is none.
 pub(super) fn find(heap: &Heap<'_>, kind: Kind, name: &[u8]) -> At {
     let hash = hash(kind, name);
-    let mut record = heap.get(bucket(hash));
+    let mut record = heap.follow(bucket(hash));
     for _ in 0..LONGEST {
         if record == 0 {
             return 0;
         }
         let same = heap.get(record + HASH) == hash && heap.get(record + KIND) == kind as u64;
-        if same && heap.same_bytes(heap.get(record + NAME), name) {
+        if same && heap.same_bytes(heap.follow(record + NAME), name) {
             return record;
         }
-        record = heap.get(record + NEXT);
+        record = heap.follow(record + NEXT);
     }
-    heap.memory().damage();
+    drop(heap.damaged());
     0
 }
 
@@ -65,19 +65,23 @@ pub(super) fn add(heap: &mut Heap<'_>, kind: Kind, name: &[u8], bytes: u64) -> R
 pub(super) fn remove(heap: &mut Heap<'_>, record: At) -> Result<()> {
     let mut link = bucket(heap.get(record + HASH));
     for _ in 0..LONGEST {
-        if heap.get(link) == record || heap.get(link) == 0 {
+        let there = heap.follow(link);
+        if there == record || there == 0 {
             break;
         }
-        link = heap.get(link) + NEXT;
+        link = there + NEXT;
+    }
+    if record == 0 || heap.get(link) != record {
+        return Err(heap.damaged());
     }
     heap.set(link, heap.get(record + NEXT))?;
-    heap.drop_bytes(heap.get(record + NAME))?;
+    heap.drop_bytes(heap.follow(record + NAME))?;
     heap.free(record)?;
     Ok(())
 }
 
 pub(super) fn name(heap: &Heap<'_>, record: At) -> Vec<u8> {
-    heap.bytes(heap.get(record + NAME))
+    heap.bytes(heap.follow(record + NAME))
 }
 
 fn bucket(hash: u64) -> At {

@@ -31,7 +31,7 @@ impl Order {
 
     /// The record with the lowest number; 0 where there is none.
     pub(super) fn first(self, heap: &Heap<'_>) -> At {
-        heap.get(self.at + 8)
+        heap.follow(self.at + 8)
     }
 
     pub(super) fn len(self, heap: &Heap<'_>) -> u64 {
@@ -40,16 +40,16 @@ impl Order {
 
     /// All of its records, in order.
     pub(super) fn records<'h>(self, heap: &'h Heap<'_>) -> impl Iterator<Item = At> + use<'h> {
-        let (mut above, mut next) = (Vec::new(), heap.get(self.at));
-        let mut left = self.len(heap);
+        let (mut above, mut next) = (Vec::new(), heap.follow(self.at));
+        let mut left = self.len(heap).min(heap.most_records());
         std::iter::from_fn(move || {
             while next != 0 && above.len() < DEEPEST {
                 above.push(next);
-                next = heap.get(self.lower(next));
+                next = heap.follow(self.lower(next));
             }
             left = left.checked_sub(1)?;
             let record = above.pop()?;
-            next = heap.get(self.higher(record));
+            next = heap.follow(self.higher(record));
             Some(record)
         })
     }
@@ -59,29 +59,49 @@ impl Order {
         if first == 0 || own < self.rank(heap, first) {
             heap.set(self.at + 8, record)?;
         }
-        let mut slot = self.at;
-        for _ in 0..DEEPEST {
-            let other = heap.get(slot);
-            if other == 0 || height(other) < height(record) {
-                break;
-            }
-            slot = self.way(heap, other, own);
-        }
-        let rest = heap.get(slot);
+        let (slot, rest) =
+            self.descend(heap, own, |other| other == 0 || height(other) < height(record))?;
         heap.set(slot, record)?;
         self.divide(heap, rest, record)?;
         heap.add(self.at + 16, 1)
+    }
+
+    /// The way to a rank, until `ends` says so of what is there: where that is noted, and what it is.
+    fn descend(
+        self,
+        heap: &Heap<'_>,
+        rank: (u64, u64, At),
+        ends: impl Fn(At) -> bool,
+    ) -> Result<(At, At)> {
+        let mut slot = self.at;
+        for _ in 0..DEEPEST {
+            let other = heap.follow(slot);
+            if ends(other) {
+                return Ok((slot, other));
+            }
+            if other == 0 {
+                break;
+            }
+            slot = self.way(heap, other, rank);
+        }
+        Err(heap.damaged())
     }
 
     /// Hangs a tree below a record: what ranks lower on the one side, what ranks higher on the other.
     fn divide(self, heap: &mut Heap<'_>, mut rest: At, record: At) -> Result<()> {
         let own = self.rank(heap, record);
         let (mut lower, mut higher) = (self.lower(record), self.higher(record));
-        while rest != 0 {
+        for _ in 0..DEEPEST {
+            if rest == 0 {
+                break;
+            }
             let slot = if self.rank(heap, rest) < own { &mut lower } else { &mut higher };
             heap.set(*slot, rest)?;
             *slot = self.way(heap, rest, own);
-            rest = heap.get(*slot);
+            rest = heap.follow(*slot);
+        }
+        if rest != 0 {
+            return Err(heap.damaged());
         }
         heap.set(lower, 0)?;
         heap.set(higher, 0)
@@ -98,55 +118,56 @@ impl Order {
 
     pub(super) fn remove(self, heap: &mut Heap<'_>, record: At) -> Result<()> {
         if self.first(heap) == record {
-            let second = self.second(heap);
+            let second = self.second(heap)?;
             heap.set(self.at + 8, second)?;
         }
-        let (own, mut slot) = (self.rank(heap, record), self.at);
-        for _ in 0..DEEPEST {
-            let other = heap.get(slot);
-            if other == record || other == 0 {
-                break;
-            }
-            slot = self.way(heap, other, own);
-        }
+        let own = self.rank(heap, record);
+        let (slot, _) = self.descend(heap, own, |other| other == record)?;
         self.join(heap, slot, record)?;
         heap.subtract(self.at + 16, 1)
     }
 
     /// Puts what hangs on both sides of a record in its place.
     fn join(self, heap: &mut Heap<'_>, mut slot: At, record: At) -> Result<()> {
-        let (mut lower, mut higher) = (heap.get(self.lower(record)), heap.get(self.higher(record)));
-        while lower != 0 && higher != 0 {
+        let (mut lower, mut higher) =
+            (heap.follow(self.lower(record)), heap.follow(self.higher(record)));
+        for _ in 0..DEEPEST {
+            if lower == 0 || higher == 0 {
+                return heap.set(slot, lower.max(higher));
+            }
             if height(lower) >= height(higher) {
                 heap.set(slot, lower)?;
                 slot = self.higher(lower);
-                lower = heap.get(slot);
+                lower = heap.follow(slot);
             } else {
                 heap.set(slot, higher)?;
                 slot = self.lower(higher);
-                higher = heap.get(slot);
+                higher = heap.follow(slot);
             }
         }
-        heap.set(slot, lower.max(higher))
+        Err(heap.damaged())
     }
 
     /// The one behind the first.
-    fn second(self, heap: &Heap<'_>) -> At {
-        let (first, mut above, mut next) = (self.first(heap), 0, heap.get(self.at));
+    fn second(self, heap: &Heap<'_>) -> Result<At> {
+        let (first, mut above, mut next) = (self.first(heap), 0, heap.follow(self.at));
         for _ in 0..DEEPEST {
             if next == first {
+                next = heap.follow(self.higher(first));
                 break;
             }
-            (above, next) = (next, heap.get(self.lower(next)));
+            if next == 0 {
+                return Err(heap.damaged());
+            }
+            (above, next) = (next, heap.follow(self.lower(next)));
         }
-        let mut behind = heap.get(self.higher(first));
         for _ in 0..DEEPEST {
-            if behind == 0 {
-                break;
+            if next == 0 {
+                return Ok(above);
             }
-            (above, behind) = (behind, heap.get(self.lower(behind)));
+            (above, next) = (next, heap.follow(self.lower(next)));
         }
-        above
+        Err(heap.damaged())
     }
 
     /// Where a record of that rank lies, seen from another one.

@@ -110,7 +110,7 @@ impl<'a> Step<'a> {
 
     /// Whether a connection lives; one that does not is noted, to be buried after this step.
     pub(super) fn lives(&mut self, peer: At) -> bool {
-        let slot = self.get(peer + SLOT);
+        let slot = slot(self, peer);
         let lives = !self.dead.contains(&slot) && self.memory().is_held(beacon(slot));
         if !lives && !self.dead.contains(&slot) {
             self.dead.push(slot);
@@ -135,7 +135,7 @@ impl DerefMut for Step<'_> {
 
 /// The connection in a slot; 0 where there is none.
 pub(super) fn in_slot(heap: &Heap<'_>, slot: u64) -> At {
-    if slot < SLOTS { heap.get(SEATED + 8 * slot) } else { 0 }
+    if slot < SLOTS { heap.follow(SEATED + 8 * slot) } else { 0 }
 }
 
 /// Seats a new connection in a free slot.
@@ -225,12 +225,17 @@ pub(super) fn look_whether_it_runs(step: &mut Step<'_>, slot: u64) -> Result<()>
 
 /// The slot of a connection.
 pub(super) fn slot(heap: &Heap<'_>, peer: At) -> u64 {
-    heap.get(peer + SLOT)
+    let slot = heap.get(peer + SLOT);
+    if slot < SLOTS {
+        return slot;
+    }
+    drop(heap.damaged());
+    0
 }
 
 /// All connections that are there, living or not noticed to be dead.
 pub(super) fn slots(heap: &Heap<'_>) -> Vec<u64> {
-    PEERS.records(heap).map(|peer| heap.get(peer + SLOT)).collect()
+    PEERS.records(heap).map(|peer| slot(heap, peer)).collect()
 }
 
 /// The slot of the one before a connection in the ring of all, in which they stand as they have joined:
@@ -240,13 +245,13 @@ pub(super) fn in_ring(heap: &Heap<'_>, peer: At) -> u64 {
         0 => PEERS.first(heap),
         peer => PEERS.previous(heap, peer),
     };
-    heap.get(SLOT + if before == 0 { PEERS.last(heap) } else { before })
+    slot(heap, if before == 0 { PEERS.last(heap) } else { before })
 }
 
 /// The slots of those who have post.
 pub(super) fn with_post(heap: &Heap<'_>) -> Vec<u64> {
     let peers = PEERS.records(heap).filter(|peer| has_post(heap, *peer));
-    peers.map(|peer| heap.get(peer + SLOT)).collect()
+    peers.map(|peer| slot(heap, peer)).collect()
 }
 
 pub(super) const fn leases(peer: At) -> List {
@@ -304,7 +309,7 @@ pub(super) fn call(step: &mut Step<'_>, peer: At, ticket: u64) -> Result<()> {
 pub(super) fn unseat(step: &mut Step<'_>, peer: At, seat: At, number: u64) -> Result<()> {
     let pieces: Vec<At> = post(peer).records(step).collect();
     for piece in pieces {
-        if step.get(piece + RECORD) == seat {
+        if step.follow(piece + RECORD) == seat {
             discard(step, peer, piece)?;
         }
     }
@@ -326,12 +331,12 @@ fn leave_post(
     step.init(piece + BYTES, body);
     if body != 0 {
         step.share(body)?;
-        let weight = step.length(body) + PIECE;
+        let weight = step.length(body).saturating_add(PIECE);
         step.add(peer + POST_BYTES, weight)?;
     }
     post(peer).push_back(step, piece)?;
     shorten(step, peer, piece)?;
-    let slot = step.get(peer + SLOT);
+    let slot = slot(step, peer);
     if !step.called.contains(&slot) {
         step.called.push(slot);
     }
@@ -344,7 +349,7 @@ fn shorten(step: &mut Step<'_>, peer: At, newest: At) -> Result<()> {
     while oldest != newest
         && (step.get(peer + POST_BYTES) > MOST_BYTES || post(peer).len(step) > MOST_PIECES)
     {
-        let (next, record) = (post(peer).next(step, oldest), step.get(oldest + RECORD));
+        let (next, record) = (post(peer).next(step, oldest), step.follow(oldest + RECORD));
         if record != 0 {
             step.add(record + topics::MISSED, 1)?;
             discard(step, peer, oldest)?;
@@ -356,9 +361,9 @@ fn shorten(step: &mut Step<'_>, peer: At, newest: At) -> Result<()> {
 
 fn discard(step: &mut Step<'_>, peer: At, piece: At) -> Result<()> {
     post(peer).remove(step, piece)?;
-    let body = step.get(piece + BYTES);
+    let body = step.follow(piece + BYTES);
     if body != 0 {
-        let weight = step.length(body) + PIECE;
+        let weight = step.length(body).saturating_add(PIECE);
         step.subtract(peer + POST_BYTES, weight)?;
         step.drop_bytes(body)?;
     }
@@ -386,7 +391,7 @@ pub(super) fn take_post(
             break;
         }
         let (kind, number) = (step.get(piece + KIND), step.get(piece + NUMBER));
-        let (record, body) = (step.get(piece + RECORD), step.get(piece + BYTES));
+        let (record, body) = (step.follow(piece + RECORD), step.follow(piece + BYTES));
         if record != 0 {
             let missed = step.get(record + topics::MISSED);
             if missed > 0 {
@@ -401,7 +406,8 @@ pub(super) fn take_post(
             END => read(step, Post::Unseated { seat: number }),
             _ => read(step, Post::Turn { ticket: number }),
         }
-        taken += PIECE + if body == 0 { 0 } else { step.length(body) };
+        let length = if body == 0 { 0 } else { step.length(body) };
+        taken = length.saturating_add(PIECE).saturating_add(taken);
         discard(step, peer, piece)?;
     }
     Ok(())

@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use super::layout::{
-    ARENA, BOOT_AT, FRESH, LOCK, LOCKS_AT, LOG, LOG_PROVIDED, MAGIC, MAGIC_AT, PROVIDED, SLOTS,
-    VERSION, VERSION_AT, beacon,
+    ARENA, BOOT_AT, FRESH, IDENTITY_AT, LOCK, LOG, LOG_PROVIDED, MAGIC, MAGIC_AT, NUMBERING,
+    PROVIDED, SLOTS, VERSION, VERSION_AT, beacon,
 };
 use super::mapping::Memory;
-use super::system::{kind_of_locks, lives, user};
+use super::system::{lives, numbering, user};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The longest name of a file.
@@ -193,16 +195,20 @@ impl Place {
             let why = "another version of PyMQ made it; end the programs that use it and delete it";
             return Err(refused(&path, why));
         }
-        if memory.load(LOCKS_AT) != kind_of_locks() {
-            let why =
-                "programs of another C library or architecture use it, whose locks are not ours";
-            return Err(refused(&path, why));
-        }
+        memory.know();
         if memory.load(BOOT_AT) != boot() {
             super::turn::start_again(&memory).map_err(|error| error.of("connect", "ipc://"))?;
         }
+        if memory.load(NUMBERING) != numbering() {
+            memory.store(NUMBERING, 0);
+        }
         drop(turn);
         Ok(memory)
+    }
+
+    /// Whether a file is the one that lies here, as far as can be seen from this process.
+    pub(super) fn is_at_its_place(&self, memory: &Memory) -> bool {
+        !self.directory.is_dir() || memory.is_at(&self.file())
     }
 
     /// The files of those who were killed while they made one.
@@ -245,26 +251,22 @@ pub(super) fn fill(memory: &Memory) -> Result<()> {
     memory.provide(0, LOG)?;
     memory.provide(LOG, LOG + FIRST)?;
     memory.provide(ARENA, ARENA + FIRST)?;
-    write_locks(memory)?;
+    free_locks(memory);
+    memory.store(NUMBERING, numbering());
+    memory.store(IDENTITY_AT, Uuid::new_v4().as_u64_pair().0);
     memory.store(FRESH, ARENA);
     memory.store(PROVIDED, ARENA + FIRST);
     memory.store(LOG_PROVIDED, LOG + FIRST);
     memory.store(VERSION_AT, VERSION);
     memory.store(MAGIC_AT, MAGIC);
+    memory.know();
     Ok(())
 }
 
-/// Makes all locks anew.
-pub(super) fn write_locks(memory: &Memory) -> Result<()> {
-    let slots = (0..SLOTS).map(beacon);
-    for at in [LOCK].into_iter().chain(slots) {
-        memory.make_lock(at).map_err(|error| {
-            Error::new(ErrorKind::Server, "connect", "ipc://", error.to_string())
-        })?;
-    }
-    memory.store(LOCKS_AT, kind_of_locks());
+/// Takes all locks from whoever had them, of whom nobody lives.
+pub(super) fn free_locks(memory: &Memory) {
+    [LOCK].into_iter().chain((0..SLOTS).map(beacon)).for_each(|at| memory.free_lock(at));
     memory.store(BOOT_AT, boot());
-    Ok(())
 }
 
 /// A number for this run of the system.

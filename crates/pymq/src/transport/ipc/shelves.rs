@@ -4,6 +4,7 @@
 //! The invariant: what a queue counts is what its lists hold, and a queue that holds nothing and at
 //! which nobody waits may be forgotten. Its [`items`] and [`lines`] are rooms of their own.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use super::list::List;
 use super::names::{self, Kind};
 use super::order::Order;
 use super::peers::{self, Step};
-use super::{letters, once};
+use super::{letters, put_ids};
 use crate::error::Result;
 use crate::transport::{
     Claimed, Letters, PutOptions, QueueSpec, QueueStats, Shelf, Wait, refusals,
@@ -85,7 +86,7 @@ pub(super) const fn putters(queue: At) -> Order {
 }
 
 pub(super) const fn seen(queue: At) -> Order {
-    Order::new(queue + SEEN, once::LINKS, once::FORGOTTEN, once::FORGOTTEN)
+    Order::new(queue + SEEN, put_ids::LINKS, put_ids::FORGOTTEN, put_ids::FORGOTTEN)
 }
 
 /// The queue of that name; 0 where there is none.
@@ -111,7 +112,7 @@ pub(super) fn queue(step: &mut Step<'_>, spec: &QueueSpec) -> Result<At> {
 pub(super) fn clear(step: &mut Step<'_>) -> Result<()> {
     let queues: Vec<At> = QUEUES.records(step).collect();
     for queue in queues {
-        once::forget(step, queue)?;
+        put_ids::forget(step, queue)?;
         let used = [SHUT, LEASED, WAITERS].iter().any(|word| step.get(queue + word) != 0)
             || held(step, queue) > 0
             || dead(queue).len(step) > 0
@@ -122,7 +123,7 @@ pub(super) fn clear(step: &mut Step<'_>) -> Result<()> {
         }
     }
     let left = QUEUES.len(step);
-    step.set(CLEAR_AT, 2 * left)
+    step.set(CLEAR_AT, left.saturating_mul(2))
 }
 
 /// The names of the queues that hold anything, or at which somebody waits.
@@ -143,12 +144,12 @@ pub(super) fn held_by(heap: &Heap<'_>, peer: At, queue: At) -> usize {
 }
 
 pub(super) fn waiting(heap: &Heap<'_>, queue: At) -> u64 {
-    (0..10).map(|priority| line(queue, priority).len(heap)).sum()
+    (0..10).fold(0, |sum, priority| line(queue, priority).len(heap).saturating_add(sum))
 }
 
 /// How many a bound counts: those that wait, now and for later.
 fn held(heap: &Heap<'_>, queue: At) -> u64 {
-    waiting(heap, queue) + later(queue).len(heap)
+    waiting(heap, queue).saturating_add(later(queue).len(heap))
 }
 
 pub(super) fn is_shut(heap: &Heap<'_>, queue: At) -> bool {
@@ -165,7 +166,7 @@ pub(super) fn discount_leased(step: &mut Step<'_>, queue: At) -> Result<()> {
 
 /// How many items a queue has, whoever holds them, and how many dead letters.
 pub(super) fn content(heap: &Heap<'_>, queue: At) -> (u64, u64) {
-    (held(heap, queue) + heap.get(queue + LEASED), dead(queue).len(heap))
+    (held(heap, queue).saturating_add(heap.get(queue + LEASED)), dead(queue).len(heap))
 }
 
 /// Puts items, or takes a place in the line of those who wait for space. `place` is the one that is
@@ -186,20 +187,21 @@ pub(super) fn push(
         return Err(refusals::shut_down("push", &spec.name));
     }
     ripen(step, queue)?;
-    once::forget(step, queue)?;
-    let id = options.id.as_ref().map(|put| (once::key(queue, &put.id), put.window));
+    put_ids::forget(step, queue)?;
+    let id = options.id.as_ref().map(|put| (put_ids::key(queue, &put.id), put.window));
     if let Some((key, _)) = &id
         && names::find(step, Kind::Put, key) != 0
     {
         lines::leave_line(step, place)?;
         return Ok(Push::Already);
     }
-    let fits = spec.maxsize == 0 || held(step, queue) + items.len() as u64 <= spec.maxsize as u64;
+    let fits = spec.maxsize == 0
+        || held(step, queue).saturating_add(items.len() as u64) <= spec.maxsize as u64;
     // Who can wait does so behind those who wait already; who cannot takes what there is.
     let first = place.is_some() || options.wait == Wait::No || putters(queue).len(step) == 0;
     if fits && first {
         if let Some((key, window)) = id {
-            once::remember(step, queue, &key, window)?;
+            put_ids::remember(step, queue, &key, window)?;
         }
         items::append(step, queue, items, options)?;
         lines::leave_line(step, place)?;
@@ -321,13 +323,14 @@ pub(super) fn stats(step: &mut Step<'_>, queue: At) -> Result<QueueStats> {
 
 /// Whether a connection waits for items of a queue, or holds some.
 fn takes_from(heap: &Heap<'_>, peer: At, queue: At) -> bool {
-    lines::waits_for_items(heap, peer, queue)
+    lines::waited_at(heap, peer).any(|other| other == queue)
         || peers::leases(peer).records(heap).any(|item| items::queue_of(heap, item) == queue)
 }
 
 /// How many queues a connection waits at for items, or holds some of.
 pub(super) fn taken_from_by(heap: &Heap<'_>, peer: At) -> usize {
-    QUEUES.records(heap).filter(|queue| takes_from(heap, peer, *queue)).count()
+    let held = peers::leases(peer).records(heap).map(|item| items::queue_of(heap, item));
+    held.chain(lines::waited_at(heap, peer)).collect::<HashSet<At>>().len()
 }
 
 pub(super) fn peek(

@@ -12,14 +12,9 @@ use std::time::Duration;
 
 use super::bell::Bell;
 use super::heap::At;
+use super::locks::{WAITED_FOR, lives};
 use super::mapping::Memory;
 use super::system::{awake, timespec};
-
-/// The word by which the system knows the owner of a lock: its thread, whether it died, whether anybody
-/// waits for the lock and is to be woken when it is given back, or when its owner dies.
-const THREAD: u32 = 0x3fff_ffff;
-const DIED: u32 = 0x4000_0000;
-const WAITED_FOR: u32 = 0x8000_0000;
 
 /// Whether the system lets a thread sleep on several words at once (Linux 5.16), as far as we know.
 static SEVERAL: AtomicBool = AtomicBool::new(true);
@@ -56,7 +51,7 @@ impl Memory {
             std::thread::sleep(most);
             return false;
         };
-        let owner = lock.filter(|_| tells_of_deaths()).and_then(|lock| self.owner(lock));
+        let owner = lock.filter(|_| tells_of_deaths()).and_then(|lock| self.half(lock));
         let Some(owner) = owner else {
             wait(rung, since, most);
             return false;
@@ -70,10 +65,6 @@ impl Memory {
     }
 }
 
-fn lives(owner: u32) -> bool {
-    owner & THREAD != 0 && owner & DIED == 0
-}
-
 /// Has the system wake whoever sleeps on a lock's word when the lock is given back or its owner dies.
 /// Says what the word is then; `None` where nobody has the lock.
 fn wait_for(owner: &AtomicU32) -> Option<u32> {
@@ -81,14 +72,14 @@ fn wait_for(owner: &AtomicU32) -> Option<u32> {
     if word & WAITED_FOR != 0 {
         return lives(word).then_some(word);
     }
-    // What a thread that waits for the lock itself does, which every C library expects of it.
+    // As a thread that waits for the lock itself does.
     let marked = |word| lives(word).then_some(word | WAITED_FOR);
     let before = owner.fetch_update(Ordering::SeqCst, Ordering::SeqCst, marked).ok()?;
     Some(before | WAITED_FOR)
 }
 
 /// Sleeps while a word is what it was, so long at most.
-fn wait(word: &AtomicU32, since: u32, most: Duration) {
+pub(super) fn wait(word: &AtomicU32, since: u32, most: Duration) {
     let most = timespec(most);
     // SAFETY: the word is inside the mapping, the time on our stack; shared, not private, since other
     // processes ring.
@@ -142,7 +133,7 @@ fn wait_for_either(words: [(&AtomicU32, u32); 2], most: Duration) -> bool {
 }
 
 /// Wakes one who sleeps on a word.
-fn wake(word: &AtomicU32) {
+pub(super) fn wake(word: &AtomicU32) {
     // SAFETY: the word is inside the mapping.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
 }

@@ -99,9 +99,9 @@ impl Found {
         }
         for queue in QUEUES.records(&heap) {
             let (items, letters) = shelves::content(&heap, queue);
-            self.queues += usize::from(items + letters > 0);
-            self.items += counted(items);
-            self.dead_letters += counted(letters);
+            self.queues += usize::from((items, letters) != (0, 0));
+            self.items = self.items.saturating_add(counted(items));
+            self.dead_letters = self.dead_letters.saturating_add(counted(letters));
         }
     }
 }

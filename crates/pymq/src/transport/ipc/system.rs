@@ -2,7 +2,10 @@
 
 #![allow(unsafe_code, reason = "the standard library does not ask for these")]
 
+use std::cell::Cell;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -45,16 +48,6 @@ pub(super) fn lives(process: u32) -> bool {
     answer == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
-/// What tells the locks of one C library from those of another, which do not work on each other.
-pub(super) fn kind_of_locks() -> u64 {
-    let library = if cfg!(target_env = "musl") { 2 } else { 1 };
-    let order = if cfg!(target_endian = "big") { 2 } else { 1 };
-    library << 32
-        | order << 24
-        | (size_of::<usize>() as u64) << 16
-        | size_of::<libc::pthread_mutex_t>() as u64
-}
-
 /// How often this process is a fork of one that had asked; a child finds another number than its
 /// parent. An atomic, since a system call for every operation would cost more than the operation.
 pub(super) fn forks() -> u32 {
@@ -70,9 +63,29 @@ pub(super) fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// The number of this thread.
+/// The number of this thread, which is asked for once: for every operation a system call would cost
+/// more than the operation.
 pub(super) fn thread() -> u32 {
+    thread_local! {
+        static KNOWN: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    }
+    let (known, process) = KNOWN.get();
+    if known != 0 && process == forks() {
+        return known;
+    }
     // SAFETY: it takes nothing and cannot fail.
     let number = unsafe { libc::syscall(libc::SYS_gettid) };
-    u32::try_from(number).unwrap_or_default()
+    let number = u32::try_from(number).unwrap_or_default();
+    KNOWN.set((number, forks()));
+    number
+}
+
+/// Whether a thread of that number lives, of whichever process.
+pub(super) fn is_thread(number: u32) -> bool {
+    lives(number)
+}
+
+/// In which space processes and threads are numbered: containers have several. 0 where nobody tells.
+pub(super) fn numbering() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |space| space.ino())
 }

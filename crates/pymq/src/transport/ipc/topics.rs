@@ -77,7 +77,7 @@ fn listen(step: &mut Step<'_>, subscription: At, index: u64, filter: &Filter) ->
     };
     step.init(entry + SUBSCRIPTION, subscription);
     step.init(entry + INDEX, index);
-    let sibling = step.get(subscription + FILTERS);
+    let sibling = step.follow(subscription + FILTERS);
     step.init(entry + SIBLING, sibling);
     step.init(entry + TOPIC, topic);
     step.init(entry + PATTERN, pattern);
@@ -87,12 +87,12 @@ fn listen(step: &mut Step<'_>, subscription: At, index: u64, filter: &Filter) ->
 
 /// Ends a subscription; its post must have been taken.
 pub(super) fn end(step: &mut Step<'_>, subscription: At) -> Result<()> {
-    let mut entry = step.get(subscription + FILTERS);
+    let mut entry = step.follow(subscription + FILTERS);
     while entry != 0 {
-        let (next, topic) = (step.get(entry + SIBLING), step.get(entry + TOPIC));
+        let (next, topic) = (step.follow(entry + SIBLING), step.follow(entry + TOPIC));
         if topic == 0 {
             PATTERNS.remove(step, entry)?;
-            let pattern = step.get(entry + PATTERN);
+            let pattern = step.follow(entry + PATTERN);
             step.drop_bytes(pattern)?;
         } else {
             listeners(topic).remove(step, entry)?;
@@ -103,7 +103,7 @@ pub(super) fn end(step: &mut Step<'_>, subscription: At) -> Result<()> {
         step.free(entry)?;
         entry = next;
     }
-    let peer = step.get(subscription + PEER);
+    let peer = step.follow(subscription + PEER);
     peers::subscriptions(peer).remove(step, subscription)?;
     step.free(subscription)?;
     step.relistened = true;
@@ -113,7 +113,7 @@ pub(super) fn end(step: &mut Step<'_>, subscription: At) -> Result<()> {
 /// Everyone who listens to a topic, by its name or by patterns.
 pub(super) fn find(heap: &Heap<'_>, topic: &str) -> Vec<Target> {
     let target = |entry| Target {
-        subscription: heap.get(entry + SUBSCRIPTION),
+        subscription: heap.follow(entry + SUBSCRIPTION),
         filter: heap.get(entry + INDEX),
     };
     let record = names::find(heap, Kind::Topic, topic.as_bytes());
@@ -122,7 +122,7 @@ pub(super) fn find(heap: &Heap<'_>, topic: &str) -> Vec<Target> {
         targets.extend(listeners(record).records(heap).map(target));
     }
     for entry in PATTERNS.records(heap) {
-        if matches(&heap.bytes(heap.get(entry + PATTERN)), topic.as_bytes()) {
+        if matches(&heap.bytes(heap.follow(entry + PATTERN)), topic.as_bytes()) {
             targets.push(target(entry));
         }
     }
@@ -134,13 +134,13 @@ pub(super) fn listened(heap: &Heap<'_>) -> Vec<String> {
     let mut names = BTreeSet::new();
     for peer in PEERS.records(heap) {
         for subscription in peers::subscriptions(peer).records(heap) {
-            let mut entry = heap.get(subscription + FILTERS);
+            let mut entry = heap.follow(subscription + FILTERS);
             while entry != 0 {
-                let topic = heap.get(entry + TOPIC);
+                let topic = heap.follow(entry + TOPIC);
                 if topic != 0 {
                     names.extend(String::from_utf8(names::name(heap, topic)));
                 }
-                entry = heap.get(entry + SIBLING);
+                entry = heap.follow(entry + SIBLING);
             }
         }
     }
@@ -153,7 +153,7 @@ pub(super) fn listening(heap: &Heap<'_>, topic: &str) -> Vec<At> {
     if record == 0 {
         return Vec::new();
     }
-    let peer = |entry| heap.get(heap.get(entry + SUBSCRIPTION) + PEER);
+    let peer = |entry| heap.follow(heap.follow(entry + SUBSCRIPTION) + PEER);
     listeners(record).records(heap).map(peer).collect()
 }
 
@@ -174,7 +174,7 @@ pub(super) fn deliver(
     // Several subscriptions of one connection mostly come in a row.
     let mut last = (0, false);
     for Target { subscription, filter } in targets {
-        let peer = step.get(subscription + PEER);
+        let peer = step.follow(subscription + PEER);
         if last.0 != peer {
             last = (peer, step.lives(peer));
         }

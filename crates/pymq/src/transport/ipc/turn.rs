@@ -7,16 +7,20 @@
 use std::time::Duration;
 
 use super::heap::Heap;
-use super::layout::{GENERATION, HOLDER, LOCK, LOG, MEMBERS, SLOTS, beacon};
+use super::layout::{GENERATION, HOLDER, LOCK, LOG, MEMBERS, NUMBERING, SLOTS, beacon};
 use super::locks::Lock;
 use super::mapping::Memory;
 use super::peers::{self, Death, Step};
-use super::place::write_locks;
+use super::place::free_locks;
+use super::system::numbering;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::shortened;
 
 /// How long an operation that names no time waits for the lock.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After how long it is asked whether there is anybody at all who has it.
+const SUSPICIOUS: Duration = Duration::from_millis(100);
 
 /// The right to change the memory of a bus; ends when it is dropped.
 pub(super) struct Turn<'a>(&'a Memory);
@@ -31,19 +35,27 @@ pub(super) struct Aftermath {
 impl<'a> Turn<'a> {
     /// Waits so long for the lock; `None` if it was not free in time.
     pub(super) fn take(memory: &'a Memory, patience: Duration) -> Option<Self> {
-        match memory.lock(LOCK, patience) {
+        memory.check().ok()?;
+        let lock = match memory.lock(LOCK, patience.min(SUSPICIOUS)) {
+            Lock::Busy => {
+                let space = memory.load(NUMBERING);
+                let is_one_space = space != 0 && space == numbering();
+                if is_one_space && memory.is_nobodys(LOCK) {
+                    drop(memory.damaged());
+                    return None;
+                }
+                memory.lock(LOCK, patience.saturating_sub(SUSPICIOUS))
+            }
+            lock => lock,
+        };
+        match lock {
             Lock::Taken => {}
-            Lock::Inherited => {
-                undo(memory);
-                memory.mend(LOCK);
-            }
+            Lock::Inherited => undo(memory),
             Lock::Busy => return None,
-            Lock::Broken => {
-                memory.damage();
-                return None;
-            }
         }
         let turn = Self(memory);
+        // What somebody wrote over the file is not to be changed.
+        memory.check_identity().ok()?;
         if memory.load(LOG) != 0 {
             undo(memory);
         }
@@ -93,9 +105,9 @@ impl<'a> Turn<'a> {
         self.moved();
         // Among them are those whom the dead one did not come to ring.
         after.called.extend(posted);
-        // Nobody holds it, and nobody asks for it without the lock of the bus.
-        let made = self.0.make_lock(beacon(slot));
-        made.map_err(|error| Error::new(ErrorKind::Server, "use", "ipc://", error.to_string()))
+        // Nobody lights it without the lock of the bus.
+        self.0.free_lock(beacon(slot));
+        Ok(())
     }
 
     /// Says that somebody has come or gone, and that others may listen now.
@@ -129,7 +141,7 @@ fn relistened(memory: &Memory) {
 /// Puts a file in order that is from an earlier run of the system: nobody lives of whom it knows.
 pub(super) fn start_again(memory: &Memory) -> Result<()> {
     undo(memory);
-    write_locks(memory)?;
+    free_locks(memory);
     let Some(turn) = Turn::take(memory, PATIENCE) else { return Err(held(memory, "connect", "")) };
     let mut after = Aftermath::default();
     for slot in 0..SLOTS {
@@ -141,6 +153,9 @@ pub(super) fn start_again(memory: &Memory) -> Result<()> {
 
 /// The error of who has waited for the lock in vain.
 pub(super) fn held(memory: &Memory, operation: &'static str, object: &str) -> Error {
+    if let Err(damaged) = memory.check() {
+        return damaged.of(operation, shortened(object));
+    }
     let holder = memory.load(HOLDER);
     let why = format!("process {holder} has the bus and does not go on; continue or end it");
     Error::new(ErrorKind::Connection, operation, shortened(object), why)

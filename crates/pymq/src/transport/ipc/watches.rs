@@ -41,7 +41,7 @@ pub(super) fn end(step: &mut Step<'_>, keeper: At, ticket: u64) -> Result<()> {
 /// Ends all watches that a connection keeps, and calls those who watch over it.
 pub(super) fn leave(step: &mut Step<'_>, peer: At) -> Result<()> {
     while let watch @ 1.. = peers::watched(peer).first(step) {
-        let (keeper, ticket) = (step.get(watch + KEEPER), step.get(watch + TICKET));
+        let (keeper, ticket) = (step.follow(watch + KEEPER), step.get(watch + TICKET));
         remove(step, watch)?;
         peers::call(step, keeper, ticket)?;
     }
@@ -52,7 +52,7 @@ pub(super) fn leave(step: &mut Step<'_>, peer: At) -> Result<()> {
 }
 
 fn remove(step: &mut Step<'_>, watch: At) -> Result<()> {
-    let (keeper, over) = (step.get(watch + KEEPER), step.get(watch + OVER));
+    let (keeper, over) = (step.follow(watch + KEEPER), step.follow(watch + OVER));
     peers::watched(over).remove(step, watch)?;
     peers::watches(keeper).remove(step, watch)?;
     step.free(watch)

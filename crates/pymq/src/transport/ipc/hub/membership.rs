@@ -1,0 +1,179 @@
+//! How a connection comes to a bus and leaves it.
+//!
+//! The invariant: a connection has a slot whose beacon its own thread has lit, from the moment at which it
+//! is known to others until after it is not any more.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use super::super::heap::Heap;
+use super::super::layout::{KEPT, PEERS, QUEUES, SLOTS, beacon};
+use super::super::locks::Light;
+use super::super::mapping::Memory;
+use super::super::peers::{self, Step};
+use super::super::place::Place;
+use super::super::routes::Routes;
+use super::super::system::forks;
+use super::super::turn::{Aftermath, PATIENCE, Turn, held};
+use super::super::{addresses, shelves};
+use super::Hub;
+use crate::error::Result;
+use crate::transport::{Sender, State, StateSetter};
+
+impl Hub {
+    /// Joins the bus; on the thread that lives as long as the connection, since its life is what
+    /// others see.
+    pub(in super::super) fn join(place: Place, state: StateSetter) -> Result<(Self, Light)> {
+        let forks = forks();
+        loop {
+            let memory = place.open()?;
+            let Some(turn) = Turn::take(&memory, PATIENCE) else {
+                memory.check()?;
+                return Err(held(&memory, "connect", "ipc://"));
+            };
+            if memory.is_deleted() {
+                // Its last user has gone, and taken it along, between our two looks.
+                continue;
+            }
+            let mut after = Aftermath::default();
+            // Whoever died without anybody to notice leaves the slot to us.
+            turn.step(&mut after, |step| {
+                for slot in peers::slots(step) {
+                    let peer = peers::in_slot(step, slot);
+                    step.lives(peer);
+                }
+                Ok(())
+            })?;
+            let (slot, light) = free_slot(&memory)?;
+            let peer = match turn.step(&mut after, |step| peers::join(step, slot)) {
+                Ok(peer) => peer,
+                Err(error) => {
+                    memory.put_out(light);
+                    return Err(error);
+                }
+            };
+            turn.moved();
+            let first = peers::in_ring(&Heap::new(&memory), 0);
+            drop(turn);
+            // It is to watch over us now.
+            peers::ring(&memory, &[first]);
+            let hub = Self {
+                memory,
+                place,
+                forks,
+                slot,
+                peer,
+                ending: AtomicBool::new(false),
+                lost: AtomicBool::new(false),
+                dozes: AtomicBool::new(false),
+                lapsed: AtomicU64::new(0),
+                post: Mutex::default(),
+                local: Mutex::default(),
+                routes: Routes::default(),
+                backlog: Mutex::default(),
+                obituaries: Arc::default(),
+                state,
+            };
+            return Ok((hub, light));
+        }
+    }
+
+    /// Ends what this process keeps, and leaves the bus. When nothing is left on it, it is deleted.
+    pub(in super::super) fn leave(&self, light: Light) {
+        let local = std::mem::take(&mut *self.local());
+        local.subscriptions.values().for_each(|subscribed| subscribed.sender.close());
+        local.seats.values().for_each(Sender::close);
+        local.bells.values().for_each(|bell| bell.notify_one());
+        // Without the lock it is as if we had been killed, which others will see to.
+        let turn = Turn::take(&self.memory, PATIENCE);
+        let mut after = Aftermath::default();
+        if let Some(turn) = &turn {
+            let gives_back = |step: &mut Step<'_>| match peers::in_slot(step, self.slot) {
+                own if own == self.peer => peers::give_back(step, self.slot),
+                _ => Ok(false),
+            };
+            while turn.step(&mut after, gives_back).is_ok_and(|more| more) {}
+            let left = turn.step(&mut after, |step| {
+                if peers::in_slot(step, self.slot) == self.peer {
+                    peers::leave(step, self.slot)?;
+                }
+                addresses::expire(step)?;
+                shelves::clear(step)?;
+                Ok(PEERS.len(step) + QUEUES.len(step) + KEPT.len(step) == 0)
+            });
+            if left.as_ref().is_ok_and(|unused| *unused) {
+                self.place.delete();
+            }
+            turn.moved();
+        }
+        self.memory.put_out(light);
+        drop(turn);
+        self.see_to(after);
+        self.state.set(State::Closed);
+    }
+}
+
+/// A slot in which nobody is, its beacon lit by this thread.
+fn free_slot(memory: &Memory) -> Result<(u64, Light)> {
+    let heap = Heap::new(memory);
+    let mut free = (0..SLOTS).filter(|slot| peers::in_slot(&heap, *slot) == 0);
+    let lit = free.find_map(|slot| Some((slot, memory.light(beacon(slot))?)));
+    lit.ok_or_else(peers::full)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::super::super::Ipc;
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::transport::{Events, QueueSpec, Queues, Transport, Wait};
+
+    #[tokio::test]
+    async fn whoever_stops_with_the_lock_delays_others_within_their_timeouts_only() {
+        let directory = format!("/dev/shm/pymq-held-{}", std::process::id());
+        let url = format!("ipc://{directory}");
+        let stopped = Ipc::connect(&url).await.expect("a bus");
+        let other = Ipc::connect(&url).await.expect("a bus");
+        let queue = Arc::new(QueueSpec::new("queue"));
+        let (held, holds) = mpsc::channel();
+        let (go_on, told) = mpsc::channel::<()>();
+        let hub = Arc::clone(&stopped.hub);
+        let thread = std::thread::spawn(move || {
+            let turn = Turn::take(&hub.memory, PATIENCE).expect("the lock is free soon");
+            held.send(()).expect("somebody waits");
+            let _ = told.recv();
+            drop(turn);
+        });
+        holds.recv().expect("it has the lock");
+        let wait = Wait::at_most(Duration::from_millis(50));
+        let late = other.claim(&queue, 1, wait).await.expect_err("nothing can be known");
+        assert_eq!(late.kind(), ErrorKind::Connection);
+        let own = format!("process {} has the bus", std::process::id());
+        assert!(late.message().starts_with(&own), "{late}");
+        let full = other.push(&queue, vec![Bytes::new()], Wait::No.into()).await;
+        assert_eq!(full.expect_err("it cannot be put").kind(), ErrorKind::Connection);
+        // What waits as long as it takes goes on when the other does.
+        let waiting = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move {
+                let put = other.push(&queue, vec![Bytes::new()], Wait::Forever.into()).await;
+                put.map(|_| other)
+            }
+        });
+        tokio::task::yield_now().await;
+        go_on.send(()).expect("it waits");
+        let other = waiting.await.expect("no panic").expect("it was put");
+        thread.join().expect("no panic");
+        assert_eq!(other.stats(&queue).await.expect("stats").waiting, 1);
+        assert_eq!(other.publish("topic", Bytes::new()).await.expect("published"), Some(0));
+        let (one, two) = tokio::join!(stopped.close(), other.close());
+        one.and(two).expect("closed");
+        std::fs::remove_dir_all(directory).expect("it is there");
+    }
+}

@@ -1,0 +1,249 @@
+//! One connection's way to the shared file, and what it does there for itself.
+//!
+//! The invariant: whoever is stopped while it has the lock of the bus delays others for as long as they
+//! are willing to wait. Locks are taken in this order: the post, the bus, what is local.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::heap::{At, Heap};
+use super::layout::{GENERATION, bell};
+use super::local::{self, Local};
+use super::mapping::Memory;
+use super::peers::{self, Death, Step};
+use super::place::Place;
+use super::routes::Routes;
+use super::system::forks;
+use super::turn::{Aftermath, PATIENCE, Turn, held};
+use super::{items, topics, watches};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::shortened;
+use crate::transport::obituaries::Obituaries;
+use crate::transport::{Answer, StateSetter, answer, pending};
+
+mod membership;
+mod post;
+mod vigil;
+
+pub(super) use vigil::Busy;
+
+/// How long an operation waits on its thread for the lock, before it lets others use the thread.
+const BRIEF: Duration = Duration::from_millis(2);
+/// How long a drop, which cannot wait without a thread, does.
+const DROPPING: Duration = Duration::from_millis(20);
+/// How often a lock that is not free is asked for again.
+const AGAIN: Duration = Duration::from_millis(2);
+
+/// One connection.
+pub(super) struct Hub {
+    memory: Memory,
+    place: Place,
+    /// Another number tells that this process is a child of the one that connected.
+    forks: u32,
+    slot: u64,
+    pub(super) peer: At,
+    ending: AtomicBool,
+    /// Whether its file is not what it was any more.
+    lost: AtomicBool,
+    /// Whether its thread sleeps for longer than one that holds items may.
+    dozes: AtomicBool,
+    lapsed: AtomicU64,
+    /// Held while post is taken and given out, so that it is given out in order.
+    post: Mutex<()>,
+    local: Mutex<Local>,
+    routes: Routes,
+    backlog: Mutex<Vec<Job>>,
+    obituaries: Arc<Obituaries>,
+    pub(super) state: StateSetter,
+}
+
+/// What waits to be done when the lock is free.
+type Job = Box<dyn FnOnce(&Hub) + Send>;
+
+impl Hub {
+    /// Fails once this connection cannot be used any more.
+    pub(super) fn check_open(&self, operation: &'static str, object: &str) -> Result<()> {
+        if self.ending.load(Ordering::Acquire) {
+            return Err(Error::closed(operation, shortened(object)));
+        }
+        if self.is_parents() {
+            let why = "this bus belongs to the parent process; connect a new one after fork";
+            return Err(Error::new(ErrorKind::Closed, operation, shortened(object), why));
+        }
+        self.memory.check().map_err(|error| error.of(operation, shortened(object)))?;
+        if self.lost.load(Ordering::Relaxed) {
+            let why = "the file of this bus was deleted; connect a new one";
+            return Err(Error::new(ErrorKind::Connection, operation, shortened(object), why));
+        }
+        Ok(())
+    }
+
+    /// Whether this process is a fork of the one that connected.
+    fn is_parents(&self) -> bool {
+        forks() != self.forks
+    }
+
+    /// Does one step, waiting so long for the lock; `None` if it was not free.
+    pub(super) fn attempt<T>(
+        &self,
+        patience: Duration,
+        operation: &'static str,
+        object: &str,
+        work: impl FnOnce(&mut Step<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.check_open(operation, object)?;
+        let Some(turn) = Turn::take(&self.memory, patience) else {
+            let damaged = |error: Error| error.of(operation, shortened(object));
+            return self.memory.check().map(|()| None).map_err(damaged);
+        };
+        let (mut after, mut lapsed) = (Aftermath::default(), false);
+        // Again, since whoever ends this connection says so before it takes the lock.
+        let done = self.check_open(operation, object).and_then(|()| {
+            if peers::in_slot(&Heap::new(&self.memory), self.slot) != self.peer {
+                let why = "others took this connection for dead; connect a new one";
+                return Err(Error::new(ErrorKind::Connection, operation, shortened(object), why));
+            }
+            lapsed = self.forget_lapsed();
+            turn.step(&mut after, work)
+        });
+        drop(turn);
+        if lapsed {
+            tracing::warn!("this process did not run for longer than its leases lasted");
+        }
+        self.see_to(after);
+        let of_this = |error: Error| match self.memory.is_damaged() {
+            true => error.of(operation, shortened(object)),
+            false => error,
+        };
+        done.map(Some).map_err(of_this)
+    }
+
+    /// Looks, under the lock, whether leases were taken from us while we did not run.
+    fn forget_lapsed(&self) -> bool {
+        let heap = Heap::new(&self.memory);
+        let lapsed = heap.get(self.peer + peers::LAPSED);
+        let news = self.lapsed.swap(lapsed, Ordering::Relaxed) != lapsed;
+        if news {
+            self.local().leases = items::leases_of(&heap, self.peer);
+        }
+        news
+    }
+
+    fn see_to(&self, after: Aftermath) {
+        peers::ring(&self.memory, &after.called);
+        for Death { queue, deliveries, failure, dropped } in after.deaths {
+            self.obituaries.tell(&queue, deliveries, &failure, dropped);
+        }
+    }
+
+    /// Does one step, at once where the lock is free.
+    pub(super) fn run<'a, T: Send + 'a>(
+        &'a self,
+        operation: &'static str,
+        object: &'a str,
+        mut work: impl FnMut(&mut Step<'_>) -> Result<T> + Send + 'a,
+    ) -> Answer<'a, T> {
+        match self.attempt(BRIEF, operation, object, &mut work) {
+            Ok(Some(done)) => answer(Ok(done)),
+            Ok(None) => {
+                pending(async move { self.insist(Some(PATIENCE), operation, object, work).await })
+            }
+            Err(error) => answer(Err(error)),
+        }
+    }
+
+    /// Does one step, however long the lock takes, up to a limit if there is one.
+    pub(super) async fn insist<T>(
+        &self,
+        limit: Option<Duration>,
+        operation: &'static str,
+        object: &str,
+        mut work: impl FnMut(&mut Step<'_>) -> Result<T> + Send,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        let mut patience = BRIEF;
+        loop {
+            if let Some(done) = self.attempt(patience, operation, object, &mut work)? {
+                return Ok(done);
+            }
+            if limit.is_some_and(|limit| begun.elapsed() >= limit) {
+                return Err(held(&self.memory, operation, object));
+            }
+            tokio::time::sleep(AGAIN).await;
+            patience = Duration::ZERO;
+        }
+    }
+
+    /// Does something that nobody waits for: now, or as soon as the lock is free. Says whether that will
+    /// be, if the connection lasts.
+    pub(super) fn soon(
+        &self,
+        work: impl Fn(&Self, Duration) -> Result<bool> + Send + 'static,
+    ) -> bool {
+        let tried = self.lock_backlog().is_empty().then(|| work(self, DROPPING));
+        match tried {
+            Some(Ok(true)) => true,
+            // The connection is over, and with it what was to be done.
+            Some(Err(_)) => false,
+            Some(Ok(false)) | None => {
+                let job = move |hub: &Self| drop(work(hub, PATIENCE));
+                self.lock_backlog().push(Box::new(job));
+                self.memory.ring(bell(self.slot));
+                true
+            }
+        }
+    }
+
+    fn lock_backlog(&self) -> MutexGuard<'_, Vec<Job>> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what waited for the lock.
+    pub(super) fn catch_up(&self) {
+        let jobs = std::mem::take(&mut *self.lock_backlog());
+        jobs.into_iter().for_each(|job| job(self));
+    }
+
+    pub(super) fn local(&self) -> MutexGuard<'_, Local> {
+        local::lock(&self.local)
+    }
+
+    /// Who listens to a topic. Under the lock of the bus, where it is not known.
+    pub(super) fn route(&self, step: &Step<'_>, topic: &str) -> Arc<[topics::Target]> {
+        self.routes.to(topic, self.memory.load(GENERATION), || topics::find(step, topic).into())
+    }
+
+    /// Whether it is known, without the lock, that nobody listens to a topic.
+    pub(super) fn is_unheard(&self, topic: &str) -> bool {
+        self.routes.is_unheard(topic, self.memory.load(GENERATION))
+    }
+
+    /// Ends what is watched over under a number. Says whether the lock was free.
+    pub(super) fn unwatch(&self, number: u64, patience: Duration) -> Result<bool> {
+        self.local().endings.remove(&number);
+        let ended = self
+            .attempt(patience, "watch", "ipc://", |step| watches::end(step, self.peer, number))?;
+        Ok(ended.is_some())
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    /// Begins the end; the thread of the connection does the rest.
+    pub(super) fn end(&self) {
+        if self.is_parents() {
+            return;
+        }
+        if !self.ending.swap(true, Ordering::AcqRel) {
+            self.wake_all();
+            self.memory.ring(bell(self.slot));
+        }
+    }
+
+    fn wake_all(&self) {
+        let bells: Vec<_> = self.local().bells.values().cloned().collect();
+        bells.iter().for_each(|bell| bell.notify_one());
+    }
+}
