@@ -139,6 +139,7 @@ fn put_memory_at(page: usize) -> bool {
 fn pass_on(signal: c_int, about: *mut libc::siginfo_t, context: *mut c_void) {
     let before = BEFORE.get();
     let handler = before.map_or(libc::SIG_DFL, |before| before.sa_sigaction);
+    // SAFETY: the system's words about this signal.
     let is_sent = unsafe { (*about).si_code } <= 0;
     match handler {
         libc::SIG_IGN if is_sent => {}

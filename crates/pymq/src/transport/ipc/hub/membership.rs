@@ -3,9 +3,8 @@
 //! The invariant: a connection has a slot whose beacon its own thread has lit, from the moment at which it
 //! is known to others until after it is not any more.
 
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 use super::super::heap::Heap;
 use super::super::layout::{KEPT, PEERS, QUEUES, SLOTS, beacon};
