@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A length of time as the system reads it.
@@ -77,6 +77,19 @@ pub(super) fn thread() -> u32 {
     let number = unsafe { libc::syscall(libc::SYS_gettid) };
     let number = u32::try_from(number).unwrap_or_default();
     KNOWN.set((number, forks()));
+    number
+}
+
+/// The number of this process; asked for once, too.
+pub(super) fn process() -> u32 {
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
+    let known = KNOWN.load(Ordering::Relaxed);
+    let (number, process) = (known as u32, (known >> 32) as u32);
+    if number != 0 && process == forks() {
+        return number;
+    }
+    let number = std::process::id();
+    KNOWN.store(u64::from(forks()) << 32 | u64::from(number), Ordering::Relaxed);
     number
 }
 

@@ -12,7 +12,7 @@ use super::locks::Lock;
 use super::mapping::Memory;
 use super::peers::{self, Death, Step};
 use super::place::free_locks;
-use super::system::numbering;
+use super::system::{numbering, process};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::shortened;
 
@@ -59,7 +59,7 @@ impl<'a> Turn<'a> {
         if memory.load(LOG) != 0 {
             undo(memory);
         }
-        memory.store(HOLDER, std::process::id().into());
+        memory.store(HOLDER, process().into());
         Some(turn)
     }
 
