@@ -76,7 +76,9 @@ pub(super) struct Heap<'a> {
 impl<'a> Heap<'a> {
     /// A step that has not begun.
     pub(super) fn new(memory: &'a Memory) -> Self {
-        let looks = LOOKS.saturating_add(memory.size().saturating_sub(ARENA) / 64 * LOOKS_AT_EACH);
+        // Not by the file's length as this process knows it, which others make longer.
+        let arena = memory.load(PROVIDED).saturating_sub(ARENA);
+        let looks = LOOKS.saturating_add((arena / 64).saturating_mul(LOOKS_AT_EACH));
         Self { memory, looks: Cell::new(looks), doomed: Vec::new(), cooled: Vec::new() }
     }
 
@@ -114,7 +116,11 @@ impl<'a> Heap<'a> {
 
     /// How many records of 64 bytes there can be at most.
     pub(super) fn most_records(&self) -> u64 {
-        self.memory.size().saturating_sub(ARENA) / (1 << SMALLEST)
+        let (fresh, provided) = (self.get(FRESH), self.get(PROVIDED));
+        if fresh < ARENA || fresh > provided {
+            drop(self.damaged());
+        }
+        (provided - provided.min(ARENA)) / (1 << SMALLEST)
     }
 
     /// Changes a word; what it was is written down first.
@@ -225,7 +231,8 @@ impl<'a> Heap<'a> {
         }
         let (block, provided) = (self.get(FRESH), self.get(PROVIDED));
         let whole = |at: At| at >= ARENA && (at - ARENA).is_multiple_of(1 << LARGEST);
-        if !whole(block) || !whole(provided) || block > provided || provided > self.memory.size() {
+        let is_there = provided == ARENA || self.memory.holds(provided.saturating_sub(8));
+        if !whole(block) || !whole(provided) || block > provided || !is_there {
             return Err(self.damaged());
         }
         let end = block + (1 << LARGEST);
@@ -384,7 +391,7 @@ impl<'a> Heap<'a> {
 
     pub(super) fn bytes(&self, bytes: At) -> Vec<u8> {
         let length = self.length(bytes);
-        if length > self.memory.size() {
+        if length >= self.get(PROVIDED) {
             drop(self.damaged());
             return Vec::new();
         }
