@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from pymq._message import said
+from pymq._options import PUT, PutOptions, shows
 from pymq.exceptions import UnsupportedError
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pymq._letters import DeadLetters
     from pymq._queue import Delivery, Stats
     from pymq._retry import Retry
@@ -41,23 +43,18 @@ class Queue(abc.ABC, Generic[T]):
         """Take the first item, waiting for one as `queue.Queue.get` does; `Empty` if none came."""
         raise NotImplementedError
 
+    @shows(PutOptions, PUT)
     def put(
         self,
         item: T,
         block: bool = True,
         timeout: float | None = None,
-        *,
-        delay: float | None = None,
-        at: datetime | None = None,
-        id: str | None = None,
-        window: float = 3600.0,
-        priority: int = 0,
-        headers: Mapping[str, str] | None = None,
+        **options: Unpack[PutOptions],
     ) -> bool | None:
         """Append an item, waiting for space as `queue.Queue.put` does; `Full` if none came.
 
-        What the keywords say is told at `NativeQueue.put`; a queue of one's own class needs to
-        know none of them.
+        What the options say is told at `NativeQueue.put`; a queue of one's own class needs to know
+        none of them.
         """
         raise NotImplementedError
 

@@ -12,15 +12,14 @@ import functools
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymq import _pymq, _telemetry
 from pymq._delivery import HeldItem
-from pymq._handle import AT_A_TIME, Handle, Open, check_timeout, delay_of, here
+from pymq._handle import AT_A_TIME, Handle, Open, check_timeout, here
 from pymq._letters import AsyncDeadLetters
-from pymq._options import count
+from pymq._options import PUT, PutOptions, count, shows
 from pymq._queue import Stats
 from pymq._reactor import run
 from pymq._retry import Retry
@@ -29,7 +28,7 @@ from pymq._worker import GRACE, Handler, serve
 from pymq.exceptions import ClosedError, ShutDown
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 T = TypeVar("T")
 
@@ -119,32 +118,24 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
     def maxsize(self, maxsize: int) -> None:
         self._handle.bound(maxsize)
 
+    @shows(PutOptions, PUT)
     async def put(
         self,
         item: T,
         block: bool = True,
         timeout: float | None = None,
-        *,
-        delay: float | None = None,
-        at: datetime | None = None,
-        id: str | None = None,
-        window: float = 3600.0,
-        priority: int = 0,
-        headers: Mapping[str, str] | None = None,
+        **options: Unpack[PutOptions],
     ) -> bool:
         """Append an item, waiting for space; see `NativeQueue.put`."""
         check_timeout(block, timeout)
-        due = delay_of(delay, at)
-        options = {"delay": due, "id": id, "window": window, "priority": priority}
         if _telemetry.observers:
             with Watched("put", self.name, bus=self._handle.bus) as watched:
-                payloads = self._handle.encoded([item], headers, id, watched)
-                return await self._put(payloads, block, timeout, **options)
-        payloads = self._handle.encoded([item], headers, id)
-        return await self._put(payloads, block, timeout, **options)
+                put = self._handle.to_put([item], options, watched)
+                return await self._put(*put, block, timeout)
+        return await self._put(*self._handle.to_put([item], options), block, timeout)
 
     async def _put(
-        self, payloads: list[bytes], block: bool, timeout: float | None, **options: Any
+        self, payloads: list[bytes], options: dict[str, Any], block: bool, timeout: float | None
     ) -> bool:
         if not payloads:
             return True
@@ -164,12 +155,12 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
     ) -> None:
         """Append several items, in order and all in one step; see `pymq.Queue.put_many`."""
         check_timeout(block, timeout)
+        options: PutOptions = {"headers": headers} if headers else {}
         if _telemetry.observers:
             with Watched("put", self.name, bus=self._handle.bus) as watched:
-                payloads = self._handle.encoded(items, headers, None, watched)
-                await self._put(payloads, block, timeout)
+                await self._put(*self._handle.to_put(items, options, watched), block, timeout)
                 return
-        await self._put(self._handle.encoded(items, headers), block, timeout)
+        await self._put(*self._handle.to_put(items, options), block, timeout)
 
     async def qsize(self) -> int:
         """How many items wait, with those that this handle has fetched ahead."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-import math
 import numbers
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -22,7 +21,7 @@ from pymq import _failures, _pymq
 from pymq._codec import Codec, plan_for
 from pymq._green import bare
 from pymq._message import attached
-from pymq._options import QUEUE, QueueOptions, known
+from pymq._options import PUT, QUEUE, PutOptions, QueueOptions, check_queue, known
 from pymq._pymq import Bus
 from pymq._retry import Retry, retry_of
 from pymq._telemetry import Watched
@@ -38,9 +37,6 @@ T = TypeVar("T")
 
 # How many items are thrown away at once, where a queue is emptied.
 AT_A_TIME = 256
-# The longest lease, in seconds, and the most items that are fetched ahead.
-LONGEST_LEASE = 366 * 86_400.0
-MOST_AHEAD = 10_000
 
 
 class Open(_pymq.Hand):
@@ -64,12 +60,7 @@ class Handle(Generic[T]):
     ) -> None:
         known("queue", options, QUEUE)
         said: QueueOptions = {**QUEUE, **options}
-        lease, max_deliveries, prefetch = said["lease"], said["max_deliveries"], said["prefetch"]
-        _check_options(name, maxsize, ack, lease, max_deliveries, prefetch)
-        max_dead_letters = said["max_dead_letters"]
-        _check(name, "max_dead_letters", max_dead_letters, _is_count, "a number, 0 for no bound")
-        given = said["priorities"]
-        _check(name, "priorities", given, lambda given: isinstance(given, bool), "True or False")
+        check_queue(name, {"name": name, "maxsize": maxsize, "ack": ack, **said})
         self.bus: Bus = bus
         self.codec: Codec = codec
         self.name: str = name
@@ -78,15 +69,8 @@ class Handle(Generic[T]):
         self.open: Open = Open(ack == "manual")
         self.retry: Retry = retry_of(said["retry"])
         said["retry"] = self.retry
-        self.native: _pymq.Queue = bus.queue(
-            name,
-            _bound(maxsize),
-            lease,
-            max_deliveries,
-            prefetch,
-            _bound(max_dead_letters),
-            given,
-        )
+        kept = {option: value for option, value in said.items() if option != "retry"}
+        self.native: _pymq.Queue = bus.queue(name, maxsize=_bound(maxsize), **kept)
         #: The same, as native code takes it.
         self.bare: _pymq.Queue = bare(self.native)
         #: Makes another handle with the same options, which shares nothing with this one.
@@ -103,7 +87,7 @@ class Handle(Generic[T]):
 
     def bound(self, maxsize: int) -> None:
         """Another bound, for what is put from now on."""
-        _check(self.name, "maxsize", maxsize, _is_integer, "a number of items, 0 for no bound")
+        check_queue(self.name, {"maxsize": maxsize})
         self.native.bound(_bound(maxsize))
         self.maxsize = maxsize
 
@@ -115,20 +99,22 @@ class Handle(Generic[T]):
         other.retry = retry_of(retry)
         return other
 
-    def encoded(
-        self,
-        items: Iterable[T],
-        headers: Mapping[str, str] | None = None,
-        id: str | None = None,
-        watched: Watched | None = None,
-    ) -> list[bytes]:
-        """Items as they travel, each with what is said beside it."""
+    def to_put(
+        self, items: Iterable[T], options: PutOptions, watched: Watched | None = None
+    ) -> tuple[list[bytes], dict[str, Any]]:
+        """Items as they travel, each with what is said beside it, and the rest of the options, for
+        native code."""
         payloads = [self.codec.encode(item, "item") for item in items]
         if watched is not None:
             watched.messages = len(payloads)
-        elif not headers and id is None:
-            return payloads
-        return attached(payloads, headers, id, watched)
+        elif not options:
+            return payloads, {}
+        known("put", options, PUT)
+        said: dict[str, Any] = {**options}
+        headers = said.pop("headers", None)
+        if "at" in said:
+            said["delay"] = delay_of(said.get("delay"), said.pop("at"))
+        return attached(payloads, headers, said.get("id"), watched), said
 
     def decoded(self, payload: bytes) -> T:
         """An item that was put as these bytes; `DecodeError` if it is none."""
@@ -181,46 +167,3 @@ def check_timeout(block: bool, timeout: float | None) -> None:
 def _bound(maxsize: int) -> int:
     """As native code takes it: nothing and less is no bound, and what no memory holds is one."""
     return max(0, min(maxsize, 2**62))
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return _is_integer(value) and value >= 0
-
-
-def _is_length(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0 < value <= LONGEST_LEASE
-
-
-def _check(name: str, option: str, value: Any, holds: Callable[[Any], bool], wanted: str) -> None:
-    if not holds(value):
-        raise ValueError(f"queue {name!r}: {option} is {wanted}, not {value!r}")
-
-
-def _check_options(
-    name: str, maxsize: Any, ack: Any, lease: Any, max_deliveries: Any, prefetch: Any
-) -> None:
-    checks: list[tuple[str, Any, Callable[[Any], bool], str]] = [
-        ("name", name, lambda value: isinstance(value, str) and value != "", "text, not empty"),
-        ("maxsize", maxsize, _is_integer, "a number of items, 0 for no bound"),
-        ("ack", ack, lambda value: value in ("auto", "manual"), "'auto' or 'manual'"),
-        ("lease", lease, _is_length, "a length in seconds, above 0 and up to a year"),
-        (
-            "max_deliveries",
-            max_deliveries,
-            lambda value: _is_integer(value) and 0 <= value < 2**32,
-            "a number, 0 for no limit",
-        ),
-        (
-            "prefetch",
-            prefetch,
-            lambda value: _is_integer(value) and 1 <= value <= MOST_AHEAD,
-            f"a number of items from 1 to {MOST_AHEAD}",
-        ),
-    ]
-    for option, value, holds, wanted in checks:
-        _check(name, option, value, holds, wanted)

@@ -9,6 +9,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 if TYPE_CHECKING:
@@ -65,6 +66,67 @@ QUEUE: QueueOptions = {
     "retry": None,
     "max_dead_letters": 0,
     "priorities": False,
+}
+
+
+# The longest lease, in seconds, and the most items that are fetched ahead.
+LONGEST_LEASE = 366 * 86_400.0
+MOST_AHEAD = 10_000
+
+
+def check_queue(name: str, options: Mapping[str, object]) -> None:
+    """Raises `ValueError` for what no handle on a queue can be told, in words that name it."""
+    for option, value in options.items():
+        holds, wanted = _QUEUE_CHECKS.get(option, _ANYTHING)
+        if not holds(value):
+            raise ValueError(f"queue {name!r}: {option} is {wanted}, not {value!r}")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_length(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and 0 < value <= LONGEST_LEASE
+
+
+def _is_count(least: int, end: float) -> Callable[[Any], bool]:
+    return lambda value: _is_integer(value) and least <= value < end
+
+
+_ANYTHING: tuple[Callable[[Any], bool], str] = (lambda value: True, "anything")
+_QUEUE_CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (lambda value: isinstance(value, str) and value != "", "text, not empty"),
+    "maxsize": (_is_integer, "a number of items, 0 for no bound"),
+    "ack": (lambda value: value in ("auto", "manual"), "'auto' or 'manual'"),
+    "lease": (_is_length, "a length in seconds, above 0 and up to a year"),
+    "max_deliveries": (_is_count(0, 2**32), "a number, 0 for no limit"),
+    "prefetch": (_is_count(1, MOST_AHEAD + 1), f"a number of items from 1 to {MOST_AHEAD}"),
+    "max_dead_letters": (_is_count(0, math.inf), "a number, 0 for no bound"),
+    "priorities": (lambda value: isinstance(value, bool), "True or False"),
+}
+
+
+class PutOptions(TypedDict, total=False):
+    """What may be said of an item that is put, see `NativeQueue.put`."""
+
+    delay: float | None
+    at: datetime | None
+    id: str | None
+    window: float
+    priority: int
+    headers: Mapping[str, str] | None
+
+
+#: What they are where nothing is said.
+PUT: PutOptions = {
+    "delay": None,
+    "at": None,
+    "id": None,
+    "window": 3600.0,
+    "priority": 0,
+    "headers": None,
 }
 
 

@@ -140,16 +140,8 @@ class Bus:
         self, name: str, pattern: bool, place: Place | None = None
     ) -> Operation[Subscription]: ...
     def provide(self, function: str, place: Place | None = None) -> Operation[Provider]: ...
-    def queue(
-        self,
-        name: str,
-        maxsize: int = 0,
-        lease: float = 30.0,
-        max_deliveries: int = 5,
-        prefetch: int = 1,
-        max_dead_letters: int = 0,
-        priorities: bool = False,
-    ) -> Queue: ...
+    def queue(self, name: str, **options: Any) -> Queue:
+        """Those of `pymq._options.QueueOptions` and `maxsize`, without `retry`."""
     def call(
         self,
         function: str,
@@ -334,17 +326,12 @@ class Queue:
     @property
     def name(self) -> str: ...
     def put(
-        self,
-        items: Sequence[bytes],
-        block: bool,
-        timeout: float | None,
-        *,
-        delay: float | None = None,
-        id: str | None = None,
-        window: float = 3600.0,
-        priority: int = 0,
+        self, items: Sequence[bytes], block: bool, timeout: float | None, **options: Any
     ) -> Operation[bool]:
-        """Says whether it did: not, if they were put before under the same id."""
+        """Says whether it did: not, if they were put before under the same id.
+
+        The options are those of `pymq._options.PutOptions`, without `headers` and `at`.
+        """
     def claim(
         self, limit: int, block: bool, timeout: float | None
     ) -> Operation[list[Delivery]]: ...

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from queue import Full
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -22,17 +21,17 @@ from pymq._abstract import Queue
 from pymq._delivery import HeldItem
 from pymq._dispatch import wait_in_turn
 from pymq._green import patient
-from pymq._handle import AT_A_TIME, Handle, check_timeout, delay_of, here
+from pymq._handle import AT_A_TIME, Handle, check_timeout, here
 from pymq._letters import DeadLetters
 from pymq._loops import loop_here, refuse_to_freeze
-from pymq._options import count
+from pymq._options import PUT, PutOptions, count, shows
 from pymq._retry import Retry
 from pymq._telemetry import Watched
 from pymq._worker import GRACE, Handler, Worker
 from pymq.exceptions import ShutDown, UnsupportedError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 T = TypeVar("T")
 
@@ -174,18 +173,13 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
 
     # ---- putting
 
+    @shows(PutOptions, PUT)
     def put(
         self,
         item: T,
         block: bool = True,
         timeout: float | None = None,
-        *,
-        delay: float | None = None,
-        at: datetime | None = None,
-        id: str | None = None,
-        window: float = 3600.0,
-        priority: int = 0,
-        headers: Mapping[str, str] | None = None,
+        **options: Unpack[PutOptions],
     ) -> bool:
         """Append an item; waits for space as `queue.Queue.put` does.
 
@@ -198,13 +192,10 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         transport lacks, and `OutcomeUnknownError` if the connection was lost before the answer
         came: it is never repeated by itself, and with an `id` repeating it is safe.
         """
-        due = delay_of(delay, at)
-        options = {"delay": due, "id": id, "window": window, "priority": priority}
         if _telemetry.observers:
             with Watched("put", self.name, bus=self._handle.bus) as watched:
-                payloads = self._handle.encoded([item], headers, id, watched)
-                return self._put(payloads, block, timeout, **options)
-        return self._put(self._handle.encoded([item], headers, id), block, timeout, **options)
+                return self._put(*self._handle.to_put([item], options, watched), block, timeout)
+        return self._put(*self._handle.to_put([item], options), block, timeout)
 
     def put_many(
         self,
@@ -219,15 +210,15 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         More than `maxsize` never fit in one step: they go in several, each as there is space, if
         `timeout` is None; else that is a `ConfigError`.
         """
+        options: PutOptions = {"headers": headers} if headers else {}
         if _telemetry.observers:
             with Watched("put", self.name, bus=self._handle.bus) as watched:
-                payloads = self._handle.encoded(items, headers, None, watched)
-                self._put(payloads, block, timeout)
+                self._put(*self._handle.to_put(items, options, watched), block, timeout)
                 return
-        self._put(self._handle.encoded(items, headers), block, timeout)
+        self._put(*self._handle.to_put(items, options), block, timeout)
 
     def _put(
-        self, payloads: list[bytes], block: bool, timeout: float | None, **options: Any
+        self, payloads: list[bytes], options: dict[str, Any], block: bool, timeout: float | None
     ) -> bool:
         check_timeout(block, timeout)
         if not payloads:

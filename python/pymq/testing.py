@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pymq import _options, _whole  # noqa: F401 - says so if files of the original are among ours
@@ -16,6 +16,7 @@ from pymq._bus import NativeEventBus
 from pymq._callbacks import Listener
 from pymq._handle import Handle
 from pymq._loops import loop_here
+from pymq._options import PutOptions
 from pymq._telemetry import Watched
 
 __all__ = ["Failed", "MemoryBus", "Published", "Put"]
@@ -123,17 +124,14 @@ class MemoryBus(NativeEventBus):
 
 
 def _record(handle: Handle[Any], put: list[Put]) -> None:
-    encoded: Callable[..., list[bytes]] = handle.encoded
+    to_put = handle.to_put
 
     def recording(
-        items: Iterable[Any],
-        headers: Mapping[str, str] | None = None,
-        id: str | None = None,
-        watched: Watched | None = None,
-    ) -> list[bytes]:
+        items: Iterable[Any], options: PutOptions, watched: Watched | None = None
+    ) -> tuple[list[bytes], dict[str, Any]]:
         kept = list(items)
-        payloads = encoded(kept, headers, id, watched)
+        said = to_put(kept, options, watched)
         put.extend(Put(handle.name, item) for item in kept)
-        return payloads
+        return said
 
-    handle.encoded = recording  # type: ignore[method-assign]
+    handle.to_put = recording  # type: ignore[method-assign]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use pymq::PutOptions;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -187,17 +188,41 @@ pub(crate) struct Put {
     /// JSON values; none, or -, reads them from the standard input, one a line
     #[arg(allow_negative_numbers = true)]
     pub(crate) values: Vec<String>,
+    #[command(flatten)]
+    pub(crate) how: How,
+    #[command(flatten)]
+    pub(crate) beside: Beside,
+}
+
+/// How items are put.
+#[derive(Debug, Args)]
+pub(crate) struct How {
     /// Due after so long
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub(crate) delay: Option<Duration>,
+    delay: Option<Duration>,
     /// Put once under this id; for a single value
     #[arg(long)]
     pub(crate) id: Option<String>,
     /// 0 to 9, on a queue with priorities
     #[arg(long, value_name = "0..9", value_parser = clap::value_parser!(u8).range(0..=9))]
-    pub(crate) priority: Option<u8>,
-    #[command(flatten)]
-    pub(crate) beside: Beside,
+    priority: Option<u8>,
+}
+
+impl How {
+    /// As the library takes it.
+    pub(crate) fn options(&self) -> PutOptions {
+        let mut options = PutOptions::new();
+        if let Some(delay) = self.delay {
+            options = options.delay(delay);
+        }
+        if let Some(priority) = self.priority {
+            options = options.priority(priority);
+        }
+        if let Some(id) = &self.id {
+            options = options.id(id.as_str());
+        }
+        options
+    }
 }
 
 #[derive(Debug, Args)]

@@ -20,7 +20,8 @@ use crate::intake::Place;
 use crate::metadata;
 use crate::operation::{Operation, Task, finish};
 use crate::provider::{Missing, Provider, Reply};
-use crate::queue::{Options, Queue};
+use crate::options::Said;
+use crate::queue::Queue;
 use crate::runtime::{Closing, Runtime};
 use crate::subscription::Subscription;
 use crate::this_process::ThisProcess;
@@ -224,24 +225,9 @@ impl Bus {
         })
     }
 
-    /// A queue with options of this handle's own; `lease` in seconds.
-    #[pyo3(signature = (
-        name, maxsize=0, lease=30.0, max_deliveries=5, prefetch=1, max_dead_letters=0,
-        priorities=false
-    ))]
-    #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
-    fn queue(
-        &self,
-        name: &str,
-        maxsize: i64,
-        lease: f64,
-        max_deliveries: u32,
-        prefetch: usize,
-        max_dead_letters: usize,
-        priorities: bool,
-    ) -> PyResult<Queue> {
-        let options =
-            Options { maxsize, lease, max_deliveries, prefetch, max_dead_letters, priorities };
+    /// A queue with options of this handle's own, by name.
+    #[pyo3(signature = (name, **options))]
+    fn queue(&self, name: &str, options: Said<'_, '_>) -> PyResult<Queue> {
         Queue::new(self.core()?, name, options)
     }
 

@@ -25,6 +25,7 @@ mod log;
 mod metadata;
 mod operation;
 mod pace;
+mod options;
 mod provider;
 mod queue;
 mod runtime;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use pymq::transport::{SettleOptions, Settlement, Shelf, Wait};
-use pymq::{ByteDelivery, ByteQueue, ErrorKind, Put, PutOptions};
+use pymq::{ByteDelivery, ByteQueue, ErrorKind, Put};
 use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -18,24 +18,15 @@ use crate::error::{PyError, bad_value};
 use crate::hand::{Done, Hand, Held};
 use crate::letter::{Letter, Which};
 use crate::operation::{Finish, Operation, Task, finish, nothing};
+use crate::options::{self, Said};
 use crate::this_process::ThisProcess;
-use crate::wait::{self, length, length_or_none};
+use crate::wait;
 
 /// A queue of bytes with this handle's options.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Queue {
     handle: ThisProcess<Handle>,
     name: String,
-}
-
-/// The options of a handle, as Python gives them; `lease` in seconds.
-pub(crate) struct Options {
-    pub(crate) maxsize: i64,
-    pub(crate) lease: f64,
-    pub(crate) max_deliveries: u32,
-    pub(crate) prefetch: usize,
-    pub(crate) max_dead_letters: usize,
-    pub(crate) priorities: bool,
 }
 
 #[derive(Clone)]
@@ -47,18 +38,10 @@ struct Handle {
 }
 
 impl Queue {
-    pub(crate) fn new(core: &Arc<Core>, name: &str, options: Options) -> PyResult<Self> {
-        let lease = length(options.lease, "'lease' must be a positive number of seconds")?;
-        let queue = core.bus().byte_queue(name).with(|spec| {
-            // As `queue.Queue` has it: nothing and less is no bound.
-            spec.maxsize = usize::try_from(options.maxsize).unwrap_or(0);
-            spec.lease = lease;
-            spec.max_deliveries = options.max_deliveries;
-            spec.max_dead_letters = options.max_dead_letters;
-            spec.priorities = options.priorities;
-        });
-        let bounded = Arc::new(Mutex::new(queue.clone()));
-        let queue = queue.prefetch(options.prefetch);
+    pub(crate) fn new(core: &Arc<Core>, name: &str, said: Said<'_, '_>) -> PyResult<Self> {
+        let queue = options::of_queue(core.bus().byte_queue(name), said)?;
+        // Whoever only puts has nothing to fetch ahead.
+        let bounded = Arc::new(Mutex::new(queue.clone().prefetch(1)));
         let handle = Handle { queue, bounded, core: Arc::clone(core) };
         Ok(Self { handle: ThisProcess::new(handle), name: name.to_owned() })
     }
@@ -161,28 +144,15 @@ impl Queue {
 
     /// Appends items, all in one step; `queue.Full` if there was no space in time. Says whether it
     /// did: not, if they were put before under the same id.
-    #[pyo3(signature = (items, block, timeout, *, delay=None, id=None, window=3600.0, priority=0))]
-    #[expect(clippy::too_many_arguments, reason = "Python's arguments, one by one")]
+    #[pyo3(signature = (items, block, timeout, **options))]
     fn put(
         &self,
         items: Vec<Bound<'_, PyBytes>>,
         block: bool,
         timeout: Option<f64>,
-        delay: Option<f64>,
-        id: Option<String>,
-        window: f64,
-        priority: i64,
+        options: Said<'_, '_>,
     ) -> PyResult<Operation> {
-        let priority = u8::try_from(priority).map_err(|_| bad_value("'priority' is 0 to 9"))?;
-        let mut options = PutOptions::from(waiting(block, timeout)?).priority(priority);
-        if let Some(delay) = delay {
-            options =
-                options.delay(length_or_none(delay, "'delay' must be a number of seconds from 0")?);
-        }
-        if let Some(id) = id {
-            let window = length(window, "'window' must be a positive number of seconds")?;
-            options = options.id(id).within(window);
-        }
+        let options = options::of_put(waiting(block, timeout)?, options)?;
         let items = items.iter().map(|item| Bytes::copy_from_slice(item.as_bytes())).collect();
         self.operation(|Handle { bounded, core, .. }| async move {
             let _core = core;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use pymq::transport::{Holder, QueueStats, Settlement, Shelf, Wait};
 use pymq::wire::Metadata;
-use pymq::{Bus, ByteQueue, ErrorKind, Put, PutOptions};
+use pymq::{Bus, ByteQueue, ErrorKind, Put};
 use serde::Serialize;
 
 use super::{counted, metadata};
@@ -24,22 +24,13 @@ struct PutInto<'a> {
 }
 
 pub(super) async fn put(bus: &Bus, put: arguments::Put, output: &Output) -> Result<(), Failure> {
-    let arguments::Put { queue: name, values, delay, id, priority, beside } = put;
-    if id.is_some() && values.len() != 1 {
+    let arguments::Put { queue: name, values, how, beside } = put;
+    if how.id.is_some() && values.len() != 1 {
         return Err(Failure::usage("--id names one value: give exactly one"));
     }
     let metadata = metadata(&beside);
-    let mut options = PutOptions::new();
-    if let Some(delay) = delay {
-        options = options.delay(delay);
-    }
-    if let Some(priority) = priority {
-        options = options.priority(priority);
-    }
-    if let Some(id) = id {
-        options = options.id(id);
-    }
-    let queue = bus.byte_queue(&name).with(|spec| spec.priorities = priority.is_some());
+    let options = how.options();
+    let queue = bus.byte_queue(&name).with(|spec| spec.priorities = options.priority > 0);
     let mut values = Values::new(values, beside.text);
     let mut done = 0_u64;
     let told = |failure: Failure, done| match done {
