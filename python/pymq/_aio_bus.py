@@ -17,7 +17,7 @@ from pymq._aio_stub import AsyncStub
 from pymq._aio_topic import AsyncTopic
 from pymq._bound import Bound
 from pymq._bus import BusOptions, NativeEventBus
-from pymq._green import refuse_coroutines
+from pymq._gevent import refuse_coroutines
 from pymq._life import GRACE
 from pymq._log import listen
 from pymq._options import CallOptions, QueueOptions
@@ -210,7 +210,7 @@ class AsyncEventBus:
             self.bus._check_open()
 
     async def _end(self, bound: Bound) -> None:
-        self.bus._service.roll.remove(bound)
+        self.bus._service.registry.remove(bound)
         try:
             if bound.source is not None:
                 await run(bound.source.end())

@@ -301,7 +301,7 @@ class _Life:
     __slots__ = ("_hand", "_over", "number")
 
     def __init__(self, open: Open) -> None:
-        self.number = _pymq.Hand.new_owner()
+        self.number = _pymq.OpenItems.new_owner()
         self._hand = weakref.ref(open)
         self._over = False
 

@@ -22,7 +22,7 @@ from typing import (
     overload,
 )
 
-from pymq import _buses, _green, _log, _options, _pymq, _telemetry
+from pymq import _buses, _gevent, _log, _options, _pymq, _telemetry
 from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
 from pymq._bus_life import BusLife, end_source
 from pymq._callbacks import (
@@ -129,9 +129,9 @@ class NativeEventBus(BusLife, EventBus):
         service = Service(self._codec, loops, row, self._noticed_failure)
         super().__init__(self._codec, service, loops)
         if native is None:
-            _green.refuse_others()
+            _gevent.refuse_others()
             listening = _log.listen()
-            native = _green.waiting(_pymq.Bus.connect(url, namespace, wait).wait)
+            native = _gevent.waiting(_pymq.Bus.connect(url, namespace, wait).wait)
             del listening
         self._native: _pymq.Bus = native
         _buses.add(self)
@@ -223,7 +223,7 @@ class NativeEventBus(BusLife, EventBus):
         """
         bound = self._find(callback, channel, pattern)
         if bound is not None:
-            self._service.roll.remove(bound)
+            self._service.registry.remove(bound)
             try:
                 end_source(bound)
             finally:
@@ -402,7 +402,7 @@ class NativeEventBus(BusLife, EventBus):
         """Take back an `expose`; what is not exposed is fine."""
         bound = self._find_remote(fn)
         if bound is not None:
-            self._service.roll.remove(bound)
+            self._service.registry.remove(bound)
             try:
                 end_source(bound)
             finally:

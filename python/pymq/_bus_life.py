@@ -20,11 +20,11 @@ from pymq import _buses, _log, _options, _pymq
 from pymq._bound import Bound, Exposed, Subscribed, took
 from pymq._callbacks import current_call, event_channel, remote_name
 from pymq._codec import Codec
-from pymq._condition import Condition
 from pymq._dispatch import Lane
 from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
 from pymq._loops import Loops, loop_here
 from pymq._service import Service
+from pymq._state import Condition
 from pymq._worker import Worker, current_job
 from pymq.exceptions import ClosedError, PymqError
 
@@ -60,9 +60,9 @@ class BusLife(Condition):
             # It was closed in this moment.
             self._state = State.CLOSED
             self._check_open()
-        for bound in self._service.roll.subscribers():
+        for bound in self._service.registry.subscribers():
             self._serve_subscriber(bound)
-        for remote in self._service.roll.remotes():
+        for remote in self._service.registry.remotes():
             self._serve_remote(remote)
 
     def _serve_subscriber(self, bound: Subscribed) -> None:
@@ -101,10 +101,10 @@ class BusLife(Condition):
             return
         self._unclosed.clear()
         self._state = State.CLOSED
-        lanes = list(self._service.roll.lanes)
+        lanes = list(self._service.registry.lanes)
         workers = list(self._workers)
         # Whoever closes too does all of it: a signal handler may have broken into the first.
-        for bound in self._service.roll.remotes():
+        for bound in self._service.registry.remotes():
             # First of all, so that callers go elsewhere.
             with contextlib.suppress(PymqError):
                 end_source(bound)
@@ -148,7 +148,7 @@ class BusLife(Condition):
                 if watcher is not threading.current_thread():
                     watcher.join(max(0.0, end - time.monotonic()))
             # A bus that is over keeps nobody's functions.
-            self._service.roll.clear()
+            self._service.registry.clear()
             _buses.discard(self)
 
     def refuse_to_wait_for_this_loop(self) -> None:
@@ -184,7 +184,7 @@ class BusLife(Condition):
     def __del__(self) -> None:
         if getattr(self, "_state", State.CLOSED) is State.RUNNING:
             # Without waiting: a finaliser may run anywhere. The threads end by themselves.
-            for lane in list(self._service.roll.lanes):
+            for lane in list(self._service.registry.lanes):
                 lane.close()
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
@@ -199,7 +199,7 @@ class BusLife(Condition):
     ) -> Subscribed:
         bound = self._service.subscriber(callback, channel, pattern)
         self._check_open()
-        self._service.roll.add(bound)
+        self._service.registry.add(bound)
         return bound
 
     def _declare_remote(
@@ -207,7 +207,7 @@ class BusLife(Condition):
     ) -> Exposed:
         bound = self._service.remote(fn, channel, concurrency)
         self._check_open()
-        self._service.roll.add_remote(bound)
+        self._service.registry.add_remote(bound)
         return bound
 
     def _find(
@@ -216,13 +216,13 @@ class BusLife(Condition):
         if channel is None:
             channel, pattern = event_channel(callback), False
         self._check_open()
-        return self._service.roll.find(callback, channel, pattern)
+        return self._service.registry.find(callback, channel, pattern)
 
     def _find_remote(self, fn: Callable[..., Any] | str) -> Exposed | None:
         if not callable(fn) and not isinstance(fn, str):
             raise TypeError(f"cannot unexpose fn type {type(fn)}")
         self._check_open()
-        return self._service.roll.find_remote(fn if isinstance(fn, str) else remote_name(fn))
+        return self._service.registry.find_remote(fn if isinstance(fn, str) else remote_name(fn))
 
     def _ended_meanwhile(self, bound: Bound) -> bool:
         """Whether the bus was closed while the source of this began; nobody else ends it then."""

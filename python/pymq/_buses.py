@@ -44,7 +44,7 @@ def provides_here(channel: str) -> bool:
     loop = loop_here()
     return loop is not None and any(
         remote is not None and remote.home is loop
-        for remote in [bus._service.roll.find_remote(channel) for bus in list(_live)]
+        for remote in [bus._service.registry.find_remote(channel) for bus in list(_live)]
     )
 
 

@@ -19,7 +19,7 @@ from pymq import _failures
 from pymq._callables import describe, event_channel, first_plan, is_coroutine_function, remote_name
 from pymq._codec import Codec, call_plan
 from pymq._dispatch import may_be_absent
-from pymq._green import refuse_coroutines
+from pymq._gevent import refuse_coroutines
 from pymq._loops import Loops, running_loop
 from pymq._message import Handled, Message
 from pymq._pymq import Call, Metadata

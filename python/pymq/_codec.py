@@ -11,7 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pymq import _encodings, _notices, _plans, _texts
+from pymq import _encodings, _log_once, _plans, _texts
 from pymq._plans import call_plan, plan_for, register
 from pymq._pymq import CallPlan, CodecCore, Plan
 from pymq.exceptions import DecodeError, EncodeError
@@ -61,8 +61,8 @@ class Codec(CodecCore):
             cls,
             encoding=_encodings.encoding_for,
             resolve=functools.partial(_plans.resolve, trust=trust),
-            unknown=_notices.unknown_type,
-            dropped=_notices.unknown_field,
+            unknown=_log_once.unknown_type,
+            dropped=_log_once.unknown_field,
             number=_texts.number_in,
             loads=_slow_loads,
             dumps=_slow_dumps,

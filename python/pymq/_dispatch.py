@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from pymq._green import patient
+from pymq._gevent import patient
 from pymq._loops import threads_here
 from pymq._pymq import Call, Intake, Operation, Place
 from pymq._threads import Attendant, hurry

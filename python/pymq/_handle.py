@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pymq import _failures, _pymq
 from pymq._codec import Codec, plan_for
-from pymq._green import bare
+from pymq._gevent import bare
 from pymq._message import attached
 from pymq._options import PUT, QUEUE, PutOptions, QueueOptions, check_queue, known
 from pymq._pymq import Bus
@@ -39,7 +39,7 @@ T = TypeVar("T")
 AT_A_TIME = 256
 
 
-class Open(_pymq.Hand):
+class Open(_pymq.OpenItems):
     """Items that a handle gave out and that nobody has confirmed, by the thread or task that got
     them."""
 

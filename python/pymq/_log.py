@@ -13,7 +13,7 @@ import os
 import threading
 import time
 
-from pymq import _green, _pymq
+from pymq import _gevent, _pymq
 from pymq._threads import Attendant
 
 logger = logging.getLogger("pymq")
@@ -63,7 +63,7 @@ def _adopt_level() -> None:
 
 
 def _fetch() -> None:
-    may_wait = not _green.runs_here()
+    may_wait = not _gevent.runs_here()
     while (records := _take(may_wait)) is not None:
         for record in records:
             _tell(*record)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from pymq._green import refuse_coroutines
+from pymq._gevent import refuse_coroutines
 from pymq._threads import Attendant
 
 logger = logging.getLogger("pymq")

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pymq import _notices, _texts, _types
+from pymq import _log_once, _texts, _types
 
 Reader = Callable[[Any], Any]
 #: Attribute, argument name, required, and how it is passed: by "position", "name" or "either".
@@ -204,7 +204,7 @@ def pydantic_reader(cls: Any) -> Reader:
             places = [each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"]
             if not _without(value, places):
                 raise
-        _notices.unknown_field(_types.fullname(cls))
+        _log_once.unknown_field(_types.fullname(cls))
         return validate(value)
 
     return read
@@ -241,7 +241,7 @@ def msgspec_reader(cls: Any) -> Reader:
     def read(value: Any) -> Any:
         if isinstance(value, dict):
             if config.forbid_unknown_fields and not value.keys() <= names.keys():
-                _notices.unknown_field(_types.fullname(cls))
+                _log_once.unknown_field(_types.fullname(cls))
                 value = {name: part for name, part in value.items() if name in names}
             value = {names.get(name, name): part for name, part in value.items()}
             if config.tag is not None:
@@ -256,7 +256,7 @@ def msgspec_reader(cls: Any) -> Reader:
                 unknown = _UNKNOWN.search(str(error))
                 if unknown is None or not _without(value, [_place(unknown)]):
                     raise
-            _notices.unknown_field(_types.fullname(cls))
+            _log_once.unknown_field(_types.fullname(cls))
         return msgspec.convert(value, cls)
 
     return read

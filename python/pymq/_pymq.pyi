@@ -26,7 +26,6 @@ __all__ = [
     "Delivery",
     "Encoding",
     "Getter",
-    "Hand",
     "Inspection",
     "Intake",
     "LastStep",
@@ -35,6 +34,7 @@ __all__ = [
     "Metadata",
     "Missed",
     "Missing",
+    "OpenItems",
     "Operation",
     "Place",
     "Plan",
@@ -357,9 +357,9 @@ class Queue:
         """Takes nothing more: what waits for an item ends with `ClosedError`. Does not wait."""
     @property
     def stopped(self) -> bool: ...
-    def task_done(self, hand: Hand, owner: int) -> Operation[None]:
-        """Confirms the item that an owner did; its end is to be told by `Hand.task_ended`."""
-    def let_go(self, hand: Hand) -> Operation[None]:
+    def task_done(self, hand: OpenItems, owner: int) -> Operation[None]:
+        """Confirms the item that an owner did; its end is to be told by `OpenItems.task_ended`."""
+    def let_go(self, hand: OpenItems) -> Operation[None]:
         """Requeues what is in hand, and returns what was fetched ahead."""
 
 @final
@@ -439,7 +439,7 @@ class Reader:
 # ---- getting items
 
 @disjoint_base
-class Hand:
+class OpenItems:
     """What a handle gave out and nobody has settled yet, by owner: a thread, or a task's number."""
 
     def __new__(cls, manual: bool) -> Self: ...

@@ -20,7 +20,7 @@ from pymq import _pymq, _telemetry
 from pymq._abstract import Queue
 from pymq._delivery import HeldItem
 from pymq._dispatch import wait_in_turn
-from pymq._green import patient
+from pymq._gevent import patient
 from pymq._handle import AT_A_TIME, Handle, check_timeout, here
 from pymq._letters import DeadLetters
 from pymq._loops import loop_here, refuse_to_freeze

@@ -16,7 +16,7 @@ from pymq._callbacks import Listener, Skeleton
 from pymq._codec import Codec
 from pymq._dispatch import Lane
 from pymq._loops import Loops
-from pymq._roll import Roll
+from pymq._registry import Registry
 
 
 class Service:
@@ -29,13 +29,13 @@ class Service:
         row: Lane | None,
         failed: Callable[[Listener, BaseException], None],
     ) -> None:
-        self.roll: Roll[Lane] = Roll()
+        self.registry: Registry[Lane] = Registry()
         self._codec = codec
         self._loops = loops
         self._row = row
         self._failed = failed
         if row is not None:
-            self.roll.lanes.add(row)
+            self.registry.lanes.add(row)
 
     def subscriber(
         self, callback: Callable[..., Any], channel: str | None, pattern: bool
@@ -63,7 +63,7 @@ class Service:
         """Where its source is to begin."""
         bound.lane = lane = self._lane_for(bound)
         # First there, then looked at: a close in this moment closes it, or is seen.
-        self.roll.lanes.add(lane)
+        self.registry.lanes.add(lane)
         place = lane.expect(bound.route)
         bound.number = place.number
         return place
@@ -77,7 +77,7 @@ class Service:
 
     def forget(self, bound: Bound) -> None:
         """One that did not come to be served."""
-        self.roll.remove(bound)
+        self.registry.remove(bound)
         self.stop(bound)
 
     def stop(self, bound: Bound) -> None:
@@ -88,4 +88,4 @@ class Service:
         lane.detach(bound.number)
         if lane is not self._row:
             lane.close()
-            self.roll.lanes.discard(lane)
+            self.registry.lanes.discard(lane)

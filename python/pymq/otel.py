@@ -44,7 +44,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from pymq import __version__, telemetry
-from pymq._figures import Figures, Watchable, figures, watchable
+from pymq._gauges import Gauges, Watchable, gauges_of, watchable
 
 if TYPE_CHECKING:
     from pymq._message import Message
@@ -357,7 +357,7 @@ def watch(bus: Watchable, *, meter_provider: MeterProvider | None = None) -> Non
     reading = _Reading(weakref.ref(native))
     meter = metrics.get_meter("pymq", __version__, meter_provider)
 
-    def gauge(name: str, unit: str, what: str, read: Callable[[Figures], _Values]) -> None:
+    def gauge(name: str, unit: str, what: str, read: Callable[[Gauges], _Values]) -> None:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             figures = reading.newest(name)
             return [] if figures is None else [Observation(*value) for value in read(figures)]
@@ -384,38 +384,38 @@ class _Reading:
 
     def __init__(self, bus: weakref.ref[Any]) -> None:
         self._bus = bus
-        self._figures: Figures | None = None
+        self._figures: Gauges | None = None
         self._read: set[str] = set()
 
-    def newest(self, gauge: str) -> Figures | None:
+    def newest(self, gauge: str) -> Gauges | None:
         """As of this collection: the first gauge that comes again begins the next."""
         bus = self._bus()
         if bus is None or bus.closed:
             return None
         if self._figures is None or gauge in self._read:
-            self._figures, self._read = figures(bus), set()
+            self._figures, self._read = gauges_of(bus), set()
         self._read.add(gauge)
         return self._figures
 
 
-def _connected(figures: Figures) -> _Values:
+def _connected(figures: Gauges) -> _Values:
     return [(int(figures.health["state"] == "connected"), {})]
 
 
-def _of_health(figure: str) -> Callable[[Figures], _Values]:
+def _of_health(figure: str) -> Callable[[Gauges], _Values]:
     return lambda figures: [(figures.health.get(figure, 0), {})]
 
 
-def _items(figures: Figures) -> _Values:
+def _items(figures: Gauges) -> _Values:
     for name, stats in figures.queues or []:
         for state in ("waiting", "delayed", "leased", "dead"):
             yield getattr(stats, state), {"queue": name, "state": state}
 
 
-def _oldest(figures: Figures) -> _Values:
+def _oldest(figures: Gauges) -> _Values:
     return [(stats.oldest or 0.0, {"queue": name}) for name, stats in figures.queues or []]
 
 
-def _consumers(figures: Figures) -> _Values:
+def _consumers(figures: Gauges) -> _Values:
     known = [pair for pair in figures.queues or [] if pair[1].consumers is not None]
     return [(stats.consumers or 0, {"queue": name}) for name, stats in known]

@@ -39,7 +39,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector as _Collector
 
 from pymq import telemetry
-from pymq._figures import Figures, Watchable, figures, watchable
+from pymq._gauges import Gauges, Watchable, gauges_of, watchable
 
 if TYPE_CHECKING:
     from pymq._message import Message
@@ -154,7 +154,7 @@ class Collector(_Collector):
 
     def _standing(self) -> Iterator[Metric]:
         found = enumerate(bus() for bus in self._buses)
-        standing = [(str(place), figures(bus)) for place, bus in found if bus is not None]
+        standing = [(str(place), gauges_of(bus)) for place, bus in found if bus is not None]
         if not standing:
             return
         several = len(self._buses) > 1
@@ -239,7 +239,7 @@ def _one_of(series: Mapping[_Labels, Any], labels: _Labels, others: _Labels) -> 
     return labels if len(series) < MOST_SERIES or labels in series else others
 
 
-def _of_buses(standing: list[tuple[list[str], Figures]]) -> Iterator[Metric]:
+def _of_buses(standing: list[tuple[list[str], Gauges]]) -> Iterator[Metric]:
     bus = ["bus"] if standing[0][0] else []
     for name, help, figure in [
         ("pymq_connected", "Whether the bus has its broker.", _is_connected),
@@ -265,7 +265,7 @@ def _figure(name: str) -> Any:
     return lambda health: float(health.get(name, 0))
 
 
-def _of_queues(bus: list[str], standing: list[tuple[list[str], Figures]]) -> Iterator[Metric]:
+def _of_queues(bus: list[str], standing: list[tuple[list[str], Gauges]]) -> Iterator[Metric]:
     items = GaugeMetricFamily(
         "pymq_queue_items", "Items of a queue, by state.", labels=[*bus, "queue", "state"]
     )

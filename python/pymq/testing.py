@@ -96,17 +96,17 @@ class MemoryBus(NativeEventBus):
         """Whether nothing is under way: looked at twice, since one lane may have filled another
         that had been looked at before."""
         begun = self._begun()
-        quiet = all(lane.idle for lane in list(self._service.roll.lanes))
+        quiet = all(lane.idle for lane in list(self._service.registry.lanes))
         return quiet and begun == self._begun()
 
     def _begun(self) -> int:
-        return sum(lane.begun for lane in list(self._service.roll.lanes))
+        return sum(lane.begun for lane in list(self._service.registry.lanes))
 
     def _refuse_after(self, deadline: float, timeout: float) -> None:
         if time.monotonic() >= deadline:
             busy = sorted(
                 bound.route.label
-                for bound in self._service.roll.all()
+                for bound in self._service.registry.all()
                 if bound.lane is not None and not bound.lane.idle
             )
             raise TimeoutError(f"not handled after {timeout} s: {', '.join(busy) or 'callbacks'}")

@@ -405,9 +405,9 @@ def extras() -> list[Any]:
 def test_a_field_that_the_class_does_not_know_costs_nothing_and_is_told_once(
     cls, caplog, monkeypatch
 ):
-    from pymq import _notices
+    from pymq import _log_once
 
-    monkeypatch.setattr(_notices, "_told", {})
+    monkeypatch.setattr(_log_once, "_told", {})
     for sent in (b'{"a":1,"added":2,"more":[{}]}', b'{"added":2,"a":1}'):
         assert codec.decode(sent, plan_for(cls)).a == 1
         assert codec.decode(b"[" + sent + b"]", plan_for(list[cls]))[0].a == 1
@@ -416,9 +416,9 @@ def test_a_field_that_the_class_does_not_know_costs_nothing_and_is_told_once(
 
 
 def test_more_elements_than_a_named_tuple_has_are_dropped_and_told_once(caplog, monkeypatch):
-    from pymq import _notices
+    from pymq import _log_once
 
-    monkeypatch.setattr(_notices, "_told", {})
+    monkeypatch.setattr(_log_once, "_told", {})
     assert codec.decode(b"[1,2,3]", plan_for(Pair)) == Pair(1)
     assert codec.decode(b"[[1,2,3]]", plan_for(list[Pair])) == [Pair(1)]
     assert told(caplog, "Pair") == 1

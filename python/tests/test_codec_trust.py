@@ -12,7 +12,7 @@ import types
 import pytest
 
 import codec_classes as c
-import pymq._notices as notices
+import pymq._log_once as notices
 from pymq._codec import Codec, DecodeError, call_plan, plan_for, register
 
 codec = Codec()

@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyGenericAlias, PyTuple, PyType};
 
 use crate::error::PyError;
-use crate::hand::{Done, this_thread};
+use crate::open_items::{Done, this_thread};
 use crate::handover::{
     Current, Form, Handover, Truth, Way, claiming, is_end, is_unreadable, limit,
 };
@@ -20,7 +20,7 @@ use crate::last_step::LastStep;
 use crate::operation::{Operation, Task, nothing};
 use crate::queue::Claimed;
 use crate::wait;
-use crate::watch;
+use crate::telemetry;
 
 /// `pymq._dispatch.wait_for`, and where that module keeps the calling thread's lane.
 static WAIT_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -57,7 +57,7 @@ fn offer(
     way: &Way,
     form: Form,
 ) -> PyResult<LastStep> {
-    let since = watch::waits();
+    let since = telemetry::waits();
     let came = claim(py, handovers, limit, way)?;
     handovers[came.0].offer(py, form, came, since)
 }
@@ -67,7 +67,7 @@ fn offer(
 /// # Errors
 /// As [`claim`] and [`Handover::give`].
 fn get(py: Python<'_>, handover: &Arc<Handover>, way: &Way, form: &Form) -> PyResult<Py<PyAny>> {
-    let since = watch::waits();
+    let since = telemetry::waits();
     let came = claim(py, std::slice::from_ref(handover), 1, way)?;
     handover.give(py, form, this_thread(), came, since, Handover::reject)
 }

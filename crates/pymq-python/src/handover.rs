@@ -20,13 +20,13 @@ use pyo3::{IntoPyObjectExt as _, intern};
 
 use crate::codec::{CodecCore, Plan};
 use crate::error::{self, PyError};
-use crate::hand::{Hand, Held, this_thread};
+use crate::open_items::{OpenItems, Held, this_thread};
 use crate::last_step::LastStep;
 use crate::metadata::Metadata;
 use crate::operation::Task;
 use crate::queue::{Claimed, Queue};
 use crate::this_process::ThisProcess;
-use crate::watch;
+use crate::telemetry;
 
 /// `pymq._message._current`: the message that is handled in a context.
 static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -68,7 +68,7 @@ impl Handover {
         tells: bool,
     ) -> PyResult<Self> {
         let hand = handle.getattr("open")?;
-        let held = Arc::clone(hand.cast::<Hand>()?.get().held()?);
+        let held = Arc::clone(hand.cast::<OpenItems>()?.get().held()?);
         let queue: Py<Queue> = handle.getattr("bare")?.extract()?;
         queue.get().settles(&held)?;
         Ok(Self {
@@ -154,7 +154,7 @@ impl Handover {
             Form::Items => self.read_many(py, claimed)?.into_any(),
             _ => self.read_one(py, claimed, leave)?,
         };
-        watch::tell(py, &self.name, since.filter(|_| self.tells), claimed)?;
+        telemetry::tell(py, &self.name, since.filter(|_| self.tells), claimed)?;
         match form {
             Form::Items | Form::Delivery => return Ok(given),
             Form::Item | Form::Next(_) | Form::From(_) => self.note(py, claimed)?,

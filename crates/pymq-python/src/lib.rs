@@ -14,13 +14,13 @@ mod descriptor;
 mod door;
 mod error;
 mod getter;
-mod hand;
+mod open_items;
 mod handover;
 mod inspection;
 mod intake;
 mod io_driver;
 mod last_step;
-mod letter;
+mod dead_letter;
 mod log;
 mod metadata;
 mod operation;
@@ -31,11 +31,11 @@ mod queue;
 mod runtime;
 mod source;
 mod subscription;
-mod survey;
-mod taking;
+mod ipc_buses;
+mod async_getter;
 mod this_process;
 mod wait;
-mod watch;
+mod telemetry;
 
 /// Native core of the Python package `pymq`.
 #[pymodule(gil_used = true)]
@@ -50,20 +50,20 @@ mod _pymq {
         completions::{Completions, Reader},
         delivery::Delivery,
         getter::{Getter, Serving, offer_from},
-        hand::Hand,
+        open_items::OpenItems,
         inspection::Inspection,
         intake::{Intake, Missed, Place},
         last_step::LastStep,
-        letter::Letter,
+        dead_letter::Letter,
         log::{Listening, set_log_level, speaks, take_log},
         metadata::Metadata,
         operation::Operation,
         provider::{Call, Missing, Provider, Reply},
         queue::Queue,
         subscription::Subscription,
-        survey::{ipc_buses, ipc_clean, ipc_look},
-        taking::{AsyncGetter, AsyncServing, Taking, aio_get_from},
-        watch::watch_items,
+        ipc_buses::{ipc_buses, ipc_clean, ipc_look},
+        async_getter::{AsyncGetter, AsyncServing, Taking, aio_get_from},
+        telemetry::watch_items,
     };
 
     /// Everything that would have to be looked up when it is too late for that.

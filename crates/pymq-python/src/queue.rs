@@ -15,8 +15,8 @@ use pyo3::types::{PyBytes, PyList};
 use crate::bus::Core;
 use crate::delivery::Delivery;
 use crate::error::{PyError, bad_value};
-use crate::hand::{Done, Hand, Held};
-use crate::letter::{Letter, Which};
+use crate::open_items::{Done, OpenItems, Held};
+use crate::dead_letter::{Letter, Which};
 use crate::operation::{Finish, Operation, Task, finish, nothing};
 use crate::options::{self, Said};
 use crate::this_process::ThisProcess;
@@ -291,8 +291,8 @@ impl Queue {
     }
 
     /// Confirms the item that an owner did, as `Getter.task_done` does. When its end is known to the
-    /// owner, that is to be said by `Hand.task_ended`.
-    fn task_done(&self, hand: &Hand, owner: u64) -> PyResult<Operation> {
+    /// owner, that is to be said by `OpenItems.task_ended`.
+    fn task_done(&self, hand: &OpenItems, owner: u64) -> PyResult<Operation> {
         let core = Arc::clone(&self.handle.get()?.core);
         let (runtime, held) = (Arc::clone(core.runtime()), Arc::clone(hand.held()?));
         let confirm = async move {
@@ -307,7 +307,7 @@ impl Queue {
     }
 
     /// Requeues what is in hand, the newest first, and returns what was fetched ahead.
-    fn let_go(&self, hand: &Hand) -> PyResult<Operation> {
+    fn let_go(&self, hand: &OpenItems) -> PyResult<Operation> {
         let Handle { queue, core, .. } = self.handle.get()?.clone();
         let (runtime, held) = (Arc::clone(core.runtime()), Arc::clone(hand.held()?));
         let let_go = async move {

@@ -110,7 +110,7 @@ pub mod transport;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 #[cfg(any(feature = "otel", feature = "prometheus"))]
-mod figures;
+mod gauges;
 #[cfg(feature = "otel")]
 pub mod otel;
 #[cfg(feature = "prometheus")]
@@ -140,26 +140,3 @@ pub use transport::{Failure, Filter, Put, PutOptions, QueueStats, Reason, Shelf,
 /// The derive beside the trait of its name, so that `use pymq::Event` brings both.
 #[cfg(feature = "macros")]
 pub use pymq_macros::{Event, remote, service};
-
-/// The README's blocks, run as tests.
-#[cfg(all(doctest, feature = "macros"))]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
-
-/// The programs of the site's first page, run as tests.
-#[cfg(all(doctest, feature = "macros"))]
-#[doc = concat!("```\n", include_str!("../../../examples/start/event.rs"), "```")]
-#[doc = concat!("```\n", include_str!("../../../examples/start/queue.rs"), "```")]
-#[doc = concat!("```\n", include_str!("../../../examples/start/call.rs"), "```")]
-struct Start;
-
-/// The recipes of the site.
-#[cfg(all(doctest, feature = "macros"))]
-#[doc = concat!("```\n", include_str!("../../../examples/recipes/retry_api.rs"), "```")]
-#[doc = concat!("```\n", include_str!("../../../examples/recipes/one_or_all.rs"), "```")]
-#[doc = concat!("```\n", include_str!("../../../examples/recipes/progress.rs"), "```")]
-#[doc = concat!("```\n", include_str!("../../../examples/recipes/gather.rs"), "```")]
-#[doc = concat!("```\n", include_str!("../../../examples/recipes/rate_limit.rs"), "```")]
-#[doc = concat!("```\n", include_str!("../../../examples/recipes/run_once.rs"), "```")]
-#[doc = concat!("```\n", include_str!("../../../examples/recipes/browser.rs"), "```")]
-struct Recipes;

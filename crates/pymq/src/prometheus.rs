@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::bus::Bus;
-use crate::figures::{Figures, by_state};
+use crate::gauges::{Gauges, by_state};
 use crate::telemetry::{End, Observation, Observer, Operation, Receipt, Verb};
 
 /// What the text is, for the header of its answer.
@@ -200,9 +200,9 @@ impl Metrics {
     /// broker is away there is nothing of queues. Listing them takes time that grows with all that the
     /// broker holds, so of many processes few should be scraped often.
     pub async fn text(&self, bus: &Bus) -> String {
-        let figures = Figures::of(bus).await;
+        let gauges = Gauges::of(bus).await;
         let mut text = self.counted();
-        write_figures(&mut text, &figures);
+        write_figures(&mut text, &gauges);
         text
     }
 
@@ -253,7 +253,7 @@ fn write_durations(text: &mut String, name: &str, labels: &str, durations: &Dura
     line(text, &format!("{name}_count"), labels, durations.count);
 }
 
-fn write_figures(text: &mut String, Figures { health, queues }: &Figures) {
+fn write_figures(text: &mut String, Gauges { health, queues }: &Gauges) {
     let connected = u64::from(health.state.is_connected());
     let unread = health.unread_events as u64;
     for (name, kind, help, value) in [

@@ -12,8 +12,7 @@ use serde_json::Value;
 use crate::error::RemoteError;
 pub(crate) use control::{Control, ToProvider};
 pub use metadata::{LARGEST_METADATA, Metadata};
-pub use passing::Passing;
-pub use plain::Plain;
+pub use passing::{Passing, Plain};
 pub(crate) use request::{Request, RequestExtension};
 pub(crate) use response::{Response, ResponseExtension, ResponseKind};
 
@@ -21,7 +20,6 @@ mod control;
 mod metadata;
 mod parts;
 mod passing;
-mod plain;
 mod request;
 mod response;
 pub(crate) mod tags;

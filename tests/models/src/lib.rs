@@ -15,8 +15,8 @@ pub mod queues;
 #[path = "../../../crates/pymq/src/transport/mailbox/mod.rs"]
 pub mod mailbox;
 
-#[path = "../../../crates/pymq/src/rpc/ids.rs"]
-mod ids;
+#[path = "../../../crates/pymq/src/rpc/id_map.rs"]
+mod id_map;
 
 #[path = "../../../crates/pymq/src/transport/ipc/bell.rs"]
 mod bell;

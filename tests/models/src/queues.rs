@@ -12,20 +12,20 @@ use self::waiters::{Claim, Push};
 use crate::transport::{Claimed, PutOptions, QueueSpec, SettleOptions, Settlement, Shelf, Wait};
 
 #[allow(dead_code, reason = "the histories use a part of it")]
-#[path = "../../../crates/pymq/src/transport/memory/graveyard.rs"]
-mod graveyard;
+#[path = "../../../crates/pymq/src/transport/memory/dead_letters.rs"]
+mod dead_letters;
 #[allow(dead_code, reason = "the histories use a part of it")]
 #[path = "../../../crates/pymq/src/transport/memory/leases.rs"]
 mod leases;
 #[allow(dead_code, reason = "the histories use a part of it")]
-#[path = "../../../crates/pymq/src/transport/memory/line.rs"]
-mod line;
+#[path = "../../../crates/pymq/src/transport/memory/unleased.rs"]
+mod unleased;
 #[allow(dead_code, reason = "the histories use a part of it")]
-#[path = "../../../crates/pymq/src/transport/memory/seen.rs"]
-mod seen;
+#[path = "../../../crates/pymq/src/transport/memory/put_ids.rs"]
+mod put_ids;
 #[allow(dead_code, reason = "the histories use a part of it")]
-#[path = "../../../crates/pymq/src/transport/memory/shelves.rs"]
-mod shelves;
+#[path = "../../../crates/pymq/src/transport/memory/queue.rs"]
+mod queue;
 #[allow(dead_code, reason = "the histories use a part of it")]
 #[path = "../../../crates/pymq/src/transport/memory/store.rs"]
 mod store;

@@ -45,15 +45,13 @@ use crate::wire::Metadata;
 
 mod calls;
 mod inspect;
-mod letters;
 mod mirror;
 mod queue;
 mod thread;
 
 pub use calls::{Service, Stub, function};
 pub use inspect::Inspection;
-pub use letters::DeadLetters;
-pub use queue::{Delivery, Queue, Worker};
+pub use queue::{DeadLetters, Delivery, Queue, Worker};
 
 use mirror::settings;
 use thread::BusThread;

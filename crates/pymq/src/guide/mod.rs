@@ -78,5 +78,7 @@
 
 pub mod calls;
 pub mod events;
+#[cfg(doctest)]
+mod pages;
 pub mod python;
 pub mod queues;

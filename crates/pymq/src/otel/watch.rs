@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Telemetry;
 use crate::bus::Bus;
 use crate::error::Result;
-use crate::figures::{Figures, by_state};
+use crate::gauges::{Gauges, by_state};
 use crate::transport::{self, QueueStats};
 
 /// A watch over a bus, see [`Telemetry::watch`]; dropping it ends it, on any thread.
@@ -77,16 +77,16 @@ impl Gauges {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let figures = Figures::of(&bus).await;
-            let over = figures.health.state == transport::State::Closed;
-            self.record(figures);
+            let gauges = Gauges::of(&bus).await;
+            let over = gauges.health.state == transport::State::Closed;
+            self.record(gauges);
             if over {
                 return;
             }
         }
     }
 
-    fn record(&mut self, Figures { health, queues }: Figures) {
+    fn record(&mut self, Gauges { health, queues }: Gauges) {
         self.connected.record(health.state.is_connected().into(), &[]);
         self.reconnects.record(health.reconnects, &[]);
         self.unread.record(health.unread_events as u64, &[]);

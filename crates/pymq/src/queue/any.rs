@@ -3,7 +3,7 @@
 use futures_util::future::select_all;
 use serde::de::DeserializeOwned;
 
-use super::take::taken;
+use super::get::taken;
 use super::{ByteDelivery, ByteQueue, Delivery, Queue};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Wait;

@@ -4,11 +4,11 @@
 //! takes well. It knows neither types nor JSON.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::ahead::Ahead;
+use super::prefetched::Prefetched;
 use super::delivery::ByteDelivery;
 use super::handles::{Handles, Noted};
 use super::retry::Retry;
@@ -22,6 +22,7 @@ use crate::transport::{
     self, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Shelf, Transport,
     Wait,
 };
+use crate::wire::Metadata;
 
 /// The least and the most that a lease can last: no clock can hold more.
 const LEASES: (Duration, Duration) =
@@ -36,7 +37,7 @@ const STEP_BYTES: usize = 64 << 20;
 pub struct ByteQueue {
     stock: Stock,
     limits: Limits,
-    ahead: Option<Arc<Ahead>>,
+    ahead: Option<Arc<Prefetched>>,
     retry: Retry,
     stop: Arc<Stop>,
     handles: Arc<Handles>,
@@ -106,7 +107,7 @@ impl ByteQueue {
         change(spec);
         spec.lease = spec.lease.clamp(LEASES.0, LEASES.1);
         let fetches = spec.prefetch > 1;
-        let ahead = fetches.then(|| Arc::new(Ahead::new(self.stock.clone())));
+        let ahead = fetches.then(|| Arc::new(Prefetched::new(self.stock.clone())));
         if let Some(ahead) = &ahead {
             let unshown = Arc::downgrade(ahead);
             self.stock.drain_list.note_unshown(unshown);
@@ -300,6 +301,23 @@ impl ByteQueue {
         self.ahead.as_ref().map_or(0, |ahead| ahead.len())
     }
 
+    /// As [`Queue::stats`](super::Queue::stats). What the transport knows of ages stands; where items
+    /// have no time of their own in the broker, as over Redis, asking costs a second look, and a put
+    /// nothing.
+    ///
+    /// # Errors
+    /// `Config` for a bad name, and those of the connection.
+    pub async fn stats(&self) -> Result<QueueStats> {
+        let mut stats = self.counts().await?;
+        // Which of the lists of priorities has the item that has waited longest, no sender says.
+        if stats.oldest.is_none() && stats.waiting > 0 && !self.spec().priorities {
+            // That this cannot be told is no reason to tell nothing.
+            let first = self.peek(Shelf::Waiting, 1).await.unwrap_or_default().pop();
+            stats.oldest = first.and_then(age);
+        }
+        Ok(stats)
+    }
+
     /// As [`stats`](Self::stats), with no more of the age of items than the transport knows: one look.
     ///
     /// # Errors
@@ -408,6 +426,12 @@ impl ByteQueue {
     pub(super) fn empty(&self) -> Error {
         Error::new(ErrorKind::Server, "get", self.name(), "the transport ended a wait without end")
     }
+}
+
+/// How long ago an item was sent, where it says so; a sender whose clock is ahead has just done so.
+fn age(item: Bytes) -> Option<Duration> {
+    let sent = Metadata::detach(item).0?.sent()?;
+    Some(SystemTime::now().duration_since(sent).unwrap_or_default())
 }
 
 /// Items in portions of at most so many items, and of few bytes.

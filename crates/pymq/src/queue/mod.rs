@@ -13,8 +13,7 @@ use crate::error::Result;
 use crate::transport::{Letters, QueueStats, Shelf};
 use crate::wire::Metadata;
 
-mod age;
-mod ahead;
+mod prefetched;
 mod any;
 mod bytes;
 mod deliveries;
@@ -25,8 +24,7 @@ mod put;
 mod retry;
 mod serve;
 mod stop;
-mod take;
-mod work;
+mod get;
 mod worker;
 
 pub use any::{claim_any, get_any};

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::watch::Moment;
+use super::attempt::Moment;
 use super::{GONE_AFTER, LOST_AFTER, Reply};
 use crate::name::Id;
 use crate::wire::{Outcome, Response, ResponseKind};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, Instant, timeout_at};
 
-use super::desk::Desk;
+use super::provider_task::ProviderTask;
 use super::in_flight::Progress;
 use super::outbox::Share;
 use crate::name::Id;
@@ -31,7 +31,7 @@ pub struct Call {
 /// The way back to a caller.
 #[derive(Debug)]
 pub(super) struct ReplyTo {
-    pub(super) desk: Arc<Desk>,
+    pub(super) task: Arc<ProviderTask>,
     pub(super) call: Id,
 }
 
@@ -88,21 +88,21 @@ impl Call {
     /// Sends the outcome; does not wait for it to arrive, needs no runtime. An outcome that no peer
     /// could read, being too large or too deep, is replaced by an error that says so.
     pub fn answer(mut self, outcome: Outcome) {
-        if let Some(ReplyTo { desk, call }) = self.reply.take() {
+        if let Some(ReplyTo { task, call }) = self.reply.take() {
             // Whoever has stopped waiting says so itself; a late word of ours would only contradict.
-            desk.answer(call, outcome, !self.is_cancelled());
+            task.answer(call, outcome, !self.is_cancelled());
         }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let Some(ReplyTo { desk, call }) = self.reply.take() else { return };
+        let Some(ReplyTo { task, call }) = self.reply.take() else { return };
         let awaited = !self.is_cancelled();
         // A provider that stays would only be asked again.
-        match self.progress.has_begun() || !desk.is_ending() {
-            true => desk.answer(call, given_up(), awaited),
-            false => desk.refuse(call, awaited),
+        match self.progress.has_begun() || !task.is_ending() {
+            true => task.answer(call, given_up(), awaited),
+            false => task.refuse(call, awaited),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A request reaches exactly one provider of ours, whatever happens to it on the way; dropping the
 //! future of a call cancels it there. Which provider that is, is decided in
-//! [`presence`](super::presence), and how its answer is waited for in [`watch`](super::watch); calls to
+//! [`presence`](super::presence), and how its answer is waited for in [`attempt`](super::attempt); calls to
 //! everyone, and to providers of the original, are in [`everyone`](super::everyone).
 
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use super::directory::Directory;
 use super::errors::lost;
 use super::pending::Pending;
 use super::presence::Destination;
-use super::reader::{LastGap, Reader};
-use super::watch::{Ended, Watch};
+use super::inbox_reader::{LastGap, InboxReader};
+use super::attempt::{Ended, Attempt};
 use super::{CallOptions, REPLIES_KEPT, Reply, SILENCE_ENDS_AFTER};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
@@ -41,7 +41,7 @@ pub(crate) struct Caller {
     limits: Limits,
     /// The name of our inbox.
     pub(super) me: Id,
-    inbox: OnceCell<Reader>,
+    inbox: OnceCell<InboxReader>,
     /// Whether the transport counts our inbox among its topics: only then its absence says something.
     pub(super) inbox_is_counted: AtomicBool,
     last_gap: Arc<LastGap>,
@@ -213,7 +213,7 @@ impl Caller {
                 }
                 Ok(_) => {}
             }
-            let ended = Watch::new(self, waiting, (&choice, ends), &request).answer().await;
+            let ended = Attempt::new(self, waiting, (&choice, ends), &request).answer().await;
             cancel.disarm();
             match ended? {
                 Ended::Reply(reply) => return Ok(reply),
@@ -286,7 +286,7 @@ impl Caller {
         let opened = self.inbox.get_or_try_init(|| async {
             let inbox = self.transport.open_inbox(&address).await?;
             let Self { runtime, pending, directory, last_gap, .. } = self;
-            Ok(Reader::start(runtime, inbox, pending, directory, last_gap))
+            Ok(InboxReader::start(runtime, inbox, pending, directory, last_gap))
         });
         Box::pin(opened).await.map(drop)
     }

@@ -9,7 +9,7 @@ use std::collections::{HashSet, VecDeque};
 
 use tokio::time::{Duration, Instant};
 
-use super::ids::IdHashing;
+use super::id_map::IdHashing;
 use super::{ASKS_WITHIN, REPLIES_KEPT};
 use crate::name::Id;
 

@@ -17,7 +17,7 @@ use super::caller::Caller;
 use super::errors::{cut, no_such_remote};
 use super::everyone::Reached;
 use super::pending::Waiting;
-use super::watch::Moment;
+use super::attempt::Moment;
 use super::{ASK_AGAIN_EVERY, ASKS_WITHIN, Reply, SILENCE_IS_TOLD_AFTER, STOOD_STILL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Id, shortened};

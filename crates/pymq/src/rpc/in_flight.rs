@@ -1,7 +1,7 @@
 //! What a provider knows of the calls it was given: those that are open, and those that are over.
 //!
 //! Each identity is executed once: a request that comes again meets its open call, the reply that
-//! [`kept`](super::kept) still has, or the memory that it was [`executed`](super::executed).
+//! [`reply_cache`](super::reply_cache) still has, or the memory that it was [`executed`](super::executed).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use super::executed::Executed;
-use super::ids::IdMap;
-use super::kept::Kept;
+use super::id_map::IdMap;
+use super::reply_cache::ReplyCache;
 use super::{ACK_AFTER, BEAT_EVERY};
 use crate::name::{Address, Id};
 use crate::wire::ResponseKind;
@@ -65,7 +65,7 @@ pub(super) enum Recipient {
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     open: IdMap<Open>,
-    kept: Kept,
+    kept: ReplyCache,
     executed: Executed,
 }
 
@@ -199,7 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::REPLIES_KEPT;
-    use super::super::kept::KEPT_BYTES;
+    use super::super::reply_cache::KEPT_BYTES;
     use super::*;
 
     fn see(calls: &mut InFlight, call: Id, inbox: Id) -> Seen {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::ids::IdMap;
+use super::id_map::IdMap;
 use crate::name::Id;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::transport::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};

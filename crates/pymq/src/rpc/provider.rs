@@ -12,7 +12,7 @@ use tokio::time::{Duration, timeout};
 
 use super::call::Call;
 use super::current::CurrentCall;
-use super::desk::Desk;
+use super::provider_task::ProviderTask;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
@@ -29,18 +29,18 @@ const NO_LIMIT: Limit = Limit { messages: usize::MAX, bytes: usize::MAX };
 #[derive(Debug)]
 pub struct Provider {
     calls: Receiver<Call>,
-    desk: Arc<Desk>,
+    task: Arc<ProviderTask>,
 }
 
 impl Provider {
     /// The function's name.
     pub fn function(&self) -> &str {
-        &self.desk.function
+        &self.task.function
     }
 
     /// This provider's identity, as callers see it.
     pub fn id(&self) -> Id {
-        self.desk.id
+        self.task.id
     }
 
     /// The next call; `None` when the bus was closed. Cancel-safe.
@@ -78,21 +78,21 @@ impl Provider {
     /// Begins to end it; the future returns when the broker knows. Calls that came before can still
     /// be taken, and then there are no more.
     pub fn retire(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.desk.end();
-        self.desk.ended()
+        self.task.end();
+        self.task.ended()
     }
 
     /// Returns when every answer that was given has been sent.
     pub(super) fn sent(&self) -> impl Future<Output = ()> + Send + use<> {
-        let desk = Arc::clone(&self.desk);
-        async move { desk.sent().await }
+        let task = Arc::clone(&self.task);
+        async move { task.sent().await }
     }
 }
 
 impl Drop for Provider {
     fn drop(&mut self) {
-        if !self.desk.has_ended() {
-            self.desk.end();
+        if !self.task.has_ended() {
+            self.task.end();
         }
     }
 }
@@ -112,7 +112,7 @@ pub(crate) struct Providers {
     namespace: Namespace,
     runtime: Handle,
     limits: Limits,
-    desks: Mutex<Vec<Weak<Desk>>>,
+    tasks: Mutex<Vec<Weak<ProviderTask>>>,
 }
 
 impl Providers {
@@ -122,7 +122,7 @@ impl Providers {
         runtime: Handle,
         limits: Limits,
     ) -> Self {
-        Self { transport, namespace, runtime, limits, desks: Mutex::default() }
+        Self { transport, namespace, runtime, limits, tasks: Mutex::default() }
     }
 
     /// Exposes a function; when this returns, the next caller finds it.
@@ -141,29 +141,29 @@ impl Providers {
         let begun = self.transport.subscribe(&filters).await;
         let subscription = begun.map_err(|error| error.of("expose", name::shortened(function)))?;
         let (sender, calls) = mailbox(NO_LIMIT);
-        let desk = Arc::new(Desk::new(
+        let task = Arc::new(ProviderTask::new(
             (function, id),
             (Arc::clone(&self.transport), self.runtime.clone()),
             (self.namespace.clone(), self.limits),
             sender,
         ));
-        self.remember(&desk);
-        self.runtime.spawn(Arc::clone(&desk).attend(subscription));
-        Ok(Provider { calls, desk })
+        self.remember(&task);
+        self.runtime.spawn(Arc::clone(&task).attend(subscription));
+        Ok(Provider { calls, task })
     }
 
     /// Ends them all and answers what is open, as far as that takes no time; for a bus that closes.
     pub(crate) async fn farewell(&self) {
-        let desks = std::mem::take(&mut *self.lock());
-        let desks: Vec<_> = desks.iter().filter_map(Weak::upgrade).collect();
-        if desks.is_empty() {
+        let tasks = std::mem::take(&mut *self.lock());
+        let tasks: Vec<_> = tasks.iter().filter_map(Weak::upgrade).collect();
+        if tasks.is_empty() {
             return;
         }
-        let farewells = join_all(desks.iter().map(|desk| async {
-            desk.end();
-            desk.ended().await;
-            desk.forsake();
-            desk.sent().await;
+        let farewells = join_all(tasks.iter().map(|task| async {
+            task.end();
+            task.ended().await;
+            task.forsake();
+            task.sent().await;
         }));
         if timeout(FAREWELL, farewells).await.is_err() {
             tracing::debug!("the bus closed before its last answers were sent");
@@ -172,24 +172,24 @@ impl Providers {
 
     /// Whether one of these runs the call.
     pub(crate) fn serves(&self, call: &CurrentCall) -> bool {
-        let mut desks = self.lock();
-        desks.retain(|desk| desk.strong_count() > 0);
-        desks.iter().filter_map(Weak::upgrade).any(|desk| desk.id == call.provider())
+        let mut tasks = self.lock();
+        tasks.retain(|task| task.strong_count() > 0);
+        tasks.iter().filter_map(Weak::upgrade).any(|task| task.id == call.provider())
     }
 
     /// Waits until every answer that was given has been sent.
     pub(crate) async fn sent(&self) {
-        let desks: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
-        join_all(desks.iter().map(|desk| desk.sent())).await;
+        let tasks: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
+        join_all(tasks.iter().map(|task| task.sent())).await;
     }
 
-    fn remember(&self, desk: &Arc<Desk>) {
-        let mut desks = self.lock();
-        desks.retain(|desk| desk.strong_count() > 0);
-        desks.push(Arc::downgrade(desk));
+    fn remember(&self, task: &Arc<ProviderTask>) {
+        let mut tasks = self.lock();
+        tasks.retain(|task| task.strong_count() > 0);
+        tasks.push(Arc::downgrade(task));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Desk>>> {
-        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<ProviderTask>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -37,14 +37,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use self::tape::Tape;
+use self::recorder::Recorder;
 use crate::bus::Bus;
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Namespace;
 use crate::transport::Failure;
 
-mod tape;
+mod recorder;
 
 /// How often every task gets its turn before a look counts.
 const TURNS: usize = 20;
@@ -57,7 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct TestBus {
     bus: Bus,
-    tape: Arc<Tape>,
+    recorder: Arc<Recorder>,
 }
 
 impl TestBus {
@@ -67,9 +67,9 @@ impl TestBus {
     /// `Config` outside a tokio runtime.
     pub fn new() -> Result<Self> {
         let namespace = Namespace::default();
-        let tape = Arc::new(Tape::new(namespace.clone())?);
-        let bus = Bus::over(Arc::<Tape>::clone(&tape), namespace)?;
-        Ok(Self { bus, tape })
+        let recorder = Arc::new(Recorder::new(namespace.clone())?);
+        let bus = Bus::over(Arc::<Recorder>::clone(&recorder), namespace)?;
+        Ok(Self { bus, recorder })
     }
 
     /// A handle for the program under test.
@@ -79,17 +79,17 @@ impl TestBus {
 
     /// The events that were published so far, in their order.
     pub fn published(&self) -> Vec<Published> {
-        self.tape.notes().published.clone()
+        self.recorder.notes().published.clone()
     }
 
     /// The items that were put into queues so far, now or for later, in their order.
     pub fn put(&self) -> Vec<PutItem> {
-        self.tape.notes().put.clone()
+        self.recorder.notes().put.clone()
     }
 
     /// How items failed so far: given back or up by a worker, or a consumer that said why.
     pub fn failed(&self) -> Vec<Failed> {
-        self.tape.notes().failed.clone()
+        self.recorder.notes().failed.clone()
     }
 
     /// Waits until every event that was published is handled, and those that came of it: until
@@ -108,7 +108,7 @@ impl TestBus {
     /// `Timeout` after that.
     pub async fn until_handled_within(&self, timeout: Duration) -> Result<()> {
         tokio::time::timeout(timeout, self.handled()).await.map_err(|_| {
-            let busy = self.tape.busy().join(", ");
+            let busy = self.recorder.busy().join(", ");
             let why =
                 format!("after {timeout:?} somebody still handles what came, or reads no more");
             Error::new(ErrorKind::Timeout, "wait", busy, why)
@@ -121,7 +121,7 @@ impl TestBus {
             for _ in 0..TURNS {
                 tokio::task::yield_now().await;
             }
-            let count = self.tape.count_if_quiet();
+            let count = self.recorder.count_if_quiet();
             // Seen twice with nothing in between: one reader may have published to another that had
             // been looked at before.
             if count.is_some() && count == quiet {

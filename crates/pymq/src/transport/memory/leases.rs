@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::ConnectionId;
-use super::line::Item;
+use super::unleased::Item;
 use super::store::{next_number, take_of};
 use crate::transport::{Claimed, QueueSpec, Receipt};
 

@@ -17,14 +17,14 @@ use crate::error::{Error, Result};
 use crate::name::shortened;
 
 mod events;
-mod graveyard;
+mod dead_letters;
 mod inboxes;
 mod inspect;
 mod leases;
-mod line;
+mod unleased;
 mod queues;
-mod seen;
-mod shelves;
+mod put_ids;
+mod queue;
 mod store;
 mod waiters;
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Memory;
-use super::shelves::Queue;
+use super::queue::Queue;
 use super::store::{Aftermath, Bell, Ticket, Turn};
 use super::waiters::{Claim, KeepTime, Push};
 use crate::error::Result;

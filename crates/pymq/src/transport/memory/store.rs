@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::ConnectionId;
-use super::shelves::Queue;
+use super::queue::Queue;
 use crate::error::Result;
 use crate::name::matches;
 use crate::sync::{Mutex, PoisonError};

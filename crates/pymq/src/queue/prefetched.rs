@@ -22,7 +22,7 @@ use crate::transport::{Claimed, Receipt, SettleOptions, Settlement, Wait};
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// The items that a handle, with all its clones, has claimed and not handed out yet.
-pub(super) struct Ahead {
+pub(super) struct Prefetched {
     stock: Stock,
     items: Mutex<Items>,
     /// Held by the one who asks the broker.
@@ -35,7 +35,7 @@ struct Items {
     known: Instant,
 }
 
-impl Ahead {
+impl Prefetched {
     pub(super) fn new(stock: Stock) -> Self {
         let items = Mutex::new(Items { line: VecDeque::new(), known: Instant::now() });
         Self { stock, items, turn: tokio::sync::Mutex::default() }
@@ -145,21 +145,21 @@ impl Ahead {
     }
 }
 
-impl Unshown for Ahead {
+impl Unshown for Prefetched {
     fn give_back(&self) {
         self.give_back();
     }
 }
 
-impl Drop for Ahead {
+impl Drop for Prefetched {
     fn drop(&mut self) {
         self.give_back();
     }
 }
 
-impl fmt::Debug for Ahead {
+impl fmt::Debug for Prefetched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.stock.spec.prefetch;
-        f.debug_struct("Ahead").field("size", &size).field("len", &self.len()).finish()
+        f.debug_struct("Prefetched").field("size", &size).field("len", &self.len()).finish()
     }
 }

@@ -16,7 +16,7 @@ from pymq._callables import describe
 L = TypeVar("L")
 
 
-class Roll(Generic[L]):
+class Registry(Generic[L]):
     """The subscribers by channel, the exposed functions by name, and the lanes that serve them."""
 
     def __init__(self) -> None:

@@ -16,9 +16,9 @@ use crate::wire::{Response, ResponseExtension, ResponseKind};
 
 /// The task, which ends with its caller.
 #[derive(Debug)]
-pub(super) struct Reader(JoinHandle<()>);
+pub(super) struct InboxReader(JoinHandle<()>);
 
-impl Reader {
+impl InboxReader {
     pub(super) fn start(
         runtime: &Handle,
         inbox: Inbox,
@@ -35,7 +35,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for InboxReader {
     fn drop(&mut self) {
         self.0.abort();
     }

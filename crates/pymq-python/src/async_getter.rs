@@ -18,7 +18,7 @@ use crate::handover::{
 };
 use crate::operation::{Operation, nothing};
 use crate::queue::Claimed;
-use crate::watch;
+use crate::telemetry;
 
 /// `pymq._reactor.run`
 static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -248,7 +248,7 @@ impl Taking {
         let came = Came::default();
         let (handovers, owners): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
         let wait = Mutex::new(Some(begin(py, &handovers, limit, way, &came)?));
-        Ok(Self { handovers, owners, form, since: watch::waits(), wait, came })
+        Ok(Self { handovers, owners, form, since: telemetry::waits(), wait, came })
     }
 
     /// Goes on with the wait; `Ok` is what the event loop wants, `Err` the end: a `StopIteration`

@@ -31,7 +31,7 @@ pub(super) enum Ended {
 }
 
 /// One request that waits for its answer.
-pub(super) struct Watch<'a> {
+pub(super) struct Attempt<'a> {
     caller: &'a Caller,
     waiting: Waiting,
     choice: &'a Choice,
@@ -59,7 +59,7 @@ impl Moment {
     }
 }
 
-impl<'a> Watch<'a> {
+impl<'a> Attempt<'a> {
     pub(super) fn new(
         caller: &'a Caller,
         waiting: Waiting,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::REPLIES_KEPT;
-use super::ids::IdMap;
+use super::id_map::IdMap;
 use crate::name::Id;
 
 /// How much is kept.
@@ -21,7 +21,7 @@ const BLOCK: usize = 64 << 10;
 
 /// Replies by call.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct ReplyCache {
     blocks: VecDeque<Block>,
     /// The number of the first block; the others' follow.
     first: u64,
@@ -43,7 +43,7 @@ struct Location {
     reply: Range<usize>,
 }
 
-impl Kept {
+impl ReplyCache {
     /// The reply to a call, if it is still here.
     pub(super) fn get(&self, call: Id) -> Option<Bytes> {
         let Location { block, reply } = self.locations.get(&call)?;
@@ -97,7 +97,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn replies_in_many_blocks_are_found_and_go_in_their_order() {
-        let (mut kept, size) = (Kept::default(), BLOCK / 3);
+        let (mut kept, size) = (ReplyCache::default(), BLOCK / 3);
         let calls: Vec<Id> = (0..KEPT_BYTES / size + 10).map(|_| Id::random()).collect();
         for (number, call) in calls.iter().enumerate() {
             kept.keep(*call, &vec![number as u8; size]);
@@ -114,7 +114,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reply_is_kept_for_a_minute_and_gone_after_two() {
-        let mut kept = Kept::default();
+        let mut kept = ReplyCache::default();
         let first = Id::random();
         kept.keep(first, b"first");
         for second in 1..=120 {
@@ -127,7 +127,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reply_that_is_kept_anew_outlives_its_first_block() {
-        let mut kept = Kept::default();
+        let mut kept = ReplyCache::default();
         let again = Id::random();
         kept.keep(again, b"old");
         tokio::time::advance(REPLIES_KEPT - std::time::Duration::from_secs(1)).await;

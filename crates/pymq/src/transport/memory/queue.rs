@@ -1,4 +1,4 @@
-//! The queues themselves: items that wait, are leased or dead, and the lines of those who wait.
+//! One queue as the broker has it: items that wait, are leased or dead, and the lines of those who wait.
 //!
 //! The invariant: where somebody waits for items, none is waiting, and where somebody waits for
 //! space, the first in line has not got enough; every change ends with [`Queue::deal`], which
@@ -13,10 +13,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::ConnectionId;
-use super::graveyard::Graveyard;
+use super::dead_letters::DeadLetters;
 use super::leases::{Lease, Leases};
-use super::line::{Item, Line};
-use super::seen::Seen;
+use super::unleased::{Item, Unleased};
+use super::put_ids::PutIds;
 use super::store::{Aftermath, Bell, Death, Ticket, Turn, next_number, take_of};
 use super::waiters::{Claim, Getter, KeepTime, Parcel, Push, Putter};
 use crate::error::Result;
@@ -27,14 +27,14 @@ use crate::transport::{
 
 pub(super) struct Queue {
     name: Arc<str>,
-    line: Line,
+    unleased: Unleased,
     leases: Leases,
-    dead: Graveyard,
+    dead: DeadLetters,
     getters: BTreeMap<Ticket, Getter>,
     /// Dealt out, not yet fetched by the getter that waited.
     dealt: BTreeMap<Ticket, (ConnectionId, Vec<Item>)>,
     putters: BTreeMap<Ticket, Putter>,
-    seen: Seen,
+    seen: PutIds,
     shut: bool,
 }
 
@@ -42,13 +42,13 @@ impl Queue {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            line: Line::default(),
+            unleased: Unleased::default(),
             leases: Leases::default(),
-            dead: Graveyard::default(),
+            dead: DeadLetters::default(),
             getters: BTreeMap::new(),
             dealt: BTreeMap::new(),
             putters: BTreeMap::new(),
-            seen: Seen::default(),
+            seen: PutIds::default(),
             shut: false,
         }
     }
@@ -101,9 +101,9 @@ impl Queue {
         limit: usize,
         after: &mut Aftermath,
     ) -> Result<Claim> {
-        self.line.ripen();
-        if limit > 0 && !self.line.is_empty() {
-            let items = self.line.take(limit.max(spec.prefetch));
+        self.unleased.ripen();
+        if limit > 0 && !self.unleased.is_empty() {
+            let items = self.unleased.take(limit.max(spec.prefetch));
             let claimed = self.lease(items, owner, spec, limit);
             self.deal(after);
             return Ok(Claim::Taken(claimed));
@@ -117,7 +117,7 @@ impl Queue {
 
     /// Whether nothing will come any more, but for what is given back.
     fn is_over(&self) -> bool {
-        self.shut && self.line.is_empty() && self.line.delayed() == 0
+        self.shut && self.unleased.is_empty() && self.unleased.delayed() == 0
     }
 
     pub(super) fn wait_for_items(
@@ -148,8 +148,8 @@ impl Queue {
             None if self.dealt.contains_key(&ticket) => return Ok(KeepTime::Over),
             None => return Err(refusals::shut_down("claim", &self.name)),
         }
-        self.line.ripen();
-        let next = self.line.next_due();
+        self.unleased.ripen();
+        let next = self.unleased.next_due();
         if let Some(getter) = self.getters.get_mut(&ticket) {
             getter.wakes = next;
         }
@@ -215,12 +215,12 @@ impl Queue {
     }
 
     pub(super) fn stats(&mut self) -> QueueStats {
-        self.line.ripen();
+        self.unleased.ripen();
         let dealt: usize = self.dealt.values().map(|(_, items)| items.len()).sum();
-        let (waiting, leased) = (self.line.len(), self.leases.len() + dealt);
+        let (waiting, leased) = (self.unleased.len(), self.leases.len() + dealt);
         let mut stats = QueueStats::new(waiting, leased, self.dead.len());
-        stats.delayed = self.line.delayed();
-        stats.oldest = self.line.oldest().map(|since| since.elapsed());
+        stats.delayed = self.unleased.delayed();
+        stats.oldest = self.unleased.oldest().map(|since| since.elapsed());
         let holders = self.leases.owners();
         let waiters = self.getters.values().map(|getter| getter.owner);
         let dealt = self.dealt.values().map(|(owner, _)| *owner);
@@ -239,24 +239,24 @@ impl Queue {
     }
 
     pub(super) fn peek(&mut self, from: Shelf, limit: usize) -> Vec<Bytes> {
-        self.line.ripen();
+        self.unleased.ripen();
         match from {
-            Shelf::Waiting => self.line.waiting().take(limit).cloned().collect(),
-            Shelf::Delayed => self.line.later().take(limit).cloned().collect(),
+            Shelf::Waiting => self.unleased.waiting().take(limit).cloned().collect(),
+            Shelf::Delayed => self.unleased.later().take(limit).cloned().collect(),
             Shelf::Dead => self.dead.payloads().take(limit).cloned().collect(),
         }
     }
 
     pub(super) fn purge(&mut self, shelf: Shelf, after: &mut Aftermath) -> usize {
-        self.line.ripen();
+        self.unleased.ripen();
         let before = after.discarded.len();
         match shelf {
             Shelf::Waiting => {
-                after.discarded.extend(self.line.drain());
-                after.discarded.extend(self.line.drain_delayed());
+                after.discarded.extend(self.unleased.drain());
+                after.discarded.extend(self.unleased.drain_delayed());
                 self.shut = false;
             }
-            Shelf::Delayed => after.discarded.extend(self.line.drain_delayed()),
+            Shelf::Delayed => after.discarded.extend(self.unleased.drain_delayed()),
             Shelf::Dead => self.discard(&Letters::Oldest(usize::MAX), after),
         }
         let purged = after.discarded.len() - before;
@@ -284,7 +284,7 @@ impl Queue {
     pub(super) fn bring_back(&mut self, items: Vec<Item>, priorities: bool, after: &mut Aftermath) {
         for mut item in items {
             item.priority *= u8::from(priorities);
-            self.line.push_back(item);
+            self.unleased.push_back(item);
         }
         self.deal(after);
     }
@@ -330,10 +330,10 @@ impl Queue {
     /// Deals items and space out to those who wait, in the order in which they came.
     fn deal(&mut self, after: &mut Aftermath) {
         loop {
-            while !self.line.is_empty()
+            while !self.unleased.is_empty()
                 && let Some((ticket, getter)) = self.getters.pop_first()
             {
-                let items = self.line.take(getter.limit);
+                let items = self.unleased.take(getter.limit);
                 self.dealt.insert(ticket, (getter.owner, items));
                 after.bells.extend(getter.bell.map(|bell| (bell, Ok(Turn::Come))));
             }
@@ -366,7 +366,7 @@ impl Queue {
 
     /// Lets the first in line know when to wake, if it does not.
     fn appoint(&mut self, after: &mut Aftermath) {
-        let Some(due) = self.line.next_due() else { return };
+        let Some(due) = self.unleased.next_due() else { return };
         let Some(mut first) = self.getters.first_entry() else { return };
         let getter = first.get_mut();
         if getter.wakes != Some(due) {
@@ -377,7 +377,7 @@ impl Queue {
 
     /// How many a bound counts: those that wait, now and for later.
     fn held(&self) -> usize {
-        self.line.len() + self.line.delayed()
+        self.unleased.len() + self.unleased.delayed()
     }
 
     fn has_space(&self, maxsize: usize, count: usize) -> bool {
@@ -394,8 +394,8 @@ impl Queue {
         let delay = if due == Due::Now { Duration::ZERO } else { due.delay() };
         for payload in items {
             match delay {
-                Duration::ZERO => self.line.push_back(fresh(payload)),
-                delay => self.line.delay(fresh(payload), delay, next_number()),
+                Duration::ZERO => self.unleased.push_back(fresh(payload)),
+                delay => self.unleased.delay(fresh(payload), delay, next_number()),
             }
         }
     }
@@ -403,14 +403,14 @@ impl Queue {
     /// Puts items back at the head, in their order.
     fn put_back(&mut self, items: Vec<Item>) {
         for item in items.into_iter().rev() {
-            self.line.push_front(item);
+            self.unleased.push_front(item);
         }
     }
 
     /// Puts an item back that was handed to nobody, as if it had never been taken.
     fn untake(&mut self, item: Item) {
         let deliveries = item.deliveries - 1;
-        self.line.push_front(Item { deliveries, ..item });
+        self.unleased.push_front(Item { deliveries, ..item });
     }
 
     /// Puts an item back that was tried in vain, or gives it up.
@@ -419,9 +419,9 @@ impl Queue {
         if most > 0 && lease.item.deliveries >= most {
             self.bury(lease, options, Reason::TooManyDeliveries, after);
         } else if options.delay.is_zero() {
-            self.line.push_front(lease.item);
+            self.unleased.push_front(lease.item);
         } else {
-            self.line.delay(lease.item, options.delay, next_number());
+            self.unleased.delay(lease.item, options.delay, next_number());
         }
     }
 
@@ -454,8 +454,8 @@ impl Queue {
     }
 
     pub(super) fn is_unused(&mut self) -> bool {
-        let Self { name: _, line, leases, dead, getters, dealt, putters, seen, shut } = self;
-        let empty = line.is_empty() && line.delayed() == 0 && leases.is_empty() && dead.len() == 0;
+        let Self { name: _, unleased, leases, dead, getters, dealt, putters, seen, shut } = self;
+        let empty = unleased.is_empty() && unleased.delayed() == 0 && leases.is_empty() && dead.len() == 0;
         empty
             && getters.is_empty()
             && dealt.is_empty()

@@ -308,18 +308,18 @@ fn back(items: Vec<ByteDelivery>) {
 
 /// What a handle has in hand, as Python has it.
 #[pyclass(frozen, subclass, module = "pymq._pymq")]
-pub(crate) struct Hand {
+pub(crate) struct OpenItems {
     held: ThisProcess<Arc<Held>>,
 }
 
-impl Hand {
+impl OpenItems {
     pub(crate) fn held(&self) -> PyResult<&Arc<Held>> {
         self.held.get()
     }
 }
 
 #[pymethods]
-impl Hand {
+impl OpenItems {
     #[new]
     fn new(manual: bool) -> Self {
         Self { held: ThisProcess::new(Held::new(manual)) }

@@ -16,14 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a bus stands at a moment.
 #[derive(Debug)]
-pub(crate) struct Figures {
+pub(crate) struct Gauges {
     pub(crate) health: Health,
     /// Every queue of the namespace that holds something or is waited on; `None` where the broker
     /// does not say.
     pub(crate) queues: Option<Vec<(String, QueueStats)>>,
 }
 
-impl Figures {
+impl Gauges {
     pub(crate) async fn of(bus: &Bus) -> Self {
         let health = bus.health();
         if !health.state.is_connected() {

@@ -19,7 +19,7 @@ use crate::transport::{
 
 /// The transport of memory, and what passed it.
 #[derive(Debug)]
-pub(super) struct Tape {
+pub(super) struct Recorder {
     inner: Memory,
     namespace: Namespace,
     notes: Mutex<Notes>,
@@ -35,7 +35,7 @@ pub(super) struct Notes {
     mailboxes: Vec<(String, Sender<Message>)>,
 }
 
-impl Tape {
+impl Recorder {
     pub(super) fn new(namespace: Namespace) -> Result<Self> {
         let inner = Memory::connect("memory://")?;
         Ok(Self { inner, namespace, notes: Mutex::default() })
@@ -80,7 +80,7 @@ impl Tape {
     }
 }
 
-impl Events for Tape {
+impl Events for Recorder {
     fn publish<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, Option<usize>> {
         self.note_published(topic, &payload);
         self.inner.publish(topic, payload)
@@ -121,7 +121,7 @@ impl Events for Tape {
     }
 }
 
-impl Inboxes for Tape {
+impl Inboxes for Recorder {
     fn open_inbox<'a>(&'a self, address: &'a Address) -> Answer<'a, Inbox> {
         self.inner.open_inbox(address)
     }
@@ -131,7 +131,7 @@ impl Inboxes for Tape {
     }
 }
 
-impl Queues for Tape {
+impl Queues for Recorder {
     fn push<'a>(
         &'a self,
         queue: &'a Arc<QueueSpec>,
@@ -238,7 +238,7 @@ impl Queues for Tape {
     }
 }
 
-impl Transport for Tape {
+impl Transport for Recorder {
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

@@ -17,7 +17,7 @@ logger = logging.getLogger("pymq")
 Watchable: TypeAlias = "NativeEventBus | AsyncEventBus"
 
 
-class Figures(NamedTuple):
+class Gauges(NamedTuple):
     """How a bus stands at a moment."""
 
     health: dict[str, Any]
@@ -34,14 +34,14 @@ def watchable(bus: Watchable) -> NativeEventBus:
     return native
 
 
-def figures(bus: NativeEventBus) -> Figures:
+def gauges_of(bus: NativeEventBus) -> Gauges:
     """How it stands now; a broker that is away holds nobody up."""
     health = bus.health()
     if health["state"] != "connected":
-        return Figures(health, None)
+        return Gauges(health, None)
     try:
         names = bus.inspect().queues()
-        return Figures(health, [(name, bus.queue(name).stats()) for name in names])
+        return Gauges(health, [(name, bus.queue(name).stats()) for name in names])
     except PymqError as error:
         logger.debug("the queues of the bus are not counted: %s", error)
-        return Figures(health, None)
+        return Gauges(health, None)

@@ -24,7 +24,7 @@ pub(super) struct Item {
 }
 
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct Unleased {
     /// Of priority 0, as nearly all are.
     plain: VecDeque<Item>,
     /// The others by priority; none of these is empty.
@@ -33,7 +33,7 @@ pub(super) struct Line {
     delayed: BTreeMap<(Instant, u64), Item>,
 }
 
-impl Line {
+impl Unleased {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.plain.len() + self.urgent.values().map(VecDeque::len).sum::<usize>()

@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use crate::transport::PutId;
 
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct PutIds {
     ids: HashSet<Arc<str>>,
     /// The same by when they are forgotten; what no clock can hold is remembered for ever.
     ends: BTreeSet<(Instant, Arc<str>)>,
 }
 
-impl Seen {
+impl PutIds {
     /// Whether a put of that id was done within its window.
     pub(super) fn has(&mut self, put: &PutId) -> bool {
         self.forget();

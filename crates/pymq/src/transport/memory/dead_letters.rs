@@ -8,11 +8,11 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::line::Item;
+use super::unleased::Item;
 use crate::transport::{DeadLetter, Failure, Letters, Receipt};
 
 #[derive(Default)]
-pub(super) struct Graveyard(BTreeMap<u64, Letter>);
+pub(super) struct DeadLetters(BTreeMap<u64, Letter>);
 
 /// An item at its end.
 pub(super) struct Letter {
@@ -21,7 +21,7 @@ pub(super) struct Letter {
     died: SystemTime,
 }
 
-impl Graveyard {
+impl DeadLetters {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

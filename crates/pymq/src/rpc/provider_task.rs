@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::call::{Call, ReplyTo, given_up};
-use super::ids::IdMap;
+use super::id_map::IdMap;
 use super::in_flight::{InFlight, Recipient, Seen};
 use super::outbox::{Letter, Load, Outbox};
 use super::{ACK_AFTER, KNOWN_FOR, MOST_ACQUAINTANCES};
@@ -30,7 +30,7 @@ const MOST_WAITING: Limit = Limit { messages: 65_536, bytes: 64 << 20 };
 
 /// What a provider's task, its calls and its holder share.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct ProviderTask {
     pub(super) function: String,
     pub(super) id: Id,
     namespace: Namespace,
@@ -47,7 +47,7 @@ pub(super) struct Desk {
     ended: watch::Sender<bool>,
 }
 
-impl Desk {
+impl ProviderTask {
     pub(super) fn new(
         (function, id): (&str, Id),
         (transport, runtime): (Arc<dyn Transport>, Handle),
@@ -239,7 +239,7 @@ impl Desk {
             expires: left.and_then(|left| Instant::now().checked_add(left)),
             progress,
             share: Mutex::new(Some(share)),
-            reply: Some(ReplyTo { desk: Arc::clone(self), call }),
+            reply: Some(ReplyTo { task: Arc::clone(self), call }),
         });
     }
 
@@ -359,7 +359,7 @@ impl Desk {
 }
 
 /// Tells whoever takes the calls that there are no more, even if the task never ran.
-struct Ending(Arc<Desk>);
+struct Ending(Arc<ProviderTask>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
