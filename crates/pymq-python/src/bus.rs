@@ -4,7 +4,7 @@
 //! of them. What takes time is an [`Operation`], for threads that wait and for event loops alike.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use pymq::rpc::CallOptions;
@@ -14,55 +14,23 @@ use pyo3::IntoPyObject;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::connection::Connection;
 use crate::error::bad_value;
 use crate::inspection::Inspection;
 use crate::intake::Place;
+use crate::intake::provider::{Missing, Provider, Reply};
+use crate::intake::subscription::Subscription;
 use crate::metadata;
+use crate::operation::wait;
 use crate::operation::{Operation, Task, finish};
-use crate::provider::{Missing, Provider, Reply};
-use crate::options::Said;
 use crate::queue::Queue;
-use crate::runtime::{Closing, Runtime};
-use crate::subscription::Subscription;
+use crate::runtime::Runtime;
 use crate::this_process::ThisProcess;
-use crate::wait;
-
-/// How long the last words to the broker may take when a bus was dropped unclosed.
-const FAREWELL: Duration = Duration::from_secs(1);
-
-/// A bus and its thread, shared by everything made from it.
-pub(crate) struct Core {
-    runtime: Arc<Runtime>,
-    bus: pymq::Bus,
-}
-
-impl Core {
-    pub(crate) fn runtime(&self) -> &Arc<Runtime> {
-        &self.runtime
-    }
-
-    pub(crate) fn bus(&self) -> &pymq::Bus {
-        &self.bus
-    }
-
-    /// Orders the end of everything; `then` is run when it has come, last of all on the thread.
-    pub(crate) fn order_end(&self, within: Duration, then: impl FnOnce() + Send + 'static) {
-        let now = Instant::now();
-        let until = now.checked_add(within).unwrap_or(now + Duration::from_secs(86_400));
-        self.runtime.end_with(Closing { bus: self.bus.clone(), until, then: Box::new(then) });
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        self.order_end(FAREWELL, || {});
-    }
-}
 
 /// A connection with an I/O thread of its own; ends with `close`, or with its last handle.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Bus {
-    core: ThisProcess<Arc<Core>>,
+    connection: ThisProcess<Arc<Connection>>,
 }
 
 /// What the calls of all kinds are made with.
@@ -72,19 +40,19 @@ type Encoded<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>);
 type Standing = (String, Option<f64>, Option<String>);
 
 impl Bus {
-    fn core(&self) -> PyResult<&Arc<Core>> {
-        self.core.get()
+    fn connection(&self) -> PyResult<&Arc<Connection>> {
+        self.connection.get()
     }
 
-    fn operation<T, F>(&self, work: impl FnOnce(Arc<Core>) -> F) -> PyResult<Operation>
+    fn operation<T, F>(&self, work: impl FnOnce(Arc<Connection>) -> F) -> PyResult<Operation>
     where
         T: for<'py> IntoPyObject<'py> + Send + 'static,
         F: Future<Output = pymq::Result<T>> + Send + 'static,
     {
-        let core = self.core()?;
-        let work = work(Arc::clone(core));
+        let connection = self.connection()?;
+        let work = work(Arc::clone(connection));
         let work = async move { Ok(finish(work.await?)) };
-        Ok(Operation::new(Task::new(&core.runtime, work)))
+        Ok(Operation::new(Task::new(connection.runtime(), work)))
     }
 }
 
@@ -132,26 +100,26 @@ impl Bus {
         let theirs = Arc::clone(&runtime);
         Ok(Operation::new(Task::new(&runtime, async move {
             let bus = builder.connect().await?;
-            let core = Arc::new(Core { runtime: theirs, bus });
-            Ok(finish(Self { core: ThisProcess::new(core) }))
+            let connection = Connection::new(theirs, bus);
+            Ok(finish(Self { connection: ThisProcess::new(connection) }))
         })))
     }
 
     /// The state: its word, since when in seconds since 1970, and why.
     #[getter]
     fn state(&self) -> PyResult<Standing> {
-        Ok(standing(&self.core()?.bus.state()))
+        Ok(standing(&self.connection()?.bus().state()))
     }
 
     /// Asks the broker for a sign of life; says how many seconds the round trip took.
     fn ping(&self) -> PyResult<Operation> {
-        self.operation(|core| async move { Ok(core.bus.ping().await?.as_secs_f64()) })
+        self.operation(|connection| async move { Ok(connection.bus().ping().await?.as_secs_f64()) })
     }
 
     /// The first state that is not `known`; `None` when `known` says `closed`.
     fn next_state(&self, known: Option<Standing>) -> PyResult<Operation> {
         // Of its own, since the bus may be gone while somebody waits.
-        let mut states = self.core()?.bus.states();
+        let mut states = self.connection()?.bus().states();
         self.operation(|_| async move {
             while let Some(state) = states.next().await {
                 let state = standing(&state);
@@ -165,7 +133,7 @@ impl Bus {
 
     /// What is known of the health, by name.
     fn health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let health = self.core()?.bus.health();
+        let health = self.connection()?.bus().health();
         let numbers = PyDict::new(py);
         numbers.set_item("server", health.server)?;
         numbers.set_item("reconnects", health.reconnects)?;
@@ -180,21 +148,24 @@ impl Bus {
 
     /// A look at who is on it.
     fn inspect(&self) -> PyResult<Inspection> {
-        Ok(Inspection::new(Arc::clone(self.core()?)))
+        Ok(Inspection::new(Arc::clone(self.connection()?)))
     }
 
     /// Publishes; says how many received it, where that is known.
     fn publish(&self, topic: String, payload: &[u8]) -> PyResult<Operation> {
         let payload = Bytes::copy_from_slice(payload);
-        self.operation(|core| async move { core.bus.publish_bytes(&topic, payload).await })
+        self.operation(
+            |connection| async move { connection.bus().publish_bytes(&topic, payload).await },
+        )
     }
 
     /// Publishes without waiting for the broker; gives what is to be waited for where there is no
     /// room yet.
     fn post(&self, topic: String, payload: &[u8]) -> PyResult<Option<Operation>> {
-        let (core, payload) = (Arc::clone(self.core()?), Bytes::copy_from_slice(payload));
-        let runtime = Arc::clone(&core.runtime);
-        let post = async move { Ok(core.bus.post_bytes(&topic, payload).await?) };
+        let (connection, payload) =
+            (Arc::clone(self.connection()?), Bytes::copy_from_slice(payload));
+        let runtime = Arc::clone(connection.runtime());
+        let post = async move { Ok(connection.bus().post_bytes(&topic, payload).await?) };
         let full = Task::new(&runtime, post).goes_on().now()?.err();
         Ok(full.map(|task| Operation::new(task.then(finish))))
     }
@@ -209,9 +180,9 @@ impl Bus {
     ) -> PyResult<Operation> {
         let filter = if pattern { Filter::Pattern(name) } else { Filter::Topic(name) };
         let seat = place.map(|place| place.seat()).transpose()?;
-        self.operation(|core| async move {
-            let subscription = core.bus.subscribe_bytes(&filter).await?;
-            Ok(Subscription::new(core, filter, subscription, seat))
+        self.operation(|connection| async move {
+            let subscription = connection.bus().subscribe_bytes(&filter).await?;
+            Ok(Subscription::new(connection, filter, subscription, seat))
         })
     }
 
@@ -219,16 +190,16 @@ impl Bus {
     #[pyo3(signature = (function, place=None))]
     fn provide(&self, function: String, place: Option<PyRef<'_, Place>>) -> PyResult<Operation> {
         let seat = place.map(|place| place.seat()).transpose()?;
-        self.operation(|core| async move {
-            let provider = core.bus.provide(&function).await?;
-            Ok(Provider::new(core, provider, seat))
+        self.operation(|connection| async move {
+            let provider = connection.bus().provide(&function).await?;
+            Ok(Provider::new(connection, provider, seat))
         })
     }
 
     /// A queue with options of this handle's own, by name.
     #[pyo3(signature = (name, **options))]
-    fn queue(&self, name: &str, options: Said<'_, '_>) -> PyResult<Queue> {
-        Queue::new(self.core()?, name, options)
+    fn queue(&self, name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Queue> {
+        Queue::new(self.connection()?, name, options)
     }
 
     /// Calls one provider; a function that fails is a reply.
@@ -246,8 +217,12 @@ impl Bus {
         options.timeout = limit(timeout)?;
         let arguments = arguments((args, kwargs, types));
         let metadata = metadata.map(|metadata| metadata.inner().clone()).unwrap_or_default();
-        self.operation(|core| async move {
-            core.bus.call_bytes(&function, arguments, metadata, options).await.map(Reply::from)
+        self.operation(|connection| async move {
+            connection
+                .bus()
+                .call_bytes(&function, arguments, metadata, options)
+                .await
+                .map(Reply::from)
         })
     }
 
@@ -270,8 +245,9 @@ impl Bus {
         options.timeout = limit(timeout)?;
         let arguments = arguments((args, kwargs, types));
         let metadata = metadata.map(|metadata| metadata.inner().clone()).unwrap_or_default();
-        self.operation(|core| async move {
-            let all = core.bus.call_all_bytes(&function, arguments, metadata, options).await?;
+        self.operation(|connection| async move {
+            let all =
+                connection.bus().call_all_bytes(&function, arguments, metadata, options).await?;
             let replies: Vec<_> = all.replies.into_iter().map(Reply::from).collect();
             let missing: Vec<_> = all.missing.into_iter().map(Missing::from).collect();
             Ok((replies, missing))
@@ -283,13 +259,13 @@ impl Bus {
     #[pyo3(signature = (timeout=10.0))]
     fn close(&self, timeout: f64) -> PyResult<Operation> {
         let within = wait::timeout(Some(timeout))?.unwrap_or(Duration::MAX);
-        Ok(Operation::close(self.core()?, within))
+        Ok(Operation::close(self.connection()?, within))
     }
 
     /// In a forked child: lets go of the parent's bus, whose sockets and threads stay untouched.
     /// What was made from it is an error to use, and safe to drop.
     fn abandon(&self) -> PyResult<()> {
-        if self.core.is_foreign() {
+        if self.connection.is_foreign() {
             return Ok(());
         }
         Err(bad_value("only a forked child abandons a bus; close this one"))
@@ -298,7 +274,7 @@ impl Bus {
     /// Whether and how far the transport goes beyond the contract.
     #[getter]
     fn capabilities<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let capabilities = self.core()?.bus.capabilities();
+        let capabilities = self.connection()?.bus().capabilities();
         let all = PyDict::new(py);
         all.set_item("receiver_count", capabilities.receiver_count)?;
         all.set_item("cross_process", capabilities.cross_process)?;

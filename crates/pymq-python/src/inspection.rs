@@ -5,19 +5,19 @@ use std::sync::Arc;
 use pymq::transport::Leftover;
 use pyo3::prelude::*;
 
-use crate::bus::Core;
+use crate::connection::Connection;
 use crate::operation::{Operation, Task, finish};
 use crate::this_process::ThisProcess;
 
 /// Who is on a bus.
 #[pyclass(frozen, module = "pymq._pymq")]
 pub(crate) struct Inspection {
-    core: ThisProcess<Arc<Core>>,
+    connection: ThisProcess<Arc<Connection>>,
 }
 
 impl Inspection {
-    pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core: ThisProcess::new(core) }
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection: ThisProcess::new(connection) }
     }
 
     fn operation<T, F>(
@@ -28,9 +28,9 @@ impl Inspection {
         T: for<'py> IntoPyObject<'py> + Send + 'static,
         F: Future<Output = pymq::Result<T>> + Send + 'static,
     {
-        let core = Arc::clone(self.core.get()?);
-        let runtime = Arc::clone(core.runtime());
-        let work = async move { Ok(finish(look(core.bus().inspect()).await?)) };
+        let connection = Arc::clone(self.connection.get()?);
+        let runtime = Arc::clone(connection.runtime());
+        let work = async move { Ok(finish(look(connection.bus().inspect()).await?)) };
         Ok(Operation::new(Task::new(&runtime, work)))
     }
 }

@@ -8,34 +8,17 @@ use pyo3::prelude::*;
 mod bus;
 mod codec;
 mod command;
-mod completions;
-mod delivery;
-mod descriptor;
-mod door;
+mod connection;
 mod error;
-mod getter;
-mod open_items;
-mod handover;
 mod inspection;
 mod intake;
-mod io_driver;
-mod last_step;
-mod dead_letter;
 mod log;
 mod metadata;
 mod operation;
-mod pace;
-mod options;
-mod provider;
 mod queue;
 mod runtime;
-mod source;
-mod subscription;
 mod ipc_buses;
-mod async_getter;
 mod this_process;
-mod wait;
-mod telemetry;
 
 /// Native core of the Python package `pymq`.
 #[pymodule(gil_used = true)]
@@ -47,23 +30,23 @@ mod _pymq {
         bus::Bus,
         codec::{CallPlan, CodecCore, Encoding, Plan, forget_tags},
         command::main,
-        completions::{Completions, Reader},
-        delivery::Delivery,
-        getter::{Getter, Serving, offer_from},
-        open_items::OpenItems,
         inspection::Inspection,
+        intake::provider::{Call, Missing, Provider, Reply},
+        intake::subscription::Subscription,
         intake::{Intake, Missed, Place},
-        last_step::LastStep,
-        dead_letter::Letter,
+        ipc_buses::{ipc_buses, ipc_clean, ipc_look},
         log::{Listening, set_log_level, speaks, take_log},
         metadata::Metadata,
         operation::Operation,
-        provider::{Call, Missing, Provider, Reply},
+        operation::completions::{Completions, Reader},
         queue::Queue,
-        subscription::Subscription,
-        ipc_buses::{ipc_buses, ipc_clean, ipc_look},
-        async_getter::{AsyncGetter, AsyncServing, Taking, aio_get_from},
-        telemetry::watch_items,
+        queue::async_getter::{AsyncGetter, AsyncServing, Taking, aio_get_from},
+        queue::dead_letter::Letter,
+        queue::delivery::Delivery,
+        queue::getter::{Getter, Serving, offer_from},
+        queue::last_step::LastStep,
+        queue::open_items::OpenItems,
+        queue::telemetry::watch_items,
     };
 
     /// Everything that would have to be looked up when it is too late for that.

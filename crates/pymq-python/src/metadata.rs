@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use pymq::wire;
+use pymq::{ByteDelivery, wire};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -18,6 +18,11 @@ use crate::error::{PyError, bad_value};
 pub(crate) struct Metadata(wire::Metadata);
 
 impl Metadata {
+    /// What an item says of itself.
+    pub(crate) fn of(delivery: &ByteDelivery) -> Option<Self> {
+        wire::Metadata::detach(delivery.payload().clone()).0.map(Self)
+    }
+
     pub(crate) fn inner(&self) -> &wire::Metadata {
         &self.0
     }

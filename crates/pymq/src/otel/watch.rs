@@ -37,12 +37,12 @@ impl Telemetry {
     /// `Config` outside a tokio runtime.
     pub fn watch(&self, bus: &Bus, every: Duration) -> Result<Watch> {
         let runtime = transport::runtime()?;
-        let (gauges, bus) = (Gauges::new(&self.meter), bus.clone());
-        Ok(Watch(runtime.spawn(gauges.tell(bus, every))))
+        let (teller, bus) = (Teller::new(&self.meter), bus.clone());
+        Ok(Watch(runtime.spawn(teller.tell(bus, every))))
     }
 }
 
-struct Gauges {
+struct Teller {
     items: Gauge<u64>,
     oldest: Gauge<f64>,
     consumers: Gauge<u64>,
@@ -54,7 +54,7 @@ struct Gauges {
     known: BTreeSet<String>,
 }
 
-impl Gauges {
+impl Teller {
     fn new(meter: &Meter) -> Self {
         let gauge = |name: &'static str, what: &'static str, unit: &'static str| {
             meter.u64_gauge(name).with_description(what).with_unit(unit).build()

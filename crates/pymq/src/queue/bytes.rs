@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::prefetched::Prefetched;
 use super::delivery::ByteDelivery;
 use super::handles::{Handles, Noted};
+use super::origin::Origin;
+use super::prefetched::Prefetched;
 use super::retry::Retry;
 use super::stop::Stop;
 use crate::drain_list::DrainList;
@@ -19,8 +20,7 @@ use crate::limits::Limits;
 use crate::name;
 use crate::telemetry::Observers;
 use crate::transport::{
-    self, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Shelf, Transport,
-    Wait,
+    DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Shelf, Transport, Wait,
 };
 use crate::wire::Metadata;
 
@@ -35,7 +35,7 @@ const STEP_BYTES: usize = 64 << 20;
 /// A queue of bytes, for layers with a codec of their own.
 #[derive(Clone, Debug)]
 pub struct ByteQueue {
-    stock: Stock,
+    origin: Origin,
     limits: Limits,
     ahead: Option<Arc<Prefetched>>,
     retry: Retry,
@@ -43,38 +43,6 @@ pub struct ByteQueue {
     handles: Arc<Handles>,
     noted: Arc<Noted>,
     observers: Observers,
-}
-
-/// Where deliveries come from and are settled.
-#[derive(Clone, Debug)]
-pub(super) struct Stock {
-    pub(super) transport: Arc<dyn Transport>,
-    /// The queue's name without the namespace, as errors have it.
-    pub(super) name: Arc<str>,
-    pub(super) spec: Arc<QueueSpec>,
-    pub(super) drain_list: Arc<DrainList>,
-}
-
-impl Stock {
-    pub(super) async fn claim(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
-        let claim = self.transport.claim(&self.spec, limit, wait);
-        self.named("get", self.drain_list.unless_draining("get", &self.name, claim).await)
-    }
-
-    /// Fails when the bus drains or was closed.
-    pub(super) fn check(&self) -> Result<()> {
-        self.named("get", self.drain_list.check("get", &self.name))
-    }
-
-    /// Fails outside of a tokio runtime.
-    pub(super) fn check_runtime(&self, operation: &'static str) -> Result<()> {
-        transport::check_runtime(&*self.transport, operation, &self.name)
-    }
-
-    /// What the transport said, but under the user's verb and name.
-    pub(super) fn named<T>(&self, operation: &'static str, result: Result<T>) -> Result<T> {
-        result.map_err(|error| error.of(operation, name::shortened(&self.name)))
-    }
 }
 
 impl ByteQueue {
@@ -87,9 +55,9 @@ impl ByteQueue {
         (name, whole): (&str, String),
     ) -> Self {
         let spec = Arc::new(QueueSpec::new(whole));
-        let stock = Stock { transport, name: name.into(), spec, drain_list };
+        let origin = Origin { transport, name: name.into(), spec, drain_list };
         Self {
-            stock,
+            origin,
             limits,
             ahead: None,
             retry: Retry::default(),
@@ -103,14 +71,14 @@ impl ByteQueue {
     /// The same queue with other options.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut QueueSpec)) -> Self {
-        let spec = Arc::make_mut(&mut self.stock.spec);
+        let spec = Arc::make_mut(&mut self.origin.spec);
         change(spec);
         spec.lease = spec.lease.clamp(LEASES.0, LEASES.1);
         let fetches = spec.prefetch > 1;
-        let ahead = fetches.then(|| Arc::new(Prefetched::new(self.stock.clone())));
+        let ahead = fetches.then(|| Arc::new(Prefetched::new(self.origin.clone())));
         if let Some(ahead) = &ahead {
             let unshown = Arc::downgrade(ahead);
-            self.stock.drain_list.note_unshown(unshown);
+            self.origin.drain_list.note_unshown(unshown);
         }
         Self { ahead, noted: Arc::default(), ..self }
     }
@@ -131,7 +99,7 @@ impl ByteQueue {
     /// At once where the transport knows no later.
     pub fn retry_after(&self, deliveries: u32) -> Option<Duration> {
         let delay = self.retry.delay(deliveries)?;
-        let able = self.stock.transport.capabilities().delays;
+        let able = self.origin.transport.capabilities().delays;
         Some(if able { delay } else { Duration::ZERO })
     }
 
@@ -154,12 +122,12 @@ impl ByteQueue {
     /// Has the log say it where this handle contradicts another one, at its first put and take.
     fn note(&self, puts: bool) {
         if self.noted.is_new(puts) {
-            self.handles.note(&self.stock.spec, puts);
+            self.handles.note(&self.origin.spec, puts);
         }
     }
 
     pub(super) fn drain_list(&self) -> &Arc<DrainList> {
-        &self.stock.drain_list
+        &self.origin.drain_list
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -172,12 +140,12 @@ impl ByteQueue {
 
     /// The queue's name, without the namespace.
     pub fn name(&self) -> &str {
-        &self.stock.name
+        &self.origin.name
     }
 
     /// The options of this handle.
     pub fn spec(&self) -> &QueueSpec {
-        &self.stock.spec
+        &self.origin.spec
     }
 
     /// Appends items, all in one step or, where there are too many for that, in several.
@@ -193,7 +161,7 @@ impl ByteQueue {
     pub async fn put(&self, items: Vec<Bytes>, options: impl Into<PutOptions>) -> Result<Put> {
         let options = options.into();
         name::check("put", self.name())?;
-        self.stock.check_runtime("put")?;
+        self.origin.check_runtime("put")?;
         options.check(self.name(), self.spec(), items.len())?;
         self.check_sizes(&items)?;
         self.note(true);
@@ -212,8 +180,8 @@ impl ByteQueue {
     }
 
     async fn push(&self, items: Vec<Bytes>, options: PutOptions) -> Result<Put> {
-        let Stock { transport, spec, .. } = &self.stock;
-        self.stock.named("put", transport.push(spec, items, options).await)
+        let Origin { transport, spec, .. } = &self.origin;
+        self.origin.named("put", transport.push(spec, items, options).await)
     }
 
     async fn put_in_steps(
@@ -276,16 +244,16 @@ impl ByteQueue {
     /// As [`claim`](Self::claim).
     pub async fn claim_many(&self, limit: usize, wait: Wait) -> Result<Vec<ByteDelivery>> {
         name::check("get", self.name())?;
-        self.stock.check_runtime("get")?;
+        self.origin.check_runtime("get")?;
         self.note(false);
         let claim = async {
             match &self.ahead {
                 Some(ahead) => ahead.claim(limit, wait).await,
-                None => self.stock.claim(limit, wait).await,
+                None => self.origin.claim(limit, wait).await,
             }
         };
         let claimed = self.stop.unless_asked(self.name(), claim).await?;
-        let deliver = |claimed| ByteDelivery::new(self.stock.clone(), claimed);
+        let deliver = |claimed| ByteDelivery::new(self.origin.clone(), claimed);
         Ok(claimed.into_iter().map(deliver).collect())
     }
 
@@ -323,7 +291,7 @@ impl ByteQueue {
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
     pub async fn counts(&self) -> Result<QueueStats> {
-        let Stock { transport, spec, .. } = &self.stock;
+        let Origin { transport, spec, .. } = &self.origin;
         self.asked("count", transport.stats(spec)).await
     }
 
@@ -347,7 +315,7 @@ impl ByteQueue {
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
     pub async fn peek(&self, shelf: Shelf, limit: usize) -> Result<Vec<Bytes>> {
-        let Stock { transport, spec, .. } = &self.stock;
+        let Origin { transport, spec, .. } = &self.origin;
         self.asked("peek", transport.peek(spec, shelf, limit)).await
     }
 
@@ -359,7 +327,7 @@ impl ByteQueue {
         if shelf == Shelf::Waiting {
             self.give_back();
         }
-        let Stock { transport, spec, .. } = &self.stock;
+        let Origin { transport, spec, .. } = &self.origin;
         self.asked("purge", transport.purge(spec, shelf)).await
     }
 
@@ -368,7 +336,7 @@ impl ByteQueue {
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
     pub async fn letters(&self, skip: usize, limit: usize) -> Result<Vec<DeadLetter>> {
-        let Stock { transport, spec, .. } = &self.stock;
+        let Origin { transport, spec, .. } = &self.origin;
         self.asked("look at the dead letters of", transport.letters(spec, skip, limit)).await
     }
 
@@ -383,8 +351,8 @@ impl ByteQueue {
             let why = "dead letters move between queues of one bus; take both from the same";
             return Err(Error::new(ErrorKind::Config, "redrive", to.name(), why));
         }
-        let Stock { transport, spec, .. } = &self.stock;
-        self.asked("redrive", transport.redrive(spec, which, &to.stock.spec)).await
+        let Origin { transport, spec, .. } = &self.origin;
+        self.asked("redrive", transport.redrive(spec, which, &to.origin.spec)).await
     }
 
     /// Deletes dead letters; says how many.
@@ -392,7 +360,7 @@ impl ByteQueue {
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
     pub async fn discard(&self, which: Letters) -> Result<usize> {
-        let Stock { transport, spec, .. } = &self.stock;
+        let Origin { transport, spec, .. } = &self.origin;
         self.asked("discard dead letters of", transport.discard(spec, which)).await
     }
 
@@ -401,13 +369,13 @@ impl ByteQueue {
     /// # Errors
     /// `Config` for a bad name, and those of the connection.
     pub async fn shut_down(&self) -> Result<()> {
-        let Stock { transport, spec, .. } = &self.stock;
+        let Origin { transport, spec, .. } = &self.origin;
         self.asked("shut down", transport.shut_down(spec)).await
     }
 
     /// Whether both are on one connection, so that one can move items to the other.
     fn shares_transport(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.stock.transport, &other.stock.transport)
+        Arc::ptr_eq(&self.origin.transport, &other.origin.transport)
     }
 
     /// An operation of the transport under the user's verb, on a name that `put` would take.
@@ -417,8 +385,8 @@ impl ByteQueue {
         answer: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         name::check(operation, self.name())?;
-        self.stock.check_runtime(operation)?;
-        self.stock.named(operation, answer.await)
+        self.origin.check_runtime(operation)?;
+        self.origin.named(operation, answer.await)
     }
 
     /// What a claim without end would say if it ended: only a transport that breaks the contract

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::bytes::Stock;
+use super::origin::Origin;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::telemetry::{self, Observed, Observers, Operation, Received, Verb};
@@ -50,7 +50,7 @@ impl<T> Delivery<T> {
 
     /// The name of the queue that it came from, without the namespace.
     pub fn queue(&self) -> &str {
-        &self.bytes.stock.name
+        &self.bytes.origin.name
     }
 
     /// It, as whoever watches the bus is told of it.
@@ -200,7 +200,7 @@ impl<T> Deref for Delivery<T> {
 #[derive(Debug)]
 #[must_use = "dropping a delivery gives its item back; settle it when it is done"]
 pub struct ByteDelivery {
-    stock: Stock,
+    origin: Origin,
     payload: Bytes,
     deliveries: u32,
     /// Gone once it is settled.
@@ -212,9 +212,9 @@ pub struct ByteDelivery {
 }
 
 impl ByteDelivery {
-    pub(super) fn new(stock: Stock, claimed: Claimed) -> Self {
+    pub(super) fn new(origin: Origin, claimed: Claimed) -> Self {
         let Claimed { payload, deliveries, receipt } = claimed;
-        Self { stock, payload, deliveries, receipt: Some(receipt), home: None, observers: None }
+        Self { origin, payload, deliveries, receipt: Some(receipt), home: None, observers: None }
     }
 
     /// The bytes as they were put, with the metadata that may be in them
@@ -241,13 +241,13 @@ impl ByteDelivery {
     /// # Errors
     /// As [`Delivery::requeue_after`].
     pub async fn settle_with(mut self, how: Settlement, options: SettleOptions) -> Result<()> {
-        self.stock.check_runtime(verb(how))?;
+        self.origin.check_runtime(verb(how))?;
         match self.receipt.take() {
             Some(receipt) => {
                 let observed = self.observed(how);
-                let Stock { transport, spec, .. } = &self.stock;
+                let Origin { transport, spec, .. } = &self.origin;
                 let settled = transport.settle(spec, receipt, how, options).await;
-                telemetry::ended(observed, 1, self.stock.named(verb(how), settled))
+                telemetry::ended(observed, 1, self.origin.named(verb(how), settled))
             }
             None => Ok(()),
         }
@@ -266,7 +266,7 @@ impl ByteDelivery {
     pub(super) fn taken(mut self) -> Result<()> {
         match self.end_soon(Settlement::Ack, SettleOptions::default()) {
             true => Ok(()),
-            false => Err(Error::closed("get", &*self.stock.name)),
+            false => Err(Error::closed("get", &*self.origin.name)),
         }
     }
 
@@ -287,13 +287,13 @@ impl ByteDelivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub fn extend(&self, duration: Duration) -> impl Future<Output = Result<()>> + Send + use<> {
-        let (stock, receipt) = (self.stock.clone(), self.receipt.clone());
+        let (origin, receipt) = (self.origin.clone(), self.receipt.clone());
         async move {
             match &receipt {
                 Some(receipt) => {
-                    stock.check_runtime("extend")?;
-                    let extended = stock.transport.extend(&stock.spec, receipt, duration).await;
-                    stock.named("extend", extended)
+                    origin.check_runtime("extend")?;
+                    let extended = origin.transport.extend(&origin.spec, receipt, duration).await;
+                    origin.named("extend", extended)
                 }
                 None => Ok(()),
             }
@@ -309,12 +309,12 @@ impl ByteDelivery {
             // Nobody had it.
             Settlement::Return => return None,
         };
-        self.observers.as_ref()?.begin(Operation::new(settles, &self.stock.name))
+        self.observers.as_ref()?.begin(Operation::new(settles, &self.origin.name))
     }
 
     fn end_soon(&mut self, how: Settlement, options: SettleOptions) -> bool {
         self.receipt.take().is_none_or(|receipt| {
-            let Stock { transport, spec, .. } = &self.stock;
+            let Origin { transport, spec, .. } = &self.origin;
             transport.settle_soon(spec, receipt, how, options)
         })
     }
@@ -336,9 +336,9 @@ impl Drop for ByteDelivery {
         if let Some(home) = home
             && let Some(receipt) = self.receipt.take()
         {
-            let (stock, payload) = (self.stock.clone(), self.payload.clone());
+            let (origin, payload) = (self.origin.clone(), self.payload.clone());
             home.put(Self {
-                stock,
+                origin,
                 payload,
                 deliveries: self.deliveries,
                 receipt: Some(receipt),

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::transport::{Letters, QueueStats, Shelf};
 use crate::wire::Metadata;
 
+mod origin;
 mod prefetched;
 mod any;
 mod bytes;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::bytes::Stock;
+use super::origin::Origin;
 use crate::drain_list::Unshown;
 use crate::error::{ErrorKind, Result};
 use crate::transport::{Claimed, Receipt, SettleOptions, Settlement, Wait};
@@ -23,7 +23,7 @@ const MOMENT: Duration = Duration::from_millis(100);
 
 /// The items that a handle, with all its clones, has claimed and not handed out yet.
 pub(super) struct Prefetched {
-    stock: Stock,
+    origin: Origin,
     items: Mutex<Items>,
     /// Held by the one who asks the broker.
     turn: tokio::sync::Mutex<()>,
@@ -36,9 +36,9 @@ struct Items {
 }
 
 impl Prefetched {
-    pub(super) fn new(stock: Stock) -> Self {
+    pub(super) fn new(origin: Origin) -> Self {
         let items = Mutex::new(Items { line: VecDeque::new(), known: Instant::now() });
-        Self { stock, items, turn: tokio::sync::Mutex::default() }
+        Self { origin, items, turn: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -59,14 +59,14 @@ impl Prefetched {
         if turn.is_none() {
             // Somebody else waits at the broker all the while, so there is hardly anything; but a
             // look costs nobody's place.
-            return Ok(self.keep_rest(limit, self.stock.claim(limit, Wait::No).await?));
+            return Ok(self.keep_rest(limit, self.origin.claim(limit, Wait::No).await?));
         }
         // Whoever had the turn before may have left some.
         let here = self.take(limit, wait).await?;
         if !here.is_empty() {
             return Ok(here);
         }
-        Ok(self.keep_rest(limit, self.stock.claim(limit, wait).await?))
+        Ok(self.keep_rest(limit, self.origin.claim(limit, wait).await?))
     }
 
     /// The items that were asked for; what came beyond them is kept here.
@@ -84,7 +84,7 @@ impl Prefetched {
         let items = std::mem::take(&mut self.lock().line);
         // The newest first, so that the oldest comes to lie at the head.
         for Claimed { receipt, .. } in items.into_iter().rev() {
-            let Stock { transport, spec, .. } = &self.stock;
+            let Origin { transport, spec, .. } = &self.origin;
             transport.settle_soon(spec, receipt, Settlement::Return, SettleOptions::default());
         }
     }
@@ -92,7 +92,7 @@ impl Prefetched {
     /// Items from here; none, and an error, when the bus takes in nothing more.
     async fn take(&self, limit: usize, wait: Wait) -> Result<Vec<Claimed>> {
         // With the bus goes what it holds: by now somebody else may have these.
-        self.stock.check().inspect_err(|_| self.give_back())?;
+        self.origin.check().inspect_err(|_| self.give_back())?;
         if let Some(first) = self.in_doubt() {
             self.make_sure(&first, wait).await;
         }
@@ -100,7 +100,7 @@ impl Prefetched {
         let count = limit.min(items.line.len());
         let taken: Vec<Claimed> = items.line.drain(..count).collect();
         drop(items);
-        let Stock { transport, spec, .. } = &self.stock;
+        let Origin { transport, spec, .. } = &self.origin;
         taken.iter().for_each(|item| transport.show(spec, &item.receipt));
         Ok(taken)
     }
@@ -109,13 +109,13 @@ impl Prefetched {
     /// more than half of one had passed when they were claimed.
     fn in_doubt(&self) -> Option<Receipt> {
         let items = self.lock();
-        let doubtful = items.known.elapsed() > self.stock.spec.lease / 2;
+        let doubtful = items.known.elapsed() > self.origin.spec.lease / 2;
         items.line.front().filter(|_| doubtful).map(|first| first.receipt.clone())
     }
 
     /// Asks the broker; what is somebody else's goes. Cancel-safe: the items stay here meanwhile.
     async fn make_sure(&self, first: &Receipt, wait: Wait) {
-        let Stock { transport, spec, .. } = &self.stock;
+        let Origin { transport, spec, .. } = &self.origin;
         let asked = Instant::now();
         let answer = transport.extend(spec, first, spec.lease);
         let answer = match wait {
@@ -159,7 +159,7 @@ impl Drop for Prefetched {
 
 impl fmt::Debug for Prefetched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = self.stock.spec.prefetch;
+        let size = self.origin.spec.prefetch;
         f.debug_struct("Prefetched").field("size", &size).field("len", &self.len()).finish()
     }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, Instant, timeout_at};
 
-use super::provider_task::ProviderTask;
 use super::in_flight::Progress;
 use super::outbox::Share;
+use super::provider_task::ProviderTask;
 use crate::name::Id;
 use crate::transport::Weigh;
 use crate::wire::{Arguments, Metadata, Outcome};

@@ -13,13 +13,13 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::{Duration, Instant, timeout_at};
 
+use super::attempt::{Attempt, Ended};
 use super::current::current_call;
 use super::directory::Directory;
 use super::errors::lost;
+use super::inbox_reader::{InboxReader, LastGap};
 use super::pending::Pending;
 use super::presence::Destination;
-use super::inbox_reader::{LastGap, InboxReader};
-use super::attempt::{Ended, Attempt};
 use super::{CallOptions, REPLIES_KEPT, Reply, SILENCE_ENDS_AFTER};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 
+use super::attempt::Moment;
 use super::attendance::{Attendance, Missing};
 use super::caller::Caller;
 use super::errors::{cut, no_such_remote};
 use super::everyone::Reached;
 use super::pending::Waiting;
-use super::attempt::Moment;
 use super::{ASK_AGAIN_EVERY, ASKS_WITHIN, Reply, SILENCE_IS_TOLD_AFTER, STOOD_STILL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Id, shortened};

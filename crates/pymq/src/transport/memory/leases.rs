@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::ConnectionId;
-use super::unleased::Item;
 use super::store::{next_number, take_of};
+use super::unleased::Item;
 use crate::transport::{Claimed, QueueSpec, Receipt};
 
 /// One item in somebody's hands.

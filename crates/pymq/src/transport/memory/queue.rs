@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::ConnectionId;
 use super::dead_letters::DeadLetters;
 use super::leases::{Lease, Leases};
-use super::unleased::{Item, Unleased};
 use super::put_ids::PutIds;
 use super::store::{Aftermath, Bell, Death, Ticket, Turn, next_number, take_of};
+use super::unleased::{Item, Unleased};
 use super::waiters::{Claim, Getter, KeepTime, Parcel, Push, Putter};
 use crate::error::Result;
 use crate::transport::{
@@ -455,7 +455,8 @@ impl Queue {
 
     pub(super) fn is_unused(&mut self) -> bool {
         let Self { name: _, unleased, leases, dead, getters, dealt, putters, seen, shut } = self;
-        let empty = unleased.is_empty() && unleased.delayed() == 0 && leases.is_empty() && dead.len() == 0;
+        let empty =
+            unleased.is_empty() && unleased.delayed() == 0 && leases.is_empty() && dead.len() == 0;
         empty
             && getters.is_empty()
             && dealt.is_empty()

@@ -1,7 +1,7 @@
 //! An operation on a bus, before it is decided who waits for it.
 //!
 //! A thread waits for it by [`Operation::wait`]; an event loop hands it to
-//! [`Completions`](crate::completions). Nothing is done before one of the two begins it. One that
+//! [`Completions`](crate::operation::completions). Nothing is done before one of the two begins it. One that
 //! takes long runs on the bus's I/O thread, and a wait that is broken off ends it there, without
 //! losing what it held.
 
@@ -13,11 +13,14 @@ use pyo3::prelude::*;
 use pyo3::{IntoPyObject, IntoPyObjectExt as _};
 use tokio::task::JoinHandle;
 
-use crate::bus::Core;
+use crate::connection::Connection;
 use crate::error::{PyError, bad_value};
 use crate::runtime::{Begun, Runtime, Work};
 use crate::this_process::ThisProcess;
-use crate::wait;
+
+pub(crate) mod completions;
+pub(crate) mod descriptor;
+pub(crate) mod wait;
 
 /// How long the thread of a bus may take to end when the bus was closed.
 const THREAD_ENDS_WITHIN: Duration = Duration::from_secs(1);
@@ -153,7 +156,7 @@ pub(crate) enum Deed {
     Task(Task<Finish>),
     /// The end of the bus and of its runtime, so that no task of that runtime can be it.
     Close {
-        core: Arc<Core>,
+        connection: Arc<Connection>,
         within: Duration,
     },
 }
@@ -163,8 +166,8 @@ impl Operation {
         Self::from(Deed::Task(task))
     }
 
-    pub(crate) fn close(core: &Arc<Core>, within: Duration) -> Self {
-        Self::from(Deed::Close { core: Arc::clone(core), within })
+    pub(crate) fn close(connection: &Arc<Connection>, within: Duration) -> Self {
+        Self::from(Deed::Close { connection: Arc::clone(connection), within })
     }
 
     /// Takes out what is to be done.
@@ -192,8 +195,8 @@ impl Operation {
         let deadline = wait::deadline(wait::timeout(timeout)?);
         match self.take()? {
             Deed::Task(task) => task.wait(py, deadline)?(py),
-            Deed::Close { core, within } => {
-                close(py, &core, within)?;
+            Deed::Close { connection, within } => {
+                close(py, &connection, within)?;
                 Ok(py.None())
             }
         }
@@ -201,9 +204,9 @@ impl Operation {
 }
 
 /// Ends everything, within its time and the moment that the thread needs to end.
-fn close(py: Python<'_>, core: &Arc<Core>, within: Duration) -> PyResult<()> {
+fn close(py: Python<'_>, connection: &Arc<Connection>, within: Duration) -> PyResult<()> {
     let (ended, end) = channel::<()>();
-    core.order_end(within, move || drop(ended));
+    connection.order_end(within, move || drop(ended));
     let deadline = wait::deadline(within.checked_add(THREAD_ENDS_WITHIN));
     // `then` is dropped, not called, should the thread die: that ends the wait as well.
     let end = Mutex::new(end);
@@ -214,7 +217,7 @@ fn close(py: Python<'_>, core: &Arc<Core>, within: Duration) -> PyResult<()> {
         matches!(end.recv_timeout(left), Err(RecvTimeoutError::Disconnected)).then_some(())
     })?;
     if over.is_some() {
-        py.detach(|| core.runtime().join());
+        py.detach(|| connection.runtime().join());
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use pyo3::PyResult;
 
-use crate::descriptor::Bell;
+use crate::operation::descriptor::Bell;
 
 /// Where sources say that they have something, and where readers wait for one to say so.
 #[derive(Default)]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use pymq::transport::{self, Filter};
 use pyo3::prelude::*;
 
-use crate::bus::Core;
+use crate::connection::Connection;
+use crate::intake::source::Source;
 use crate::operation::Operation;
-use crate::source::Source;
 use crate::this_process::ThisProcess;
 
 /// A live subscription, to be attached to an `Intake`; `end` waits until the broker knows.
@@ -23,14 +23,14 @@ pub(crate) struct Subscription {
 impl Subscription {
     /// Its events are read by `seat`, if any, before anything else happens.
     pub(crate) fn new(
-        core: Arc<Core>,
+        connection: Arc<Connection>,
         filter: Filter,
         begun: transport::Subscription,
         seat: Option<impl FnOnce(&Arc<Source>)>,
     ) -> Self {
         let pattern = matches!(filter, Filter::Pattern(_));
         let (Filter::Topic(name) | Filter::Pattern(name)) = filter;
-        let source = Source::events(core, begun);
+        let source = Source::events(connection, begun);
         seat.into_iter().for_each(|seat| seat(&source));
         Self { source: ThisProcess::new(source), name, pattern }
     }

@@ -17,15 +17,21 @@ use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use crate::descriptor::Descriptor;
-use crate::door::{Door, Knock};
 use crate::error::bad_value;
-use crate::pace::Pace;
-use crate::provider::{Call, Provider};
-use crate::source::{Item, Source};
-use crate::subscription::Subscription;
+use crate::intake::door::{Door, Knock};
+use crate::intake::pace::Pace;
+use crate::intake::provider::{Call, Provider};
+use crate::intake::source::{Item, Source};
+use crate::intake::subscription::Subscription;
+use crate::operation::descriptor::Descriptor;
+use crate::operation::wait;
 use crate::this_process::ThisProcess;
-use crate::wait;
+
+pub(crate) mod door;
+pub(crate) mod pace;
+pub(crate) mod provider;
+pub(crate) mod source;
+pub(crate) mod subscription;
 
 /// Where a dispatching thread pulls batches from: several sources, in the order of arrival.
 #[pyclass(frozen, module = "pymq._pymq")]
@@ -228,7 +234,7 @@ impl Inner {
         limit: usize,
         until: Option<Instant>,
     ) -> Option<Vec<Taken>> {
-        let runtime = source.core().runtime();
+        let runtime = source.connection().runtime();
         let seated = self.lock().seated();
         let turn = runtime.turn_to_serve(seated)?;
         let come = runtime.serve(&turn, until, poll_fn(|context| self.door.poll_open(context)));
@@ -345,7 +351,7 @@ impl Taken {
             }
             Some(Item::Missed(count)) => (number, None, Missed { count }.into_bound_py_any(py)?),
             Some(Item::Request(call)) => {
-                let call = Call::new(Arc::clone(source.core()), call);
+                let call = Call::new(Arc::clone(source.connection()), call);
                 (number, None, call.into_bound_py_any(py)?)
             }
             None => (number, None, py.None().into_bound(py)),

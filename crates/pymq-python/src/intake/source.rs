@@ -9,15 +9,15 @@ use std::task::{Context, Poll};
 use pymq::transport::{Arrival, Guard, Message, Receiver, Stamp, Subscription};
 use pymq::{Namespace, rpc};
 
-use crate::bus::Core;
-use crate::io_driver::Expecting;
+use crate::connection::Connection;
 use crate::operation::{Operation, Task, nothing};
+use crate::runtime::io_driver::Expecting;
 
 /// A mailbox with what keeps it filled.
 pub(crate) struct Source {
     // Before the bus, so that it is dropped first.
     feed: Mutex<Feed>,
-    core: Arc<Core>,
+    connection: Arc<Connection>,
     /// What arrives must not wait for a thread of Python's to come by, but for the one that serves it.
     _expecting: Expecting,
 }
@@ -36,26 +36,26 @@ pub(crate) enum Item {
 }
 
 impl Source {
-    pub(crate) fn events(core: Arc<Core>, subscription: Subscription) -> Arc<Self> {
+    pub(crate) fn events(connection: Arc<Connection>, subscription: Subscription) -> Arc<Self> {
         let (messages, guard) = subscription.split();
-        Self::new(core, Feed::Events { messages, guard: Some(guard) })
+        Self::new(connection, Feed::Events { messages, guard: Some(guard) })
     }
 
-    pub(crate) fn calls(core: Arc<Core>, provider: rpc::Provider) -> Arc<Self> {
-        Self::new(core, Feed::Calls(provider))
+    pub(crate) fn calls(connection: Arc<Connection>, provider: rpc::Provider) -> Arc<Self> {
+        Self::new(connection, Feed::Calls(provider))
     }
 
-    fn new(core: Arc<Core>, feed: Feed) -> Arc<Self> {
-        let _expecting = core.runtime().expect();
-        Arc::new(Self { feed: Mutex::new(feed), core, _expecting })
+    fn new(connection: Arc<Connection>, feed: Feed) -> Arc<Self> {
+        let _expecting = connection.runtime().expect();
+        Arc::new(Self { feed: Mutex::new(feed), connection, _expecting })
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 
     pub(crate) fn namespace(&self) -> &Namespace {
-        self.core.bus().namespace()
+        self.connection.bus().namespace()
     }
 
     /// As [`Receiver::poll_oldest`].
@@ -85,7 +85,7 @@ impl Source {
     /// Ends it and waits until the broker knows; ending again does nothing.
     pub(crate) fn end(self: &Arc<Self>) -> Operation {
         let source = Arc::clone(self);
-        Operation::new(Task::new(self.core.runtime(), async move {
+        Operation::new(Task::new(self.connection.runtime(), async move {
             source.end_now().await?;
             Ok(nothing())
         }))

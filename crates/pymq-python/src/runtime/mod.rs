@@ -16,8 +16,10 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use crate::io_driver::{Expecting, IoDriver, Need, Turn};
 use crate::log::Speaking;
+use crate::runtime::io_driver::{Expecting, IoDriver, Need, Turn};
+
+pub(crate) mod io_driver;
 
 /// What an operation does, wherever it runs.
 pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;

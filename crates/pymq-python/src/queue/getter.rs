@@ -12,15 +12,15 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyGenericAlias, PyTuple, PyType};
 
 use crate::error::PyError;
-use crate::open_items::{Done, this_thread};
-use crate::handover::{
-    Current, Form, Handover, Truth, Way, claiming, is_end, is_unreadable, limit,
-};
-use crate::last_step::LastStep;
+use crate::operation::wait;
 use crate::operation::{Operation, Task, nothing};
 use crate::queue::Claimed;
-use crate::wait;
-use crate::telemetry;
+use crate::queue::handover::{
+    Current, Form, Handover, Truth, Way, claiming, is_end, is_unreadable, limit,
+};
+use crate::queue::last_step::LastStep;
+use crate::queue::open_items::{Done, this_thread};
+use crate::queue::telemetry;
 
 /// `pymq._dispatch.wait_for`, and where that module keeps the calling thread's lane.
 static WAIT_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

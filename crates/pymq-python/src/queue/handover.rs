@@ -20,13 +20,13 @@ use pyo3::{IntoPyObjectExt as _, intern};
 
 use crate::codec::{CodecCore, Plan};
 use crate::error::{self, PyError};
-use crate::open_items::{OpenItems, Held, this_thread};
-use crate::last_step::LastStep;
 use crate::metadata::Metadata;
 use crate::operation::Task;
+use crate::queue::last_step::LastStep;
+use crate::queue::open_items::{Held, OpenItems, this_thread};
+use crate::queue::telemetry;
 use crate::queue::{Claimed, Queue};
 use crate::this_process::ThisProcess;
-use crate::telemetry;
 
 /// `pymq._message._current`: the message that is handled in a context.
 static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -199,7 +199,7 @@ impl Handover {
         if !before.is_none() && before.get_item(3)?.is_truthy()? {
             return Ok(());
         }
-        let metadata = metadata_of(delivery).map(Metadata::from);
+        let metadata = Metadata::of(delivery);
         let message = (&self.name, metadata, delivery.deliveries(), false);
         current.call_method1(intern!(py, "set"), (message,)).map(drop)
     }
@@ -294,10 +294,6 @@ pub(crate) fn claiming(
     }
     let queues: Vec<_> = handovers.iter().map(|handover| handover.queue()).collect();
     Queue::claiming_any(&queues, way.block, way.timeout)
-}
-
-pub(crate) fn metadata_of(delivery: &ByteDelivery) -> Option<wire::Metadata> {
-    wire::Metadata::detach(delivery.payload().clone()).0
 }
 
 fn undecodable(error: &PyErr) -> SettleOptions {

@@ -9,12 +9,12 @@ use pymq::{ByteDelivery, Failure, Reason, wire};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::bus::Core;
+use crate::connection::Connection;
 use crate::error::PyError;
 use crate::metadata::Metadata;
+use crate::operation::wait::{length, length_or_none};
 use crate::operation::{Operation, Task, nothing};
 use crate::this_process::ThisProcess;
-use crate::wait::{length, length_or_none};
 
 /// A leased item; dropped unsettled it goes back to its queue, counted.
 #[pyclass(frozen, module = "pymq._pymq")]
@@ -26,7 +26,7 @@ pub(crate) struct Delivery {
 
 struct Lease {
     state: Mutex<State>,
-    core: Arc<Core>,
+    connection: Arc<Connection>,
 }
 
 enum State {
@@ -67,9 +67,10 @@ impl Lease {
 }
 
 impl Delivery {
-    pub(crate) fn new(delivery: ByteDelivery, core: &Arc<Core>) -> Self {
+    pub(crate) fn new(delivery: ByteDelivery, connection: &Arc<Connection>) -> Self {
         let (payload, deliveries) = (delivery.payload().clone(), delivery.deliveries());
-        let lease = Lease { state: Mutex::new(State::Held(delivery)), core: Arc::clone(core) };
+        let lease =
+            Lease { state: Mutex::new(State::Held(delivery)), connection: Arc::clone(connection) };
         Self { lease: ThisProcess::new(Arc::new(lease)), payload, deliveries }
     }
 
@@ -80,7 +81,7 @@ impl Delivery {
 
     fn settle_with(&self, how: Settlement, options: SettleOptions) -> PyResult<Operation> {
         let lease = Arc::clone(self.lease.get()?);
-        let runtime = Arc::clone(lease.core.runtime());
+        let runtime = Arc::clone(lease.connection.runtime());
         let settle = async move {
             if let Some(delivery) = lease.begin(how)? {
                 let settled = delivery.settle_with(how, options).await;
@@ -149,7 +150,7 @@ impl Delivery {
         let options = SettleOptions::default().failure(failure);
         let Some(delay) = delay else { return self.settle_with(Settlement::Reject, options) };
         let delay = length_or_none(delay, "'delay' must be a number of seconds from 0")?;
-        let able = self.lease.get()?.core.bus().capabilities().delays;
+        let able = self.lease.get()?.connection.bus().capabilities().delays;
         let delay = if able { delay } else { Duration::ZERO };
         self.settle_with(Settlement::Requeue, options.delay(delay))
     }
@@ -171,7 +172,7 @@ impl Delivery {
     fn extend(&self, seconds: f64) -> PyResult<Operation> {
         let duration = length(seconds, "'seconds' must be a positive number of seconds")?;
         let lease = Arc::clone(self.lease.get()?);
-        let runtime = Arc::clone(lease.core.runtime());
+        let runtime = Arc::clone(lease.connection.runtime());
         let extend = async move {
             let extended = match &*lease.lock() {
                 State::Held(delivery) => delivery.extend(duration),

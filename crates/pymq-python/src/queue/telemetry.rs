@@ -10,7 +10,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 
-use crate::handover::metadata_of;
 use crate::metadata::Metadata;
 use crate::queue::Claimed;
 
@@ -42,7 +41,7 @@ pub(crate) fn tell(
     let Some(since) = since else { return Ok(()) };
     let messages = PyList::empty(py);
     for delivery in claimed.deliveries() {
-        let metadata = metadata_of(delivery).map(Metadata::from);
+        let metadata = Metadata::of(delivery);
         messages.append((metadata, delivery.deliveries()))?;
     }
     let got = GOT.import(py, "pymq._telemetry", "got")?;

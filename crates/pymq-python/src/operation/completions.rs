@@ -12,8 +12,8 @@ use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
 use tokio::task::AbortHandle;
 
-use crate::descriptor::{Bell, Descriptor};
 use crate::error::{PyError, bad_value};
+use crate::operation::descriptor::{Bell, Descriptor};
 use crate::operation::{Abandoned, Deed, Finish, Operation, Task, nothing};
 use crate::runtime::Begun;
 use crate::this_process::ThisProcess;
@@ -327,9 +327,9 @@ impl Completions {
         let shared = &self.side.get()?.0;
         match operation.take()? {
             Deed::Task(task) => Self::begin_task(shared, token, task),
-            Deed::Close { core, within } => {
+            Deed::Close { connection, within } => {
                 let report = shared.register(token)?;
-                core.order_end(within, move || report.done(Ok(nothing())));
+                connection.order_end(within, move || report.done(Ok(nothing())));
                 Ok(())
             }
         }

@@ -10,17 +10,27 @@ use pymq::transport::{SettleOptions, Settlement, Shelf, Wait};
 use pymq::{ByteDelivery, ByteQueue, ErrorKind, Put};
 use pyo3::IntoPyObjectExt as _;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::bus::Core;
-use crate::delivery::Delivery;
+use crate::connection::Connection;
 use crate::error::{PyError, bad_value};
-use crate::open_items::{Done, OpenItems, Held};
-use crate::dead_letter::{Letter, Which};
+use crate::operation::wait;
 use crate::operation::{Finish, Operation, Task, finish, nothing};
-use crate::options::{self, Said};
+use crate::queue::dead_letter::{Letter, Which};
+use crate::queue::delivery::Delivery;
+use crate::queue::open_items::{Done, Held, OpenItems};
+use crate::queue::options::Said;
 use crate::this_process::ThisProcess;
-use crate::wait;
+
+pub(crate) mod async_getter;
+pub(crate) mod dead_letter;
+pub(crate) mod delivery;
+pub(crate) mod getter;
+pub(crate) mod handover;
+pub(crate) mod last_step;
+pub(crate) mod open_items;
+pub(crate) mod options;
+pub(crate) mod telemetry;
 
 /// A queue of bytes with this handle's options.
 #[pyclass(frozen, module = "pymq._pymq")]
@@ -34,15 +44,19 @@ struct Handle {
     queue: ByteQueue,
     /// The same queue with the bound that holds now, for what is put.
     bounded: Arc<Mutex<ByteQueue>>,
-    core: Arc<Core>,
+    connection: Arc<Connection>,
 }
 
 impl Queue {
-    pub(crate) fn new(core: &Arc<Core>, name: &str, said: Said<'_, '_>) -> PyResult<Self> {
-        let queue = options::of_queue(core.bus().byte_queue(name), said)?;
+    pub(crate) fn new(
+        connection: &Arc<Connection>,
+        name: &str,
+        said: Said<'_, '_>,
+    ) -> PyResult<Self> {
+        let queue = options::of_queue(connection.bus().byte_queue(name), said)?;
         // Whoever only puts has nothing to fetch ahead.
         let bounded = Arc::new(Mutex::new(queue.clone().prefetch(1)));
-        let handle = Handle { queue, bounded, core: Arc::clone(core) };
+        let handle = Handle { queue, bounded, connection: Arc::clone(connection) };
         Ok(Self { handle: ThisProcess::new(handle), name: name.to_owned() })
     }
 
@@ -55,11 +69,11 @@ impl Queue {
         timeout: Option<f64>,
     ) -> PyResult<Task<(usize, Claimed)>> {
         let wait = waiting(block, timeout)?;
-        let Handle { queue, core, .. } = self.handle.get()?.clone();
-        let runtime = Arc::clone(core.runtime());
+        let Handle { queue, connection, .. } = self.handle.get()?.clone();
+        let runtime = Arc::clone(connection.runtime());
         let claim = async move {
             let deliveries = queue.claim_many(limit, wait).await?;
-            Ok((0, Claimed { deliveries, core }))
+            Ok((0, Claimed { deliveries, connection }))
         };
         Ok(Task::new(&runtime, claim))
     }
@@ -73,26 +87,26 @@ impl Queue {
         let wait = waiting(block, timeout)?;
         let handles = queues.iter().map(|queue| queue.handle.get().cloned());
         let handles = handles.collect::<PyResult<Vec<_>>>()?;
-        let Some(core) = handles.first().map(|first| Arc::clone(&first.core)) else {
+        let Some(connection) = handles.first().map(|first| Arc::clone(&first.connection)) else {
             return Err(bad_value("there is no queue to get from; name one or more"));
         };
-        if handles.iter().any(|handle| !Arc::ptr_eq(&handle.core, &core)) {
+        if handles.iter().any(|handle| !Arc::ptr_eq(&handle.connection, &connection)) {
             return Err(bad_value("get_from takes from queues of one bus; take all from the same"));
         }
-        let runtime = Arc::clone(core.runtime());
+        let runtime = Arc::clone(connection.runtime());
         let claim = async move {
             let queues: Vec<_> = handles.into_iter().map(|handle| handle.queue).collect();
             let claimed = ByteQueue::claim_any(&queues, wait).await?;
             let (which, deliveries) = claimed.map_or((0, Vec::new()), |(w, one)| (w, vec![one]));
-            Ok((which, Claimed { deliveries, core }))
+            Ok((which, Claimed { deliveries, connection }))
         };
         Ok(Task::new(&runtime, claim))
     }
 
     /// What is in this hand comes from here.
     pub(crate) fn settles(&self, held: &Held) -> PyResult<()> {
-        let Handle { queue, core, .. } = self.handle.get()?;
-        held.settle_at(core, queue.spec().lease);
+        let Handle { queue, connection, .. } = self.handle.get()?;
+        held.settle_at(connection, queue.spec().lease);
         Ok(())
     }
 
@@ -103,10 +117,10 @@ impl Queue {
         how: Settlement,
         options: SettleOptions,
     ) -> PyResult<Task<()>> {
-        let core = Arc::clone(&self.handle.get()?.core);
-        let runtime = Arc::clone(core.runtime());
+        let connection = Arc::clone(&self.handle.get()?.connection);
+        let runtime = Arc::clone(connection.runtime());
         let settle = async move {
-            let _core = core;
+            let _connection = connection;
             Ok(delivery.settle_with(how, options).await?)
         };
         Ok(Task::new(&runtime, settle).goes_on())
@@ -120,7 +134,7 @@ impl Queue {
         let handle = self.handle.get()?;
         let work = work(handle.clone());
         let work = async move { Ok(finish(work.await?)) };
-        Ok(Operation::new(Task::new(handle.core.runtime(), work)))
+        Ok(Operation::new(Task::new(handle.connection.runtime(), work)))
     }
 
     /// One that gives nothing.
@@ -131,7 +145,7 @@ impl Queue {
         let handle = self.handle.get()?;
         let work = work(handle.clone());
         let work = async move { work.await.map(|()| nothing()).map_err(PyError::Library) };
-        Ok(Operation::new(Task::new(handle.core.runtime(), work)))
+        Ok(Operation::new(Task::new(handle.connection.runtime(), work)))
     }
 }
 
@@ -150,12 +164,12 @@ impl Queue {
         items: Vec<Bound<'_, PyBytes>>,
         block: bool,
         timeout: Option<f64>,
-        options: Said<'_, '_>,
+        options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Operation> {
         let options = options::of_put(waiting(block, timeout)?, options)?;
         let items = items.iter().map(|item| Bytes::copy_from_slice(item.as_bytes())).collect();
-        self.operation(|Handle { bounded, core, .. }| async move {
-            let _core = core;
+        self.operation(|Handle { bounded, connection, .. }| async move {
+            let _connection = connection;
             let queue = bounded.lock().unwrap_or_else(PoisonError::into_inner).clone();
             Ok(queue.put(items, options).await? == Put::Done)
         })
@@ -172,8 +186,8 @@ impl Queue {
     /// Waiting, leased, dead, due later; for how many seconds the oldest has waited and how many
     /// consumers there are, where that is known.
     fn stats(&self) -> PyResult<Operation> {
-        self.operation(|Handle { queue, core, .. }| async move {
-            let _core = core;
+        self.operation(|Handle { queue, connection, .. }| async move {
+            let _connection = connection;
             let stats = queue.stats().await?;
             let oldest = stats.oldest.map(|oldest| oldest.as_secs_f64());
             Ok((stats.waiting, stats.leased, stats.dead, stats.delayed, oldest, stats.consumers))
@@ -182,8 +196,8 @@ impl Queue {
 
     /// Waiting, leased, dead, due later, for who asks for nothing else.
     fn counts(&self) -> PyResult<Operation> {
-        self.operation(|Handle { queue, core, .. }| async move {
-            let _core = core;
+        self.operation(|Handle { queue, connection, .. }| async move {
+            let _connection = connection;
             let stats = queue.counts().await?;
             Ok((stats.waiting, stats.leased, stats.dead, stats.delayed))
         })
@@ -191,8 +205,8 @@ impl Queue {
 
     /// Waits until nothing waits and nothing is leased, anywhere.
     fn join(&self) -> PyResult<Operation> {
-        self.command(|Handle { queue, core, .. }| async move {
-            let _core = core;
+        self.command(|Handle { queue, connection, .. }| async move {
+            let _connection = connection;
             queue.join().await
         })
     }
@@ -200,9 +214,9 @@ impl Queue {
     /// Items from the head, left where they are: of those that wait, or of the dead letters.
     fn peek(&self, dead: bool, limit: usize) -> PyResult<Operation> {
         let handle = self.handle.get()?;
-        let Handle { queue, core, .. } = handle.clone();
+        let Handle { queue, connection, .. } = handle.clone();
         let peek = async move {
-            let _core = core;
+            let _connection = connection;
             let items = queue.peek(shelf(dead), limit).await?;
             let finish: Finish = Box::new(move |py| {
                 let items = items.iter().map(|item| PyBytes::new(py, item));
@@ -210,21 +224,21 @@ impl Queue {
             });
             Ok(finish)
         };
-        Ok(Operation::new(Task::new(handle.core.runtime(), peek)))
+        Ok(Operation::new(Task::new(handle.connection.runtime(), peek)))
     }
 
     /// Deletes what waits, or the dead letters; lifts a shutdown. Says how many.
     fn purge(&self, dead: bool) -> PyResult<Operation> {
-        self.operation(|Handle { queue, core, .. }| async move {
-            let _core = core;
+        self.operation(|Handle { queue, connection, .. }| async move {
+            let _connection = connection;
             queue.purge(shelf(dead)).await
         })
     }
 
     /// Dead letters after the `skip` oldest, oldest first, left where they are.
     fn letters(&self, skip: usize, limit: usize) -> PyResult<Operation> {
-        self.operation(|Handle { queue, core, .. }| async move {
-            let _core = core;
+        self.operation(|Handle { queue, connection, .. }| async move {
+            let _connection = connection;
             let letters = queue.letters(skip, limit).await?;
             Ok(letters.into_iter().map(Letter::from).collect::<Vec<_>>())
         })
@@ -235,8 +249,8 @@ impl Queue {
     fn redrive(&self, which: Which<'_>, to: Option<&Self>) -> PyResult<Operation> {
         let to = to.map(|to| to.handle.get()).transpose()?.map(|to| to.queue.clone());
         let which = which.letters();
-        self.operation(|Handle { queue, core, .. }| async move {
-            let _core = core;
+        self.operation(|Handle { queue, connection, .. }| async move {
+            let _connection = connection;
             queue.redrive(which, to.as_ref()).await
         })
     }
@@ -244,16 +258,16 @@ impl Queue {
     /// Deletes dead letters, these or the oldest; says how many.
     fn discard(&self, which: Which<'_>) -> PyResult<Operation> {
         let which = which.letters();
-        self.operation(|Handle { queue, core, .. }| async move {
-            let _core = core;
+        self.operation(|Handle { queue, connection, .. }| async move {
+            let _connection = connection;
             queue.discard(which).await
         })
     }
 
     /// Shuts the queue down for everyone.
     fn shut_down(&self) -> PyResult<Operation> {
-        self.command(|Handle { queue, core, .. }| async move {
-            let _core = core;
+        self.command(|Handle { queue, connection, .. }| async move {
+            let _connection = connection;
             queue.shut_down().await
         })
     }
@@ -293,10 +307,10 @@ impl Queue {
     /// Confirms the item that an owner did, as `Getter.task_done` does. When its end is known to the
     /// owner, that is to be said by `OpenItems.task_ended`.
     fn task_done(&self, hand: &OpenItems, owner: u64) -> PyResult<Operation> {
-        let core = Arc::clone(&self.handle.get()?.core);
-        let (runtime, held) = (Arc::clone(core.runtime()), Arc::clone(hand.held()?));
+        let connection = Arc::clone(&self.handle.get()?.connection);
+        let (runtime, held) = (Arc::clone(connection.runtime()), Arc::clone(hand.held()?));
         let confirm = async move {
-            let _core = core;
+            let _connection = connection;
             if let Done::Item(delivery) = held.done(owner).ok_or(PyError::NothingOpen)? {
                 held.set_interrupted(owner, true);
                 delivery.settle(Settlement::Ack).await?;
@@ -308,10 +322,10 @@ impl Queue {
 
     /// Requeues what is in hand, the newest first, and returns what was fetched ahead.
     fn let_go(&self, hand: &OpenItems) -> PyResult<Operation> {
-        let Handle { queue, core, .. } = self.handle.get()?.clone();
-        let (runtime, held) = (Arc::clone(core.runtime()), Arc::clone(hand.held()?));
+        let Handle { queue, connection, .. } = self.handle.get()?.clone();
+        let (runtime, held) = (Arc::clone(connection.runtime()), Arc::clone(hand.held()?));
         let let_go = async move {
-            let _core = core;
+            let _connection = connection;
             queue.give_back();
             for delivery in held.clear().into_iter().rev() {
                 match delivery.settle(Settlement::Requeue).await {
@@ -329,7 +343,7 @@ impl Queue {
 /// Deliveries on their way to Python. Those that do not get there were handed to nobody.
 pub(crate) struct Claimed {
     deliveries: Vec<ByteDelivery>,
-    core: Arc<Core>,
+    connection: Arc<Connection>,
 }
 
 impl Claimed {
@@ -350,7 +364,7 @@ impl Claimed {
     /// The first one as Python's; whoever drops that unsettled had it.
     pub(crate) fn into_delivery(mut self) -> Option<Delivery> {
         let delivery = self.deliveries.pop()?;
-        Some(Delivery::new(delivery, &self.core))
+        Some(Delivery::new(delivery, &self.connection))
     }
 }
 
@@ -370,7 +384,8 @@ impl<'py> IntoPyObject<'py> for Claimed {
 
     fn into_pyobject(mut self, py: Python<'py>) -> PyResult<Self::Output> {
         let deliveries = std::mem::take(&mut self.deliveries);
-        let handed = deliveries.into_iter().map(|delivery| Delivery::new(delivery, &self.core));
+        let handed =
+            deliveries.into_iter().map(|delivery| Delivery::new(delivery, &self.connection));
         handed.collect::<Vec<_>>().into_bound_py_any(py)
     }
 }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::error::bad_value;
-use crate::wait::{length, length_or_none};
+use crate::operation::wait::{length, length_or_none};
 
 /// Options by name, where any were said.
 pub(crate) type Said<'a, 'py> = Option<&'a Bound<'py, PyDict>>;
@@ -72,7 +72,8 @@ pub(crate) fn of_put(wait: Wait, said: Said<'_, '_>) -> PyResult<PutOptions> {
             }
             "priority" => {
                 let priority = u8::try_from(read::<i64>(&name, &value)?);
-                options = options.priority(priority.map_err(|_| bad_value("'priority' is 0 to 9"))?);
+                options =
+                    options.priority(priority.map_err(|_| bad_value("'priority' is 0 to 9"))?);
             }
             unknown => return Err(no_option("put", unknown)),
         }
@@ -89,7 +90,7 @@ fn read<'py, T>(name: &Bound<'py, PyString>, value: &Bound<'py, PyAny>) -> PyRes
 where
     T: for<'a> FromPyObject<'a, 'py>,
 {
-    value.extract().map_err(|error| {
+    value.extract::<T>().map_err(|error| {
         let error: PyErr = error.into();
         match error.is_instance_of::<PyTypeError>(name.py()) {
             true => PyTypeError::new_err(format!("{name}: {}", error.value(name.py()))),

@@ -13,8 +13,8 @@ use std::time::Duration;
 use pymq::ByteDelivery;
 use pyo3::prelude::*;
 
-use crate::bus::Core;
-use crate::delivery::Delivery;
+use crate::connection::Connection;
+use crate::queue::delivery::Delivery;
 use crate::this_process::ThisProcess;
 
 /// After which time at the latest, if not after their lease, the items of an ended thread go back.
@@ -79,7 +79,7 @@ pub(crate) enum Done {
 pub(crate) struct Held {
     process: u32,
     /// The bus, and the lease of the handle.
-    home: OnceLock<(Weak<Core>, Duration)>,
+    home: OnceLock<(Weak<Connection>, Duration)>,
     /// Whether items are confirmed by `task_done` only.
     manual: AtomicBool,
     state: Mutex<State>,
@@ -150,8 +150,8 @@ impl Held {
     }
 
     /// Says where the items come from.
-    pub(crate) fn settle_at(&self, core: &Arc<Core>, lease: Duration) {
-        let _ = self.home.set((Arc::downgrade(core), lease));
+    pub(crate) fn settle_at(&self, connection: &Arc<Connection>, lease: Duration) {
+        let _ = self.home.set((Arc::downgrade(connection), lease));
     }
 
     pub(crate) fn is_manual(&self) -> bool {
@@ -255,11 +255,13 @@ impl Held {
             return;
         }
         let items = self.leave(owner);
-        let Some((core, lease)) = self.home.get() else { return back(items) };
-        let (Some(core), false) = (core.upgrade(), items.is_empty()) else { return back(items) };
+        let Some((connection, lease)) = self.home.get() else { return back(items) };
+        let (Some(connection), false) = (connection.upgrade(), items.is_empty()) else {
+            return back(items);
+        };
         self.lock().left.push((owner, items));
         let (held, after) = (Arc::clone(self), *lease.min(&LATEST));
-        drop(core.runtime().spawn(Box::pin(async move {
+        drop(connection.runtime().spawn(Box::pin(async move {
             tokio::time::sleep(after).await;
             let mut state = held.lock();
             let gone = state.left.iter().position(|(left, _)| *left == owner);

@@ -12,13 +12,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyGenericAlias, PyTuple, PyType};
 
 use crate::error;
-use crate::getter::not_ours;
-use crate::handover::{
-    Current, Form, Handover, Truth, Way, claiming, is_end, is_unreadable, limit,
-};
 use crate::operation::{Operation, nothing};
 use crate::queue::Claimed;
-use crate::telemetry;
+use crate::queue::getter::not_ours;
+use crate::queue::handover::{
+    Current, Form, Handover, Truth, Way, claiming, is_end, is_unreadable, limit,
+};
+use crate::queue::telemetry;
 
 /// `pymq._reactor.run`
 static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

@@ -2,12 +2,12 @@
 //!
 //! While it handles something nobody drives, so that answers wait until it comes back for more. That
 //! costs less than a hand-over between threads as long as it comes back soon. It knows times and
-//! numbers; whose turn it is to drive is the [`IoDriver`](crate::io_driver)'s to say.
+//! numbers; whose turn it is to drive is the [`IoDriver`](crate::runtime::io_driver)'s to say.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::source::Source;
+use crate::intake::source::Source;
 
 /// How close upon one another calls come that are a row, and how soon a reader comes back in one.
 const ROW: Duration = Duration::from_millis(1);

@@ -10,11 +10,11 @@ use pymq::wire::Outcome;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::bus::Core;
+use crate::connection::Connection;
 use crate::error::bad_value;
+use crate::intake::source::Source;
 use crate::metadata::Metadata;
 use crate::operation::Operation;
-use crate::source::Source;
 use crate::this_process::ThisProcess;
 
 /// An exposed function, to be attached to an `Intake`.
@@ -28,12 +28,12 @@ pub(crate) struct Provider {
 impl Provider {
     /// Its calls are read by `seat`, if any, before anything else happens.
     pub(crate) fn new(
-        core: Arc<Core>,
+        connection: Arc<Connection>,
         provider: rpc::Provider,
         seat: Option<impl FnOnce(&Arc<Source>)>,
     ) -> Self {
         let (function, id) = (provider.function().to_owned(), provider.id().to_string());
-        let source = Source::calls(core, provider);
+        let source = Source::calls(connection, provider);
         seat.into_iter().for_each(|seat| seat(&source));
         Self { source: ThisProcess::new(source), function, id }
     }
@@ -71,12 +71,17 @@ struct Request {
     /// Gone once it is answered.
     call: Mutex<Option<rpc::Call>>,
     /// A call that runs keeps its bus.
-    _core: Arc<Core>,
+    _connection: Arc<Connection>,
 }
 
 impl Call {
-    pub(crate) fn new(core: Arc<Core>, call: rpc::Call) -> Self {
-        Self { native: ThisProcess::new(Request { call: Mutex::new(Some(call)), _core: core }) }
+    pub(crate) fn new(connection: Arc<Connection>, call: rpc::Call) -> Self {
+        Self {
+            native: ThisProcess::new(Request {
+                call: Mutex::new(Some(call)),
+                _connection: connection,
+            }),
+        }
     }
 
     /// Looks at the call, while it is not answered.
