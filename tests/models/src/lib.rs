@@ -1,13 +1,13 @@
 //! The library's own files for what threads share, over primitives that choose who goes next.
 //!
-//! `mailbox`, `pending`, the queues in memory, the `bell` of `ipc://` and `sync` are compiled here a second
-//! time, as they are, with `sync` switched to those primitives; the other small modules stand where the
-//! library's are. Each model in [`mailboxes`], [`calls`], [`queues`] and [`bells`] is one history of a few
-//! threads, which
-//! `tests/orders.rs` runs in thousands of orders.
+//! `mailbox`, `pending`, the queues in memory, the `bell` of `ipc://`, `sync` and what merges the sources of
+//! a Python thread are compiled here a second time, as they are, over those primitives; the other small
+//! modules stand where the library's are. Each model in [`mailboxes`], [`calls`], [`queues`], [`intakes`] and
+//! [`bells`] is one history of a few threads, which `tests/orders.rs` runs in thousands of orders.
 
 pub mod bells;
 pub mod calls;
+pub mod intakes;
 pub mod mailboxes;
 pub mod queues;
 

@@ -1,6 +1,6 @@
 //! Each history in thousands of orders: chosen at random, and with few but nasty changes of turn.
 
-use pymq_models::{bells, calls, mailboxes, queues};
+use pymq_models::{bells, calls, intakes, mailboxes, queues};
 
 /// How many orders of each kind are tried; `PYMQ_ORDERS` for more.
 fn orders() -> usize {
@@ -30,6 +30,10 @@ in_any_order! {
     queues::an_item_goes_to_one_whoever_gives_up,
     queues::a_connection_that_closes_leaves_every_item_once,
     queues::a_lease_ends_once,
+    intakes::what_one_writes_over_several_sources_comes_in_its_order,
+    intakes::a_source_that_comes_late_is_read_from_its_first_moment,
+    intakes::a_close_ends_the_wait_and_loses_nothing,
+    intakes::it_rings_exactly_while_something_is_there,
     bells::no_ring_is_lost,
     bells::whoever_buries_rings_for_the_dead,
     bells::a_ring_that_need_wake_nobody_costs_no_call,

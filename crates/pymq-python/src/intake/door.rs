@@ -3,13 +3,13 @@
 //! Readers are threads that wait, event loops that watch a descriptor, or a thread that drives the
 //! runtime meanwhile. It knows sources by their numbers only.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::io;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
-use pyo3::PyResult;
-
-use crate::operation::descriptor::Bell;
+use super::Bell;
+use super::primitives::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Where sources say that they have something, and where readers wait for one to say so.
 #[derive(Default)]
@@ -137,7 +137,7 @@ impl Door {
     }
 
     /// The descriptor, made when it is asked for first.
-    pub(crate) fn bell(&self) -> PyResult<&Bell> {
+    pub(crate) fn bell(&self) -> io::Result<&Bell> {
         if let Some(bell) = self.bell.get() {
             return Ok(bell);
         }

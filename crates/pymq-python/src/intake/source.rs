@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use pymq::transport::{Arrival, Guard, Message, Receiver, Stamp, Subscription};
 use pymq::{Namespace, rpc};
 
+use super::merged;
 use crate::connection::Connection;
 use crate::operation::{Operation, Task, nothing};
 use crate::runtime::io_driver::Expecting;
@@ -58,30 +59,6 @@ impl Source {
         self.connection.bus().namespace()
     }
 
-    /// As [`Receiver::poll_oldest`].
-    pub(crate) fn poll_oldest(&self, context: &mut Context<'_>) -> Poll<Option<Stamp>> {
-        match &mut *self.lock() {
-            Feed::Events { messages, .. } => messages.poll_oldest(context),
-            Feed::Calls(provider) => provider.poll_oldest(context),
-        }
-    }
-
-    /// As [`Receiver::drain`].
-    pub(crate) fn drain(&self, before: Stamp, limit: usize) -> Vec<Item> {
-        match &mut *self.lock() {
-            Feed::Events { messages, .. } => {
-                let mut arrivals = Vec::new();
-                messages.drain(before, limit, &mut arrivals);
-                arrivals.into_iter().map(Item::from).collect()
-            }
-            Feed::Calls(provider) => {
-                let mut calls = Vec::new();
-                provider.drain(before, limit, &mut calls);
-                calls.into_iter().map(Item::Request).collect()
-            }
-        }
-    }
-
     /// Ends it and waits until the broker knows; ending again does nothing.
     pub(crate) fn end(self: &Arc<Self>) -> Operation {
         let source = Arc::clone(self);
@@ -110,6 +87,34 @@ impl Source {
     /// No code of others runs under the lock, so a poisoned one is as good as any.
     fn lock(&self) -> MutexGuard<'_, Feed> {
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl merged::Source for Source {
+    type Item = Item;
+
+    /// As [`Receiver::poll_oldest`].
+    fn poll_oldest(&self, context: &mut Context<'_>) -> Poll<Option<Stamp>> {
+        match &mut *self.lock() {
+            Feed::Events { messages, .. } => messages.poll_oldest(context),
+            Feed::Calls(provider) => provider.poll_oldest(context),
+        }
+    }
+
+    /// As [`Receiver::drain`].
+    fn drain(&self, before: Stamp, limit: usize) -> Vec<Self::Item> {
+        match &mut *self.lock() {
+            Feed::Events { messages, .. } => {
+                let mut arrivals = Vec::new();
+                messages.drain(before, limit, &mut arrivals);
+                arrivals.into_iter().map(Item::from).collect()
+            }
+            Feed::Calls(provider) => {
+                let mut calls = Vec::new();
+                provider.drain(before, limit, &mut calls);
+                calls.into_iter().map(Item::Request).collect()
+            }
+        }
     }
 }
 
