@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 
 use super::alternatives::is_scalar;
+use super::choice::Choice;
 use super::core::CodecCore;
 use super::fault::{Fault, Result, Step, type_name};
 use super::flood;
@@ -26,14 +27,6 @@ use super::work::Work;
 pub(super) enum Chosen {
     ByHint,
     ByTag,
-}
-
-/// The plan that a tag leaves standing.
-enum Choice {
-    Hint,
-    Tag(Py<Plan>),
-    /// The hint's elements in the tag's collection.
-    Container(Py<Plan>),
 }
 
 /// What a place asks for, beside the value and the node.
@@ -236,89 +229,6 @@ impl<'py> Decoder<'_, 'py> {
                 self.shape(value, Wanted { container: Some(plan.get()), ..wanted }, node)
             }
         }
-    }
-
-    fn member_of_class<'a>(self, members: &'a [Py<Plan>], class: &str) -> Option<&'a Plan> {
-        members
-            .iter()
-            .map(|member| member.get().actual())
-            .find(|member| member.tag.as_deref() == Some(class))
-    }
-
-    /// Hint or tag? The hint wins, except over its own known subclasses; what a field of a class
-    /// that only a tag chose says about collections counts less than what was sent.
-    fn choose(self, hint: &Plan, class: &str, chosen: Chosen) -> Result<Choice> {
-        if matches!(hint.kind, Kind::Literal(_) | Kind::TypedDict { .. } | Kind::Refused(_)) {
-            return Ok(Choice::Hint);
-        }
-        let Some(tagged) = self.resolve(class)? else {
-            if hint.is_any() {
-                self.unknown(class)?;
-            }
-            return Ok(Choice::Hint);
-        };
-        let plan = tagged.get().actual();
-        Ok(match (&hint.kind, &plan.kind) {
-            (Kind::Any, _) => Choice::Tag(tagged),
-            (Kind::Union(members), _) => {
-                let fits = |member: &Py<Plan>| {
-                    let member = member.get().actual();
-                    member.is_any() || self.is_subclass(plan, member)
-                };
-                if members.iter().any(fits) { Choice::Tag(tagged) } else { Choice::Hint }
-            }
-            (Kind::Array { .. }, Kind::Array { .. })
-            | (Kind::Mapping { .. }, Kind::Mapping { .. })
-                if hint.class.is_none()
-                    || chosen == Chosen::ByTag
-                    || self.is_subclass(plan, hint) =>
-            {
-                Choice::Container(tagged)
-            }
-            _ if self.is_subclass(plan, hint) => Choice::Tag(tagged),
-            _ if self.is_subclass(hint, plan) => Choice::Hint,
-            (
-                Kind::Object { .. } | Kind::NamedTuple(_) | Kind::Model { .. },
-                Kind::Object { .. }
-                | Kind::NamedTuple(_)
-                | Kind::Model { .. }
-                | Kind::Scalar { .. },
-            ) => {
-                let wanted = hint.name(self.py);
-                return Err(Fault::new(format!("expected {wanted}, got the unrelated {class}")));
-            }
-            _ => Choice::Hint,
-        })
-    }
-
-    /// By inheritance alone: no class is asked for its opinion.
-    fn is_subclass(self, plan: &Plan, of: &Plan) -> bool {
-        let (Some(class), Some(of)) = (&plan.class, &of.class) else { return false };
-        class.bind(self.py).mro().iter().any(|base| base.is(of))
-    }
-
-    /// The plan of a tag's class. What is not known once is not known for the whole message.
-    pub(super) fn resolve(self, tag: &str) -> Result<Option<Py<Plan>>> {
-        if self.work.is_unresolved(tag) {
-            return Ok(None);
-        }
-        let plan = self.codec.resolve(self.py, tag)?;
-        if plan.is_none() {
-            self.work.note_unresolved(tag);
-        }
-        Ok(plan)
-    }
-
-    fn unknown(self, tag: &str) -> Result<()> {
-        if self.codec.strict {
-            return Err(Fault::showing(
-                format!(
-                    "unknown type {tag:?}; import its module, or pass the class to pymq.register"
-                ),
-                "a type that this program does not know",
-            ));
-        }
-        if self.work.tells(tag) { self.codec.unknown(self.py, tag) } else { Ok(()) }
     }
 
     /// A list whose elements may be replaced.

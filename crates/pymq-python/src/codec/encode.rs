@@ -13,10 +13,11 @@ use super::core::CodecCore;
 use super::encoding::{Encoding, Shape};
 use super::fault::{Fault, Result, Step, type_name};
 use super::flood;
+use super::levels::Levels;
 use super::node::{Branch, ChildKey};
 use super::parse::MAX_DIGITS;
-use super::walk::{Elements, Entries, changed};
-use super::{keys, scalar};
+use super::scalar;
+use super::walk::{Elements, changed};
 
 /// One message being written.
 pub(super) struct Encoder<'c, 'py> {
@@ -26,11 +27,7 @@ pub(super) struct Encoder<'c, 'py> {
     pub(super) out: Vec<u8>,
     /// The types tree.
     pub(super) types: Vec<u8>,
-    /// Levels that an envelope will add around the value.
-    around: usize,
-    ancestors: Vec<usize>,
-    /// The levels that the value has.
-    pub(super) deepest: usize,
+    pub(super) levels: Levels,
     /// An attribute of the outermost object is named as a top-level key of the wire.
     pub(super) clashes: bool,
     recent: Option<(usize, &'static Encoding)>,
@@ -41,7 +38,7 @@ pub(super) struct Encoder<'c, 'py> {
 pub(super) struct Buffers {
     out: Vec<u8>,
     types: Vec<u8>,
-    ancestors: Vec<usize>,
+    levels: Vec<usize>,
 }
 
 /// Larger buffers are given back: one large message must not hold memory for ever.
@@ -52,12 +49,12 @@ impl Drop for Encoder<'_, '_> {
         let mut buffers = Buffers {
             out: std::mem::take(&mut self.out),
             types: std::mem::take(&mut self.types),
-            ancestors: std::mem::take(&mut self.ancestors),
+            levels: self.levels.end(),
         };
         if buffers.out.capacity() + buffers.types.capacity() <= LARGEST_BUFFER {
             buffers.out.clear();
             buffers.types.clear();
-            buffers.ancestors.clear();
+            buffers.levels.clear();
             self.codec.give_back(buffers);
         }
     }
@@ -65,8 +62,9 @@ impl Drop for Encoder<'_, '_> {
 
 impl<'c, 'py> Encoder<'c, 'py> {
     pub(super) fn new(codec: &'c CodecCore, py: Python<'py>, around: usize) -> Self {
-        let Buffers { out, types, ancestors } = codec.buffers();
-        Self { codec, py, out, types, around, ancestors, deepest: 0, clashes: false, recent: None }
+        let Buffers { out, types, levels } = codec.buffers();
+        let levels = Levels::new(around, levels);
+        Self { codec, py, out, types, levels, clashes: false, recent: None }
     }
 
     /// Writes a value of any kind. Says whether it has a node in the types tree.
@@ -92,7 +90,7 @@ impl<'c, 'py> Encoder<'c, 'py> {
     /// The same for values that take no more than copying: unless it fails, no Python code runs,
     /// not even by way of the garbage collector.
     #[inline]
-    fn simple(&mut self, value: &Bound<'py, PyAny>) -> bool {
+    pub(super) fn simple(&mut self, value: &Bound<'py, PyAny>) -> bool {
         if let Ok(text) = value.cast_exact::<PyString>() {
             let Ok(text) = text.to_str() else { return false };
             scalar::string(&mut self.out, text);
@@ -335,156 +333,24 @@ impl<'c, 'py> Encoder<'c, 'py> {
         Ok(is_node)
     }
 
-    pub(super) fn dict(&mut self, dict: &Bound<'py, PyDict>, own: Option<&[u8]>) -> Result<bool> {
-        self.enter(dict.as_any())?;
-        // Known before anything is written: what is written twice at each level never ends.
-        let node = if has_text_keys(dict)? {
-            self.text_dict(dict, own)?
-        } else {
-            keys::dict(self, dict, own)?
-        };
-        self.leave();
-        Ok(node)
-    }
-
-    fn text_dict(&mut self, dict: &Bound<'py, PyDict>, own: Option<&[u8]>) -> Result<bool> {
-        let out = self.out.len();
-        let mut branch = Branch::shared(&self.types);
-        self.out.push(b'{');
-        let mut entries = Entries::new(dict);
-        while let Some((key, value)) = self.next_entry(&mut entries, &mut branch, out + 1)? {
-            let key = key.cast_exact::<PyString>().map_err(|_| changed())?;
-            self.entry(&mut branch, out + 1, key, &value, Step::Key)?;
-        }
-        self.out.push(b'}');
-        Ok(branch.close(&mut self.types, own))
-    }
-
-    /// Writes entries as long as they are simple, and gives the first that is not.
-    fn next_entry(
-        &mut self,
-        entries: &mut Entries<'_, 'py>,
-        branch: &mut Branch,
-        start: usize,
-    ) -> Result<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-        loop {
-            let out = self.out.len();
-            // SAFETY: `simple_entry` runs no Python code unless it fails, and then the borrowed
-            // entry is not touched again.
-            let Some((key, value)) = (unsafe { entries.next_borrowed() })? else {
-                return Ok(None);
-            };
-            if !self.simple_entry(branch, start, &key, &value) {
-                self.out.truncate(out);
-                return entries.again().map(Some);
-            }
-        }
-    }
-
-    fn simple_entry(
-        &mut self,
-        branch: &mut Branch,
-        start: usize,
-        key: &Bound<'py, PyAny>,
-        value: &Bound<'py, PyAny>,
-    ) -> bool {
-        let Ok(key) = key.cast_exact::<PyString>() else { return false };
-        let Ok(name) = key.to_str() else { return false };
-        // Names with underscores may be special.
-        if name.starts_with("__") {
-            return false;
-        }
-        if self.out.len() > start {
-            self.out.push(b',');
-        }
-        scalar::string(&mut self.out, name);
-        self.out.push(b':');
-        let written = self.simple(value);
-        if written && !value.is_none() {
-            branch.plain(&mut self.types, ChildKey::Name(name));
-        }
-        written
-    }
-
-    /// Writes `"key":value`, with a comma unless it is the first behind `start`.
-    fn entry(
-        &mut self,
-        branch: &mut Branch,
-        start: usize,
-        key: &Bound<'py, PyString>,
-        value: &Bound<'py, PyAny>,
-        step: fn(String) -> Step,
-    ) -> Result<()> {
-        if self.out.len() > start {
-            self.out.push(b',');
-        }
-        let from = self.out.len();
-        self.text(key)?;
-        let name;
-        let child = match key.to_str() {
-            Ok(name) => ChildKey::Name(name),
-            Err(_) => {
-                name = self.out[from..].to_vec();
-                ChildKey::Json(&name)
-            }
-        };
-        self.out.push(b':');
-        self.child(branch, child, value)
-            .map_err(|fault| fault.at(step(key.to_string_lossy().into_owned())))
-    }
-
-    // ---- objects
-
-    fn object(
-        &mut self,
-        value: &Bound<'py, PyAny>,
-        dicts: &[Py<PyString>],
-        slots: &[Py<PyString>],
-        own: Option<&[u8]>,
-    ) -> Result<bool> {
-        self.enter(value)?;
-        let mut branch = Branch::named(&self.types);
-        self.out.push(b'{');
-        let start = self.out.len();
-        for name in dicts {
-            let attributes = value.getattr(name.bind(self.py))?;
-            let Ok(attributes) = attributes.cast::<PyDict>() else { continue };
-            let mut entries = Entries::new(attributes);
-            while let Some((key, value)) = self.next_entry(&mut entries, &mut branch, start)? {
-                if let Ok(key) = key.cast::<PyString>()
-                    && !is_dunder(key)
-                {
-                    self.clashes |= self.ancestors.len() == 1 && is_reserved(key);
-                    self.entry(&mut branch, start, key, &value, Step::Field)?;
-                }
-            }
-        }
-        for name in slots {
-            let name = name.bind(self.py);
-            if let Some(value) = value.getattr_opt(name)? {
-                self.entry(&mut branch, start, name, &value, Step::Field)?;
-            }
-        }
-        self.out.push(b'}');
-        self.leave();
-        Ok(branch.close(&mut self.types, own))
+    /// The levels that the value has.
+    pub(super) fn deepest(&self) -> usize {
+        self.levels.deepest()
     }
 
     // ---- nesting
 
-    fn enter(&mut self, value: &Bound<'py, PyAny>) -> Result<()> {
+    pub(super) fn enter(&mut self, value: &Bound<'py, PyAny>) -> Result<()> {
         self.enter_as(value.as_ptr() as usize)
     }
 
     /// For a level that no object of the program's stands for.
     pub(super) fn enter_level(&mut self) -> Result<()> {
-        self.enter_as(usize::MAX - self.ancestors.len())
+        self.enter_as(usize::MAX - self.levels.len())
     }
 
     fn enter_as(&mut self, identity: usize) -> Result<()> {
-        self.ancestors.push(identity);
-        self.deepest = self.deepest.max(self.ancestors.len());
-        if self.ancestors.len() + self.around > self.codec.limits.depth {
+        if self.levels.enter(identity) > self.codec.limits.depth {
             return Err(Fault::new(self.codec.limits.too_deep()));
         }
         // What stands in many places of one value is written in each: that ends here, at the latest.
@@ -492,43 +358,17 @@ impl<'c, 'py> Encoder<'c, 'py> {
     }
 
     pub(super) fn leave(&mut self) {
-        self.ancestors.pop();
+        self.levels.leave();
     }
 
     /// Too deep because of a cycle is told as a cycle, at the place where it closes.
     pub(super) fn explain(&self, mut fault: Fault) -> Fault {
-        let Some(deepest) = self.ancestors.len().checked_sub(1) else { return fault };
-        if deepest + 1 + self.around <= self.codec.limits.depth {
+        let Some(beyond) = self.levels.beyond_a_cycle(self.codec.limits.depth) else {
             return fault;
-        }
-        let closes = (1..=deepest).find(|at| self.ancestors[..*at].contains(&self.ancestors[*at]));
-        let Some(at) = closes else { return fault };
-        fault.cut(deepest - at);
+        };
+        fault.cut(beyond);
         fault.because("the value contains itself; JSON has no cycles: send an id in its place")
     }
-}
-
-fn has_text_keys(dict: &Bound<'_, PyDict>) -> Result<bool> {
-    let mut entries = Entries::new(dict);
-    // SAFETY: looking at a key's type runs no Python code.
-    while let Some((key, _)) = unsafe { entries.next_borrowed() }? {
-        if key.cast_exact::<PyString>().is_err() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// `__class__` and its like belong to the class, not to the data.
-pub(super) fn is_dunder(name: &Bound<'_, PyString>) -> bool {
-    name.to_str().is_ok_and(|name| name.len() > 4 && name.starts_with("__") && name.ends_with("__"))
-}
-
-/// The wire's own keys of a top-level object.
-pub(super) const RESERVED: [&str; 4] = ["__type", "__types", "__obj", "__list"];
-
-fn is_reserved(name: &Bound<'_, PyString>) -> bool {
-    name.to_str().is_ok_and(|name| name.starts_with("__") && RESERVED.contains(&name))
 }
 
 fn refused(value: &Bound<'_, PyAny>) -> Fault {

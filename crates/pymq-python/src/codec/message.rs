@@ -7,8 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use super::core::CodecCore;
-use super::encode::{Encoder, RESERVED};
+use super::encode::Encoder;
 use super::encoding::{Encoding, Shape};
+use super::entries::RESERVED;
 use super::fault::{Fault, Result};
 
 /// Around the value that an encoder holds.
@@ -145,7 +146,7 @@ fn holds_reserved(dict: &Bound<'_, PyDict>) -> Result<bool> {
 fn finish<'py>(encoder: &Encoder<'_, 'py>, around: &Around) -> Result<Bound<'py, PyBytes>> {
     let limits = &encoder.codec.limits;
     let wrapped = usize::from(matches!(around, Around::Object(_) | Around::List(_)));
-    if encoder.deepest + wrapped > limits.depth {
+    if encoder.deepest() + wrapped > limits.depth {
         return Err(Fault::new(limits.too_deep()));
     }
     let body = encoder.out.as_slice();

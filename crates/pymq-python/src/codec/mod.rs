@@ -6,14 +6,17 @@
 
 mod alternatives;
 mod call;
+mod choice;
 mod collection;
 mod core;
 mod decode;
 mod encode;
 mod encoding;
+mod entries;
 mod fault;
 mod flood;
 mod keys;
+mod levels;
 mod message;
 mod node;
 mod object;
@@ -21,6 +24,7 @@ mod parse;
 mod plan;
 mod scalar;
 mod stream;
+mod top_level;
 mod walk;
 mod work;
 

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use pyo3::{ffi, intern};
 
 use super::decode::{ANY, Chosen, Decoder, unexpected};
-use super::encode::is_dunder;
+use super::entries::is_dunder;
 use super::fault::{Fault, Result, Step, shortened};
 use super::node::{Node, python_name};
 use super::plan::{Build, Fields, Passed, Plan};

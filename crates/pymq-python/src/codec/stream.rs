@@ -10,7 +10,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use super::decode::{ANY, Chosen, Decoder};
-use super::encode::RESERVED;
 use super::fault::{Fault, Step};
 use super::node::{Node, Own};
 use super::plan::{Build, Collection, Fields, Kind, Plan, Primitive};
@@ -49,14 +48,14 @@ impl Stop {
     }
 }
 
-type Read<T> = std::result::Result<T, Stop>;
+pub(super) type Read<T> = std::result::Result<T, Stop>;
 
 /// A message being read from its first byte to its last.
 pub(super) struct Stream<'c, 'd, 'py> {
-    decoder: Decoder<'c, 'py>,
+    pub(super) decoder: Decoder<'c, 'py>,
     py: Python<'py>,
-    data: &'d [u8],
-    jiter: Jiter<'d>,
+    pub(super) data: &'d [u8],
+    pub(super) jiter: Jiter<'d>,
     /// Levels that may still be entered.
     levels: usize,
     /// Elements of the arrays that are being read, the innermost last.
@@ -65,13 +64,13 @@ pub(super) struct Stream<'c, 'd, 'py> {
 
 /// The class that an object is read as, and what is known of it beforehand.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    plan: &'a Plan,
-    node: &'a Node,
-    chosen: Chosen,
+pub(super) struct Place<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) node: &'a Node,
+    pub(super) chosen: Chosen,
     /// At the top level: the tag that the message ends with.
-    root: Option<&'a str>,
-    is_root: bool,
+    pub(super) root: Option<&'a str>,
+    pub(super) is_root: bool,
 }
 
 impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
@@ -99,88 +98,9 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         Ok(value)
     }
 
-    fn top_object(&mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
-        let Some(tag) = tail_tag(self.data) else { return self.untagged_object(plan) };
-        let before = self.jiter.clone();
-        let mut tree = None;
-        let mut first = self.jiter.known_object()?;
-        if first == Some("__types") {
-            let peek = self.jiter.peek()?;
-            let start = self.jiter.current_index();
-            self.jiter.known_skip(peek)?;
-            tree = Some(self.decoder.tree(Some(self.jiter.slice_to_current(start)))?);
-            first = self.jiter.next_key()?;
-        }
-        let node = tree.as_deref().unwrap_or(Node::silent());
-        if first == Some("__obj") {
-            return self.wrapped_value(plan, tag, node);
-        }
-        self.jiter = before;
-        let class = match &node.own {
-            None => tag,
-            Some(Own { class, keys: None }) => class,
-            Some(_) => return Err(Stop::Unclear),
-        };
-        let resolved;
-        let (plan, chosen) = if plan.tag.as_deref() == Some(class) {
-            (plan, Chosen::ByHint)
-        } else if plan.is_any() {
-            let found = self.decoder.resolve(class)?;
-            resolved = found.ok_or(Stop::Unclear)?;
-            (resolved.get().actual(), Chosen::ByTag)
-        } else {
-            return Err(Stop::Unclear);
-        };
-        let Kind::Object { fields, build } = &plan.kind else { return Err(Stop::Unclear) };
-        let place = Place { plan, node, chosen, root: Some(tag), is_root: true };
-        self.object(place, fields, build)
-    }
-
-    /// What stands under `__obj`; the message must end as expected.
-    fn wrapped_value(&mut self, plan: &Plan, tag: &str, node: &Node) -> Read<Bound<'py, PyAny>> {
-        let said;
-        let own = match &node.own {
-            Some(own) => Some(own),
-            None => {
-                said = Node::tagged(tag);
-                said.own.as_ref()
-            }
-        };
-        let peek = self.jiter.peek()?;
-        let value = self.value(peek, plan, own, node, Chosen::ByHint)?;
-        if self.jiter.next_key()? != Some("__type")
-            || self.jiter.next_str()? != tag
-            || self.jiter.next_key()?.is_some()
-        {
-            return Err(Stop::Unclear);
-        }
-        Ok(value)
-    }
-
-    fn untagged_object(&mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
-        let (node, chosen) = (Node::silent(), Chosen::ByHint);
-        match &plan.kind {
-            Kind::Any => {
-                let value = self.any(Peek::Object)?;
-                let dict = value.cast_exact::<PyDict>().map_err(PyErr::from)?;
-                for key in RESERVED {
-                    if dict.contains(key)? {
-                        return Err(Stop::Unclear);
-                    }
-                }
-                Ok(value)
-            }
-            Kind::Object { fields, build } => {
-                let place = Place { plan, node, chosen, root: None, is_root: true };
-                self.object(place, fields, build)
-            }
-            _ => Err(Stop::Unclear),
-        }
-    }
-
     // ---- one value
 
-    fn value(
+    pub(super) fn value(
         &mut self,
         peek: Peek,
         plan: &Plan,
@@ -276,7 +196,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
     }
 
     /// A value about which nothing is said.
-    fn any(&mut self, peek: Peek) -> Read<Bound<'py, PyAny>> {
+    pub(super) fn any(&mut self, peek: Peek) -> Read<Bound<'py, PyAny>> {
         self.decoder.work.step(self.py)?;
         Ok(match peek {
             Peek::String => PyString::new(self.py, self.jiter.known_str()?).into_any(),
@@ -381,7 +301,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
 
     // ---- objects
 
-    fn object(
+    pub(super) fn object(
         &mut self,
         place: Place<'_>,
         fields: &Fields,
@@ -477,30 +397,4 @@ fn has_text(key: &Plan) -> bool {
 
 fn field_step(py: Python<'_>, name: &Py<PyString>) -> Step {
     Step::Field(name.bind(py).to_string_lossy().into_owned())
-}
-
-/// The tag that the message's last bytes give, as both we and the original write it. As they close
-/// the outermost object, they can belong to nothing else; reading up to them proves it.
-fn tail_tag(data: &[u8]) -> Option<&str> {
-    let body = data.strip_suffix(b"\"}")?;
-    let quote = body.iter().rposition(|byte| *byte == b'"')?;
-    let (head, tag) = (&body[..quote], &body[quote + 1..]);
-    let head = head.strip_suffix(b" ").unwrap_or(head);
-    head.strip_suffix(b"\"__type\":")?;
-    std::str::from_utf8(tag).ok().filter(|tag| !tag.contains('\\'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tail_tag_is_that_of_the_outermost_object() {
-        assert_eq!(tail_tag(br#"{"a":1,"__type":"m.A"}"#), Some("m.A"));
-        assert_eq!(tail_tag(br#"{"a": 1, "__type": "m.A"}"#), Some("m.A"));
-        assert_eq!(tail_tag(br#"{"a":"\"__type\":\"m.A"}"#), None);
-        assert_eq!(tail_tag(br#"{"a":"__type","b":"m.A"}"#), None);
-        assert_eq!(tail_tag(br#"{"a":{"__type":"m.A"}}"#), None);
-        assert_eq!(tail_tag(br#"[{"__type":"m.A"}]"#), None);
-    }
 }

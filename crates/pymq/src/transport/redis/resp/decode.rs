@@ -7,6 +7,11 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::header::{
+    Decoded, LONGEST_LINE, Malformed, end_of_string, length, line, number, pairs, short_header,
+    shown,
+};
+use super::push::Push;
 use super::reply::Reply;
 use crate::transport::redis::refusal::Refusal;
 
@@ -28,8 +33,6 @@ impl Default for Limits {
     }
 }
 
-/// The longest line: a number, or words such as an error's.
-const LONGEST_LINE: usize = 64 << 10;
 /// What an item of an aggregate costs beside its bytes.
 const ITEM: usize = size_of::<Reply>();
 /// What is smaller is copied: a read makes room for twice as much, which a slice would keep.
@@ -45,25 +48,6 @@ pub(crate) enum Frame {
     /// Something unasked.
     Push(Push),
 }
-
-/// What a server sends unasked.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Push {
-    /// An event on a topic that is subscribed to.
-    Message { topic: Bytes, payload: Bytes },
-    /// An event that a pattern caught.
-    PatternMessage { pattern: Bytes, topic: Bytes, payload: Bytes },
-    /// One name of a command that changes what is subscribed to was dealt with.
-    Confirmed,
-    /// The server ended a subscription to a channel of a slot, which it does not have any more.
-    Left,
-    /// Something that nobody here has asked for.
-    Other,
-}
-
-/// A server that does not speak the protocol, or says too much.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed(pub(crate) String);
 
 /// What was read and is not understood yet.
 #[derive(Debug)]
@@ -101,8 +85,6 @@ enum Item {
     Value(Reply),
     Open(Kind, usize),
 }
-
-type Decoded<T> = Result<Option<T>, Malformed>;
 
 impl Decoder {
     pub(crate) fn new(limits: Limits) -> Self {
@@ -310,7 +292,7 @@ impl Decoder {
                 // As if it had not been there.
                 Kind::Attribute => return Ok(None),
                 // A push may stand between a reply's parts, and belongs to none.
-                Kind::Push => return Ok(Some(Frame::Push(push(value.items())))),
+                Kind::Push => return Ok(Some(Frame::Push(Push::of(value.items())))),
                 Kind::List => {}
             }
             let Some(open) = self.open.last_mut() else { return Ok(Some(Frame::Reply(value))) };
@@ -352,97 +334,8 @@ fn weight(value: &Reply) -> usize {
     }
 }
 
-/// The length of a string whose header is one of up to six digits, and where the string begins;
-/// `None` for any other header.
-fn short_header(buffer: &[u8], at: usize) -> Option<(usize, usize)> {
-    let rest = buffer.get(at..)?;
-    let digits = rest.strip_prefix(b"$")?;
-    let end = digits.iter().take(7).position(|byte| !byte.is_ascii_digit())?;
-    if end == 0 || digits.get(end..end + 2) != Some(b"\r\n") {
-        return None;
-    }
-    let number = |number, digit: &u8| number * 10 + usize::from(digit - b'0');
-    Some((digits[..end].iter().fold(0, number), at + 1 + end + 2))
-}
-
-/// The line that begins at `from`, without its end, and where the next thing begins.
-fn line(buffer: &[u8], from: usize) -> Decoded<(&[u8], usize)> {
-    let rest = &buffer[from..];
-    match rest.iter().take(LONGEST_LINE).position(|&byte| byte == b'\r') {
-        Some(end) if rest.len() > end + 1 => {
-            if rest[end + 1] == b'\n' {
-                Ok(Some((&rest[..end], from + end + 2)))
-            } else {
-                Err(Malformed(format!("a line with a lone return: {}", shown(&rest[..end]))))
-            }
-        }
-        None if rest.len() >= LONGEST_LINE => {
-            Err(Malformed(format!("a line without an end: {}", shown(rest))))
-        }
-        _ => Ok(None),
-    }
-}
-
-fn end_of_string(buffer: &[u8], at: usize) -> Result<(), Malformed> {
-    match &buffer[at..at + 2] {
-        b"\r\n" => Ok(()),
-        _ => Err(Malformed("a string that is longer than its length".into())),
-    }
-}
-
-/// A length; `None` is the null of the older protocol, "-1".
-fn length(digits: &[u8]) -> Decoded<usize> {
-    match number(digits)? {
-        -1 => Ok(None),
-        length => match usize::try_from(length) {
-            Ok(length) => Ok(Some(length)),
-            Err(_) => Err(Malformed(format!("a length of {length}"))),
-        },
-    }
-}
-
-fn pairs(digits: &[u8]) -> Result<usize, Malformed> {
-    Ok(length(digits)?.unwrap_or_default().saturating_mul(2))
-}
-
-fn number(digits: &[u8]) -> Result<i64, Malformed> {
-    // Counts of receivers and lengths, nearly always; the rest has a sign, or is for the library.
-    if (1..=18).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) {
-        return Ok(digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')));
-    }
-    let text = std::str::from_utf8(digits).ok();
-    text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| Malformed(format!("{} where a number should be", shown(digits))))
-}
-
 fn refused(words: &[u8]) -> Reply {
     Reply::Refused(Refusal::new(String::from_utf8_lossy(words)))
-}
-
-/// The beginning of something that should not be there.
-fn shown(bytes: &[u8]) -> String {
-    format!("{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(40)]))
-}
-
-fn push(parts: Vec<Reply>) -> Push {
-    let mut parts = parts.into_iter().map(Reply::bytes);
-    let kind = parts.next().flatten().unwrap_or_default();
-    let mut part = || parts.next().flatten().unwrap_or_default();
-    match &*kind {
-        b"message" => {
-            let topic = part();
-            Push::Message { topic, payload: part() }
-        }
-        b"pmessage" => {
-            let (pattern, topic) = (part(), part());
-            Push::PatternMessage { pattern, topic, payload: part() }
-        }
-        b"subscribe" | b"unsubscribe" | b"psubscribe" | b"punsubscribe" | b"ssubscribe" => {
-            Push::Confirmed
-        }
-        b"sunsubscribe" => Push::Left,
-        _ => Push::Other,
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::command::{Batch, Command};
-use super::decode::{Decoder, Frame, Limits, Push};
+use super::decode::{Decoder, Frame, Limits};
+use super::push::Push;
 use super::reply::{Fault, Reply};
 use crate::transport::redis::end::End;
 use crate::transport::redis::posts::Posted;

@@ -3,20 +3,23 @@
 //! Nothing here waits for more than one socket, and nothing here reconnects: a [`Wire`] lives once,
 //! and what comes after it is its owner's business. `command` and `decode` know no socket and no
 //! runtime; `driver` moves bytes between them and a socket; `wire` opens sockets and introduces
-//! itself; `hello` looks at what the server says of itself. Everything that a server can send is bounded before it is read, see [`decode::Limits`].
+//! itself; `hello` looks at what the server says of itself. Everything that a server can send is
+//! bounded before it is read, see [`decode::Limits`].
 //!
 //! The protocol: <https://github.com/redis/redis-specifications/blob/master/protocol/RESP3.md>.
 
 mod command;
 mod decode;
 mod driver;
+mod header;
 mod hello;
+mod push;
 mod reply;
 mod wire;
 
 pub(super) use command::{Batch, Command};
-pub(super) use decode::Push;
 pub(super) use driver::Pushes;
 pub(super) use hello::Expected;
+pub(super) use push::Push;
 pub(super) use reply::{Fault, Reply};
 pub(super) use wire::{Subscribing, WeakWire, Wire};
