@@ -126,26 +126,40 @@ impl Queue {
         Ok(Task::new(&runtime, settle).goes_on())
     }
 
-    fn operation<T, F>(&self, work: impl FnOnce(Handle) -> F) -> PyResult<Operation>
+    /// What an operation on the queue gives; the bus lives as long as it is under way.
+    fn operation<T, F>(&self, work: impl FnOnce(ByteQueue) -> F) -> PyResult<Operation>
     where
         T: for<'py> IntoPyObject<'py> + Send + 'static,
         F: Future<Output = pymq::Result<T>> + Send + 'static,
     {
-        let handle = self.handle.get()?;
-        let work = work(handle.clone());
-        let work = async move { Ok(finish(work.await?)) };
-        Ok(Operation::new(Task::new(handle.connection.runtime(), work)))
+        self.finishing(|queue| {
+            let work = work(queue);
+            async move { Ok(finish(work.await?)) }
+        })
     }
 
     /// One that gives nothing.
-    fn command<F>(&self, work: impl FnOnce(Handle) -> F) -> PyResult<Operation>
+    fn command<F>(&self, work: impl FnOnce(ByteQueue) -> F) -> PyResult<Operation>
     where
         F: Future<Output = pymq::Result<()>> + Send + 'static,
     {
-        let handle = self.handle.get()?;
-        let work = work(handle.clone());
-        let work = async move { work.await.map(|()| nothing()).map_err(PyError::Library) };
-        Ok(Operation::new(Task::new(handle.connection.runtime(), work)))
+        self.finishing(|queue| {
+            let work = work(queue);
+            async move { work.await.map(|()| nothing()) }
+        })
+    }
+
+    fn finishing<F>(&self, work: impl FnOnce(ByteQueue) -> F) -> PyResult<Operation>
+    where
+        F: Future<Output = pymq::Result<Finish>> + Send + 'static,
+    {
+        let Handle { queue, connection, .. } = self.handle.get()?.clone();
+        let (runtime, work) = (Arc::clone(connection.runtime()), work(queue));
+        let work = async move {
+            let _connection = connection;
+            work.await.map_err(PyError::Library)
+        };
+        Ok(Operation::new(Task::new(&runtime, work)))
     }
 }
 
@@ -168,8 +182,8 @@ impl Queue {
     ) -> PyResult<Operation> {
         let options = options::of_put(waiting(block, timeout)?, options)?;
         let items = items.iter().map(|item| Bytes::copy_from_slice(item.as_bytes())).collect();
-        self.operation(|Handle { bounded, connection, .. }| async move {
-            let _connection = connection;
+        let bounded = Arc::clone(&self.handle.get()?.bounded);
+        self.operation(|_| async move {
             let queue = bounded.lock().unwrap_or_else(PoisonError::into_inner).clone();
             Ok(queue.put(items, options).await? == Put::Done)
         })
@@ -186,8 +200,7 @@ impl Queue {
     /// Waiting, leased, dead, due later; for how many seconds the oldest has waited and how many
     /// consumers there are, where that is known.
     fn stats(&self) -> PyResult<Operation> {
-        self.operation(|Handle { queue, connection, .. }| async move {
-            let _connection = connection;
+        self.operation(|queue| async move {
             let stats = queue.stats().await?;
             let oldest = stats.oldest.map(|oldest| oldest.as_secs_f64());
             Ok((stats.waiting, stats.leased, stats.dead, stats.delayed, oldest, stats.consumers))
@@ -196,8 +209,7 @@ impl Queue {
 
     /// Waiting, leased, dead, due later, for who asks for nothing else.
     fn counts(&self) -> PyResult<Operation> {
-        self.operation(|Handle { queue, connection, .. }| async move {
-            let _connection = connection;
+        self.operation(|queue| async move {
             let stats = queue.counts().await?;
             Ok((stats.waiting, stats.leased, stats.dead, stats.delayed))
         })
@@ -205,40 +217,29 @@ impl Queue {
 
     /// Waits until nothing waits and nothing is leased, anywhere.
     fn join(&self) -> PyResult<Operation> {
-        self.command(|Handle { queue, connection, .. }| async move {
-            let _connection = connection;
-            queue.join().await
-        })
+        self.command(|queue| async move { queue.join().await })
     }
 
     /// Items from the head, left where they are: of those that wait, or of the dead letters.
     fn peek(&self, dead: bool, limit: usize) -> PyResult<Operation> {
-        let handle = self.handle.get()?;
-        let Handle { queue, connection, .. } = handle.clone();
-        let peek = async move {
-            let _connection = connection;
+        self.finishing(|queue| async move {
             let items = queue.peek(shelf(dead), limit).await?;
             let finish: Finish = Box::new(move |py| {
                 let items = items.iter().map(|item| PyBytes::new(py, item));
                 Ok(PyList::new(py, items.collect::<Vec<_>>())?.into_any().unbind())
             });
             Ok(finish)
-        };
-        Ok(Operation::new(Task::new(handle.connection.runtime(), peek)))
+        })
     }
 
     /// Deletes what waits, or the dead letters; lifts a shutdown. Says how many.
     fn purge(&self, dead: bool) -> PyResult<Operation> {
-        self.operation(|Handle { queue, connection, .. }| async move {
-            let _connection = connection;
-            queue.purge(shelf(dead)).await
-        })
+        self.operation(|queue| async move { queue.purge(shelf(dead)).await })
     }
 
     /// Dead letters after the `skip` oldest, oldest first, left where they are.
     fn letters(&self, skip: usize, limit: usize) -> PyResult<Operation> {
-        self.operation(|Handle { queue, connection, .. }| async move {
-            let _connection = connection;
+        self.operation(|queue| async move {
             let letters = queue.letters(skip, limit).await?;
             Ok(letters.into_iter().map(Letter::from).collect::<Vec<_>>())
         })
@@ -249,27 +250,18 @@ impl Queue {
     fn redrive(&self, which: Which<'_>, to: Option<&Self>) -> PyResult<Operation> {
         let to = to.map(|to| to.handle.get()).transpose()?.map(|to| to.queue.clone());
         let which = which.letters();
-        self.operation(|Handle { queue, connection, .. }| async move {
-            let _connection = connection;
-            queue.redrive(which, to.as_ref()).await
-        })
+        self.operation(|queue| async move { queue.redrive(which, to.as_ref()).await })
     }
 
     /// Deletes dead letters, these or the oldest; says how many.
     fn discard(&self, which: Which<'_>) -> PyResult<Operation> {
         let which = which.letters();
-        self.operation(|Handle { queue, connection, .. }| async move {
-            let _connection = connection;
-            queue.discard(which).await
-        })
+        self.operation(|queue| async move { queue.discard(which).await })
     }
 
     /// Shuts the queue down for everyone.
     fn shut_down(&self) -> PyResult<Operation> {
-        self.command(|Handle { queue, connection, .. }| async move {
-            let _connection = connection;
-            queue.shut_down().await
-        })
+        self.command(|queue| async move { queue.shut_down().await })
     }
 
     /// How many items were fetched ahead and not claimed yet.
