@@ -210,10 +210,10 @@ class IpcQueue(NativeQueue[Any]):
         return super().qsize()
 
     def _put(
-        self, payloads: list[bytes], block: bool, timeout: float | None, **options: Any
+        self, payloads: list[bytes], options: dict[str, Any], block: bool, timeout: float | None
     ) -> bool:
         self._used = True
-        return super()._put(payloads, block, timeout, **options)
+        return super()._put(payloads, options, block, timeout)
 
     def free(self) -> None:
         """Deletes the queue with its items, as the original does."""

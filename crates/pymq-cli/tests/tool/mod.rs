@@ -10,6 +10,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 #[path = "../../../pymq/tests/server/mod.rs"]
@@ -92,17 +93,18 @@ fn reading(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<St
 }
 
 fn wait(child: &mut Child) -> Option<i32> {
-    let deadline = Instant::now() + GUARD;
-    loop {
-        if let Some(status) = child.try_wait().expect("a child can be waited for") {
-            return status.code();
-        }
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            panic!("the command hangs");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let (ended, watched) = mpsc::channel::<()>();
+    let id = child.id().to_string();
+    let guard = std::thread::spawn(move || {
+        let hangs = watched.recv_timeout(GUARD) == Err(mpsc::RecvTimeoutError::Timeout);
+        // An error says that it has ended in this moment.
+        let _ = hangs.then(|| Command::new("kill").args(["-KILL", &id]).status());
+        hangs
+    });
+    let status = child.wait().expect("a child can be waited for");
+    drop(ended);
+    assert!(!guard.join().expect("it only waits"), "the command hangs");
+    status.code()
 }
 
 /// A command that runs until its test ends it.
