@@ -14,7 +14,7 @@ pub(super) enum Choice {
     Container(Py<Plan>),
 }
 
-impl<'py> Decoder<'_, 'py> {
+impl Decoder<'_, '_> {
     pub(super) fn member_of_class<'a>(
         self,
         members: &'a [Py<Plan>],

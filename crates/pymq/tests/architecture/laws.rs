@@ -16,7 +16,7 @@ const FLOORS: [&[&str]; 10] = [
     &["rpc", "queue"],
     &["inspect"],
     &["topic", "bus", "builder"],
-    &["figures"],
+    &["gauges"],
     &["blocking", "otel", "prometheus", "conformance", "proof", "guide", "testing"],
 ];
 
