@@ -67,18 +67,33 @@ fn front_door(sources: &[Source]) -> BTreeMap<&str, String> {
         .collect()
 }
 
+/// What the transports share beside the contract itself; every other room among them is a transport.
+const SHARED: [&str; 8] =
+    ["ends", "inspect", "mailbox", "obituaries", "queue", "refusals", "settings", "state"];
+
+/// The transports: those that are known, and each that comes to stand beside them.
+fn transports(sources: &[Source]) -> Vec<String> {
+    let rooms = sources.iter().filter(|source| source.is_in("transport"));
+    let names =
+        rooms.filter_map(|source| source.path.iter().nth(1)).map(|name| name.to_string_lossy());
+    let names = names.map(|name| name.trim_end_matches(".rs").to_owned());
+    let new = names.filter(|name| name != "mod" && !SHARED.contains(&name.as_str()));
+    ["memory", "redis", "ipc"].map(str::to_owned).into_iter().chain(new).collect()
+}
+
 /// Transports move bytes: no JSON, no Python, and no transport knows another.
 pub(crate) fn transports_move_bytes(sources: &[Source]) -> Vec<String> {
     const STRANGE: [&str; 5] = ["serde", "serde_json", "json5", "pyo3", "jiter"];
-    let mut broken = Vec::new();
+    let (transports, mut broken) = (transports(sources), Vec::new());
     for source in sources.iter().filter(|source| source.is_in("transport")) {
         for path in &source.paths {
             let strange = STRANGE.contains(&path[0].as_str());
             let neighbour = match &path[..] {
                 [root, transport, other, ..] if root == "crate" && transport == "transport" => {
                     let own = source.path.iter().nth(1).map(|word| word.to_string_lossy());
-                    ["memory", "redis", "ipc"].contains(&other.as_str())
-                        && own.is_some_and(|own| own != "mod.rs" && own != other.as_str())
+                    let own = own.as_deref().map(|own| own.trim_end_matches(".rs"));
+                    transports.contains(other)
+                        && own.is_some_and(|own| own != "mod" && own != other)
                 }
                 _ => false,
             };
