@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use driver::server::{Answer, Raw, RedisServer};
-use driver::{GUARD, blocked, bytes, connect, get, text, until};
+use driver::{GUARD, blocked, bytes, connect, get, queue_with, settle, text, until};
 use pymq::name::{Address, Form};
 use pymq::transport::redis::{Redis, RedisOptions};
 use pymq::transport::{
@@ -21,11 +21,7 @@ use pymq::transport::{
 use pymq::{Bus, ErrorKind};
 
 fn queue(name: &str, lease: Duration) -> Arc<QueueSpec> {
-    {
-        let mut spec = QueueSpec::new(name);
-        spec.lease = lease;
-        Arc::new(spec)
-    }
+    queue_with(name, |spec| spec.lease = lease)
 }
 
 async fn arrival(subscription: &mut Subscription) -> Arrival<String> {
@@ -77,10 +73,7 @@ async fn everything_resumes_after_the_server_was_killed_and_started_again() {
         let (redis, jobs) = (Arc::clone(&redis), Arc::clone(&jobs));
         async move {
             let item = get(&redis, &jobs).await;
-            redis
-                .settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default())
-                .await
-                .expect("acknowledged");
+            settle(&redis, &jobs, item, Settlement::Ack).await;
             text(&item.payload)
         }
     });
@@ -125,10 +118,7 @@ async fn a_killed_connection_of_any_kind_is_replaced_and_nothing_is_lost() {
         raw.run(&["LPUSH", "q", &round.to_string()]);
         let item = waiting.await.expect("no panic");
         assert_eq!((text(&item.payload), item.deliveries), (round.to_string(), 1));
-        redis
-            .settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default())
-            .await
-            .expect("acknowledged");
+        settle(&redis, &jobs, item, Settlement::Ack).await;
         assert_eq!(arrival(&mut subscription).await, Arrival::Gap);
         publish(&redis, "t", "x").await;
         assert_eq!(arrival(&mut subscription).await, Arrival::Message("x".to_owned()));
@@ -235,10 +225,7 @@ async fn a_claim_whose_reply_was_cut_is_delivered_all_the_same() {
         raw.run(&["LPUSH", "q", "job"]);
         let item = waiting.await.expect("no panic");
         assert_eq!((text(&item.payload).as_str(), item.deliveries), ("job", 1));
-        redis
-            .settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default())
-            .await
-            .expect("acknowledged");
+        settle(&redis, &jobs, item, Settlement::Ack).await;
         let stats = redis.stats(&jobs).await.expect("counted");
         assert_eq!((stats.waiting, stats.leased, stats.dead), (0, 0, 0));
     }
@@ -435,16 +422,10 @@ fn a_consumer_that_slept_longer_than_its_lease_loses_it_and_goes_on() {
         assert_eq!(late.expect_err("it is another's").kind(), ErrorKind::LeaseLost);
         redis.push(&jobs, vec![bytes("z")], Wait::No.into()).await.expect("put");
         let z = get(&redis, &jobs).await;
-        redis
-            .settle(&jobs, z.receipt, Settlement::Ack, SettleOptions::default())
-            .await
-            .expect("a new epoch holds it");
+        settle(&redis, &jobs, z, Settlement::Ack).await;
     });
     awake.block_on(async {
-        other
-            .settle(&jobs, again.receipt, Settlement::Ack, SettleOptions::default())
-            .await
-            .expect("its own");
+        settle(&other, &jobs, again, Settlement::Ack).await;
     });
 }
 
@@ -464,10 +445,7 @@ async fn a_server_that_forgot_everything_is_used_as_a_new_one() {
         redis.push(&jobs, vec![bytes("y")], Wait::No.into()).await.expect("put");
         let item = get(&redis, &jobs).await;
         assert_eq!(text(&item.payload), "y");
-        redis
-            .settle(&jobs, item.receipt, Settlement::Ack, SettleOptions::default())
-            .await
-            .expect("acknowledged");
+        settle(&redis, &jobs, item, Settlement::Ack).await;
         // From its next heartbeat on it is known again, and would be reaped if it died.
         if raw.run(&["ZCARD", "__pymq:{q}:epochs"]).number() > 0 {
             break;

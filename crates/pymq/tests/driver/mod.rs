@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pymq::transport::redis::Redis;
-use pymq::transport::{Claimed, QueueSpec, Queues, Wait};
+use pymq::transport::{Claimed, QueueSpec, Queues, SettleOptions, Settlement, Wait};
 use server::{Raw, RedisServer};
 
 #[path = "../server/mod.rs"]
@@ -35,10 +35,23 @@ pub async fn connect(server: &RedisServer) -> Arc<Redis> {
     Arc::new(Redis::connect(&server.url()).await.expect("the server is there"))
 }
 
+/// A queue with an option of its own.
+pub fn queue_with(name: &str, change: impl FnOnce(&mut QueueSpec)) -> Arc<QueueSpec> {
+    let mut spec = QueueSpec::new(name);
+    change(&mut spec);
+    Arc::new(spec)
+}
+
 /// The first item, waiting for one.
 pub async fn get(redis: &Redis, queue: &Arc<QueueSpec>) -> Claimed {
     let claimed = redis.claim(queue, 1, Wait::at_most(GUARD)).await.expect("claimed");
     claimed.into_iter().next().expect("an item in time")
+}
+
+/// Ends the lease of an item that is still ours.
+pub async fn settle(redis: &Redis, queue: &Arc<QueueSpec>, item: Claimed, how: Settlement) {
+    let settled = redis.settle(queue, item.receipt, how, SettleOptions::default()).await;
+    settled.unwrap_or_else(|error| panic!("{how:?}: {error}"));
 }
 
 /// Waits until a condition holds that nothing announces.

@@ -8,9 +8,7 @@ const EPOCHS: &str = "__pymq:{q}:epochs";
 
 /// The queue by a handle that fetches ahead.
 fn greedy(prefetch: usize) -> Arc<QueueSpec> {
-    let mut spec = QueueSpec::new("q");
-    spec.prefetch = prefetch;
-    Arc::new(spec)
+    queue_with("q", |spec| spec.prefetch = prefetch)
 }
 
 /// What lies in the lists of what was fetched ahead, or of what was shown, the oldest first.

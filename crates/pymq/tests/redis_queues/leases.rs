@@ -18,10 +18,7 @@ async fn a_requeued_item_comes_back_first_and_counted_and_old_decoders_still_rea
     for expected in 1..=3 {
         let item = get(&redis, &queue).await;
         assert_eq!((text(&item.payload), item.deliveries), ("{\"a\": 1}".to_owned(), expected));
-        redis
-            .settle(&queue, item.receipt, Settlement::Requeue, SettleOptions::default())
-            .await
-            .expect("requeued");
+        settle(&redis, &queue, item, Settlement::Requeue).await;
     }
     assert_eq!(server.raw().run(&["RPOP", "q"]).text(), "   {\"a\": 1}");
     let next = get(&redis, &queue).await;
@@ -37,10 +34,7 @@ async fn a_returned_item_comes_back_first_and_uncounted() {
     for _ in 0..10 {
         let item = get(&redis, &queue).await;
         assert_eq!((text(&item.payload).as_str(), item.deliveries), ("a", 1));
-        redis
-            .settle(&queue, item.receipt, Settlement::Return, SettleOptions::default())
-            .await
-            .expect("returned");
+        settle(&redis, &queue, item, Settlement::Return).await;
     }
 }
 
@@ -48,25 +42,15 @@ async fn a_returned_item_comes_back_first_and_uncounted() {
 async fn hopeless_items_become_dead_letters_without_marks_and_can_be_redriven() {
     let server = RedisServer::start();
     let redis = connect(&server).await;
-    let queue = {
-        let mut spec = QueueSpec::new("q");
-        spec.max_deliveries = 3;
-        Arc::new(spec)
-    };
+    let queue = queue_with("q", |spec| spec.max_deliveries = 3);
     put(&redis, &queue, &["poison", "rejected"]).await;
     for delivery in 1..=3 {
         let item = get(&redis, &queue).await;
         assert_eq!((text(&item.payload).as_str(), item.deliveries), ("poison", delivery));
-        redis
-            .settle(&queue, item.receipt, Settlement::Requeue, SettleOptions::default())
-            .await
-            .expect("requeued");
+        settle(&redis, &queue, item, Settlement::Requeue).await;
     }
     let item = get(&redis, &queue).await;
-    redis
-        .settle(&queue, item.receipt, Settlement::Reject, SettleOptions::default())
-        .await
-        .expect("rejected");
+    settle(&redis, &queue, item, Settlement::Reject).await;
     assert_eq!(stats(&redis, &queue).await, (0, 0, 2));
     let dead = redis.peek(&queue, Shelf::Dead, 10).await.expect("peeked");
     assert_eq!(dead, ["poison", "rejected"]);
@@ -81,19 +65,12 @@ async fn hopeless_items_become_dead_letters_without_marks_and_can_be_redriven() 
 async fn max_deliveries_of_zero_never_gives_up() {
     let server = RedisServer::start();
     let redis = connect(&server).await;
-    let queue = {
-        let mut spec = QueueSpec::new("q");
-        spec.max_deliveries = 0;
-        Arc::new(spec)
-    };
+    let queue = queue_with("q", |spec| spec.max_deliveries = 0);
     put(&redis, &queue, &["x"]).await;
     for delivery in 1..=20 {
         let item = get(&redis, &queue).await;
         assert_eq!(item.deliveries, delivery);
-        redis
-            .settle(&queue, item.receipt, Settlement::Requeue, SettleOptions::default())
-            .await
-            .expect("requeued");
+        settle(&redis, &queue, item, Settlement::Requeue).await;
     }
 }
 
@@ -101,17 +78,10 @@ async fn max_deliveries_of_zero_never_gives_up() {
 async fn equal_items_are_counted_each_for_itself() {
     let server = RedisServer::start();
     let redis = connect(&server).await;
-    let queue = {
-        let mut spec = QueueSpec::new("q");
-        spec.max_deliveries = 2;
-        Arc::new(spec)
-    };
+    let queue = queue_with("q", |spec| spec.max_deliveries = 2);
     put(&redis, &queue, &["same", "same", "same"]).await;
     let item = get(&redis, &queue).await;
-    redis
-        .settle(&queue, item.receipt, Settlement::Requeue, SettleOptions::default())
-        .await
-        .expect("requeued");
+    settle(&redis, &queue, item, Settlement::Requeue).await;
     let mut deliveries = Vec::new();
     for _ in 0..3 {
         let item = get(&redis, &queue).await;
@@ -141,10 +111,7 @@ async fn the_items_of_a_lost_consumer_come_back_in_order_and_counted() {
         let item = get(&other, &queue).await;
         if text(&item.payload) == "d" {
             // The claim may have been faster than the first reaping.
-            other
-                .settle(&queue, item.receipt, Settlement::Return, SettleOptions::default())
-                .await
-                .expect("returned");
+            settle(&other, &queue, item, Settlement::Return).await;
             until("reaped", || raw.run(&["LLEN", "q"]).number() == 4).await;
             let item = get(&other, &queue).await;
             assert_eq!((text(&item.payload).as_str(), item.deliveries), (expected, 2));

@@ -22,7 +22,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use driver::server::{Raw, RedisServer};
-use driver::{GUARD, blocked, bytes, connect, get, text, until};
+use driver::{GUARD, blocked, bytes, connect, get, queue_with, settle, text, until};
 use pymq::ErrorKind;
 use pymq::transport::redis::Redis;
 use pymq::transport::{
@@ -36,11 +36,7 @@ fn queue(name: &str) -> Arc<QueueSpec> {
 
 /// A queue whose leases are short enough to watch them end.
 fn brief(name: &str) -> Arc<QueueSpec> {
-    {
-        let mut spec = QueueSpec::new(name);
-        spec.lease = Duration::from_millis(300);
-        Arc::new(spec)
-    }
+    queue_with(name, |spec| spec.lease = Duration::from_millis(300))
 }
 
 async fn put(redis: &Redis, queue: &Arc<QueueSpec>, items: &[&str]) {
@@ -49,10 +45,7 @@ async fn put(redis: &Redis, queue: &Arc<QueueSpec>, items: &[&str]) {
 }
 
 async fn ack(redis: &Redis, queue: &Arc<QueueSpec>, item: Claimed) {
-    redis
-        .settle(queue, item.receipt, Settlement::Ack, SettleOptions::default())
-        .await
-        .expect("acknowledged");
+    settle(redis, queue, item, Settlement::Ack).await;
 }
 
 async fn stats(redis: &Redis, queue: &Arc<QueueSpec>) -> (usize, usize, usize) {
@@ -160,10 +153,7 @@ async fn peeking_leaves_items_where_they_are_and_purging_leaves_leases() {
     put(&redis, &queue, &["held", "a", "b", "c"]).await;
     let held = get(&redis, &queue).await;
     let requeued = get(&redis, &queue).await;
-    redis
-        .settle(&queue, requeued.receipt, Settlement::Requeue, SettleOptions::default())
-        .await
-        .expect("requeued");
+    settle(&redis, &queue, requeued, Settlement::Requeue).await;
     assert_eq!(redis.peek(&queue, Shelf::Waiting, 2).await.expect("peeked"), ["a", "b"]);
     assert!(redis.peek(&queue, Shelf::Waiting, 0).await.expect("peeked").is_empty());
     assert_eq!(stats(&redis, &queue).await, (3, 1, 0));
@@ -193,10 +183,7 @@ async fn consumers_drain_a_server_whose_memory_is_full_and_puts_say_why_they_fai
         };
         taken.push(text(&item.payload).trim_start_matches('0').to_owned());
         if number % 10 == 0 {
-            redis
-                .settle(&queue, item.receipt, Settlement::Reject, SettleOptions::default())
-                .await
-                .expect("rejected");
+            settle(&redis, &queue, item, Settlement::Reject).await;
         } else {
             ack(&redis, &queue, item).await;
         }

@@ -28,9 +28,7 @@ pub(super) fn deny(server: &RedisServer, user: &str, commands: &[&str]) {
 
 /// The queue by another policy.
 fn with_policy(max_deliveries: u32) -> Arc<QueueSpec> {
-    let mut spec = QueueSpec::new("q");
-    spec.max_deliveries = max_deliveries;
-    Arc::new(spec)
+    queue_with("q", |spec| spec.max_deliveries = max_deliveries)
 }
 
 /// Every item that lies anywhere, marks aside.

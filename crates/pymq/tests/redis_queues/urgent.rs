@@ -6,9 +6,7 @@ use super::*;
 
 /// The queue by a handle with priorities.
 fn urgent() -> Arc<QueueSpec> {
-    let mut spec = QueueSpec::new("q");
-    spec.priorities = true;
-    Arc::new(spec)
+    queue_with("q", |spec| spec.priorities = true)
 }
 
 async fn put_urgent(redis: &Redis, priority: u8, items: &[&str]) {

@@ -138,11 +138,7 @@ async fn a_bounded_queue_is_never_longer_and_wakes_those_who_wait_for_space() {
     let server = RedisServer::start();
     let redis = connect(&server).await;
     let other = connect(&server).await;
-    let queue = {
-        let mut spec = QueueSpec::new("q");
-        spec.maxsize = 3;
-        Arc::new(spec)
-    };
+    let queue = queue_with("q", |spec| spec.maxsize = 3);
     let mut putters = Vec::new();
     for number in 0..20 {
         let redis = Arc::clone(if number % 2 == 0 { &redis } else { &other });
@@ -179,11 +175,7 @@ async fn a_shutdown_is_for_everyone_and_gets_drain_first() {
     let redis = connect(&server).await;
     let other = connect(&server).await;
     let queue = queue("q");
-    let bounded = {
-        let mut spec = QueueSpec::new("q");
-        spec.maxsize = 5;
-        Arc::new(spec)
-    };
+    let bounded = queue_with("q", |spec| spec.maxsize = 5);
     let mut waiting = Vec::new();
     for redis in [&redis, &other] {
         let (redis, queue) = (Arc::clone(redis), Arc::clone(&queue));
@@ -218,11 +210,7 @@ async fn closing_ends_a_waiting_claim_and_a_waiting_put() {
     let mut raw = server.raw();
     let redis = connect(&server).await;
     let empty = queue("empty");
-    let full = {
-        let mut spec = QueueSpec::new("full");
-        spec.maxsize = 1;
-        Arc::new(spec)
-    };
+    let full = queue_with("full", |spec| spec.maxsize = 1);
     put(&redis, &full, &["x"]).await;
     let claim = {
         let redis = Arc::clone(&redis);
