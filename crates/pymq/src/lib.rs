@@ -65,6 +65,7 @@
 //! | `receiver_count`: `publish` tells how many received | yes | yes | yes |
 //! | `cross_process`: other processes are reached | no | yes, of this machine and user | yes |
 //! | `originals`: processes of the original `pymq` take part | no | no | yes, but not on a cluster |
+//! | `delays`, `put_ids`, `priorities`, `letters`: what queues can do | yes | yes | yes |
 //!
 //! Anything else may be a transport: `examples/transport-tcp` in the repository is one that was
 //! written from outside.

@@ -96,8 +96,8 @@ pub trait Transport: Events + Inboxes + Queues + fmt::Debug + Send + Sync + 'sta
     fn close(&self) -> Answer<'_, ()>;
 }
 
-/// What a transport can do beyond what every one must; what is `false` is answered with
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), never ignored.
+/// What a transport can do beyond what every one must; what is asked of one that cannot do it is
+/// answered with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), never ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
