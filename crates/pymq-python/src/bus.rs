@@ -274,15 +274,10 @@ impl Bus {
     /// Whether and how far the transport goes beyond the contract.
     #[getter]
     fn capabilities<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let capabilities = self.connection()?.bus().capabilities();
         let all = PyDict::new(py);
-        all.set_item("receiver_count", capabilities.receiver_count)?;
-        all.set_item("cross_process", capabilities.cross_process)?;
-        all.set_item("originals", capabilities.originals)?;
-        all.set_item("delays", capabilities.delays)?;
-        all.set_item("put_ids", capabilities.put_ids)?;
-        all.set_item("priorities", capabilities.priorities)?;
-        all.set_item("letters", capabilities.letters)?;
+        for (name, able) in self.connection()?.bus().capabilities().named() {
+            all.set_item(name, able)?;
+        }
         Ok(all)
     }
 }

@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use crate::error::{Error, Result};
 use crate::name::{self, Address};
 
+mod capabilities;
 mod ends;
 mod inspect;
 #[cfg(all(feature = "ipc", target_os = "linux"))]
@@ -40,6 +41,7 @@ mod refusals;
 mod settings;
 mod state;
 
+pub use capabilities::Capabilities;
 pub use ends::{Ending, Ends, ends};
 pub use inspect::{Finding, Holder, Inspect, Leftover, Severity};
 #[cfg(feature = "blocking")]
@@ -94,40 +96,6 @@ pub trait Transport: Events + Inboxes + Queues + fmt::Debug + Send + Sync + 'sta
     /// this connection holds leased goes back to its queue as if requeued. Closing again does
     /// nothing.
     fn close(&self) -> Answer<'_, ()>;
-}
-
-/// What a transport can do beyond what every one must; what is asked of one that cannot do it is
-/// answered with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), never ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Capabilities {
-    /// `publish` tells how many received; `count` and `publish_counted` work.
-    pub receiver_count: bool,
-    /// Other processes can be reached.
-    pub cross_process: bool,
-    /// Processes of the original may be on the bus.
-    pub originals: bool,
-    /// Items may be put, and given back, for later.
-    pub delays: bool,
-    /// A put with an id is done once.
-    pub put_ids: bool,
-    /// Queues may order their items by priority.
-    pub priorities: bool,
-    /// Dead letters keep why they died, and may be moved and discarded one by one.
-    pub letters: bool,
-}
-
-impl Capabilities {
-    /// Nothing beyond what every transport must do; set what is true.
-    pub const NONE: Self = Self {
-        receiver_count: false,
-        cross_process: false,
-        originals: false,
-        delays: false,
-        put_ids: false,
-        priorities: false,
-        letters: false,
-    };
 }
 
 /// Events: at-most-once, to everyone who listens.

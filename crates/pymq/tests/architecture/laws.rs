@@ -68,8 +68,17 @@ fn front_door(sources: &[Source]) -> BTreeMap<&str, String> {
 }
 
 /// What the transports share beside the contract itself; every other room among them is a transport.
-const SHARED: [&str; 8] =
-    ["ends", "inspect", "mailbox", "obituaries", "queue", "refusals", "settings", "state"];
+const SHARED: [&str; 9] = [
+    "capabilities",
+    "ends",
+    "inspect",
+    "mailbox",
+    "obituaries",
+    "queue",
+    "refusals",
+    "settings",
+    "state",
+];
 
 /// The transports: those that are known, and each that comes to stand beside them.
 fn transports(sources: &[Source]) -> Vec<String> {
