@@ -403,20 +403,23 @@ def test_a_coroutine_is_cancelled_when_its_caller_gives_up(
 def test_a_stream_left_after_its_bus_was_closed_ends_normally(url: str) -> None:
     async def main() -> None:
         bus = await aio.connect(url)
+        listens = asyncio.Event()
 
         async def read() -> str:
             async with bus.topic("news").events() as events:
+                listens.set()
                 async for _ in events:
                     raise AssertionError
             return "ended"
 
         reader = asyncio.create_task(read())
-        await asyncio.sleep(0.05)
+        await listens.wait()
         await bus.close()
         assert await asyncio.wait_for(reader, HANG_GUARD) == "ended"
         bus = await aio.connect(url)
+        listens.clear()
         reader = asyncio.create_task(read())
-        await asyncio.sleep(0.05)
+        await listens.wait()
         reader.cancel()
         await bus.close()
         with pytest.raises(asyncio.CancelledError):

@@ -318,7 +318,8 @@ def test_a_closed_event_loop_takes_no_item(bus: pymq.NativeEventBus) -> None:
         await queue.get()
 
     task = loop.create_task(wait())
-    loop.run_until_complete(asyncio.sleep(0.05))
+    loop.run_until_complete(asyncio.sleep(0))
+    wait_until(lambda: bus.queue("jobs").stats().consumers == 1, "it waits")
     loop.close()
     bus.queue("jobs").put("one")
     with bus.queue("jobs").get_delivery(timeout=HANG_GUARD) as delivery:
