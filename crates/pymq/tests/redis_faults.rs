@@ -73,8 +73,9 @@ async fn everything_resumes_after_the_server_was_killed_and_started_again() {
         let (redis, jobs) = (Arc::clone(&redis), Arc::clone(&jobs));
         async move {
             let item = get(&redis, &jobs).await;
+            let payload = text(&item.payload);
             settle(&redis, &jobs, item, Settlement::Ack).await;
-            text(&item.payload)
+            payload
         }
     });
     let mut raw = server.raw();
