@@ -103,11 +103,14 @@ impl<S: Source> Merged<S> {
 
     /// Takes what is there; never waits.
     pub(crate) fn take(&self, limit: usize) -> Vec<Taken<S>> {
+        // Drawn before the look at who has knocked: what is older than this has knocked, and so has all
+        // that its sender had sent before, wherever that lies. What is newer waits for the next look.
+        let horizon = Stamp::horizon();
         let mut state = self.lock();
         for number in self.door.knocked() {
             state.enlist(number);
         }
-        let taken = state.take(limit);
+        let taken = state.take(limit, horizon);
         if !taken.is_empty() {
             self.in_hand.store(true, Ordering::Relaxed);
         }
@@ -187,15 +190,18 @@ impl<S: Source> State<S> {
         }
     }
 
-    fn take(&mut self, limit: usize) -> Vec<Taken<S>> {
+    fn take(&mut self, limit: usize, horizon: Stamp) -> Vec<Taken<S>> {
         let mut taken = Vec::new();
         while taken.len() < limit
-            && let Some(Reverse((_, number))) = self.full.pop()
+            && let Some(Reverse((oldest, number))) = self.full.peek().copied()
+            && oldest < horizon
         {
+            self.full.pop();
             let Some(Some(attached)) = self.attached.get(&number) else { continue };
             let source = Arc::clone(&attached.source);
             // All of this source that is older than the oldest of the others.
-            let border = self.full.peek().map_or(Stamp::NEVER, |Reverse((stamp, _))| *stamp);
+            let border =
+                self.full.peek().map_or(horizon, |Reverse((stamp, _))| horizon.min(*stamp));
             let items = source.drain(border, limit - taken.len());
             taken.extend(items.into_iter().map(|item| {
                 let source = Arc::clone(&source);

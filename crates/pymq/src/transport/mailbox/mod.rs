@@ -42,12 +42,19 @@ impl Stamp {
     /// Later than every message.
     pub const NEVER: Self = Self(u64::MAX);
 
+    /// Later than every message that has been left by now, and no later than any that is left from now on.
+    pub fn horizon() -> Self {
+        Self(NEXT.load(Ordering::Relaxed))
+    }
+
     fn now() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         // Relaxed: the additions to one counter have one order, and it keeps to what happened before.
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
+
+/// The number of the next message, wherever it is left.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// How much a mailbox holds before the oldest messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
