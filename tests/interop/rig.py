@@ -299,7 +299,8 @@ class Cluster:
             assert isinstance(keys, list), keys
             way = ("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS")
             source.command(*way, *(str_of(key) for key in keys))
-        for node in (target, source):
+        others = [node for node in self.nodes if node not in (target, source)]
+        for node in (target, source, *others):
             node.command("CLUSTER", "SETSLOT", slot, "NODE", str_of(names[target]))
 
     @staticmethod

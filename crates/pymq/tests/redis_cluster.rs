@@ -2,9 +2,9 @@
 //! slots move and masters change.
 #![cfg(feature = "redis")]
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -191,6 +191,69 @@ async fn everything_follows_slots_that_move_and_masters_that_change_and_no_item_
     block_in_place(|| cluster.until_moved(slot, killed));
     life.goes_on("the master of events and calls was killed").await;
     life.bus.close().await.expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_comes_twice_or_late_and_no_call_is_executed_twice_while_their_slot_moves() {
+    let cluster = Arc::new(block_in_place(|| Clustered::start_with(3, &[])));
+    let bus = async || Bus::connect(&cluster.url()).await.expect("connected");
+    let (one, two, caller) = (bus().await, bus().await, bus().await);
+    let executed = Arc::new(Mutex::new(HashMap::<u32, u32>::new()));
+    let mut services = Vec::new();
+    for bus in [&one, &two] {
+        let executed = Arc::clone(&executed);
+        let count = move |(number,): (u32,)| {
+            *executed.lock().expect("no panic").entry(number).or_default() += 1;
+            async move { Ok::<_, String>(number) }
+        };
+        services.push(bus.expose_fn("count", count).await.expect("bound"));
+    }
+    let mut news = one.topic::<u32>("news").subscribe().await.expect("subscribed");
+    let moving = {
+        let cluster = Arc::clone(&cluster);
+        tokio::task::spawn_blocking(move || {
+            let slot = cluster.slot_of(HOME);
+            for _ in 0..6 {
+                cluster.move_slot(slot, (cluster.owner(slot) + 1) % 3);
+                std::thread::sleep(SHORT / 5);
+            }
+        })
+    };
+    let (stub, topic) = (caller.stub::<(u32,), u32>("count"), caller.topic::<u32>("news"));
+    let mut number = 0;
+    while !moving.is_finished() {
+        number += 1;
+        topic.publish(&number).await.expect("published");
+        match stub.call((number,)).await {
+            Ok(answer) => assert_eq!(answer, number),
+            // All providers may be on their way.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NoSuchRemote, "{error}"),
+        }
+    }
+    moving.await.expect("no panic");
+    assert!(number > 20, "only {number} calls");
+    let twice: Vec<_> = executed.lock().expect("no panic").clone().into_iter().collect();
+    assert!(twice.iter().all(|(_, times)| *times == 1), "{twice:?}");
+    assert!(twice.len() > 20, "only {} of {number} were executed", twice.len());
+    // The last event comes, and each before it once, in order.
+    let last = u32::MAX;
+    until("all listen again", async || {
+        topic.publish(&last).await.is_ok_and(|count| count == Some(1))
+    })
+    .await;
+    let (mut before, mut heard) = (0, 0);
+    while before != last {
+        let event = tokio::time::timeout(GUARD, news.recv()).await.expect("it comes");
+        match event.expect("the bus is open") {
+            Ok(event) if event == last => before = last,
+            Ok(event) => {
+                assert!(event > before, "{event} after {before}");
+                (before, heard) = (event, heard + 1);
+            }
+            Err(gap) => assert_eq!(gap.kind(), ErrorKind::Lagged, "{gap}"),
+        }
+    }
+    assert!(heard > 10, "only {heard} of {number} were heard");
 }
 
 /// A queue's key.

@@ -175,9 +175,14 @@ impl Clustered {
             let keys: Vec<_> = keys.iter().map(String::as_str).collect();
             self.run(from, &[&words[..], &keys].concat());
         }
-        for number_of in [to, from] {
-            self.run(number_of, &["CLUSTER", "SETSLOT", &number, "NODE", &target]);
+        // In this order, as redis-cli does; replicas refuse it, and hear of it.
+        let others = (0..self.nodes.len()).filter(|node| ![to, from].contains(node));
+        for node in [to, from].into_iter().chain(others) {
+            self.run(node, &["CLUSTER", "SETSLOT", &number, "NODE", &target]);
         }
+        until("all agree who has the slot", || {
+            (0..self.nodes.len()).all(|node| self.owner_by(node, slot).is_none_or(|now| now == to))
+        });
     }
 
     /// Returns when another node has a slot, by all that live.

@@ -42,6 +42,8 @@ enum Way {
 
 /// How often in a row a node of a cluster may say that another one has a slot before that is trouble.
 const SENT_ON: u32 = 3;
+/// Between two attempts after that, whatever is new.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// A key, in whose slot of a cluster everything lies that is not a queue's.
 const HOME: &str = "{__pymq}";
@@ -56,7 +58,7 @@ impl Dialer {
             }
             RedisEndpoint::Cluster(hosts) => {
                 let nodes = Nodes::watch(hosts.clone(), &options);
-                Way::Cluster(Arc::new(nodes), Slot::of(HOME))
+                Way::Cluster(Arc::new(nodes), Slot::of_events(HOME))
             }
             _ => Way::Known,
         };
@@ -195,9 +197,11 @@ impl Dialer {
                     {
                         self.standing.refused(role, &self.trouble_of(&fault));
                     }
+                    // Nodes that send us to and fro are news each time.
+                    let breath = if attempts > SENT_ON { BREATH } else { Duration::ZERO };
                     tokio::select! {
                         () = sleep(back_off(attempts)) => {}
-                        () = news => {}
+                        () = async { sleep(breath).await; news.await } => {}
                     }
                 }
             }

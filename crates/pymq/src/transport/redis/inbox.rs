@@ -75,7 +75,7 @@ pub(super) async fn send(
         }
         Form::Inbox => {
             let receivers = publish(core, purpose, address.name(), &payload).await?;
-            if receivers > Some(0) {
+            if receivers.is_some_and(|receivers| receivers > 0) {
                 return Ok(true);
             }
             // Nobody has it, so that publishing again cannot make it two.

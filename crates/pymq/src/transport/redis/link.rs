@@ -341,14 +341,16 @@ impl Link {
             Unanswered::Fault(Fault::Refused(refusal)) => {
                 // Nothing was done, so that it may be asked for again, of a cluster for as long as
                 // slots move there, of another server once.
-                if refusal.is_of_a_cluster() && !(purpose.at_once && refusal.is_on_its_way()) {
+                let told = purpose.at_once && refusal.is_on_its_way()
+                    || purpose.here && refusal.is_elsewhere();
+                if refusal.is_of_a_cluster() && !told {
                     return self.follow(purpose, number, tried, &refusal).await;
                 }
                 if !refusal.is_elsewhere() {
                     return Err(purpose.refused(&refusal));
                 }
                 self.doubt(number, &refusal);
-                if tried.least > 0 {
+                if tried.least > 0 || purpose.here {
                     return Err(purpose.refused(&refusal));
                 }
                 tried.least = number + 1;

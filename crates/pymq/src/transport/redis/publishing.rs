@@ -8,6 +8,7 @@
 use bytes::Bytes;
 
 use super::Core;
+use super::cluster::Nodes;
 use super::link::Link;
 use super::purpose::Purpose;
 use super::refusal::Refusal;
@@ -21,7 +22,8 @@ static COUNT: Script = Script::new(include_str!("count.lua"));
 /// How many topics one run of a script counts: it can take so many words at once.
 const PORTION: usize = 1000;
 
-/// Publishes; how many received it, patterns included, if the server says so.
+/// Publishes; how many received it, patterns included, if the server says so. While a cluster's events have
+/// just moved to another node, it is not known that nobody has received it.
 pub(super) async fn publish(
     core: &Core,
     purpose: Purpose<'_>,
@@ -39,7 +41,10 @@ pub(super) async fn publish(
             }
         }
     };
-    Ok(receivers.number().and_then(|receivers| usize::try_from(receivers).ok()))
+    let receivers = receivers.number().and_then(|receivers| usize::try_from(receivers).ok());
+    // Nobody there is not yet nobody.
+    let gathers = core.dialer.nodes().is_some_and(Nodes::gathers);
+    Ok(receivers.filter(|receivers| *receivers > 0 || !gathers))
 }
 
 /// Publishes without waiting for the answer; gives back what is to be waited for where there is no room.
@@ -64,7 +69,7 @@ pub(super) async fn publish_counted(
     };
     let mut words: Vec<&[u8]> = vec![first(topics).as_bytes(), payload];
     words.extend(topics.iter().map(String::as_bytes));
-    match core.commands.script(purpose.at_once(), &PUBLISH, &[home], &words).await {
+    match among_all(core, purpose, &PUBLISH, home, &words).await {
         Err(error) if is_on_its_way(&error) => {
             count_and_publish(&core.commands, purpose, topics, payload).await
         }
@@ -81,11 +86,10 @@ pub(super) async fn count(
     let Some(home) = core.dialer.home() else {
         return Ok(counts(core.commands.run(purpose, &count_command(topics)).await?));
     };
-    let (keys, mut counted) = ([home], Vec::with_capacity(topics.len()));
+    let mut counted = Vec::with_capacity(topics.len());
     for topics in topics.chunks(PORTION) {
         let words: Vec<_> = topics.iter().map(String::as_bytes).collect();
-        let script = core.commands.script(purpose.at_once(), &COUNT, &keys, &words);
-        let answer = match script.await {
+        let answer = match among_all(core, purpose, &COUNT, home, &words).await {
             Err(error) if is_on_its_way(&error) => {
                 core.commands.run(purpose, &count_command(topics)).await?
             }
@@ -94,6 +98,32 @@ pub(super) async fn count(
         counted.extend(counts(answer));
     }
     Ok(counted)
+}
+
+/// Runs a script that counts, where all who are counted are: when the slot has moved, they follow first.
+async fn among_all(
+    core: &Core,
+    purpose: Purpose<'_>,
+    script: &'static Script,
+    home: &str,
+    words: &[&[u8]],
+) -> Result<Reply> {
+    loop {
+        if let Some(nodes) = core.dialer.nodes() {
+            nodes.gathered().await;
+        }
+        match core.commands.script(purpose.here(), script, &[home], words).await {
+            Err(error) if Refusal::has_moved(&error) => {
+                // Follows it, for as long as any command may.
+                let follows = Purpose::idempotent(purpose.operation, purpose.object).at_once();
+                let found = core.commands.run(follows, &Command::new("EXISTS").arg(home)).await;
+                found
+                    .map(drop)
+                    .or_else(|why| if is_on_its_way(&why) { Ok(()) } else { Err(why) })?;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// A node whose slot is on its way to another one has it, and its subscribers, until it is there; only

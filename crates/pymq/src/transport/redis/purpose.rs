@@ -36,17 +36,19 @@ pub(super) struct Purpose<'a> {
     pub(super) until: Option<Instant>,
     /// A key that is on its way from one node of a cluster to another is not waited for.
     pub(super) at_once: bool,
+    /// It is for the node of a cluster that it is sent to, and not followed to another one.
+    pub(super) here: bool,
 }
 
 impl<'a> Purpose<'a> {
     /// A change: never repeated.
     pub(super) fn change(operation: &'static str, object: &'a str) -> Self {
-        Self { operation, object, repeat: Repeat::Never, until: None, at_once: false }
+        Self { operation, object, repeat: Repeat::Never, until: None, at_once: false, here: false }
     }
 
     /// Idempotent: repeated once.
     pub(super) fn idempotent(operation: &'static str, object: &'a str) -> Self {
-        Self { operation, object, repeat: Repeat::Once, until: None, at_once: false }
+        Self { operation, object, repeat: Repeat::Once, until: None, at_once: false, here: false }
     }
 
     /// The same, to have ended when the wait is over, whatever the state of the connection.
@@ -62,6 +64,11 @@ impl<'a> Purpose<'a> {
     /// The same, where the caller knows another way than to wait for a key that is on its way.
     pub(super) fn at_once(self) -> Self {
         Self { at_once: true, ..self }
+    }
+
+    /// The same, where the caller has more to do before another node is asked.
+    pub(super) fn here(self) -> Self {
+        Self { here: true, ..self.at_once() }
     }
 
     /// How long it may take from now on, if it was given a time: at least a round trip.

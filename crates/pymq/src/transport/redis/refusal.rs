@@ -228,6 +228,11 @@ impl Refusal {
         Self::within(error).is_some_and(Self::is_of_a_cluster)
     }
 
+    /// Whether an operation failed because another node of a cluster has the key.
+    pub(super) fn has_moved(error: &Error) -> bool {
+        Self::within(error).is_some_and(|refusal| refusal.cause == Cause::Moved)
+    }
+
     /// Which slot another node has, and where that one is, if this says so: `MOVED 3999 host:port`.
     pub(super) fn moved_to(&self) -> Option<(u16, (String, u16))> {
         let (_, rest) = self.words.split_once("MOVED ")?;

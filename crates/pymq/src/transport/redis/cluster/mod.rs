@@ -13,12 +13,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::passing::{Ear, Trail};
 use self::slots::Map;
 pub(super) use self::slots::{Place, key_in, slot_of};
 use super::options::{RedisEndpoint, RedisOptions};
 use super::refusal::Refusal;
-use super::resp::{Command, Expected, Fault, Push, Pushes, Subscribing, WeakWire, Wire};
+use super::resp::{Command, Expected, Fault, Pushes, Subscribing, WeakWire, Wire};
 
+mod passing;
 mod slots;
 mod walker;
 
@@ -30,12 +32,19 @@ const MOVED: &str = "another node of the cluster has the slot by now";
 pub(super) struct Slot {
     number: u16,
     key: String,
+    /// Events are published there.
+    events: bool,
 }
 
 impl Slot {
     /// The slot of a key.
     pub(super) fn of(key: &str) -> Self {
-        Self { number: slot_of(key), key: key.to_owned() }
+        Self { number: slot_of(key), key: key.to_owned(), events: false }
+    }
+
+    /// The same, where it is that of events and calls.
+    pub(super) fn of_events(key: &str) -> Self {
+        Self { events: true, ..Self::of(key) }
     }
 
     /// A key that lies in it.
@@ -58,6 +67,10 @@ pub(super) struct Nodes {
     shared: Mutex<HashMap<(Place, &'static str), Seat>>,
     /// Connections on which nobody waits just now.
     spare: Mutex<HashMap<Place, Vec<Wire>>>,
+    /// Where events were listened to.
+    trail: Arc<Trail>,
+    /// Where they were published.
+    published: Trail,
 }
 
 /// How many connections to a node are kept on which nobody waits.
@@ -88,6 +101,8 @@ impl Nodes {
             walker,
             shared: Mutex::default(),
             spare: Mutex::default(),
+            trail: Arc::default(),
+            published: Trail::default(),
         }
     }
 
@@ -111,6 +126,18 @@ impl Nodes {
         self.doubt();
     }
 
+    /// Whether events are published at this node for so short a time that some who listen may not be there
+    /// yet, and hear by way of the node before.
+    pub(super) fn gathers(&self) -> bool {
+        self.published.is_fresh()
+    }
+
+    /// Returns when whoever listens to events will be where they are published: at once, unless that has
+    /// just changed.
+    pub(super) async fn gathered(&self) {
+        self.published.followed().await;
+    }
+
     /// Every node that takes writes, with a key that lies there.
     pub(super) async fn masters(&self) -> Result<Vec<(Place, String)>, Fault> {
         self.learned().await?;
@@ -132,28 +159,52 @@ impl Nodes {
         pushes: Option<Pushes>,
     ) -> Result<Wire, Fault> {
         let place = self.owner(slot.number).await?;
-        let left = Arc::new(Notify::new());
+        let ear = Ear::new(slot.key());
         let listens = pushes.is_some();
-        let pushes = pushes.map(|pushes| hearing(pushes, &left));
+        let pushes = pushes.map(|pushes| ear.hearing(pushes));
         let wire = self.enter(slot, &place, role, pushes).await?;
         if listens {
             stay(&wire, slot).await.inspect_err(|fault| self.blame(slot, &place, fault))?;
         }
+        if listens && slot.events {
+            let before = self.trail.go_to(&place);
+            if !before.is_empty() {
+                ear.let_pass(&wire, before.iter().map(|place| self.member(place))).await?;
+            }
+        }
         let (moved, known) = (self.moved_from(slot, &place), Arc::clone(&self.known));
+        let trail = Arc::clone(&self.trail);
         let ends = async move {
             tokio::select! {
                 () = moved => {}
-                () = left.notified() => known.doubted.notify_one(),
+                () = ear.left() => known.doubted.notify_one(),
             }
+            trail.is_at(&place);
         };
         wire.cut_when(ends, MOVED);
         Ok(wire)
+    }
+
+    /// A connection to a node, whatever it has: the one that is shared, or one for the moment.
+    async fn member(&self, place: &Place) -> Result<Wire, Fault> {
+        let shared = self.seats().get(&(place.clone(), "commands")).cloned();
+        let known = match shared {
+            Some(seat) => seat.lock().await.upgrade().filter(Wire::is_alive),
+            None => None,
+        };
+        match known {
+            Some(wire) => Ok(wire),
+            None => Wire::open(&at(&self.options, place), Expected::Member, "nodes", None).await,
+        }
     }
 
     /// The connection to the node that has a slot which all its slots share. It does not end when
     /// another one has the slot: see [`moved_from`](Self::moved_from).
     pub(super) async fn shared(&self, slot: &Slot, role: &'static str) -> Result<Wire, Fault> {
         let place = self.owner(slot.number).await?;
+        if slot.events {
+            self.published.go_to(&place);
+        }
         let seat = Arc::clone(self.seats().entry((place.clone(), role)).or_default());
         let mut seat = seat.lock().await;
         if let Some(wire) = seat.upgrade().filter(Wire::is_alive) {
@@ -353,15 +404,6 @@ async fn stay(wire: &Wire, slot: &Slot) -> Result<(), Fault> {
         Err(Fault::Refused(refusal)) if !refusal.passes() => Ok(()),
         outcome => outcome,
     }
-}
-
-/// Takes pushes, and notes the one that says that the node has lost a slot.
-fn hearing(pushes: Pushes, left: &Arc<Notify>) -> Pushes {
-    let left = Arc::clone(left);
-    Arc::new(move |push| match push {
-        Push::Left => left.notify_one(),
-        push => pushes(push),
-    })
 }
 
 /// How long a node's answer is waited for that has others beside it.

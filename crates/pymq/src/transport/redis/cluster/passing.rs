@@ -1,0 +1,158 @@
+//! Events that are on their way from one node to another while a subscription changes nodes.
+//!
+//! The one invariant: nobody hears an event twice, or an earlier one after a later one. What is published
+//! at a node reaches the others a moment later, in order (in practice up to some tens of milliseconds). So
+//! who comes from another node has a mark published there, and listens once that has arrived: nothing comes
+//! behind it that was heard there already. What is published meanwhile is missed, as with any lost
+//! connection, and told as that.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use uuid::Uuid;
+
+use super::super::resp::{Command, Fault, Push, Pushes, Subscribing, Wire};
+use super::slots::Place;
+
+/// For so long something may be on its way from a node.
+const RECENT: Duration = Duration::from_secs(10);
+/// After so long almost all who listen have followed to another node.
+const FOLLOWED: Duration = Duration::from_millis(500);
+/// After so long all who listen have followed to another node.
+const GATHERED: Duration = Duration::from_secs(2);
+/// A mark that takes longer does not come.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// What a node that is gone has sent is there by then.
+const LAST: Duration = Duration::from_millis(100);
+
+/// At which nodes events were listened to of late.
+#[derive(Debug, Default)]
+pub(super) struct Trail(Mutex<Vec<(Place, Instant)>>);
+
+impl Trail {
+    /// The nodes before this one; it is the last one from now on.
+    pub(super) fn go_to(&self, place: &Place) -> Vec<Place> {
+        let mut trail = self.lock();
+        trail.retain(|(before, at)| before != place && at.elapsed() < RECENT);
+        let before = trail.iter().map(|(place, _)| place.clone()).collect();
+        trail.push((place.clone(), Instant::now()));
+        before
+    }
+
+    /// Whether it leads to this node since a moment ago only.
+    pub(super) fn is_fresh(&self) -> bool {
+        let trail = self.lock();
+        trail.len() > 1 && trail.last().is_some_and(|(_, at)| at.elapsed() < GATHERED)
+    }
+
+    /// Returns when almost all who listen will have followed.
+    pub(super) async fn followed(&self) {
+        let since = |trail: &[(Place, Instant)]| match trail {
+            [.., _, (_, at)] => Some(*at),
+            _ => None,
+        };
+        let since = since(&self.lock());
+        if let Some(since) = since {
+            sleep_until(since + FOLLOWED).await;
+        }
+    }
+
+    /// Somebody listens there still.
+    pub(super) fn is_at(&self, place: &Place) {
+        if let Some((_, at)) = self.lock().iter_mut().find(|(known, _)| known == place) {
+            *at = Instant::now();
+        }
+    }
+
+    /// A panic cannot leave it half-changed, so a poisoned lock is as good as any.
+    fn lock(&self) -> MutexGuard<'_, Vec<(Place, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What arrives on a connection for the room of nodes itself.
+pub(super) struct Ear {
+    channel: String,
+    mark: String,
+    marks: watch::Sender<usize>,
+    /// The node has lost the slot.
+    left: Notify,
+}
+
+impl Ear {
+    /// One for a connection on which that channel is the room's own.
+    pub(super) fn new(channel: &str) -> Arc<Self> {
+        let mark = Uuid::new_v4().simple().to_string();
+        let marks = watch::Sender::new(0);
+        Arc::new(Self { channel: channel.to_owned(), mark, marks, left: Notify::new() })
+    }
+
+    /// Takes pushes, and passes on those that are not the room's.
+    pub(super) fn hearing(self: &Arc<Self>, pushes: Pushes) -> Pushes {
+        let ear = Arc::clone(self);
+        Arc::new(move |push| match push {
+            Push::Left => ear.left.notify_one(),
+            Push::Message { topic, payload } if *topic == *ear.channel.as_bytes() => {
+                let ours = *payload == *ear.mark.as_bytes();
+                ear.marks.send_modify(|marks| *marks += usize::from(ours));
+            }
+            push => pushes(push),
+        })
+    }
+
+    /// Returns when the node has lost the slot.
+    pub(super) async fn left(&self) {
+        self.left.notified().await;
+    }
+
+    /// Returns when nothing is on its way any more from nodes to which `others` leads, as far as they can
+    /// be reached.
+    pub(super) async fn let_pass(
+        &self,
+        wire: &Wire,
+        others: impl IntoIterator<Item = impl Future<Output = Result<Wire, Fault>>>,
+    ) -> Result<(), Fault> {
+        let channel = [&self.channel];
+        let hears = match wire.subscribing(Subscribing::To, &channel).await {
+            Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
+            outcome => outcome.is_ok(),
+        };
+        let mark = |other| async move {
+            let publish = Command::new("PUBLISH").arg(&self.channel).arg(&self.mark);
+            let marked = async { Wire::run(&other.await?, &publish).await };
+            timeout(PATIENCE, marked).await.is_ok_and(|marked| marked.is_ok())
+        };
+        let marked = join_all(others.into_iter().map(mark)).await;
+        let wanted = marked.iter().filter(|marked| **marked).count();
+        let mut marks = self.marks.subscribe();
+        let all = timeout(PATIENCE, marks.wait_for(|marks| *marks >= wanted));
+        if !hears || all.await.is_err() || wanted < marked.len() {
+            sleep(LAST).await;
+        }
+        if hears { wire.subscribing(Subscribing::NoMore, &channel).await } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_changes_nodes_knows_where_it_was_of_late() {
+        let (trail, place) = (Trail::default(), |host: &str| (host.to_owned(), 1));
+        assert!(trail.go_to(&place("a")).is_empty());
+        assert!(trail.go_to(&place("a")).is_empty());
+        assert!(!trail.is_fresh());
+        assert_eq!(trail.go_to(&place("b")), [place("a")]);
+        assert!(trail.is_fresh());
+        assert_eq!(trail.go_to(&place("a")), [place("b")]);
+        tokio::time::advance(RECENT / 2).await;
+        assert!(!trail.is_fresh());
+        trail.is_at(&place("a"));
+        tokio::time::advance(RECENT / 2).await;
+        assert_eq!(trail.go_to(&place("c")), [place("a")]);
+    }
+}
