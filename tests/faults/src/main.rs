@@ -172,8 +172,8 @@ impl Order {
     }
 
     fn wants(&self, run: &Run) -> bool {
-        self.rows.is_empty()
-            || self.rows.contains(run.name)
+        let all = self.rows.is_empty() && !(self.setting.brief && rows::LONG.contains(&run.name));
+        all || self.rows.contains(run.name)
             || run.rows.iter().any(|row| self.rows.contains(&row.to_string()))
     }
 

@@ -39,6 +39,9 @@ pub(crate) struct Run {
     pub(crate) work: fn(&Setting) -> Report,
 }
 
+/// Those that are too long for a brief run of all; they are done where they are asked for.
+pub(crate) const LONG: &[&str] = &["moving slots"];
+
 /// All of them; the long ones first, since several go on at once.
 pub(crate) const ALL: &[Run] = &[
     Run { name: "leaks", rows: &[], work: leaks::run },
