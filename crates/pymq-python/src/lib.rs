@@ -15,6 +15,7 @@ mod intake;
 mod log;
 mod metadata;
 mod operation;
+mod process;
 mod queue;
 mod runtime;
 mod ipc_buses;
@@ -52,6 +53,7 @@ mod _pymq {
     /// Everything that would have to be looked up when it is too late for that.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::process::watch_forks();
         crate::log::listen();
         crate::error::find_classes(module.py())
     }

@@ -8,6 +8,7 @@
 use pyo3::PyResult;
 
 use crate::error::PyError;
+use crate::process;
 
 /// Something that works in the process it was made in only.
 pub(crate) struct ThisProcess<T> {
@@ -18,7 +19,7 @@ pub(crate) struct ThisProcess<T> {
 
 impl<T> ThisProcess<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { process: std::process::id(), value: Some(value) }
+        Self { process: process::id(), value: Some(value) }
     }
 
     /// The thing itself.
@@ -34,7 +35,7 @@ impl<T> ThisProcess<T> {
 
     /// Whether this is a child's copy.
     pub(crate) fn is_foreign(&self) -> bool {
-        self.process != std::process::id()
+        self.process != process::id()
     }
 }
 

@@ -14,6 +14,7 @@ use pymq::ByteDelivery;
 use pyo3::prelude::*;
 
 use crate::connection::Connection;
+use crate::process;
 use crate::queue::delivery::Delivery;
 use crate::this_process::ThisProcess;
 
@@ -145,7 +146,7 @@ impl State {
 
 impl Held {
     pub(crate) fn new(manual: bool) -> Arc<Self> {
-        let (process, manual) = (std::process::id(), AtomicBool::new(manual));
+        let (process, manual) = (process::id(), AtomicBool::new(manual));
         Arc::new(Self { process, home: OnceLock::new(), manual, state: Mutex::default() })
     }
 
@@ -251,7 +252,7 @@ impl Held {
     /// its process had died: not at once, since `queue.Queue` gives no item twice to a program whose
     /// short-lived threads never say `task_done`.
     fn thread_ended(self: &Arc<Self>, owner: u64) {
-        if self.process != std::process::id() {
+        if self.process != process::id() {
             return;
         }
         let items = self.leave(owner);
