@@ -156,6 +156,8 @@ def celery(address: str, part: str) -> dict[str, Work]:
     url = f"redis://{address}/"
     app = Celery(NAME, broker=f"{url}1", backend=f"{url}2")
     app.conf.update(task_default_queue=NAME, broker_connection_retry_on_startup=True)
+    # Else a worker takes what this program prints for its log, and nobody hears that it is ready.
+    app.conf.update(worker_redirect_stdouts=False)
 
     @app.task(name=f"{NAME}.echo")
     def echo(text: str) -> str:
