@@ -248,7 +248,7 @@ fn what_users_call_is_in_the_list() {
 }
 
 /// What the blocking side has otherwise than the async side, each with its reason.
-const OTHERWISE: [(&str, &str); 18] = [
+const OTHERWISE: [(&str, &str); 19] = [
     ("Bus::builder", "`connect_with` takes the builder of the async side"),
     ("Bus::connect_in", "`connect_with`"),
     ("Bus::over", "a transport is connected on the async side"),
