@@ -162,7 +162,7 @@ fn do_everything(memory: &Memory, [one, other]: [At; 2]) {
     in_turn(memory, |step| addresses::sit_down(step, one, &address).map(drop));
     in_turn(memory, |step| {
         peers::take_post(step, other, 100, |heap, post| {
-            drop(format!("{post:?} {}", heap.get(NUMBER)))
+            drop(format!("{post:?} {}", heap.get(NUMBER)));
         })
     });
     in_turn(memory, |step| shelves::stats(step, shelves::named(step, "queue")).map(drop));

@@ -89,7 +89,7 @@ impl Memory {
 
     /// Where `length` bytes at `at` lie; `None` where the file does not have them.
     fn place(&self, at: At, length: u64) -> Option<NonNull<u8>> {
-        let end = at.checked_add(length).unwrap_or(u64::MAX);
+        let end = at.saturating_add(length);
         if end > self.size() && !self.has_grown_to(end) {
             return None;
         }

@@ -35,7 +35,7 @@ enum Way {
     /// It is where the options say.
     Known,
     /// Sentinels name it.
-    Sentinels(Master),
+    Sentinels(Box<Master>),
     /// It is the node of a cluster that has this slot.
     Cluster(Arc<Nodes>, Slot),
 }
@@ -54,7 +54,7 @@ impl Dialer {
         let standing = Standing::new(options.shown());
         let way = match &options.endpoint {
             RedisEndpoint::Sentinels(sentinels) => {
-                Way::Sentinels(Master::watch(sentinels.clone(), &options))
+                Way::Sentinels(Box::new(Master::watch(sentinels.clone(), &options)))
             }
             RedisEndpoint::Cluster(hosts) => {
                 let nodes = Nodes::watch(hosts.clone(), &options);

@@ -36,7 +36,7 @@ pub(super) async fn walk(hosts: Vec<Place>, options: RedisOptions, known: Arc<Kn
                 let server = options.shown();
                 tracing::debug!(server, %fault, "a node of the cluster does not answer");
                 trouble = Some(worse(trouble, named(fault, &server)));
-                if attempts as usize % places.len() == 0 {
+                if (attempts as usize).is_multiple_of(places.len()) {
                     known.trouble.send_replace(trouble.take());
                 }
             }
