@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import pymq._whole  # noqa: F401 - first, since it says so if the original hides ours
@@ -22,7 +22,7 @@ from pymq._bus import NativeEventBus
 from pymq._loops import as_declared_on
 from pymq._options import CallOptions, QueueOptions
 from pymq._pymq import aio_get_from as get_from
-from pymq.exceptions import UnsupportedError
+from pymq.exceptions import RemoteInvocationError, UnsupportedError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -131,32 +131,83 @@ def topic(name: str, pattern: bool = False) -> AsyncTopic:
     return _bus().topic(name, pattern)
 
 
-if TYPE_CHECKING:
-    # Their types are those of the bus's own, written once.
-    queue, stub = _bus().queue, _bus().stub
-else:
+@overload
+def queue(
+    name: str,
+    maxsize: int = 0,
+    ack: Literal["auto", "manual"] = "auto",
+    *,
+    type: type[T],
+    **options: Unpack[QueueOptions],
+) -> AsyncQueue[T]: ...
+@overload
+def queue(
+    name: str,
+    maxsize: int = 0,
+    ack: Literal["auto", "manual"] = "auto",
+    *,
+    type: Any = None,
+    **options: Unpack[QueueOptions],
+) -> AsyncQueue[Any]: ...
+@_options.shows(QueueOptions, _options.QUEUE)
+def queue(
+    name: str,
+    maxsize: int = 0,
+    ack: Literal["auto", "manual"] = "auto",
+    *,
+    type: Any = None,
+    **options: Unpack[QueueOptions],
+) -> AsyncQueue[Any]:
+    """A handle on the queue of that name; options as for `pymq.queue`."""
+    return _bus().queue(name, maxsize, ack, type=type, **options)
 
-    @_options.shows(QueueOptions, _options.QUEUE)
-    def queue(
-        name: str,
-        maxsize: int = 0,
-        ack: Literal["auto", "manual"] = "auto",
-        *,
-        type: Any = None,
-        **options: Unpack[QueueOptions],
-    ) -> AsyncQueue[Any]:
-        """A handle on the queue of that name; options as for `pymq.queue`."""
-        return _bus().queue(name, maxsize, ack, type=type, **options)
 
-    @_options.shows(CallOptions, _options.CALL)
-    def stub(
-        fn: Callable[..., Any] | str,
-        timeout: float | None = None,
-        multi: bool = False,
-        **options: Unpack[CallOptions],
-    ) -> AsyncStub[..., Any]:
-        """A remote function, as `pymq.stub` gives one."""
-        return _bus().stub(fn, timeout, multi, **options)
+@overload
+def stub(
+    fn: Callable[P, Coroutine[Any, Any, R]],
+    timeout: float | None = None,
+    multi: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> AsyncStub[P, R]: ...
+@overload
+def stub(
+    fn: Callable[P, Coroutine[Any, Any, R]],
+    timeout: float | None = ...,
+    *,
+    multi: Literal[True],
+    **options: Unpack[CallOptions],
+) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
+@overload
+def stub(  # type: ignore[overload-overlap]
+    fn: Callable[P, R],
+    timeout: float | None = None,
+    multi: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> AsyncStub[P, R]: ...
+@overload
+def stub(  # type: ignore[overload-overlap]
+    fn: Callable[P, R],
+    timeout: float | None = ...,
+    *,
+    multi: Literal[True],
+    **options: Unpack[CallOptions],
+) -> AsyncStub[P, list[R | RemoteInvocationError]]: ...
+@overload
+def stub(
+    fn: Callable[..., Any] | str,
+    timeout: float | None = None,
+    multi: bool = False,
+    **options: Unpack[CallOptions],
+) -> AsyncStub[..., Any]: ...
+@_options.shows(CallOptions, _options.CALL)
+def stub(
+    fn: Callable[..., Any] | str,
+    timeout: float | None = None,
+    multi: bool = False,
+    **options: Unpack[CallOptions],
+) -> AsyncStub[..., Any]:
+    """A remote function, as `pymq.stub` gives one."""
+    return _bus().stub(fn, timeout, multi, **options)
 
 
 async def expose(

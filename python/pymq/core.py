@@ -7,7 +7,7 @@ The bus itself, its beginning and its end, is `_default.py`'s. What a bus is sta
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from queue import Empty, Full
 from typing import (
     TYPE_CHECKING,
@@ -27,11 +27,11 @@ from pymq._default import default as _default
 from pymq._default import default_bus, init, shutdown, start
 from pymq._message import said
 from pymq._options import CallOptions, QueueOptions, count
+from pymq.exceptions import RemoteInvocationError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from pymq._bus import NativeEventBus
 
 __all__ = [
     "Empty",
@@ -260,30 +260,60 @@ class _Later:
         subscribe(callback, channel, pattern)
 
 
-if TYPE_CHECKING:
-    # Its types are those of the bus's own, written once.
-    def _bus() -> NativeEventBus: ...
+@overload
+def stub(
+    fn: Callable[P, Coroutine[Any, Any, R]],
+    timeout: float | None = None,
+    multi: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> StubMethod[P, R]: ...
+@overload
+def stub(
+    fn: Callable[P, Coroutine[Any, Any, R]],
+    timeout: float | None = ...,
+    *,
+    multi: Literal[True],
+    **options: Unpack[CallOptions],
+) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
+@overload
+def stub(  # type: ignore[overload-overlap]
+    fn: Callable[P, R],
+    timeout: float | None = None,
+    multi: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> StubMethod[P, R]: ...
+@overload
+def stub(  # type: ignore[overload-overlap]
+    fn: Callable[P, R],
+    timeout: float | None = ...,
+    *,
+    multi: Literal[True],
+    **options: Unpack[CallOptions],
+) -> StubMethod[P, list[R | RemoteInvocationError]]: ...
+@overload
+def stub(
+    fn: Callable[..., Any] | str,
+    timeout: float | None = None,
+    multi: bool = False,
+    **options: Unpack[CallOptions],
+) -> StubMethod[..., Any]: ...
+@_options.shows(CallOptions, _options.CALL)
+def stub(
+    fn: Callable[..., Any] | str,
+    timeout: float | None = None,
+    multi: bool = False,
+    **options: Unpack[CallOptions],
+) -> StubMethod[..., Any]:
+    """A remote function, by its name or by the function itself, whose signature it keeps.
 
-    stub = _bus().stub
-else:
-
-    @_options.shows(CallOptions, _options.CALL)
-    def stub(
-        fn: Callable[..., Any] | str,
-        timeout: float | None = None,
-        multi: bool = False,
-        **options: Unpack[CallOptions],
-    ) -> StubMethod[..., Any]:
-        """A remote function, by its name or by the function itself, whose signature it keeps.
-
-        `timeout` is for a whole call, in seconds. With `multi` all who provide it are called, and
-        the result is a list. Nobody there: the result is `None`, or `[]`, and with `required` a
-        `NoSuchRemoteError`. `headers` go with each call, `passed` into the calls made from within
-        it as well. A bus of one's own class knows the first three only.
-        """
-        _options.known("stub", options, _options.CALL)
-        given: Any = {option: value for option, value in options.items() if value}
-        return _default.bound("stub").stub(fn, timeout, multi, **given)
+    `timeout` is for a whole call, in seconds. With `multi` all who provide it are called, and
+    the result is a list. Nobody there: the result is `None`, or `[]`, and with `required` a
+    `NoSuchRemoteError`. `headers` go with each call, `passed` into the calls made from within
+    it as well. A bus of one's own class knows the first three only.
+    """
+    _options.known("stub", options, _options.CALL)
+    given: Any = {option: value for option, value in options.items() if value}
+    return _default.bound("stub").stub(fn, timeout, multi, **given)
 
 
 def expose(fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1) -> None:

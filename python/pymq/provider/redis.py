@@ -168,5 +168,6 @@ def _cluster(url: str, wanted: dict[str, Any]) -> Any:
 
     hosts, known = _address.for_cluster(url)
     made: Any = of_redis.RedisCluster
-    nodes = [of_redis.ClusterNode(host, port) for host, port in hosts]
+    node: Any = of_redis.ClusterNode
+    nodes = [node(host, port) for host, port in hosts]
     return made(startup_nodes=nodes, **{**known, **wanted})
