@@ -109,7 +109,7 @@ impl<T> Topic<T> {
     /// what is still to be written. It keeps its place among what this bus publishes.
     ///
     /// What is lost on the way, since there is no connection, or it breaks, or the broker refuses, is
-    /// counted ([`Health::lost_posts`](crate::Health::lost_posts)) and told in the log. What was posted
+    /// counted ([`Health::lost_posts`](crate::transport::Health::lost_posts)) and told in the log. What was posted
     /// before [`Bus::close`] is sent before it returns.
     ///
     /// ```

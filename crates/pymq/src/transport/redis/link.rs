@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dialer::Dialer;
-use super::posts::Posted;
+
 use super::purpose::{Purpose, Repeat, Unanswered};
 use super::refusal::{Cause, Refusal};
-use super::resp::{Batch, Command, Fault, Reply, Wire};
+use super::resp::{Batch, Command, Fault, Posted, Reply, Wire};
 use super::script::Script;
 use super::standing::Role;
 use super::timing::{LONGEST, PING, ROUND_TRIP};

@@ -23,13 +23,13 @@ use self::dialer::Dialer;
 use self::link::{Link, Stage};
 pub use self::options::{RedisEndpoint, RedisOptions};
 use self::pool::Pool;
-use self::posts::Posts;
+
 use self::publishing::first;
 use self::pubsub::PubSub;
 use self::purpose::Purpose;
 use self::queue::Consumers;
 use self::replicated::Replicated;
-use self::resp::{Batch, Command, Fault, Wire};
+use self::resp::{Batch, Command, Fault, Posts, Wire};
 use self::routes::{Name, Target};
 pub use self::sentinel::RedisSentinels;
 use self::standing::Role;
@@ -53,7 +53,7 @@ mod leftovers;
 mod link;
 mod options;
 mod pool;
-mod posts;
+
 mod publishing;
 mod pubsub;
 mod purpose;

@@ -21,10 +21,10 @@ use tokio::sync::oneshot;
 
 use super::command::{Batch, Command};
 use super::decode::{Decoder, Frame, Limits};
+use super::posts::Posted;
 use super::push::Push;
 use super::reply::{Fault, Reply};
 use crate::transport::redis::end::End;
-use crate::transport::redis::posts::Posted;
 use crate::transport::redis::refusal::Refusal;
 
 /// Takes pushes; runs in the driver's task, so it must not wait.

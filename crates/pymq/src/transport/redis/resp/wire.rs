@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::command::{Batch, Command};
 use super::driver::{Driver, LastWords, Line, Pushes};
 use super::hello::{self, Expected};
+use super::posts::Posted;
 use super::reply::{Fault, Reply};
 use crate::transport::Heartbeat;
 use crate::transport::redis::options::{RedisEndpoint, RedisOptions};
-use crate::transport::redis::posts::Posted;
 use crate::transport::redis::refusal::{Cause, Refusal};
 use crate::transport::redis::tls;
 

@@ -1,4 +1,4 @@
-//! Events that were posted: written without anybody's waiting for the answer.
+//! Commands that were posted: written without anybody's waiting for the answer.
 //!
 //! The one invariant: what was begun is counted as lost unless the server took it, whatever becomes of
 //! the connection, of the runtime and of whoever waits for room. Losses are told in the log, once a
@@ -13,7 +13,7 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// All of a transport.
 #[derive(Debug, Default)]
-pub(super) struct Posts {
+pub(crate) struct Posts {
     /// Begun, and neither taken nor lost yet.
     open: AtomicUsize,
     lost: AtomicU64,
@@ -22,17 +22,17 @@ pub(super) struct Posts {
 
 impl Posts {
     /// How many were lost so far.
-    pub(super) fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
     /// Whether the server has still to take, or to refuse, any.
-    pub(super) fn are_under_way(&self) -> bool {
+    pub(crate) fn are_under_way(&self) -> bool {
         self.open.load(Ordering::Acquire) > 0
     }
 
     /// One more, which is lost if it is dropped before it was answered.
-    pub(super) fn begin(self: &Arc<Self>) -> Posted {
+    pub(crate) fn begin(self: &Arc<Self>) -> Posted {
         self.open.fetch_add(1, Ordering::AcqRel);
         Posted { posts: Arc::clone(self), known: false }
     }
@@ -50,7 +50,7 @@ impl Posts {
 
 /// A posted event on its way.
 #[derive(Debug)]
-pub(super) struct Posted {
+pub(crate) struct Posted {
     posts: Arc<Posts>,
     /// Whether it is known what became of it.
     known: bool,
@@ -58,12 +58,12 @@ pub(super) struct Posted {
 
 impl Posted {
     /// The server has it.
-    pub(super) fn taken(mut self) {
+    pub(crate) fn taken(mut self) {
         self.known = true;
     }
 
     /// It does not get there.
-    pub(super) fn lost(mut self, why: &str) {
+    pub(crate) fn lost(mut self, why: &str) {
         self.known = true;
         self.posts.lose(why);
     }
