@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from pymq._message import said
@@ -317,3 +318,6 @@ class EventBus(abc.ABC):  # noqa: B024 - the original's
 # Where programs import them from, and where the original has them.
 for _class in (EventBus, Queue, StubMethod, Topic):
     _class.__module__ = "pymq.core"
+    for _member in vars(_class).values():
+        if isinstance(_member, FunctionType):
+            _member.__module__ = "pymq.core"
