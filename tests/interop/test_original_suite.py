@@ -50,9 +50,9 @@ def suite() -> Path:
     return KEPT
 
 
-def test_the_tests_of_the_original_pass_on_this_package(suite: Path, tmp_path: Path) -> None:
-    report = tmp_path / "report.xml"
-    run = subprocess.run(
+def run(suite: Path, report: Path) -> tuple[dict[str, set[str]], str]:
+    """What became of each test, and what pytest said."""
+    ran = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider"),
             *("-c", os.devnull, f"--rootdir={suite}", f"--junitxml={report}", "tests"),
@@ -65,12 +65,21 @@ def test_the_tests_of_the_original_pass_on_this_package(suite: Path, tmp_path: P
         timeout=600,
     )
     outcomes = {
-        f"{case.get('classname')}::{case.get('name')}": [child.tag for child in case]
+        f"{case.get('classname')}::{case.get('name')}": {child.tag for child in case}
         for case in ET.parse(report).iter("testcase")
     }
-    failed = {name for name, tags in outcomes.items() if {"failure", "error"} & set(tags)}
+    return outcomes, ran.stdout
+
+
+def test_the_tests_of_the_original_pass_on_this_package(suite: Path, tmp_path: Path) -> None:
+    # Its tests wait for fixed times, a second or two: on a busy machine it may take another run.
+    for attempt in range(2):
+        outcomes, said = run(suite, tmp_path / f"{attempt}.xml")
+        failed = {name for name, tags in outcomes.items() if {"failure", "error"} & tags}
+        if failed == set(DEPARTURES):
+            break
     skipped = {name for name, tags in outcomes.items() if "skipped" in tags}
-    assert failed == set(DEPARTURES), run.stdout
-    assert len(outcomes) - len(skipped) - len(failed) >= 189, run.stdout
-    assert skipped >= SKIPPED_THERE, run.stdout
-    assert len(skipped) == 3, run.stdout
+    assert failed == set(DEPARTURES), said
+    assert len(outcomes) - len(skipped) - len(failed) >= 189, said
+    assert skipped >= SKIPPED_THERE, said
+    assert len(skipped) == 3, said
