@@ -72,7 +72,10 @@ class CallTimeoutError(RemoteInvocationError, TimeoutError):
 
 
 class ClosedError(PymqError):
-    """The bus was closed, or belongs to another process; connect a new one."""
+    """The bus was closed, or belongs to another process; connect a new one.
+
+    Nothing was done, except that a call that waited for its answer may have run.
+    """
 
 
 class ConnectionLostError(PymqError, ConnectionError):

@@ -21,7 +21,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// | `Full` | no | try again when consumers have caught up | yes |
 /// | `Busy` | no | try again when providers have caught up | yes |
 /// | `NoSuchRemote` | no | start the provider, or check the name | no: nothing says that it passes |
-/// | `Closed` | no | connect a new bus | no |
+/// | `Closed` | no; a call that waited for its answer: perhaps | connect a new bus | no |
 /// | `ShutDown` | no | stop, or `purge` the queue, which lifts the shutdown | no |
 /// | `Unsupported` | no | use another transport, feature or setting | no |
 /// | `Config` | no | mend the address, name or option; await the bus within a tokio runtime | no |

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::TryFutureExt as _;
 use futures_util::future::join_all;
 use pymq::{Bus, ErrorKind, PutOptions, Wait};
 use server::watched::Sentinel;
@@ -307,6 +308,44 @@ async fn what_is_under_way_when_the_server_falls_silent_ends() {
         let Ok(stats) = jobs.stats().await else { return false };
         // What was only extended, and what the drops of settled ones could not change.
         (stats.leased, stats.dead) == (1, 1) && stats.waiting + stats.delayed == 3
+    })
+    .await;
+}
+
+/// `Closed` says that nothing was done: of what was sent when its bus closes, nobody knows that.
+#[tokio::test]
+async fn a_put_in_flight_when_its_bus_closes_is_not_called_undone() {
+    let server = RedisServer::start();
+    let bus = Bus::connect(&server.url()).await.expect("connected");
+    let bounded = bus.queue::<u32>("bounded").maxsize(10);
+    let jobs = bus.queue::<u32>("jobs");
+    jobs.put(&0).await.expect("put");
+    // The server knows the script from here on.
+    bounded.put(&0).await.expect("put");
+    server.pause();
+    let (later, named) = (PutOptions::new().delay(GUARD), PutOptions::new().id("four"));
+    let puts = async {
+        tokio::join!(
+            jobs.put(&1),
+            bounded.put(&2),
+            jobs.put_with(&3, later).map_ok(drop),
+            jobs.put_with(&4, named).map_ok(drop),
+            jobs.put_many(&[5, 6]),
+        )
+    };
+    let (outcomes, closed) = tokio::join!(puts, bus.close());
+    closed.expect("closed");
+    for outcome in [outcomes.0, outcomes.1, outcomes.2, outcomes.3, outcomes.4] {
+        let error = outcome.expect_err("nobody answered");
+        assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
+    }
+    server.resume();
+    let bus = Bus::connect(&server.url()).await.expect("connected");
+    let queues = ["jobs", "bounded"].map(|name| bus.queue::<u32>(name));
+    until("what was sent was done", async || {
+        let [jobs, bounded] = [queues[0].stats().await, queues[1].stats().await];
+        let [jobs, bounded] = [jobs.expect("there"), bounded.expect("there")];
+        (jobs.waiting, jobs.delayed, bounded.waiting) == (5, 1, 2)
     })
     .await;
 }

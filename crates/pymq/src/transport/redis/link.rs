@@ -127,12 +127,16 @@ impl Link {
         };
         match found {
             Phase::Up(wire, number) => Ok((wire, number)),
+            Phase::Closed if tried.lost > 0 => Err(purpose.closed_unanswered()),
             Phase::Closed => Err(purpose.closed()),
             Phase::New | Phase::Down => {
                 let trouble = self.dialer.standing().trouble(self.role);
                 let waited = begun.elapsed().as_secs_f32();
-                let why = format!("no connection for {waited:.1} s ({trouble}); nothing was sent");
-                Err(purpose.error(ErrorKind::Connection, why))
+                let why = format!("no connection for {waited:.1} s ({trouble})");
+                if tried.lost > 0 {
+                    return Err(purpose.stranded(&why));
+                }
+                Err(purpose.error(ErrorKind::Connection, format!("{why}; nothing was sent")))
             }
         }
     }
@@ -359,7 +363,7 @@ impl Link {
             Unanswered::Fault(Fault::Lost(why)) => {
                 tried.lost += 1;
                 if matches!(*self.phase.borrow(), Phase::Closed) {
-                    return Err(purpose.closed());
+                    return Err(purpose.closed_unanswered());
                 }
                 if purpose.repeat == Repeat::Never || tried.lost > 1 {
                     return Err(purpose.lost(&why));

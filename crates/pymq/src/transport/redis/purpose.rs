@@ -126,6 +126,28 @@ impl<'a> Purpose<'a> {
         Error::closed(self.operation, self.object)
     }
 
+    /// What was sent was not answered before its bus closed.
+    pub(super) fn closed_unanswered(&self) -> Error {
+        match self.repeat {
+            Repeat::Never | Repeat::Named => self.error(
+                ErrorKind::Ambiguous,
+                "the bus was closed before the answer came; it may still be done",
+            ),
+            Repeat::Once => self.closed(),
+        }
+    }
+
+    /// What was sent was not answered, and there is no connection to ask again.
+    pub(super) fn stranded(&self, why: &str) -> Error {
+        match self.repeat {
+            Repeat::Never | Repeat::Named => {
+                let why = format!("the connection was lost before the answer came, and then {why}");
+                self.error(ErrorKind::Ambiguous, why)
+            }
+            Repeat::Once => self.error(ErrorKind::Connection, format!("lost, and then {why}")),
+        }
+    }
+
     /// The server's refusal, in words that help.
     pub(super) fn refused(&self, refusal: &Refusal) -> Error {
         let error = self.error(ErrorKind::Server, refusal.explained(self.object));

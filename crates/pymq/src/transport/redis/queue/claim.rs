@@ -62,7 +62,10 @@ async fn claim_once(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<
     let round = consumer.round_apart(want);
     let replies = match core.commands.pipeline(purpose, &round.commands(consumer)).await {
         Ok(replies) => replies,
-        Err(error) => return Err(not_claimed(consumer, round, &error)),
+        Err(error) => {
+            let error = not_claimed(consumer, round, &error);
+            return Err(core.check(&purpose).err().unwrap_or(error));
+        }
     };
     let (epoch, began) = (round.epoch, round.began);
     let brought = digest(core, consumer, round, replies).await?;

@@ -220,7 +220,7 @@ async fn settle(
     }
     let holder = holder(core, spec, &receipt);
     match holder.settle(receipt, how, options, Duration::ZERO, true)? {
-        Some(settled) => settled.await.unwrap_or_else(|_| Err(purpose.closed())),
+        Some(settled) => settled.await.unwrap_or_else(|_| Err(purpose.closed_unanswered())),
         None => Err(purpose.closed()),
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::super::dialer::jitter;
+use super::super::pubsub::Membership;
 use super::super::purpose::{Purpose, Repeat};
 use super::super::refusal::Refusal;
 use super::super::replicated::Done;
@@ -44,11 +45,7 @@ pub(super) async fn push(
     if maxsize == 0 && plain {
         return push_unbounded(core, &purpose, &keys, &items).await.map(|()| Put::Done);
     }
-    let pushed = tokio::select! {
-        result = push_by_script(core, purpose, &keys, &items, maxsize, &options) => result,
-        () = core.closing() => Err(purpose.closed()),
-    };
-    pushed
+    push_by_script(core, purpose, &keys, &items, maxsize, &options).await
 }
 
 /// Items with their priority before them: a tab for each step, which decoders of JSON skip.
@@ -124,8 +121,7 @@ async fn push_by_script(
         return Err(refusals::too_many(purpose.object, items.len(), maxsize));
     }
     let once = Once::of(keys, options);
-    let space = Arc::new(Notify::new());
-    let mut membership = None;
+    let mut hints = Hints::default();
     loop {
         let delay = options.due.delay();
         let done = once.try_put(core, purpose, keys, items, maxsize, delay).await?;
@@ -145,16 +141,40 @@ async fn push_by_script(
         if left == Some(Duration::ZERO) {
             return Err(refusals::full(purpose.object, maxsize));
         }
-        if membership.is_none() {
+        // Only here: what was sent is waited for, since its items may be in the queue.
+        tokio::select! {
+            () = core.closing() => return Err(purpose.closed()),
+            () = hints.wait(core, purpose, keys, left) => {}
+        }
+    }
+}
+
+/// The hints of a bounded queue's consumers that there is space.
+#[derive(Default)]
+struct Hints {
+    space: Arc<Notify>,
+    membership: Option<Membership>,
+}
+
+impl Hints {
+    /// Waits until there may be space: at once when it has begun to listen.
+    async fn wait(
+        &mut self,
+        core: &Core,
+        purpose: Purpose<'_>,
+        keys: &Keys,
+        left: Option<Duration>,
+    ) {
+        if self.membership.is_none() {
             let name = Name::Topic(keys.hint.as_str().into());
-            let target = Target::Hint(Arc::clone(&space));
+            let target = Target::Hint(Arc::clone(&self.space));
             // Without it, the poll alone has to do.
-            membership = core.pubsub.join(purpose, vec![name], target).await.ok();
-            continue;
+            self.membership = core.pubsub.join(purpose, vec![name], target).await.ok();
+            return;
         }
         let poll = jitter(Duration::from_millis(50), Duration::from_millis(250));
         tokio::select! {
-            () = space.notified() => {}
+            () = self.space.notified() => {}
             () = sleep(left.map_or(poll, |left| left.min(poll))) => {}
         }
     }
