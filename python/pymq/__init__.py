@@ -18,12 +18,12 @@ import atexit as _atexit
 
 from pymq import _default, exceptions, provider
 from pymq._bus import NativeEventBus, connect
-from pymq._callbacks import RunningCall, current_call
 from pymq._codec import register
+from pymq._current_call import RunningCall, current_call
+from pymq._dead_letters import DeadLetter
 from pymq._handlers import worker
-from pymq._letters import DeadLetter
 from pymq._message import Message, current_message
-from pymq._neighbour import warn_of_original as _warn_of_original
+from pymq._original import warn_of_original as _warn_of_original
 from pymq._pymq import __version__
 from pymq._queue import Delivery, Stats, get_from
 from pymq._retry import Retry

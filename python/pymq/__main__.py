@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 # First, since it says so if the original hides ours.
-import pymq._whole
+import pymq._original_check
 from pymq._default import default_bus
 from pymq._handlers import Declared, declared_in
 from pymq._options import seconds

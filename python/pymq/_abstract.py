@@ -19,7 +19,7 @@ from pymq.exceptions import UnsupportedError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from pymq._letters import DeadLetters
+    from pymq._dead_letters import DeadLetters
     from pymq._queue import Delivery, Stats
     from pymq._retry import Retry
     from pymq._worker import Worker

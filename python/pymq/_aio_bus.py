@@ -17,12 +17,12 @@ from pymq._aio_stub import AsyncStub
 from pymq._aio_topic import AsyncTopic
 from pymq._bound import Bound
 from pymq._bus import BusOptions, NativeEventBus
+from pymq._bus_stages import GRACE
 from pymq._gevent import refuse_coroutines
-from pymq._life import GRACE
+from pymq._health import CLOSED, BusState, Standing
 from pymq._log import listen
 from pymq._options import CallOptions, QueueOptions
 from pymq._reactor import run
-from pymq._state import CLOSED, BusState, Standing
 from pymq._threads import Attendant
 from pymq.exceptions import (
     ClosedError,

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymq import _pymq, _telemetry
+from pymq._dead_letters import AsyncDeadLetters
 from pymq._delivery import HeldItem
 from pymq._handle import AT_A_TIME, Handle, Open, check_timeout, here
-from pymq._letters import AsyncDeadLetters
 from pymq._options import PUT, PutOptions, count, shows
 from pymq._queue import Stats
 from pymq._reactor import run

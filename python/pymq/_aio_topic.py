@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from pymq import _telemetry
 from pymq._codec import plan_for
-from pymq._dispatch import yield_turn
 from pymq._message import note
+from pymq._nested_waits import yield_turn
 from pymq._pymq import Intake, Metadata, Subscription
 from pymq._reactor import run
 from pymq.exceptions import DecodeError, PymqError

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pymq import _pymq
-from pymq._callbacks import Skeleton
-from pymq._dispatch import Lane, Route
+from pymq._callbacks import ExposedFunction
+from pymq._lane import Lane, Route
 
 
 class Bound:
@@ -62,10 +62,10 @@ class Exposed(Bound):
     """An exposed function."""
 
     def __init__(
-        self, fn: Callable[..., Any], skeleton: Skeleton, channel: str, width: int
+        self, fn: Callable[..., Any], function: ExposedFunction, channel: str, width: int
     ) -> None:
-        super().__init__(fn, skeleton, channel, width=width)
-        self._runner = skeleton.runner
+        super().__init__(fn, function, channel, width=width)
+        self._runner = function.runner
 
     @property
     def home(self) -> asyncio.AbstractEventLoop | None:

@@ -25,14 +25,12 @@ from typing import (
 from pymq import _buses, _gevent, _log, _options, _pymq, _telemetry
 from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
 from pymq._bus_life import BusLife, end_source
-from pymq._callbacks import (
-    Listener,
-    remote_name,
-)
+from pymq._callables import remote_name
+from pymq._callbacks import Listener
 from pymq._codec import Codec
-from pymq._dispatch import Lane
 from pymq._executor_lane import ExecutorLane
 from pymq._handle import Handle
+from pymq._lane import Lane
 from pymq._loops import Loops, running_loop
 from pymq._message import attached
 from pymq._options import CallOptions, QueueOptions
@@ -85,9 +83,9 @@ class NativeEventBus(BusLife, EventBus):
     may choose, see `pymq.register`. Callbacks run side by side, each subscriber's in order;
     `workers=n` puts all callbacks in one row of which n run at a time, `dispatcher` hands them to
     an executor. `call_timeout` is how long a call may take that has no timeout of its own, in
-    seconds, `math.inf` for ever; without it a call waits as long as a provider of ours is alive,
-    and 20 s where nobody is but subscribers that may be providers of the original and do not
-    answer.
+    seconds, `math.inf` for ever; without it a call waits as long as a provider of ours is alive. If
+    only unknown subscribers listen (they may be providers of the original) and none answers, it
+    gives up after 20 s.
     `legacy_grace` is how long a call to all without a timeout waits for providers of the original
     beside ours, in seconds.
     `wait` is how many seconds connecting waits for a server that is not

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from pymq import _buses, _log, _options, _pymq
 from pymq._bound import Bound, Exposed, Subscribed, took
-from pymq._callbacks import current_call, event_channel, remote_name
+from pymq._bus_stages import GRACE, LAST_WORDS, Abandoned, Over, Stage
+from pymq._callables import event_channel, remote_name
 from pymq._codec import Codec
-from pymq._dispatch import Lane
-from pymq._life import GRACE, LAST_WORDS, Abandoned, Over, State
+from pymq._current_call import current_call
+from pymq._health import Health
+from pymq._lane import Lane
 from pymq._loops import Loops, loop_here
 from pymq._service import Service
-from pymq._state import Condition
 from pymq._worker import Worker, current_job
 from pymq.exceptions import ClosedError, PymqError
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class BusLife(Condition):
+class BusLife(Health):
     """The life of a bus: declared, begun, closed."""
 
     _native: _pymq.Bus
@@ -41,7 +42,7 @@ class BusLife(Condition):
         self._codec = codec
         self._service = service
         self._loops = loops
-        self._state = State.DECLARING
+        self._state = Stage.DECLARING
         self._over = Over()
         # Each is taken once, by whoever begins, closes or finishes first.
         self._unbegun = deque([None])
@@ -55,10 +56,10 @@ class BusLife(Condition):
         self._check_open()
         if not took(self._unbegun):
             return
-        self._state = State.RUNNING
+        self._state = Stage.RUNNING
         if not self._unclosed:
             # It was closed in this moment.
-            self._state = State.CLOSED
+            self._state = Stage.CLOSED
             self._check_open()
         for bound in self._service.registry.subscribers():
             self._serve_subscriber(bound)
@@ -97,10 +98,10 @@ class BusLife(Condition):
         """
         deadline = time.monotonic() + _options.seconds("timeout", timeout)
         self.refuse_to_wait_for_this_loop()
-        if self._state is State.FORKED:
+        if self._state is Stage.FORKED:
             return
         self._unclosed.clear()
-        self._state = State.CLOSED
+        self._state = Stage.CLOSED
         lanes = list(self._service.registry.lanes)
         workers = list(self._workers)
         # Whoever closes too does all of it: a signal handler may have broken into the first.
@@ -154,7 +155,7 @@ class BusLife(Condition):
     def refuse_to_wait_for_this_loop(self) -> None:
         """Raises `RuntimeError` if a close here waited for the event loop of this very thread."""
         loop = loop_here()
-        if loop is None or self._state is State.CLOSED:
+        if loop is None or self._state is Stage.CLOSED:
             return
         if self._loops.busy_on(loop):
             raise RuntimeError(
@@ -167,7 +168,7 @@ class BusLife(Condition):
     @property
     def closed(self) -> bool:
         """Whether the bus has ended."""
-        return self._state in (State.CLOSED, State.FORKED)
+        return self._state in (Stage.CLOSED, Stage.FORKED)
 
     def __enter__(self) -> Self:
         self.begin()
@@ -182,7 +183,7 @@ class BusLife(Condition):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_state", State.CLOSED) is State.RUNNING:
+        if getattr(self, "_state", Stage.CLOSED) is Stage.RUNNING:
             # Without waiting: a finaliser may run anywhere. The threads end by themselves.
             for lane in list(self._service.registry.lanes):
                 lane.close()
@@ -192,7 +193,7 @@ class BusLife(Condition):
 
     @property
     def _serves(self) -> bool:
-        return self._state is not State.DECLARING
+        return self._state is not Stage.DECLARING
 
     def _declare(
         self, callback: Callable[..., Any], channel: str | None, pattern: bool
@@ -226,7 +227,7 @@ class BusLife(Condition):
 
     def _ended_meanwhile(self, bound: Bound) -> bool:
         """Whether the bus was closed while the source of this began; nobody else ends it then."""
-        if self._state is State.RUNNING:
+        if self._state is Stage.RUNNING:
             return False
         self._service.stop(bound)
         return True
@@ -237,12 +238,12 @@ class BusLife(Condition):
             self._check_open()
 
     def _check_open(self) -> None:
-        if self._state in (State.CLOSED, State.FORKED):
+        if self._state in (Stage.CLOSED, Stage.FORKED):
             raise ClosedError(f"this bus {self._state.value}")
 
     def _become_forked(self) -> None:
         """In a forked child: nothing here may touch what belongs to the parent."""
-        self._state = State.FORKED
+        self._state = Stage.FORKED
         self._native.abandon()
         self._native = Abandoned()  # type: ignore[assignment]
         self._over = Over()

@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from pymq import _log
-from pymq._life import GRACE
+from pymq._bus_stages import GRACE
 from pymq._loops import loop_here
 
 if TYPE_CHECKING:

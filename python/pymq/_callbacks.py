@@ -1,7 +1,7 @@
 """What becomes of an arrival: an event for a subscriber, a call for an exposed function.
 
 Both decode by a plan that was made once from the function's hints, run the function, and never
-let an arrival go unanswered. Who runs them, and when, is `_dispatch.py`'s business; what can be
+let an arrival go unanswered. Who runs them, and when, is `_lane.py`'s business; what can be
 subscribed or exposed at all is said in `_callables.py`.
 """
 
@@ -9,33 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import CoroutineType
 from typing import Any
 
 from pymq import _failures
-from pymq._callables import describe, event_channel, first_plan, is_coroutine_function, remote_name
+from pymq._callables import describe, first_plan, is_coroutine_function
 from pymq._codec import Codec, call_plan
-from pymq._dispatch import may_be_absent
+from pymq._current_call import RunningCall, running
 from pymq._gevent import refuse_coroutines
 from pymq._loops import Loops, running_loop
-from pymq._message import Handled, Message
+from pymq._message import Handled
+from pymq._nested_waits import may_be_absent
 from pymq._pymq import Call, Metadata
 from pymq.exceptions import DecodeError, EncodeError, RemoteInvocationError
-
-__all__ = [
-    "Listener",
-    "Message",
-    "RunningCall",
-    "Skeleton",
-    "current_call",
-    "describe",
-    "event_channel",
-    "first_plan",
-    "remote_name",
-]
 
 logger = logging.getLogger("pymq")
 
@@ -106,45 +93,7 @@ class Listener:
                 raise
 
 
-class RunningCall:
-    """The call that an exposed function is busy with."""
-
-    def __init__(self, call: Call, function: str, loops: Loops) -> None:
-        self._call = call
-        self._loops = loops
-        self._afterwards: Callable[[], None] | None = None
-        left = call.left
-        self._until = None if left is None else time.monotonic() + left
-        #: The name that was called.
-        self.function = function
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the caller has stopped waiting; then nobody will see the result."""
-        return self._call.cancelled
-
-    @property
-    def left(self) -> float | None:
-        """How long the caller still waits, in seconds; `None` where it has not said.
-
-        Calls that are made from here end by then, too.
-        """
-        return None if self._until is None else max(0.0, self._until - time.monotonic())
-
-    def _is_on(self, loops: Loops) -> bool:
-        """Whether it is one of the bus of these loops."""
-        return self._loops is loops
-
-
-_running: ContextVar[RunningCall | None] = ContextVar("pymq_running_call", default=None)
-
-
-def current_call() -> RunningCall | None:
-    """The call that is being answered here, or `None` outside of an exposed function."""
-    return _running.get()
-
-
-class Skeleton:
+class ExposedFunction:
     """An exposed function: every call of it is answered, with a result or with an error."""
 
     def __init__(self, fn: Callable[..., Any], channel: str, codec: Codec, loops: Loops) -> None:
@@ -159,15 +108,15 @@ class Skeleton:
         if call.cancelled:
             # Whoever asked has gone, or was told that its time is over.
             return
-        running = RunningCall(call, self._channel, self._loops)
-        token = _running.set(running)
+        call_here = RunningCall(call, self._channel, self._loops)
+        token = running.set(call_here)
         try:
             with Handled(self._channel, call.metadata, verb="serve") as handled:
                 self._answer(call, handled)
         finally:
-            _running.reset(token)
-            if running._afterwards is not None:
-                running._afterwards()
+            running.reset(token)
+            if call_here._afterwards is not None:
+                call_here._afterwards()
 
     def _answer(self, call: Call, handled: Handled) -> None:
         """First the caller is told, then the log: what fails there must not cost the answer."""

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from pymq._abstract import EventBus
+from pymq._bus_stages import GRACE, LAST_WORDS
 from pymq._declared import Declarations, Declared
-from pymq._life import GRACE, LAST_WORDS
 from pymq._threads import Attendant
 from pymq.exceptions import ClosedError
 

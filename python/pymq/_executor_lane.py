@@ -11,7 +11,8 @@ import threading
 from collections import deque
 from concurrent.futures import Executor
 
-from pymq._dispatch import Arrival, Lane, first, in_turn_of
+from pymq._lane import Arrival, Lane, first
+from pymq._nested_waits import in_turn_of
 from pymq._threads import Attendant
 from pymq._turns import Turns
 

@@ -115,14 +115,14 @@ def enum_reader(cls: type) -> Reader:
 def _by_form(cls: Any) -> dict[str, Any]:
     """Members by what their values look like in a message, where that is not the value itself."""
     from pymq._codec import Codec
+    from pymq.json import untagged
 
     codec, forms = Codec(), {}
     for member in cls:
         try:
-            doc = json.loads(codec.encode([member._value_]))
+            values = untagged(json.loads(codec.encode([member._value_])))
         except TypeError:
             continue
-        values = doc.get("__list") or doc["__obj"] if isinstance(doc, dict) else doc
         forms[json.dumps(values[0])] = member
     return forms
 

@@ -1,4 +1,4 @@
-"""The native core: bytes, names and waiting. Values are `_codec.py`'s, callbacks `_dispatch.py`'s.
+"""The native core: bytes, names and waiting. Values are `_codec.py`'s, callbacks `_lane.py`'s.
 
 Every wait releases the GIL and answers signals on the main thread within 50 ms. Timeouts are
 seconds; `None` waits without end. Errors are the classes of `pymq.exceptions`.
@@ -36,12 +36,12 @@ __all__ = [
     "Missing",
     "OpenItems",
     "Operation",
-    "Place",
     "Plan",
     "Provider",
     "Queue",
     "Reader",
     "Reply",
+    "Reservation",
     "Serving",
     "Subscription",
     "Taking",
@@ -137,9 +137,9 @@ class Bus:
     def publish(self, topic: str, payload: bytes) -> Operation[int | None]: ...
     def post(self, topic: str, payload: bytes) -> Operation[None] | None: ...
     def subscribe(
-        self, name: str, pattern: bool, place: Place | None = None
+        self, name: str, pattern: bool, place: Reservation | None = None
     ) -> Operation[Subscription]: ...
-    def provide(self, function: str, place: Place | None = None) -> Operation[Provider]: ...
+    def provide(self, function: str, place: Reservation | None = None) -> Operation[Provider]: ...
     def queue(self, name: str, **options: Any) -> Queue:
         """Those of `pymq._options.QueueOptions` and `maxsize`, without `retry`."""
     def call(
@@ -282,7 +282,7 @@ class Intake:
     def __new__(cls) -> Intake: ...
     def attach(self, source: Subscription | Provider) -> int:
         """Begins to read a source (which stays attached until it ends); its number in batches."""
-    def reserve(self) -> Place:
+    def reserve(self) -> Reservation:
         """A place for a source that is about to begin; `detach` gives it up."""
     def detach(self, number: int) -> None: ...
     def recv(
@@ -305,7 +305,7 @@ class Intake:
         """An event descriptor, readable while there is something to take; for event loops."""
 
 @final
-class Place:
+class Reservation:
     """Where in an intake a source will be, read from its first moment on."""
 
     @property

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pymq import _pymq, _telemetry
 from pymq._abstract import Queue
+from pymq._dead_letters import DeadLetters
 from pymq._delivery import HeldItem
-from pymq._dispatch import wait_in_turn
 from pymq._gevent import patient
 from pymq._handle import AT_A_TIME, Handle, check_timeout, here
-from pymq._letters import DeadLetters
 from pymq._loops import loop_here, refuse_to_freeze
+from pymq._nested_waits import wait_in_turn
 from pymq._options import PUT, PutOptions, count, shows
 from pymq._retry import Retry
 from pymq._telemetry import Watched

@@ -12,7 +12,7 @@ import itertools
 import weakref
 from typing import Any, TypeVar
 
-from pymq._dispatch import yield_turn
+from pymq._nested_waits import yield_turn
 from pymq._pymq import Completions, Operation
 
 T = TypeVar("T")

@@ -1,7 +1,8 @@
 """What a bus serves: who subscribes, what is exposed, and the lanes that run it.
 
-Each is served from the moment that its name is announced: its lane has a place for what arrives
-before its source begins, so that whoever breaks in before the beginning thread goes on finds it so.
+Each is served from the moment that its name is announced: a lane keeps a place for a source before
+the source starts, so nothing that arrives in between is lost, even if a signal handler interrupts
+the start.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 from pymq import _options, _pymq
 from pymq._bound import Bound, Exposed, Subscribed
 from pymq._callables import check_channel, check_listener, check_remote, event_channel, remote_name
-from pymq._callbacks import Listener, Skeleton
+from pymq._callbacks import ExposedFunction, Listener
 from pymq._codec import Codec
-from pymq._dispatch import Lane
+from pymq._lane import Lane
 from pymq._loops import Loops
 from pymq._registry import Registry
 
@@ -57,9 +58,11 @@ class Service:
         check_remote(fn)
         if channel is None:
             channel = remote_name(fn)
-        return Exposed(fn, Skeleton(fn, channel, self._codec, self._loops), channel, concurrency)
+        return Exposed(
+            fn, ExposedFunction(fn, channel, self._codec, self._loops), channel, concurrency
+        )
 
-    def place_for(self, bound: Bound) -> _pymq.Place:
+    def place_for(self, bound: Bound) -> _pymq.Reservation:
         """Where its source is to begin."""
         bound.lane = lane = self._lane_for(bound)
         # First there, then looked at: a close in this moment closes it, or is seen.

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from pymq import _telemetry
-from pymq._callbacks import current_call
 from pymq._codec import CallPlan, Codec, call_plan
-from pymq._dispatch import wait_in_turn
+from pymq._current_call import current_call
 from pymq._message import for_call
+from pymq._nested_waits import wait_in_turn
 from pymq._pymq import Bus, Metadata, Missing, Reply
 from pymq._telemetry import Watched
 from pymq.core import RpcResponse, StubMethod

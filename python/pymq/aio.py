@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-import pymq._whole  # noqa: F401 - first, since it says so if the original hides ours
+import pymq._original_check  # noqa: F401 - first, since it says so if the original hides ours
 from pymq import _default, _options, core
 from pymq._aio_bus import AsyncEventBus, connect, on_a_thread
 from pymq._aio_queue import AsyncDelivery, AsyncQueue

@@ -27,8 +27,15 @@ __all__ = [
 dumps: Callable[..., str] = json.dumps
 loads: Callable[..., Any] = json.loads
 
+#: The fields of a message, as the original names them: in this package they are named only here.
+_TYPE, _OBJ, _LIST = "__type", "__obj", "__list"
 _PLAIN = (bool, int, float, str, bytes)
 _codec = Codec()
+
+
+def untagged(doc: Any) -> Any:
+    """The value of a message without the fields that stand around it."""
+    return doc.get(_OBJ, doc.get(_LIST, doc)) if isinstance(doc, dict) else doc
 
 
 class DeepDictEncoder(json.JSONEncoder):
@@ -41,10 +48,10 @@ class DeepDictEncoder(json.JSONEncoder):
             return super().encode(o)
         doc = deep_to_dict(o)
         if isinstance(o, list):
-            return super().encode({"__list": doc, "__type": fullname(o[0])})
+            return super().encode({_LIST: doc, _TYPE: fullname(o[0])})
         if isinstance(doc, dict):
-            return super().encode({**doc, "__type": fullname(o)})
-        return super().encode({"__obj": doc, "__type": fullname(o)})
+            return super().encode({**doc, _TYPE: fullname(o)})
+        return super().encode({_OBJ: doc, _TYPE: fullname(o)})
 
 
 class DeepDictDecoder(json.JSONDecoder):
@@ -77,10 +84,10 @@ class DeepDictDecoder(json.JSONDecoder):
     def _decode_as_told(self, doc: Any) -> Any:
         target = self.target_class
         if isinstance(doc, dict):
-            tag = doc.pop("__type", None)
+            tag = doc.pop(_TYPE, None)
             if target is None and tag is not None:
                 target = self._load_class(tag)
-                if "__list" in doc:
+                if _LIST in doc:
                     target = list[target]  # type: ignore[valid-type]
-            doc = doc.get("__obj", doc.get("__list", doc))
+            doc = untagged(doc)
         return doc if target is None else deep_from_dict(doc, target)

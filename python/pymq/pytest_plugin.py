@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pymq import _neighbour
+from pymq import _original
 
 if TYPE_CHECKING:
     from pymq.testing import MemoryBus
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Where the original hides this package, its import says nothing."""
-    said = _neighbour.sentence() if _neighbour.original_is_in_front() else None
+    said = _original.sentence() if _original.original_is_in_front() else None
     if said is not None:
         terminalreporter.write_line(f"pymq: {said}")
 

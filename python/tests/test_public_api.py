@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import pymq
-from pymq._neighbour import original_beside, warn_of_original
+from pymq._original import original_beside, warn_of_original
 
 MODULES = [
     "pymq",

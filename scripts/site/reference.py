@@ -26,7 +26,7 @@ import pymq.provider.simple
 import pymq.telemetry
 import pymq.testing
 from pymq import _inspect
-from pymq._letters import AsyncDeadLetters, DeadLetters
+from pymq._dead_letters import AsyncDeadLetters, DeadLetters
 from pymq._queue import NativeQueue
 
 #: Methods that only the interpreter calls, or that are there for the original's sake alone.

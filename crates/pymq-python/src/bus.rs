@@ -17,7 +17,7 @@ use pyo3::types::PyDict;
 use crate::connection::Connection;
 use crate::error::bad_value;
 use crate::inspection::Inspection;
-use crate::intake::Place;
+use crate::intake::Reservation;
 use crate::intake::provider::{Missing, Provider, Reply};
 use crate::intake::subscription::Subscription;
 use crate::metadata;
@@ -176,7 +176,7 @@ impl Bus {
         &self,
         name: String,
         pattern: bool,
-        place: Option<PyRef<'_, Place>>,
+        place: Option<PyRef<'_, Reservation>>,
     ) -> PyResult<Operation> {
         let filter = if pattern { Filter::Pattern(name) } else { Filter::Topic(name) };
         let seat = place.map(|place| place.seat()).transpose()?;
@@ -188,7 +188,11 @@ impl Bus {
 
     /// Exposes a function, whose calls are to be read in a place.
     #[pyo3(signature = (function, place=None))]
-    fn provide(&self, function: String, place: Option<PyRef<'_, Place>>) -> PyResult<Operation> {
+    fn provide(
+        &self,
+        function: String,
+        place: Option<PyRef<'_, Reservation>>,
+    ) -> PyResult<Operation> {
         let seat = place.map(|place| place.seat()).transpose()?;
         self.operation(|connection| async move {
             let provider = connection.bus().provide(&function).await?;

@@ -12,16 +12,17 @@ mod connection;
 mod error;
 mod inspection;
 mod intake;
+mod ipc_buses;
 mod log;
 mod metadata;
 mod operation;
 mod process;
 mod queue;
 mod runtime;
-mod ipc_buses;
 mod this_process;
 
-/// Native core of the Python package `pymq`.
+/// Native core of the Python package `pymq`. It relies on the GIL: `codec/walk.rs` borrows what lists and
+/// dicts hold without counting references, and another thread must not change them meanwhile.
 #[pymodule(gil_used = true)]
 mod _pymq {
     use pyo3::prelude::*;
@@ -32,22 +33,15 @@ mod _pymq {
         codec::{CallPlan, CodecCore, Encoding, Plan, forget_tags},
         command::main,
         inspection::Inspection,
-        intake::provider::{Call, Missing, Provider, Reply},
-        intake::subscription::Subscription,
-        intake::{Intake, Missed, Place},
+        intake::{Call, Intake, Missed, Missing, Provider, Reply, Reservation, Subscription},
         ipc_buses::{ipc_buses, ipc_clean, ipc_look},
         log::{Listening, set_log_level, speaks, take_log},
         metadata::Metadata,
-        operation::Operation,
-        operation::completions::{Completions, Reader},
-        queue::Queue,
-        queue::async_getter::{AsyncGetter, AsyncServing, Taking, aio_get_from},
-        queue::dead_letter::Letter,
-        queue::delivery::Delivery,
-        queue::getter::{Getter, Serving, offer_from},
-        queue::last_step::LastStep,
-        queue::open_items::OpenItems,
-        queue::telemetry::watch_items,
+        operation::{Completions, Operation, Reader},
+        queue::{
+            AsyncGetter, AsyncServing, Delivery, Getter, LastStep, Letter, OpenItems, Queue,
+            Serving, Taking, aio_get_from, offer_from, watch_items,
+        },
     };
 
     /// Everything that would have to be looked up when it is too late for that.

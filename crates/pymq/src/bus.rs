@@ -130,7 +130,7 @@ impl Bus {
         })))
     }
 
-    /// How it stands to its broker: connected, away, or closed.
+    /// The state of the connection to its broker: connected, away, or closed.
     ///
     /// ```
     /// # use pymq::Bus;
@@ -204,7 +204,7 @@ impl Bus {
         self.publish_value(E::TOPIC, codec::encode(E::TOPIC, event)?, &Metadata::default()).await
     }
 
-    /// Publishes an encoded value with what is said beside it.
+    /// Publishes an encoded value with its metadata.
     pub(crate) async fn publish_value(
         &self,
         topic: &str,
@@ -228,7 +228,7 @@ impl Bus {
         self.post_value(E::TOPIC, codec::encode(E::TOPIC, event)?, &Metadata::default()).await
     }
 
-    /// Posts an encoded value with what is said beside it, where it is not bare.
+    /// Posts an encoded value with its metadata, if it has any.
     pub(crate) async fn post_value(
         &self,
         topic: &str,
@@ -294,7 +294,7 @@ impl Bus {
         Queue::new(self.byte_queue(name))
     }
 
-    /// Whether and how far this bus's transport goes beyond the contract.
+    /// The capabilities of this bus's transport beyond the contract.
     pub fn capabilities(&self) -> Capabilities {
         self.0.transport.capabilities()
     }

@@ -49,11 +49,11 @@
 //! # What each operation guarantees
 //! | operation | delivery | what is lost, and how you learn of it |
 //! |---|---|---|
-//! | [`publish`](Bus::publish) → [`subscribe`](Bus::subscribe), [`pattern`](Bus::pattern) | at most once, in order per publisher and topic | a slow subscriber's oldest, a lost connection's: an item [`Lagged`](ErrorKind::Lagged) in the stream |
+//! | [`publish`](Bus::publish) → [`subscribe`](Bus::subscribe), [`pattern`](Bus::pattern) | at most once, in order per publisher and topic | what a slow subscriber or a lost connection misses; the stream tells of it, in Python the log |
 //! | [`put`](Queue::put) | in the queue when it returns | nothing; after [`Ambiguous`](ErrorKind::Ambiguous) it may be there |
 //! | [`claim`](Queue::claim), [`work`](Queue::work) | at least once | nothing; repeats are counted, hopeless items become dead letters |
 //! | [`get`](Queue::get) | at most once, except that what a process took in the last 10 ms before it was killed may come once more | what it had returned to a process that died; nothing on the way to it |
-//! | [`call`](Stub::call) | one provider executes, once | every call ends: with a result or an error that says why |
+//! | [`call`](Stub::call) | one provider executes, once | nothing: every call ends, with a result or an error that says why |
 //! | [`call_all`](Stub::call_all) | every provider alive executes, once | who is missing stands in the answer |
 //!
 //! # What each transport can do

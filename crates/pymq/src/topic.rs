@@ -281,7 +281,7 @@ impl TypedSubscription {
     async fn begin(bus: Bus, filters: &[Filter]) -> Result<Self> {
         let filter = shown(filters)?;
         let (messages, guard) = bus.subscribe_filters(filters).await?.split();
-        let ending = Ending(messages.sender());
+        let ending = CloseOnDrop(messages.sender());
         let stop = Box::new(move || -> BoxFuture<'static, _> {
             Box::pin(async move {
                 // Also when the wait for the broker is given up: dropping the guard ends it, too.
@@ -355,9 +355,9 @@ impl Guard for Named {
 }
 
 /// Ends a mailbox when it is dropped; what has arrived stays there to be read.
-struct Ending(Sender<transport::Message>);
+struct CloseOnDrop(Sender<transport::Message>);
 
-impl Drop for Ending {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.close();
     }

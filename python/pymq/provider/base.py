@@ -18,7 +18,7 @@ from typing import Any
 from pymq._abstract import WrapperTopic
 from pymq._callables import describe, event_channel, first_plan, remote_name
 from pymq._codec import Codec, call_plan
-from pymq._dispatch import wait_in_turn
+from pymq._nested_waits import wait_in_turn
 from pymq._stub import Response, result_of
 from pymq.core import (
     Empty,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pymq import _pymq
 from pymq._bus import NativeEventBus, Order
-from pymq._life import GRACE
+from pymq._bus_stages import GRACE
 from pymq._queue import NativeQueue
 
 __all__ = ["Found", "IpcConfig", "IpcEventBus", "IpcQueue", "Member", "buses", "clean", "look"]

@@ -7,7 +7,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 use tokio::sync::oneshot;
 
-use self::store::{Store, Turn};
+use self::store::{Signal, Store};
 use self::waiters::{Claim, Push};
 use crate::transport::{Claimed, PutOptions, QueueSpec, SettleOptions, Settlement, Shelf, Wait};
 
@@ -65,7 +65,7 @@ fn take(store: &Store, spec: &QueueSpec, me: ConnectionId, waits: bool) -> Vec<C
         return Vec::new();
     }
     match block_on(bell).expect("whoever stands in the line is told") {
-        Ok(turn) => assert_eq!(turn, Turn::Come),
+        Ok(turn) => assert_eq!(turn, Signal::Come),
         Err(_) => return Vec::new(),
     }
     store.with(|state, _| state.queue(NAME).collect(me, spec, ticket, 1))

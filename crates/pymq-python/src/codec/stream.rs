@@ -64,7 +64,7 @@ pub(super) struct Stream<'c, 'd, 'py> {
 
 /// The class that an object is read as, and what is known of it beforehand.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct Expected<'a> {
     pub(super) plan: &'a Plan,
     pub(super) node: &'a Node,
     pub(super) chosen: Chosen,
@@ -145,7 +145,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             }
             Some(_) => return self.by_tree(peek, plan, own, node, chosen),
         };
-        let place = Place { plan, node, chosen, root: None, is_root: false };
+        let target = Expected { plan, node, chosen, root: None, is_root: false };
         match (&plan.kind, peek) {
             (Kind::Any, _) if node.has_no_children() => self.any(peek),
             (Kind::Any, Peek::Array) => self.array(&Collection::List, &ANY, node, chosen),
@@ -157,8 +157,8 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             (Kind::Mapping { key, value, make: None }, Peek::Object) if has_text(key.get()) => {
                 self.entries(value.get().actual(), node, chosen)
             }
-            (Kind::NamedTuple(fields), Peek::Array) => self.named_tuple(place, fields),
-            (Kind::Object { fields, build }, Peek::Object) => self.object(place, fields, build),
+            (Kind::NamedTuple(fields), Peek::Array) => self.named_tuple(target, fields),
+            (Kind::Object { fields, build }, Peek::Object) => self.object(target, fields, build),
             _ => self.by_tree(peek, plan, None, node, chosen),
         }
     }
@@ -280,60 +280,60 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         Ok(dict.into_any())
     }
 
-    fn named_tuple(&mut self, place: Place<'_>, fields: &Fields) -> Read<Bound<'py, PyAny>> {
+    fn named_tuple(&mut self, target: Expected<'_>, fields: &Fields) -> Read<Bound<'py, PyAny>> {
         let base = self.pending.len();
         let mut next = self.jiter.known_array()?;
         while let Some(peek) = next {
             let index = self.pending.len() - base;
             // Elements beyond the fields are left to the tree.
             let Some((name, plan)) = fields.list.get(index) else { return Err(Stop::Unclear) };
-            let child = place.node.index(index);
+            let child = target.node.index(index);
             let plan = plan.get().actual();
-            let element = self.value(peek, plan, child.own.as_ref(), child, place.chosen);
+            let element = self.value(peek, plan, child.own.as_ref(), child, target.chosen);
             self.pending.push(element.map_err(|stop| stop.at(|| field_step(self.py, name)))?);
             next = self.jiter.array_step()?;
         }
         for (name, _) in &fields.list[self.pending.len() - base..] {
-            self.pending.push(self.decoder.default(place.plan, fields, name.bind(self.py))?);
+            self.pending.push(self.decoder.default(target.plan, fields, name.bind(self.py))?);
         }
-        Ok(self.decoder.new_named_tuple(place.plan, self.pending.drain(base..))?)
+        Ok(self.decoder.new_named_tuple(target.plan, self.pending.drain(base..))?)
     }
 
     // ---- objects
 
     pub(super) fn object(
         &mut self,
-        place: Place<'_>,
+        target: Expected<'_>,
         fields: &Fields,
         build: &Build,
     ) -> Read<Bound<'py, PyAny>> {
         let mut values: Vec<Option<Bound<'py, PyAny>>> = vec![None; fields.list.len()];
         let mut others: Option<Bound<'py, PyDict>> = None;
-        let mut tagged = place.root.is_none();
+        let mut tagged = target.root.is_none();
         let (mut expected, mut present) = (0, 0);
         let mut next = self.jiter.known_object()?;
         while let Some(name) = next {
             if name.starts_with("__") {
-                if !place.is_root {
+                if !target.is_root {
                     // Dunder names are rare enough to be left to the tree.
                     return Err(Stop::Unclear);
                 }
                 match name {
-                    "__types" if place.root.is_some() && present == 0 => self.jiter.next_skip()?,
-                    "__type" if place.root.is_some() => {
-                        tagged = Some(self.jiter.next_str()?) == place.root;
+                    "__types" if target.root.is_some() && present == 0 => self.jiter.next_skip()?,
+                    "__type" if target.root.is_some() => {
+                        tagged = Some(self.jiter.next_str()?) == target.root;
                     }
                     _ => return Err(Stop::Unclear),
                 }
                 next = self.jiter.next_key()?;
                 continue;
             }
-            let child = place.node.name(name.as_bytes());
+            let child = target.node.name(name.as_bytes());
             if let Some(index) = fields.position(name, expected) {
                 let (name, plan) = &fields.list[index];
                 let peek = self.jiter.peek()?;
                 let value = self
-                    .value(peek, plan.get().actual(), child.own.as_ref(), child, place.chosen)
+                    .value(peek, plan.get().actual(), child.own.as_ref(), child, target.chosen)
                     .map_err(|stop| stop.at(|| field_step(self.py, name)))?;
                 present += usize::from(values[index].replace(value).is_none());
                 expected = index + 1;
@@ -350,10 +350,10 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         if !tagged {
             return Err(Stop::Unclear);
         }
-        let constructed = place.chosen == Chosen::ByHint && build.parameters.is_some();
+        let constructed = target.chosen == Chosen::ByHint && build.parameters.is_some();
         if constructed
             && others.is_none()
-            && let Some(object) = self.call(place.plan, build, &values, present)?
+            && let Some(object) = self.call(target.plan, build, &values, present)?
         {
             return Ok(object);
         }
@@ -364,9 +364,9 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             }
         }
         Ok(if constructed {
-            self.decoder.construct(place.plan, build, &attributes)?
+            self.decoder.construct(target.plan, build, &attributes)?
         } else {
-            self.decoder.rebuild(place.plan, build, attributes)?
+            self.decoder.rebuild(target.plan, build, attributes)?
         })
     }
 

@@ -8,7 +8,7 @@ use super::decode::Chosen;
 use super::entries::RESERVED;
 use super::node::{Node, Own};
 use super::plan::{Kind, Plan};
-use super::stream::{Place, Read, Stop, Stream};
+use super::stream::{Expected, Read, Stop, Stream};
 
 impl<'py> Stream<'_, '_, 'py> {
     pub(super) fn top_object(&mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
@@ -44,8 +44,8 @@ impl<'py> Stream<'_, '_, 'py> {
             return Err(Stop::Unclear);
         };
         let Kind::Object { fields, build } = &plan.kind else { return Err(Stop::Unclear) };
-        let place = Place { plan, node, chosen, root: Some(tag), is_root: true };
-        self.object(place, fields, build)
+        let target = Expected { plan, node, chosen, root: Some(tag), is_root: true };
+        self.object(target, fields, build)
     }
 
     /// What stands under `__obj`; the message must end as expected.
@@ -83,8 +83,8 @@ impl<'py> Stream<'_, '_, 'py> {
                 Ok(value)
             }
             Kind::Object { fields, build } => {
-                let place = Place { plan, node, chosen, root: None, is_root: true };
-                self.object(place, fields, build)
+                let target = Expected { plan, node, chosen, root: None, is_root: true };
+                self.object(target, fields, build)
             }
             _ => Err(Stop::Unclear),
         }

@@ -14,9 +14,9 @@ use pyo3::types::{PyBytes, PyString};
 
 use self::merged::Merged;
 use self::pace::Pace;
-use self::provider::{Call, Provider};
+pub(crate) use self::provider::{Call, Missing, Provider, Reply};
 use self::source::{Item, Source};
-use self::subscription::Subscription;
+pub(crate) use self::subscription::Subscription;
 use crate::error::bad_value;
 use crate::operation::descriptor::{Bell, Descriptor};
 use crate::operation::wait;
@@ -40,13 +40,13 @@ pub(crate) struct Intake {
 
 /// Where in an intake a source will be.
 #[pyclass(frozen, module = "pymq._pymq")]
-pub(crate) struct Place {
+pub(crate) struct Reservation {
     inner: ThisProcess<Arc<Inner>>,
     number: u64,
 }
 
 #[pymethods]
-impl Place {
+impl Reservation {
     /// The source's number in batches.
     #[getter]
     fn number(&self) -> u64 {
@@ -54,7 +54,7 @@ impl Place {
     }
 }
 
-impl Place {
+impl Reservation {
     /// What puts a source there, on whatever thread, unless the place was given up.
     pub(crate) fn seat(&self) -> PyResult<impl FnOnce(&Arc<Source>) + Send + use<>> {
         let (inner, number) = (Arc::clone(self.inner.get()?), self.number);
@@ -95,10 +95,10 @@ impl Intake {
 
     /// A place for a source that is about to begin. It is read from its first moment on, whatever
     /// becomes of the thread that begins it; `detach` gives the place up.
-    fn reserve(&self) -> PyResult<Place> {
+    fn reserve(&self) -> PyResult<Reservation> {
         let inner = Arc::clone(self.inner.get()?);
         let number = inner.merged.reserve();
-        Ok(Place { inner: ThisProcess::new(inner), number })
+        Ok(Reservation { inner: ThisProcess::new(inner), number })
     }
 
     /// Stops reading a source; what it had not given yet is gone, unless it is attached elsewhere.

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::{IntoPyObject, IntoPyObjectExt as _};
 use tokio::task::JoinHandle;
 
+pub(crate) use self::completions::{Completions, Reader};
 use crate::connection::Connection;
 use crate::error::{PyError, bad_value};
 use crate::runtime::{Begun, Runtime, Work};

@@ -16,7 +16,7 @@ use crate::operation::{Operation, nothing};
 use crate::queue::Claimed;
 use crate::queue::getter::not_ours;
 use crate::queue::handover::{
-    Current, Form, Handover, Truth, Way, claiming, is_end, is_unreadable, limit,
+    Current, Form, Handover, Truth, Waiting, claiming, is_end, is_unreadable, limit,
 };
 use crate::queue::telemetry;
 
@@ -47,8 +47,14 @@ impl Attached {
 }
 
 impl AsyncGetter {
-    fn take(&self, py: Python<'_>, limit: usize, way: &Way, form: Form) -> PyResult<Taking> {
-        Taking::new(py, vec![self.attached(py)?.asked(py)?], limit, way, form)
+    fn take(
+        &self,
+        py: Python<'_>,
+        limit: usize,
+        waiting: &Waiting,
+        form: Form,
+    ) -> PyResult<Taking> {
+        Taking::new(py, vec![self.attached(py)?.asked(py)?], limit, waiting, form)
     }
 
     fn attached(&self, py: Python<'_>) -> PyResult<&Attached> {
@@ -92,12 +98,12 @@ impl AsyncGetter {
     /// Cancelled or interrupted, it loses nothing.
     #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
     fn get(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<Taking> {
-        self.take(py, 1, &Way::new(block, timeout)?, Form::Item)
+        self.take(py, 1, &Waiting::new(block, timeout)?, Form::Item)
     }
 
     /// Take the first item if there is one now, else raise `Empty`.
     fn get_nowait(&self, py: Python<'_>) -> PyResult<Taking> {
-        self.take(py, 1, &Way::NOT, Form::Item)
+        self.take(py, 1, &Waiting::NOT, Form::Item)
     }
 
     /// Take up to `limit` items in one round trip, waiting for the first one only.
@@ -109,13 +115,13 @@ impl AsyncGetter {
         block: Truth,
         timeout: Option<f64>,
     ) -> PyResult<Taking> {
-        self.take(py, self::limit(limit)?, &Way::new(block, timeout)?, Form::Items)
+        self.take(py, self::limit(limit)?, &Waiting::new(block, timeout)?, Form::Items)
     }
 
     /// Take the first item on a lease, whatever the handle's `ack` says.
     #[pyo3(signature = (block=Truth(true), timeout=None), text_signature = "($self, block=True, timeout=None)")]
     fn get_delivery(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<Taking> {
-        self.take(py, 1, &Way::new(block, timeout)?, Form::Delivery)
+        self.take(py, 1, &Waiting::new(block, timeout)?, Form::Delivery)
     }
 
     /// Serve items, waiting for each, until the queue is shut down, `stop` is called or the bus closes.
@@ -149,7 +155,7 @@ impl AsyncServing {
         }
         let asked = (Arc::clone(&self.handover), self.owner.call0(py)?.extract(py)?);
         let form = Form::Next(Arc::clone(&self.current));
-        Taking::new(py, vec![asked], 1, &Way::FOREVER, form)
+        Taking::new(py, vec![asked], 1, &Waiting::FOREVER, form)
     }
 }
 
@@ -172,7 +178,7 @@ pub(crate) fn aio_get_from(
     block: Truth,
     timeout: Option<f64>,
 ) -> PyResult<Taking> {
-    let way = Way::new(block, timeout)?;
+    let waiting = Waiting::new(block, timeout)?;
     let queues = queues.try_iter()?.collect::<PyResult<Vec<_>>>()?;
     let asked = queues.iter().map(|queue| match queue.cast::<AsyncGetter>() {
         Ok(getter) => getter.get().attached(py)?.asked(py),
@@ -183,7 +189,7 @@ pub(crate) fn aio_get_from(
         return Err(PyValueError::new_err("there is no queue to get from; name one or more"));
     }
     let form = Form::From(queues.into_iter().map(Bound::unbind).collect());
-    Taking::new(py, asked, 1, &way, form)
+    Taking::new(py, asked, 1, &waiting, form)
 }
 
 /// A get under way, to be awaited once or to be made a task of.
@@ -242,12 +248,12 @@ impl Taking {
         py: Python<'_>,
         asked: Vec<Asked>,
         limit: usize,
-        way: &Way,
+        waiting: &Waiting,
         form: Form,
     ) -> PyResult<Self> {
         let came = Came::default();
         let (handovers, owners): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
-        let wait = Mutex::new(Some(begin(py, &handovers, limit, way, &came)?));
+        let wait = Mutex::new(Some(begin(py, &handovers, limit, waiting, &came)?));
         Ok(Self { handovers, owners, form, since: telemetry::waits(), wait, came })
     }
 
@@ -283,7 +289,7 @@ impl Taking {
                 }
                 Err(error) => return Err(error),
             }
-            let next = begin(py, &self.handovers, 1, &Way::FOREVER, &self.came)?;
+            let next = begin(py, &self.handovers, 1, &Waiting::FOREVER, &self.came)?;
             wait = next.clone_ref(py).into_bound(py);
             *self.lock() = Some(next);
             stepped = wait.call_method1("send", (py.None(),)).map(Bound::unbind);
@@ -314,12 +320,12 @@ fn begin(
     py: Python<'_>,
     handovers: &[Arc<Handover>],
     limit: usize,
-    way: &Way,
+    waiting: &Waiting,
     came: &Came,
 ) -> PyResult<Py<PyAny>> {
     came.begin();
     let came = came.clone();
-    let claim = claiming(handovers, limit, way)?.then(move |claimed| {
+    let claim = claiming(handovers, limit, waiting)?.then(move |claimed| {
         came.put(claimed);
         nothing()
     });

@@ -16,13 +16,13 @@ use crate::operation::wait;
 use crate::operation::{Operation, Task, nothing};
 use crate::queue::Claimed;
 use crate::queue::handover::{
-    Current, Form, Handover, Truth, Way, claiming, is_end, is_unreadable, limit,
+    Current, Form, Handover, Truth, Waiting, claiming, is_end, is_unreadable, limit,
 };
 use crate::queue::last_step::LastStep;
 use crate::queue::open_items::{Done, this_thread};
 use crate::queue::telemetry;
 
-/// `pymq._dispatch.wait_for`, and where that module keeps the calling thread's lane.
+/// `pymq._nested_waits.wait_for`, and where that module keeps the calling thread's lane.
 static WAIT_FOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 /// `asyncio.get_running_loop`, which gives nothing where none runs, and `pymq._loops.refuse_to_freeze`.
@@ -37,12 +37,12 @@ fn claim(
     py: Python<'_>,
     handovers: &[Arc<Handover>],
     limit: usize,
-    way: &Way,
+    waiting: &Waiting,
 ) -> PyResult<(usize, Claimed)> {
-    match way.block {
-        true if is_on_a_loop(py)? => on_a_loop(py, handovers, limit, way),
-        true => in_turn(py, claiming(handovers, limit, way)?),
-        false => Ok(claiming(handovers, limit, way)?.wait(py, None)?),
+    match waiting.block {
+        true if is_on_a_loop(py)? => on_a_loop(py, handovers, limit, waiting),
+        true => in_turn(py, claiming(handovers, limit, waiting)?),
+        false => Ok(claiming(handovers, limit, waiting)?.wait(py, None)?),
     }
 }
 
@@ -54,11 +54,11 @@ fn offer(
     py: Python<'_>,
     handovers: &[Arc<Handover>],
     limit: usize,
-    way: &Way,
+    waiting: &Waiting,
     form: Form,
 ) -> PyResult<LastStep> {
     let since = telemetry::waits();
-    let came = claim(py, handovers, limit, way)?;
+    let came = claim(py, handovers, limit, waiting)?;
     handovers[came.0].offer(py, form, came, since)
 }
 
@@ -66,9 +66,14 @@ fn offer(
 ///
 /// # Errors
 /// As [`claim`] and [`Handover::give`].
-fn get(py: Python<'_>, handover: &Arc<Handover>, way: &Way, form: &Form) -> PyResult<Py<PyAny>> {
+fn get(
+    py: Python<'_>,
+    handover: &Arc<Handover>,
+    waiting: &Waiting,
+    form: &Form,
+) -> PyResult<Py<PyAny>> {
     let since = telemetry::waits();
-    let came = claim(py, std::slice::from_ref(handover), 1, way)?;
+    let came = claim(py, std::slice::from_ref(handover), 1, waiting)?;
     handover.give(py, form, this_thread(), came, since, Handover::reject)
 }
 
@@ -82,14 +87,14 @@ fn on_a_loop(
     py: Python<'_>,
     handovers: &[Arc<Handover>],
     limit: usize,
-    way: &Way,
+    waiting: &Waiting,
 ) -> PyResult<(usize, Claimed)> {
-    let came = claiming(handovers, limit, &Way::NOT)?.wait(py, None)?;
+    let came = claiming(handovers, limit, &Waiting::NOT)?.wait(py, None)?;
     if !came.1.deliveries().is_empty() {
         return Ok(came);
     }
-    REFUSE.import(py, "pymq._loops", "refuse_to_freeze")?.call1(("get", way.timeout))?;
-    in_turn(py, claiming(handovers, limit, way)?)
+    REFUSE.import(py, "pymq._loops", "refuse_to_freeze")?.call1(("get", waiting.timeout))?;
+    in_turn(py, claiming(handovers, limit, waiting)?)
 }
 
 /// Waits for a claim. From inside a callback others have their turn meanwhile; the main thread waits
@@ -99,7 +104,7 @@ fn in_turn(py: Python<'_>, claim: Task<(usize, Claimed)>) -> PyResult<(usize, Cl
         Ok(came) => return Ok(came),
         Err(waits) => waits,
     };
-    let here = HERE.import(py, "pymq._dispatch", "_here")?;
+    let here = HERE.import(py, "pymq._nested_waits", "here")?;
     if here.getattr("lane")?.is_none() && !wait::is_main_thread() {
         return Ok(claim.wait(py, None)?);
     }
@@ -111,7 +116,7 @@ fn in_turn(py: Python<'_>, claim: Task<(usize, Claimed)>) -> PyResult<(usize, Cl
         nothing()
     }));
     let operation = Bound::new(py, operation)?;
-    WAIT_FOR.import(py, "pymq._dispatch", "wait_for")?.call1((operation,))?;
+    WAIT_FOR.import(py, "pymq._nested_waits", "wait_for")?.call1((operation,))?;
     let claimed = came.lock().unwrap_or_else(PoisonError::into_inner).take();
     claimed.ok_or_else(|| PyError::Closed.into())
 }
@@ -125,7 +130,7 @@ pub(crate) fn offer_from(
     block: Truth,
     timeout: Option<f64>,
 ) -> PyResult<LastStep> {
-    let way = Way::new(block, timeout)?;
+    let waiting = Waiting::new(block, timeout)?;
     let queues = queues.try_iter()?.collect::<PyResult<Vec<_>>>()?;
     let handovers = queues.iter().map(|queue| match queue.cast::<Getter>() {
         Ok(getter) => getter.get().handover(py).cloned(),
@@ -136,7 +141,7 @@ pub(crate) fn offer_from(
         return Err(PyValueError::new_err("there is no queue to get from; name one or more"));
     }
     let form = Form::From(queues.into_iter().map(Bound::unbind).collect());
-    offer(py, &handovers, 1, &way, form)
+    offer(py, &handovers, 1, &waiting, form)
 }
 
 pub(crate) fn not_ours(queue: &Bound<'_, PyAny>) -> PyErr {
@@ -154,8 +159,14 @@ impl Getter {
         self.handover.get(py).ok_or_else(|| PyRuntimeError::new_err("this queue has no handle yet"))
     }
 
-    fn offer(&self, py: Python<'_>, limit: usize, way: &Way, form: Form) -> PyResult<LastStep> {
-        offer(py, std::slice::from_ref(self.handover(py)?), limit, way, form)
+    fn offer(
+        &self,
+        py: Python<'_>,
+        limit: usize,
+        waiting: &Waiting,
+        form: Form,
+    ) -> PyResult<LastStep> {
+        offer(py, std::slice::from_ref(self.handover(py)?), limit, waiting, form)
     }
 }
 
@@ -191,7 +202,7 @@ impl Getter {
 
     /// Offers the first item, as `pymq._queue.NativeQueue.get` gives it.
     fn _offer(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<LastStep> {
-        self.offer(py, 1, &Way::new(block, timeout)?, Form::Item)
+        self.offer(py, 1, &Waiting::new(block, timeout)?, Form::Item)
     }
 
     /// Offers up to `limit` items, as `pymq._queue.NativeQueue.get_many` gives them.
@@ -202,7 +213,7 @@ impl Getter {
         block: Truth,
         timeout: Option<f64>,
     ) -> PyResult<LastStep> {
-        self.offer(py, self::limit(limit)?, &Way::new(block, timeout)?, Form::Items)
+        self.offer(py, self::limit(limit)?, &Waiting::new(block, timeout)?, Form::Items)
     }
 
     /// Take the first item as a `Delivery`, whatever the handle's `ack` says.
@@ -213,7 +224,7 @@ impl Getter {
         block: Truth,
         timeout: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
-        get(py, self.handover(py)?, &Way::new(block, timeout)?, &Form::Delivery)
+        get(py, self.handover(py)?, &Waiting::new(block, timeout)?, &Form::Delivery)
     }
 
     /// Serve items, waiting for each, until the queue is shut down, `stop` is called or the bus closes.
@@ -267,7 +278,7 @@ impl Serving {
         }
         let form = Form::Next(Arc::clone(&self.current));
         loop {
-            match get(py, &self.handover, &Way::FOREVER, &form) {
+            match get(py, &self.handover, &Waiting::FOREVER, &form) {
                 Err(error) if is_unreadable(py, &error) => self.handover.report(py, &error)?,
                 given => return given,
             }

@@ -287,13 +287,13 @@ fn hand_over(held: &Arc<Held>, owner: u64, claimed: Claimed) -> PyResult<()> {
 pub(crate) fn claiming(
     handovers: &[Arc<Handover>],
     limit: usize,
-    way: &Way,
+    waiting: &Waiting,
 ) -> PyResult<Task<(usize, Claimed)>> {
     if let [only] = handovers {
-        return only.queue().claiming(limit, way.block, way.timeout);
+        return only.queue().claiming(limit, waiting.block, waiting.timeout);
     }
     let queues: Vec<_> = handovers.iter().map(|handover| handover.queue()).collect();
-    Queue::claiming_any(&queues, way.block, way.timeout)
+    Queue::claiming_any(&queues, waiting.block, waiting.timeout)
 }
 
 fn undecodable(error: &PyErr) -> SettleOptions {
@@ -328,12 +328,12 @@ impl Current {
 }
 
 /// How a get waits, with the arguments of `queue.Queue.get`.
-pub(crate) struct Way {
+pub(crate) struct Waiting {
     pub(crate) block: bool,
     pub(crate) timeout: Option<f64>,
 }
 
-impl Way {
+impl Waiting {
     pub(crate) const NOT: Self = Self { block: false, timeout: None };
     pub(crate) const FOREVER: Self = Self { block: true, timeout: None };
 

@@ -13,27 +13,27 @@ use crate::error::Result;
 use crate::transport::{Letters, QueueStats, Shelf};
 use crate::wire::Metadata;
 
-mod origin;
-mod prefetched;
 mod any;
 mod bytes;
+mod dead_letters;
 mod deliveries;
 mod delivery;
+mod get;
 mod handles;
-mod letters;
+mod origin;
+mod prefetched;
 mod put;
 mod retry;
 mod serve;
 mod stop;
-mod get;
 mod worker;
 
 pub use any::{claim_any, get_any};
 pub use bytes::ByteQueue;
+pub use dead_letters::{DeadLetters, Letter};
 pub use deliveries::Deliveries;
 pub use delivery::{ByteDelivery, Delivery};
 pub(crate) use handles::Handles;
-pub use letters::{DeadLetters, Letter};
 pub use retry::Retry;
 pub use worker::Worker;
 

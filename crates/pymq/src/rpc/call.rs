@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use super::in_flight::Progress;
-use super::outbox::Share;
+use super::load::Share;
 use super::provider_task::ProviderTask;
 use crate::name::Id;
 use crate::transport::Weigh;

@@ -1,9 +1,9 @@
-//! The calling side of a bus: one inbox for all calls, and the way of a call to one provider.
+//! The calling side of a bus: one inbox for all calls, and a call to one provider.
 //!
 //! A request reaches exactly one provider of ours, whatever happens to it on the way; dropping the
-//! future of a call cancels it there. Which provider that is, is decided in
-//! [`presence`](super::presence), and how its answer is waited for in [`attempt`](super::attempt); calls to
-//! everyone, and to providers of the original, are in [`everyone`](super::everyone).
+//! future of a call cancels it there. [`presence`](super::presence) decides which provider that is, and
+//! [`attempt`](super::attempt) waits for its answer. Calls to everyone, and to providers of the original,
+//! are in [`everyone`](super::everyone).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,14 +42,14 @@ pub(crate) struct Caller {
     /// The name of our inbox.
     pub(super) me: Id,
     inbox: OnceCell<InboxReader>,
-    /// Whether the transport counts our inbox among its topics: only then its absence says something.
+    /// The transport counts our inbox among its topics, so a count of 0 says that it is gone.
     pub(super) inbox_is_counted: AtomicBool,
     last_gap: Arc<LastGap>,
-    /// Whether the bus closes: a provider on it that says goodbye is no news of a missing function.
+    /// The bus closes: its own providers end then, which does not mean that a function is missing.
     closing: AtomicBool,
 }
 
-/// What is called, with what.
+/// A function that is to be called, and its arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked<'a> {
     pub(crate) function: &'a str,
@@ -57,21 +57,22 @@ pub(crate) struct Asked<'a> {
     pub(crate) metadata: Metadata,
 }
 
-/// How long a call may take.
+/// The limits of a call in time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Time {
     pub(super) deadline: Option<Instant>,
-    /// How long it was given, for the words of an error.
+    /// The timeout that was given, as an error names it.
     given: Option<Duration>,
-    /// When subscribers are given up that never answer and may be anybody.
+    /// The moment at which unknown subscribers that have not answered are given up.
     pub(super) silent_until: Option<Instant>,
 }
 
-/// How far a call got; what was not sent when its time is over can be tried again.
+/// Whether a call waits for the broker before anything was sent. Such a call can be tried again when its
+/// time is over.
 #[derive(Debug, Default)]
-pub(super) struct Way(AtomicBool);
+pub(super) struct Sending(AtomicBool);
 
-impl Way {
+impl Sending {
     pub(super) fn waits_for_the_broker(&self, waits: bool) {
         self.0.store(waits, Ordering::Relaxed);
     }
@@ -99,7 +100,7 @@ impl Caller {
         }
     }
 
-    /// Notes that the bus closes.
+    /// From now on, a call that finds no provider fails with `Closed`.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
@@ -115,10 +116,10 @@ impl Caller {
         options: CallOptions,
     ) -> Result<Reply> {
         let function = asked.function;
-        let (time, way) = (self.time(options), Way::default());
+        let (time, sending) = (self.time(options), Sending::default());
         let request = self.request(asked, time.deadline)?;
-        let answered = self.call_one(request, time, &way);
-        self.within(function, time, &way, answered).await
+        let answered = self.call_one(request, time, &sending);
+        self.within(function, time, &sending, answered).await
     }
 
     /// Ends `work` at the call's deadline.
@@ -126,7 +127,7 @@ impl Caller {
         &self,
         function: &str,
         time: Time,
-        way: &Way,
+        sending: &Sending,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let done = match time.deadline {
@@ -134,7 +135,7 @@ impl Caller {
             // Dropping the future cancels the call at its provider.
             Some(deadline) => timeout_at(deadline, work)
                 .await
-                .unwrap_or_else(|_| Err(self.over(function, time, way))),
+                .unwrap_or_else(|_| Err(self.over(function, time, sending))),
         };
         done.map_err(|error| match error.kind() {
             ErrorKind::NoSuchRemote if self.closing.load(Ordering::Relaxed) => {
@@ -145,21 +146,21 @@ impl Caller {
     }
 
     /// The error of a call whose time is over. What was surely not sent may be tried again.
-    pub(super) fn over(&self, function: &str, time: Time, way: &Way) -> Error {
+    pub(super) fn over(&self, function: &str, time: Time, sending: &Sending) -> Error {
         let waited = match time.given {
             Some(given) => format!("after {} s", given.as_secs_f64()),
             None => "when the time of the call around it was over".to_owned(),
         };
         let state = self.transport.states().now();
-        if way.0.load(Ordering::Relaxed) && !state.is_connected() {
+        if sending.0.load(Ordering::Relaxed) && !state.is_connected() {
             let why = format!("{state}; gave up {waited}, and nothing was sent");
             return Error::new(ErrorKind::Connection, "call", function, why);
         }
         Error::new(ErrorKind::Timeout, "call", function, format!("gave up waiting {waited}"))
     }
 
-    /// How long a call may take: as long as it says, else as the bus says, and never longer than the
-    /// call within which it is made.
+    /// The limits of a call: its own timeout or else that of the bus, and never longer than the call within
+    /// which it is made.
     pub(super) fn time(&self, options: CallOptions) -> Time {
         let now = Instant::now();
         let given = options.timeout.or(self.limits.call_timeout);
@@ -172,28 +173,33 @@ impl Caller {
         }
     }
 
-    // What a call seldom does is boxed, here and where it waits: a future is moved several times before it
-    // is polled first, and is as large as the largest that it may wait for.
-    async fn call_one(self: &Arc<Self>, request: Request, time: Time, way: &Way) -> Result<Reply> {
+    // Rare branches are boxed, here and in what this waits for: a future is moved several times before it is
+    // first polled, and it is as large as the largest future that it may wait for.
+    async fn call_one(
+        self: &Arc<Self>,
+        request: Request,
+        time: Time,
+        sending: &Sending,
+    ) -> Result<Reply> {
         let bytes = self.encoded(&request)?;
-        way.waits_for_the_broker(true);
+        sending.waits_for_the_broker(true);
         self.open().await?;
-        way.waits_for_the_broker(false);
+        sending.waits_for_the_broker(false);
         let call = request.ours.map_or_else(Id::random, |ours| ours.call);
         let mut busy = Vec::new();
         loop {
             let function = request.function.as_str();
-            let choice = match self.route(function, &busy, way).await? {
+            let choice = match self.route(function, &busy, sending).await? {
                 Destination::One(choice) => choice,
                 Destination::Originals => {
-                    return Box::pin(self.first_answer(request, time, way)).await;
+                    return Box::pin(self.first_answer(request, time, sending)).await;
                 }
             };
-            self.reach(choice.instance(), way).await?;
+            self.reach(choice.instance(), sending).await?;
             // Before the publish: its end is not missed, and an answer may be faster than this thread.
             let ends = choice.ends(&*self.transport).await?;
             let waiting = self.pending.open(call);
-            // Whoever leaves while the answer to this is on its way leaves a call that runs.
+            // A caller that leaves from here on may leave a call that runs.
             let cancel = CancelOnDrop::new(self, choice.instance(), call);
             match self.transport.publish(choice.instance(), bytes.clone()).await {
                 // Surely nobody has it, so that another provider may be asked.
@@ -228,15 +234,15 @@ impl Caller {
         }
     }
 
-    /// Where the broker is away, waits for it with a question, so that a call whose time is over by
-    /// then was surely not sent.
-    pub(super) async fn reach(&self, topic: &str, way: &Way) -> Result<()> {
+    /// Waits for a broker that is away by asking it for a count. If the call's time ends meanwhile, nothing
+    /// was sent.
+    pub(super) async fn reach(&self, topic: &str, sending: &Sending) -> Result<()> {
         let counts = self.transport.capabilities().receiver_count;
         if counts && !self.transport.states().now().is_connected() {
-            way.waits_for_the_broker(true);
+            sending.waits_for_the_broker(true);
             Box::pin(async { self.transport.count(&[topic.to_owned()]).await }).await?;
         }
-        way.waits_for_the_broker(false);
+        sending.waits_for_the_broker(false);
         Ok(())
     }
 
@@ -252,7 +258,7 @@ impl Caller {
         }
     }
 
-    /// What is sent for a call.
+    /// Makes the request of a call.
     ///
     /// # Errors
     /// `Config` for a name and `Encode` for arguments or metadata that cannot be sent.
@@ -305,13 +311,12 @@ impl Caller {
         }
     }
 
-    /// Whether the inbox lost its connection so recently that providers may still be on their way
-    /// back.
+    /// Whether the inbox lost its connection so recently that providers may still be reconnecting.
     pub(super) fn after_gap(&self) -> bool {
         self.last_gap.is_recent()
     }
 
-    /// Tells whoever runs `call` that nobody waits any more; from any thread, without waiting.
+    /// Tells the provider that runs `call` that nobody waits any more; from any thread, without waiting.
     pub(super) fn cancel(&self, topic: String, call: Id) {
         let transport = Arc::clone(&self.transport);
         self.runtime.spawn(async move {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::caller::{Asked, Caller, CancelOnDrop, Time, Way};
+use super::caller::{Asked, Caller, CancelOnDrop, Sending, Time};
 use super::errors::no_such_remote;
 use super::gather::Gathering;
 use super::pending::Waiting;
@@ -32,10 +32,10 @@ impl Caller {
         options: CallOptions,
     ) -> Result<Gathering> {
         let function = asked.function;
-        let (time, way) = (self.time(options), Way::default());
+        let (time, sending) = (self.time(options), Sending::default());
         let request = self.request(asked, time.deadline)?;
-        let begun = self.publish_to_all(request, time, &way);
-        let gathering = self.within(function, time, &way, begun).await?;
+        let begun = self.publish_to_all(request, time, &sending);
+        let gathering = self.within(function, time, &sending, begun).await?;
         let until = match (time.deadline, gathering.ours()) {
             (Some(deadline), _) => Some(deadline),
             (None, 0) => time.silent_until,
@@ -49,12 +49,12 @@ impl Caller {
         self: &Arc<Self>,
         request: Request,
         time: Time,
-        way: &Way,
+        sending: &Sending,
     ) -> Result<Reply> {
         let function = request.function.clone();
-        let gathering = self.publish_to_all(request, time, way).await?;
+        let gathering = self.publish_to_all(request, time, sending).await?;
         let first = gathering.waiting_until(time.silent_until).first().await?;
-        first.ok_or_else(|| self.over(&function, time, way))
+        first.ok_or_else(|| self.over(&function, time, sending))
     }
 
     /// Providers of the original drop keyword arguments and run without them, so none may get any.
@@ -79,16 +79,16 @@ impl Caller {
         self: &Arc<Self>,
         request: Request,
         time: Time,
-        way: &Way,
+        sending: &Sending,
     ) -> Result<Gathering> {
         let bytes = self.encoded(&request)?;
-        way.waits_for_the_broker(true);
+        sending.waits_for_the_broker(true);
         self.open().await?;
         let reached = match self.transport.capabilities().receiver_count {
-            true => self.publish_and_count(&request, bytes, way).await?,
-            false => self.publish_to_known(&request, bytes, way).await?,
+            true => self.publish_and_count(&request, bytes, sending).await?,
+            false => self.publish_to_known(&request, bytes, sending).await?,
         };
-        way.waits_for_the_broker(false);
+        sending.waits_for_the_broker(false);
         let list = match reached.others {
             0 => None,
             _ => {
@@ -104,7 +104,7 @@ impl Caller {
         &self,
         request: &Request,
         bytes: Bytes,
-        way: &Way,
+        sending: &Sending,
     ) -> Result<Reached> {
         let function = request.function.as_str();
         let (topic, marker) = (self.namespace.whole(function), self.namespace.marker(function));
@@ -115,7 +115,7 @@ impl Caller {
         let started = Instant::now();
         loop {
             let waiting = self.pending.open(identity(request));
-            self.reach(&topics[1], way).await?;
+            self.reach(&topics[1], sending).await?;
             // Whoever leaves while the counts are on their way leaves calls that run.
             let cancel = CancelOnDrop::new(self, &topics[1], identity(request));
             let counts = self.transport.publish_counted(&topics, bytes.clone()).await;
@@ -139,14 +139,14 @@ impl Caller {
         &self,
         request: &Request,
         bytes: Bytes,
-        way: &Way,
+        sending: &Sending,
     ) -> Result<Reached> {
         let function = request.function.as_str();
-        let expected = self.who(function, way).await?.ids;
+        let expected = self.who(function, sending).await?.ids;
         if expected.is_empty() {
             return Err(no_such_remote(function));
         }
-        way.waits_for_the_broker(false);
+        sending.waits_for_the_broker(false);
         let waiting = self.pending.open(identity(request));
         let marker = self.namespace.marker(function);
         let cancel = CancelOnDrop::new(self, &marker, identity(request));

@@ -19,11 +19,11 @@
 use std::time::Duration;
 
 mod arguments;
+mod attempt;
 mod attendance;
 mod call;
 mod caller;
 mod current;
-mod provider_task;
 mod directory;
 mod errors;
 mod everyone;
@@ -33,15 +33,16 @@ mod function;
 mod gather;
 mod id_map;
 mod in_flight;
-mod reply_cache;
+mod inbox_reader;
+mod load;
 mod outbox;
 mod pending;
 mod presence;
 mod provider;
-mod inbox_reader;
+mod provider_task;
+mod reply_cache;
 mod service;
 mod stub;
-mod attempt;
 
 pub use arguments::BoundArguments;
 pub use attendance::Missing;
@@ -91,9 +92,8 @@ pub struct CallOptions {
     /// [`call_timeout`](crate::BusBuilder::call_timeout), and a length that no clock can hold
     /// ([`Duration::MAX`]) is without end.
     ///
-    /// Without either, a call waits as long as a provider of ours is alive. Where nobody is but
-    /// subscribers that may or may not be providers of the original, and none of them answers, it
-    /// gives up after 20 s.
+    /// Without either, a call waits as long as a provider of ours is alive. If only unknown subscribers
+    /// listen (they may be providers of the original) and none answers, it gives up after 20 s.
     pub timeout: Option<Duration>,
     /// How long a call to all without a timeout waits for providers of the original once there are
     /// providers of ours beside them; they cannot be told from foreign subscribers.

@@ -1,10 +1,9 @@
-//! The replies of one provider on their way out, and what waits for it on the way in.
+//! The replies of one provider on their way out.
 //!
-//! To answer a call never means to wait for the broker. Where it takes a reply at once, as in memory and
-//! in a file that is shared, whoever answers gives it there, and wakes nobody else for it; elsewhere a
-//! task sends the replies, several at a time. It ends with the outbox, which says when all has been
-//! sent. What waits to run and what waits to be sent
-//! count towards one [`Load`], so that a provider takes in no more than it gets rid of.
+//! To answer a call never means to wait for the broker. Where the broker takes a reply at once, as in
+//! memory and in a shared file, the answering thread hands it over and wakes nobody else for it.
+//! Elsewhere a task sends the replies, several at a time. It ends with the outbox, which says when all
+//! has been sent. What waits to be sent counts towards the provider's [`Load`](super::load::Load).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,63 +16,27 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Duration;
 
+use super::load::Share;
 use super::{REPLIES_KEPT, REPLY_LIST_KEPT};
 use crate::error::Result;
 use crate::name::{Address, Form};
-use crate::transport::{Limit, Transport};
+use crate::transport::Transport;
 
 /// How many replies are under way at a time; a round trip of one hides those of the others.
 const AT_ONCE: usize = 64;
 /// How many signs of life may wait; more of them say nothing more.
 const MOST_SIGNS: usize = 65_536;
 
-/// What a provider holds in memory for its callers.
-#[derive(Debug, Default)]
-pub(super) struct Load {
-    messages: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl Load {
-    /// Room for one more message, unless `limit` is reached.
-    pub(super) fn within(self: &Arc<Self>, limit: Limit, bytes: usize) -> Option<Share> {
-        let share = self.over(bytes);
-        let fits = self.messages.load(Ordering::Relaxed) <= limit.messages
-            && self.bytes.load(Ordering::Relaxed) <= limit.bytes;
-        fits.then_some(share)
-    }
-
-    /// Room for one more message, whatever is there already.
-    pub(super) fn over(self: &Arc<Self>, bytes: usize) -> Share {
-        self.messages.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Share { load: Arc::clone(self), bytes }
-    }
-}
-
-/// A message's share of the load, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Share {
-    load: Arc<Load>,
-    bytes: usize,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.load.messages.fetch_sub(1, Ordering::Relaxed);
-        self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// One message to be sent. An outcome has a share in the load; a sign of life has none, and is
 /// dropped where too many of them wait, since its caller asks again.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct Outgoing {
     pub(super) to: Address,
     pub(super) text: Bytes,
     pub(super) share: Option<Share>,
 }
 
+/// Sends the replies of one provider.
 #[derive(Debug)]
 pub(super) struct Outbox {
     transport: Arc<dyn Transport>,
@@ -92,7 +55,7 @@ struct Tally {
 }
 
 /// A letter, and that it counts until it was sent or is given up.
-type Unsent = (Letter, Counted);
+type Unsent = (Outgoing, Counted);
 
 #[derive(Debug)]
 struct Counted(Arc<Tally>);
@@ -113,7 +76,7 @@ impl Outbox {
     }
 
     /// Sends soon; on any thread.
-    pub(super) fn post(&self, letter: Letter) {
+    pub(super) fn post(&self, letter: Outgoing) {
         // Behind what waits already, so that it does not overtake that.
         let is_first = self.tally.unsent.load(Ordering::Acquire) == 0;
         if is_first && self.takes_time.get() != Some(&true) && self.give(&letter) {
@@ -128,7 +91,7 @@ impl Outbox {
     }
 
     /// Sends at once, where the transport can; nothing was done where it cannot.
-    fn give(&self, letter: &Letter) -> bool {
+    fn give(&self, letter: &Outgoing) -> bool {
         let given = self.transport.send(&letter.to, letter.text.clone(), kept(&letter.to));
         let Either::Left(given) = given else {
             self.takes_time.get_or_init(|| true);
@@ -172,7 +135,7 @@ async fn send_all(transport: Arc<dyn Transport>, mut posted: UnboundedReceiver<U
 
 async fn send(transport: &dyn Transport, (letter, _counted): Unsent) {
     // Its share is given up when it was sent.
-    let Letter { to, text, share: _share } = letter;
+    let Outgoing { to, text, share: _share } = letter;
     note(&to, transport.send(&to, text, kept(&to)).await);
 }
 

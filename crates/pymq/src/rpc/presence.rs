@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
-use super::caller::{Caller, Way};
+use super::caller::{Caller, Sending};
 use super::directory::{Choice, Lookup};
 use super::errors::{all_busy, no_such_remote, unresponsive};
 use super::{KNOWN_FOR, LOST_AFTER, RECONNECTS_WITHIN, RETURN_WITHIN};
@@ -53,7 +53,7 @@ impl Caller {
         self: &Arc<Self>,
         function: &str,
         tried: &[Id],
-        way: &Way,
+        sending: &Sending,
     ) -> Result<Destination> {
         let counts = self.transport.capabilities().receiver_count;
         // Where a publish says that nobody received it, a wrong entry costs one publish and may stay;
@@ -72,7 +72,7 @@ impl Caller {
                 Lookup::Unknown { left } => left,
             };
             // Nobody is known: ask all at once, and take who answers.
-            let there = Box::pin(self.who(function, way)).await?;
+            let there = Box::pin(self.who(function, sending)).await?;
             if !there.ids.is_empty() {
                 self.directory.learn(&self.namespace, function, &there.ids);
                 continue;
@@ -115,7 +115,7 @@ impl Caller {
         let (caller, function) = (Arc::clone(self), function.to_owned());
         // The call at hand does not wait for it: what is known is good enough for one more.
         self.runtime.spawn(async move {
-            match caller.who(&function, &Way::default()).await {
+            match caller.who(&function, &Sending::default()).await {
                 Ok(there) if there.ids.len() >= there.ours => {
                     caller.directory.learn(&caller.namespace, &function, &there.ids);
                 }
@@ -135,16 +135,16 @@ impl Caller {
     ) -> Result<(Vec<(Id, Option<usize>)>, usize, usize)> {
         self.open().await?;
         let There { ids, open_calls, ours, others, .. } =
-            self.who(function, &Way::default()).await?;
+            self.who(function, &Sending::default()).await?;
         let silent = ours.saturating_sub(ids.len());
         Ok((ids.into_iter().zip(open_calls).collect(), silent, others))
     }
 
     /// Asks all providers of `function` to say that they are there.
-    pub(super) async fn who(&self, function: &str, way: &Way) -> Result<There> {
+    pub(super) async fn who(&self, function: &str, sending: &Sending) -> Result<There> {
         let mut waiting = self.pending.open(Id::random());
         let question = Control::Who { call: waiting.call(), inbox: self.me }.encode();
-        way.waits_for_the_broker(true);
+        sending.waits_for_the_broker(true);
         let (mut there, first_within) = match self.transport.capabilities().receiver_count {
             true => (self.ask_and_count(function, question).await?, FIRST_ANSWER_WITHIN),
             false => {
@@ -152,7 +152,7 @@ impl Caller {
                 (There::default(), SOMEBODY_WITHIN)
             }
         };
-        way.waits_for_the_broker(false);
+        sending.waits_for_the_broker(false);
         let counts = self.transport.capabilities().receiver_count;
         let mut until = Instant::now() + first_within;
         while !counts || there.ids.len() < there.ours {

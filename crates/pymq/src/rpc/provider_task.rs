@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep_until};
 use super::call::{Call, ReplyTo, given_up};
 use super::id_map::IdMap;
 use super::in_flight::{InFlight, Recipient, Seen};
-use super::outbox::{Letter, Load, Outbox};
+use super::load::Load;
+use super::outbox::{Outbox, Outgoing};
 use super::{ACK_AFTER, KNOWN_FOR, MOST_ACQUAINTANCES};
 use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
@@ -74,7 +75,7 @@ impl ProviderTask {
 
     /// Reads everything that arrives until the provider ends.
     pub(super) async fn attend(self: Arc<Self>, subscription: Subscription) {
-        let ending = Ending(Arc::clone(&self));
+        let ending = EndOnDrop(Arc::clone(&self));
         let (mut messages, guard) = subscription.split();
         // Rings no later than the first sign of life is due. It may ring too early: to set it exactly at
         // each message would mean to look at all calls that are open.
@@ -206,7 +207,7 @@ impl ProviderTask {
             (Seen::Open, Recipient::Inbox(inbox)) => self.say(call, *inbox, ResponseKind::Ack),
             (Seen::Done(text), Recipient::Inbox(inbox)) => {
                 let share = Some(self.load.over(text.len()));
-                self.outbox.post(Letter { to: self.namespace.inbox(*inbox), text, share });
+                self.outbox.post(Outgoing { to: self.namespace.inbox(*inbox), text, share });
             }
             (Seen::Executed, _) => again(Outcome::failure(
                 "AnswerLost",
@@ -251,7 +252,7 @@ impl ProviderTask {
     /// Sends an outcome that nobody will ask for again, or none.
     fn post(&self, call: Id, recipient: &Recipient, kind: ResponseKind, outcome: Outcome) {
         let (to, text) = self.letter(call, recipient, kind, outcome);
-        self.outbox.post(Letter { to, text, share: None });
+        self.outbox.post(Outgoing { to, text, share: None });
     }
 
     fn letter(
@@ -291,7 +292,7 @@ impl ProviderTask {
         }
         if self.lock().finish(call, &text) && awaited {
             let share = Some(self.load.over(text.len()));
-            self.outbox.post(Letter { to, text, share });
+            self.outbox.post(Outgoing { to, text, share });
         }
     }
 
@@ -359,9 +360,9 @@ impl ProviderTask {
 }
 
 /// Tells whoever takes the calls that there are no more, even if the task never ran.
-struct Ending(Arc<ProviderTask>);
+struct EndOnDrop(Arc<ProviderTask>);
 
-impl Drop for Ending {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.calls.close();
         self.0.ended.send_replace(true);

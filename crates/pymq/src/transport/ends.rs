@@ -1,7 +1,7 @@
-//! The ends of those who listen, told by brokers that see them end.
+//! Notices that a listener's connection has ended, from brokers that see it.
 //!
-//! What ends here is a connection, with all that it could still have sent; who merely does not listen
-//! any more has not ended.
+//! A connection ends with all that it could still have sent. A listener that only unsubscribes has not
+//! ended.
 
 use std::any::Any;
 use std::fmt;

@@ -68,8 +68,9 @@ fn front_door(sources: &[Source]) -> BTreeMap<&str, String> {
 }
 
 /// What the transports share beside the contract itself; every other room among them is a transport.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 10] = [
     "capabilities",
+    "connect",
     "ends",
     "inspect",
     "mailbox",
@@ -120,7 +121,7 @@ const PROTOCOL: &str = "transport/redis/resp";
 /// Sockets are opened in the protocol's room alone, and that room knows neither topics nor queues nor
 /// calls: of the crate only errors, addresses and options.
 pub(crate) fn a_protocol_is_one_room(sources: &[Source]) -> Vec<String> {
-    const KNOWS: [&str; 6] = ["resp", "address", "options", "tls", "refusal", "end"];
+    const KNOWS: [&str; 6] = ["resp", "address", "options", "tls", "refusal", "latch"];
     let mut broken = Vec::new();
     for source in sources {
         let inside = source.is_in(PROTOCOL);
@@ -183,4 +184,13 @@ pub(crate) fn fields_are_named_in(rooms: &[&str], sources: &[Source]) -> Vec<Str
         }
     }
     broken
+}
+
+/// The lines of a Python source that name a field of the wire in a text of one line.
+pub(crate) fn fields_in_python(source: &str) -> Vec<&str> {
+    let quoted = |line: &str, field: &str| {
+        ['"', '\''].iter().any(|quote| line.contains(&format!("{quote}{field}")))
+    };
+    let names = |line: &&str| FIELDS.iter().any(|field| quoted(line, field));
+    source.lines().filter(names).collect()
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use super::hub::Hub;
-use super::local::Subscribed;
+use super::recipients::Subscribed;
 use super::{Ipc, topics, watches};
 use crate::error::Result;
 use crate::transport::{Answer, Ends, Events, Filter, Guard, Subscription, answer, ends, mailbox};
@@ -28,7 +28,7 @@ impl Events for Ipc {
             let (sender, messages) = mailbox(self.mailbox);
             // Before the step is over and anything comes.
             let subscribed = Subscribed::new(at, filters, sender);
-            self.hub.local().subscriptions.insert(number, subscribed);
+            self.hub.recipients().subscriptions.insert(number, subscribed);
             let guard = Ended { hub: Arc::downgrade(&self.hub), number };
             Ok(Subscription::new(messages, Box::new(guard)))
         })
@@ -59,7 +59,7 @@ impl Events for Ipc {
             watches::begin(step, self.hub.peer, topic, number)?;
             let (ending, ends) = ends(Watching { hub: Arc::downgrade(&self.hub), number });
             // Before the step is over and anybody ends.
-            self.hub.local().endings.insert(number, ending);
+            self.hub.recipients().endings.insert(number, ending);
             Ok(Some(ends))
         })
     }
@@ -94,7 +94,7 @@ impl Guard for Ended {
             // The drop of `self` does it; where the lock was not free, what it has begun is awaited.
             drop(self);
             let Some(hub) = hub else { return Ok(()) };
-            while hub.local().subscriptions.contains_key(&number) && !hub.is_ending() {
+            while hub.recipients().subscriptions.contains_key(&number) && !hub.is_ending() {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
             Ok(())

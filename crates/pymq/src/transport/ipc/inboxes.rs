@@ -18,7 +18,7 @@ impl Inboxes for Ipc {
             let number = addresses::sit_down(step, self.hub.peer, address)?;
             let (sender, messages) = mailbox(Limit::default());
             // Before the step is over and anything comes.
-            self.hub.local().seats.insert(number, sender);
+            self.hub.recipients().seats.insert(number, sender);
             let hub = Arc::downgrade(&self.hub);
             let guard = Seated { hub, address: address.clone(), number };
             Ok(Inbox::new(messages, Box::new(guard)))
@@ -55,7 +55,7 @@ impl Drop for Seated {
             let left =
                 hub.take_post(patience, u64::MAX, |step| addresses::leave(step, &address, number))?;
             if left.is_some() {
-                hub.local().seats.remove(&number);
+                hub.recipients().seats.remove(&number);
             }
             Ok(left.is_some())
         });

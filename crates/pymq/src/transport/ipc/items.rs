@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::heap::{At, Heap};
 use super::peers::{self, Step};
-use super::{letters, lines, shelves};
+use super::{dead_letters, shelves, waits};
 use crate::error::Result;
 use crate::transport::{
     Claimed, Due, PutOptions, QueueSpec, Reason, Receipt, SettleOptions, Settlement,
@@ -67,7 +67,7 @@ pub(super) fn append(
     }
     // For those that are due later somebody is to keep the time.
     let called = if delay.is_zero() { items.len() } else { 1 };
-    lines::offer_items(step, queue, called as u64)
+    waits::offer_items(step, queue, called as u64)
 }
 
 /// Puts an item that is in no list among those that are due later, behind those due at the same time.
@@ -140,7 +140,7 @@ pub(super) fn settle(
         Settlement::Ack => discard(step, item),
         Settlement::Requeue => fail(step, queue, item, options),
         Settlement::Return => untake(step, queue, item),
-        Settlement::Reject => letters::bury(step, queue, item, options, Reason::Rejected),
+        Settlement::Reject => dead_letters::bury(step, queue, item, options, Reason::Rejected),
     }
 }
 
@@ -151,7 +151,7 @@ pub(super) fn abandon(step: &mut Step<'_>, item: At) -> Result<()> {
         shelves::count_leased(step, queue, 1)?;
         shelves::orphans(queue).insert(step, item)?;
         // Somebody is to keep the time.
-        return lines::offer_items(step, queue, 1);
+        return waits::offer_items(step, queue, 1);
     }
     give_up(step, queue, item)
 }
@@ -199,20 +199,20 @@ fn take_from_owner(step: &mut Step<'_>, item: At) -> Result<At> {
 fn fail(step: &mut Step<'_>, queue: At, item: At, options: &SettleOptions) -> Result<()> {
     let most = step.get(item + FATE) & LOWER;
     if most > 0 && u64::from(deliveries(step, item)) >= most {
-        return letters::bury(step, queue, item, options, Reason::TooManyDeliveries);
+        return dead_letters::bury(step, queue, item, options, Reason::TooManyDeliveries);
     }
     if options.delay.is_zero() {
         return put_back(step, queue, item);
     }
     let due = step.now.saturating_add(nanoseconds(options.delay));
     put_off(step, queue, item, due)?;
-    lines::offer_items(step, queue, 1)
+    waits::offer_items(step, queue, 1)
 }
 
 fn put_back(step: &mut Step<'_>, queue: At, item: At) -> Result<()> {
     let priority = priority(step, item);
     shelves::line(queue, priority).push_front(step, item)?;
-    lines::offer_items(step, queue, 1)
+    waits::offer_items(step, queue, 1)
 }
 
 /// How many dead letters the holder of an item keeps at most; `None` for any number.

@@ -6,7 +6,7 @@
 use super::addresses;
 use super::heap::At;
 use super::list::List;
-use super::order::Order;
+use super::treap::Treap;
 
 /// What a file of ours begins with: `PyMQ ipc`.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"PyMQ ipc");
@@ -77,10 +77,10 @@ pub(super) const PEERS: List = List::new(LISTS, 0);
 pub(super) const PATTERNS: List = List::new(LISTS + List::SIZE, 0);
 pub(super) const QUEUES: List = List::new(LISTS + 2 * List::SIZE, 32);
 /// Kept letters, the first to expire first.
-pub(super) const KEPT: Order =
-    Order::new(LISTS + 3 * List::SIZE, addresses::KEPT_LINKS, addresses::UNTIL, addresses::UNTIL);
+pub(super) const KEPT: Treap =
+    Treap::new(LISTS + 3 * List::SIZE, addresses::KEPT_LINKS, addresses::UNTIL, addresses::UNTIL);
 /// The record of the connection in each slot.
-pub(super) const SEATED: At = LISTS + 3 * List::SIZE + Order::SIZE;
+pub(super) const SEATED: At = LISTS + 3 * List::SIZE + Treap::SIZE;
 /// What has a name, by the hash of it.
 pub(super) const NAMES: At = SEATED + 8 * SLOTS;
 pub(super) const BUCKETS: u64 = 16_384;

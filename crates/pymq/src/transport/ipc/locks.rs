@@ -8,10 +8,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::futex::{wait, wake};
 use super::heap::At;
 use super::mapping::Memory;
 use super::robust::{Held, announce, retract};
-use super::sleep::{wait, wake};
 use super::system::{is_thread, thread};
 
 /// Which thread has the lock, whether it died with it, and whether anybody waits and is to be woken

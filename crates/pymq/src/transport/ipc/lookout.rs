@@ -7,8 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::futex::tells_of_deaths;
 use super::hub::{Busy, Hub};
-use super::sleep::tells_of_deaths;
 
 /// How often a connection looks around that holds items, or did so just now: its beat says that it runs.
 const HOLDING: Duration = Duration::from_millis(100);

@@ -1,5 +1,5 @@
-//! A mapped file of shared words. What is unsafe in this transport is here, in [`cut_short`](super::cut_short),
-//! in [`robust`](super::robust), in [`sleep`](super::sleep) and in [`system`](super::system).
+//! A mapped file of shared words. What is unsafe in this transport is here, in [`sigbus`](super::sigbus),
+//! in [`robust`](super::robust), in [`futex`](super::futex) and in [`system`](super::system).
 //!
 //! The invariant: every place that it is asked for lies inside the mapping and inside the file, and
 //! nothing is ever mapped anew at another address while a [`Memory`] lives; so a stray place is an
@@ -18,9 +18,9 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::cut_short::Watched;
 use super::heap::At;
 use super::layout::{ARENA, IDENTITY_AT, LOG, LOG_PROVIDED, MAGIC, MAGIC_AT, ROOT};
+use super::sigbus::Watched;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much of the address space a bus takes at most, and at least: that much it can grow to.
@@ -140,7 +140,7 @@ impl Memory {
     /// are given back.
     pub(super) fn half(&self, at: At) -> Option<&AtomicU32> {
         let offset = usize::try_from(at).ok().filter(|_| at + 4 <= ROOT && at.is_multiple_of(4))?;
-        // SAFETY: every file is longer than that when it is opened, and `cut_short` sees to one that is cut
+        // SAFETY: every file is longer than that when it is opened, and `sigbus` sees to one that is cut
         // short; aligned, and alive as long as `self`. Locks and bells are only ever accessed by halves.
         Some(unsafe { AtomicU32::from_ptr(self.base.add(offset).cast().as_ptr()) })
     }

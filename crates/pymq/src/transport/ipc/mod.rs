@@ -4,7 +4,7 @@
 //! the queues. There is no process of its own that could die. Its invariant: each operation is one
 //! step under one lock, done whole or not at all, whoever is killed when; see `heap`. What is above
 //! that (`topics`, `addresses`, `shelves`, `items`) is plain code over words; what is
-//! unsafe is in `mapping`, `cut_short`, `robust`, `sleep` and `system`.
+//! unsafe is in `mapping`, `sigbus`, `robust`, `futex` and `system`.
 //!
 //! It reaches processes of the same user on the same machine, and survives their end; what it does
 //! not survive is the end of the machine, unless its directory is on a disk (`ipc:///directory`).
@@ -23,44 +23,44 @@ use crate::error::{Error, ErrorKind, Result};
 
 mod addresses;
 mod bell;
-mod cut_short;
+mod bus_directory;
+mod bus_lock;
 #[cfg(test)]
-mod damages;
+mod crash_tests;
 #[cfg(test)]
-mod deaths;
+mod damage_tests;
+mod dead_letters;
 mod events;
+mod futex;
 mod heap;
 mod hub;
 mod inboxes;
 mod inspect;
 mod items;
 mod layout;
-mod letters;
-mod lines;
 mod list;
-mod local;
 mod locks;
 mod lookout;
 mod mapping;
 mod names;
-mod order;
 mod peers;
-mod place;
 mod put_ids;
 mod queues;
+mod recipients;
 mod robust;
 mod routes;
 mod shelves;
-mod sleep;
+mod sigbus;
 mod survey;
 mod system;
 mod topics;
-mod turn;
+mod treap;
+mod waits;
 mod watches;
 
+use bus_directory::BusDirectory;
 use hub::Hub;
 use lookout::Lookout;
-use place::Place;
 pub use survey::{Found, Member, buses, clean, look};
 
 /// How long a look at the bus waits for its lock.
@@ -92,7 +92,7 @@ impl Ipc {
         // There is nobody to wait for.
         settings.connect_wait = None;
         settings.refuse_rest("ipc://")?;
-        let place = Place::of(url)?;
+        let place = BusDirectory::of(url)?;
         let (tell, told) = oneshot::channel();
         let spawned = std::thread::Builder::new().name("pymq-ipc".into()).spawn(move || {
             let (state, _) = states(State::connected());
@@ -154,8 +154,8 @@ impl Transport for Ipc {
     fn health(&self) -> Health {
         let mut health = Health::new(self.hub.state.now());
         let loads: Vec<(usize, u64)> = {
-            let local = self.hub.local();
-            local.subscriptions.values().map(|subscribed| subscribed.sender.load()).collect()
+            let recipients = self.hub.recipients();
+            recipients.subscriptions.values().map(|subscribed| subscribed.sender.load()).collect()
         };
         (health.unread_events, health.lost_events) =
             loads.iter().fold((0, 0), |sum, load| (sum.0 + load.0, sum.1 + load.1));

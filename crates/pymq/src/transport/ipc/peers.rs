@@ -13,7 +13,7 @@ use super::layout::{PEERS, SEATED, SLOTS, beacon, beat, bell, process};
 use super::list::List;
 use super::mapping::Memory;
 use super::system::{awake, now};
-use super::{addresses, items, lines, topics, watches};
+use super::{addresses, items, topics, waits, watches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Failure;
 
@@ -162,7 +162,7 @@ pub(super) fn give_back(step: &mut Step<'_>, slot: u64) -> Result<bool> {
     }
     // So that nothing is dealt to it.
     while let first @ 1.. = waits(peer).first(step) {
-        lines::stop_waiting(step, first)?;
+        waits::stop_waiting(step, first)?;
     }
     for _ in 0..AT_ONCE {
         let last = leases(peer).last(step);
@@ -183,7 +183,7 @@ pub(super) fn leave(step: &mut Step<'_>, slot: u64) -> Result<()> {
     }
     // First, so that nothing below is dealt to it.
     while let first @ 1.. = waits(peer).first(step) {
-        lines::stop_waiting(step, first)?;
+        waits::stop_waiting(step, first)?;
     }
     watches::leave(step, peer)?;
     while let first @ 1.. = subscriptions(peer).first(step) {

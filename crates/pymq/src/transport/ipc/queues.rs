@@ -15,10 +15,10 @@ use tokio::time::timeout_at;
 use super::Ipc;
 use super::heap::At;
 use super::hub::Hub;
-use super::lines::Place;
 use super::peers::Step;
 use super::shelves::{self, Claim, Push};
-use super::{items, letters, lines};
+use super::waits::WaitRecord;
+use super::{dead_letters, items, waits};
 use crate::error::Result;
 use crate::transport::{
     Answer, Claimed, DeadLetter, Letters, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
@@ -73,7 +73,7 @@ impl Queues for Ipc {
                 return Err(refusals::lease_lost("settle", &queue.name));
             };
             items::settle(step, item, how, &options)?;
-            self.hub.local().leases.remove(&receipt.number);
+            self.hub.recipients().leases.remove(&receipt.number);
             Ok(())
         })
     }
@@ -88,10 +88,10 @@ impl Queues for Ipc {
         let queue = Arc::clone(queue);
         self.hub.soon(move |hub, patience| {
             let settled = hub.attempt(patience, "settle", &queue.name, |step| {
-                let held = hub.local().leases.get(&receipt.number).copied();
+                let held = hub.recipients().leases.get(&receipt.number).copied();
                 let Some(item) = held else { return Ok(()) };
                 items::settle(step, item, how, &options)?;
-                hub.local().leases.remove(&receipt.number);
+                hub.recipients().leases.remove(&receipt.number);
                 Ok(())
             })?;
             Ok(settled.is_some())
@@ -102,7 +102,7 @@ impl Queues for Ipc {
         let (queue, number) = (Arc::clone(queue), receipt.number);
         self.hub.soon(move |hub, patience| {
             let shown = hub.attempt(patience, "show", &queue.name, |step| {
-                let held = hub.local().leases.get(&number).copied();
+                let held = hub.recipients().leases.get(&number).copied();
                 held.map_or(Ok(()), |item| items::show(step, item))
             })?;
             Ok(shown.is_some())
@@ -150,7 +150,7 @@ impl Queues for Ipc {
         limit: usize,
     ) -> Answer<'a, Vec<DeadLetter>> {
         self.look("look at", queue, move |step, found| {
-            Ok(letters::letters(step, found, skip, limit))
+            Ok(dead_letters::letters(step, found, skip, limit))
         })
     }
 
@@ -163,11 +163,11 @@ impl Queues for Ipc {
         match which {
             Letters::Oldest(count) => {
                 pending(self.in_steps("redrive", queue, count, |step, found, most| {
-                    letters::redrive(step, found, &Letters::Oldest(most), to)
+                    dead_letters::redrive(step, found, &Letters::Oldest(most), to)
                 }))
             }
             these @ Letters::These(_) => self.look("redrive", queue, move |step, found| {
-                letters::redrive(step, found, &these, to)
+                dead_letters::redrive(step, found, &these, to)
             }),
         }
     }
@@ -176,11 +176,12 @@ impl Queues for Ipc {
         match which {
             Letters::Oldest(count) => {
                 pending(self.in_steps("discard", queue, count, |step, found, most| {
-                    letters::discard(step, found, &Letters::Oldest(most))
+                    dead_letters::discard(step, found, &Letters::Oldest(most))
                 }))
             }
-            these @ Letters::These(_) => self
-                .look("discard", queue, move |step, found| letters::discard(step, found, &these)),
+            these @ Letters::These(_) => self.look("discard", queue, move |step, found| {
+                dead_letters::discard(step, found, &these)
+            }),
         }
     }
 
@@ -192,7 +193,7 @@ impl Queues for Ipc {
 impl Ipc {
     /// Where the item lies that is leased under that number.
     fn held(&self, number: u64) -> Option<At> {
-        self.hub.local().leases.get(&number).copied()
+        self.hub.recipients().leases.get(&number).copied()
     }
 
     /// Does something with a queue that exists; nothing with one that does not.
@@ -298,7 +299,7 @@ async fn wait_for_space(
 /// One who may have to wait at a queue; its place in the line is given up when it is dropped.
 struct Waiter<'a> {
     hub: &'a Hub,
-    place: Option<Place>,
+    place: Option<WaitRecord>,
     bell: Arc<Notify>,
 }
 
@@ -339,14 +340,14 @@ impl<'a> Waiter<'a> {
     }
 
     /// Notes the place before the step is over, so that no call is missed.
-    fn line_up(&mut self, place: Place) {
-        self.hub.local().bells.insert(place.ticket, Arc::clone(&self.bell));
+    fn line_up(&mut self, place: WaitRecord) {
+        self.hub.recipients().bells.insert(place.ticket, Arc::clone(&self.bell));
         self.place = Some(place);
     }
 
     fn step_out(&mut self) {
         if let Some(place) = self.place.take() {
-            self.hub.local().bells.remove(&place.ticket);
+            self.hub.recipients().bells.remove(&place.ticket);
         }
     }
 
@@ -366,10 +367,10 @@ impl<'a> Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let Some(place) = self.place.take() else { return };
-        self.hub.local().bells.remove(&place.ticket);
+        self.hub.recipients().bells.remove(&place.ticket);
         self.hub.soon(move |hub, patience| {
             let left = hub
-                .attempt(patience, "wait", "ipc://", |step| lines::stop_waiting(step, place.at))?;
+                .attempt(patience, "wait", "ipc://", |step| waits::stop_waiting(step, place.at))?;
             Ok(left.is_some())
         });
     }

@@ -2,7 +2,7 @@
 //! waits for it.
 //!
 //! The invariant: what a queue counts is what its lists hold, and a queue that holds nothing and at
-//! which nobody waits may be forgotten. Its [`items`] and [`lines`] are rooms of their own.
+//! which nobody waits may be forgotten. Its [`items`] and [`waits`] are rooms of their own.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use bytes::Bytes;
 use super::heap::{At, Heap};
 use super::items::{self, NUMBER, SINCE, UNTIL};
 use super::layout::{CLEAR_AT, PEERS, QUEUES};
-use super::lines::{self, Place, TICKET, Want};
 use super::list::List;
 use super::names::{self, Kind};
-use super::order::Order;
 use super::peers::{self, Step};
-use super::{letters, put_ids};
+use super::treap::Treap;
+use super::waits::{self, TICKET, WaitRecord, Want};
+use super::{dead_letters, put_ids};
 use crate::error::Result;
 use crate::transport::{
     Claimed, Letters, PutOptions, QueueSpec, QueueStats, Shelf, Wait, refusals,
@@ -33,13 +33,13 @@ const LEASED: u64 = 56;
 pub(super) const WAITERS: u64 = 64;
 const LINES: u64 = 72;
 const LATER: u64 = LINES + 10 * List::SIZE;
-const DEAD: u64 = LATER + Order::SIZE;
+const DEAD: u64 = LATER + Treap::SIZE;
 const GETTERS: u64 = DEAD + List::SIZE;
-const PUTTERS: u64 = GETTERS + Order::SIZE;
+const PUTTERS: u64 = GETTERS + Treap::SIZE;
 /// Leases that outlive their holders, because they were extended.
-const ORPHANS: u64 = PUTTERS + Order::SIZE;
-const SEEN: u64 = ORPHANS + Order::SIZE;
-const SIZE: u64 = SEEN + Order::SIZE;
+const ORPHANS: u64 = PUTTERS + Treap::SIZE;
+const SEEN: u64 = ORPHANS + Treap::SIZE;
+const SIZE: u64 = SEEN + Treap::SIZE;
 
 /// What became of a push.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) enum Push {
     /// It was done before, under the same id.
     Already,
     /// There is no space; this place in the line is ours.
-    Wait(Place),
+    Wait(WaitRecord),
 }
 
 /// What became of a claim.
@@ -58,7 +58,7 @@ pub(super) enum Claim {
     Taken(Vec<(At, Claimed)>),
     Empty,
     /// There are none; this place in the line is ours, and the next item is due then.
-    Wait(Place, Option<u64>),
+    Wait(WaitRecord, Option<u64>),
 }
 
 pub(super) const fn line(queue: At, priority: u64) -> List {
@@ -69,24 +69,24 @@ pub(super) const fn dead(queue: At) -> List {
     List::new(queue + DEAD, 0)
 }
 
-pub(super) const fn later(queue: At) -> Order {
-    Order::new(queue + LATER, 0, UNTIL, NUMBER)
+pub(super) const fn later(queue: At) -> Treap {
+    Treap::new(queue + LATER, 0, UNTIL, NUMBER)
 }
 
-pub(super) const fn orphans(queue: At) -> Order {
-    Order::new(queue + ORPHANS, 0, UNTIL, NUMBER)
+pub(super) const fn orphans(queue: At) -> Treap {
+    Treap::new(queue + ORPHANS, 0, UNTIL, NUMBER)
 }
 
-pub(super) const fn getters(queue: At) -> Order {
-    Order::new(queue + GETTERS, 0, TICKET, TICKET)
+pub(super) const fn getters(queue: At) -> Treap {
+    Treap::new(queue + GETTERS, 0, TICKET, TICKET)
 }
 
-pub(super) const fn putters(queue: At) -> Order {
-    Order::new(queue + PUTTERS, 0, TICKET, TICKET)
+pub(super) const fn putters(queue: At) -> Treap {
+    Treap::new(queue + PUTTERS, 0, TICKET, TICKET)
 }
 
-pub(super) const fn seen(queue: At) -> Order {
-    Order::new(queue + SEEN, put_ids::LINKS, put_ids::FORGOTTEN, put_ids::FORGOTTEN)
+pub(super) const fn seen(queue: At) -> Treap {
+    Treap::new(queue + SEEN, put_ids::LINKS, put_ids::FORGOTTEN, put_ids::FORGOTTEN)
 }
 
 /// The queue of that name; 0 where there is none.
@@ -177,7 +177,7 @@ pub(super) fn push(
     spec: &QueueSpec,
     items: &[Bytes],
     options: &PutOptions,
-    place: Option<Place>,
+    place: Option<WaitRecord>,
 ) -> Result<Push> {
     if spec.maxsize > 0 && items.len() > spec.maxsize {
         return Err(refusals::too_many(&spec.name, items.len(), spec.maxsize));
@@ -192,7 +192,7 @@ pub(super) fn push(
     if let Some((key, _)) = &id
         && names::find(step, Kind::Put, key) != 0
     {
-        lines::leave_line(step, place)?;
+        waits::leave_line(step, place)?;
         return Ok(Push::Already);
     }
     let fits = spec.maxsize == 0
@@ -204,14 +204,14 @@ pub(super) fn push(
             put_ids::remember(step, queue, &key, window)?;
         }
         items::append(step, queue, items, options)?;
-        lines::leave_line(step, place)?;
-        lines::offer_space(step, queue)?;
+        waits::leave_line(step, place)?;
+        waits::offer_space(step, queue)?;
         return Ok(Push::Done);
     }
     if options.wait == Wait::No {
         return Err(refusals::full(&spec.name, spec.maxsize));
     }
-    Ok(Push::Wait(lines::line_up(step, peer, queue, Want::Space, place)?))
+    Ok(Push::Wait(waits::line_up(step, peer, queue, Want::Space, place)?))
 }
 
 /// Takes items on lease, or a place in the line of those who wait for some.
@@ -221,7 +221,7 @@ pub(super) fn claim(
     spec: &QueueSpec,
     limit: usize,
     wait: bool,
-    place: Option<Place>,
+    place: Option<WaitRecord>,
 ) -> Result<Claim> {
     let queue = if wait { queue(step, spec)? } else { named(step, &spec.name) };
     if queue == 0 {
@@ -230,13 +230,13 @@ pub(super) fn claim(
     ripen(step, queue)?;
     if limit == 0 || waiting(step, queue) > 0 {
         let taken = take(step, peer, queue, spec, limit)?;
-        lines::leave_line(step, place)?;
-        lines::offer_space(step, queue)?;
+        waits::leave_line(step, place)?;
+        waits::offer_space(step, queue)?;
         // Who was called may have come too late, where others wait still; and who kept the time hands
         // that on.
         let due = place.is_some() && next_due(step, queue).is_some();
         let more = waiting(step, queue) > 0 || due;
-        lines::offer_items(step, queue, u64::from(more))?;
+        waits::offer_items(step, queue, u64::from(more))?;
         return Ok(Claim::Taken(taken));
     }
     if step.get(queue + SHUT) != 0 && later(queue).len(step) == 0 {
@@ -244,11 +244,11 @@ pub(super) fn claim(
     }
     if !wait {
         if let Some(place) = place {
-            lines::stop_waiting(step, place.at)?;
+            waits::stop_waiting(step, place.at)?;
         }
         return Ok(Claim::Empty);
     }
-    let place = lines::line_up(step, peer, queue, Want::Items, place)?;
+    let place = waits::line_up(step, peer, queue, Want::Items, place)?;
     Ok(Claim::Wait(place, next_due(step, queue)))
 }
 
@@ -295,7 +295,7 @@ pub(super) fn ripen(step: &mut Step<'_>, queue: At) -> Result<u64> {
         items::give_up(step, queue, item)?;
     }
     if count > 0 {
-        lines::offer_items(step, queue, count)?;
+        waits::offer_items(step, queue, count)?;
     }
     Ok(count)
 }
@@ -323,14 +323,14 @@ pub(super) fn stats(step: &mut Step<'_>, queue: At) -> Result<QueueStats> {
 
 /// Whether a connection waits for items of a queue, or holds some.
 fn takes_from(heap: &Heap<'_>, peer: At, queue: At) -> bool {
-    lines::waited_at(heap, peer).any(|other| other == queue)
+    waits::waited_at(heap, peer).any(|other| other == queue)
         || peers::leases(peer).records(heap).any(|item| items::queue_of(heap, item) == queue)
 }
 
 /// How many queues a connection waits at for items, or holds some of.
 pub(super) fn taken_from_by(heap: &Heap<'_>, peer: At) -> usize {
     let held = peers::leases(peer).records(heap).map(|item| items::queue_of(heap, item));
-    held.chain(lines::waited_at(heap, peer)).collect::<HashSet<At>>().len()
+    held.chain(waits::waited_at(heap, peer)).collect::<HashSet<At>>().len()
 }
 
 pub(super) fn peek(
@@ -360,7 +360,7 @@ pub(super) fn purge(step: &mut Step<'_>, queue: At, shelf: Shelf) -> Result<usiz
     ripen(step, queue)?;
     let mut purged = 0;
     if shelf == Shelf::Dead {
-        return letters::discard(step, queue, &Letters::Oldest(AT_ONCE));
+        return dead_letters::discard(step, queue, &Letters::Oldest(AT_ONCE));
     }
     if shelf == Shelf::Waiting {
         for priority in 0..10 {
@@ -369,7 +369,7 @@ pub(super) fn purge(step: &mut Step<'_>, queue: At, shelf: Shelf) -> Result<usiz
         step.set(queue + SHUT, 0)?;
     }
     purged += empty(step, AT_ONCE - purged, |step| later(queue).pop(step))?;
-    lines::offer_space(step, queue)?;
+    waits::offer_space(step, queue)?;
     Ok(purged)
 }
 
@@ -393,7 +393,7 @@ pub(super) fn shut_down(step: &mut Step<'_>, spec: &QueueSpec) -> Result<()> {
     let queue = queue(step, spec)?;
     step.set(queue + SHUT, 1)?;
     for waiting in [getters(queue), putters(queue)] {
-        while lines::call_first(step, waiting)? {}
+        while waits::call_first(step, waiting)? {}
     }
     Ok(())
 }

@@ -5,12 +5,12 @@
 
 use std::path::PathBuf;
 
+use super::bus_directory::BusDirectory;
+use super::bus_lock::{Aftermath, BusLock, PATIENCE, held};
 use super::heap::{At, Heap};
 use super::layout::{KEPT, PEERS, QUEUES, beacon, process};
 use super::mapping::Memory;
 use super::peers::{self, Step};
-use super::place::Place;
-use super::turn::{Aftermath, PATIENCE, Turn, held};
 use super::{addresses, shelves};
 use crate::error::{Error, Result};
 
@@ -51,7 +51,7 @@ pub struct Member {
 }
 
 impl Found {
-    fn at(place: &Place) -> Self {
+    fn at(place: &BusDirectory) -> Self {
         Self {
             address: place.address(),
             directory: place.directory().to_owned(),
@@ -117,7 +117,7 @@ fn counted(number: u64) -> usize {
 /// `Config` where the directory of all is not ours alone, `Connection` if it cannot be read.
 pub fn buses() -> Result<Vec<Found>> {
     let mut found = Vec::new();
-    for place in Place::all()? {
+    for place in BusDirectory::all()? {
         match seen(&place) {
             Ok(Some(bus)) => found.push(bus),
             Ok(None) => {}
@@ -133,7 +133,7 @@ pub fn buses() -> Result<Vec<Found>> {
 /// # Errors
 /// Those of [`Ipc::connect`](super::Ipc::connect).
 pub fn look(address: &str) -> Result<Option<Found>> {
-    seen(&Place::of(address)?)
+    seen(&BusDirectory::of(address)?)
 }
 
 /// Cleans away what was left on the bus of that address, as whoever joins it does too: what the dead
@@ -146,10 +146,10 @@ pub fn look(address: &str) -> Result<Option<Found>> {
 /// # Errors
 /// Those of [`Ipc::connect`](super::Ipc::connect).
 pub fn clean(address: &str) -> Result<Option<Found>> {
-    let place = Place::of(address)?;
+    let place = BusDirectory::of(address)?;
     place.clear();
     if let Some(memory) = place.existing()? {
-        let Some(turn) = Turn::take(&memory, PATIENCE) else {
+        let Some(turn) = BusLock::take(&memory, PATIENCE) else {
             return Err(held(&memory, "clean", address));
         };
         if !memory.is_deleted() {
@@ -170,7 +170,7 @@ pub fn clean(address: &str) -> Result<Option<Found>> {
 }
 
 /// Ends what hangs on the lives of the dead, and wakes those whom that concerns.
-fn bury(turn: &Turn<'_>) -> Result<()> {
+fn bury(turn: &BusLock<'_>) -> Result<()> {
     let mut after = Aftermath::default();
     turn.step(&mut after, |step: &mut Step<'_>| {
         let peers: Vec<At> = PEERS.records(step).collect();
@@ -183,12 +183,12 @@ fn bury(turn: &Turn<'_>) -> Result<()> {
     Ok(())
 }
 
-fn seen(place: &Place) -> Result<Option<Found>> {
+fn seen(place: &BusDirectory) -> Result<Option<Found>> {
     let mut found = Found::at(place);
     let Some(memory) = place.existing()? else {
         return Ok((found.unfinished > 0).then_some(found));
     };
-    let Some(turn) = Turn::take(&memory, PATIENCE) else {
+    let Some(turn) = BusLock::take(&memory, PATIENCE) else {
         return Err(held(&memory, "look at", &found.address));
     };
     found.read(&memory);
@@ -197,6 +197,6 @@ fn seen(place: &Place) -> Result<Option<Found>> {
     Ok(Some(found))
 }
 
-fn refused(place: &Place, error: &Error) -> Found {
+fn refused(place: &BusDirectory, error: &Error) -> Found {
     Found { refused: Some(error.to_string()), ..Found::at(place) }
 }

@@ -16,7 +16,7 @@ use super::ConnectionId;
 use super::dead_letters::DeadLetters;
 use super::leases::{Lease, Leases};
 use super::put_ids::PutIds;
-use super::store::{Aftermath, Bell, Death, Ticket, Turn, next_number, take_of};
+use super::store::{Aftermath, Bell, Death, Signal, Ticket, next_number, take_of};
 use super::unleased::{Item, Unleased};
 use super::waiters::{Claim, Getter, KeepTime, Parcel, Push, Putter};
 use crate::error::Result;
@@ -335,7 +335,7 @@ impl Queue {
             {
                 let items = self.unleased.take(getter.limit);
                 self.dealt.insert(ticket, (getter.owner, items));
-                after.bells.extend(getter.bell.map(|bell| (bell, Ok(Turn::Come))));
+                after.bells.extend(getter.bell.map(|bell| (bell, Ok(Signal::Come))));
             }
             // What was just dealt out made space, and what the first putter puts may be dealt out again:
             // so it goes round until nobody can be served.
@@ -348,11 +348,11 @@ impl Queue {
             }
             let putter = first.remove();
             if again {
-                after.bells.push((putter.bell, Ok(Turn::Already)));
+                after.bells.push((putter.bell, Ok(Signal::Already)));
                 continue;
             }
             self.append(putter.parcel);
-            after.bells.push((putter.bell, Ok(Turn::Come)));
+            after.bells.push((putter.bell, Ok(Signal::Come)));
         }
         if self.is_over() {
             for getter in std::mem::take(&mut self.getters).into_values() {
@@ -371,7 +371,7 @@ impl Queue {
         let getter = first.get_mut();
         if getter.wakes != Some(due) {
             getter.wakes = Some(due);
-            after.bells.extend(getter.bell.take().map(|bell| (bell, Ok(Turn::KeepTime))));
+            after.bells.extend(getter.bell.take().map(|bell| (bell, Ok(Signal::KeepTime))));
         }
     }
 

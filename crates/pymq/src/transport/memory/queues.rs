@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Memory;
 use super::queue::Queue;
-use super::store::{Aftermath, Bell, Ticket, Turn};
+use super::store::{Aftermath, Bell, Signal, Ticket};
 use super::waiters::{Claim, KeepTime, Push};
 use crate::error::Result;
 use crate::transport::{
@@ -195,14 +195,14 @@ impl Memory {
         queue: &'a Arc<QueueSpec>,
         items: Vec<Bytes>,
         options: PutOptions,
-    ) -> Result<Result<Put, Place<'a>>> {
+    ) -> Result<Result<Put, Waiting<'a>>> {
         self.broker.queues.with(|state, after| {
             self.check_open("push", &queue.name)?;
             let found = state.queue(&queue.name);
             match found.push(queue, items, options, after)? {
                 Push::Done => Ok(Ok(Put::Done)),
                 Push::Already => Ok(Ok(Put::Already)),
-                Push::Wait(parcel) => Ok(Err(Place::take(self, queue, |bell| {
+                Push::Wait(parcel) => Ok(Err(Waiting::take(self, queue, |bell| {
                     found.wait_for_space(self.id, queue.maxsize, parcel, bell)
                 }))),
             }
@@ -215,14 +215,14 @@ impl Memory {
         queue: &'a Arc<QueueSpec>,
         limit: usize,
         wait: Wait,
-    ) -> Result<Result<Vec<Claimed>, Place<'a>>> {
+    ) -> Result<Result<Vec<Claimed>, Waiting<'a>>> {
         self.broker.queues.with(|state, after| {
             self.check_open("claim", &queue.name)?;
             let found = state.queue(&queue.name);
             match found.claim(self.id, queue, limit, after)? {
                 Claim::Taken(claimed) => Ok(Ok(claimed)),
                 Claim::Empty if wait == Wait::No => Ok(Ok(Vec::new())),
-                Claim::Empty => Ok(Err(Place::take(self, queue, |bell| {
+                Claim::Empty => Ok(Err(Waiting::take(self, queue, |bell| {
                     found.wait_for_items(self.id, limit.max(queue.prefetch), bell, after)
                 }))),
             }
@@ -231,22 +231,22 @@ impl Memory {
 }
 
 /// A place in the line of those who wait at a queue; dropping it gives it up.
-struct Place<'a> {
+struct Waiting<'a> {
     memory: &'a Memory,
     queue: &'a QueueSpec,
     ticket: Ticket,
-    bell: oneshot::Receiver<Result<Turn>>,
+    bell: oneshot::Receiver<Result<Signal>>,
 }
 
 /// What ended a wait.
 enum Woken {
-    Rung(Result<Turn>),
+    Rung(Result<Signal>),
     /// An item is due.
     Due,
     TimeUp,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Waiting<'a> {
     fn take(
         memory: &'a Memory,
         queue: &'a QueueSpec,
@@ -262,8 +262,8 @@ impl<'a> Place<'a> {
             match self.woken(wait, due).await {
                 Woken::TimeUp => break,
                 Woken::Rung(turn) => match turn? {
-                    Turn::Come | Turn::Already => break,
-                    Turn::KeepTime => {}
+                    Signal::Come | Signal::Already => break,
+                    Signal::KeepTime => {}
                 },
                 Woken::Due => {}
             }
@@ -331,11 +331,11 @@ impl<'a> Place<'a> {
 }
 
 /// What the turn of a push says.
-fn put(turn: Turn) -> Put {
-    if turn == Turn::Already { Put::Already } else { Put::Done }
+fn put(turn: Signal) -> Put {
+    if turn == Signal::Already { Put::Already } else { Put::Done }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.memory.broker.queues.with(|state, after| {
             if let Some(found) = state.existing(&self.queue.name) {

@@ -22,11 +22,11 @@ use crate::transport::obituaries::Obituaries;
 const CLEARING: usize = 64;
 
 /// Wakes one who waits, or tells it that its turn will never come.
-pub(super) type Bell = oneshot::Sender<Result<Turn>>;
+pub(super) type Bell = oneshot::Sender<Result<Signal>>;
 
 /// What the bell says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Signal {
     /// What it waited for is there.
     Come,
     /// What it waits to put is there already.
@@ -94,7 +94,7 @@ impl Store {
 /// What is left to do when the lock is free.
 #[derive(Default)]
 pub(super) struct Aftermath {
-    pub(super) bells: Vec<(Bell, Result<Turn>)>,
+    pub(super) bells: Vec<(Bell, Result<Signal>)>,
     pub(super) discarded: Vec<Bytes>,
     pub(super) deaths: Vec<Death>,
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::cluster::{Nodes, Slot, slot_of};
 use super::options::{RedisEndpoint, RedisOptions};
 use super::refusal::Refusal;
-use super::resp::{Expected, Fault, Pushes, Wire};
+use super::resp::{Expected, Fault, Pushes, Socket};
 use super::sentinel::Master;
 use super::standing::{Role, Standing};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,14 +24,14 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct Dialer {
     pub(super) options: RedisOptions,
     standing: Standing,
-    way: Way,
+    discovery: Discovery,
     /// Counts how often the server turned out not to be the one that takes the writes.
     doubts: watch::Sender<u64>,
 }
 
 /// How the server is found.
 #[derive(Debug)]
-enum Way {
+enum Discovery {
     /// It is where the options say.
     Known,
     /// Sentinels name it.
@@ -52,26 +52,26 @@ impl Dialer {
     /// Needs a runtime.
     pub(super) fn new(options: RedisOptions) -> Self {
         let standing = Standing::new(options.shown());
-        let way = match &options.endpoint {
+        let discovery = match &options.endpoint {
             RedisEndpoint::Sentinels(sentinels) => {
-                Way::Sentinels(Box::new(Master::watch(sentinels.clone(), &options)))
+                Discovery::Sentinels(Box::new(Master::watch(sentinels.clone(), &options)))
             }
             RedisEndpoint::Cluster(hosts) => {
                 let nodes = Nodes::watch(hosts.clone(), &options);
-                Way::Cluster(Arc::new(nodes), Slot::of_events(HOME))
+                Discovery::Cluster(Arc::new(nodes), Slot::of_events(HOME))
             }
-            _ => Way::Known,
+            _ => Discovery::Known,
         };
-        Self { options, standing, way, doubts: watch::Sender::new(0) }
+        Self { options, standing, discovery, doubts: watch::Sender::new(0) }
     }
 
     /// One that leads to the slot of a key, on a cluster; elsewhere there is one for everything.
     pub(super) fn to_slot_of(&self, key: &str) -> Option<Self> {
-        let Way::Cluster(nodes, _) = &self.way else { return None };
+        let Discovery::Cluster(nodes, _) = &self.discovery else { return None };
         Some(Self {
             options: self.options.clone(),
             standing: self.standing.of_slot(slot_of(key)),
-            way: Way::Cluster(Arc::clone(nodes), Slot::of(key)),
+            discovery: Discovery::Cluster(Arc::clone(nodes), Slot::of(key)),
             doubts: watch::Sender::new(0),
         })
     }
@@ -83,24 +83,24 @@ impl Dialer {
 
     /// A key in the slot where it leads, on a cluster.
     pub(super) fn home(&self) -> Option<&str> {
-        match &self.way {
-            Way::Cluster(_, slot) => Some(slot.key()),
+        match &self.discovery {
+            Discovery::Cluster(_, slot) => Some(slot.key()),
             _ => None,
         }
     }
 
     /// The nodes of a cluster.
     pub(super) fn nodes(&self) -> Option<&Nodes> {
-        match &self.way {
-            Way::Cluster(nodes, _) => Some(nodes),
+        match &self.discovery {
+            Discovery::Cluster(nodes, _) => Some(nodes),
             _ => None,
         }
     }
 
     /// The key of that name where it leads: on a cluster those that are no queue's have a tag.
     pub(super) fn key<'a>(&self, name: &'a str) -> Cow<'a, str> {
-        match &self.way {
-            Way::Cluster(..) => format!("{HOME}{name}").into(),
+        match &self.discovery {
+            Discovery::Cluster(..) => format!("{HOME}{name}").into(),
             _ => name.into(),
         }
     }
@@ -108,17 +108,17 @@ impl Dialer {
     /// There will be no connection any more.
     pub(super) fn close(&self) {
         self.standing.close();
-        match &self.way {
-            Way::Known => {}
-            Way::Sentinels(master) => master.close(),
-            Way::Cluster(nodes, _) => nodes.close(),
+        match &self.discovery {
+            Discovery::Known => {}
+            Discovery::Sentinels(master) => master.close(),
+            Discovery::Cluster(nodes, _) => nodes.close(),
         }
     }
 
     /// The server as it is known at the time: of several the one that takes the writes.
     pub(super) fn server(&self) -> String {
-        let found = match &self.way {
-            Way::Sentinels(master) => master.shown(),
+        let found = match &self.discovery {
+            Discovery::Sentinels(master) => master.shown(),
             _ => None,
         };
         found.unwrap_or_else(|| self.standing.server().to_owned())
@@ -131,13 +131,13 @@ impl Dialer {
 
     /// The first connection, whose failure is the user's to see; tried again until `until` where
     /// the failure is one that passes.
-    pub(super) async fn dial_first(&self, role: Role, until: Option<Instant>) -> Result<Wire> {
+    pub(super) async fn dial_first(&self, role: Role, until: Option<Instant>) -> Result<Socket> {
         let _dialing = self.standing.dialing(role);
         let mut attempts = 0;
         loop {
             let news = self.news();
             let fault = match self.open(role, None).await {
-                Ok(wire) => return Ok(wire),
+                Ok(socket) => return Ok(socket),
                 Err(fault) => fault,
             };
             attempts += 1;
@@ -164,7 +164,7 @@ impl Dialer {
     /// Why there is no server for us, in words that help: neither side of a connection of which one
     /// speaks TLS can tell what the other does.
     fn not_there(&self, words: &str) -> String {
-        if !matches!(self.way, Way::Known) {
+        if !matches!(self.discovery, Discovery::Known) {
             return words.to_owned();
         }
         match self.options.settings.tls {
@@ -178,16 +178,16 @@ impl Dialer {
     }
 
     /// Tries until a connection stands, waiting longer from time to time.
-    pub(super) async fn dial(&self, role: Role, pushes: Option<Pushes>) -> Wire {
+    pub(super) async fn dial(&self, role: Role, pushes: Option<Pushes>) -> Socket {
         let dialing = self.standing.dialing(role);
         let mut attempts = 0;
         loop {
             // Asked for before the attempt, so that nothing is missed during it.
             let news = self.news();
             match self.open(role, pushes.clone()).await {
-                Ok(wire) => {
+                Ok(socket) => {
                     dialing.done();
-                    return wire;
+                    return socket;
                 }
                 Err(fault) => {
                     attempts += 1;
@@ -210,10 +210,10 @@ impl Dialer {
 
     /// Returns when another server may be worth an attempt.
     fn news(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (master, nodes) = match &self.way {
-            Way::Known => (None, None),
-            Way::Sentinels(master) => (Some(master.news()), None),
-            Way::Cluster(nodes, _) => (None, Some(nodes.news())),
+        let (master, nodes) = match &self.discovery {
+            Discovery::Known => (None, None),
+            Discovery::Sentinels(master) => (Some(master.news()), None),
+            Discovery::Cluster(nodes, _) => (None, Some(nodes.news())),
         };
         async move {
             match (master, nodes) {
@@ -232,12 +232,16 @@ impl Dialer {
     }
 
     /// One attempt: a connection to a server that can serve us.
-    async fn open(&self, role: Role, pushes: Option<Pushes>) -> Result<Wire, Fault> {
-        match &self.way {
-            Way::Known => Wire::open(&self.options, Expected::Server, role.name(), pushes).await,
-            Way::Sentinels(master) => master.open(role.name(), pushes).await,
-            Way::Cluster(nodes, slot) if self.shares(role) => nodes.shared(slot, role.name()).await,
-            Way::Cluster(nodes, slot) => match (role, pushes) {
+    async fn open(&self, role: Role, pushes: Option<Pushes>) -> Result<Socket, Fault> {
+        match &self.discovery {
+            Discovery::Known => {
+                Socket::open(&self.options, Expected::Server, role.name(), pushes).await
+            }
+            Discovery::Sentinels(master) => master.open(role.name(), pushes).await,
+            Discovery::Cluster(nodes, slot) if self.shares(role) => {
+                nodes.shared(slot, role.name()).await
+            }
+            Discovery::Cluster(nodes, slot) => match (role, pushes) {
                 (Role::Waiting, None) => nodes.waiting(slot, role.name()).await,
                 (_, pushes) => nodes.open(slot, role.name(), pushes).await,
             },
@@ -247,12 +251,13 @@ impl Dialer {
     /// Whether connections for that are shared with those who want another slot of the same node: for
     /// commands that are answered at once.
     pub(super) fn shares(&self, role: Role) -> bool {
-        matches!(self.way, Way::Cluster(..)) && matches!(role, Role::Commands | Role::Changes)
+        matches!(self.discovery, Discovery::Cluster(..))
+            && matches!(role, Role::Commands | Role::Changes)
     }
 
     /// Notes that the server said no to who takes the writes: connections are made anew.
     pub(super) fn doubt(&self, refusal: &Refusal) {
-        if let Way::Cluster(nodes, _) = &self.way {
+        if let Discovery::Cluster(nodes, _) = &self.discovery {
             nodes.refused(refusal);
         }
         self.doubts.send_modify(|count| *count += 1);
@@ -263,13 +268,13 @@ impl Dialer {
     pub(super) fn doubted(
         &self,
         role: Role,
-        wire: &Wire,
+        socket: &Socket,
     ) -> impl Future<Output = Option<&'static str>> + use<> {
         let mut doubts = self.doubts.subscribe();
-        let clustered = matches!(self.way, Way::Cluster(..));
+        let clustered = matches!(self.discovery, Discovery::Cluster(..));
         let ends_itself = clustered && !self.shares(role);
-        let moved = match (&self.way, wire.place()) {
-            (Way::Cluster(nodes, slot), Some(place)) => Some(nodes.moved_from(slot, place)),
+        let moved = match (&self.discovery, socket.place()) {
+            (Discovery::Cluster(nodes, slot), Some(place)) => Some(nodes.moved_from(slot, place)),
             _ => None,
         };
         async move {

@@ -15,14 +15,14 @@ use super::dialer::Dialer;
 
 use super::purpose::{Purpose, Repeat, Unanswered};
 use super::refusal::{Cause, Refusal};
-use super::resp::{Batch, Command, Fault, Posted, Reply, Wire};
+use super::resp::{Batch, Command, Fault, Posted, Reply, Socket};
 use super::script::Script;
 use super::standing::Role;
 use super::timing::{LONGEST, PING, ROUND_TRIP};
 use crate::error::{ErrorKind, Result};
 use crate::transport::Wait;
 
-/// How far a transport is on its way to its end.
+/// The stage of a transport, from open to closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
     /// In use.
@@ -35,8 +35,8 @@ pub(super) enum Stage {
 
 #[derive(Clone)]
 enum Phase {
-    /// A connection, and the how manieth it is.
-    Up(Wire, u64),
+    /// A connection and its number, counted from 1.
+    Up(Socket, u64),
     /// There has been none yet.
     New,
     Down,
@@ -56,12 +56,12 @@ pub(super) struct Link {
 /// For so long a key that is on its way to another node is waited for before it is asked for again.
 const ON_ITS_WAY: Duration = Duration::from_millis(20);
 
-/// What was tried of one operation.
+/// The attempts at one operation so far.
 #[derive(Default)]
 struct Tried {
     /// Until when what is on its way is waited for, once anything was.
     until: Option<Instant>,
-    /// How often its answer was lost.
+    /// The number of answers that were lost.
     lost: u32,
     /// The server taught it, since it did not know the script.
     taught: bool,
@@ -74,12 +74,12 @@ impl Link {
     /// At the end of the runtime it says what `last_words` makes.
     pub(super) fn start(
         (dialer, role): (Arc<Dialer>, Role),
-        first: Option<Wire>,
+        first: Option<Socket>,
         stage: watch::Receiver<Stage>,
         last_words: impl Fn() -> Batch + Clone + Send + Sync + 'static,
         runtime: &Handle,
     ) -> Self {
-        let up = |wire: &Wire| Phase::Up(wire.clone(), 1);
+        let up = |socket: &Socket| Phase::Up(socket.clone(), 1);
         let (sender, phase) = watch::channel(first.as_ref().map_or(Phase::New, up));
         runtime.spawn(keep((Arc::clone(&dialer), role), first, sender, stage, last_words));
         Self { role, phase, dialer, least: Arc::default() }
@@ -87,37 +87,38 @@ impl Link {
 
     /// Says the last words, where there is a connection; does not wait.
     pub(super) fn say_last_words(&self) {
-        if let Phase::Up(wire, _) = &*self.phase.borrow() {
-            wire.say_last_words();
+        if let Phase::Up(socket, _) = &*self.phase.borrow() {
+            socket.say_last_words();
         }
     }
 
-    /// Where the connection leads to, as people write it.
+    /// The host and port that the connection leads to.
     pub(super) fn server(&self) -> Option<String> {
-        let Phase::Up(wire, _) = &*self.phase.borrow() else { return None };
-        wire.place().map(|(host, port)| format!("{host}:{port}"))
+        let Phase::Up(socket, _) = &*self.phase.borrow() else { return None };
+        socket.place().map(|(host, port)| format!("{host}:{port}"))
     }
 
     /// A live connection, no older than `least`; waits for one as long as the operation may, and
     /// at most as long as operations wait.
-    async fn wire(&self, purpose: &Purpose<'_>, tried: &Tried) -> Result<(Wire, u64)> {
+    async fn socket(&self, purpose: &Purpose<'_>, tried: &Tried) -> Result<(Socket, u64)> {
         let least = tried.least.max(self.least.load(Ordering::Relaxed));
         let new = match &*self.phase.borrow() {
-            Phase::Up(wire, number) if wire.is_alive() && *number >= least => {
-                return Ok((wire.clone(), *number));
+            Phase::Up(socket, number) if socket.is_alive() && *number >= least => {
+                return Ok((socket.clone(), *number));
             }
             phase => matches!(phase, Phase::New),
         };
         let mut phase = self.phase.clone();
         let usable = |phase: &Phase| match phase {
-            Phase::Up(wire, number) => wire.is_alive() && *number >= least,
+            Phase::Up(socket, number) => socket.is_alive() && *number >= least,
             Phase::New | Phase::Down => false,
             Phase::Closed => true,
         };
         let begun = Instant::now();
         let patience = begun + self.dialer.options.settings.reconnect_wait().min(LONGEST);
         let until = purpose.until.map_or(patience, |until| until.min(patience));
-        // What has begun, or is the first to need it, is an attempt even where it may not wait.
+        // An operation that has begun, or that is the first to need the connection, makes an attempt even if
+        // it may not wait.
         let first = new.then(|| begun + ROUND_TRIP);
         let until = tried.until.or(first).map_or(until, |attempt| until.max(attempt));
         let found = match timeout_at(until, phase.wait_for(usable)).await {
@@ -126,7 +127,7 @@ impl Link {
             Err(_) => Phase::Down,
         };
         match found {
-            Phase::Up(wire, number) => Ok((wire, number)),
+            Phase::Up(socket, number) => Ok((socket, number)),
             Phase::Closed if tried.lost > 0 => Err(purpose.closed_unanswered()),
             Phase::Closed => Err(purpose.closed()),
             Phase::New | Phase::Down => {
@@ -145,10 +146,10 @@ impl Link {
     pub(super) async fn run(&self, purpose: Purpose<'_>, command: &Command) -> Result<Reply> {
         let mut tried = Tried::default();
         loop {
-            let (wire, number) = self.wire(&purpose, &tried).await?;
-            match purpose.answered(wire.run(command)).await {
+            let (socket, number) = self.socket(&purpose, &tried).await?;
+            match purpose.answered(socket.run(command)).await {
                 Ok(reply) => return Ok(reply),
-                Err(why) => self.go_on(&purpose, &wire, number, &mut tried, why).await?,
+                Err(why) => self.go_on(&purpose, &socket, number, &mut tried, why).await?,
             }
         }
     }
@@ -161,15 +162,15 @@ impl Link {
         posted: Posted,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let least = self.least.load(Ordering::Relaxed);
-        let wire = match &*self.phase.borrow() {
-            Phase::Up(wire, number) if wire.is_alive() && *number >= least => wire.clone(),
+        let socket = match &*self.phase.borrow() {
+            Phase::Up(socket, number) if socket.is_alive() && *number >= least => socket.clone(),
             _ => {
                 posted.lost("there is no connection");
                 return None;
             }
         };
-        let posted = wire.post_now(&command, posted).err()?;
-        Some(async move { wire.post(&command, posted).await })
+        let posted = socket.post_now(&command, posted).err()?;
+        Some(async move { socket.post(&command, posted).await })
     }
 
     /// Does several commands in one write; each answer or refusal is in its place.
@@ -196,8 +197,8 @@ impl Link {
     ) -> Result<Vec<Reply>> {
         let mut tried = Tried::default();
         loop {
-            let (wire, number) = self.wire(&purpose, &tried).await?;
-            let why = match purpose.answered(wire.pipeline(batch)).await {
+            let (socket, number) = self.socket(&purpose, &tried).await?;
+            let why = match purpose.answered(socket.pipeline(batch)).await {
                 Ok(replies) => match undone(&replies) {
                     Some(refusal) => Unanswered::Fault(Fault::Refused(refusal)),
                     None => {
@@ -210,7 +211,7 @@ impl Link {
                 },
                 Err(why) => why,
             };
-            self.go_on(&purpose, &wire, number, &mut tried, why).await?;
+            self.go_on(&purpose, &socket, number, &mut tried, why).await?;
         }
     }
 
@@ -258,11 +259,11 @@ impl Link {
         let and_then = |call: Command| [call].into_iter().chain(then.clone()).collect::<Batch>();
         let mut batch = and_then(script.call(keys, arguments));
         loop {
-            let (wire, number) = self.wire(&purpose, &tried).await?;
-            let replies = match purpose.answered(wire.pipeline(&batch)).await {
+            let (socket, number) = self.socket(&purpose, &tried).await?;
+            let replies = match purpose.answered(socket.pipeline(&batch)).await {
                 Ok(replies) => replies,
                 Err(why) => {
-                    self.go_on(&purpose, &wire, number, &mut tried, why).await?;
+                    self.go_on(&purpose, &socket, number, &mut tried, why).await?;
                     continue;
                 }
             };
@@ -277,16 +278,16 @@ impl Link {
                 continue;
             }
             let why = Unanswered::Fault(Fault::Refused(refusal.of_script(script.digest())));
-            self.go_on(&purpose, &wire, number, &mut tried, why).await?;
+            self.go_on(&purpose, &socket, number, &mut tried, why).await?;
         }
     }
 
     /// Asks for a sign of life, now.
     pub(super) async fn ping(&self) -> Result<()> {
         let purpose = Purpose::idempotent("ping", self.dialer.standing().server());
-        let (wire, _) = self.wire(&purpose.within(Wait::No), &Tried::default()).await?;
+        let (socket, _) = self.socket(&purpose.within(Wait::No), &Tried::default()).await?;
         let purpose = purpose.within(Wait::at_most(PING));
-        match purpose.answered(wire.run(&Command::new("PING"))).await {
+        match purpose.answered(socket.run(&Command::new("PING"))).await {
             // A user that may not ask was answered, too.
             Ok(_) | Err(Unanswered::Fault(Fault::Refused(_))) => Ok(()),
             Err(Unanswered::Late) => {
@@ -335,7 +336,7 @@ impl Link {
     async fn go_on(
         &self,
         purpose: &Purpose<'_>,
-        wire: &Wire,
+        socket: &Socket,
         number: u64,
         tried: &mut Tried,
         why: Unanswered,
@@ -368,8 +369,8 @@ impl Link {
                 if purpose.repeat == Repeat::Never || tried.lost > 1 {
                     return Err(purpose.lost(&why));
                 }
-                wire.cut();
-                wire.ended().await;
+                socket.cut();
+                socket.ended().await;
                 Ok(())
             }
         }
@@ -397,7 +398,7 @@ fn none_done(replies: &[Reply]) -> Option<Refusal> {
 
 async fn keep(
     (dialer, role): (Arc<Dialer>, Role),
-    first: Option<Wire>,
+    first: Option<Socket>,
     phase: watch::Sender<Phase>,
     mut stage: watch::Receiver<Stage>,
     last_words: impl Fn() -> Batch + Clone + Send + Sync + 'static,
@@ -412,44 +413,44 @@ async fn keep(
     let mut closed = std::pin::pin!(closed);
     let first = async {
         match first {
-            Some(wire) => wire,
+            Some(socket) => socket,
             None => dialer.dial(role, None).await,
         }
     };
-    let mut wire = tokio::select! {
-        wire = first => wire,
+    let mut socket = tokio::select! {
+        socket = first => socket,
         () = &mut closed => {
             phase.send_replace(Phase::Closed);
             return;
         }
     };
     loop {
-        wire.set_last_words(speaker, Some(Box::new(last_words.clone())));
+        socket.set_last_words(speaker, Some(Box::new(last_words.clone())));
         // In the line before anybody can use it, so that no doubt about it is missed.
-        let doubted = dialer.doubted(role, &wire);
-        phase.send_replace(Phase::Up(wire.clone(), number));
+        let doubted = dialer.doubted(role, &socket);
+        phase.send_replace(Phase::Up(socket.clone(), number));
         let why = tokio::select! {
-            () = wire.ended() => Some("the connection ended"),
+            () = socket.ended() => Some("the connection ended"),
             // Those who wait for an answer on it get it; nobody begins anything on it any more.
             why = doubted => why,
             () = &mut closed => break,
         };
         phase.send_replace(Phase::Down);
-        // What is still under way on it goes on, and has a successor.
-        wire.set_last_words(speaker, None);
+        // Operations under way on it go on; new ones take the next connection.
+        socket.set_last_words(speaker, None);
         if let Some(why) = why {
             dialer.standing().lost(role, why);
         }
-        wire = tokio::select! {
-            wire = dialer.dial(role, None) => wire,
+        socket = tokio::select! {
+            socket = dialer.dial(role, None) => socket,
             () = &mut closed => break,
         };
         number += 1;
     }
     phase.send_replace(Phase::Closed);
-    wire.set_last_words(speaker, None);
-    // Where others share it, it ends with the last of them.
+    socket.set_last_words(speaker, None);
+    // A socket that others share ends with the last of them.
     if !dialer.shares(role) {
-        wire.cut();
+        socket.cut();
     }
 }

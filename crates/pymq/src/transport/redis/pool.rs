@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::dialer::Dialer;
-use super::resp::{Reply, Wire};
+use super::resp::{Reply, Socket};
 use super::standing::Role;
 
 /// Connections for waiting commands that are kept when nobody waits.
@@ -15,7 +15,7 @@ const SPARE_WIRES: usize = 4;
 #[derive(Debug)]
 pub(super) struct Pool {
     dialer: Arc<Dialer>,
-    spare: Mutex<Vec<Wire>>,
+    spare: Mutex<Vec<Socket>>,
 }
 
 impl Pool {
@@ -24,33 +24,33 @@ impl Pool {
     }
 
     /// A live connection: a spare one, else a new one, however long that takes.
-    pub(super) async fn take(&self) -> Wire {
+    pub(super) async fn take(&self) -> Socket {
         match self.spare() {
-            Some(wire) => wire,
+            Some(socket) => socket,
             None => self.dialer.dial(Role::Waiting, None).await,
         }
     }
 
     /// Puts a connection back that has nothing under way.
-    pub(super) fn put(&self, wire: Wire) {
+    pub(super) fn put(&self, socket: Socket) {
         // On a cluster whoever waits at the same node next may have it.
         if let Some(nodes) = self.dialer.nodes() {
-            return nodes.give_back(wire);
+            return nodes.give_back(socket);
         }
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if wire.is_alive() && spare.len() < SPARE_WIRES {
-            spare.push(wire);
+        if socket.is_alive() && spare.len() < SPARE_WIRES {
+            spare.push(socket);
         }
     }
 
     /// Puts a connection back after an answer, unless the answer says that it leads to the wrong
     /// server.
-    pub(super) fn put_after(&self, wire: Wire, replies: &[Reply]) {
+    pub(super) fn put_after(&self, socket: Socket, replies: &[Reply]) {
         if let Some(refusal) = replies.iter().find_map(Reply::elsewhere) {
             self.clear();
             self.dialer.doubt(refusal);
         } else {
-            self.put(wire);
+            self.put(socket);
         }
     }
 
@@ -60,12 +60,12 @@ impl Pool {
     }
 
     /// A spare connection, if there is one.
-    pub(super) fn spare(&self) -> Option<Wire> {
+    pub(super) fn spare(&self) -> Option<Socket> {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let wire = spare.pop()?;
-            if wire.is_alive() {
-                return Some(wire);
+            let socket = spare.pop()?;
+            if socket.is_alive() {
+                return Some(socket);
             }
         }
     }

@@ -11,22 +11,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_core::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::dialer::{Dialer, jitter};
 use super::link::Stage;
+use super::membership::{Membership, Request};
 use super::purpose::Purpose;
 use super::refusal::Refusal;
-use super::resp::{Fault, Pushes, Wire};
+use super::resp::{Fault, Pushes, Socket};
 use super::routes::{Name, Table, Target, deliver, lock};
 use super::standing::Role;
 use super::subscribing::{fetch_kept, one_by_one, portions, subscribe, unsubscribe};
 use super::timing::ASK_AGAIN;
 use crate::error::{ErrorKind, Result};
-use crate::transport::{Guard, Sender};
+use crate::transport::Sender;
 
 /// The asking side.
 pub(super) struct PubSub {
@@ -106,52 +106,6 @@ impl std::fmt::Debug for PubSub {
     }
 }
 
-/// Being subscribed; dropping it ends that.
-pub(super) struct Membership {
-    control: mpsc::UnboundedSender<Request>,
-    id: u64,
-    names: Vec<Name>,
-}
-
-impl Membership {
-    fn leave(&mut self, done: Option<oneshot::Sender<Result<(), Refusal>>>) {
-        let names = std::mem::take(&mut self.names);
-        if !names.is_empty() {
-            // Refused only when the task has ended, and every subscription with it.
-            let _ = self.control.send(Request::Leave { id: self.id, names, done });
-        }
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.leave(None);
-    }
-}
-
-impl Guard for Membership {
-    fn release(mut self: Box<Self>) -> BoxFuture<'static, Result<()>> {
-        let (done, left) = oneshot::channel();
-        let first = match self.names.first() {
-            Some(Name::Topic(name) | Name::Pattern(name)) => name.to_string(),
-            None => String::new(),
-        };
-        self.leave(Some(done));
-        Box::pin(async move {
-            match left.await {
-                Ok(Err(refusal)) => Err(Purpose::change("unsubscribe", &first).refused(&refusal)),
-                // An error says that the task has ended: then the socket is gone too.
-                Ok(Ok(())) | Err(_) => Ok(()),
-            }
-        })
-    }
-}
-
-enum Request {
-    Join { id: u64, names: Vec<Name>, target: Target, done: oneshot::Sender<Result<(), Refusal>> },
-    Leave { id: u64, names: Vec<Name>, done: Option<oneshot::Sender<Result<(), Refusal>>> },
-}
-
 impl From<(Joining, Target)> for Request {
     fn from((Joining { id, names, done }, target): (Joining, Target)) -> Self {
         Self::Join { id, names, target, done }
@@ -228,13 +182,13 @@ impl Conductor {
             self.note(first);
             let mut again = false;
             loop {
-                let Some(wire) = self.connect().await else { return };
-                let end = match self.restore(&wire, again).await {
-                    Ok(()) => self.conduct(&wire).await,
+                let Some(socket) = self.connect().await else { return };
+                let end = match self.restore(&socket, again).await {
+                    Ok(()) => self.conduct(&socket).await,
                     Err(fault) => End::Lost(fault.to_string()),
                 };
                 again = true;
-                wire.cut();
+                socket.cut();
                 match end {
                     End::Lost(why) => self.dialer.standing().lost(Role::Subscriptions, &why),
                     End::Idle => break,
@@ -245,26 +199,26 @@ impl Conductor {
     }
 
     /// A new connection; what is asked meanwhile is noted.
-    async fn connect(&mut self) -> Option<Wire> {
+    async fn connect(&mut self) -> Option<Socket> {
         let dialer = Arc::clone(&self.dialer);
         let table = Arc::clone(&self.table);
         let pushes: Pushes = Arc::new(move |push| deliver(&table, push));
         let mut dial = std::pin::pin!(dialer.dial(Role::Subscriptions, Some(pushes)));
         loop {
             tokio::select! {
-                wire = &mut dial => return Some(wire),
+                socket = &mut dial => return Some(socket),
                 request = self.requests.recv() => self.note(request?),
             }
         }
     }
 
     /// Does what is asked until the connection ends, or nobody needs it.
-    async fn conduct(&mut self, wire: &Wire) -> End {
-        let mut doubted = pin!(self.dialer.doubted(Role::Subscriptions, wire));
+    async fn conduct(&mut self, socket: &Socket) -> End {
+        let mut doubted = pin!(self.dialer.doubted(Role::Subscriptions, socket));
         loop {
             let again_at = self.refused.again_at;
             let request = tokio::select! {
-                () = wire.ended() => return End::Lost("the connection ended".to_owned()),
+                () = socket.ended() => return End::Lost("the connection ended".to_owned()),
                 _ = &mut doubted => return End::Lost("another server takes the writes".to_owned()),
                 () = reached(again_at) => None,
                 request = self.requests.recv() => match request {
@@ -273,13 +227,13 @@ impl Conductor {
                 },
             };
             let outcome = match request {
-                None => self.ask_again(wire).await,
+                None => self.ask_again(socket).await,
                 Some(Request::Join { id, names, target, done }) => {
                     // It may be allowed again by now, and events would come before the news of that.
-                    let asked = self.ask_again(wire).await;
+                    let asked = self.ask_again(socket).await;
                     let joining = Joining { id, names, done };
                     match asked {
-                        Ok(()) => self.join(wire, joining, &target).await,
+                        Ok(()) => self.join(socket, joining, &target).await,
                         Err(fault) => {
                             self.note(Request::from((joining, target)));
                             Err(fault)
@@ -287,7 +241,7 @@ impl Conductor {
                     }
                 }
                 Some(Request::Leave { id, names, done }) => {
-                    let outcome = self.leave(wire, id, &names).await;
+                    let outcome = self.leave(socket, id, &names).await;
                     if let Err(Fault::Refused(refusal)) = &outcome {
                         tracing::warn!(?names, %refusal, "the server refuses to end a subscription");
                         // Whoever asked may not wait for it.
@@ -306,9 +260,9 @@ impl Conductor {
     }
 
     /// Asks for what was taken back; what is given again has missed something meanwhile.
-    async fn ask_again(&mut self, wire: &Wire) -> Result<(), Fault> {
+    async fn ask_again(&mut self, socket: &Socket) -> Result<(), Fault> {
         for (id, names) in std::mem::take(&mut self.refused.groups) {
-            match self.begin_again(wire, &names).await {
+            match self.begin_again(socket, &names).await {
                 Ok(()) => {
                     tracing::info!(?names, "the server allows a subscription again, after a gap");
                     let mut table = lock(&self.table);
@@ -330,10 +284,10 @@ impl Conductor {
     }
 
     /// Subscribes to names in one step, and reads what was kept for the inboxes among them.
-    async fn begin_again(&self, wire: &Wire, names: &[Name]) -> Result<(), Fault> {
-        subscribe(wire, names).await?;
+    async fn begin_again(&self, socket: &Socket, names: &[Name]) -> Result<(), Fault> {
+        subscribe(socket, names).await?;
         for (name, mailbox) in self.inboxes(names) {
-            fetch_kept(wire, &self.dialer.key(&name), &mailbox).await?;
+            fetch_kept(socket, &self.dialer.key(&name), &mailbox).await?;
         }
         Ok(())
     }
@@ -375,7 +329,12 @@ impl Conductor {
         }
     }
 
-    async fn join(&mut self, wire: &Wire, joining: Joining, target: &Target) -> Result<(), Fault> {
+    async fn join(
+        &mut self,
+        socket: &Socket,
+        joining: Joining,
+        target: &Target,
+    ) -> Result<(), Fault> {
         let id = joining.id;
         let mut new = joining.names.clone();
         {
@@ -383,11 +342,11 @@ impl Conductor {
             let mut table = lock(&self.table);
             new.retain(|name| table.add(name, id, target));
         }
-        let mut outcome = subscribe(wire, &new).await;
+        let mut outcome = subscribe(socket, &new).await;
         if let (Ok(()), Target::Inbox(mailbox), [Name::Topic(name)]) =
             (&outcome, target, &*joining.names)
         {
-            outcome = fetch_kept(wire, &self.dialer.key(name), mailbox).await;
+            outcome = fetch_kept(socket, &self.dialer.key(name), mailbox).await;
         }
         match outcome {
             Ok(()) => {
@@ -404,7 +363,7 @@ impl Conductor {
                 Err(Fault::Lost(why))
             }
             Err(Fault::Refused(refusal)) => {
-                let outcome = self.leave(wire, id, &joining.names).await;
+                let outcome = self.leave(socket, id, &joining.names).await;
                 let _ = joining.done.send(Err(refusal));
                 outcome
             }
@@ -412,12 +371,12 @@ impl Conductor {
     }
 
     /// What the server sent before it knew is still delivered: the routes go last.
-    async fn leave(&mut self, wire: &Wire, id: u64, names: &[Name]) -> Result<(), Fault> {
+    async fn leave(&mut self, socket: &Socket, id: u64, names: &[Name]) -> Result<(), Fault> {
         self.waiting.retain(|joining| joining.id != id);
         self.refused.groups.remove(&id);
         let mut unused = names.to_vec();
         unused.retain(|name| lock(&self.table).is_only(name, id));
-        let outcome = unsubscribe(wire, &unused).await;
+        let outcome = unsubscribe(socket, &unused).await;
         let mut table = lock(&self.table);
         for name in names {
             table.remove(name, id);
@@ -428,17 +387,17 @@ impl Conductor {
     /// Subscribes to everything on a new connection, then tells of the gap. What was subscribed
     /// together is together again: whoever counts a function's topic must not find it without the
     /// marker of whom it belongs to.
-    async fn restore(&mut self, wire: &Wire, again: bool) -> Result<(), Fault> {
+    async fn restore(&mut self, socket: &Socket, again: bool) -> Result<(), Fault> {
         self.refused = Refused::default();
         let groups = lock(&self.table).groups();
         let mut refused: HashMap<u64, Refusal> = HashMap::new();
         for portion in portions(&groups) {
             let names: Vec<Name> = portion.iter().flat_map(|(_, names)| names.clone()).collect();
-            match subscribe(wire, &names).await {
+            match subscribe(socket, &names).await {
                 Ok(()) => {}
                 Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
                 // One of them is forbidden by now; the others should not suffer.
-                Err(Fault::Refused(_)) => one_by_one(wire, portion, &mut refused).await?,
+                Err(Fault::Refused(_)) => one_by_one(socket, portion, &mut refused).await?,
             }
         }
         if again {
@@ -447,7 +406,7 @@ impl Conductor {
         }
         for (id, names) in &groups {
             for (name, mailbox) in self.inboxes(names) {
-                match fetch_kept(wire, &self.dialer.key(&name), &mailbox).await {
+                match fetch_kept(socket, &self.dialer.key(&name), &mailbox).await {
                     Err(Fault::Refused(refusal)) => {
                         tracing::warn!(inbox = &*name, %refusal, "the server refuses what it kept");
                         refused.insert(*id, refusal);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::refusal::Refusal;
-use super::resp::{Batch, Command, Fault, Reply, Subscribing, Wire};
+use super::resp::{Batch, Command, Fault, Reply, Socket, Subscribing};
 use super::routes::Name;
 use crate::error::Result;
 use crate::transport::Sender;
@@ -44,35 +44,35 @@ fn split(names: &[Name]) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
 }
 
 /// All exact names in one command: the server begins with them in one step.
-pub(super) async fn subscribe(wire: &Wire, names: &[Name]) -> Result<(), Fault> {
+pub(super) async fn subscribe(socket: &Socket, names: &[Name]) -> Result<(), Fault> {
     let (topics, patterns) = split(names);
-    wire.subscribing(Subscribing::To, &topics).await?;
-    wire.subscribing(Subscribing::ToPatterns, &patterns).await
+    socket.subscribing(Subscribing::To, &topics).await?;
+    socket.subscribing(Subscribing::ToPatterns, &patterns).await
 }
 
 /// Names that are in use elsewhere are not told to the server, but its answer to anything comes
 /// behind their messages.
-pub(super) async fn unsubscribe(wire: &Wire, names: &[Name]) -> Result<(), Fault> {
+pub(super) async fn unsubscribe(socket: &Socket, names: &[Name]) -> Result<(), Fault> {
     if names.is_empty() {
-        return match wire.pipeline(&Batch::from_iter([Command::new("PING")])).await {
+        return match socket.pipeline(&Batch::from_iter([Command::new("PING")])).await {
             // Also where the user may not ask for it.
             Ok(_) | Err(Fault::Refused(_)) => Ok(()),
             Err(Fault::Lost(why)) => Err(Fault::Lost(why)),
         };
     }
     let (topics, patterns) = split(names);
-    wire.subscribing(Subscribing::NoMore, &topics).await?;
-    wire.subscribing(Subscribing::NoMorePatterns, &patterns).await
+    socket.subscribing(Subscribing::NoMore, &topics).await?;
+    socket.subscribing(Subscribing::NoMorePatterns, &patterns).await
 }
 
 /// Subscribes to each group by itself, since one of them is forbidden; notes whose are.
 pub(super) async fn one_by_one(
-    wire: &Wire,
+    socket: &Socket,
     groups: &[(u64, Vec<Name>)],
     refused: &mut HashMap<u64, Refusal>,
 ) -> Result<(), Fault> {
     for (id, names) in groups {
-        match subscribe(wire, names).await {
+        match subscribe(socket, names).await {
             Ok(()) => {}
             Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
             Err(Fault::Refused(refusal)) => {
@@ -92,7 +92,7 @@ pub(super) async fn one_by_one(
 /// Reads what was kept for an inbox while nobody listened, oldest first. Who may not read that would
 /// miss answers some day, and is told at once.
 pub(super) async fn fetch_kept(
-    wire: &Wire,
+    socket: &Socket,
     key: &str,
     mailbox: &Sender<Bytes>,
 ) -> Result<(), Fault> {
@@ -102,7 +102,7 @@ pub(super) async fn fetch_kept(
         Command::new("DEL").arg(key),
         Command::new("EXEC"),
     ]);
-    let replies = wire.pipeline(&commands).await?;
+    let replies = socket.pipeline(&commands).await?;
     let refused = |reply: &Reply| match reply {
         Reply::Refused(refusal) => Some(refusal.clone()),
         _ => None,

@@ -6,15 +6,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
+use super::super::bus_directory::BusDirectory;
+use super::super::bus_lock::{Aftermath, BusLock, PATIENCE, held};
 use super::super::heap::Heap;
 use super::super::layout::{KEPT, PEERS, QUEUES, SLOTS, beacon};
 use super::super::locks::Light;
 use super::super::mapping::Memory;
 use super::super::peers::{self, Step};
-use super::super::place::Place;
 use super::super::routes::Routes;
 use super::super::system::forks;
-use super::super::turn::{Aftermath, PATIENCE, Turn, held};
 use super::super::{addresses, shelves};
 use super::Hub;
 use crate::error::Result;
@@ -23,11 +23,11 @@ use crate::transport::{Sender, State, StateSetter};
 impl Hub {
     /// Joins the bus; on the thread that lives as long as the connection, since its life is what
     /// others see.
-    pub(in super::super) fn join(place: Place, state: StateSetter) -> Result<(Self, Light)> {
+    pub(in super::super) fn join(place: BusDirectory, state: StateSetter) -> Result<(Self, Light)> {
         let forks = forks();
         loop {
             let memory = place.open()?;
-            let Some(turn) = Turn::take(&memory, PATIENCE) else {
+            let Some(turn) = BusLock::take(&memory, PATIENCE) else {
                 memory.check()?;
                 return Err(held(&memory, "connect", "ipc://"));
             };
@@ -68,7 +68,7 @@ impl Hub {
                 dozes: AtomicBool::new(false),
                 lapsed: AtomicU64::new(0),
                 post: Mutex::default(),
-                local: Mutex::default(),
+                recipients: Mutex::default(),
                 routes: Routes::default(),
                 backlog: Mutex::default(),
                 obituaries: Arc::default(),
@@ -80,12 +80,12 @@ impl Hub {
 
     /// Ends what this process keeps, and leaves the bus. When nothing is left on it, it is deleted.
     pub(in super::super) fn leave(&self, light: Light) {
-        let local = std::mem::take(&mut *self.local());
-        local.subscriptions.values().for_each(|subscribed| subscribed.sender.close());
-        local.seats.values().for_each(Sender::close);
-        local.bells.values().for_each(|bell| bell.notify_one());
+        let recipients = std::mem::take(&mut *self.recipients());
+        recipients.subscriptions.values().for_each(|subscribed| subscribed.sender.close());
+        recipients.seats.values().for_each(Sender::close);
+        recipients.bells.values().for_each(|bell| bell.notify_one());
         // Without the lock it is as if we had been killed, which others will see to.
-        let turn = Turn::take(&self.memory, PATIENCE);
+        let turn = BusLock::take(&self.memory, PATIENCE);
         let mut after = Aftermath::default();
         if let Some(turn) = &turn {
             let gives_back = |step: &mut Step<'_>| match peers::in_slot(step, self.slot) {
@@ -144,7 +144,7 @@ mod tests {
         let (go_on, told) = mpsc::channel::<()>();
         let hub = Arc::clone(&stopped.hub);
         let thread = std::thread::spawn(move || {
-            let turn = Turn::take(&hub.memory, PATIENCE).expect("the lock is free soon");
+            let turn = BusLock::take(&hub.memory, PATIENCE).expect("the lock is free soon");
             held.send(()).expect("somebody waits");
             let _ = told.recv();
             drop(turn);

@@ -1,21 +1,21 @@
 //! One connection's way to the shared file, and what it does there for itself.
 //!
 //! The invariant: whoever is stopped while it has the lock of the bus delays others for as long as they
-//! are willing to wait. Locks are taken in this order: the post, the bus, what is local.
+//! are willing to wait. Locks are taken in this order: the post, the bus, the connection's recipients.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::bus_directory::BusDirectory;
+use super::bus_lock::{Aftermath, BusLock, PATIENCE, held};
 use super::heap::{At, Heap};
 use super::layout::{GENERATION, bell};
-use super::local::{self, Local};
 use super::mapping::Memory;
 use super::peers::{self, Death, Step};
-use super::place::Place;
+use super::recipients::{self, Recipients};
 use super::routes::Routes;
 use super::system::forks;
-use super::turn::{Aftermath, PATIENCE, Turn, held};
 use super::{items, topics, watches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::shortened;
@@ -38,7 +38,7 @@ const AGAIN: Duration = Duration::from_millis(2);
 /// One connection.
 pub(super) struct Hub {
     memory: Memory,
-    place: Place,
+    place: BusDirectory,
     /// Another number tells that this process is a child of the one that connected.
     forks: u32,
     slot: u64,
@@ -51,7 +51,7 @@ pub(super) struct Hub {
     lapsed: AtomicU64,
     /// Held while post is taken and given out, so that it is given out in order.
     post: Mutex<()>,
-    local: Mutex<Local>,
+    recipients: Mutex<Recipients>,
     routes: Routes,
     backlog: Mutex<Vec<Job>>,
     obituaries: Arc<Obituaries>,
@@ -93,7 +93,7 @@ impl Hub {
         work: impl FnOnce(&mut Step<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
         self.check_open(operation, object)?;
-        let Some(turn) = Turn::take(&self.memory, patience) else {
+        let Some(turn) = BusLock::take(&self.memory, patience) else {
             let damaged = |error: Error| error.of(operation, shortened(object));
             return self.memory.check().map(|()| None).map_err(damaged);
         };
@@ -125,7 +125,7 @@ impl Hub {
         let lapsed = heap.get(self.peer + peers::LAPSED);
         let news = self.lapsed.swap(lapsed, Ordering::Relaxed) != lapsed;
         if news {
-            self.local().leases = items::leases_of(&heap, self.peer);
+            self.recipients().leases = items::leases_of(&heap, self.peer);
         }
         news
     }
@@ -205,8 +205,8 @@ impl Hub {
         jobs.into_iter().for_each(|job| job(self));
     }
 
-    pub(super) fn local(&self) -> MutexGuard<'_, Local> {
-        local::lock(&self.local)
+    pub(super) fn recipients(&self) -> MutexGuard<'_, Recipients> {
+        recipients::lock(&self.recipients)
     }
 
     /// Who listens to a topic. Under the lock of the bus, where it is not known.
@@ -221,7 +221,7 @@ impl Hub {
 
     /// Ends what is watched over under a number. Says whether the lock was free.
     pub(super) fn unwatch(&self, number: u64, patience: Duration) -> Result<bool> {
-        self.local().endings.remove(&number);
+        self.recipients().endings.remove(&number);
         let ended = self
             .attempt(patience, "watch", "ipc://", |step| watches::end(step, self.peer, number))?;
         Ok(ended.is_some())
@@ -243,7 +243,7 @@ impl Hub {
     }
 
     fn wake_all(&self) {
-        let bells: Vec<_> = self.local().bells.values().cloned().collect();
+        let bells: Vec<_> = self.recipients().bells.values().cloned().collect();
         bells.iter().for_each(|bell| bell.notify_one());
     }
 }

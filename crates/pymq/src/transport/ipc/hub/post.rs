@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::local::Piece;
 use super::super::peers::{self, Step};
+use super::super::recipients::Piece;
 use super::super::topics;
 use super::{BRIEF, Hub};
 use crate::error::Result;
@@ -36,19 +36,19 @@ impl Hub {
             Ok(peers::has_post(step, self.peer))
         })?;
         if left.is_some() {
-            pieces.into_iter().for_each(|piece| piece.give_out(&self.local));
+            pieces.into_iter().for_each(|piece| piece.give_out(&self.recipients));
         }
         Ok(left)
     }
 
     /// Takes what lies there for it, then ends a subscription. Says whether the lock was free.
     pub(in super::super) fn unsubscribe(&self, number: u64, patience: Duration) -> Result<bool> {
-        let Some(at) = self.local().subscriptions.get(&number).map(|found| found.at) else {
+        let Some(at) = self.recipients().subscriptions.get(&number).map(|found| found.at) else {
             return Ok(true);
         };
         let ended = self.take_post(patience, u64::MAX, |step| topics::end(step, at))?;
         if ended.is_some() {
-            self.local().subscriptions.remove(&number);
+            self.recipients().subscriptions.remove(&number);
         }
         Ok(ended.is_some())
     }

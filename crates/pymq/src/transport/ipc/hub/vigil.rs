@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::heap::{At, Heap};
 use super::super::layout::{MEMBERS, beacon, beat, bell};
 use super::super::system::{awake, now};
-use super::super::{addresses, lines, peers, shelves};
+use super::super::{addresses, peers, shelves, waits};
 use super::{BRIEF, Hub};
 use crate::transport::{Sender, State};
 
@@ -22,14 +22,14 @@ pub(in super::super) enum Busy {
 impl Hub {
     /// Notes that something is due at a queue where somebody waits.
     pub(in super::super) fn note_due(&self, queue: &str, due: Option<u64>) {
-        let mut local = self.local();
+        let mut recipients = self.recipients();
         let Some(due) = due else {
-            local.dues.remove(queue);
+            recipients.dues.remove(queue);
             return;
         };
-        let earlier = local.dues.values().min().is_none_or(|first| due < *first);
-        local.dues.insert(queue.into(), due);
-        drop(local);
+        let earlier = recipients.dues.values().min().is_none_or(|first| due < *first);
+        recipients.dues.insert(queue.into(), due);
+        drop(recipients);
         if earlier {
             self.memory.ring(bell(self.slot));
         }
@@ -49,7 +49,7 @@ impl Hub {
             memory.rise(bell);
             return false;
         }
-        let due = self.local().dues.values().min().copied();
+        let due = self.recipients().dues.values().min().copied();
         let left = due.map(|due| Duration::from_nanos(due.saturating_sub(now())));
         let most = left.map_or(most, |left| left.min(most));
         memory.sleep(bell, since, over.map(beacon), most)
@@ -70,15 +70,15 @@ impl Hub {
 
     /// Notes that it holds items: from now on its thread shows that it runs.
     pub(in super::super) fn hold(&self, items: impl IntoIterator<Item = (u64, At)>) {
-        self.local().leases.extend(items);
+        self.recipients().leases.extend(items);
         if self.doze(false) {
             self.memory.ring(bell(self.slot));
         }
     }
 
     pub(in super::super) fn busy(&self) -> Busy {
-        let local = self.local();
-        match (local.leases.is_empty(), local.bells.is_empty()) {
+        let recipients = self.recipients();
+        match (recipients.leases.is_empty(), recipients.bells.is_empty()) {
             (false, _) => Busy::Holding,
             (true, false) => Busy::Waiting,
             (true, true) => Busy::Idle,
@@ -93,15 +93,15 @@ impl Hub {
     /// Lines up what is due by now, where somebody of ours waits for it.
     pub(in super::super) fn ripen(&self) {
         let now = now();
-        let mut local = self.local();
-        let due: Vec<Box<str>> = local
+        let mut recipients = self.recipients();
+        let due: Vec<Box<str>> = recipients
             .dues
             .iter()
             .filter(|(_, due)| **due <= now)
             .map(|(queue, _)| queue.clone())
             .collect();
-        local.dues.retain(|_, due| *due > now);
-        drop(local);
+        recipients.dues.retain(|_, due| *due > now);
+        drop(recipients);
         for queue in due {
             let next = self.attempt(BRIEF, "claim", &queue, |step| {
                 let found = shelves::named(step, &queue);
@@ -137,7 +137,7 @@ impl Hub {
             }
             addresses::expire(step)?;
             step.cool()?;
-            lines::look_after(step, self.peer)?;
+            waits::look_after(step, self.peer)?;
             let before = peers::in_ring(step, self.peer);
             Ok((before != self.slot).then_some(before))
         });
@@ -161,9 +161,10 @@ impl Hub {
         }
         self.state.set(State::away(why));
         let (events, letters) = {
-            let local = self.local();
-            let events = local.subscriptions.values().map(|subscribed| subscribed.sender.clone());
-            let letters = local.seats.values().cloned();
+            let recipients = self.recipients();
+            let events =
+                recipients.subscriptions.values().map(|subscribed| subscribed.sender.clone());
+            let letters = recipients.seats.values().cloned();
             (events.collect::<Vec<_>>(), letters.collect::<Vec<_>>())
         };
         for events in events {

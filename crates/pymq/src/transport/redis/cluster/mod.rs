@@ -18,7 +18,7 @@ use self::slots::Map;
 pub(super) use self::slots::{Place, key_in, slot_of};
 use super::options::{RedisEndpoint, RedisOptions};
 use super::refusal::Refusal;
-use super::resp::{Command, Expected, Fault, Pushes, Subscribing, WeakWire, Wire};
+use super::resp::{Command, Expected, Fault, Pushes, Socket, Subscribing, WeakSocket};
 
 mod passing;
 mod slots;
@@ -66,7 +66,7 @@ pub(super) struct Nodes {
     /// The connections that all slots of a node share, each with its task.
     shared: Mutex<HashMap<(Place, &'static str), Seat>>,
     /// Connections on which nobody waits just now.
-    spare: Mutex<HashMap<Place, Vec<Wire>>>,
+    spare: Mutex<HashMap<Place, Vec<Socket>>>,
     /// Where events were listened to.
     trail: Arc<Trail>,
     /// Where they were published.
@@ -77,7 +77,7 @@ pub(super) struct Nodes {
 const SPARE: usize = 4;
 
 /// A connection that is shared, or will be; locked while one opens it and others wait for it.
-type Seat = Arc<tokio::sync::Mutex<WeakWire>>;
+type Seat = Arc<tokio::sync::Mutex<WeakSocket>>;
 
 /// What is known, and that somebody found it wrong.
 #[derive(Debug, Default)]
@@ -157,19 +157,19 @@ impl Nodes {
         slot: &Slot,
         role: &str,
         pushes: Option<Pushes>,
-    ) -> Result<Wire, Fault> {
+    ) -> Result<Socket, Fault> {
         let place = self.owner(slot.number).await?;
         let ear = Ear::new(slot.key());
         let listens = pushes.is_some();
         let pushes = pushes.map(|pushes| ear.hearing(pushes));
-        let wire = self.enter(slot, &place, role, pushes).await?;
+        let socket = self.enter(slot, &place, role, pushes).await?;
         if listens {
-            stay(&wire, slot).await.inspect_err(|fault| self.blame(slot, &place, fault))?;
+            stay(&socket, slot).await.inspect_err(|fault| self.blame(slot, &place, fault))?;
         }
         if listens && slot.events {
             let before = self.trail.go_to(&place);
             if !before.is_empty() {
-                ear.let_pass(&wire, before.iter().map(|place| self.member(place))).await?;
+                ear.let_pass(&socket, before.iter().map(|place| self.member(place))).await?;
             }
         }
         let (moved, known) = (self.moved_from(slot, &place), Arc::clone(&self.known));
@@ -181,35 +181,35 @@ impl Nodes {
             }
             trail.is_at(&place);
         };
-        wire.cut_when(ends, MOVED);
-        Ok(wire)
+        socket.cut_when(ends, MOVED);
+        Ok(socket)
     }
 
     /// A connection to a node, whatever it has: the one that is shared, or one for the moment.
-    async fn member(&self, place: &Place) -> Result<Wire, Fault> {
+    async fn member(&self, place: &Place) -> Result<Socket, Fault> {
         let shared = self.seats().get(&(place.clone(), "commands")).cloned();
         let known = match shared {
-            Some(seat) => seat.lock().await.upgrade().filter(Wire::is_alive),
+            Some(seat) => seat.lock().await.upgrade().filter(Socket::is_alive),
             None => None,
         };
         match known {
-            Some(wire) => Ok(wire),
-            None => Wire::open(&at(&self.options, place), Expected::Member, "nodes", None).await,
+            Some(socket) => Ok(socket),
+            None => Socket::open(&at(&self.options, place), Expected::Member, "nodes", None).await,
         }
     }
 
     /// The connection to the node that has a slot which all its slots share. It does not end when
     /// another one has the slot: see [`moved_from`](Self::moved_from).
-    pub(super) async fn shared(&self, slot: &Slot, role: &'static str) -> Result<Wire, Fault> {
+    pub(super) async fn shared(&self, slot: &Slot, role: &'static str) -> Result<Socket, Fault> {
         let place = self.owner(slot.number).await?;
         if slot.events {
             self.published.go_to(&place);
         }
         let seat = Arc::clone(self.seats().entry((place.clone(), role)).or_default());
         let mut seat = seat.lock().await;
-        if let Some(wire) = seat.upgrade().filter(Wire::is_alive) {
-            match has(&wire, slot).await {
-                Ok(()) => return Ok(wire),
+        if let Some(socket) = seat.upgrade().filter(Socket::is_alive) {
+            match has(&socket, slot).await {
+                Ok(()) => return Ok(socket),
                 Err(Fault::Lost(_)) => {}
                 Err(refused) => {
                     self.blame(slot, &place, &refused);
@@ -217,50 +217,54 @@ impl Nodes {
                 }
             }
         }
-        let wire = self.enter(slot, &place, role, None).await?;
-        wire.cut_when(self.knows(|map, place| !map.has(place), &place), GONE);
-        *seat = wire.downgrade();
-        Ok(wire)
+        let socket = self.enter(slot, &place, role, None).await?;
+        socket.cut_when(self.knows(|map, place| !map.has(place), &place), GONE);
+        *seat = socket.downgrade();
+        Ok(socket)
     }
 
     /// A connection on which one waits at the node that has a slot; it ends when another one has it. Who
     /// does not wait any more [gives it back](Self::give_back).
-    pub(super) async fn waiting(&self, slot: &Slot, role: &str) -> Result<Wire, Fault> {
+    pub(super) async fn waiting(&self, slot: &Slot, role: &str) -> Result<Socket, Fault> {
         let place = self.owner(slot.number).await?;
         let spare = self.spares().get_mut(&place).and_then(Vec::pop);
-        let wire = match spare.filter(Wire::is_alive) {
-            Some(wire) => wire,
+        let socket = match spare.filter(Socket::is_alive) {
+            Some(socket) => socket,
             None => {
-                let wire = self.enter(slot, &place, role, None).await?;
-                wire.cut_when(self.misplaced(wire.downgrade(), &place), MOVED);
-                wire
+                let socket = self.enter(slot, &place, role, None).await?;
+                socket.cut_when(self.misplaced(socket.downgrade(), &place), MOVED);
+                socket
             }
         };
-        wire.set_mark(u32::from(slot.number) + 1);
+        socket.set_mark(u32::from(slot.number) + 1);
         // Before it was marked, nobody looked after it.
         match self.known.map.borrow().owner(slot.number) == Some(&place) {
-            true => Ok(wire),
+            true => Ok(socket),
             false => Err(Fault::Lost(MOVED.to_owned())),
         }
     }
 
     /// Keeps a connection that has nothing under way for whoever waits at that node next.
-    pub(super) fn give_back(&self, wire: Wire) {
-        wire.set_mark(0);
-        if let Some(place) = wire.place().filter(|_| wire.is_alive()).cloned() {
+    pub(super) fn give_back(&self, socket: Socket) {
+        socket.set_mark(0);
+        if let Some(place) = socket.place().filter(|_| socket.is_alive()).cloned() {
             let mut spares = self.spares();
             let spare = spares.entry(place).or_default();
-            spare.retain(Wire::is_alive);
+            spare.retain(Socket::is_alive);
             if spare.len() < SPARE {
-                spare.push(wire);
+                spare.push(socket);
             }
         }
     }
 
     /// Returns when somebody waits on a connection for a slot that another node has.
-    fn misplaced(&self, wire: WeakWire, place: &Place) -> impl Future<Output = ()> + Send + use<> {
+    fn misplaced(
+        &self,
+        socket: WeakSocket,
+        place: &Place,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let elsewhere = move |map: &Map, place: &Place| {
-            let mark = wire.upgrade().map_or(0, |wire| wire.mark());
+            let mark = socket.upgrade().map_or(0, |socket| socket.mark());
             let slot = mark.checked_sub(1).and_then(|slot| u16::try_from(slot).ok());
             slot.and_then(|slot| map.owner(slot)).is_some_and(|now| now != place)
         };
@@ -274,11 +278,11 @@ impl Nodes {
         place: &Place,
         role: &str,
         pushes: Option<Pushes>,
-    ) -> Result<Wire, Fault> {
+    ) -> Result<Socket, Fault> {
         let options = at(&self.options, place);
         let enter = async {
-            let wire = Wire::open(&options, Expected::Node, role, pushes).await?;
-            has(&wire, slot).await.map(|()| wire)
+            let socket = Socket::open(&options, Expected::Node, role, pushes).await?;
+            has(&socket, slot).await.map(|()| socket)
         };
         let entered = tokio::select! {
             entered = enter => entered,
@@ -375,7 +379,7 @@ impl Nodes {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spares(&self) -> MutexGuard<'_, HashMap<Place, Vec<Wire>>> {
+    fn spares(&self) -> MutexGuard<'_, HashMap<Place, Vec<Socket>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -386,8 +390,8 @@ fn at(options: &RedisOptions, (host, port): &Place) -> RedisOptions {
 }
 
 /// Has a node say whether it has a slot.
-async fn has(wire: &Wire, slot: &Slot) -> Result<(), Fault> {
-    match wire.run(&Command::new("EXISTS").arg(&slot.key)).await {
+async fn has(socket: &Socket, slot: &Slot) -> Result<(), Fault> {
+    match socket.run(&Command::new("EXISTS").arg(&slot.key)).await {
         // While a slot is on its way its keys are asked for elsewhere, and it is still had here.
         Err(Fault::Refused(refusal)) if refusal.passes() && !refusal.is_on_its_way() => {
             Err(Fault::Refused(refusal))
@@ -399,8 +403,8 @@ async fn has(wire: &Wire, slot: &Slot) -> Result<(), Fault> {
 
 /// Has a node tell at once when it loses a slot: it ends subscriptions to channels of that slot then.
 /// Before 7.0 there are none; what others say of the slot is later, and does too.
-async fn stay(wire: &Wire, slot: &Slot) -> Result<(), Fault> {
-    match wire.subscribing(Subscribing::ToSlot, &[slot.key()]).await {
+async fn stay(socket: &Socket, slot: &Slot) -> Result<(), Fault> {
+    match socket.subscribing(Subscribing::ToSlot, &[slot.key()]).await {
         Err(Fault::Refused(refusal)) if !refusal.passes() => Ok(()),
         outcome => outcome,
     }

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 
-use super::super::resp::{Command, Fault, Push, Pushes, Subscribing, Wire};
+use super::super::resp::{Command, Fault, Push, Pushes, Socket, Subscribing};
 use super::slots::Place;
 
 /// For so long something may be on its way from a node.
@@ -112,17 +112,17 @@ impl Ear {
     /// be reached.
     pub(super) async fn let_pass(
         &self,
-        wire: &Wire,
-        others: impl IntoIterator<Item = impl Future<Output = Result<Wire, Fault>>>,
+        socket: &Socket,
+        others: impl IntoIterator<Item = impl Future<Output = Result<Socket, Fault>>>,
     ) -> Result<(), Fault> {
         let channel = [&self.channel];
-        let hears = match wire.subscribing(Subscribing::To, &channel).await {
+        let hears = match socket.subscribing(Subscribing::To, &channel).await {
             Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
             outcome => outcome.is_ok(),
         };
         let mark = |other| async move {
             let publish = Command::new("PUBLISH").arg(&self.channel).arg(&self.mark);
-            let marked = async { Wire::run(&other.await?, &publish).await };
+            let marked = async { Socket::run(&other.await?, &publish).await };
             timeout(PATIENCE, marked).await.is_ok_and(|marked| marked.is_ok())
         };
         let marked = join_all(others.into_iter().map(mark)).await;
@@ -132,7 +132,7 @@ impl Ear {
         if !hears || all.await.is_err() || wanted < marked.len() {
             sleep(LAST).await;
         }
-        if hears { wire.subscribing(Subscribing::NoMore, &channel).await } else { Ok(()) }
+        if hears { socket.subscribing(Subscribing::NoMore, &channel).await } else { Ok(()) }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::super::dialer::back_off;
 use super::super::options::RedisOptions;
-use super::super::resp::{Batch, Command, Expected, Fault, Reply, Wire};
+use super::super::resp::{Batch, Command, Expected, Fault, Reply, Socket};
 use super::slots::{Map, Place};
 use super::{Known, at, patience};
 
@@ -73,18 +73,18 @@ async fn ask_on(
     known: &Known,
 ) -> Result<(), Fault> {
     let late = || Fault::Lost(format!("no answer within {patience:?}"));
-    let opened = Wire::open(options, Expected::Member, "nodes", None);
-    let wire = timeout(patience, opened).await.unwrap_or_else(|_| Err(late()))?;
+    let opened = Socket::open(options, Expected::Member, "nodes", None);
+    let socket = timeout(patience, opened).await.unwrap_or_else(|_| Err(late()))?;
     let mut doubted = false;
     loop {
-        let asked = ask(&wire, place);
+        let asked = ask(&socket, place);
         let map = timeout(patience, asked).await.unwrap_or_else(|_| Err(late()))?;
         let changes = known.map.send_if_modified(|known| known.update(map));
         if doubted && !changes {
             return Ok(());
         }
         doubted = tokio::select! {
-            () = wire.ended() => return Err(Fault::Lost("the connection ended".to_owned())),
+            () = socket.ended() => return Err(Fault::Lost("the connection ended".to_owned())),
             () = known.doubted.notified() => true,
             () = sleep(ASK) => false,
         };
@@ -93,10 +93,10 @@ async fn ask_on(
 }
 
 /// Who has which slots, by a node that is one with the others.
-async fn ask(wire: &Wire, place: &Place) -> Result<Map, Fault> {
+async fn ask(socket: &Socket, place: &Place) -> Result<Map, Fault> {
     let ask = |what: &str| Command::new("CLUSTER").arg(what);
     let mut replies =
-        wire.pipeline(&Batch::from_iter([ask("INFO"), ask("SLOTS")])).await?.into_iter();
+        socket.pipeline(&Batch::from_iter([ask("INFO"), ask("SLOTS")])).await?.into_iter();
     // What may not be asked is taken for well.
     let info = replies.next().and_then(Reply::bytes).unwrap_or_default();
     if String::from_utf8_lossy(&info).contains("cluster_state:fail") {

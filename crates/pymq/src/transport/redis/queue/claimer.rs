@@ -16,29 +16,32 @@ use super::super::Core;
 use super::super::dialer::jitter;
 use super::super::purpose::Purpose;
 use super::super::refusal::Refusal;
-use super::super::resp::{Fault, Reply, Wire};
+use super::super::resp::{Fault, Reply, Socket};
 use super::super::routes::{Name, Target};
 use super::super::standing::Role;
 use super::super::timing::SLICE;
+use super::compare::compare;
 use super::consumer::{Chore, Consumer, Step};
-use super::keys::{Epoch, Place};
+use super::keys::{Epoch, HeldList};
+use super::line_up::line_up;
 use super::round::{FIRST_SLICE, Round, digest};
-use super::settle::{settle_all, settle_alone};
-use super::{copy, lease};
+use super::send_settlements::{settle_all, settle_alone};
+use super::show::show;
+use super::{copy, give_back, lease};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Wait, refusals};
 
-/// How long a connection may be missing before those who wait for items are told why none come.
+/// A connection that is missing for longer is told of as the reason why no items come.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// A wait at the server that ends by itself within this time is left to end: breaking it off takes a
 /// command of its own, on another connection.
 const SOON: Duration = Duration::from_millis(50);
-/// What the log says where the server does not note what was handed out.
+/// The log's words when the server could not be told which items were handed out.
 const NOT_SHOWN: &str = "what was fetched ahead does not count as delivered if this process dies";
-/// How long closing tries to give back what is held; the lease does it otherwise.
+/// Closing tries to give items back for so long; after that they go back when their lease ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Claims for everybody in the line until the consumer is closed.
+/// Claims items for all waiting getters until the consumer is closed.
 pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
     let looks = consumer.keys().policy().priorities;
     let mut claimer = Claimer { core, consumer, hints: None, looks };
@@ -49,10 +52,10 @@ pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
 struct Claimer {
     core: Arc<Core>,
     consumer: Arc<Consumer>,
-    /// Whether we hear hints, once we listen for them.
+    /// Set once we listen for hints; true once the server has confirmed that.
     hints: Option<Arc<AtomicBool>>,
-    /// Whether the next round only looks: where items have priorities nobody may wait at the server
-    /// before all their lists were seen to be empty.
+    /// The next round does not wait. With priorities, no round may wait at the server before all lists were
+    /// seen to be empty.
     looks: bool,
 }
 
@@ -75,9 +78,9 @@ impl Claimer {
                 Ok(())
             }
             Step::Open => self.unless_closed(lease::open(core, consumer, Wait::Forever)).await,
-            Step::LineUp => self.unless_closed(lease::line_up(core, consumer)).await,
+            Step::LineUp => self.unless_closed(line_up(core, consumer)).await,
             Step::Compare(epochs) => {
-                let compared = self.unless_closed(lease::compare(core, consumer, &epochs)).await;
+                let compared = self.unless_closed(compare(core, consumer, &epochs)).await;
                 if compared.is_err() {
                     consumer.tell_uncertain();
                     epochs.into_iter().for_each(|epoch| consumer.look_at(epoch));
@@ -106,8 +109,7 @@ impl Claimer {
         }
     }
 
-    /// A lost connection is waited for, and what passes by itself; anything else is the getters' to
-    /// know.
+    /// Waits where the failure passes by itself, such as a lost connection; otherwise tells the getters.
     async fn take_error(&self, error: &Error) {
         let queue = &self.consumer.keys().name;
         let lost = matches!(error.kind(), ErrorKind::Connection | ErrorKind::Ambiguous);
@@ -141,7 +143,7 @@ impl Claimer {
         let (core, consumer) = (Arc::clone(&self.core), Arc::clone(&self.consumer));
         match chore {
             Chore::Settle(batch) => {
-                // While they are sent they stand in no list here; who waits for calm waits for them too.
+                // While they are sent they are in no list here; `calm` waits for them too.
                 consumer.begin_sending();
                 let parcel = core.consumers.hand_on(&consumer, batch);
                 self.core.runtime.spawn(async move {
@@ -154,21 +156,21 @@ impl Claimer {
             }
             Chore::Show(receipts) => {
                 self.core.runtime.spawn(async move {
-                    let outcome = lease::show(&core, &consumer, &receipts).await;
-                    lease::tell(&consumer, outcome, NOT_SHOWN);
+                    let outcome = show(&core, &consumer, &receipts).await;
+                    tell(&consumer, outcome, NOT_SHOWN);
                 });
             }
             Chore::Beat(epochs) => {
                 self.core.runtime.spawn(async move {
                     let _moving = consumer.moving().await;
                     let outcome = lease::beat(&core, &consumer, &epochs).await;
-                    lease::tell(&consumer, outcome, "no lease was prolonged");
+                    tell(&consumer, outcome, "no lease was prolonged");
                 });
             }
             Chore::Reap => {
                 self.core.runtime.spawn(async move {
-                    let outcome = lease::reap(&core, consumer.keys()).await;
-                    lease::tell(&consumer, outcome, "nothing of lost consumers was given back");
+                    let outcome = give_back::reap(&core, consumer.keys()).await;
+                    tell(&consumer, outcome, "nothing of lost consumers was given back");
                 });
             }
         }
@@ -176,30 +178,30 @@ impl Claimer {
 
     /// One round trip: confirmations, then as many items as are waited for.
     async fn round(&mut self) -> Result<()> {
-        let Some(wire) = self.wire().await else { return Ok(()) };
-        // Short beside the lease: its end is written down before the wait, as if the wait went to its own
-        // end, so that an item that comes early is leased for the rest of the wait too long.
+        let Some(socket) = self.socket().await else { return Ok(()) };
+        // The wait is short compared with the lease. The end of the lease is written before the wait and
+        // counts the whole wait, so an item that comes early is leased too long by the rest of it.
         let hears = self.hints.as_ref().is_some_and(|hears| hears.load(Ordering::Relaxed));
         let most = if hears { SLICE } else { FIRST_SLICE };
         let Some(round) = self.consumer.round(most.min(self.consumer.lease() / 3), self.looks)
         else {
-            self.core.pool.put(wire);
+            self.core.pool.put(socket);
             return Ok(());
         };
         let commands = round.commands(&self.consumer);
         let outcome = {
-            let answer = std::pin::pin!(wire.pipeline(&commands));
-            self.watch(&wire, &round, answer).await
+            let answer = std::pin::pin!(socket.pipeline(&commands));
+            self.watch(&socket, &round, answer).await
         };
         let outcome = match outcome {
             Ok(replies) => {
-                self.core.pool.put_after(wire, &replies);
+                self.core.pool.put_after(socket, &replies);
                 self.take(round, replies).await
             }
             Err(fault) => {
                 let queue = &self.consumer.keys().name;
                 tracing::debug!(queue, %fault, "a claim's reply was lost");
-                // Whose time is up before the next answer is not told that the queue is empty.
+                // A getter whose time ends before the next answer is told of this, not that the queue is empty.
                 let why = format!("the connection was lost ({fault})");
                 let error = Purpose::change("claim", queue).error(ErrorKind::Connection, why);
                 self.consumer.set_trouble(&error);
@@ -215,14 +217,14 @@ impl Claimer {
     }
 
     /// A connection to wait on; `None` when nobody waits any more.
-    async fn wire(&self) -> Option<Wire> {
+    async fn socket(&self) -> Option<Socket> {
         let mut take = std::pin::pin!(self.core.pool.take());
         let overdue = Instant::now() + PATIENCE;
         let mut late = std::pin::pin!(sleep_until(overdue));
         loop {
             tokio::select! {
                 biased;
-                wire = &mut take => return Some(wire),
+                socket = &mut take => return Some(socket),
                 () = self.consumer.changed() => {}
                 () = reached(self.consumer.beside_at()) => {}
                 () = &mut late, if !late.is_elapsed() => self.tell_no_connection(),
@@ -252,7 +254,7 @@ impl Claimer {
     /// nobody here waits any more, or something else has to be done first.
     async fn watch<F>(
         &self,
-        wire: &Wire,
+        socket: &Socket,
         round: &Round,
         mut answer: Pin<&mut F>,
     ) -> Result<Vec<Reply>, Fault>
@@ -278,7 +280,7 @@ impl Claimer {
                 {
                     return outcome;
                 }
-                return self.core.unblock(wire, &self.consumer.keys().spare, answer).await;
+                return self.core.unblock(socket, &self.consumer.keys().spare, answer).await;
             }
         }
     }
@@ -315,7 +317,7 @@ impl Claimer {
 
     /// Gives items to those who wait. What may not be ours any more, because the answer comes later
     /// than the lease lasts, is looked for in the server's list.
-    fn hand_out(&self, epoch: Epoch, items: Vec<(Place, Bytes)>) {
+    fn hand_out(&self, epoch: Epoch, items: Vec<(HeldList, Bytes)>) {
         if self.consumer.is_sure(epoch) {
             self.consumer.distribute(items);
         } else {
@@ -335,7 +337,7 @@ impl Claimer {
             let target = Target::Hint(Arc::clone(&hint));
             let membership = core.pubsub.join(purpose, names, target).await;
             hears.store(true, Ordering::Relaxed);
-            // What was said before we listened is found by looking.
+            // A hint may have come before we listened: look once.
             consumer.poke();
             loop {
                 tokio::select! {
@@ -347,7 +349,7 @@ impl Claimer {
         });
     }
 
-    /// Tells what is still to be told and gives back what is held.
+    /// Sends the settlements that are left, then gives back the items that are held.
     async fn finish(self) {
         let consumer = &self.consumer;
         let queue = &consumer.keys().name;
@@ -355,8 +357,8 @@ impl Claimer {
         // In this order: what was shown counts as delivered, then what the program has settled leaves the
         // lists, and only what is left in them goes back.
         let farewell = async {
-            let shown = lease::show(&self.core, consumer, &consumer.take_shown()).await;
-            lease::tell(consumer, shown, NOT_SHOWN);
+            let shown = show(&self.core, consumer, &consumer.take_shown()).await;
+            tell(consumer, shown, NOT_SHOWN);
             let _still = consumer.still().await;
             let closes = self.core.check(&Purpose::change("settle", queue)).is_err();
             // Twice: what is not in the list where it was thought to be is looked for in another.
@@ -366,7 +368,7 @@ impl Claimer {
                     settle_alone(&self.core, consumer, batch).await;
                 }
             }
-            lease::close(&self.core, consumer).await
+            give_back::close(&self.core, consumer).await
         };
         match timeout(FAREWELL, farewell).await {
             Ok(Ok(())) => {}
@@ -385,5 +387,18 @@ async fn reached(until: Option<Instant>) {
     match until {
         Some(until) => sleep_until(until).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Logs why a chore of a consumer failed. A refusal is a warning, once, since somebody has to mend it; a lost
+/// connection heals by itself, and the link has logged it.
+fn tell(consumer: &Consumer, outcome: Result<()>, what: &'static str) {
+    let queue = &consumer.keys().name;
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::Server && consumer.log_once().is_news(what) => {
+            tracing::warn!(queue, %error, "{what}");
+        }
+        Err(error) => tracing::debug!(queue, %error, "{what}"),
+        Ok(()) => consumer.log_once().over(what),
     }
 }

@@ -1,4 +1,4 @@
-//! Extending leases: of one item, which goes into an epoch of its own where it is to last longer than
+//! OpenExtension leases: of one item, which goes into an epoch of its own where it is to last longer than
 //! the others.
 //!
 //! The one invariant: where the item is afterwards is known here, whoever has stopped waiting for it; a
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::super::Core;
 use super::super::purpose::Purpose;
-use super::consumer::{Consumer, Extending};
-use super::consumers::holder;
+use super::consumer::{Consumer, OpenExtension};
 use super::keys::Epoch;
-use super::{lease, scripts};
+use super::roster::holder;
+use super::scripts::{self, milliseconds};
 use crate::error::Result;
 use crate::transport::{QueueSpec, Receipt, refusals};
 
@@ -37,19 +37,19 @@ pub(super) async fn extend(
 async fn ask(
     core: Arc<Core>,
     holder: Arc<Consumer>,
-    extending: Extending,
+    extending: OpenExtension,
     duration: Duration,
 ) -> Result<()> {
     let receipt = extending.receipt();
     let keys = holder.keys();
     let purpose = Purpose::idempotent("extend", &keys.name);
-    let milliseconds = lease::milliseconds(duration);
+    let milliseconds = milliseconds(duration);
     // One after the other: a second one of the same item has to know where the first has put it.
     let turn = holder.turn_to_extend().await;
     let moving = holder.moving().await;
     let (place, alone) = (holder.place(receipt), holder.epoch_for(receipt, duration));
     let mut outcome = Err(refusals::lease_lost(purpose.operation, purpose.object));
-    // What was fetched ahead is in the other list once it was shown.
+    // An item that was fetched ahead moves to the other list when it is shown.
     for from in std::iter::once(place).chain(place.ahead.then(|| place.twin())) {
         let to = alone.map_or(from, Epoch::shown);
         let (held, there) = (keys.held(from), keys.held(to));

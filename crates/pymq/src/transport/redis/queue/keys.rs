@@ -24,31 +24,31 @@ impl Epoch {
     }
 
     /// The list of what it has handed out.
-    pub(super) fn shown(self) -> Place {
-        Place { epoch: self, ahead: false }
+    pub(super) fn shown(self) -> HeldList {
+        HeldList { epoch: self, ahead: false }
     }
 
     /// The list of what it has fetched ahead and shown to nobody.
-    pub(super) fn ahead(self) -> Place {
-        Place { epoch: self, ahead: true }
+    pub(super) fn ahead(self) -> HeldList {
+        HeldList { epoch: self, ahead: true }
     }
 
     /// Its lists, the second if it fetches ahead.
-    pub(super) fn places(self, ahead: bool) -> impl Iterator<Item = Place> {
+    pub(super) fn lists(self, ahead: bool) -> impl Iterator<Item = HeldList> {
         std::iter::once(self.shown()).chain(ahead.then_some(self.ahead()))
     }
 }
 
 /// One of the two lists of an epoch; receipts bear its number.
 ///
-/// What a dead consumer held goes back counted from the one, as it was from the other.
+/// Items of a dead consumer go back counted from the list of those shown, and as they were from the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Place {
+pub(super) struct HeldList {
     pub(super) epoch: Epoch,
     pub(super) ahead: bool,
 }
 
-impl Place {
+impl HeldList {
     /// The list in which an item was when it was claimed.
     pub(super) fn of(receipt: &Receipt) -> Self {
         // Only what `number` made comes back here, or a receipt of another transport, which fits none.
@@ -66,13 +66,13 @@ impl Place {
     }
 }
 
-/// What decides the fate of a consumer's items. It stands in the names of its epochs: whoever gives
-/// their items back does what their consumer would have done.
+/// The options that decide the fate of a consumer's items. They are written in the names of its epochs, so
+/// another process that gives the items back does what their consumer would have done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Policy {
     /// After how many deliveries an item is given up; 0 is never.
     pub(super) max_deliveries: u32,
-    /// How many dead letters are kept; 0 is all.
+    /// The number of dead letters that are kept; 0 is all.
     pub(super) max_dead_letters: usize,
     /// Items have priorities.
     pub(super) priorities: bool,
@@ -85,7 +85,7 @@ impl From<&QueueSpec> for Policy {
     }
 }
 
-/// What is the default is left out.
+/// Defaults are left out.
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.max_deliveries)?;
@@ -113,13 +113,13 @@ pub(super) struct Keys {
     pub(super) shut: String,
     /// Never there: what scripts begin with touches it.
     pub(super) spare: String,
-    /// Who has waited long for an item of late.
+    /// Connections that have waited long for an item of late.
     pub(super) waits: String,
     /// The channel on which waiting peers are told that something changed; nothing depends on it.
     pub(super) hint: String,
-    /// What the list of an epoch's items begins with.
+    /// The beginning of the name of an epoch's list.
     pub(super) helds: String,
-    /// What the lists of urgent items begin with.
+    /// The beginning of the names of the lists of urgent items.
     urgents: String,
     identity: String,
     policy: Policy,
@@ -156,7 +156,7 @@ impl Keys {
         self.policy
     }
 
-    /// What the lists of urgent items begin with; nothing for handles without priorities.
+    /// The beginning of the names of the lists of urgent items; empty for handles without priorities.
     pub(super) fn urgents(&self) -> &str {
         if self.policy.priorities { &self.urgents } else { "" }
     }
@@ -172,17 +172,17 @@ impl Keys {
         (1..=most).rev().map(|priority| format!("{}{priority}", self.urgents))
     }
 
-    /// Where it is remembered that a put of that id was done.
+    /// The key that remembers that a put of that id was done.
     pub(super) fn id(&self, id: &str) -> String {
         side_key(&self.name, &format!("id:{id}"))
     }
 
-    /// Who we are, in the names of epochs and among those who wait.
+    /// Our name in the names of epochs, and among the connections that wait.
     pub(super) fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// What names something that is done once, in every queue.
+    /// A name for something that is done once, unique over all queues.
     pub(super) fn token(&self) -> String {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         format!("{}-{}", self.identity, NEXT.fetch_add(1, Ordering::Relaxed))
@@ -190,19 +190,19 @@ impl Keys {
 
     /// The name of a list of this process's epoch: who, which, a `+` if it is what was fetched ahead
     /// (by which it comes first where names are in order), and after the dot its policy.
-    pub(super) fn name(&self, place: Place) -> String {
+    pub(super) fn name(&self, place: HeldList) -> String {
         let Self { identity, policy, .. } = self;
         format!("{identity}-{}{}.{policy}", place.epoch.0, ahead(place))
     }
 
     /// The key of such a list.
-    pub(super) fn held(&self, place: Place) -> String {
+    pub(super) fn held(&self, place: HeldList) -> String {
         let Self { helds, identity, policy, .. } = self;
         format!("{helds}{identity}-{}{}.{policy}", place.epoch.0, ahead(place))
     }
 }
 
-fn ahead(place: Place) -> &'static str {
+fn ahead(place: HeldList) -> &'static str {
     if place.ahead { "+" } else { "" }
 }
 
@@ -256,9 +256,9 @@ mod tests {
 
     #[test]
     fn a_receipt_tells_in_which_list_its_item_was() {
-        for place in Epoch::new(u32::MAX).places(true).chain(Epoch::new(0).places(true)) {
+        for place in Epoch::new(u32::MAX).lists(true).chain(Epoch::new(0).lists(true)) {
             let receipt = Receipt { stored: bytes::Bytes::new(), number: place.number() };
-            assert_eq!(Place::of(&receipt), place);
+            assert_eq!(HeldList::of(&receipt), place);
             assert_eq!(place.twin().twin(), place);
         }
     }

@@ -1,4 +1,4 @@
-//! What is said of queues when the runtime ends before the bus was closed: the return of `main` is the
+//! The last commands of queues when the runtime ends before the bus was closed: the return of `main` is the
 //! most common end of a program.
 //!
 //! The one invariant: what was settled is said first, then that what is still held goes back, in the
@@ -8,9 +8,10 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::consumer::Consumer;
-use super::consumers::Consumers;
-use super::lease::{close_unheard, show_unheard};
-use super::settle::Settling;
+use super::give_back::close_unheard;
+use super::pending_settlement::PendingSettlement;
+use super::roster::Roster;
+use super::show::show_unheard;
 use crate::transport::redis::resp::{Batch, Command};
 use crate::transport::redis::script::Lesson;
 
@@ -18,12 +19,12 @@ use crate::transport::redis::script::Lesson;
 #[derive(Debug)]
 pub(super) struct Parcel {
     consumer: Arc<Consumer>,
-    settlements: Mutex<Vec<Settling>>,
+    settlements: Mutex<Vec<PendingSettlement>>,
 }
 
 impl Parcel {
-    /// What is in it, for whoever comes first.
-    pub(super) fn open(&self) -> Vec<Settling> {
+    /// Takes what is in it; the first to come gets it.
+    pub(super) fn open(&self) -> Vec<PendingSettlement> {
         std::mem::take(&mut *self.settlements.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -34,12 +35,12 @@ impl Drop for Parcel {
     }
 }
 
-impl Consumers {
+impl Roster {
     /// Makes a parcel for a task.
     pub(super) fn hand_on(
         &self,
         consumer: &Arc<Consumer>,
-        settlements: Vec<Settling>,
+        settlements: Vec<PendingSettlement>,
     ) -> Arc<Parcel> {
         let settlements = Mutex::new(settlements);
         let parcel = Arc::new(Parcel { consumer: Arc::clone(consumer), settlements });
@@ -66,7 +67,11 @@ impl Consumers {
     }
 }
 
-fn words_of(consumer: &Consumer, settlements: &[Settling], lesson: &mut Lesson) -> Vec<Command> {
+fn words_of(
+    consumer: &Consumer,
+    settlements: &[PendingSettlement],
+    lesson: &mut Lesson,
+) -> Vec<Command> {
     let keys = consumer.keys();
     settlements.iter().map(|settling| settling.last_command(keys, lesson)).collect()
 }

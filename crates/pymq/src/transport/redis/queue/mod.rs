@@ -4,7 +4,7 @@
 //! dead. Moves between them are single commands, or scripts that push before they take, so that
 //! whoever dies wherever, and whatever is refused, loses nothing.
 //!
-//! How often an item was delivered is told by the spaces before it, one for each time it came back:
+//! The spaces before an item tell how often it was delivered, one for each time it came back:
 //! every JSON decoder skips them, the original's too. An item that is put with spaces of its own
 //! before it comes out without them, counted accordingly.
 
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::consumers::{consumer, holder, holding};
-use self::keys::Place;
+use self::keys::HeldList;
+use self::roster::{consumer, holder, running_holder};
 use super::purpose::Purpose;
 use super::{Core, Redis};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,30 +23,36 @@ use crate::transport::{
     SettleOptions, Settlement, Shelf, Wait, pending,
 };
 
-mod claim;
 mod claimer;
+mod compare;
 mod consumer;
-mod consumers;
+mod dead_letters;
+mod epochs;
 mod extend;
-mod holds;
+mod getters;
+mod give_back;
 mod item;
 mod keys;
 mod last_words;
 mod lease;
-mod letter;
-mod letters;
-mod line;
+mod letter_format;
+mod line_up;
+mod log_once;
+mod pending_settlement;
 mod push;
+mod roster;
 mod round;
 mod scripts;
-mod settle;
+mod send_settlements;
 mod shelves;
-mod told;
+mod show;
+mod ticket;
+mod try_claim;
 
-pub(super) use self::consumers::Consumers;
 pub(super) use self::keys::{key_in_slot, side_key};
+pub(super) use self::roster::Roster;
 
-/// How long a confirmation waits for company at most.
+/// A confirmation waits for others to be sent with for so long at most.
 const COMPANY: Duration = Duration::from_millis(10);
 
 impl Redis {
@@ -94,16 +100,16 @@ impl Queues for Redis {
         how: Settlement,
         options: SettleOptions,
     ) -> bool {
-        // Who holds it knows best whether it is too late, even while the connection is closed.
+        // The consumer that holds it knows best whether it is too late, even while the connection is closed.
         let Some(core) = self.cores.holding(&queue.name) else { return false };
         let open = || core.check(&Purpose::change("settle", &queue.name)).is_ok();
-        let holds = holding(&core, queue, &receipt)
-            .or_else(|| open().then(|| holder(&core, queue, &receipt)));
-        holds.is_some_and(|one| one.settle(receipt, how, options, COMPANY, false).is_ok())
+        let holder = running_holder(&core, queue, &receipt)
+            .or_else(|| open().then(|| self::roster::holder(&core, queue, &receipt)));
+        holder.is_some_and(|one| one.settle(receipt, how, options, COMPANY, false).is_ok())
     }
 
     fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {
-        if Place::of(receipt).ahead
+        if HeldList::of(receipt).ahead
             && let Ok(core) = self.of("show", queue)
         {
             holder(&core, queue, receipt).show([receipt]);
@@ -144,7 +150,9 @@ impl Queues for Redis {
         skip: usize,
         limit: usize,
     ) -> Answer<'a, Vec<DeadLetter>> {
-        pending(async move { letters::look(&*self.of("look", queue)?, queue, skip, limit).await })
+        pending(
+            async move { dead_letters::look(&*self.of("look", queue)?, queue, skip, limit).await },
+        )
     }
 
     fn redrive<'a>(
@@ -156,14 +164,16 @@ impl Queues for Redis {
         pending(async move {
             let (core, there) = (self.of("redrive", queue)?, self.of("redrive", to)?);
             if !Arc::ptr_eq(&core, &there) {
-                return letters::carry((&core, queue), which, (&there, to)).await;
+                return dead_letters::carry((&core, queue), which, (&there, to)).await;
             }
-            letters::redrive(&core, queue, which, to).await
+            dead_letters::redrive(&core, queue, which, to).await
         })
     }
 
     fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize> {
-        pending(async move { letters::discard(&*self.of("discard", queue)?, queue, which).await })
+        pending(
+            async move { dead_letters::discard(&*self.of("discard", queue)?, queue, which).await },
+        )
     }
 
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
@@ -187,7 +197,7 @@ async fn claim(
         core.check(&purpose)?;
         let consumer = consumer(core, spec);
         let ticket = match wait {
-            Wait::No => claim::try_claim(core, &consumer, spec, limit),
+            Wait::No => try_claim::try_claim(core, &consumer, spec, limit),
             _ => consumer.enqueue(spec, limit, wait),
         };
         // None: it retired just now, for want of use; the next one will do.
@@ -225,12 +235,12 @@ async fn settle(
     }
 }
 
-/// What this transport cannot do yet.
+/// The error for something that this transport cannot do yet.
 fn lacking(purpose: &Purpose<'_>, what: &str) -> Error {
     purpose.error(ErrorKind::Unsupported, format!("redis:// has no {what} yet"))
 }
 
-/// The same failure for another one who has to know of it.
+/// The same failure, for another caller that is to be told of it.
 fn copy(error: &Error, operation: &'static str) -> Error {
     let copy = Error::new(error.kind(), operation, error.object(), error.message().to_owned());
     if error.is_retryable() { copy.that_passes() } else { copy }

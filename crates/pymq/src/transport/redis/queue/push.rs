@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::super::dialer::jitter;
-use super::super::pubsub::Membership;
+use super::super::membership::Membership;
 use super::super::purpose::{Purpose, Repeat};
 use super::super::refusal::Refusal;
 use super::super::replicated::Done;
@@ -20,8 +20,8 @@ use super::super::resp::{Batch, Command, Reply};
 use super::super::routes::{Name, Target};
 use super::super::{ABLE, Core};
 use super::keys::Keys;
-use super::lease::milliseconds;
-use super::{lacking, scripts};
+use super::lacking;
+use super::scripts::{self, milliseconds};
 use crate::error::{ErrorKind, Result};
 use crate::transport::{Put, PutOptions, QueueSpec, refusals};
 
@@ -180,7 +180,7 @@ impl Hints {
     }
 }
 
-/// What names one put, however often it is tried.
+/// The name of one put, the same for each attempt.
 struct Once {
     /// The key that remembers it; one that is never there where it has no id.
     id: String,

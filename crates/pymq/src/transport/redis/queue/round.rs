@@ -15,14 +15,15 @@ use super::super::purpose::Purpose;
 use super::super::refusal::{Cause, Refusal};
 use super::super::resp::{Batch, Command, Reply};
 use super::consumer::Consumer;
-use super::keys::{Epoch, Keys, Place};
-use super::line::Want;
-use super::settle::{Settling, take_reply};
+use super::getters::Want;
+use super::keys::{Epoch, HeldList, Keys};
+use super::pending_settlement::PendingSettlement;
+use super::send_settlements::take_reply;
 use super::{copy, lease, scripts};
 use crate::error::{ErrorKind, Result};
 
-/// The wait at the server before the consumer listens for hints, and is counted among those who wait:
-/// only who is idle pays for them.
+/// The wait at the server after which the consumer listens for hints and counts among those that wait: only
+/// an idle consumer pays for them.
 pub(super) const FIRST_SLICE: Duration = Duration::from_secs(1);
 
 /// One round of claiming.
@@ -30,9 +31,9 @@ pub(super) const FIRST_SLICE: Duration = Duration::from_secs(1);
 pub(super) struct Round {
     pub(super) epoch: Epoch,
     /// Confirmations that ride along.
-    pub(super) acks: Vec<Settling>,
+    pub(super) acks: Vec<PendingSettlement>,
     pub(super) want: Want,
-    /// How long to wait for the first; `None` is not at all.
+    /// The time to wait for the first item; `None` is not at all.
     pub(super) slice: Option<Duration>,
     pub(super) bounded: bool,
     /// Until when the epoch is registered, by the server's clock, if it surely is; else a script
@@ -77,14 +78,14 @@ impl Round {
             commands.extend([ask]);
         }
         if self.bounded {
-            // Whoever waits for space hears of it at once; a poll makes up for a hint that is lost.
+            // Producers that wait for space hear of it at once; a poll makes up for a hint that is lost.
             commands.extend([Command::new("PUBLISH").arg(&keys.hint).arg("space")]);
         }
         commands
     }
 
-    /// Takes the most urgent items; by its text, since a server that does not know the digest would
-    /// seem to have none.
+    /// Takes the most urgent items. The script is sent as text: to a server that does not know the digest,
+    /// the queue would look empty.
     fn take_first(&self, keys: &Keys, now: usize) -> Command {
         let held = keys.held(self.epoch.shown());
         let names = [keys.list.as_str(), &held, &keys.held(self.epoch.ahead()), &keys.spare];
@@ -99,13 +100,13 @@ impl Round {
         match self.lease_end {
             Some(end) => {
                 let mut command = Command::new("ZADD").arg(&keys.epochs).arg("NX");
-                for place in self.places() {
+                for place in self.lists() {
                     command = command.number(end).arg(keys.name(place));
                 }
                 command
             }
             // By its text: a server that does not know the digest would refuse, after the take.
-            None => lease::keep(consumer, &self.places().collect::<Vec<_>>(), self.waits_long()),
+            None => lease::keep(consumer, &self.lists().collect::<Vec<_>>(), self.waits_long()),
         }
     }
 
@@ -118,7 +119,8 @@ impl Round {
         self.want.ahead > 0
     }
 
-    /// How many of its commands take items: one for each, or a script for all, behind the one that waits.
+    /// The number of its commands that take items: one for each item, or one script for all, behind the command
+    /// that waits.
     fn takes(&self, consumer: &Consumer) -> usize {
         if consumer.keys().policy().priorities {
             1 + usize::from(self.slice.is_some())
@@ -128,15 +130,15 @@ impl Round {
     }
 
     /// Into which list each item goes that it takes, in their order.
-    fn places_taken(&self) -> impl Iterator<Item = Place> + use<> {
+    fn places_taken(&self) -> impl Iterator<Item = HeldList> + use<> {
         let Want { now, ahead } = self.want;
         let shown = std::iter::repeat_n(self.epoch.shown(), now);
         shown.chain(std::iter::repeat_n(self.epoch.ahead(), ahead))
     }
 
     /// The lists that it takes items into.
-    fn places(&self) -> impl Iterator<Item = Place> {
-        self.epoch.places(self.fetches_ahead())
+    fn lists(&self) -> impl Iterator<Item = HeldList> {
+        self.epoch.lists(self.fetches_ahead())
     }
 
     /// The script says so by itself; in a wait, the next one does.
@@ -145,9 +147,9 @@ impl Round {
     }
 }
 
-/// What a round brought.
+/// The result of a round.
 pub(super) struct Brought {
-    pub(super) items: Vec<(Place, Bytes)>,
+    pub(super) items: Vec<(HeldList, Bytes)>,
     /// The server's memory is full.
     pub(super) full: bool,
     /// The wait was ended by us.
@@ -158,7 +160,7 @@ pub(super) struct Brought {
 
 impl Brought {
     /// Notes what a command answered that takes an item into a list.
-    fn note(&mut self, place: Option<Place>, reply: Reply) {
+    fn note(&mut self, place: Option<HeldList>, reply: Reply) {
         match (place, reply) {
             (Some(place), Reply::Bytes(stored)) => self.items.push((place, stored)),
             (_, Reply::Refused(refusal)) if refusal.cause() == Cause::Full => self.full = true,
@@ -235,7 +237,7 @@ fn note_registration(consumer: &Consumer, round: &Round, reply: Reply, empty: bo
         }
         return false;
     }
-    let places: Vec<_> = round.places().collect();
+    let places: Vec<_> = round.lists().collect();
     lease::note_kept(consumer, &places, round.began, reply).shut
 }
 
@@ -245,7 +247,7 @@ async fn take_by_script(
     core: &Core,
     consumer: &Consumer,
     round: &Round,
-) -> Result<Vec<(Place, Bytes)>> {
+) -> Result<Vec<(HeldList, Bytes)>> {
     let keys = consumer.keys();
     let place = round.epoch.shown();
     let held = keys.held(place);

@@ -1,4 +1,4 @@
-//! What lies in a queue: counted, looked at, deleted; and its end.
+//! Counts, shows and deletes the items of a queue, and shuts it down.
 //!
 //! The one invariant: looking decides no item's fate, and what this process gave back a moment ago is seen.
 
@@ -9,7 +9,7 @@ use super::super::purpose::Purpose;
 use super::super::resp::{Command, Reply};
 use super::item::{priority, unmarked};
 use super::keys::Keys;
-use super::{lease, letter, scripts, settle};
+use super::{give_back, letter_format, scripts, send_settlements};
 use crate::error::Result;
 use crate::transport::{QueueSpec, QueueStats, Shelf};
 
@@ -18,7 +18,7 @@ pub(super) async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
     core.check(&purpose)?;
     quieten(core, spec).await;
     let keys = Keys::new(core, spec);
-    lease::reap(core, &keys).await?;
+    give_back::reap(core, &keys).await?;
     let names = [keys.epochs.as_str(), &keys.list, &keys.dead, &keys.later, &keys.waits];
     let arguments = [keys.helds.as_bytes(), keys.urgents().as_bytes()];
     let reply = core.commands.script(purpose, &scripts::STATS, &names, &arguments).await?;
@@ -34,7 +34,7 @@ pub(super) async fn stats(core: &Core, spec: &QueueSpec) -> Result<QueueStats> {
 /// moment ago waits.
 pub(super) async fn quieten(core: &Core, spec: &QueueSpec) {
     for consumer in core.consumers.of(&spec.name) {
-        settle::flush(core, &consumer).await;
+        send_settlements::flush(core, &consumer).await;
         consumer.calm().await;
     }
 }
@@ -59,7 +59,7 @@ pub(super) async fn peek(
         None => first_due(core, purpose, &keys, limit).await?,
     };
     let shown = |item: Bytes| match from {
-        Shelf::Dead => letter::read(item, 0).payload,
+        Shelf::Dead => letter_format::read(item, 0).payload,
         Shelf::Waiting | Shelf::Delayed => unmarked(&item, spec.priorities).0,
     };
     Ok(items.into_iter().map(shown).collect())

@@ -1,8 +1,8 @@
 //! RESP3, the protocol of Redis: commands to bytes, bytes to replies and pushes, one socket each.
 //!
-//! Nothing here waits for more than one socket, and nothing here reconnects: a [`Wire`] lives once,
+//! Nothing here waits for more than one socket, and nothing here reconnects: a [`Socket`] lives once,
 //! and what comes after it is its owner's business. `command` and `decode` know no socket and no
-//! runtime; `driver` moves bytes between them and a socket; `wire` opens sockets and introduces
+//! runtime; `driver` moves bytes between them and a socket; `socket` opens sockets and introduces
 //! itself; `hello` looks at what the server says of itself. Everything that a server can send is
 //! bounded before it is read, see [`decode::Limits`].
 //!
@@ -11,12 +11,13 @@
 mod command;
 mod decode;
 mod driver;
+mod exchange;
 mod header;
 mod hello;
 mod posts;
 mod push;
 mod reply;
-mod wire;
+mod socket;
 
 pub(super) use command::{Batch, Command};
 pub(super) use driver::Pushes;
@@ -24,4 +25,4 @@ pub(super) use hello::Expected;
 pub(super) use posts::{Posted, Posts};
 pub(super) use push::Push;
 pub(super) use reply::{Fault, Reply};
-pub(super) use wire::{Subscribing, WeakWire, Wire};
+pub(super) use socket::{Socket, Subscribing, WeakSocket};

@@ -6,7 +6,7 @@
 //! holds it for ever, and goes on to name the dead. It speaks to nobody.
 
 /// Where a master is.
-pub(super) type Place = (String, u16);
+pub(super) type HostPort = (String, u16);
 
 /// The number of an election, and whether it is over; later ones compare greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ pub(super) struct Election {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// The master is there, by that election.
-    Master { election: Election, place: Place },
+    Master { election: Election, place: HostPort },
     /// It watches no master of that name.
     NoSuchMaster,
     /// Nothing, and why.
@@ -32,7 +32,7 @@ pub(super) enum Belief {
     /// Nobody has said anything, and some have still to be heard.
     Asking,
     /// The master is there. Until they are `agreed`, those who have not been heard may know better.
-    Master { place: Place, agreed: bool },
+    Master { place: HostPort, agreed: bool },
     /// None of them knows such a master.
     NoSuchMaster,
     /// None of them answers, and why not.
@@ -41,7 +41,7 @@ pub(super) enum Belief {
 
 impl Belief {
     /// Where the master is, if that is known.
-    pub(super) fn place(&self) -> Option<&Place> {
+    pub(super) fn place(&self) -> Option<&HostPort> {
         match self {
             Self::Master { place, .. } => Some(place),
             _ => None,
@@ -54,7 +54,7 @@ impl Belief {
 struct Seat {
     word: Option<Word>,
     /// The last election that it knew of, though it be silent by now.
-    known: Option<(Election, Place)>,
+    known: Option<(Election, HostPort)>,
 }
 
 /// All sentinels that watch a master.
@@ -77,7 +77,7 @@ impl Council {
     }
 
     /// Whom they make the master; if as many name another, `before` stays it.
-    pub(super) fn belief(&self, before: Option<&Place>) -> Belief {
+    pub(super) fn belief(&self, before: Option<&HostPort>) -> Belief {
         let says = |seat: &&Seat| matches!(seat.word, Some(Word::Master { .. }));
         let most = self.0.iter().filter(says).count() * 2 > self.0.len();
         // What the silent ones knew counts until most of the others speak: the latest election may
@@ -89,7 +89,7 @@ impl Council {
         };
         let named: Vec<_> =
             known.iter().filter(|known| known.0 == last).map(|(_, place)| place).collect();
-        let votes = |place: &Place| named.iter().filter(|named| **named == place).count();
+        let votes = |place: &HostPort| named.iter().filter(|named| **named == place).count();
         let elected = named.iter().max_by_key(|place| (votes(place), Some(**place) == before));
         let agreed = most || self.0.iter().all(|seat| seat.word.is_some());
         match elected {
@@ -119,7 +119,7 @@ impl Council {
 mod tests {
     use super::*;
 
-    fn place(port: u16) -> Place {
+    fn place(port: u16) -> HostPort {
         ("h".to_owned(), port)
     }
 

@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use self::council::{Belief, Council, Place, Word};
+use self::council::{Belief, Council, HostPort, Word};
 pub use self::hosts::RedisSentinels;
 use super::options::{RedisEndpoint, RedisOptions};
 use super::refusal::{Cause, Refusal};
-use super::resp::{Expected, Fault, Pushes, Wire};
+use super::resp::{Expected, Fault, Pushes, Socket};
 
 mod council;
 mod hosts;
@@ -95,26 +95,26 @@ impl Master {
     }
 
     /// A connection to the master, which ends when it is another one.
-    pub(super) async fn open(&self, role: &str, pushes: Option<Pushes>) -> Result<Wire, Fault> {
+    pub(super) async fn open(&self, role: &str, pushes: Option<Pushes>) -> Result<Socket, Fault> {
         let place = self.place().await?;
         let (host, port) = place.clone();
         let endpoint = RedisEndpoint::Tcp(host, port);
         let options = RedisOptions { endpoint, ..self.options.clone() };
         let opened = tokio::select! {
-            opened = Wire::open(&options, Expected::Server, role, pushes) => opened,
+            opened = Socket::open(&options, Expected::Server, role, pushes) => opened,
             () = self.moved_from(&place) => Err(Fault::Lost(MOVED.to_owned())),
         };
         let named = |words: &str| format!("the master {}: {words}", options.shown());
-        let wire = opened.map_err(|fault| match fault {
+        let socket = opened.map_err(|fault| match fault {
             Fault::Lost(why) => Fault::Lost(named(&why)),
             Fault::Refused(refusal) => Fault::Refused(refusal.reworded(named)),
         })?;
-        wire.cut_when(self.moved_from(&place), MOVED);
-        Ok(wire)
+        socket.cut_when(self.moved_from(&place), MOVED);
+        Ok(socket)
     }
 
     /// Where the master is: the first answer, and for a moment those of the others.
-    async fn place(&self) -> Result<Place, Fault> {
+    async fn place(&self) -> Result<HostPort, Fault> {
         let mut belief = self.council.belief.subscribe();
         let heard = belief.wait_for(|belief| !matches!(belief, Belief::Asking));
         // An error of the inner kind is impossible: we hold the sender.
@@ -142,7 +142,7 @@ impl Master {
     }
 
     /// Returns when the master is another one.
-    fn moved_from(&self, place: &Place) -> impl Future<Output = ()> + Send + use<> {
+    fn moved_from(&self, place: &HostPort) -> impl Future<Output = ()> + Send + use<> {
         let (mut belief, place) = (self.council.belief.subscribe(), place.clone());
         async move {
             let elsewhere = |belief: &Belief| belief.place().is_some_and(|now| *now != place);
@@ -164,6 +164,6 @@ impl Master {
     }
 }
 
-fn shown((host, port): &Place) -> String {
+fn shown((host, port): &HostPort) -> String {
     RedisEndpoint::Tcp(host.clone(), *port).to_string()
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::super::dialer::back_off;
 use super::super::options::RedisOptions;
-use super::super::resp::{Batch, Command, Expected, Fault, Pushes, Reply, Subscribing, Wire};
+use super::super::resp::{Batch, Command, Expected, Fault, Pushes, Reply, Socket, Subscribing};
 use super::super::timing::TOLD_AGAIN;
 use super::council::{Election, Word};
 
@@ -61,12 +61,12 @@ async fn listen(
     let news = Arc::new(Notify::new());
     let told = Arc::clone(&news);
     let pushes: Pushes = Arc::new(move |_| told.notify_one());
-    let wire = Wire::open(sentinel, Expected::Sentinel, "sentinel", Some(pushes)).await?;
-    wire.subscribing(Subscribing::To, &NEWS).await?;
+    let socket = Socket::open(sentinel, Expected::Sentinel, "sentinel", Some(pushes)).await?;
+    socket.subscribing(Subscribing::To, &NEWS).await?;
     loop {
-        hear(ask(&wire, master).await?);
+        hear(ask(&socket, master).await?);
         tokio::select! {
-            () = wire.ended() => return Err(Fault::Lost("the connection ended".to_owned())),
+            () = socket.ended() => return Err(Fault::Lost("the connection ended".to_owned())),
             () = news.notified() => {}
             () = sleep(ASK) => {}
         }
@@ -74,11 +74,12 @@ async fn listen(
 }
 
 /// Asks a sentinel where the master is, and by which election.
-async fn ask(wire: &Wire, master: &str) -> Result<Word, Fault> {
+async fn ask(socket: &Socket, master: &str) -> Result<Word, Fault> {
     let ask = |what: &str| Command::new("SENTINEL").arg(what).arg(master);
-    // The first knows of a new master before its election is over, the second how manieth it is.
+    // The first answer knows of a new master before its election is over, the second has the number of
+    // the election.
     let both = Batch::from_iter([ask("GET-MASTER-ADDR-BY-NAME"), ask("MASTER")]);
-    let mut replies = wire.pipeline(&both).await?.into_iter();
+    let mut replies = socket.pipeline(&both).await?.into_iter();
     let place = match replies.next() {
         Some(Reply::Refused(refusal)) => return Err(Fault::Refused(refusal)),
         Some(Reply::List(place)) => place,

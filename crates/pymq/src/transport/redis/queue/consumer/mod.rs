@@ -1,8 +1,7 @@
-//! A consumer: what this process knows of one queue that it takes items from, with one lease and one
-//! policy.
+//! A consumer: the state of one queue that this process takes items from, with one lease and one policy.
 //!
 //! The one invariant: everything here changes under one lock, in steps that leave the counts right.
-//! What is held is counted by `holds`, and who waits stands in the `line`. A consumer sends nothing and
+//! `epochs` counts the items that are held, and `getters` has those that wait. A consumer sends nothing and
 //! waits for nothing at the server: its claimer asks it what to do next.
 
 use std::collections::VecDeque;
@@ -16,34 +15,35 @@ use tokio::time::{Instant, timeout_at};
 use super::super::link::Stage;
 use super::super::timing::{LONGEST, ROUND_TRIP};
 use super::copy;
-use super::holds::Holds;
+use super::epochs::Epochs;
+use super::getters::Getters;
 use super::keys::{Epoch, Keys, Policy};
-use super::line::Line;
-use super::settle::Settling;
-use super::told::Told;
+use super::log_once::LogOnce;
+use super::pending_settlement::PendingSettlement;
 use crate::error::Error;
 use crate::transport::obituaries::Obituaries;
 use crate::transport::{QueueSpec, Receipt};
 
-mod extending;
-mod holding;
-mod later;
-mod settlements;
-mod settling;
+mod due;
+mod enqueue;
+mod extensions;
+mod held;
+mod outstanding;
+mod settle;
 mod steps;
-mod waiting;
 
-pub(super) use self::extending::Extending;
+pub(super) use self::extensions::OpenExtension;
 pub(super) use self::steps::{Chore, Step};
 
-use self::extending::Extension;
-use self::settlements::Settlements;
+use self::extensions::Extension;
+use self::outstanding::Outstanding;
 
 /// After how long without use a consumer ends.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long the registration of an epoch that holds nothing is kept for the next claim.
+/// The registration of an epoch that holds nothing is kept for so long, for the next claim.
 const VACANT: Duration = Duration::from_millis(500);
-/// How long what was handed out from what was fetched ahead waits to be told together with more.
+/// How long a handed-out item that was fetched ahead waits before the server is told, so that several are
+/// told at once.
 const TOGETHER: Duration = Duration::from_millis(1);
 
 /// One queue's consumer; all local getters with its lease and policy share it.
@@ -55,57 +55,57 @@ pub(super) struct Consumer {
     sequence: Arc<AtomicU32>,
     /// Wakes the claimer.
     changed: Notify,
-    /// Wakes those who wait for calm, see [`calm`](Self::calm).
+    /// Wakes callers of [`calm`](Self::calm).
     calmed: Notify,
     /// Taken shared while items are moved on the commands' connection, alone while lists are read.
     moving: RwLock<()>,
-    /// Taken by who extends a lease.
+    /// Held while a lease is extended.
     extending: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     stage: watch::Sender<Stage>,
-    told: Told,
+    log_once: LogOnce,
     obituaries: Arc<Obituaries>,
 }
 
-/// What changes.
+/// The part that changes.
 #[derive(Debug)]
 struct State {
-    line: Line,
-    holds: Holds,
-    settlements: Settlements,
+    getters: Getters,
+    epochs: Epochs,
+    outstanding: Outstanding,
     /// Items whose leases are being extended.
     extensions: Vec<Extension>,
     /// Handed out from what was fetched ahead, which the server has still to be told.
     shown: VecDeque<Receipt>,
-    /// When it is told.
+    /// The moment at which it is told.
     show_at: Option<Instant>,
-    /// When the server's list of an epoch is to be compared with what is held.
+    /// The moments at which the server's lists of epochs are to be compared with what is held.
     doubts: Vec<(Instant, Epoch)>,
     /// The server's clock in ms, and when it was asked.
     clock: Option<(Instant, i64)>,
-    /// When the next item for later is due, as far as is known.
+    /// The moment at which the next delayed item is due, as far as is known.
     due_at: Option<Instant>,
-    /// Whether somebody said that this may have changed.
+    /// A hint said that this may have changed.
     due_changed: bool,
-    /// Whether this queue has items for later now and then.
+    /// This queue has delayed items now and then.
     delays: bool,
-    /// Whether the server has shown that it lets us claim.
+    /// The server has shown that it lets us claim.
     opened: bool,
     /// Shut down, and nothing is due later.
     shut: bool,
     poked: bool,
     bounded: bool,
-    /// Whether what is held is being given back.
+    /// The items that are held are being given back.
     leaving: bool,
     beat_at: Instant,
     reap_at: Instant,
-    /// Somebody asked for an item since the last reaping.
+    /// A getter asked for an item since the last reaping.
     called: bool,
-    /// Whether a claim waits at the server.
+    /// A claim waits at the server.
     at_server: bool,
-    /// Whether one has waited there for long.
+    /// A claim has waited there for long.
     waited: bool,
-    /// Why nothing can be claimed just now.
+    /// The failure that keeps items away just now.
     trouble: Option<Error>,
     used: Instant,
 }
@@ -129,12 +129,12 @@ impl Consumer {
             extending: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
             stage: watch::Sender::new(Stage::Open),
-            told: Told::default(),
+            log_once: LogOnce::default(),
             obituaries,
         }
     }
 
-    /// Whether it is for handles with these options.
+    /// Whether it serves handles with these options.
     pub(super) fn serves(&self, spec: &QueueSpec) -> bool {
         self.lease == clamped(spec.lease) && self.keys.policy() == Policy::from(spec)
     }
@@ -143,9 +143,9 @@ impl Consumer {
         &self.keys
     }
 
-    /// What the log was told of it.
-    pub(super) fn told(&self) -> &Told {
-        &self.told
+    /// Says what the log may be told of this queue.
+    pub(super) fn log_once(&self) -> &LogOnce {
+        &self.log_once
     }
 
     pub(super) fn lease(&self) -> Duration {
@@ -185,10 +185,10 @@ impl Consumer {
     }
 
     /// Says that it has ended; returns the settlements that came too late.
-    pub(super) fn end(&self) -> Vec<Settling> {
+    pub(super) fn end(&self) -> Vec<PendingSettlement> {
         let mut state = self.lock();
         self.stage.send_replace(Stage::Closed);
-        state.settlements.take_all()
+        state.outstanding.take_all()
     }
 
     /// Returns when something has changed that the claimer should look at.
@@ -212,7 +212,7 @@ impl Consumer {
         let until = Instant::now() + Duration::from_millis(200);
         loop {
             let mut told = std::pin::pin!(self.calmed.notified());
-            // In the line first, then looked: or the news could come in between.
+            // Listen first, then look: the news could come in between.
             told.as_mut().enable();
             if self.lock().is_calm() || timeout_at(until, told).await.is_err() {
                 return;
@@ -220,13 +220,13 @@ impl Consumer {
         }
     }
 
-    /// Whether the server has said what there is for somebody whose time is up; a moment of grace is
-    /// given to an answer that is on its way. A server that says nothing is no empty queue.
+    /// Whether the server has said what there is, for a getter whose time is up; an answer that is on its way
+    /// gets a moment of grace. A server that says nothing is no empty queue.
     pub(super) async fn has_answered(&self) -> bool {
         let until = Instant::now() + ROUND_TRIP;
         loop {
             let mut told = std::pin::pin!(self.calmed.notified());
-            // In the line first, then looked: or the news could come in between.
+            // Listen first, then look: the news could come in between.
             told.as_mut().enable();
             if self.lock().has_answered() {
                 return true;
@@ -251,9 +251,9 @@ impl State {
     fn new(epoch: Epoch, priorities: bool) -> Self {
         let now = Instant::now();
         Self {
-            line: Line::default(),
-            holds: Holds::new(epoch, priorities),
-            settlements: Settlements::default(),
+            getters: Getters::default(),
+            epochs: Epochs::new(epoch, priorities),
+            outstanding: Outstanding::default(),
             extensions: Vec::new(),
             shown: VecDeque::new(),
             show_at: None,
@@ -278,7 +278,7 @@ impl State {
     }
 
     fn is_calm(&self) -> bool {
-        !self.claims_for_nobody() && !self.settlements.are_being_sent()
+        !self.claims_for_nobody() && !self.outstanding.are_being_sent()
     }
 
     fn has_answered(&self) -> bool {
@@ -286,7 +286,7 @@ impl State {
     }
 
     fn claims_for_nobody(&self) -> bool {
-        self.at_server && self.line.nobody_waits()
+        self.at_server && self.getters.nobody_waits()
     }
 }
 

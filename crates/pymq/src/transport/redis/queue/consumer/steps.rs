@@ -1,4 +1,4 @@
-//! What a consumer's claimer does next.
+//! Decides what a consumer's claimer does next.
 //!
 //! The one invariant: what becomes due while the claimer waits at the server is done all the same, at its
 //! time; and a consumer that holds nothing and serves nobody sends nothing.
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::getters::Want;
 use super::super::keys::Epoch;
-use super::super::line::Want;
+use super::super::pending_settlement::PendingSettlement;
 use super::super::round::Round;
-use super::super::settle::Settling;
 use super::{Consumer, IDLE, Stage, State, VACANT};
 use crate::transport::Receipt;
 use crate::transport::redis::dialer::jitter;
 
-/// What the claimer should do next.
+/// The next step of the claimer.
 pub(in super::super) enum Step {
     Finish,
     Rest(Option<Instant>),
@@ -27,9 +27,9 @@ pub(in super::super) enum Step {
     Claim,
 }
 
-/// What is done beside a wait at the server.
+/// Work that is done beside a wait at the server.
 pub(in super::super) enum Chore {
-    Settle(Vec<Settling>),
+    Settle(Vec<PendingSettlement>),
     /// Has the server note what was handed out.
     Show(Vec<Receipt>),
     /// Prolongs the leases of epochs.
@@ -51,32 +51,32 @@ impl Consumer {
         step
     }
 
-    /// What is due beside a wait at the server, and whether the wait should end.
+    /// The chore that is due beside a wait at the server, and whether the wait should end.
     pub(in super::super) fn beside(&self, epoch: Option<Epoch>) -> (Option<Chore>, bool) {
         let now = Instant::now();
         let mut state = self.lock();
         let chore = state.chore(now, self.lease);
-        let moved_on = epoch.is_some_and(|epoch| epoch != state.holds.current());
-        let elsewhere = state.line.nobody_waits() || state.poked || moved_on;
+        let moved_on = epoch.is_some_and(|epoch| epoch != state.epochs.current());
+        let elsewhere = state.getters.nobody_waits() || state.poked || moved_on;
         let out = elsewhere || state.doubts_due(now) || state.is_due(now);
         (chore, out || !self.is_open())
     }
 
-    /// When the next thing is due that is done beside a wait.
+    /// The moment at which the next chore is due.
     pub(in super::super) fn beside_at(&self) -> Option<Instant> {
         let state = self.lock();
         state.chore_at().into_iter().chain(state.doubts_at()).chain(state.due_at).min()
     }
 
-    /// The next round for those in the line; `None` when nobody is any more. One that only looks does not
-    /// wait.
+    /// The next round for the getters that wait; `None` when none waits any more. A round that only `looks` does
+    /// not wait at the server.
     pub(in super::super) fn round(&self, most: Duration, looks: bool) -> Option<Round> {
         let now = Instant::now();
         let mut state = self.lock();
-        if state.line.nobody_waits() || state.poked {
+        if state.getters.nobody_waits() || state.poked {
             return None;
         }
-        let (want, longest) = state.line.wants(now);
+        let (want, longest) = state.getters.wants(now);
         let due = state.due_at.map(|due| due.saturating_duration_since(now));
         let most = due.map_or(most, |due| due.min(most)).max(Duration::from_millis(1));
         let slice = longest.clamp(Duration::from_millis(1), most);
@@ -87,7 +87,7 @@ impl Consumer {
         Some(round)
     }
 
-    /// A round for one getter who does not wait.
+    /// A round for one getter that does not wait.
     pub(in super::super) fn round_apart(&self, want: Want) -> Round {
         self.begin_round(&mut self.lock(), Instant::now(), want, None)
     }
@@ -99,17 +99,17 @@ impl Consumer {
         want: Want,
         slice: Option<Duration>,
     ) -> Round {
-        if state.holds.is_full() {
-            state.holds.turn_to(self.next_epoch());
+        if state.epochs.is_full() {
+            state.epochs.turn_to(self.next_epoch());
         }
-        let epoch = state.holds.current();
+        let epoch = state.epochs.current();
         if want.ahead > 0 {
-            state.holds.fetch_ahead(epoch);
+            state.epochs.fetch_ahead(epoch);
         }
         let lease_end = state.lease_end(epoch, began, slice.unwrap_or_default(), self.lease);
         Round {
             epoch,
-            acks: state.settlements.take_acks(),
+            acks: state.outstanding.take_acks(),
             want,
             slice,
             bounded: state.bounded,
@@ -126,13 +126,13 @@ impl Consumer {
 }
 
 impl State {
-    /// What to do next.
+    /// Decides the next step.
     pub(super) fn step(&mut self, now: Instant, open: bool, lease: Duration) -> Step {
         if !open {
             return Step::Finish;
         }
         self.poked = false;
-        // First what others wait for: settlements, then signs of life, then what the dead hold.
+        // Chores come first: settlements, then heartbeats, then the items of dead consumers.
         if let Some(chore) = self.chore(now, lease) {
             return Step::Aside(chore);
         }
@@ -140,15 +140,15 @@ impl State {
         if self.doubts_due(now) {
             return Step::Compare(self.take_doubts(now));
         }
-        let waits = !self.line.nobody_waits();
+        let waits = !self.getters.nobody_waits();
         if waits && !self.opened {
             return Step::Open;
         }
         if waits && self.is_due(now) {
             return Step::LineUp;
         }
-        if self.holds.has_vacant() && self.vacant_at() <= now && !self.at_server {
-            return Step::Leave(self.holds.vacant());
+        if self.epochs.has_vacant() && self.vacant_at() <= now && !self.at_server {
+            return Step::Leave(self.epochs.vacant());
         }
         if waits {
             return Step::Claim;
@@ -160,7 +160,7 @@ impl State {
     }
 
     pub(super) fn rest_until(&self) -> Option<Instant> {
-        let vacant = self.holds.has_vacant().then(|| self.vacant_at());
+        let vacant = self.epochs.has_vacant().then(|| self.vacant_at());
         let idle = self.is_idle().then(|| self.used + IDLE);
         self.chore_at().into_iter().chain(self.doubts_at()).chain(vacant).chain(idle).min()
     }
@@ -170,16 +170,16 @@ impl State {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.line.nobody_waits()
-            && self.holds.is_empty()
-            && self.settlements.is_empty()
+        self.getters.nobody_waits()
+            && self.epochs.is_empty()
+            && self.outstanding.is_empty()
             && self.doubts.is_empty()
-            && !self.holds.has_vacant()
+            && !self.epochs.has_vacant()
     }
 
-    /// What is due and done beside everything else.
+    /// The chore that is due now.
     pub(super) fn chore(&mut self, now: Instant, lease: Duration) -> Option<Chore> {
-        let due = self.settlements.take_due(now);
+        let due = self.outstanding.take_due(now);
         if !due.is_empty() {
             return Some(Chore::Settle(due));
         }
@@ -192,9 +192,9 @@ impl State {
         // Three times at least within a lease, so that two beats may be lost; at random, so that many
         // consumers do not ask at once.
         let period = || now + jitter(lease / 4, lease / 3);
-        if !self.holds.is_empty() && self.beat_at <= now {
+        if !self.epochs.is_empty() && self.beat_at <= now {
             self.beat_at = period();
-            return Some(Chore::Beat(self.holds.occupied()));
+            return Some(Chore::Beat(self.epochs.occupied()));
         }
         if self.reaps() && self.reap_at <= now {
             self.reap_at = period();
@@ -205,14 +205,14 @@ impl State {
     }
 
     pub(super) fn chore_at(&self) -> Option<Instant> {
-        let beat = (!self.holds.is_empty()).then_some(self.beat_at);
+        let beat = (!self.epochs.is_empty()).then_some(self.beat_at);
         let reap = self.reaps().then_some(self.reap_at);
-        self.settlements.next_at().into_iter().chain(self.show_at).chain(beat).chain(reap).min()
+        self.outstanding.next_at().into_iter().chain(self.show_at).chain(beat).chain(reap).min()
     }
 
-    /// Whether this consumer looks after others: who holds nothing and serves nobody costs nothing.
+    /// Whether this consumer reaps what others left. One that holds nothing and serves nobody costs nothing.
     pub(super) fn reaps(&self) -> bool {
-        self.called || !self.line.nobody_waits() || !self.holds.is_empty()
+        self.called || !self.getters.nobody_waits() || !self.epochs.is_empty()
     }
 
     pub(super) fn doubts_at(&self) -> Option<Instant> {
@@ -241,7 +241,7 @@ impl State {
         slice: Duration,
         lease: Duration,
     ) -> Option<i64> {
-        let kept = self.holds.kept(epoch)?;
+        let kept = self.epochs.kept(epoch)?;
         let (asked, clock) = self.clock?;
         if now.saturating_duration_since(kept) > lease / 2 {
             return None;
