@@ -11,17 +11,33 @@ fn page(name: &str) -> String {
 
 /// Every page that people read, by its path from the root.
 fn pages() -> Vec<String> {
-    let mut found: Vec<String> = ["docs", ""]
-        .iter()
-        .flat_map(|folder| {
-            let files = std::fs::read_dir(root().join(folder)).expect("a folder of the repository");
-            let names = files.map(|file| file.expect("readable").file_name());
-            let names = names.map(|name| PathBuf::from(folder).join(name).display().to_string());
-            names.filter(|name| name.ends_with(".md")).collect::<Vec<_>>()
-        })
-        .collect();
+    let mut found = pages_in("", false);
+    found.extend(pages_in("docs", true));
     found.sort();
     found
+}
+
+/// The pages of a folder, and those of the folders in it where it is asked for.
+fn pages_in(folder: &str, deep: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root().join(folder)).expect("a folder of the repository") {
+        let entry = entry.expect("readable");
+        let path = PathBuf::from(folder).join(entry.file_name()).display().to_string();
+        if path.ends_with(".md") {
+            found.push(path);
+        } else if deep && entry.path().is_dir() {
+            found.extend(pages_in(&path, deep));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_pages_in_folders_of_folders_are_read_too() {
+    let pages = pages();
+    for page in ["README.md", "docs/ways.md", "docs/guides/events.md", "docs/move/index.md"] {
+        assert!(pages.iter().any(|found| found == page), "{page} is not read");
+    }
 }
 
 /// What stands in backquotes or behind a link.
@@ -100,49 +116,120 @@ fn every_make_target_that_a_page_names_is_there_and_every_one_is_told_of() {
     }
 }
 
-/// A way as the page draws it: steps of a file and of what is called there.
+/// A way as the page tells it: each file, and what is called there, those in brackets too.
 fn way(page: &str, title: &str) -> Vec<(String, String)> {
-    let begin = format!("### {title}\n");
+    let begin = format!("## {title}\n");
     let (_, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("no chapter {title:?}"));
     let chapter = rest.split("\n#").next().unwrap_or(rest);
+    let words: Vec<&str> = chapter.split('`').collect();
+    // What stands in backquotes is every second one; between a file and its function is a comma.
+    let pairs = words.windows(3).skip(1).step_by(2);
+    let steps = pairs.filter(|pair| is_a_file(pair[0]) && pair[1].trim() == ",");
+    steps.map(|pair| (pair[0].to_owned(), pair[2].to_owned())).collect()
+}
+
+fn is_a_file(word: &str) -> bool {
+    [".rs", ".py"].iter().any(|extension| word.ends_with(extension))
+}
+
+/// The numbered steps of a way that name no file and function.
+fn vague_steps(page: &str, title: &str) -> Vec<String> {
+    let (_, rest) = page.split_once(&format!("## {title}\n")).expect("its chapter");
+    let chapter = rest.split("\n#").next().unwrap_or(rest);
     let steps = chapter.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
-    let step = |line: &str| {
-        let mut words = line.split('`').skip(1).step_by(2).map(str::to_owned);
-        Some((words.next()?, words.next()?))
-    };
-    steps.map(|line| step(line).unwrap_or_else(|| panic!("a file and a name: {line}"))).collect()
+    let vague = steps.filter(|line| {
+        let words: Vec<&str> = line.split('`').collect();
+        !matches!(&words[..], [_, file, ", ", _, ..] if is_a_file(file))
+    });
+    vague.map(str::to_owned).collect()
 }
 
 /// What a way's steps say that is not so.
 fn wrong_steps(steps: &[(String, String)]) -> Vec<String> {
-    let there = |(file, name): &&(String, String)| {
+    let wrong = steps.iter().filter(|(file, name)| {
         let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
-        ["fn ", "def ", "struct ", "trait ", "class ", "enum "]
-            .iter()
-            .any(|kind| text.contains(&format!("{kind}{name}")))
-    };
-    let wrong = steps.iter().filter(|step| !there(step));
+        !defines(&text, name)
+    });
     wrong.map(|(file, name)| format!("{file} has no {name}")).collect()
+}
+
+/// Whether a source has a function or a type of exactly that name.
+fn defines(text: &str, name: &str) -> bool {
+    ["fn ", "def ", "struct ", "trait ", "class ", "enum "].iter().any(|kind| {
+        let definition = format!("{kind}{name}");
+        let mut definitions = text.split(&definition).skip(1);
+        definitions.any(|rest| rest.starts_with(['(', '<', ':', ' ', '{', ';', '[']))
+    })
 }
 
 #[test]
 fn the_ways_of_an_event_a_call_and_an_item_can_be_walked() {
-    let page = page("ARCHITECTURE.md");
+    let page = page("docs/ways.md");
     for title in ["An event", "A call", "An item"] {
         let steps = way(&page, title);
-        assert!(steps.len() >= 5, "{title} goes through {} files", steps.len());
+        assert!(steps.len() >= 10, "{title} goes through {} functions", steps.len());
         assert_eq!(wrong_steps(&steps), [""; 0], "{title}");
+        assert_eq!(vague_steps(&page, title), [""; 0], "{title}");
     }
 }
 
 #[test]
 fn a_step_that_is_not_there_is_found() {
-    let page =
-        "### A way\n\n1. `crates/pymq/src/bus.rs`, `publish_to_nobody`: says.\n\n## Next\n2. x";
+    let page = "## A way\n\n1. `crates/pymq/src/bus.rs`, `publish_to_nobody`: says [in Python\n\
+        `python/pymq/_bus.py`,\n`publish_to_all`].\n2. `bus.rs` goes on\n\n## Next\n3. x";
     let steps = way(page, "A way");
-    assert_eq!(wrong_steps(&steps), ["crates/pymq/src/bus.rs has no publish_to_nobody"]);
-    let bus = ("crates/pymq/src/bus.rs".to_owned(), "Bus".to_owned());
-    assert_eq!(wrong_steps(&[bus]), [""; 0]);
+    let wrong = [
+        "crates/pymq/src/bus.rs has no publish_to_nobody",
+        "python/pymq/_bus.py has no publish_to_all",
+    ];
+    assert_eq!(wrong_steps(&steps), wrong);
+    assert_eq!(vague_steps(page, "A way"), ["2. `bus.rs` goes on"]);
+    let found = |name: &str| [("crates/pymq/src/bus.rs".to_owned(), name.to_owned())];
+    assert_eq!(wrong_steps(&found("Bus")), [""; 0]);
+    assert_eq!(wrong_steps(&found("publish_b")), ["crates/pymq/src/bus.rs has no publish_b"]);
+}
+
+/// The table of promises of a text: of each operation how it is delivered and what is lost, without links.
+fn promises(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().map(|line| line.trim_start_matches("//! "));
+    let table = lines.skip_while(|line| !line.contains("| delivery | what is lost")).skip(2);
+    let rows = table.take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.split('|').map(plain).collect()).collect()
+}
+
+/// A cell without the targets of its links.
+fn plain(cell: &str) -> String {
+    let mut parts = cell.split("](");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(part.split_once(')').map_or(part, |(_, rest)| rest));
+    }
+    text.replace('[', "").trim().to_owned()
+}
+
+#[test]
+fn the_readme_and_the_crate_promise_the_same() {
+    let of = |text: &str, operation: &str| {
+        let rows = promises(text).into_iter();
+        let mut rows = rows.filter(|row| row[1].starts_with(operation));
+        let row = rows.next().unwrap_or_else(|| panic!("nothing is promised of {operation}"));
+        row[2..].to_vec()
+    };
+    let (readme, front) = (page("README.md"), page("crates/pymq/src/lib.rs"));
+    for (shown, function) in [
+        ("events", "`publish`"),
+        ("queue, `get()`", "`get`"),
+        ("queue, `claim()`", "`claim`"),
+        ("call", "`call`"),
+    ] {
+        assert_eq!(of(&readme, shown), of(&front, function), "{shown}");
+    }
+}
+
+#[test]
+fn a_promise_is_read_without_its_links() {
+    let text = "//! | x | delivery | what is lost, and how |\n//! |---|\n//! | [`get`](Q::get), [b](c) | once | [`L`](x) |\n\nz";
+    assert_eq!(promises(text), [["", "`get`, b", "once", "`L`", ""]]);
 }
 
 /// The dependencies of a manifest that a table does not argue for.
@@ -162,7 +249,7 @@ fn unargued(manifest: &str, table: &str) -> Vec<String> {
 
 #[test]
 fn every_dependency_is_argued_for() {
-    let page = page("ARCHITECTURE.md");
+    let page = page("docs/decisions.md");
     let (_, table) = page.split_once("## Why each run-time dependency").expect("its chapter");
     for name in ["pymq", "pymq-macros", "pymq-cli", "pymq-python"] {
         let manifest = crate::documents::page(&format!("crates/{name}/Cargo.toml"));

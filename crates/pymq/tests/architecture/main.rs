@@ -1,5 +1,5 @@
-//! What ARCHITECTURE.md says is true: its paths exist, its ways can be walked, its invariants hold in
-//! the sources. Each law is tried on a planted violation too, or its silence would mean nothing.
+//! What ARCHITECTURE.md and the pages beside it say is true: paths exist, ways can be walked, invariants
+//! hold in the sources. Each law is tried on a planted violation too, or its silence would mean nothing.
 
 mod documents;
 mod laws;
@@ -15,6 +15,20 @@ fn root() -> PathBuf {
 
 fn library() -> Vec<Source> {
     sources(&root().join("crates/pymq/src"))
+}
+
+/// Every source of the Python package.
+fn python(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder of the repository") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            found.extend(python(&path));
+        } else if path.extension().is_some_and(|extension| extension == "py") {
+            found.push(path);
+        }
+    }
+    found
 }
 
 #[track_caller]
@@ -145,6 +159,12 @@ fn fields_of_the_wire_are_named_in_one_place() {
     let edge = sources(&root().join("crates/pymq-python/src"));
     let broken = laws::fields_are_named_in(&["codec"], &edge);
     assert!(broken.is_empty(), "{broken:#?}");
+    // The original's own classes for users, which write and read its messages by themselves.
+    let exempt = root().join("python/pymq/json.py");
+    for path in python(&root().join("python/pymq")).into_iter().filter(|path| *path != exempt) {
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        assert_eq!(laws::fields_in_python(&text), [""; 0], "{}", path.display());
+    }
 }
 
 #[test]
@@ -158,4 +178,11 @@ fn a_field_that_is_named_elsewhere_is_found() {
             ("transport/redis/mod.rs", r#"matches!(x, "pymq.core.RpcRequest")"#),
         ],
     );
+}
+
+#[test]
+fn a_field_that_python_names_is_found() {
+    let source = "tag = doc.pop(\"__type\", None)\nname = '__list'\nself.__meta = 1\n__types: int";
+    let found = ["tag = doc.pop(\"__type\", None)", "name = '__list'"];
+    assert_eq!(laws::fields_in_python(source), found);
 }
