@@ -67,8 +67,9 @@ lint-python: wheel
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pymq._pymq
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
 
-## Advisories, licences and sources of every crate that we build on. Not part of CI: it needs the
-## database of advisories from the net, and cargo-deny takes minutes to build.
+## Advisories, licences and sources of every crate that we build on. A release runs it before it
+## publishes. CI does not: it needs the database of advisories from the net, and cargo-deny takes minutes
+## to build.
 deny:
 	@command -v cargo-deny >/dev/null || { echo "make deny: run \`cargo install cargo-deny --locked\` first" >&2; exit 1; }
 	cargo deny check
