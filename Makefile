@@ -12,7 +12,7 @@ PROFILE := release
 # the same features of the same crates each time, and what one step has built serves the next.
 PROGRAMS := cargo build --quiet --all-features --bins --examples
 
-.PHONY: demo test seed lint lint-rust lint-python deny docs test-docs bench instructions torture servers fuzz miri clean setup wheel test-rust test-python test-faults
+.PHONY: demo test seed lint lint-rust lint-python features deny docs test-docs bench instructions torture servers fuzz miri clean setup wheel test-rust test-python test-faults
 
 # Properties run on a fresh seed each time, after what failed once and was saved. A run says its seed,
 # and `make test SEED=…` repeats it.
@@ -52,13 +52,16 @@ test-faults: wheel
 		--seed 2718 --items 3000 --minutes 3 $(if $(JSON),--json $(JSON)) $(FAULTS)
 
 ## What must be clean before a change lands.
-lint: lint-rust lint-python
+lint: lint-rust lint-python features
 
 lint-rust: $(VENV)/ready
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features
-	scripts/check-features
+
+## The library with fewer features than all: SETS=all for every set that could meet.
+features:
+	scripts/check-features $(if $(filter all,$(SETS)),--all)
 
 lint-python: wheel
 	$(BIN)/ruff check .
