@@ -81,6 +81,9 @@ const SHARED: [&str; 10] = [
     "state",
 ];
 
+/// The contract's own room and the one that opens transports: they know all of them.
+const OPEN: [&str; 2] = ["mod", "connect"];
+
 /// The transports: those that are known, and each that comes to stand beside them.
 fn transports(sources: &[Source]) -> Vec<String> {
     let rooms = sources.iter().filter(|source| source.is_in("transport"));
@@ -103,7 +106,7 @@ pub(crate) fn transports_move_bytes(sources: &[Source]) -> Vec<String> {
                     let own = source.path.iter().nth(1).map(|word| word.to_string_lossy());
                     let own = own.as_deref().map(|own| own.trim_end_matches(".rs"));
                     transports.contains(other)
-                        && own.is_some_and(|own| own != "mod" && own != other)
+                        && own.is_some_and(|own| !OPEN.contains(&own) && own != other)
                 }
                 _ => false,
             };
