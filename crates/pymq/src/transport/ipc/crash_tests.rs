@@ -394,6 +394,22 @@ fn what_is_not_used_any_more_is_free() {
 }
 
 #[test]
+fn what_one_process_has_made_longer_is_as_long_for_the_others() {
+    let file = file();
+    let (one, other) = (on(&file), on(&file));
+    let (spec, options) = (QueueSpec::new("queue"), PutOptions::new());
+    let large = [vec![Bytes::from(vec![7; 300_000])], numbered(5000)].concat();
+    for memory in [&one, &other, &one, &other] {
+        step(memory, |step| shelves::push(step, 0, &spec, &large, &options, None));
+    }
+    let queue = shelves::named(&Heap::new(&one), "queue");
+    for memory in [&one, &other] {
+        let items = step(memory, |step| shelves::peek(step, queue, Shelf::Waiting, usize::MAX));
+        assert!(items == large.repeat(4));
+    }
+}
+
+#[test]
 fn a_stray_place_is_an_error_and_no_signal() {
     let memory = bus();
     assert_eq!(memory.load(u64::MAX - 7) + memory.load(memory.size()), 0);
