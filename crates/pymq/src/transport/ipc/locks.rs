@@ -20,6 +20,9 @@ const THREAD: u32 = 0x3fff_ffff;
 const DIED: u32 = 0x4000_0000;
 pub(super) const WAITED_FOR: u32 = 0x8000_0000;
 
+/// How long one who waits for a lock sleeps at a time: whoever was to wake it may be killed before.
+const SLICE: Duration = Duration::from_millis(20);
+
 /// What asking for a lock came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lock {
@@ -47,21 +50,17 @@ impl Memory {
     /// Asks for a lock, for so long; not again by the thread that has it.
     pub(super) fn lock(&self, at: At, patience: Duration) -> Lock {
         let Some(word) = self.half(at) else { return Lock::Busy };
-        announce(word);
-        if change(word, 0, thread()) {
-            return Lock::Taken;
-        }
-        let lock = take(word, patience);
-        if lock == Lock::Busy {
-            retract();
-        }
-        lock
+        if try_change(word, 0, thread()) { Lock::Taken } else { take(word, patience) }
     }
 
     /// Gives a lock back, on the thread that took it.
     pub(super) fn unlock(&self, at: At) {
-        self.half(at).into_iter().for_each(give_back);
+        let Some(word) = self.half(at) else { return retract() };
+        let before = word.swap(0, Ordering::SeqCst);
         retract();
+        if before & WAITED_FOR != 0 {
+            wake(word);
+        }
     }
 
     /// Makes a lock free that nobody who lives has.
@@ -72,6 +71,12 @@ impl Memory {
     /// Whether a living thread holds this lock.
     pub(super) fn is_held(&self, at: At) -> bool {
         self.half(at).is_some_and(|word| lives(word.load(Ordering::SeqCst)))
+    }
+
+    /// Whether this is the thread that holds this lock, as its number says.
+    pub(super) fn is_held_by(&self, at: At, thread: u32) -> bool {
+        let word = self.half(at).map_or(0, |word| word.load(Ordering::SeqCst));
+        lives(word) && word & THREAD == thread
     }
 
     /// Whether a lock names an owner that is none, which the system never lets be; where everybody who
@@ -112,7 +117,7 @@ fn take(word: &AtomicU32, patience: Duration) -> Lock {
     loop {
         let seen = word.load(Ordering::SeqCst);
         if !lives(seen) {
-            if change(word, seen, thread() | (seen | others) & WAITED_FOR) {
+            if try_change(word, seen, thread() | (seen | others) & WAITED_FOR) {
                 return if seen & DIED == 0 { Lock::Taken } else { Lock::Inherited };
             }
             continue;
@@ -122,11 +127,25 @@ fn take(word: &AtomicU32, patience: Duration) -> Lock {
             return Lock::Busy;
         }
         if seen & WAITED_FOR != 0 || change(word, seen, seen | WAITED_FOR) {
-            wait(word, seen | WAITED_FOR, left);
+            wait(word, seen | WAITED_FOR, left.min(SLICE));
             // Others may sleep there too, and the bit may be gone with the wake.
             others = WAITED_FOR;
         }
     }
+}
+
+/// Takes a lock that is free. The system is told only while it is, since it knows owners by numbers, and in
+/// another container somebody else may have ours.
+fn try_change(word: &AtomicU32, from: u32, to: u32) -> bool {
+    if word.load(Ordering::SeqCst) != from {
+        return false;
+    }
+    announce(word);
+    let is_ours = change(word, from, to);
+    if !is_ours {
+        retract();
+    }
+    is_ours
 }
 
 fn give_back(word: &AtomicU32) {
