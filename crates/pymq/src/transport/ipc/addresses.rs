@@ -63,8 +63,10 @@ pub(super) fn sit_down(step: &mut Step<'_>, peer: At, address: &Address) -> Resu
     step.set(seat + LOST, 0)?;
     peers::seats(peer).push_back(step, seat)?;
     while let letter @ 1.. = letters(seat).first(step) {
-        let body = step.follow(letter + BODY);
-        peers::send_letter(step, peer, seat, body)?;
+        if step.get(letter + UNTIL) > step.now {
+            let body = step.follow(letter + BODY);
+            peers::send_letter(step, peer, seat, body)?;
+        }
         forget(step, letter)?;
     }
     Ok(number)
@@ -120,17 +122,19 @@ pub(super) fn send(
     Ok(false)
 }
 
-/// Throws away what has been kept for its time.
-pub(super) fn expire(step: &mut Step<'_>) -> Result<()> {
-    loop {
-        let letter = KEPT.first(step);
-        if letter == 0 || step.get(letter + UNTIL) > step.now {
-            return Ok(());
-        }
+/// Throws away what has been kept for its time; says whether there is more of it.
+pub(super) fn expire(step: &mut Step<'_>) -> Result<bool> {
+    while let letter @ 1.. = KEPT.first(step)
+        && step.get(letter + UNTIL) <= step.now
+    {
         let seat = step.follow(letter + SEAT);
         forget(step, letter)?;
         clear(step, seat)?;
+        if !step.has_room() {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
 fn forget(step: &mut Step<'_>, letter: At) -> Result<()> {

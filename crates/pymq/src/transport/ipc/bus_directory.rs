@@ -196,7 +196,9 @@ impl BusDirectory {
             return Err(refused(&path, why));
         }
         memory.know();
-        if memory.load(BOOT_AT) != boot() {
+        let (then, now) = (memory.load(BOOT_AT), boot());
+        // Where the system does not tell, all who are there may live.
+        if then != now && then != 0 && now != 0 {
             super::bus_lock::start_again(&memory).map_err(|error| error.of("connect", "ipc://"))?;
         }
         if memory.load(NUMBERING) != numbering() {
@@ -231,10 +233,13 @@ impl BusDirectory {
         }
     }
 
-    /// Deletes the file, and the directory where that is ours and nothing else is in it.
-    pub(super) fn delete(&self) {
-        // What cannot be deleted is used again.
-        let _ = fs::remove_file(self.file());
+    /// Deletes the file, if it is still the one that lies here, and the directory where that is ours and
+    /// nothing else is in it.
+    pub(super) fn delete(&self, memory: &Memory) {
+        if memory.is_at(&self.file()) {
+            // What cannot be deleted is used again.
+            let _ = fs::remove_file(self.file());
+        }
         self.leave();
     }
 
@@ -269,9 +274,9 @@ pub(super) fn free_locks(memory: &Memory) {
     memory.store(BOOT_AT, boot());
 }
 
-/// A number for this run of the system.
+/// A number for this run of the system; 0 where it does not tell.
 fn boot() -> u64 {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let Ok(id) = fs::read_to_string("/proc/sys/kernel/random/boot_id") else { return 0 };
     let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     id.bytes().fold(0xcbf2_9ce4_8422_2325, hash)
 }
@@ -333,7 +338,9 @@ fn is_own(path: &Path) -> Result<bool> {
         return Err(refused(path, "another user owns it"));
     }
     if about.mode() & 0o077 != 0 {
-        return Err(refused(path, "others have rights to it; `chmod 700` takes them away"));
+        let why =
+            "others have rights to it; name a directory that is for the bus alone, of mode 700";
+        return Err(refused(path, why));
     }
     Ok(true)
 }

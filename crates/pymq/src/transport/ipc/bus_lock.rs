@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use super::bus_directory::free_locks;
 use super::heap::Heap;
-use super::layout::{GENERATION, HOLDER, LOCK, LOG, MEMBERS, NUMBERING, SLOTS, beacon};
+use super::layout::{
+    GENERATION, HOLDER, KEPT, LOCK, LOG, MEMBERS, NUMBERING, PEERS, QUEUES, SLOTS, beacon,
+};
 use super::locks::Lock;
 use super::mapping::Memory;
 use super::peers::{self, Death, Step};
 use super::system::{numbering, process};
+use super::{addresses, shelves};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::shortened;
 
@@ -97,7 +100,7 @@ impl<'a> BusLock<'a> {
         if self.0.is_held(beacon(slot)) {
             return Ok(());
         }
-        while self.step(after, |step| peers::give_back(step, slot))? {}
+        while self.step(after, |step| peers::unburden(step, slot))? {}
         let posted = self.step(after, |step| {
             peers::leave(step, slot)?;
             Ok(peers::with_post(step))
@@ -108,6 +111,13 @@ impl<'a> BusLock<'a> {
         // Nobody lights it without the lock of the bus.
         self.0.free_lock(beacon(slot));
         Ok(())
+    }
+
+    /// Throws away what has had its time; says whether nothing is left on the bus, and nobody on it.
+    pub(super) fn clear(&self, after: &mut Aftermath) -> Result<bool> {
+        while self.step(after, |step| Ok(addresses::expire(step)? | shelves::clear(step)?))? {}
+        let heap = Heap::new(self.0);
+        Ok(PEERS.len(&heap) + QUEUES.len(&heap) + KEPT.len(&heap) == 0)
     }
 
     /// Says that somebody has come or gone, and that others may listen now.
@@ -147,7 +157,7 @@ pub(super) fn start_again(memory: &Memory) -> Result<()> {
     };
     let mut after = Aftermath::default();
     for slot in 0..SLOTS {
-        while turn.step(&mut after, |step| peers::give_back(step, slot))? {}
+        while turn.step(&mut after, |step| peers::unburden(step, slot))? {}
         turn.step(&mut after, |step| peers::leave(step, slot))?;
     }
     Ok(())

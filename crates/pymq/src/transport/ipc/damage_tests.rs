@@ -205,7 +205,7 @@ fn take_apart(memory: &Memory, [one, other]: [At; 2]) {
         Ok(())
     });
     for slot in [1, 0] {
-        in_turn(memory, |step| peers::give_back(step, slot).map(drop));
+        in_turn(memory, |step| peers::unburden(step, slot).map(drop));
         in_turn(memory, |step| peers::leave(step, slot));
     }
     in_turn(memory, |step| {
@@ -214,7 +214,7 @@ fn take_apart(memory: &Memory, [one, other]: [At; 2]) {
     in_turn(memory, |step| {
         shelves::purge(step, shelves::named(step, "queue"), Shelf::Dead).map(drop)
     });
-    in_turn(memory, |step| addresses::expire(step).and_then(|()| shelves::clear(step)));
+    in_turn(memory, |step| addresses::expire(step).and_then(|_| shelves::clear(step)).map(drop));
     in_turn(memory, |step| peers::join(step, SLOTS - 1).map(drop));
 }
 

@@ -42,8 +42,7 @@ pub(super) fn bury(
 }
 
 fn forget(step: &mut Step<'_>, item: At) -> Result<()> {
-    let written = step.follow(item + UNTIL);
-    step.drop_bytes(written)?;
+    drop_failure(step, item)?;
     items::discard(step, item)
 }
 
@@ -59,18 +58,21 @@ pub(super) fn letters(heap: &Heap<'_>, queue: At, skip: usize, limit: usize) -> 
 fn shown(heap: &Heap<'_>, item: At) -> DeadLetter {
     let receipt = Receipt { stored: Bytes::new(), number: heap.get(item + NUMBER) };
     let mut letter = DeadLetter::new(items::payload(heap, item), receipt);
-    letter.failure = read_failure(&heap.bytes(heap.follow(item + UNTIL)));
+    letter.failure = failure(heap, item);
     letter.deliveries = Some(items::deliveries(heap, item));
     let died = Duration::from_nanos(heap.get(item + SINCE));
     letter.died = SystemTime::UNIX_EPOCH.checked_add(died);
     letter
 }
 
+/// How many are looked at in one step; who wants more goes on with another.
+const AT_ONCE: usize = 10_000;
+
 /// The chosen dead letters, oldest first.
 fn chosen(heap: &Heap<'_>, queue: At, which: &Letters) -> Vec<At> {
     let dead = shelves::dead(queue).records(heap);
     match which {
-        Letters::Oldest(count) => dead.take(*count).collect(),
+        Letters::Oldest(count) => dead.take(AT_ONCE.min(*count)).collect(),
         Letters::These(receipts) => {
             let numbers: HashSet<u64> = receipts.iter().map(|receipt| receipt.number).collect();
             // No further than to the last of them.
@@ -80,32 +82,48 @@ fn chosen(heap: &Heap<'_>, queue: At, which: &Letters) -> Vec<At> {
     }
 }
 
-pub(super) fn discard(step: &mut Step<'_>, queue: At, which: &Letters) -> Result<usize> {
-    let chosen = chosen(step, queue, which);
-    for item in &chosen {
-        shelves::dead(queue).remove(step, *item)?;
-        forget(step, *item)?;
-    }
-    Ok(chosen.len())
+/// Deletes chosen dead letters; says how many, and whether there may be more.
+pub(super) fn discard(step: &mut Step<'_>, queue: At, which: &Letters) -> Result<(usize, bool)> {
+    each(step, chosen(step, queue, which), |step, item| {
+        shelves::dead(queue).remove(step, item)?;
+        forget(step, item)
+    })
 }
 
-/// Moves dead letters to the tail of a queue, as items that nobody has tried.
+/// Does something with each of these, as far as the step has room; says with how many, and whether there
+/// may be more.
+fn each(
+    step: &mut Step<'_>,
+    items: Vec<At>,
+    work: impl Fn(&mut Step<'_>, At) -> Result<()>,
+) -> Result<(usize, bool)> {
+    let mut count = 0;
+    for item in items {
+        work(step, item)?;
+        count += 1;
+        if !step.has_room() {
+            return Ok((count, true));
+        }
+    }
+    Ok((count, count >= AT_ONCE))
+}
+
+/// Moves dead letters to the tail of a queue, as items that nobody has tried; says how many, and whether
+/// there may be more.
 pub(super) fn redrive(
     step: &mut Step<'_>,
     from: At,
     which: &Letters,
     spec: &QueueSpec,
-) -> Result<usize> {
+) -> Result<(usize, bool)> {
     let to = shelves::queue(step, spec)?;
-    let chosen = chosen(step, from, which);
-    for item in &chosen {
-        shelves::dead(from).remove(step, *item)?;
-        let written = step.follow(item + UNTIL);
-        step.drop_bytes(written)?;
-        items::begin_again(step, *item, to, spec.priorities)?;
-    }
-    waits::offer_items(step, to, chosen.len() as u64)?;
-    Ok(chosen.len())
+    let moved = each(step, chosen(step, from, which), |step, item| {
+        shelves::dead(from).remove(step, item)?;
+        drop_failure(step, item)?;
+        items::begin_again(step, item, to, spec.priorities)
+    })?;
+    waits::offer_items(step, to, moved.0 as u64)?;
+    Ok(moved)
 }
 
 fn wall_clock() -> u64 {
@@ -113,16 +131,37 @@ fn wall_clock() -> u64 {
     items::nanoseconds(since)
 }
 
-/// A failure as bytes: its reason's place among all, then each text with its length.
-fn write_failure(step: &mut Step<'_>, failure: &Failure) -> Result<At> {
+/// A failure as bytes: its reason's place among all, then each text with its length. Says where they lie;
+/// where there is no space for them, the reason alone, as a number that is no place.
+fn write_failure(step: &mut Step<'_>, failure: &Failure) -> Result<u64> {
     let reason = Reason::ALL.iter().position(|reason| *reason == failure.reason).unwrap_or(0);
     let texts = [&failure.error, &failure.words, &failure.origin];
     let lengths = texts.map(|text| (text.len() as u64).to_le_bytes());
     let parts: Vec<&[u8]> = (lengths.iter().zip(texts))
         .flat_map(|(length, text)| [&length[..], text.as_bytes()])
         .collect();
-    let reason = [reason as u8];
-    step.put_bytes(&[&[&reason[..]], &parts[..]].concat())
+    let bytes = [reason as u8];
+    let written = step.put_bytes_if_room(&[&[&bytes[..]], &parts[..]].concat())?;
+    Ok(written.unwrap_or(reason as u64))
+}
+
+/// Where the failure of a dead letter lies; its reason alone where there are no words of it.
+fn written(heap: &Heap<'_>, item: At) -> std::result::Result<At, u8> {
+    match u8::try_from(heap.get(item + UNTIL)) {
+        Ok(reason) => Err(reason),
+        Err(_) => Ok(heap.follow(item + UNTIL)),
+    }
+}
+
+fn drop_failure(step: &mut Step<'_>, item: At) -> Result<()> {
+    written(step, item).map_or(Ok(()), |bytes| step.drop_bytes(bytes))
+}
+
+fn failure(heap: &Heap<'_>, item: At) -> Failure {
+    match written(heap, item) {
+        Ok(bytes) => read_failure(&heap.bytes(bytes)),
+        Err(reason) => read_failure(&[reason]),
+    }
 }
 
 fn read_failure(bytes: &[u8]) -> Failure {

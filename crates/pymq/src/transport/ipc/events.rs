@@ -94,7 +94,8 @@ impl Guard for Ended {
             // The drop of `self` does it; where the lock was not free, what it has begun is awaited.
             drop(self);
             let Some(hub) = hub else { return Ok(()) };
-            while hub.recipients().subscriptions.contains_key(&number) && !hub.is_ending() {
+            let is_there = || hub.recipients().subscriptions.contains_key(&number);
+            while hub.check_open("unsubscribe", "ipc://").is_ok() && is_there() {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
             Ok(())

@@ -20,7 +20,7 @@ use super::layout::{
     ARENA, BLOCK_COUNTS, BLOCKS, FRESH, LOG, LOG_END, NUMBER, PROVIDED, ROOT, ROOT_END,
 };
 use super::mapping::Memory;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A place in the file, in bytes from its start; 0 is none.
 pub(super) type At = u64;
@@ -45,8 +45,13 @@ const KEPT_APART: u64 = 64;
 /// How much more of the file is asked for when it is used up.
 const STEP: u64 = 1 << 18;
 const LARGEST_STEP: u64 = 16 << 20;
-/// How many words freeing one block changes, at most: for each size that it is joined to, and its own.
-const FREEING: u64 = 10 * 3 + 8;
+/// How many words joining a block to its neighbour changes at most, and linking a free one.
+const JOINING: u64 = 3;
+const LINKING: u64 = 6;
+/// How many changes make a step of many parts long enough.
+const LONG: u64 = 1 << 18;
+/// For how many changes there is to be room before another part of it is begun.
+const PART: u64 = 1 << 12;
 /// How many words a step looks at, whatever the file's size, and for each 64 bytes of its arena.
 const LOOKS: u64 = 1 << 26;
 const LOOKS_AT_EACH: u64 = 64;
@@ -69,6 +74,8 @@ pub(super) struct Heap<'a> {
     looks: Cell<u64>,
     /// What the step frees, once it is committed.
     doomed: Vec<At>,
+    /// How many words that changes at most; the log has room for them.
+    owed: u64,
     /// Free blocks whose memory goes back to the system then.
     cooled: Vec<At>,
 }
@@ -79,7 +86,8 @@ impl<'a> Heap<'a> {
         // Not by the file's length as this process knows it, which others make longer.
         let arena = memory.load(PROVIDED).saturating_sub(ARENA);
         let looks = LOOKS.saturating_add((arena / 64).saturating_mul(LOOKS_AT_EACH));
-        Self { memory, looks: Cell::new(looks), doomed: Vec::new(), cooled: Vec::new() }
+        let looks = Cell::new(looks);
+        Self { memory, looks, doomed: Vec::new(), owed: 0, cooled: Vec::new() }
     }
 
     pub(super) fn memory(&self) -> &'a Memory {
@@ -195,6 +203,7 @@ impl<'a> Heap<'a> {
     /// here leaves the log as it is, and doing it all again has the same end.
     pub(super) fn recover(&mut self) {
         self.doomed.clear();
+        self.owed = 0;
         self.cooled.clear();
         let most = (self.memory.log_end().saturating_sub(LOG + 8)) / 16;
         for number in (0..self.memory.load(LOG).min(most)).rev() {
@@ -225,8 +234,8 @@ impl<'a> Heap<'a> {
     fn fresh(&mut self) -> Result<At> {
         let cold = self.follow(BLOCKS + 8 * COLD);
         if cold != 0 {
-            self.unlink(cold, COLD)?;
             self.memory.provide(cold, cold + (1 << LARGEST))?;
+            self.unlink(cold, COLD)?;
             return Ok(cold);
         }
         let (block, provided) = (self.get(FRESH), self.get(PROVIDED));
@@ -267,15 +276,45 @@ impl<'a> Heap<'a> {
     /// Frees a block at the end of the step, for which the log has room from now on: so a step whose
     /// work is done cannot fail for want of space.
     pub(super) fn free(&mut self, at: At) -> Result<()> {
+        self.owed += freeing(self.size_of(at)?);
         self.doomed.push(at);
-        self.make_room(FREEING * (1 + self.doomed.len() as u64)).map(drop)
+        self.make_room(0).map(drop)
     }
 
-    /// Sees to it that the log has room for so many more entries;
+    /// Whether a step of many parts may do one more of them: its log is not long yet, and has room. Whoever
+    /// ends it there goes on with another one: so nothing is too much for the place where the file lies,
+    /// and what frees space there needs none.
+    pub(super) fn has_room(&self) -> bool {
+        self.memory.load(LOG).saturating_add(self.owed) < LONG && self.has_space()
+    }
+
+    /// Whether its log has room for another part, however long it is.
+    pub(super) fn has_space(&self) -> bool {
+        self.make_room(PART).is_ok()
+    }
+
+    /// A block as of [`alloc`](Self::alloc), for what can do without; `None` where there is no space.
+    pub(super) fn alloc_if_room(&mut self, bytes: u64) -> Result<Option<At>> {
+        if self.has_space() { if_room(self.alloc(bytes)) } else { Ok(None) }
+    }
+
+    /// Bytes as of [`put_bytes`](Self::put_bytes), for what can do without them; `None` where there is no
+    /// space. Those that take more than one block are an error then.
+    pub(super) fn put_bytes_if_room(&mut self, parts: &[&[u8]]) -> Result<Option<At>> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        match self.has_space() {
+            true if length <= CHUNK_MOST => if_room(self.put_bytes(parts)),
+            true => self.put_bytes(parts).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Sees to it that the log has room for so many more entries, beside those for what is freed;
     /// says how many it has.
     fn make_room(&self, more: u64) -> Result<u64> {
         let entries = self.memory.load(LOG);
-        let end = entries.saturating_add(more).saturating_mul(16).saturating_add(LOG + 8);
+        let all = entries.saturating_add(self.owed).saturating_add(more);
+        let end = all.saturating_mul(16).saturating_add(LOG + 8);
         if end > self.memory.log_end() {
             if entries > (LOG_END - LOG) / 16 {
                 return Err(self.damaged());
@@ -285,12 +324,20 @@ impl<'a> Heap<'a> {
         Ok(entries)
     }
 
-    fn give_back(&mut self, at: At) -> Result<()> {
-        let (mut block, tag) = (at.saturating_sub(TAG), self.get(at.saturating_sub(TAG)));
-        let mut size = tag >> 1;
+    /// The size of a block that is used.
+    fn size_of(&self, at: At) -> Result<u64> {
+        let block = at.saturating_sub(TAG);
+        let tag = self.get(block);
+        let size = tag >> 1;
         if tag & FREE != 0 || !(SMALLEST..=LARGEST).contains(&size) || !lies_well(block, size) {
             return Err(self.damaged());
         }
+        Ok(size)
+    }
+
+    fn give_back(&mut self, at: At) -> Result<()> {
+        let (mut block, mut size) = (at.saturating_sub(TAG), self.size_of(at)?);
+        self.owed = self.owed.saturating_sub(freeing(size));
         while size < LARGEST && self.get(BLOCK_COUNTS + 8 * size) >= KEPT_APART {
             let neighbour = ARENA + ((block - ARENA) ^ (1 << size));
             if self.get(neighbour) != (size << 1 | FREE) {
@@ -415,6 +462,19 @@ impl<'a> Heap<'a> {
     pub(super) fn same_bytes(&self, bytes: At, others: &[u8]) -> bool {
         self.length(bytes) == others.len() as u64 && self.bytes(bytes) == others
     }
+}
+
+/// A block, or none where there was no space: then nothing was changed.
+fn if_room(made: Result<At>) -> Result<Option<At>> {
+    match made {
+        Err(error) if error.kind() == ErrorKind::Server => Ok(None),
+        made => made.map(Some),
+    }
+}
+
+/// How many words freeing a block of that size changes, at most.
+const fn freeing(size: u64) -> u64 {
+    (LARGEST - size) * JOINING + LINKING
 }
 
 /// Whether a block of that size can begin there.

@@ -53,11 +53,11 @@ impl Drop for Seated {
         hub.soon(move |hub, patience| {
             // What lies there for the reader is taken first: its place is about to go.
             let left =
-                hub.take_post(patience, u64::MAX, |step| addresses::leave(step, &address, number))?;
-            if left.is_some() {
+                hub.take_all_post(patience, |step| addresses::leave(step, &address, number))?;
+            if left {
                 hub.recipients().seats.remove(&number);
             }
-            Ok(left.is_some())
+            Ok(left)
         });
     }
 }

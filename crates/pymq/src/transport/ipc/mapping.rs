@@ -38,6 +38,9 @@ pub(super) struct Memory {
     identity: AtomicU64,
     #[cfg(test)]
     pub(super) left: std::sync::atomic::AtomicI64,
+    /// No more space is there, for a test.
+    #[cfg(test)]
+    pub(super) full: std::sync::atomic::AtomicBool,
 }
 
 // SAFETY: the mapping lives as long as the value, and every access to it is atomic, or a copy whose
@@ -81,6 +84,8 @@ impl Memory {
             identity: AtomicU64::new(0),
             #[cfg(test)]
             left: std::sync::atomic::AtomicI64::new(i64::MAX),
+            #[cfg(test)]
+            full: std::sync::atomic::AtomicBool::new(false),
         };
         // Only now, so that where it fails the mapping goes.
         mapped.watched.size.store(mapped.file.metadata()?.len(), Ordering::Relaxed);
@@ -237,6 +242,10 @@ impl Memory {
     fn allocate(&self, from: At, upto: At) -> io::Result<()> {
         if upto > self.reserved as u64 || upto < from {
             return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        #[cfg(test)]
+        if self.full.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
         let bad = |_| io::Error::from_raw_os_error(libc::EFBIG);
         let begin = libc::off_t::try_from(from).map_err(bad)?;

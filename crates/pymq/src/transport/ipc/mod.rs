@@ -31,6 +31,8 @@ mod crash_tests;
 mod damage_tests;
 mod dead_letters;
 mod events;
+#[cfg(test)]
+mod full_tests;
 mod futex;
 mod heap;
 mod hub;

@@ -26,9 +26,6 @@ const PIECE: u64 = 64;
 /// For how long a connection that runs is silent at most, in nanoseconds; no lease is shorter.
 const SILENT: u64 = 500_000_000;
 
-/// How many leases end in one step.
-const AT_ONCE: usize = 10_000;
-
 /// The words of a connection's record.
 const SLOT: u64 = 24;
 const POST: u64 = 32;
@@ -153,25 +150,47 @@ pub(super) fn join(step: &mut Step<'_>, slot: u64) -> Result<At> {
     Ok(peer)
 }
 
-/// Gives back some of what a connection holds, the newest first, so that the oldest comes to lie at
-/// the head; says whether there is more. So the death of who holds very much is no single step.
-pub(super) fn give_back(step: &mut Step<'_>, slot: u64) -> Result<bool> {
+/// Ends some of what hangs on the life of a connection; says whether there is more. So the death of one
+/// with very much is no single step.
+pub(super) fn unburden(step: &mut Step<'_>, slot: u64) -> Result<bool> {
     let peer = in_slot(step, slot);
-    if peer == 0 {
-        return Ok(false);
-    }
-    // So that nothing is dealt to it.
-    while let first @ 1.. = waits(peer).first(step) {
-        waits::stop_waiting(step, first)?;
-    }
-    for _ in 0..AT_ONCE {
-        let last = leases(peer).last(step);
-        if last == 0 {
-            return Ok(false);
+    while peer != 0 && end_one(step, peer)? {
+        if !step.has_room() {
+            return Ok(true);
         }
-        items::abandon(step, last)?;
     }
-    Ok(leases(peer).len(step) > 0)
+    Ok(false)
+}
+
+/// Ends one of the things that hang on the life of a connection; says whether there was any.
+fn end_one(step: &mut Step<'_>, peer: At) -> Result<bool> {
+    // First, so that nothing below is dealt to it.
+    if let first @ 1.. = waits(peer).first(step) {
+        waits::stop_waiting(step, first)?;
+        return Ok(true);
+    }
+    // The newest first, so that the oldest comes to lie at the head.
+    if let last @ 1.. = leases(peer).last(step) {
+        items::abandon(step, last)?;
+        return Ok(true);
+    }
+    if watches::end_one(step, peer)? {
+        return Ok(true);
+    }
+    // Before what it names.
+    if let first @ 1.. = post(peer).first(step) {
+        discard(step, peer, first)?;
+        return Ok(true);
+    }
+    if let first @ 1.. = subscriptions(peer).first(step) {
+        topics::end(step, first)?;
+        return Ok(true);
+    }
+    let first = seats(peer).first(step);
+    if first != 0 {
+        addresses::stand_up(step, first)?;
+    }
+    Ok(first != 0)
 }
 
 /// Ends everything that hangs on the life of a connection: what it held goes back, and what it took
@@ -181,24 +200,7 @@ pub(super) fn leave(step: &mut Step<'_>, slot: u64) -> Result<()> {
     if peer == 0 {
         return Ok(());
     }
-    // First, so that nothing below is dealt to it.
-    while let first @ 1.. = waits(peer).first(step) {
-        waits::stop_waiting(step, first)?;
-    }
-    watches::leave(step, peer)?;
-    while let first @ 1.. = subscriptions(peer).first(step) {
-        topics::end(step, first)?;
-    }
-    while let first @ 1.. = seats(peer).first(step) {
-        addresses::stand_up(step, first)?;
-    }
-    while let first @ 1.. = post(peer).first(step) {
-        discard(step, peer, first)?;
-    }
-    // The newest first, so that the oldest comes to lie at the head.
-    while let last @ 1.. = leases(peer).last(step) {
-        items::abandon(step, last)?;
-    }
+    while end_one(step, peer)? {}
     PEERS.remove(step, peer)?;
     step.set(SEATED + 8 * slot, 0)?;
     step.free(peer)?;
@@ -218,6 +220,9 @@ pub(super) fn look_whether_it_runs(step: &mut Step<'_>, slot: u64) -> Result<()>
     for item in held.into_iter().rev() {
         if items::take_back(step, item, silent)? {
             step.add(peer + LAPSED, 1)?;
+        }
+        if !step.has_room() {
+            break;
         }
     }
     Ok(())
@@ -300,9 +305,16 @@ pub(super) fn send_letter(step: &mut Step<'_>, peer: At, seat: At, body: At) -> 
     leave_post(step, peer, LETTER, number, seat, body)
 }
 
-/// Tells a connection that the turn of one of its places has come.
+/// Tells a connection that one of those whom it watches over has ended.
 pub(super) fn call(step: &mut Step<'_>, peer: At, ticket: u64) -> Result<()> {
     leave_post(step, peer, TURN, ticket, 0, 0)
+}
+
+/// Tells a connection that the turn of one of its places has come; says whether there was space for that.
+pub(super) fn call_if_room(step: &mut Step<'_>, peer: At, ticket: u64) -> Result<bool> {
+    let Some(piece) = step.alloc_if_room(PIECE_SIZE)? else { return Ok(false) };
+    fill_piece(step, peer, piece, [TURN, ticket, 0, 0])?;
+    Ok(true)
 }
 
 /// Tells a connection that it has lost a seat, and throws away what lies there for it.
@@ -325,6 +337,15 @@ fn leave_post(
     body: At,
 ) -> Result<()> {
     let piece = step.alloc(PIECE_SIZE)?;
+    fill_piece(step, peer, piece, [kind, number, record, body])
+}
+
+fn fill_piece(
+    step: &mut Step<'_>,
+    peer: At,
+    piece: At,
+    [kind, number, record, body]: [u64; 4],
+) -> Result<()> {
     step.init(piece + KIND, kind);
     step.init(piece + NUMBER, number);
     step.init(piece + RECORD, record);
@@ -343,16 +364,25 @@ fn leave_post(
     Ok(())
 }
 
-/// Discards the oldest events and letters while there is too much, but for the newest piece.
+/// Discards the oldest events and letters while there is too much, but for the newest piece. Of each
+/// subscription or seat the first that is lost stays, without its bytes: there its reader is told how many
+/// were, be they the last that ever came for it.
 fn shorten(step: &mut Step<'_>, peer: At, newest: At) -> Result<()> {
     let mut oldest = post(peer).first(step);
     while oldest != newest
         && (step.get(peer + POST_BYTES) > MOST_BYTES || post(peer).len(step) > MOST_PIECES)
     {
         let (next, record) = (post(peer).next(step, oldest), step.follow(oldest + RECORD));
-        if record != 0 {
+        let body = step.follow(oldest + BYTES);
+        if record != 0 && body != 0 {
+            let missed = step.get(record + topics::MISSED);
             step.add(record + topics::MISSED, 1)?;
-            discard(step, peer, oldest)?;
+            if missed == 0 {
+                lighten(step, peer, body)?;
+                step.set(oldest + BYTES, 0)?;
+            } else {
+                discard(step, peer, oldest)?;
+            }
         }
         oldest = next;
     }
@@ -363,12 +393,16 @@ fn discard(step: &mut Step<'_>, peer: At, piece: At) -> Result<()> {
     post(peer).remove(step, piece)?;
     let body = step.follow(piece + BYTES);
     if body != 0 {
-        let weight = step.length(body).saturating_add(PIECE);
-        step.subtract(peer + POST_BYTES, weight)?;
-        step.drop_bytes(body)?;
+        lighten(step, peer, body)?;
     }
-    step.free(piece)?;
-    Ok(())
+    step.free(piece)
+}
+
+/// Takes the bytes of a piece away.
+fn lighten(step: &mut Step<'_>, peer: At, body: At) -> Result<()> {
+    let weight = step.length(body).saturating_add(PIECE);
+    step.subtract(peer + POST_BYTES, weight)?;
+    step.drop_bytes(body)
 }
 
 /// Whether a connection has post.
@@ -376,8 +410,8 @@ pub(super) fn has_post(heap: &Heap<'_>, peer: At) -> bool {
     post(peer).len(heap) > 0
 }
 
-/// Takes post out, oldest first, until about so many bytes are together. `read` sees each before the
-/// step is over, since its bytes may be gone then.
+/// Takes post out, oldest first, until about so many bytes are together or the step has no more room.
+/// `read` sees each before the step is over, since its bytes may be gone then.
 pub(super) fn take_post(
     step: &mut Step<'_>,
     peer: At,
@@ -401,6 +435,8 @@ pub(super) fn take_post(
         }
         let filter = usize::try_from(kind >> KIND_BITS).unwrap_or(usize::MAX);
         match kind & ((1 << KIND_BITS) - 1) {
+            // A loss, and no more.
+            EVENT | LETTER if body == 0 => {}
             EVENT => read(step, Post::Event { subscription: number, filter, body }),
             LETTER => read(step, Post::Letter { seat: number, body }),
             END => read(step, Post::Unseated { seat: number }),
@@ -409,6 +445,9 @@ pub(super) fn take_post(
         let length = if body == 0 { 0 } else { step.length(body) };
         taken = length.saturating_add(PIECE).saturating_add(taken);
         discard(step, peer, piece)?;
+        if !step.has_room() {
+            break;
+        }
     }
     Ok(())
 }

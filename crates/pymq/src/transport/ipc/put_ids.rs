@@ -26,13 +26,30 @@ pub(super) fn remember(step: &mut Step<'_>, queue: At, key: &[u8], window: Durat
     seen(queue).insert(step, record)
 }
 
-/// Forgets the ids whose time is over.
-pub(super) fn forget(step: &mut Step<'_>, queue: At) -> Result<()> {
+/// Whether a put of that id was done, and not too long ago.
+pub(super) fn knows(step: &mut Step<'_>, queue: At, key: &[u8]) -> Result<bool> {
+    let record = names::find(step, Kind::Put, key);
+    if record != 0 && step.get(record + FORGOTTEN) <= step.now {
+        drop_id(step, queue, record)?;
+        return Ok(false);
+    }
+    Ok(record != 0)
+}
+
+/// Forgets ids whose time is over; says whether there are more of them.
+pub(super) fn forget(step: &mut Step<'_>, queue: At) -> Result<bool> {
     while let record @ 1.. = seen(queue).first(step)
         && step.get(record + FORGOTTEN) <= step.now
     {
-        seen(queue).remove(step, record)?;
-        names::remove(step, record)?;
+        drop_id(step, queue, record)?;
+        if !step.has_room() {
+            return Ok(true);
+        }
     }
-    Ok(())
+    Ok(false)
+}
+
+fn drop_id(step: &mut Step<'_>, queue: At, record: At) -> Result<()> {
+    seen(queue).remove(step, record)?;
+    names::remove(step, record)
 }

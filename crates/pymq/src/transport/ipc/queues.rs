@@ -125,7 +125,14 @@ impl Queues for Ipc {
     }
 
     fn stats<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, QueueStats> {
-        self.look("count", queue, shelves::stats)
+        pending(async move {
+            loop {
+                let (stats, more) = self.look("count", queue, shelves::stats).await?;
+                if !more {
+                    return Ok(stats);
+                }
+            }
+        })
     }
 
     fn peek<'a>(
@@ -160,29 +167,15 @@ impl Queues for Ipc {
         which: Letters,
         to: &'a Arc<QueueSpec>,
     ) -> Answer<'a, usize> {
-        match which {
-            Letters::Oldest(count) => {
-                pending(self.in_steps("redrive", queue, count, |step, found, most| {
-                    dead_letters::redrive(step, found, &Letters::Oldest(most), to)
-                }))
-            }
-            these @ Letters::These(_) => self.look("redrive", queue, move |step, found| {
-                dead_letters::redrive(step, found, &these, to)
-            }),
-        }
+        pending(self.in_steps("redrive", queue, number(&which), move |step, found, most| {
+            at_most(&which, most, |which| dead_letters::redrive(step, found, which, to))
+        }))
     }
 
     fn discard<'a>(&'a self, queue: &'a Arc<QueueSpec>, which: Letters) -> Answer<'a, usize> {
-        match which {
-            Letters::Oldest(count) => {
-                pending(self.in_steps("discard", queue, count, |step, found, most| {
-                    dead_letters::discard(step, found, &Letters::Oldest(most))
-                }))
-            }
-            these @ Letters::These(_) => self.look("discard", queue, move |step, found| {
-                dead_letters::discard(step, found, &these)
-            }),
-        }
+        pending(self.in_steps("discard", queue, number(&which), move |step, found, most| {
+            at_most(&which, most, |which| dead_letters::discard(step, found, which))
+        }))
     }
 
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()> {
@@ -217,17 +210,33 @@ impl Ipc {
         operation: &'static str,
         queue: &QueueSpec,
         count: usize,
-        work: impl Fn(&mut Step<'_>, At, usize) -> Result<usize> + Send + Sync,
+        work: impl Fn(&mut Step<'_>, At, usize) -> Result<(usize, bool)> + Send + Sync,
     ) -> Result<usize> {
         let mut done = 0;
         loop {
-            let most = (count - done).min(shelves::AT_ONCE);
-            let some = self.look(operation, queue, |step, found| work(step, found, most)).await?;
+            let some = self.look(operation, queue, |step, found| work(step, found, count - done));
+            let (some, more) = some.await?;
             done += some;
-            if some < shelves::AT_ONCE || done == count {
+            if !more || done >= count {
                 return Ok(done);
             }
         }
+    }
+}
+
+/// How many dead letters are meant at most.
+fn number(which: &Letters) -> usize {
+    match which {
+        Letters::Oldest(count) => *count,
+        Letters::These(_) => usize::MAX,
+    }
+}
+
+/// Does something with so many of them at most, where they are counted.
+fn at_most<T>(which: &Letters, most: usize, work: impl FnOnce(&Letters) -> T) -> T {
+    match which {
+        Letters::Oldest(_) => work(&Letters::Oldest(most)),
+        these @ Letters::These(_) => work(these),
     }
 }
 
@@ -366,7 +375,7 @@ impl<'a> Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let Some(place) = self.place.take() else { return };
+        let Some(place) = self.place.take().filter(|_| !self.hub.is_parents()) else { return };
         self.hub.recipients().bells.remove(&place.ticket);
         self.hub.soon(move |hub, patience| {
             let left = hub

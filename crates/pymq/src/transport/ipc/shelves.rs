@@ -108,11 +108,13 @@ pub(super) fn queue(step: &mut Step<'_>, spec: &QueueSpec) -> Result<At> {
     Ok(queue)
 }
 
-/// Forgets the queues that are as if they had never been used.
-pub(super) fn clear(step: &mut Step<'_>) -> Result<()> {
+/// Forgets queues that are as if they had never been used; says whether there may be more of them.
+pub(super) fn clear(step: &mut Step<'_>) -> Result<bool> {
     let queues: Vec<At> = QUEUES.records(step).collect();
     for queue in queues {
-        put_ids::forget(step, queue)?;
+        if put_ids::forget(step, queue)? || !step.has_room() {
+            return Ok(true);
+        }
         let used = [SHUT, LEASED, WAITERS].iter().any(|word| step.get(queue + word) != 0)
             || held(step, queue) > 0
             || dead(queue).len(step) > 0
@@ -123,7 +125,8 @@ pub(super) fn clear(step: &mut Step<'_>) -> Result<()> {
         }
     }
     let left = QUEUES.len(step);
-    step.set(CLEAR_AT, left.saturating_mul(2))
+    step.set(CLEAR_AT, left.saturating_mul(2))?;
+    Ok(false)
 }
 
 /// The names of the queues that hold anything, or at which somebody waits.
@@ -190,7 +193,7 @@ pub(super) fn push(
     put_ids::forget(step, queue)?;
     let id = options.id.as_ref().map(|put| (put_ids::key(queue, &put.id), put.window));
     if let Some((key, _)) = &id
-        && names::find(step, Kind::Put, key) != 0
+        && put_ids::knows(step, queue, key)?
     {
         waits::leave_line(step, place)?;
         return Ok(Push::Already);
@@ -260,7 +263,7 @@ fn take(
     limit: usize,
 ) -> Result<Vec<(At, Claimed)>> {
     let mut taken = Vec::new();
-    for priority in (0..10).rev() {
+    'taking: for priority in (0..10).rev() {
         while taken.len() < limit.max(spec.prefetch) {
             let item = line(queue, priority).first(step);
             if item == 0 {
@@ -269,35 +272,41 @@ fn take(
             line(queue, priority).remove(step, item)?;
             let shown = taken.len() < limit;
             taken.push((item, items::lease(step, peer, item, spec, shown)?));
+            if !step.has_space() {
+                break 'taking;
+            }
         }
     }
     count_leased(step, queue, taken.len() as u64)?;
     Ok(taken)
 }
 
-/// Lines up what is due, and what was held by the dead for long enough.
-pub(super) fn ripen(step: &mut Step<'_>, queue: At) -> Result<u64> {
-    let mut count = 0;
+/// Lines up what is due, and what was held by the dead for long enough; says whether there is more of it.
+pub(super) fn ripen(step: &mut Step<'_>, queue: At) -> Result<bool> {
+    let (mut count, mut more) = (0, false);
     let later = later(queue);
     while let item @ 1.. = later.first(step)
         && step.get(item + UNTIL) <= step.now
+        && !more
     {
         later.remove(step, item)?;
         items::line_up(step, queue, item)?;
-        count += 1;
+        (count, more) = (count + 1, !step.has_room());
     }
     let orphans = orphans(queue);
     while let item @ 1.. = orphans.first(step)
         && step.get(item + UNTIL) <= step.now
+        && !more
     {
         orphans.remove(step, item)?;
         discount_leased(step, queue)?;
         items::give_up(step, queue, item)?;
+        more = !step.has_room();
     }
     if count > 0 {
         waits::offer_items(step, queue, count)?;
     }
-    Ok(count)
+    Ok(more)
 }
 
 /// When something of the queue is due next.
@@ -306,8 +315,9 @@ pub(super) fn next_due(heap: &Heap<'_>, queue: At) -> Option<u64> {
     firsts.into_iter().filter(|first| *first != 0).map(|first| heap.get(first + UNTIL)).min()
 }
 
-pub(super) fn stats(step: &mut Step<'_>, queue: At) -> Result<QueueStats> {
-    ripen(step, queue)?;
+/// What a queue has; says, too, whether something of it is still to be lined up before that is right.
+pub(super) fn stats(step: &mut Step<'_>, queue: At) -> Result<(QueueStats, bool)> {
+    let more = ripen(step, queue)?;
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let leased = count(step.get(queue + LEASED));
     let given_up = count(dead(queue).len(step));
@@ -318,7 +328,7 @@ pub(super) fn stats(step: &mut Step<'_>, queue: At) -> Result<QueueStats> {
     stats.oldest = oldest.map(|since| Duration::from_nanos(step.now.saturating_sub(since)));
     let takes = |peer: &At| takes_from(step, *peer, queue);
     stats.consumers = Some(PEERS.records(step).filter(takes).count());
-    Ok(stats)
+    Ok((stats, more))
 }
 
 /// Whether a connection waits for items of a queue, or holds some.
@@ -352,40 +362,38 @@ pub(super) fn peek(
     })
 }
 
-/// How many items are moved or deleted in one step; who wants more goes on with another.
-pub(super) const AT_ONCE: usize = 10_000;
-
-/// Deletes what is on a shelf, [`AT_ONCE`] items at most; says how many.
-pub(super) fn purge(step: &mut Step<'_>, queue: At, shelf: Shelf) -> Result<usize> {
-    ripen(step, queue)?;
-    let mut purged = 0;
+/// Deletes what is on a shelf; says how many there were, and whether there are more.
+pub(super) fn purge(step: &mut Step<'_>, queue: At, shelf: Shelf) -> Result<(usize, bool)> {
+    let mut more = ripen(step, queue)?;
     if shelf == Shelf::Dead {
-        return dead_letters::discard(step, queue, &Letters::Oldest(AT_ONCE));
+        return dead_letters::discard(step, queue, &Letters::Oldest(usize::MAX));
     }
+    let mut purged = 0;
     if shelf == Shelf::Waiting {
         for priority in 0..10 {
-            purged += empty(step, AT_ONCE - purged, |step| line(queue, priority).pop(step))?;
+            more |= empty(step, &mut purged, |step| line(queue, priority).pop(step))?;
         }
         step.set(queue + SHUT, 0)?;
     }
-    purged += empty(step, AT_ONCE - purged, |step| later(queue).pop(step))?;
+    more |= empty(step, &mut purged, |step| later(queue).pop(step))?;
     waits::offer_space(step, queue)?;
-    Ok(purged)
+    Ok((purged, more))
 }
 
+/// Deletes what `take` gives, and counts it; says whether there may be more.
 fn empty(
     step: &mut Step<'_>,
-    most: usize,
+    count: &mut usize,
     take: impl Fn(&mut Step<'_>) -> Result<At>,
-) -> Result<usize> {
-    let mut count = 0;
-    while count < most
-        && let item @ 1.. = take(step)?
-    {
+) -> Result<bool> {
+    while let item @ 1.. = take(step)? {
         items::discard(step, item)?;
-        count += 1;
+        *count += 1;
+        if !step.has_room() {
+            return Ok(true);
+        }
     }
-    Ok(count)
+    Ok(false)
 }
 
 /// Shuts a queue down, and calls all who wait, so that they hear of it.

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use super::bus_directory::BusDirectory;
 use super::bus_lock::{Aftermath, BusLock, PATIENCE, held};
 use super::heap::{At, Heap};
-use super::layout::{KEPT, PEERS, QUEUES, beacon, process};
+use super::layout::{PEERS, QUEUES, beacon, process};
 use super::mapping::Memory;
 use super::peers::{self, Step};
-use super::{addresses, shelves};
+use super::shelves;
 use crate::error::{Error, Result};
 
 /// A bus, see [`look`].
@@ -154,13 +154,8 @@ pub fn clean(address: &str) -> Result<Option<Found>> {
         };
         if !memory.is_deleted() {
             bury(&turn)?;
-            let unused = turn.step(&mut Aftermath::default(), |step| {
-                addresses::expire(step)?;
-                shelves::clear(step)?;
-                Ok(PEERS.len(step) + QUEUES.len(step) + KEPT.len(step) == 0)
-            })?;
-            if unused {
-                place.delete();
+            if turn.clear(&mut Aftermath::default())? {
+                place.delete(&memory);
             }
         }
     } else {

@@ -1,8 +1,8 @@
 //! The lines of those who wait at a queue, for items or for space.
 //!
 //! The invariant: they are hints. Whose turn comes is called and tries again, so that one who is killed
-//! on the way takes nothing along. Who is called and does not come is made up for: every connection
-//! looks after its own at each tick.
+//! on the way takes nothing along. Who is called and does not come, or for whose call there is no space,
+//! is made up for: every connection looks after its own at each tick.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -64,20 +64,23 @@ pub(super) fn call_first(step: &mut Step<'_>, waiting: Treap) -> Result<bool> {
         }
         let waiter = step.follow(place + WAITER);
         let lives = step.lives(waiter);
-        call_place(step, place)?;
-        if lives {
-            return Ok(true);
+        let called = call_place(step, place)?;
+        if lives || !called {
+            return Ok(called);
         }
     }
 }
 
-/// Calls a place that is in its line, which it leaves.
-fn call_place(step: &mut Step<'_>, place: At) -> Result<()> {
+/// Calls a place that is in its line, which it leaves; says whether there was space for that.
+fn call_place(step: &mut Step<'_>, place: At) -> Result<bool> {
     let (queue, flags) = waits_at(step, place);
+    let (peer, ticket) = (step.follow(place + WAITER), step.get(place + TICKET));
+    if !peers::call_if_room(step, peer, ticket)? {
+        return Ok(false);
+    }
     line(queue, flags).remove(step, place)?;
     step.set(place + WAITS_AT, queue | flags & !IN_LINE)?;
-    let (peer, ticket) = (step.follow(place + WAITER), step.get(place + TICKET));
-    peers::call(step, peer, ticket)
+    Ok(true)
 }
 
 /// Calls places of a connection whose queue has something for them: what makes up for every call that

@@ -38,17 +38,20 @@ pub(super) fn end(step: &mut Step<'_>, keeper: At, ticket: u64) -> Result<()> {
     ended.into_iter().try_for_each(|watch| remove(step, watch))
 }
 
-/// Ends all watches that a connection keeps, and calls those who watch over it.
-pub(super) fn leave(step: &mut Step<'_>, peer: At) -> Result<()> {
-    while let watch @ 1.. = peers::watched(peer).first(step) {
+/// Ends one of the watches over a connection, whose keeper is called, or of those that it keeps; says
+/// whether there was any.
+pub(super) fn end_one(step: &mut Step<'_>, peer: At) -> Result<bool> {
+    if let watch @ 1.. = peers::watched(peer).first(step) {
         let (keeper, ticket) = (step.follow(watch + KEEPER), step.get(watch + TICKET));
         remove(step, watch)?;
         peers::call(step, keeper, ticket)?;
+        return Ok(true);
     }
-    while let watch @ 1.. = peers::watches(peer).first(step) {
-        remove(step, watch)?;
+    let kept = peers::watches(peer).first(step);
+    if kept != 0 {
+        remove(step, kept)?;
     }
-    Ok(())
+    Ok(kept != 0)
 }
 
 fn remove(step: &mut Step<'_>, watch: At) -> Result<()> {

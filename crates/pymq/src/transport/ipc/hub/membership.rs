@@ -9,13 +9,12 @@ use std::sync::{Arc, Mutex};
 use super::super::bus_directory::BusDirectory;
 use super::super::bus_lock::{Aftermath, BusLock, PATIENCE, held};
 use super::super::heap::Heap;
-use super::super::layout::{KEPT, PEERS, QUEUES, SLOTS, beacon};
+use super::super::layout::{SLOTS, beacon};
 use super::super::locks::Light;
 use super::super::mapping::Memory;
-use super::super::peers::{self, Step};
+use super::super::peers;
 use super::super::routes::Routes;
-use super::super::system::forks;
-use super::super::{addresses, shelves};
+use super::super::system::{forks, thread};
 use super::Hub;
 use crate::error::Result;
 use crate::transport::{Sender, State, StateSetter};
@@ -63,6 +62,7 @@ impl Hub {
                 forks,
                 slot,
                 peer,
+                thread: thread(),
                 ending: AtomicBool::new(false),
                 lost: AtomicBool::new(false),
                 dozes: AtomicBool::new(false),
@@ -88,21 +88,10 @@ impl Hub {
         let turn = BusLock::take(&self.memory, PATIENCE);
         let mut after = Aftermath::default();
         if let Some(turn) = &turn {
-            let gives_back = |step: &mut Step<'_>| match peers::in_slot(step, self.slot) {
-                own if own == self.peer => peers::give_back(step, self.slot),
-                _ => Ok(false),
-            };
-            while turn.step(&mut after, gives_back).is_ok_and(|more| more) {}
-            let left = turn.step(&mut after, |step| {
-                if peers::in_slot(step, self.slot) == self.peer {
-                    peers::leave(step, self.slot)?;
-                }
-                addresses::expire(step)?;
-                shelves::clear(step)?;
-                Ok(PEERS.len(step) + QUEUES.len(step) + KEPT.len(step) == 0)
-            });
-            if left.as_ref().is_ok_and(|unused| *unused) {
-                self.place.delete();
+            // What cannot be done now, others will see to.
+            let _ = self.give_everything_back(turn, &mut after);
+            if turn.clear(&mut after).is_ok_and(|unused| unused) {
+                self.place.delete(&self.memory);
             }
             turn.moved();
         }
@@ -110,6 +99,14 @@ impl Hub {
         drop(turn);
         self.see_to(after);
         self.state.set(State::Closed);
+    }
+
+    fn give_everything_back(&self, turn: &BusLock<'_>, after: &mut Aftermath) -> Result<()> {
+        if !self.is_seated() {
+            return Ok(());
+        }
+        while turn.step(after, |step| peers::unburden(step, self.slot))? {}
+        turn.step(after, |step| peers::leave(step, self.slot))
     }
 }
 
@@ -132,6 +129,31 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::transport::{Events, QueueSpec, Queues, Transport, Wait};
+
+    #[tokio::test]
+    async fn whoever_is_taken_for_dead_does_nothing_in_the_name_of_who_came_after() {
+        let directory = format!("/dev/shm/pymq-seated-{}", std::process::id());
+        let url = format!("ipc://{directory}");
+        let (other, dead) = (Ipc::connect(&url).await, Ipc::connect(&url).await);
+        let (other, dead) = (other.expect("a bus"), dead.expect("a bus"));
+        // As if its thread had ended.
+        dead.hub.memory.free_lock(beacon(dead.hub.slot));
+        let newest = loop {
+            let newest = Ipc::connect(&url).await.expect("a bus");
+            if newest.hub.slot == dead.hub.slot {
+                break newest;
+            }
+        };
+        assert_eq!(newest.hub.peer, dead.hub.peer, "it is what this test is about");
+        let queue = Arc::new(QueueSpec::new("queue"));
+        other.push(&queue, vec![Bytes::new()], Wait::No.into()).await.expect("put");
+        let error = dead.claim(&queue, 1, Wait::No).await.expect_err("it is not there any more");
+        assert_eq!(error.kind(), ErrorKind::Connection);
+        assert_eq!(newest.claim(&queue, 1, Wait::No).await.expect("it is there").len(), 1);
+        let (one, two) = tokio::join!(newest.close(), other.close());
+        one.and(two).expect("closed");
+        std::fs::remove_dir_all(directory).expect("it is there");
+    }
 
     #[tokio::test]
     async fn whoever_stops_with_the_lock_delays_others_within_their_timeouts_only() {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::bus_directory::BusDirectory;
 use super::bus_lock::{Aftermath, BusLock, PATIENCE, held};
 use super::heap::{At, Heap};
-use super::layout::{GENERATION, bell};
+use super::layout::{GENERATION, beacon, bell};
 use super::mapping::Memory;
 use super::peers::{self, Death, Step};
 use super::recipients::{self, Recipients};
@@ -43,6 +43,8 @@ pub(super) struct Hub {
     forks: u32,
     slot: u64,
     pub(super) peer: At,
+    /// The thread by whose life others see that this connection lives.
+    thread: u32,
     ending: AtomicBool,
     /// Whether its file is not what it was any more.
     lost: AtomicBool,
@@ -80,7 +82,7 @@ impl Hub {
     }
 
     /// Whether this process is a fork of the one that connected.
-    fn is_parents(&self) -> bool {
+    pub(super) fn is_parents(&self) -> bool {
         forks() != self.forks
     }
 
@@ -100,7 +102,7 @@ impl Hub {
         let (mut after, mut lapsed) = (Aftermath::default(), false);
         // Again, since whoever ends this connection says so before it takes the lock.
         let done = self.check_open(operation, object).and_then(|()| {
-            if peers::in_slot(&Heap::new(&self.memory), self.slot) != self.peer {
+            if !self.is_seated() {
                 let why = "others took this connection for dead; connect a new one";
                 return Err(Error::new(ErrorKind::Connection, operation, shortened(object), why));
             }
@@ -117,6 +119,13 @@ impl Hub {
             false => error,
         };
         done.map(Some).map_err(of_this)
+    }
+
+    /// Whether this connection is still the one in its slot, under the lock. Its record's place alone does
+    /// not tell: it may be another one's by now.
+    fn is_seated(&self) -> bool {
+        self.memory.is_held_by(beacon(self.slot), self.thread)
+            && peers::in_slot(&Heap::new(&self.memory), self.slot) == self.peer
     }
 
     /// Looks, under the lock, whether leases were taken from us while we did not run.
@@ -181,6 +190,10 @@ impl Hub {
         &self,
         work: impl Fn(&Self, Duration) -> Result<bool> + Send + 'static,
     ) -> bool {
+        // In a child others may hold what is locked here, who are not there.
+        if self.is_parents() {
+            return false;
+        }
         let tried = self.lock_backlog().is_empty().then(|| work(self, DROPPING));
         match tried {
             Some(Ok(true)) => true,

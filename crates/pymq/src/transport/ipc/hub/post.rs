@@ -10,20 +10,20 @@ use bytes::Bytes;
 use super::super::peers::{self, Step};
 use super::super::recipients::Piece;
 use super::super::topics;
-use super::{BRIEF, Hub};
+use super::{AGAIN, BRIEF, Hub};
 use crate::error::Result;
 
 /// How much is taken at once, in bytes.
 const HANDFUL: u64 = 256 << 10;
 
 impl Hub {
-    /// Takes post out and gives it to its mailboxes, up to about `most` bytes, and does `more` in the
-    /// same step. Says whether there is still some; `None` if the lock was not free.
-    pub(in super::super) fn take_post(
+    /// Takes post out and gives it to its mailboxes, up to about `most` bytes; where that was all of it, does
+    /// `then` in the same step. Says whether there is still some; `None` if the lock was not free.
+    fn take_post(
         &self,
         patience: Duration,
         most: u64,
-        more: impl FnOnce(&mut Step<'_>) -> Result<()>,
+        then: impl FnOnce(&mut Step<'_>) -> Result<()>,
     ) -> Result<Option<bool>> {
         let _in_order = self.post.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pieces = Vec::new();
@@ -32,8 +32,11 @@ impl Hub {
             peers::take_post(step, self.peer, most, |heap, post| {
                 pieces.push(Piece::read(heap, post, &mut last));
             })?;
-            more(step)?;
-            Ok(peers::has_post(step, self.peer))
+            let left = peers::has_post(step, self.peer);
+            if !left {
+                then(step)?;
+            }
+            Ok(left)
         })?;
         if left.is_some() {
             pieces.into_iter().for_each(|piece| piece.give_out(&self.recipients));
@@ -41,20 +44,39 @@ impl Hub {
         Ok(left)
     }
 
+    /// Takes all post out, and does `then` when none is left. Says whether the lock was free.
+    pub(in super::super) fn take_all_post(
+        &self,
+        patience: Duration,
+        then: impl Fn(&mut Step<'_>) -> Result<()>,
+    ) -> Result<bool> {
+        loop {
+            match self.take_post(patience, u64::MAX, &then)? {
+                Some(true) => {}
+                taken => return Ok(taken.is_some()),
+            }
+        }
+    }
+
     /// Takes what lies there for it, then ends a subscription. Says whether the lock was free.
     pub(in super::super) fn unsubscribe(&self, number: u64, patience: Duration) -> Result<bool> {
         let Some(at) = self.recipients().subscriptions.get(&number).map(|found| found.at) else {
             return Ok(true);
         };
-        let ended = self.take_post(patience, u64::MAX, |step| topics::end(step, at))?;
-        if ended.is_some() {
+        let ended = self.take_all_post(patience, |step| topics::end(step, at))?;
+        if ended {
             self.recipients().subscriptions.remove(&number);
         }
-        Ok(ended.is_some())
+        Ok(ended)
     }
 
     /// Takes what is in the post now. Says whether there was any left.
     pub(in super::super) fn receive(&self) -> bool {
-        self.take_post(BRIEF, HANDFUL, |_| Ok(())).is_ok_and(|left| left == Some(true))
+        let left = self.take_post(BRIEF, HANDFUL, |_| Ok(()));
+        if left.is_err() {
+            // What cannot be taken now may be later.
+            std::thread::sleep(AGAIN);
+        }
+        left.is_ok_and(|left| left == Some(true))
     }
 }

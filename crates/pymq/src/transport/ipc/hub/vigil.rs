@@ -129,11 +129,14 @@ impl Hub {
             self.lose("the file of this bus was deleted");
         }
         let looked = self.attempt(BRIEF, "tick", "ipc://", |step| {
-            for slot in peers::slots(step) {
-                let peer = peers::in_slot(step, slot);
-                if peer != self.peer && step.lives(peer) {
-                    peers::look_whether_it_runs(step, slot)?;
-                }
+            // First, so that the dead are noticed whatever fails below.
+            let mut living = peers::slots(step);
+            living.retain(|slot| {
+                let peer = peers::in_slot(step, *slot);
+                peer != self.peer && step.lives(peer)
+            });
+            for slot in living {
+                peers::look_whether_it_runs(step, slot)?;
             }
             addresses::expire(step)?;
             step.cool()?;
