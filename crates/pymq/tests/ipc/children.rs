@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use pymq::{Bus, PutOptions};
+use pymq::{Bus, PutOptions, Wait};
 
 use crate::place::{NUMBER, PLACE, ROLE, until};
 
@@ -17,10 +17,12 @@ pub(crate) fn be_one() {
         let bus = Bus::connect(&place).await?;
         match role.as_str() {
             "producer" => produce(&bus, number).await,
+            "packer" => pack(&bus, number).await,
             "consumer" => consume(&bus).await,
             "talker" => talk(&place, number).await,
             "listener" => listen(&bus).await,
             "holder" => hold(&bus).await,
+            "hoarder" => hoard(&bus, number).await,
             "sleeper" => hold_in_vain(&bus).await,
             "server" => serve(&bus).await,
             "stranger" => stay_a_while(&bus).await,
@@ -65,6 +67,23 @@ async fn produce(bus: &Bus, producer: usize) -> pymq::Result<()> {
     Ok(())
 }
 
+/// How many items a packer puts in one step.
+pub(crate) const PACK: usize = 10;
+
+async fn pack(bus: &Bus, producer: usize) -> pymq::Result<()> {
+    let queue = bus.queue::<String>("items");
+    for begin in (0..).step_by(PACK) {
+        let items: Vec<_> = (begin..begin + PACK).map(|number| item(producer, number)).collect();
+        queue.put_many(&items).await?;
+        say(items.iter().enumerate().fold(String::new(), |lines, (place, _)| {
+            lines + &format!("put {producer} {}\n", begin + place)
+        }));
+        // Consumers are to keep up.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
 async fn consume(bus: &Bus) -> pymq::Result<()> {
     let queue = bus.queue::<String>("items").max_deliveries(0);
     loop {
@@ -104,6 +123,16 @@ async fn listen(bus: &Bus) -> pymq::Result<()> {
 async fn hold(bus: &Bus) -> pymq::Result<()> {
     let queue = bus.queue::<String>("held");
     let _held = (queue.claim().await?, queue.claim().await?);
+    say("holding".to_owned());
+    std::future::pending().await
+}
+
+async fn hoard(bus: &Bus, count: usize) -> pymq::Result<()> {
+    let queue = bus.queue::<String>("held").max_deliveries(0);
+    let mut held = Vec::new();
+    while held.len() < count {
+        held.extend(queue.claim_many(count - held.len(), Wait::Forever).await?);
+    }
     say("holding".to_owned());
     std::future::pending().await
 }

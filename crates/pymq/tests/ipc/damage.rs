@@ -2,10 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
 use pymq::ErrorKind;
 
-use crate::place::{Place, until};
+use crate::place::{Peer, Place, until};
 
 #[tokio::test]
 async fn a_damaged_file_is_an_error_and_neither_a_signal_nor_a_hang() {
@@ -52,11 +53,15 @@ async fn end_of_a_stranger(place: &Place) {
 /// user, by itself.
 async fn everything_fails_when(what: &str, done: impl FnOnce(&Place)) {
     let place = Place::new();
-    let mut user = place.child("user", 0);
+    let user = place.child("user", 0);
     user.has_said("using").await;
     done(&place);
+    everything_fails(what, user).await;
+}
+
+async fn everything_fails(what: &str, mut user: Peer) {
     for operation in ["use", "get", "recv", "call"] {
-        user.has_failed(operation).await;
+        until(&format!("{operation} to fail, {what}"), async || user.failed(operation)).await;
     }
     let status = user.ends().await;
     assert!(status.success(), "{what}: {status}");
@@ -87,10 +92,16 @@ async fn a_file_that_is_written_over_is_an_error_for_all_who_use_it() {
         ("all of it", 0, vec![0; 256 << 10]),
     ];
     for (what, at, bytes) in overwritten {
-        everything_fails_when(what, |place| {
-            opened(place).write_all_at(&bytes, at).expect("written");
+        let place = Place::new();
+        let user = place.child("user", 0);
+        user.has_said("using").await;
+        // Again and again: whoever has the lock meanwhile mends it by giving it back.
+        until(&format!("somebody to notice {what}"), async || {
+            opened(&place).write_all_at(&bytes, at).expect("written");
+            user.failed("use")
         })
         .await;
+        everything_fails(what, user).await;
     }
 }
 
@@ -123,4 +134,34 @@ async fn a_bus_whose_file_was_deleted_says_so() {
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
     let waiting = queue.get().await.expect_err("it is gone");
     assert_eq!(waiting.kind(), ErrorKind::Connection);
+}
+
+#[tokio::test]
+async fn a_subscription_on_a_file_that_is_gone_or_damaged_can_be_ended() {
+    for is_damaged in [false, true] {
+        let place = Place::new();
+        let bus = place.bus().await;
+        let mut events = bus.topic::<u8>("topic").subscribe().await.expect("subscribed");
+        if is_damaged {
+            opened(&place).write_all_at(&[255; 4096], 0).expect("written");
+        } else {
+            std::fs::remove_file(place.file()).expect("it is there");
+        }
+        while let Some(Ok(_)) = events.recv().await {}
+        let ended = tokio::time::timeout(Duration::from_secs(60), events.unsubscribe()).await;
+        ended.expect("it ends").expect("nothing is left of it");
+        bus.close().await.expect("closed");
+    }
+}
+
+#[tokio::test]
+async fn whoever_leaves_takes_no_other_bus_along_that_lies_in_the_place_of_its_own() {
+    let (place, other) = (Place::new(), Place::new());
+    let (bus, theirs) = (place.bus().await, other.bus().await);
+    theirs.queue::<u8>("queue").put(&7).await.expect("put");
+    theirs.close().await.expect("closed");
+    std::fs::rename(other.file(), place.file()).expect("moved");
+    bus.close().await.expect("closed");
+    let kept = place.bus().await.queue::<u8>("queue").get().await.expect("an item");
+    assert_eq!(kept, 7);
 }

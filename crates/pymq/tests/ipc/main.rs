@@ -9,6 +9,7 @@ mod shared;
 
 mod children;
 mod damage;
+mod full;
 mod killed;
 mod leftovers;
 mod place;

@@ -80,12 +80,9 @@ impl Peer {
         .await;
     }
 
-    pub(crate) async fn has_failed(&self, operation: &str) {
+    pub(crate) fn failed(&self, operation: &str) -> bool {
         let said = format!("{operation} failed ");
-        until(&said, async || {
-            self.lines.lock().expect("no panic").iter().any(|line| line.starts_with(&said))
-        })
-        .await;
+        self.lines.lock().expect("no panic").iter().any(|line| line.starts_with(&said))
     }
 
     /// Waits until it has ended by itself.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use crate::children::read;
+use crate::children::{PACK, read};
 use crate::place::Place;
 
 /// How long the storm lasts, in seconds.
@@ -37,7 +37,8 @@ impl Tally {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_moment() {
-    const ROLES: [&str; 6] = ["producer", "producer", "consumer", "consumer", "talker", "talker"];
+    const ROLES: [&str; 7] =
+        ["producer", "producer", "packer", "consumer", "consumer", "talker", "talker"];
     let place = Place::new();
     let witness = place.bus().await;
     let mut talk = witness.pattern::<String>("talk.*").await.expect("subscribed");
@@ -53,9 +54,10 @@ async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_momen
         heard
     });
     let mut tally = Tally::default();
-    let mut next = 0;
+    let (mut next, mut packers) = (0, Vec::new());
     let mut start = |role: &'static str| {
         next += 1;
+        packers.extend((role == "packer").then_some(next));
         (role, place.child(role, next))
     };
     let mut peers: Vec<_> = ROLES.into_iter().map(&mut start).collect();
@@ -71,7 +73,7 @@ async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_momen
         peers[victim] = start(role);
     }
     // The producers go first, so that the others are killed in the middle of their work too.
-    peers.sort_by_key(|(role, _)| *role != "producer");
+    peers.sort_by_key(|(role, _)| !["producer", "packer"].contains(role));
     for (_, mut peer) in peers {
         tally.note(&peer.kill());
     }
@@ -90,7 +92,7 @@ async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_momen
     let stats = queue.stats().await.expect("stats");
     assert_eq!((stats.unfinished(), stats.dead), (0, 0));
     assert!(tally.put.len() > 100 && heard > 100, "{} put, {heard} heard", tally.put.len());
-    assert!(tally.kills.len() == 3, "{:?}", tally.kills);
+    assert!(tally.kills.len() == 4, "{:?}", tally.kills);
 
     let lost: Vec<_> = tally.put.iter().filter(|item| !tally.got.contains_key(item)).collect();
     assert!(lost.is_empty(), "lost: {lost:?}");
@@ -100,7 +102,12 @@ async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_momen
     assert!(again <= consumers, "{again} came again, {consumers} consumers were killed");
     // One put at most of each producer was not told of.
     let untold = tally.got.keys().filter(|item| !tally.put.contains(item)).count();
-    assert!(untold <= tally.kills["producer"] + 2, "{untold} came that nobody had put");
+    let puts = tally.kills["producer"] + 2 + PACK * (tally.kills["packer"] + 1);
+    assert!(untold <= puts, "{untold} came that nobody had put");
+    for packer in packers {
+        let came = tally.got.keys().filter(|(producer, _)| *producer == packer).count();
+        assert_eq!(came % PACK, 0, "a part of what packer {packer} had put in one step");
+    }
 }
 
 fn seed() -> u64 {
