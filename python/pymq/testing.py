@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pymq import _options, _whole  # noqa: F401 - says so if files of the original are among ours
+from pymq import _options, _original_check  # noqa: F401 - says so if files of the original are among ours
 from pymq._bus import NativeEventBus
 from pymq._callbacks import Listener
 from pymq._handle import Handle
