@@ -33,6 +33,11 @@ impl<T> ThisProcess<T> {
         }
     }
 
+    /// The process that it was made in.
+    pub(crate) fn process(&self) -> u32 {
+        self.process
+    }
+
     /// Whether this is a child's copy.
     pub(crate) fn is_foreign(&self) -> bool {
         self.process != process::id()

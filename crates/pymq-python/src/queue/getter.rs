@@ -256,7 +256,7 @@ impl Getter {
                 return Err(error.into());
             }
         }
-        Ok(LastStep::new(move |py| {
+        Ok(LastStep::new(handover.process(), move |py| {
             held.set_interrupted(owner, false);
             Ok(py.None())
         }))

@@ -91,6 +91,11 @@ impl Handover {
         self.held.get()
     }
 
+    /// The process that items are got in.
+    pub(crate) fn process(&self) -> u32 {
+        self.held.process()
+    }
+
     /// Says in the log that an item was passed over.
     pub(crate) fn report(&self, py: Python<'_>, error: &PyErr) -> PyResult<()> {
         self.report.call1(py, (error.value(py),)).map(drop)
@@ -132,7 +137,7 @@ impl Handover {
     ) -> PyResult<LastStep> {
         let given = self.open(py, &form, &mut came, since, Self::reject)?;
         let handover = Arc::clone(self);
-        Ok(LastStep::new(move |py| {
+        Ok(LastStep::new(self.process(), move |py| {
             handover.pass(py, &form, this_thread(), came.1)?;
             Ok(given)
         }))
