@@ -166,7 +166,7 @@ class Reader:
         text = text.replace("redis://localhost", self._url)
         text = re.sub(r"\bipc://(?=\w)", f"ipc://{self._folder}/bus-", text)
         if self._program is not None and self._built is not None:
-            text = text.replace("cargo run", f"exec {self._built(self._program)}")
+            text = text.replace("cargo run", str(self._built(self._program)))
         text = re.sub(r"\b6379\b", self._url.rpartition(":")[2], text)
         return re.sub(r"\b8000\b", self._port, text)
 
