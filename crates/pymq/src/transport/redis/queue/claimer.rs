@@ -138,7 +138,9 @@ impl Claimer {
         }
     }
 
-    /// Does something in a task of its own.
+    /// Does something in a task of its own. What moves items counts as moving from here on, not only when
+    /// its task begins: else the end of the consumer could come in between, and give back what a program
+    /// has confirmed.
     fn aside(&self, chore: Chore) {
         let (core, consumer) = (Arc::clone(&self.core), Arc::clone(&self.consumer));
         match chore {
@@ -146,24 +148,26 @@ impl Claimer {
                 // While they are sent they are in no list here; `calm` waits for them too.
                 consumer.begin_sending();
                 let parcel = core.consumers.hand_on(&consumer, batch);
+                let moving = consumer.moving_at_once();
                 self.core.runtime.spawn(async move {
-                    // Nobody compares the server's lists with ours while items leave them.
-                    let moving = consumer.moving().await;
                     settle_alone(&core, &consumer, parcel.open()).await;
                     drop(moving);
                     consumer.end_sending();
                 });
             }
             Chore::Show(receipts) => {
+                let moving = consumer.moving_at_once();
                 self.core.runtime.spawn(async move {
                     let outcome = show(&core, &consumer, &receipts).await;
+                    drop(moving);
                     tell(&consumer, outcome, NOT_SHOWN);
                 });
             }
             Chore::Beat(epochs) => {
+                let moving = consumer.moving_at_once();
                 self.core.runtime.spawn(async move {
-                    let _moving = consumer.moving().await;
                     let outcome = lease::beat(&core, &consumer, &epochs).await;
+                    drop(moving);
                     tell(&consumer, outcome, "no lease was prolonged");
                 });
             }

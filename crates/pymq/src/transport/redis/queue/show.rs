@@ -16,9 +16,9 @@ use crate::error::Result;
 use crate::transport::Receipt;
 
 /// Has the server note which items of those that were fetched ahead were shown. What is refused or lost
-/// stays as it was: when this process dies, their delivery does not count.
+/// stays as it was: when this process dies, their delivery does not count. The caller sees to it that no
+/// list is read meanwhile.
 pub(super) async fn show(core: &Core, consumer: &Consumer, receipts: &[Receipt]) -> Result<()> {
-    let _moving = consumer.moving().await;
     let keys = consumer.keys();
     for (names, words) in words_of_show(keys, receipts) {
         let (names, words) = (names.each_ref().map(String::as_str), words_of(&words));

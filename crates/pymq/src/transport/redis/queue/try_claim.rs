@@ -61,6 +61,10 @@ async fn claim_once(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<
         let why = "the server does not answer; nothing was taken";
         return Err(purpose.error(ErrorKind::Connection, why));
     };
+    if consumer.is_leaving() {
+        // Everything was given back while we waited: nobody would give back what came now.
+        return Err(purpose.closed());
+    }
     let round = consumer.round_apart(want);
     let replies = match core.commands.pipeline(purpose, &round.commands(consumer)).await {
         Ok(replies) => replies,

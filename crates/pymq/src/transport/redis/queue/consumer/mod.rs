@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::super::link::Stage;
@@ -58,7 +58,7 @@ pub(super) struct Consumer {
     /// Wakes callers of [`calm`](Self::calm).
     calmed: Notify,
     /// Taken shared while items are moved on the commands' connection, alone while lists are read.
-    moving: RwLock<()>,
+    moving: Arc<RwLock<()>>,
     /// Held while a lease is extended.
     extending: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -125,7 +125,7 @@ impl Consumer {
             sequence,
             changed: Notify::new(),
             calmed: Notify::new(),
-            moving: RwLock::default(),
+            moving: Arc::default(),
             extending: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
             stage: watch::Sender::new(Stage::Open),
@@ -184,6 +184,15 @@ impl Consumer {
         let _ = stage.wait_for(|stage| *stage == Stage::Closed).await;
     }
 
+    /// Whether what is held is being given back, or was.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.has_left(&self.lock())
+    }
+
+    fn has_left(&self, state: &State) -> bool {
+        state.leaving || *self.stage.borrow() == Stage::Closed
+    }
+
     /// Says that it has ended; returns the settlements that came too late.
     pub(super) fn end(&self) -> Vec<PendingSettlement> {
         let mut state = self.lock();
@@ -199,6 +208,12 @@ impl Consumer {
     /// Held while items are moved on the commands' connection.
     pub(super) async fn moving(&self) -> RwLockReadGuard<'_, ()> {
         self.moving.read().await
+    }
+
+    /// The same for the claimer, which need not wait: nobody else keeps things still.
+    pub(super) fn moving_at_once(&self) -> OwnedRwLockReadGuard<()> {
+        let moving = Arc::clone(&self.moving).try_read_owned();
+        moving.expect("only the claimer keeps things still, and does nothing else meanwhile")
     }
 
     /// Held while nothing may be moved there.

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant};
 
 use super::super::keys::HeldList;
 use super::super::pending_settlement::PendingSettlement;
-use super::{Consumer, Stage, State};
+use super::{Consumer, State};
 use crate::error::{Error, Result};
 use crate::transport::redis::purpose::Purpose;
 use crate::transport::{Receipt, SettleOptions, Settlement, refusals};
@@ -27,7 +27,7 @@ impl Consumer {
         waits: bool,
     ) -> Result<Option<oneshot::Receiver<Result<()>>>> {
         let mut state = self.lock();
-        if state.leaving || *self.stage.borrow() == Stage::Closed {
+        if self.has_left(&state) {
             return Err(Error::closed("settle", &self.keys.name));
         }
         if let Some(outcome) = state.outstanding.done_alone(&receipt, how) {
