@@ -15,7 +15,7 @@ use pymq::name::{Address, Form};
 use pymq::transport::redis::{Redis, RedisOptions};
 use pymq::transport::{Inboxes, Letters, PutOptions, Shelf};
 use pymq::{Bus, Error, ErrorKind, Namespace};
-use server::{Answer, RedisServer};
+use server::{Answer, Raw, RedisServer};
 use tracing::field::{Field, Visit};
 use tracing::span::{self, Attributes, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -403,6 +403,35 @@ async fn whichever_command_is_denied_is_named_and_nothing_hangs() {
         }
     }
     assert_eq!(silent, COURTESIES.into_iter().chain(LOGGED).collect());
+}
+
+/// Whether the server has refused that command to anybody.
+fn has_refused(raw: &mut Raw, command: &str) -> bool {
+    let Answer::List(entries) = raw.run(&["ACL", "LOG"]) else { panic!("the log is a list") };
+    let command = Answer::Text(command.as_bytes().to_vec());
+    entries.iter().any(|entry| matches!(entry, Answer::List(words) if words.contains(&command)))
+}
+
+#[tokio::test]
+async fn who_waits_for_items_is_not_told_that_an_old_lease_may_not_be_forgotten() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let putter = Bus::connect(&server.url()).await.expect("connected");
+    let source = putter.queue::<u32>("jobs");
+    let rest: Vec<_> = rules("pymq-worker").into_iter().filter(|rule| rule != "+zrem").collect();
+    let bus = Bus::connect(&admit(&server, "worker", &rest)).await.expect("connected");
+    let jobs = bus.queue::<u32>("jobs");
+    source.put(&1).await.expect("put");
+    assert_eq!(jobs.get_timeout(GUARD).await.expect("it may get"), Some(1));
+    let waiting = tokio::spawn(async move { jobs.get_timeout(GUARD).await });
+    let refused = async {
+        while !has_refused(&mut raw, "zrem") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(GUARD, refused).await.expect("it is tried");
+    source.put(&2).await.expect("put");
+    assert_eq!(waiting.await.expect("no panic").expect("it waits on"), Some(2));
 }
 
 #[tokio::test]

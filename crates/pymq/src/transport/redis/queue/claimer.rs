@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const SOON: Duration = Duration::from_millis(50);
 /// The log's words when the server could not be told which items were handed out.
 const NOT_SHOWN: &str = "what was fetched ahead does not count as delivered if this process dies";
+/// The log's words when the server may not forget a lease that holds nothing any more.
+const NOT_FORGOTTEN: &str = "a lease that holds nothing is forgotten only when it is over";
 /// Closing tries to give items back for so long; after that they go back when their lease ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -87,19 +89,30 @@ impl Claimer {
                 }
                 compared
             }
-            Step::Leave(epochs) => {
-                let left = self.unless_closed(lease::leave(core, consumer, &epochs)).await;
-                if left.is_err() {
-                    epochs.into_iter().for_each(|epoch| consumer.note_doubt(epoch));
-                }
-                left
-            }
+            Step::Leave(epochs) => self.leave(epochs).await,
             Step::Claim => self.round().await,
         };
         if let Err(error) = outcome {
             self.take_error(&error).await;
         }
         true
+    }
+
+    /// Has the server forget epochs that hold nothing. Where the user may not do that, it is no failure of
+    /// those who wait for items: the lease ends, and whoever reaps next forgets it.
+    async fn leave(&self, epochs: Vec<Epoch>) -> Result<()> {
+        let consumer = &self.consumer;
+        let left = self.unless_closed(lease::leave(&self.core, consumer, &epochs)).await;
+        let denied = left.as_ref().is_err_and(give_back::is_about_one);
+        if denied {
+            consumer.forget(&epochs);
+        } else if left.is_err() || !consumer.is_open() {
+            // Nobody knows whether it was done; the end of the consumer does it, if not the next attempt.
+            epochs.into_iter().for_each(|epoch| consumer.note_doubt(epoch));
+            return left;
+        }
+        tell(consumer, left, NOT_FORGOTTEN);
+        Ok(())
     }
 
     async fn unless_closed(&self, work: impl Future<Output = Result<()>>) -> Result<()> {

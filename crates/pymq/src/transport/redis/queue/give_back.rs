@@ -88,7 +88,7 @@ impl GivenBack {
 }
 
 /// Whether a refusal may be about one epoch only, unlike that of a server that refuses everything.
-fn is_about_one(error: &Error) -> bool {
+pub(super) fn is_about_one(error: &Error) -> bool {
     error.kind() == ErrorKind::Server && !error.is_retryable()
 }
 
