@@ -15,12 +15,15 @@ async fn a_deadline_that_is_past_already_still_asks_once() {
 #[tokio::test]
 async fn who_waits_for_ever_is_served_after_thousands_gave_up_behind() {
     let server = RedisServer::start();
+    let mut raw = server.raw();
     let redis = connect(&server).await;
     let queue = queue("q");
     let patient = tokio::spawn({
         let (redis, queue) = (Arc::clone(&redis), Arc::clone(&queue));
         async move { text(&get(&redis, &queue).await.payload) }
     });
+    // Before that the brief ones could learn that nothing is known yet, which is no empty queue.
+    until("it waits", || blocked(&mut raw) == 1).await;
     let brief = (0..3000).map(|_| redis.claim(&queue, 1, Wait::at_most(Duration::from_millis(1))));
     for claimed in futures_util::future::join_all(brief).await {
         assert!(claimed.expect("claimed").is_empty());
