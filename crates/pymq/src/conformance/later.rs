@@ -45,6 +45,20 @@ async fn put_later(
     Ok(())
 }
 
+/// What was claimed, once it is acknowledged.
+async fn acked(
+    connection: &Arc<dyn Transport>,
+    queue: &Arc<QueueSpec>,
+    claimed: Vec<Claimed>,
+) -> Result<Vec<Bytes>> {
+    let mut payloads = Vec::new();
+    for Claimed { payload, receipt, .. } in claimed {
+        connection.settle(queue, receipt, Settlement::Ack, SettleOptions::default()).await?;
+        payloads.push(payload);
+    }
+    Ok(payloads)
+}
+
 /// An item that is due later is given to nobody before, counted apart, and to whoever waits then.
 pub async fn an_item_for_later_comes_when_it_is_due(broker: &impl Broker) -> Result<()> {
     let (producer, consumer) = (broker.connect().await?, broker.connect().await?);
@@ -77,21 +91,22 @@ pub async fn items_for_later_come_in_the_order_of_their_time(broker: &impl Broke
     if !delays(&producer, &queue).await? {
         return Ok(());
     }
-    let milliseconds = Duration::from_millis;
     put_later(&producer, &queue, 9, LONG).await?;
     let mut first = consumer.claim(&queue, 1, Wait::Forever);
     assert!((&mut first).now_or_never().is_none(), "nothing is due");
-    for (number, delay) in [(3, 400), (1, 200), (2, 300)] {
-        put_later(&producer, &queue, number, milliseconds(delay)).await?;
-    }
     let past = PutOptions::new().at(SystemTime::UNIX_EPOCH);
     producer.push(&queue, vec![numbered(0)], past).await?;
-    for Claimed { payload, receipt, .. } in first.await? {
-        assert_eq!(payload, numbered(0));
-        let done = SettleOptions::default();
-        consumer.settle(&queue, receipt, Settlement::Ack, done).await?;
+    assert_eq!(acked(&consumer, &queue, first.await?).await?, [numbered(0)]);
+    let mut first = consumer.claim(&queue, 1, Wait::Forever);
+    assert!((&mut first).now_or_never().is_none(), "nothing is due");
+    // Far enough apart that no slow machine puts one when another is due.
+    let begun = SystemTime::now();
+    for (number, half_seconds) in [(3, 3), (1, 1), (2, 2)] {
+        let then = PutOptions::new().at(begun + Duration::from_millis(500) * half_seconds);
+        producer.push(&queue, vec![numbered(number)], then).await?;
     }
-    for number in 1..=3 {
+    assert_eq!(acked(&consumer, &queue, first.await?).await?, [numbered(1)]);
+    for number in 2..=3 {
         assert_eq!(take_one(&consumer, &queue, Settlement::Ack).await?.0, numbered(number));
     }
     assert_eq!(consumer.purge(&queue, Shelf::Waiting).await?, 1);
@@ -148,15 +163,19 @@ pub async fn a_shut_down_queue_gives_out_what_is_due_later(broker: &impl Broker)
     if !delays(&connection, &queue).await? {
         return Ok(());
     }
-    put_later(&connection, &queue, 0, Duration::from_millis(100)).await?;
+    put_later(&connection, &queue, 0, LONG).await?;
     let mut waiting = connection.claim(&queue, 1, Wait::Forever);
     assert!((&mut waiting).now_or_never().is_none(), "nothing is due");
-    let mut next = connection.claim(&queue, 1, Wait::Forever);
-    assert!((&mut next).now_or_never().is_none(), "nothing is due");
     connection.shut_down(&queue).await?;
     assert!(connection.claim(&queue, 1, Wait::No).await?.is_empty(), "not yet");
-    assert_eq!(waiting.await?.len(), 1);
-    assert_eq!(kind(next.await), Some(ErrorKind::ShutDown));
+    assert!((&mut waiting).now_or_never().is_none(), "not yet");
+    let queue = Arc::new(fresh_queue("shut soon"));
+    put_later(&connection, &queue, 0, Duration::from_millis(100)).await?;
+    let claim = || connection.claim(&queue, 1, Wait::Forever);
+    let (first, second, shut) = tokio::join!(claim(), claim(), connection.shut_down(&queue));
+    shut?;
+    assert_eq!(first?.len(), 1);
+    assert_eq!(kind(second), Some(ErrorKind::ShutDown));
     Ok(())
 }
 
