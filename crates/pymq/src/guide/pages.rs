@@ -10,6 +10,11 @@ struct Readme;
 #[doc = concat!("```\n", include_str!("../../../../examples/start/call.rs"), "```")]
 struct Start;
 
+/// The programs of the page on both languages, which need another one beside them.
+#[doc = concat!("```no_run\n", include_str!("../../../../examples/start/weigh.rs"), "```")]
+#[doc = concat!("```no_run\n", include_str!("../../../../examples/start/orders.rs"), "```")]
+struct BesidePython;
+
 /// The recipes of the site.
 #[doc = concat!("```\n", include_str!("../../../../examples/recipes/retry_api.rs"), "```")]
 #[doc = concat!("```\n", include_str!("../../../../examples/recipes/one_or_all.rs"), "```")]
