@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 from importlib.metadata import distribution
+from pathlib import Path
 
 PACKAGE = distribution("pymq-rs")
 
 
-def test_the_text_on_an_index_has_no_link_that_only_works_in_the_repository() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", PACKAGE.metadata["Description"])
-    assert links
-    assert [link for link in links if not link.startswith("https://")] == []
+def test_the_texts_on_indexes_have_no_link_that_only_works_in_the_repository() -> None:
+    crates = sorted((Path(__file__).resolve().parents[2] / "crates").glob("*/README.md"))
+    assert len(crates) == 3
+    for text in [PACKAGE.metadata["Description"], *(page.read_text() for page in crates)]:
+        links = re.findall(r"\]\(([^)]+)\)", text)
+        assert links
+        assert [link for link in links if not link.startswith("https://")] == []
 
 
 def test_an_index_knows_where_all_is() -> None:

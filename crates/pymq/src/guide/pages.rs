@@ -4,6 +4,10 @@
 #[doc = include_str!("../../../../README.md")]
 struct Readme;
 
+/// What an index shows of the crate.
+#[doc = include_str!("../../README.md")]
+struct OnAnIndex;
+
 /// The programs of the site's first page, run as tests.
 #[doc = concat!("```\n", include_str!("../../../../examples/start/event.rs"), "```")]
 #[doc = concat!("```\n", include_str!("../../../../examples/start/queue.rs"), "```")]
