@@ -41,8 +41,8 @@ class ExecutorLane(Lane):
         places = {thread.ident for thread in self._threads}
         return threading.get_ident() in places and super().step_aside()
 
-    def _others(self, here: set[threading.Thread]) -> bool:
-        return super()._others(here) or bool(self._pending) or bool(self._busy - here)
+    def _others(self, mine: set[threading.Thread]) -> bool:
+        return super()._others(mine) or bool(self._pending) or bool(self._busy - mine)
 
     def discard(self) -> None:
         """What has not begun is not begun any more."""
