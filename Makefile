@@ -12,7 +12,7 @@ PROFILE := release
 # the same features of the same crates each time, and what one step has built serves the next.
 PROGRAMS := cargo build --quiet --all-features --bins --examples
 
-.PHONY: demo test seed lint lint-rust lint-python features deny docs test-docs bench instructions torture servers fuzz miri clean setup wheel test-rust test-python test-faults
+.PHONY: demo test seed lint lint-rust lint-python lint-rustdoc features deny docs test-docs bench instructions torture servers fuzz miri clean setup wheel test-rust test-python test-faults
 
 # Properties run on a fresh seed each time, after what failed once and was saved. A run says its seed,
 # and `make test SEED=…` repeats it.
@@ -54,9 +54,12 @@ test-faults: wheel
 ## What must be clean before a change lands.
 lint: lint-rust lint-python features
 
-lint-rust: $(VENV)/ready
+lint-rust: $(VENV)/ready lint-rustdoc
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
+
+# A lint, and a part of the site: built once for both.
+lint-rustdoc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features
 
 ## The library with fewer features than all: SETS=all for every set that could meet.
@@ -79,7 +82,7 @@ deny:
 
 ## The site, in target/site/html: its pages and links are checked on the way.
 DOCS := .scratch/docs
-docs: wheel $(DOCS)/ready
+docs: wheel lint-rustdoc $(DOCS)/ready
 	rm -rf target/site
 	$(BIN)/python scripts/site/reference.py target/site/reference
 	$(DOCS)/bin/python scripts/site/build.py

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,10 +15,14 @@ from pathlib import Path
 import conformance
 import faults
 import llms
+import tomllib
 
 import pages
 
 SITE = pages.ROOT / "target" / "site"
+RUSTDOC = Path(os.environ.get("CARGO_TARGET_DIR", pages.ROOT / "target")) / "doc"
+SETTINGS = pages.ROOT / "zensical.toml"
+URL = tomllib.loads(SETTINGS.read_text())["project"]["site_url"]
 
 
 def main() -> int:
@@ -40,8 +45,21 @@ def main() -> int:
         print(said, file=sys.stderr)
         return done.returncode
     llms.write(SITE)
+    wrong = rustdoc()
     print(f"the site is {(SITE / 'html' / 'index.html').relative_to(pages.ROOT)}")
-    return 0
+    return wrong
+
+
+def rustdoc() -> int:
+    """Puts the crate's own documentation beside the pages, and checks the links to it."""
+    shutil.copytree(RUSTDOC, SITE / "html" / "rust", ignore=shutil.ignore_patterns(".lock"))
+    wrong = 0
+    for page in [SETTINGS, *sorted((SITE / "pages").rglob("*.md"))]:
+        for link in re.findall(re.escape(f"{URL}rust/") + r"([^)#\s\"]+)", page.read_text()):
+            if not (SITE / "html" / "rust" / link).exists():
+                print(f"{page.name}: the crate has no page {link}", file=sys.stderr)
+                wrong = 1
+    return wrong
 
 
 if __name__ == "__main__":

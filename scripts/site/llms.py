@@ -39,6 +39,9 @@ def _pages(nav: list[dict[str, Any]]) -> Iterator[tuple[str | None, str, str]]:
     section: str | None = "Begin"
     for entry in nav:
         for title, what in entry.items():
+            if isinstance(what, str) and what.startswith("https:"):
+                # It is no page of this site's own.
+                continue
             if isinstance(what, str):
                 yield section, title, what
                 section = None
