@@ -27,7 +27,7 @@ use super::line_up::line_up;
 use super::round::{FIRST_SLICE, Round, digest};
 use super::send_settlements::{settle_all, settle_alone};
 use super::show::show;
-use super::{copy, give_back, lease};
+use super::{copy, give_back, lease, orphans};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Wait, refusals};
 
@@ -186,6 +186,8 @@ impl Claimer {
             }
             Chore::Reap => {
                 self.core.runtime.spawn(async move {
+                    let outcome = orphans::adopt(&core, &consumer).await;
+                    tell(&consumer, outcome, "nobody looked for what a claim left with nobody");
                     let outcome = give_back::reap(&core, consumer.keys()).await;
                     tell(&consumer, outcome, "nothing of lost consumers was given back");
                 });

@@ -42,7 +42,7 @@ pub(super) fn keep(consumer: &Consumer, places: &[HeldList], waited: bool) -> Co
     scripts::KEEP.teach(&names, &arguments)
 }
 
-fn names_of_keep(keys: &Keys) -> [&str; 5] {
+pub(super) fn names_of_keep(keys: &Keys) -> [&str; 5] {
     [&keys.epochs, &keys.shut, &keys.spare, &keys.later, &keys.waits]
 }
 

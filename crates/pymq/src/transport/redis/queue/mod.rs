@@ -38,6 +38,7 @@ mod lease;
 mod letter_format;
 mod line_up;
 mod log_once;
+mod orphans;
 mod pending_settlement;
 mod push;
 mod roster;

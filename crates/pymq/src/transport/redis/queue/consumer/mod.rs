@@ -19,6 +19,7 @@ use super::epochs::Epochs;
 use super::getters::Getters;
 use super::keys::{Epoch, Keys, Policy};
 use super::log_once::LogOnce;
+use super::orphans::Looked;
 use super::pending_settlement::PendingSettlement;
 use crate::error::Error;
 use crate::transport::obituaries::Obituaries;
@@ -64,6 +65,7 @@ pub(super) struct Consumer {
     state: Mutex<State>,
     stage: watch::Sender<Stage>,
     log_once: LogOnce,
+    looked: Looked,
     obituaries: Arc<Obituaries>,
 }
 
@@ -130,6 +132,7 @@ impl Consumer {
             state: Mutex::new(state),
             stage: watch::Sender::new(Stage::Open),
             log_once: LogOnce::default(),
+            looked: Looked::default(),
             obituaries,
         }
     }
@@ -146,6 +149,11 @@ impl Consumer {
     /// Says what the log may be told of this queue.
     pub(super) fn log_once(&self) -> &LogOnce {
         &self.log_once
+    }
+
+    /// Where it has looked for what was left with nobody.
+    pub(super) fn looked(&self) -> &Looked {
+        &self.looked
     }
 
     pub(super) fn lease(&self) -> Duration {
