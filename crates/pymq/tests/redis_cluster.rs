@@ -209,29 +209,39 @@ async fn no_event_comes_twice_or_late_and_no_call_is_executed_twice_while_their_
         services.push(bus.expose_fn("count", count).await.expect("bound"));
     }
     let mut news = one.topic::<u32>("news").subscribe().await.expect("subscribed");
+    let called = Arc::new(AtomicU32::new(0));
     let moving = {
-        let cluster = Arc::clone(&cluster);
+        let (cluster, called) = (Arc::clone(&cluster), Arc::clone(&called));
         tokio::task::spawn_blocking(move || {
             let slot = cluster.slot_of(HOME);
-            for _ in 0..6 {
+            for round in 1..=6 {
                 cluster.move_slot(slot, (cluster.owner(slot) + 1) % 3);
-                std::thread::sleep(SHORT / 5);
+                while called.load(Ordering::Relaxed) < round * 4 {
+                    std::thread::sleep(SHORT / 50);
+                }
             }
         })
     };
     let (stub, topic) = (caller.stub::<(u32,), u32>("count"), caller.topic::<u32>("news"));
     let mut number = 0;
     while !moving.is_finished() {
+        // Whether it is waited for or not.
+        for _ in 0..5 {
+            number += 1;
+            topic.post(&number).await.expect("posted");
+        }
         number += 1;
         topic.publish(&number).await.expect("published");
         match stub.call((number,)).await {
-            Ok(answer) => assert_eq!(answer, number),
+            Ok(answer) => {
+                assert_eq!(answer, number);
+                called.fetch_add(1, Ordering::Relaxed);
+            }
             // All providers may be on their way.
             Err(error) => assert_eq!(error.kind(), ErrorKind::NoSuchRemote, "{error}"),
         }
     }
     moving.await.expect("no panic");
-    assert!(number > 20, "only {number} calls");
     let twice: Vec<_> = executed.lock().expect("no panic").clone().into_iter().collect();
     assert!(twice.iter().all(|(_, times)| *times == 1), "{twice:?}");
     assert!(twice.len() > 20, "only {} of {number} were executed", twice.len());
@@ -296,6 +306,54 @@ async fn a_slot_that_is_stuck_on_its_way_holds_up_its_queue_alone() {
     assert_eq!(other.get().await.expect("got"), 2);
     block_in_place(|| cluster.finish_moving(slot, from, to));
     assert_eq!(stuck.get_timeout(GUARD).await.expect("got"), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_while_a_slot_is_stuck_on_its_way_waits_on() {
+    let cluster = Clustered::shared();
+    let bus = Bus::connect(&cluster.url()).await.expect("connected");
+    let queue = bus.queue::<u32>("stuck in a wait");
+    queue.put(&1).await.expect("put");
+    queue.claim().await.expect("got").ack().await.expect("it is ours");
+    let waits = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.get().await }
+    });
+    // The consumer is registered still, and wants to be forgotten while nobody can look what it holds.
+    let slot = cluster.slot_of(&key("stuck in a wait"));
+    let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
+    block_in_place(|| cluster.begin_moving(slot, from, to));
+    tokio::time::sleep(SHORT * 2).await;
+    assert!(!waits.is_finished(), "{:?}", waits.await);
+    block_in_place(|| cluster.finish_moving(slot, from, to));
+    queue.put(&2).await.expect("put");
+    let got = tokio::time::timeout(GUARD, waits).await.expect("it is there");
+    assert_eq!(got.expect("no panic").expect("got"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_claim_left_with_nobody_while_its_slot_moved_comes_back() {
+    let cluster = Clustered::shared();
+    let slot = cluster.slot_of(&key("orphans"));
+    let held = |who: &str| format!("__pymq:{{{}}}:held:{who}-1.5", key("orphans"));
+    let leave = |item: &str, who: &str| {
+        cluster.raw(cluster.owner(slot)).run(&["LPUSH", &held(who), item]);
+    };
+    let bus = Bus::connect(&cluster.url()).await.expect("connected");
+    let queue = bus.queue::<u32>("orphans").lease(SHORT);
+    leave("1", "dead");
+    assert_eq!(queue.get_timeout(GUARD).await.expect("got"), Some(1), "by who begins to consume");
+    leave("2", "dead too");
+    let to = (cluster.owner(slot) + 1) % 3;
+    block_in_place(|| cluster.move_slot(slot, to));
+    assert_eq!(queue.get_timeout(GUARD).await.expect("got"), Some(2), "by who is there already");
+    // Who lives has said so by then.
+    queue.put(&3).await.expect("put");
+    let ours = queue.claim().await.expect("got");
+    let other = Bus::connect(&cluster.url()).await.expect("connected");
+    let theirs = other.queue::<u32>("orphans").lease(SHORT);
+    assert_eq!(theirs.get_timeout(SHORT * 3).await.expect("asked"), None);
+    ours.ack().await.expect("it is ours still");
 }
 
 #[tokio::test]

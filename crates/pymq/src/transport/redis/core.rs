@@ -59,23 +59,24 @@ impl Core {
         runtime: Handle,
     ) -> Arc<Self> {
         let identity = Uuid::new_v4().simple().to_string();
-        Self::with(Arc::new(dialer), (Some(first), second), identity, runtime)
+        Self::with(Arc::new(dialer), (Some(first), second), Arc::default(), identity, runtime)
     }
 
     /// A core for the slot of a key; it opens the connections that it does not share.
     pub(super) fn beside(&self, key: &str) -> Arc<Self> {
         let dialer = self.dialer.to_slot_of(key).map_or_else(|| self.dialer.clone(), Arc::new);
-        Self::with(dialer, (None, None), self.identity.clone(), self.runtime.clone())
+        let consumers = Arc::new(self.consumers.beside());
+        Self::with(dialer, (None, None), consumers, self.identity.clone(), self.runtime.clone())
     }
 
     pub(super) fn with(
         dialer: Arc<Dialer>,
         (first, second): (Option<Socket>, Option<Socket>),
+        consumers: Arc<Roster>,
         identity: String,
         runtime: Handle,
     ) -> Arc<Self> {
         let (stage, watched) = watch::channel(Stage::Open);
-        let consumers = Arc::<Roster>::default();
         let theirs = Arc::clone(&consumers);
         let last_words = move || theirs.last_words();
         let link = |role| (Arc::clone(&dialer), role);

@@ -5,9 +5,13 @@
 //! knows nothing of the others. So nothing below this file knows that there are nodes. Sockets are not
 //! as many as slots: those of one node share the connection for commands, and one on which nobody waits
 //! is anybody's. Hints are listened to at the node of their queue: other nodes have them a moment later.
+//! A slot whose queues nobody uses any more is forgotten.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Core;
 use super::cluster::slot_of;
@@ -21,7 +25,51 @@ use crate::error::{ErrorKind, Result};
 pub(super) struct Cores {
     /// Where events and calls go; without a cluster, queues as well.
     home: Arc<Core>,
-    of_slots: Mutex<HashMap<u16, Arc<Core>>>,
+    of_slots: Mutex<Kept<Core>>,
+}
+
+/// For so long, and at most twice as long, a slot is remembered that nobody uses.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// What is kept of slots while it is used.
+struct Kept<T> {
+    /// With whether it was used since it was looked at.
+    of_slots: HashMap<u16, (Arc<T>, bool)>,
+    looked: Instant,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { of_slots: HashMap::new(), looked: Instant::now() }
+    }
+}
+
+impl<T> Kept<T> {
+    /// That of a slot, which is used now.
+    fn used(&mut self, slot: u16) -> Option<Arc<T>> {
+        let (one, used) = self.of_slots.get_mut(&slot)?;
+        *used = true;
+        Some(Arc::clone(one))
+    }
+
+    /// Takes out, from time to time, what was not used since the last time, and nobody has.
+    fn take_idle(&mut self) -> Vec<Arc<T>> {
+        if self.looked.elapsed() < KEPT {
+            return Vec::new();
+        }
+        self.looked = Instant::now();
+        let mut idle = Vec::new();
+        self.of_slots.retain(|_, (one, used)| {
+            let stays = std::mem::take(used) || Arc::strong_count(one) > 1;
+            idle.extend((!stays).then(|| Arc::clone(one)));
+            stays
+        });
+        idle
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.of_slots.values().map(|(one, _)| one)
+    }
 }
 
 impl Cores {
@@ -44,7 +92,7 @@ impl Cores {
     pub(super) fn holding(&self, queue: &str) -> Option<Arc<Core>> {
         match self.home.dialer.nodes() {
             None => Some(Arc::clone(&self.home)),
-            Some(_) => self.lock().get(&slot_of(&key_in_slot(queue))).cloned(),
+            Some(_) => self.lock().used(slot_of(&key_in_slot(queue))),
         }
     }
 
@@ -63,20 +111,24 @@ impl Cores {
     /// Those for the slot of a key.
     fn at(&self, purpose: &Purpose<'_>, key: &str) -> Result<Arc<Core>> {
         let slot = slot_of(key);
-        let mut cores = self.lock();
+        let mut kept = self.lock();
         // Under the lock: whoever closes takes what is there, and nothing comes after.
         self.home.check(purpose)?;
-        if let Some(core) = cores.get(&slot) {
-            return Ok(Arc::clone(core));
-        }
-        let core = self.home.beside(key);
-        cores.insert(slot, Arc::clone(&core));
+        let core = kept.used(slot).unwrap_or_else(|| {
+            let core = self.home.beside(key);
+            kept.of_slots.insert(slot, (Arc::clone(&core), true));
+            core
+        });
+        let idle = kept.take_idle();
+        drop(kept);
+        // Nobody has them, so that their tasks end.
+        drop(idle);
         Ok(core)
     }
 
     /// All, that of events and calls last.
     pub(super) fn all(&self) -> Vec<Arc<Core>> {
-        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        let mut all: Vec<_> = self.lock().all().cloned().collect();
         all.push(Arc::clone(&self.home));
         all
     }
@@ -85,7 +137,7 @@ impl Cores {
     pub(super) fn begin_closing(&self) -> bool {
         let cores = self.lock();
         let first = self.home.begin_closing();
-        for core in cores.values() {
+        for core in cores.all() {
             core.begin_closing();
         }
         first
@@ -99,7 +151,29 @@ impl Cores {
     }
 
     /// A panic cannot leave it half-changed, so a poisoned lock is as good as any.
-    fn lock(&self) -> MutexGuard<'_, HashMap<u16, Arc<Core>>> {
+    fn lock(&self) -> MutexGuard<'_, Kept<Core>> {
         self.of_slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_that_is_not_used_and_that_nobody_has_is_forgotten() {
+        let mut kept = Kept::default();
+        let held = Arc::new("held");
+        kept.of_slots.insert(1, (Arc::clone(&held), true));
+        kept.of_slots.insert(2, (Arc::new("idle"), true));
+        kept.of_slots.insert(3, (Arc::new("used"), true));
+        assert!(kept.take_idle().is_empty());
+        tokio::time::advance(KEPT).await;
+        assert!(kept.take_idle().is_empty());
+        assert!(kept.used(3).is_some());
+        tokio::time::advance(KEPT).await;
+        assert_eq!(kept.take_idle(), [Arc::new("idle")]);
+        assert!(kept.used(2).is_none());
+        assert_eq!(kept.all().count(), 2);
     }
 }

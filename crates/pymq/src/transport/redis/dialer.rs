@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-use super::cluster::{Nodes, Slot, slot_of};
+use super::cluster::{Nodes, Place, Slot, slot_of};
 use super::options::{RedisEndpoint, RedisOptions};
 use super::refusal::Refusal;
 use super::resp::{Expected, Fault, Pushes, Socket};
@@ -93,6 +93,14 @@ impl Dialer {
     pub(super) fn nodes(&self) -> Option<&Nodes> {
         match &self.discovery {
             Discovery::Cluster(nodes, _) => Some(nodes),
+            _ => None,
+        }
+    }
+
+    /// The node of a cluster where it leads, as far as that is known.
+    pub(super) fn node(&self) -> Option<Place> {
+        match &self.discovery {
+            Discovery::Cluster(nodes, slot) => nodes.known_owner(slot),
             _ => None,
         }
     }

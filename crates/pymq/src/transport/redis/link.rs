@@ -442,6 +442,8 @@ async fn keep(
             dialer.standing().lost(role, why);
         }
         socket = tokio::select! {
+            // First: who dials sees to it that what is not dialled for any more is not missed.
+            biased;
             socket = dialer.dial(role, None) => socket,
             () = &mut closed => break,
         };

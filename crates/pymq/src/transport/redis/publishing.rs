@@ -48,12 +48,15 @@ pub(super) async fn publish(
 }
 
 /// Publishes without waiting for the answer; gives back what is to be waited for where there is no room.
-/// It needs no count, so that any node of a cluster will do.
+/// It needs no count, so that any node of a cluster takes it.
 pub(super) fn post(
     core: &Core,
     topic: &str,
     payload: &Bytes,
 ) -> Option<impl Future<Output = ()> + Send + use<>> {
+    if let Some(nodes) = core.dialer.nodes() {
+        nodes.note_post();
+    }
     core.commands.post(publish_command(topic, payload), core.posts.begin())
 }
 

@@ -87,7 +87,9 @@ const CODES: [(&str, Cause); 21] = [
 ];
 
 /// Words of refusals that bear no code of their own.
-const PHRASES: [(&str, Cause); 9] = [
+const PHRASES: [(&str, Cause); 10] = [
+    // What a node says of keys that a script finds out about by itself, when they are on their way.
+    ("non local key", Cause::OnItsWay),
     ("max number of clients", Cause::NoPlace),
     // Scripts are refused in words of their own: the first since 7.2, the other before.
     ("ACL failure in script", Cause::Denied),
@@ -452,6 +454,16 @@ mod tests {
             ),
             ("ERR max number of clients reached", Cause::NoPlace),
             ("NOSCRIPT No matching script. Please use EVAL.", Cause::NoScript),
+            (
+                "ERR Script attempted to access a non local key in a cluster node script: 1, on \
+                 @user_script:5.",
+                Cause::OnItsWay,
+            ),
+            (
+                "ERR Error running script (call to f_1): @user_script:5: @user_script: 5: Lua \
+                 script attempted to access a non local key in a cluster node",
+                Cause::OnItsWay,
+            ),
             ("ERR wrong number of arguments for 'get' command", Cause::Other),
         ] {
             assert_eq!(Refusal::new(words).cause(), cause, "{words}");

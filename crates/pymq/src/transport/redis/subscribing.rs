@@ -110,6 +110,7 @@ pub(super) async fn fetch_kept(
     match replies.iter().find_map(refused) {
         // Of a cluster's node that will soon not have it, or does no more: then the next one is asked.
         Some(refusal) if refusal.is_on_its_way() => return Ok(()),
+        Some(refusal) if refusal.is_elsewhere() => return Err(Fault::Lost(refusal.to_string())),
         Some(refusal) => return Err(Fault::Refused(refusal)),
         None => {}
     }

@@ -6,6 +6,7 @@
 //! nodes.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub(super) struct Nodes {
     trail: Arc<Trail>,
     /// Where they were published.
     published: Trail,
+    /// Whether any was published since the last change of nodes without waiting for the answer.
+    posted: AtomicBool,
 }
 
 /// How many connections to a node are kept on which nobody waits.
@@ -103,6 +106,7 @@ impl Nodes {
             spare: Mutex::default(),
             trail: Arc::default(),
             published: Trail::default(),
+            posted: AtomicBool::new(false),
         }
     }
 
@@ -185,6 +189,25 @@ impl Nodes {
         Ok(socket)
     }
 
+    /// Notes that an event is published without waiting for the answer.
+    pub(super) fn note_post(&self) {
+        self.posted.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when what was posted at the nodes before has come to this one: any node takes a post, and
+    /// what is published here from now on must not overtake it.
+    async fn let_posts_pass(
+        &self,
+        slot: &Slot,
+        place: &Place,
+        before: &[Place],
+    ) -> Result<(), Fault> {
+        let ear = Ear::new(slot.key());
+        let pushes = ear.hearing(Arc::new(drop));
+        let socket = self.enter(slot, place, "posts", Some(pushes)).await?;
+        ear.let_pass(&socket, before.iter().map(|place| self.member(place))).await
+    }
+
     /// A connection to a node, whatever it has: the one that is shared, or one for the moment.
     async fn member(&self, place: &Place) -> Result<Socket, Fault> {
         let shared = self.seats().get(&(place.clone(), "commands")).cloned();
@@ -203,9 +226,13 @@ impl Nodes {
     pub(super) async fn shared(&self, slot: &Slot, role: &'static str) -> Result<Socket, Fault> {
         let place = self.owner(slot.number).await?;
         if slot.events {
-            self.published.go_to(&place);
+            let before = self.published.go_to(&place);
+            if self.posted.load(Ordering::Relaxed) && !before.is_empty() {
+                self.let_posts_pass(slot, &place, &before).await?;
+                self.posted.store(false, Ordering::Relaxed);
+            }
         }
-        let seat = Arc::clone(self.seats().entry((place.clone(), role)).or_default());
+        let seat = self.seat(&place, role);
         let mut seat = seat.lock().await;
         if let Some(socket) = seat.upgrade().filter(Socket::is_alive) {
             match has(&socket, slot).await {
@@ -249,15 +276,19 @@ impl Nodes {
         socket.set_mark(0);
         if let Some(place) = socket.place().filter(|_| socket.is_alive()).cloned() {
             let mut spares = self.spares();
+            spares.retain(|_, spare| {
+                spare.retain(Socket::is_alive);
+                !spare.is_empty()
+            });
             let spare = spares.entry(place).or_default();
-            spare.retain(Socket::is_alive);
             if spare.len() < SPARE {
                 spare.push(socket);
             }
         }
     }
 
-    /// Returns when somebody waits on a connection for a slot that another node has.
+    /// Returns when somebody waits on a connection for a slot that another node has, or nobody does and the
+    /// node has none.
     fn misplaced(
         &self,
         socket: WeakSocket,
@@ -265,8 +296,10 @@ impl Nodes {
     ) -> impl Future<Output = ()> + Send + use<> {
         let elsewhere = move |map: &Map, place: &Place| {
             let mark = socket.upgrade().map_or(0, |socket| socket.mark());
-            let slot = mark.checked_sub(1).and_then(|slot| u16::try_from(slot).ok());
-            slot.and_then(|slot| map.owner(slot)).is_some_and(|now| now != place)
+            match mark.checked_sub(1).and_then(|slot| u16::try_from(slot).ok()) {
+                Some(slot) => map.owner(slot).is_some_and(|now| now != place),
+                None => !map.has(place),
+            }
         };
         self.knows(elsewhere, place)
     }
@@ -330,6 +363,11 @@ impl Nodes {
         })
     }
 
+    /// The node that has a slot, as far as that is known.
+    pub(super) fn known_owner(&self, slot: &Slot) -> Option<Place> {
+        self.known.map.borrow().owner(slot.number).cloned()
+    }
+
     /// The node that has a slot.
     async fn owner(&self, slot: u16) -> Result<Place, Fault> {
         self.learned().await?;
@@ -372,6 +410,17 @@ impl Nodes {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// The place of a connection that is shared. Those of nodes that have left are given up.
+    fn seat(&self, place: &Place, role: &'static str) -> Seat {
+        let mut seats = self.seats();
+        let key = (place.clone(), role);
+        if !seats.contains_key(&key) {
+            let map = self.known.map.borrow();
+            seats.retain(|(place, _), _| map.has(place));
+        }
+        Arc::clone(seats.entry(key).or_default())
     }
 
     /// A panic cannot leave it half-changed, so a poisoned lock is as good as any.

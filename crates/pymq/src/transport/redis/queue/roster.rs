@@ -3,12 +3,13 @@
 //! The one invariant: there is one for each queue, lease and policy that is in use, and an item is settled by
 //! the one that took it.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::super::Core;
+use super::super::cluster::Place as Node;
 use super::super::purpose::Purpose;
 use super::super::resp::Command;
 use super::claimer;
@@ -23,16 +24,27 @@ use crate::transport::{QueueSpec, Receipt};
 #[derive(Debug, Default)]
 pub(in super::super) struct Roster {
     running: Mutex<HashMap<String, Vec<Arc<Consumer>>>>,
-    /// The number of the next epoch.
-    sequence: Arc<AtomicU32>,
-    /// The server's policy of eviction was looked at.
-    policy_told: AtomicBool,
     /// Settlements in the hands of tasks that send them.
     parcels: Mutex<Vec<Weak<Parcel>>>,
+    shared: Arc<Shared>,
+}
+
+/// What all consumers of a bus share, whatever connections they are on.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The number of the next epoch: no two of a bus have the same name.
+    sequence: Arc<AtomicU32>,
+    /// The servers whose policy of eviction was looked at: of a cluster the nodes, else the only one.
+    looked_at: Mutex<BTreeSet<Option<Node>>>,
     obituaries: Arc<Obituaries>,
 }
 
 impl Roster {
+    /// Those of other connections of the same bus.
+    pub(in super::super) fn beside(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), ..Self::default() }
+    }
+
     pub(super) fn of(&self, queue: &str) -> Vec<Arc<Consumer>> {
         self.lock().get(queue).cloned().unwrap_or_default()
     }
@@ -86,7 +98,7 @@ impl Roster {
 
     /// The log of dead letters.
     pub(super) fn obituaries(&self) -> &Arc<Obituaries> {
-        &self.obituaries
+        &self.shared.obituaries
     }
 
     /// The settlements that tasks are to send.
@@ -99,6 +111,13 @@ impl Roster {
     }
 }
 
+impl Shared {
+    /// Whether nobody has looked at that server yet.
+    fn is_new(&self, server: Option<Node>) -> bool {
+        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).insert(server)
+    }
+}
+
 /// The running consumer for handles with these options, started if there is none.
 pub(super) fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
     let mut running = core.consumers.lock();
@@ -108,13 +127,13 @@ pub(super) fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
         return Arc::clone(consumer);
     }
     let keys = Keys::new(core, spec);
-    let sequence = Arc::clone(&core.consumers.sequence);
-    let obituaries = Arc::clone(&core.consumers.obituaries);
+    let shared = &core.consumers.shared;
+    let (sequence, obituaries) = (Arc::clone(&shared.sequence), Arc::clone(&shared.obituaries));
     let consumer = Arc::new(Consumer::new(keys, sequence, obituaries, spec));
     consumers.push(Arc::clone(&consumer));
     drop(running);
     core.runtime.spawn(claimer::run(Arc::clone(core), Arc::clone(&consumer)));
-    if !core.consumers.policy_told.swap(true, Ordering::Relaxed) {
+    if shared.is_new(core.dialer.node()) {
         core.runtime.spawn(tell_policy(Arc::clone(core)));
     }
     consumer
