@@ -8,7 +8,7 @@ mod jobs;
 
 pub(crate) use jobs::jobs;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::crew::{Fate, Story};
@@ -245,13 +245,22 @@ fn explain(report: &mut Report, number: u64, item: &Item, stories: &[Story]) {
 }
 
 /// Judges one subscriber's history: each publisher's events in order, and gaps told of. Events are
-/// numbered without holes; `published` says how many there were.
-pub(crate) fn subscriber(report: &mut Report, story: &Story, published: u64) {
+/// numbered without holes; `published` says how many there were. Those whose publisher was told that nobody
+/// knows what became of them may come late: a server that hung does what it had been sent when it goes on.
+pub(crate) fn subscriber(
+    report: &mut Report,
+    story: &Story,
+    published: u64,
+    unsure: &HashSet<u64>,
+) {
     let mut next = 0;
     // Told of since the last event, or not yet needed: a gap may be told before or after its hole.
     let (mut holes, mut told) = (0, 0);
     for line in &story.lines {
         match line.what {
+            What::Received if line.item < next && unsure.contains(&line.item) => {
+                report.count("events of unknown outcome that came late", 1);
+            }
             What::Received => {
                 report.must(line.item >= next, || {
                     let name = &story.name;
@@ -276,6 +285,12 @@ pub(crate) fn subscriber(report: &mut Report, story: &Story, published: u64) {
     });
 }
 
+/// The events of a publisher who was told that nobody knows what became of them.
+pub(crate) fn unsure(publisher: &[Line]) -> HashSet<u64> {
+    let unsure = publisher.iter().filter(|line| line.what == What::Ambiguous);
+    unsure.map(|line| line.item).collect()
+}
+
 /// Judges a caller: every answer is the one to its question.
 pub(crate) fn caller(report: &mut Report, story: &Story) {
     let mut open = None;
@@ -295,6 +310,17 @@ pub(crate) fn caller(report: &mut Report, story: &Story) {
             _ => {}
         }
     }
+}
+
+/// Judges a provider, who is the only one and lives throughout: no call is executed twice.
+pub(crate) fn provider(report: &mut Report, story: &Story) {
+    let mut times: HashMap<u64, usize> = HashMap::new();
+    let calls = story.lines.iter().filter(|line| line.what == What::Executed && line.item > 0);
+    calls.for_each(|line| *times.entry(line.item).or_default() += 1);
+    report.count("calls executed", times.len());
+    times.retain(|_, times| *times > 1);
+    report.count("calls executed twice", times.len());
+    report.must(times.is_empty(), || format!("{}: executed so often: {times:?}", story.name));
 }
 
 /// The time from a moment to a line.
@@ -392,13 +418,15 @@ mod tests {
     fn events_come_in_order_and_holes_are_told_of() {
         let judged = |lines: &[(What, u64, u64)]| {
             let mut report = Report::default();
-            subscriber(&mut report, &story("0-Rust-subscribe", Fate::Finished, lines), 3);
+            let story = story("0-Rust-subscribe", Fate::Finished, lines);
+            subscriber(&mut report, &story, 3, &unsure(&story.lines));
             report.is_well()
         };
         let (one, two, three) =
             ((What::Received, 0, 0), (What::Received, 1, 0), (What::Received, 2, 0));
         assert!(judged(&[one, two, three]));
         assert!(!judged(&[two, one, three]));
+        assert!(judged(&[(What::Ambiguous, 0, 1), two, one, three]));
         assert!(!judged(&[one, three]));
         assert!(judged(&[one, (What::Missed, 0, 1), three]));
         assert!(!judged(&[one, two]));

@@ -216,8 +216,9 @@ impl Hand {
         wanted: impl Fn(&Line) -> bool,
     ) -> Result<Line, String> {
         let until = Instant::now() + within;
+        let mut reader = history::Reader::of(&self.history);
         loop {
-            if let Some(line) = self.lines()?.into_iter().find(|line| wanted(line)) {
+            if let Some(line) = reader.next_lines()?.into_iter().find(|line| wanted(line)) {
                 return Ok(line);
             }
             if Instant::now() > until {

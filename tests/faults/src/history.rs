@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -141,17 +141,39 @@ impl History {
 
 /// Reads a history; a last line that a kill cut short is left out.
 pub(crate) fn read(path: &Path) -> Result<Vec<Line>, String> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        // Killed before it wrote anything.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(format!("{}: {error}", path.display())),
-    };
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole
-        .lines()
-        .map(|line| parse(line).ok_or_else(|| format!("{}: no line: {line:?}", path.display())))
-        .collect()
+    Reader::of(path).next_lines()
+}
+
+/// The reading end, which reads each line once.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    path: &'a Path,
+    /// How much of it was read, to the end of a line.
+    read: u64,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn of(path: &'a Path) -> Self {
+        Self { path, read: 0 }
+    }
+
+    /// The lines that are new; a last one that is not whole comes later, or never.
+    pub(crate) fn next_lines(&mut self) -> Result<Vec<Line>, String> {
+        let named = |error: io::Error| format!("{}: {error}", self.path.display());
+        let mut file = match File::open(self.path) {
+            Ok(file) => file,
+            // Killed before it wrote anything.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(named(error)),
+        };
+        let mut text = String::new();
+        file.seek(io::SeekFrom::Start(self.read)).map_err(named)?;
+        file.read_to_string(&mut text).map_err(named)?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        self.read += whole.len() as u64;
+        let no_line = |line: &str| format!("{}: no line: {line:?}", self.path.display());
+        whole.lines().map(|line| parse(line).ok_or_else(|| no_line(line))).collect()
+    }
 }
 
 fn parse(line: &str) -> Option<Line> {

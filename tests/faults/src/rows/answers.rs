@@ -83,7 +83,7 @@ fn tell(scene: &Scene, how: &str, events: u64, report: &mut Report) -> Result<()
     for hand in &mut hands {
         hand.line(GUARD, |line| line.what == What::Received && line.item == events - 1)?;
         hand.finish()?;
-        check::subscriber(report, &hand.story()?, events);
+        check::subscriber(report, &hand.story()?, events, &check::unsure(&[]));
     }
     // Six of ten events.
     report.count("callbacks that raised", (events * 6 / 10) as usize);

@@ -97,7 +97,7 @@ fn shake(
     }
     for hand in &mut hands {
         hand.finish()?;
-        check::subscriber(report, &hand.story()?, next);
+        check::subscriber(report, &hand.story()?, next, &check::unsure(&[]));
     }
     Ok(())
 }
@@ -195,7 +195,7 @@ fn finish(
     let peak = peak.unwrap_or(u64::MAX / 1024) * 1024;
     report.must(peak < MEMORY, || format!("{} used {peak} bytes", hand.name));
     hand.finish()?;
-    check::subscriber(report, &hand.story()?, next);
+    check::subscriber(report, &hand.story()?, next, &check::unsure(&[]));
     Ok(())
 }
 

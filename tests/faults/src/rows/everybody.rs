@@ -107,11 +107,13 @@ impl Everybody {
             check::queue(report, &workers, &Scene::left_at(port(name), name), Promise::Nothing);
         }
         self.provider.finish()?;
+        check::provider(report, &self.provider.story()?);
         for caller in &self.callers {
             check::caller(report, &caller.story()?);
         }
+        let unsure = check::unsure(&self.publisher.lines()?);
         for subscriber in &self.subscribers {
-            check::subscriber(report, &subscriber.story()?, last + 1);
+            check::subscriber(report, &subscriber.story()?, last + 1, &unsure);
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! Row 25: calls whose answers are too large, are cut off while others fill the memory of replies, or
 //! come to a caller that sleeps: each is executed once at most, and its caller is told.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::check;
 use crate::crew::{GUARD, Hand, Kind};
 use crate::history::What;
 use crate::proxy::{Act, Proxy};
@@ -61,15 +61,8 @@ fn calls(name: &str, first: u64) -> [String; 3] {
 }
 
 /// How often each call was executed; none may be more than once.
-fn once_each(report: &mut Report, provider: &Hand) -> Result<(), String> {
-    let mut times: BTreeMap<u64, usize> = BTreeMap::new();
-    let executed = provider.lines()?.into_iter().filter(|line| line.what == What::Executed);
-    executed
-        .filter(|line| line.item > 0)
-        .for_each(|line| *times.entry(line.item).or_default() += 1);
-    report.count("calls executed", times.len());
-    times.retain(|_, times| *times > 1);
-    report.must(times.is_empty(), || format!("{}: executed so often: {times:?}", provider.name));
+fn once_each(report: &mut Report, hand: &Hand) -> Result<(), String> {
+    check::provider(report, &hand.story()?);
     Ok(())
 }
 
