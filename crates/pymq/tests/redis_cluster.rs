@@ -398,10 +398,10 @@ async fn sockets_are_as_many_as_nodes_and_not_as_queues() {
         let list = cluster.raw(node).run(&["CLIENT", "LIST"]).text();
         list.lines().filter(|line| line.contains("name=counted ")).count()
     };
-    let sockets: usize = (0..cluster.nodes.len()).map(clients).sum();
+    let sockets = || (0..cluster.nodes.len()).map(clients).sum::<usize>();
     // For commands one to each of three nodes, to wait on four at most, and two: for subscriptions, and one
-    // that asks who has which slots.
-    assert!(sockets <= 3 * 5 + 2, "{sockets} sockets");
+    // that asks who has which slots. Servers need a moment to see that one was ended.
+    until("no more are kept", async || sockets() <= 3 * 5 + 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
