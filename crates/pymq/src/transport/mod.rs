@@ -272,7 +272,7 @@ pub trait Queues {
 pub enum Filter {
     /// One topic by its exact name.
     Topic(String),
-    /// Every topic that matches a glob pattern, see [`name::matches`].
+    /// Every topic that matches a glob pattern, see [`name::matches`](crate::name::matches).
     Pattern(String),
 }
 
