@@ -1,4 +1,4 @@
-"""Publish/subscribe, queues and remote calls between programs, over Redis or in memory.
+"""Publish/subscribe, queues and remote calls: without a server, over Redis, in memory.
 
 One default bus is behind the functions here; `connect` gives others, with the same verbs.
 

@@ -76,8 +76,8 @@ class BusOptions(TypedDict, total=False):
 
 
 class NativeEventBus(BusLife, EventBus):
-    """A bus at an address: `memory://`, `memory://name`, `redis://[user[:password]@]host[:port][/db]`,
-    `redis+sentinel://host,host/master`, `redis+cluster://host,host`.
+    """A bus at an address: `memory://`, `memory://name`, `ipc://name`,
+    `redis://[user[:password]@]host[:port][/db]`, `redis+sentinel://host,host/master`, `redis+cluster://host,host`.
 
     Programs see each other within one `namespace`. `trust` and `strict` say which classes messages
     may choose, see `pymq.register`. Callbacks run side by side, each subscriber's in order;

@@ -41,7 +41,7 @@ class Service:
     def subscriber(
         self, callback: Callable[..., Any], channel: str | None, pattern: bool
     ) -> Subscribed:
-        """A subscriber, not on the roll yet; refused if it could never handle an event."""
+        """A subscriber, not registered yet; refused if it could never handle an event."""
         check_channel(channel, "subscribe")
         check_listener(callback)
         if channel is None:
@@ -52,7 +52,7 @@ class Service:
         return bound
 
     def remote(self, fn: Callable[..., Any], channel: str | None, concurrency: int) -> Exposed:
-        """An exposed function, not on the roll yet; refused if it could never answer a call."""
+        """An exposed function, not registered yet; refused if it could never answer a call."""
         concurrency = _options.count("concurrency", concurrency)
         check_channel(channel, "expose")
         check_remote(fn)

@@ -83,6 +83,7 @@ def test_join_waits_for_what_others_hold(connect: Connect, box: Box) -> None:
     delivery = there.queue("jobs").get_delivery()
     joiner = threading.Thread(target=lambda: box.put(here.queue("jobs").join()))
     joiner.start()
+    # Long enough for a join that does not wait to return; a right one passes at any speed.
     time.sleep(0.05)
     assert box.items == []
     delivery.ack()

@@ -67,10 +67,10 @@ struct Core {
 }
 
 impl Bus {
-    /// Connects to an address: `memory://`, `memory://NAME`,
+    /// Connects to an address: `memory://`, `memory://NAME`, `ipc://NAME` (Linux),
     /// `redis://[user[:password]@]host[:port][/db]`, `rediss://…` for TLS (feature `tls`),
-    /// `redis+unix://…`, `redis+sentinel://host,host/master`, `redis+cluster://host,host`. What more it can say is a
-    /// [page of its own](https://github.com/pymq-rs/pymq/blob/main/docs/addresses.md).
+    /// `redis+unix://…`, `redis+sentinel://host,host/master`, `redis+cluster://host,host`. What more
+    /// it can say is a [page of its own](https://github.com/pymq-rs/pymq/blob/main/docs/addresses.md).
     ///
     /// # Errors
     /// `Config` for an address that cannot be used, `Connection` if the server cannot be reached.

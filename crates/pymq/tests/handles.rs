@@ -72,13 +72,3 @@ fn operations_may_be_awaited_on_any_thread() {
     }
     let _ = of_bus;
 }
-
-#[cfg(feature = "blocking")]
-#[test]
-fn the_blocking_handles_go_to_any_thread_too() {
-    use pymq::blocking;
-    goes_anywhere::<blocking::Bus>();
-    goes_anywhere::<blocking::Topic<Bare>>();
-    goes_anywhere::<blocking::Queue<Bare>>();
-    goes_anywhere::<blocking::Stub<Bare, Bare>>();
-}

@@ -13,7 +13,7 @@ use pymq::transport::{
     Answer, Capabilities, Claimed, DeadLetter, Ends, Events, Filter, Health, Inbox, Inboxes,
     Inspect, Letters, Limit, Put, PutOptions, QueueSpec, QueueStats, Queues, Receipt,
     SettleOptions, Settlement, Shelf, States, Subscription, Transport, Wait, answer, mailbox,
-    pending,
+    pending, posted,
 };
 use pymq::{Error, ErrorKind, Result};
 use tokio::net::TcpStream;
@@ -119,6 +119,10 @@ impl Events for Tcp {
     fn publish<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, Option<usize>> {
         let request = Request::Publish { topic: topic.to_owned() };
         self.line.answer(Ask::new("publish", topic, request).with(payload))
+    }
+
+    fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()> {
+        posted(self.publish(topic, payload))
     }
 
     fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription> {

@@ -68,6 +68,27 @@ pub async fn receiver_count_is_true_or_none(broker: &impl Broker) -> Result<()> 
     Ok(())
 }
 
+/// What is posted keeps its place among what the same publisher publishes.
+pub async fn posts_keep_their_place(broker: &impl Broker) -> Result<()> {
+    const MANY: usize = 300;
+    let [subscriber, publisher] = [broker.connect().await?, broker.connect().await?];
+    let name = fresh("posts");
+    let mut subscription = subscriber.subscribe(&[topic(&name)]).await?;
+    for number in 0..MANY {
+        let payload = Bytes::from(number.to_string());
+        if number % 3 == 0 {
+            publisher.publish(&name, payload).await?;
+        } else {
+            publisher.post(&name, payload).await?;
+        }
+    }
+    for number in 0..MANY {
+        assert_eq!(message(&mut subscription).await.payload, number.to_string());
+    }
+    assert_eq!(publisher.health().lost_posts, 0);
+    Ok(())
+}
+
 /// One publisher's messages on one topic arrive in order, also beside another publisher's.
 pub async fn one_publishers_messages_keep_their_order(broker: &impl Broker) -> Result<()> {
     const EACH: usize = 500;

@@ -136,6 +136,7 @@ macro_rules! conformance_suite {
             every_subscriber_gets_every_message,
             receiver_count_is_true_or_none,
             one_publishers_messages_keep_their_order,
+            posts_keep_their_place,
             a_slow_subscriber_is_told_it_lagged,
             several_filters_begin_in_one_step,
             dropping_a_subscription_unsubscribes,

@@ -1,8 +1,8 @@
 //! How the answer of one provider is waited for.
 //!
 //! Silence is answered by asking again under the same identity, and only ever by that: whether the
-//! request, the reply or the connection was lost makes no difference. Nobody is asked so late that
-//! the provider could have forgotten what it executed, and what lies unread is read before.
+//! request, the reply or the connection was lost makes no difference. It stops asking before
+//! a provider could have forgotten what it executed, and reads what has arrived before it asks.
 
 use std::time::SystemTime;
 
@@ -39,7 +39,7 @@ pub(super) struct Attempt<'a> {
     request: &'a Request,
     /// When the provider was last heard of in this call, or the call was asked for.
     heard: Moment,
-    /// The same, or when this side had reason to hear nothing.
+    /// The same, moved on whenever our own side could not have heard anything.
     patient_since: Instant,
     gone_since: Option<Instant>,
 }

@@ -6,8 +6,8 @@
 //! which side of the contract he stands.
 //!
 //! # Contract
-//! The three traits' sentences each have a function of the same name in `conformance` (feature of
-//! that name); a transport is right when it passes them all. Two rules hold for everything here:
+//! What the three traits say is tried by the functions of `conformance` (feature of that name), each
+//! named as a sentence; a transport is right when it passes them all. Two rules hold for everything here:
 //!
 //! * **Dropping works anywhere**: a [`Subscription`], an [`Inbox`] and a future of an operation may
 //!   be dropped on any thread, with or without a runtime, and nothing is lost by it.
@@ -75,6 +75,14 @@ where
     Either::Right(Box::pin(future))
 }
 
+/// The answer of a post where [`publish`](Events::publish) is one.
+pub fn posted<'a>(published: Answer<'a, Option<usize>>) -> Answer<'a, ()> {
+    match published {
+        Either::Left(published) => answer(published.into_inner().map(drop)),
+        Either::Right(published) => pending(async move { published.await.map(drop) }),
+    }
+}
+
 /// A driver for one broker or mechanism: events, addressed messages and queues.
 pub trait Transport: Events + Inboxes + Queues + fmt::Debug + Send + Sync + 'static {
     /// What this transport can do beyond what every one must.
@@ -112,13 +120,8 @@ pub trait Events {
 
     /// The same without a wait for the broker: what goes wrong only later is lost, and counted as
     /// [`lost_posts`](Health::lost_posts). It keeps its place among what the same publisher publishes.
-    /// A transport whose publishing does not wait has nothing to do here.
-    fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()> {
-        match self.publish(topic, payload) {
-            Either::Left(published) => answer(published.into_inner().map(drop)),
-            Either::Right(published) => pending(async move { published.await.map(drop) }),
-        }
-    }
+    /// A transport whose publishing does not wait answers what it has [`posted`].
+    fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()>;
 
     /// Listens to all `filters`, begun in one step: when it returns, the next publish is seen.
     /// Dropping the subscription ends it; [`Subscription::end`] also waits until it is gone.

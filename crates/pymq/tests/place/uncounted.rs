@@ -10,7 +10,7 @@ use pymq::transport::memory::Memory;
 use pymq::transport::{
     Answer, Capabilities, Claimed, DeadLetter, Ends, Events, Filter, Health, Inbox, Inboxes,
     Inspect, Letters, QueueSpec, QueueStats, Queues, Receipt, SettleOptions, Settlement, Shelf,
-    States, Subscription, Transport, Wait, answer, pending,
+    States, Subscription, Transport, Wait, answer, pending, posted,
 };
 use pymq::{Error, ErrorKind, Put, PutOptions};
 
@@ -57,6 +57,10 @@ impl Transport for Uncounted {
 impl Events for Uncounted {
     fn publish<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, Option<usize>> {
         pending(async move { self.0.publish(topic, payload).await.map(|_| None) })
+    }
+
+    fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()> {
+        posted(self.publish(topic, payload))
     }
 
     fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription> {

@@ -9,7 +9,9 @@ use super::hub::Hub;
 use super::recipients::Subscribed;
 use super::{Ipc, topics, watches};
 use crate::error::Result;
-use crate::transport::{Answer, Ends, Events, Filter, Guard, Subscription, answer, ends, mailbox};
+use crate::transport::{
+    Answer, Ends, Events, Filter, Guard, Subscription, answer, ends, mailbox, posted,
+};
 
 impl Events for Ipc {
     fn publish<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, Option<usize>> {
@@ -20,6 +22,10 @@ impl Events for Ipc {
             let targets = self.hub.route(step, topic);
             topics::deliver(step, &targets, topic, &payload).map(Some)
         })
+    }
+
+    fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()> {
+        posted(self.publish(topic, payload))
     }
 
     fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription> {

@@ -14,7 +14,7 @@ use super::{Broker, ConnectionId, Memory};
 use crate::error::Result;
 use crate::name::{literal_prefix, matches};
 use crate::transport::{
-    Answer, Ends, Events, Filter, Guard, Message, Sender, Subscription, answer, mailbox,
+    Answer, Ends, Events, Filter, Guard, Message, Sender, Subscription, answer, mailbox, posted,
 };
 
 /// How many ways are kept; when there are more, all are forgotten and found again.
@@ -28,6 +28,10 @@ impl Events for Memory {
             self.check_open("publish", topic)
                 .map(|()| Some(self.broker.events.route(topic).deliver(payload))),
         )
+    }
+
+    fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()> {
+        posted(self.publish(topic, payload))
     }
 
     fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription> {

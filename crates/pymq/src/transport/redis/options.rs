@@ -82,8 +82,7 @@ impl RedisOptions {
     /// cluster, `redis+cluster://[user[:password]@]host[:port][,host[:port]…][?…]`. With `rediss` in the
     /// place of `redis` TLS is spoken, to sentinels as well; `valkey` and `valkeys` mean the same.
     ///
-    /// The words are `db`, `user`, `pass`, `client_name`, `connect_timeout` and `reconnect_wait`
-    /// (seconds), `replicas`, `sentinel_username` and `sentinel_password`, and with TLS `ca`, `cert`, `key` (paths) and `verify` (`full`, `chain`, `none`);
+    /// The words are those of [the page on addresses](https://github.com/pymq-rs/pymq/blob/main/docs/addresses.md);
     /// the `ssl_…` words of Python's redis-py are understood too. What stands for anything else is
     /// written percent-encoded.
     ///

@@ -22,7 +22,7 @@ pub(super) enum Repeat {
     /// It changes something under a name of its own, so that doing it twice is doing it once; whether it
     /// was done is still not known when no answer came.
     Named,
-    /// Doing it twice is doing it once, and nothing is lost if it was not.
+    /// Doing it twice is the same as doing it once, and nothing is lost if it was not done.
     Once,
 }
 

@@ -1,7 +1,7 @@
 //! Decides what a consumer's claimer does next.
 //!
-//! The one invariant: what becomes due while the claimer waits at the server is done all the same, at its
-//! time; and a consumer that holds nothing and serves nobody sends nothing.
+//! The one invariant: what becomes due while the claimer waits at the server is not put off until the
+//! wait is over; and a consumer that holds nothing and serves nobody sends nothing.
 
 use std::time::Duration;
 
