@@ -15,7 +15,7 @@ use super::examine::examine;
 use super::leftovers;
 use super::publishing::{count_command, counts};
 use super::purpose::Purpose;
-use super::queue::side_key;
+use super::queue::{of_side_key, side_key};
 use super::resp::{Batch, Command, Reply};
 use super::{Core, Redis};
 use crate::error::Result;
@@ -71,7 +71,7 @@ impl Inspect for Redis {
 
     fn tidy<'a>(&'a self, leftover: &'a Leftover) -> Answer<'a, ()> {
         pending(async move {
-            let queue = queue_of(&leftover.name).unwrap_or(&leftover.name);
+            let queue = of_side_key(&leftover.name).map_or(&*leftover.name, |(list, _)| list);
             leftovers::tidy(&*self.cores.of("tidy", queue)?, leftover).await
         })
     }
@@ -136,21 +136,15 @@ async fn channels(core: &Core, pattern: &str) -> Result<Vec<String>> {
 /// Queues for whose items somebody waits.
 async fn waited_for(core: &Core, pattern: &str) -> Result<BTreeSet<String>> {
     let hints = channels(core, &side_key(pattern, "hint")).await?;
-    Ok(hints.iter().filter_map(|hint| queue_of(hint)).map(str::to_owned).collect())
+    Ok(hints.iter().filter_map(|hint| of_side_key(hint)).map(|(list, _)| list.to_owned()).collect())
 }
 
 /// Queues of which a server keeps anything.
 async fn kept(core: &Core, pattern: &str) -> Result<BTreeSet<String>> {
     let lists = keys(core, pattern, Some("list")).await?;
     let beside = keys(core, &side_key(pattern, "*"), None).await?;
-    let beside = beside.iter().filter_map(|key| queue_of(key)).map(str::to_owned);
+    let beside = beside.iter().filter_map(|key| of_side_key(key)).map(|(list, _)| list.to_owned());
     Ok(lists.into_iter().chain(beside).collect())
-}
-
-/// The queue that a key lies beside, unless it only remembers an id there.
-pub(super) fn queue_of(key: &str) -> Option<&str> {
-    let (list, what) = key.strip_prefix("__pymq:{")?.split_once("}:")?;
-    (!what.starts_with("id:")).then_some(list)
 }
 
 /// The keys of that pattern, found in a walk over all.
@@ -247,14 +241,6 @@ fn text(reply: Reply) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_queue_is_known_by_what_lies_beside_its_list_unless_that_is_only_a_memory() {
-        assert_eq!(queue_of("__pymq:{__eventbus:global:a}:dead"), Some("__eventbus:global:a"));
-        assert_eq!(queue_of("__pymq:{q}:held:me-1+.5.0"), Some("q"));
-        assert_eq!(queue_of("__pymq:{q}:id:order-17"), None);
-        assert_eq!(queue_of("__pymq:global:marker:f"), None);
-    }
 
     #[test]
     fn scores_are_read_in_pairs_and_in_a_row() {

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use super::Core;
-use super::inspect::{keys, queue_of};
+use super::inspect::keys;
 use super::purpose::Purpose;
-use super::queue::side_key;
+use super::queue::{of_side_key, side_key};
 use super::resp::{Command, Reply};
 use crate::error::Result;
 use crate::transport::Leftover;
@@ -44,12 +44,12 @@ pub(super) async fn find(core: &Core, pattern: &str) -> Result<Vec<Leftover>> {
 pub(super) async fn tidy(core: &Core, leftover: &Leftover) -> Result<()> {
     let name = &leftover.name;
     let purpose = Purpose::idempotent("tidy", name);
-    let command = match (queue_of(name), epoch_of(name)) {
-        (Some(queue), Some(epoch)) if is_unregistered(core, name).await? => {
+    let command = match held_of(name) {
+        Some((queue, epoch)) if is_unregistered(core, name).await? => {
             let registry = side_key(queue, "epochs");
             Command::new("ZADD").arg(registry).args(["NX", "0", epoch])
         }
-        (None, _) if name.contains(ANSWERS) && never_ends(core, name).await? => {
+        None if name.contains(ANSWERS) && never_ends(core, name).await? => {
             Command::new("PEXPIRE").arg(name).number(KEPT.as_millis())
         }
         _ => return Ok(()),
@@ -65,14 +65,15 @@ async fn never_ends(core: &Core, key: &str) -> Result<bool> {
 }
 
 async fn is_unregistered(core: &Core, held: &str) -> Result<bool> {
-    let (Some(queue), Some(epoch)) = (queue_of(held), epoch_of(held)) else { return Ok(false) };
+    let Some((queue, epoch)) = held_of(held) else { return Ok(false) };
     let purpose = Purpose::idempotent("look at", held);
     let registry = side_key(queue, "epochs");
     let score = Command::new("ZSCORE").arg(registry).arg(epoch);
     Ok(core.commands.run(purpose, &score).await? == Reply::Nothing)
 }
 
-fn epoch_of(held: &str) -> Option<&str> {
-    let (_, what) = held.split_once("}:")?;
-    what.strip_prefix("held:")
+/// Of which queue and which epoch a list holds the items.
+fn held_of(key: &str) -> Option<(&str, &str)> {
+    let (queue, what) = of_side_key(key)?;
+    Some((queue, what.strip_prefix("held:")?))
 }

@@ -221,6 +221,23 @@ pub(in super::super) fn side_key(list: &str, what: &str) -> String {
     format!("__pymq:{{{list}}}:{what}")
 }
 
+/// The list that a key lies beside, and what the key is there; none for one that only remembers an id.
+///
+/// What looks like the end of the list's name may stand within it.
+pub(in super::super) fn of_side_key(key: &str) -> Option<(&str, &str)> {
+    let key = key.strip_prefix("__pymq:{")?;
+    let splits = key.match_indices("}:").map(|(at, _)| (&key[..at], &key[at + 2..]));
+    let mut splits = splits.filter(|(_, what)| what.starts_with("id:") || is_part(what));
+    splits.next().filter(|(_, what)| !what.starts_with("id:"))
+}
+
+/// Whether a queue has a key of that end.
+fn is_part(what: &str) -> bool {
+    let alone = ["list", "epochs", "later", "dead", "shutdown", "spare", "waits", "hint"];
+    let several = ["held:", "urgent:"].iter().any(|begin| what.starts_with(begin));
+    alone.contains(&what) || several && !what.contains("}:")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,6 +269,25 @@ mod tests {
         }
         assert_eq!(key_in_slot("a{b"), "a{b");
         assert_eq!(key_in_slot("a{b}c"), "__pymq:{a{b}c}:");
+    }
+
+    #[test]
+    fn a_key_tells_beside_which_list_it_lies_whatever_the_names() {
+        for list in ["q", "__eventbus:global:a", "a}:b", "{a}", "a}:dead", "a}:held:b", "}:", "a}"]
+        {
+            for what in ["list", "dead", "held:me-1+.5.0", "urgent:9", "hint"] {
+                let key = side_key(list, what);
+                assert_eq!(of_side_key(&key), Some((list, what)), "{key}");
+            }
+        }
+        for key in [
+            "__pymq:{q}:id:order-17",
+            "__pymq:{q}:id:a}:dead",
+            "__pymq:{q}:other",
+            "__pymq:global:marker:f",
+        ] {
+            assert_eq!(of_side_key(key), None, "{key}");
+        }
     }
 
     #[test]

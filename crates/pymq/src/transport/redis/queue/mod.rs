@@ -50,7 +50,7 @@ mod show;
 mod ticket;
 mod try_claim;
 
-pub(super) use self::keys::{key_in_slot, side_key};
+pub(super) use self::keys::{key_in_slot, of_side_key, side_key};
 pub(super) use self::roster::Roster;
 
 /// A confirmation waits for others to be sent with for so long at most.
