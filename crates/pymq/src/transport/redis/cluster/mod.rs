@@ -227,9 +227,13 @@ impl Nodes {
         let place = self.owner(slot.number).await?;
         if slot.events {
             let before = self.published.go_to(&place);
-            if self.posted.load(Ordering::Relaxed) && !before.is_empty() {
-                self.let_posts_pass(slot, &place, &before).await?;
-                self.posted.store(false, Ordering::Relaxed);
+            // Before they pass: what is posted meanwhile is noted anew.
+            if !before.is_empty()
+                && self.posted.swap(false, Ordering::Relaxed)
+                && let Err(fault) = self.let_posts_pass(slot, &place, &before).await
+            {
+                self.note_post();
+                return Err(fault);
             }
         }
         let seat = self.seat(&place, role);

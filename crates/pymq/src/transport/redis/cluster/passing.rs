@@ -36,6 +36,10 @@ impl Trail {
     /// The nodes before this one; it is the last one from now on.
     pub(super) fn go_to(&self, place: &Place) -> Vec<Place> {
         let mut trail = self.lock();
+        // Until now it was at the last one, however long ago it came there.
+        if let Some((_, at)) = trail.last_mut() {
+            *at = Instant::now();
+        }
         trail.retain(|(before, at)| before != place && at.elapsed() < RECENT);
         let before = trail.iter().map(|(place, _)| place.clone()).collect();
         trail.push((place.clone(), Instant::now()));
@@ -154,5 +158,9 @@ mod tests {
         trail.is_at(&place("a"));
         tokio::time::advance(RECENT / 2).await;
         assert_eq!(trail.go_to(&place("c")), [place("a")]);
+        // What is published at a node comes from there however long that was the only one.
+        tokio::time::advance(RECENT * 2).await;
+        assert_eq!(trail.go_to(&place("d")), [place("c")]);
+        assert!(trail.is_fresh());
     }
 }
