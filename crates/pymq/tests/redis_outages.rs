@@ -314,7 +314,7 @@ async fn what_is_under_way_when_the_server_falls_silent_ends() {
 
 /// `Closed` says that nothing was done: of what was sent when its bus closes, nobody knows that.
 #[tokio::test]
-async fn a_put_in_flight_when_its_bus_closes_is_not_called_undone() {
+async fn what_is_in_flight_when_its_bus_closes_is_not_called_undone() {
     let server = RedisServer::start();
     let bus = Bus::connect(&server.url()).await.expect("connected");
     let bounded = bus.queue::<u32>("bounded").maxsize(10);
@@ -322,6 +322,8 @@ async fn a_put_in_flight_when_its_bus_closes_is_not_called_undone() {
     jobs.put(&0).await.expect("put");
     // The server knows the script from here on.
     bounded.put(&0).await.expect("put");
+    jobs.put(&7).await.expect("put");
+    let delivery = jobs.claim().await.expect("claimed");
     server.pause();
     let (later, named) = (PutOptions::new().delay(GUARD), PutOptions::new().id("four"));
     let puts = async {
@@ -333,9 +335,10 @@ async fn a_put_in_flight_when_its_bus_closes_is_not_called_undone() {
             jobs.put_many(&[5, 6]),
         )
     };
-    let (outcomes, closed) = tokio::join!(puts, bus.close());
+    let ended = async { tokio::join!(puts, delivery.ack(), bus.close()) };
+    let (puts, acked, closed) = tokio::time::timeout(GUARD, ended).await.expect("each ends");
     closed.expect("closed");
-    for outcome in [outcomes.0, outcomes.1, outcomes.2, outcomes.3, outcomes.4] {
+    for outcome in [puts.0, puts.1, puts.2, puts.3, puts.4, acked] {
         let error = outcome.expect_err("nobody answered");
         assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
     }

@@ -25,7 +25,7 @@ use super::queue::Roster;
 use super::replicated::Replicated;
 use super::resp::{Batch, Command, Fault, Posts, Socket};
 use super::standing::Role;
-use super::timing::SLICE_AND_WAY;
+use super::timing::{ROUND_TRIP, SLICE_AND_WAY};
 use crate::error::{ErrorKind, Result};
 use crate::transport::Limit;
 
@@ -42,6 +42,8 @@ pub(super) struct Core {
     pub(super) consumers: Arc<Roster>,
     /// Held shared by each reader of a list inbox while it lives.
     pub(super) readers: RwLock<()>,
+    /// Held shared by each put.
+    pub(super) pushes: RwLock<()>,
     /// Who we are, in the names of leases.
     pub(super) identity: String,
     pub(super) runtime: Handle,
@@ -100,6 +102,7 @@ impl Core {
             dialer,
             consumers,
             readers: RwLock::default(),
+            pushes: RwLock::default(),
             identity,
             runtime,
             stage,
@@ -146,6 +149,8 @@ impl Core {
         self.consumers.finish().await;
         // Readers of lists give back what they had just taken.
         let _ = timeout(SLICE_AND_WAY, self.readers.write()).await;
+        // Whoever puts hears what became of it, unless the server is silent.
+        let _ = timeout(ROUND_TRIP, self.pushes.write()).await;
         if self.posts.are_under_way() {
             // Answered after what was posted before; what is not answered then is counted as lost.
             let _ = self.commands.ping().await;

@@ -36,6 +36,7 @@ pub(super) async fn push(
     if let Some(what) = options.lacking(ABLE) {
         return Err(lacking(&purpose, what));
     }
+    let _under_way = core.pushes.read().await;
     let keys = Keys::new(core, spec);
     let urgent = spec.priorities && options.priority > 0;
     let items = if urgent { prioritised(items, options.priority) } else { items };
@@ -170,7 +171,9 @@ impl Hints {
             let target = Target::Hint(Arc::clone(&self.space));
             // Without it, the poll alone has to do.
             self.membership = core.pubsub.join(purpose, vec![name], target).await.ok();
-            return;
+            if self.membership.is_some() {
+                return;
+            }
         }
         let poll = jitter(Duration::from_millis(50), Duration::from_millis(250));
         tokio::select! {

@@ -205,6 +205,7 @@ impl Consumer {
     pub(super) fn end(&self) -> Vec<PendingSettlement> {
         let mut state = self.lock();
         self.stage.send_replace(Stage::Closed);
+        state.outstanding.tell_uncertain(&self.closed_unanswered());
         state.outstanding.take_all()
     }
 

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant};
 
 use super::super::keys::HeldList;
 use super::super::pending_settlement::PendingSettlement;
-use super::{Consumer, State};
+use super::{Consumer, Stage, State};
 use crate::error::{Error, Result};
 use crate::transport::redis::purpose::Purpose;
 use crate::transport::{Receipt, SettleOptions, Settlement, refusals};
@@ -130,7 +130,13 @@ impl Consumer {
 
     /// Keeps a settlement that could not be done for another attempt.
     pub(in super::super) fn keep_settlement(&self, settling: PendingSettlement, until: Instant) {
-        self.lock().outstanding.put_off(settling, until);
+        let mut state = self.lock();
+        if *self.stage.borrow() == Stage::Closed {
+            drop(state);
+            return settling.answer(&self.keys.name, Err(self.closed_unanswered()));
+        }
+        state.outstanding.put_off(settling, until);
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -153,9 +159,22 @@ impl Consumer {
     pub(in super::super) fn unsettled(&self, settlements: Vec<PendingSettlement>) {
         for settling in settlements {
             let epoch = settling.place().epoch;
-            self.lock().outstanding.note_uncertain(settling);
+            let mut state = self.lock();
+            if *self.stage.borrow() == Stage::Closed {
+                drop(state);
+                // Nobody looks for them any more.
+                settling.answer(&self.keys.name, Err(self.closed_unanswered()));
+                continue;
+            }
+            state.outstanding.note_uncertain(settling);
+            drop(state);
             self.doubt(epoch);
         }
+    }
+
+    /// What a settlement ends with that was not answered before the bus closed.
+    pub(super) fn closed_unanswered(&self) -> Error {
+        Purpose::change("settle", &self.keys.name).closed_unanswered()
     }
 }
 
