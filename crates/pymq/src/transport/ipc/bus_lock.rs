@@ -33,6 +33,27 @@ pub(super) struct BusLock<'a>(&'a Memory);
 pub(super) struct Aftermath {
     pub(super) called: Vec<u64>,
     pub(super) deaths: Vec<Death>,
+    /// The slots of those who were found dead, each once: one that cannot be buried, or is found again
+    /// meanwhile, is left to whoever looks next.
+    found: Vec<u64>,
+    /// How many of them had their turn.
+    buried: usize,
+}
+
+impl Aftermath {
+    fn note_dead(&mut self, slots: Vec<u64>) {
+        for slot in slots {
+            if !self.found.contains(&slot) {
+                self.found.push(slot);
+            }
+        }
+    }
+
+    fn next_dead(&mut self) -> Option<u64> {
+        let slot = self.found.get(self.buried).copied()?;
+        self.buried += 1;
+        Some(slot)
+    }
 }
 
 impl<'a> BusLock<'a> {
@@ -76,9 +97,22 @@ impl<'a> BusLock<'a> {
         after: &mut Aftermath,
         work: impl FnOnce(&mut Step<'_>) -> Result<T>,
     ) -> Result<T> {
+        let done = self.only_step(after, work);
+        while let Some(slot) = after.next_dead() {
+            let _ = self.bury(slot, after);
+        }
+        done
+    }
+
+    /// Does one step, and notes whom it finds dead.
+    fn only_step<T>(
+        &self,
+        after: &mut Aftermath,
+        work: impl FnOnce(&mut Step<'_>) -> Result<T>,
+    ) -> Result<T> {
         let mut step = Step::new(self.0);
         let done = work(&mut step).and_then(|done| step.commit().map(|()| done));
-        let dead = std::mem::take(&mut step.dead);
+        after.note_dead(std::mem::take(&mut step.dead));
         match &done {
             Ok(_) => {
                 if step.relistened {
@@ -89,10 +123,6 @@ impl<'a> BusLock<'a> {
             }
             Err(_) => step.recover(),
         }
-        for slot in dead {
-            // Whoever looks next tries again.
-            let _ = self.bury(slot, after);
-        }
         done
     }
 
@@ -100,8 +130,8 @@ impl<'a> BusLock<'a> {
         if self.0.is_held(beacon(slot)) {
             return Ok(());
         }
-        while self.step(after, |step| peers::unburden(step, slot))? {}
-        let posted = self.step(after, |step| {
+        while self.only_step(after, |step| peers::unburden(step, slot))? {}
+        let posted = self.only_step(after, |step| {
             peers::leave(step, slot)?;
             Ok(peers::with_post(step))
         })?;
@@ -171,4 +201,62 @@ pub(super) fn held(memory: &Memory, operation: &'static str, object: &str) -> Er
     let holder = memory.load(HOLDER);
     let why = format!("process {holder} has the bus and does not go on; continue or end it");
     Error::new(ErrorKind::Connection, operation, shortened(object), why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use bytes::Bytes;
+
+    use super::super::crash_tests::{bus, step};
+    use super::super::heap::At;
+    use super::super::items;
+    use super::super::layout::LOG_PROVIDED;
+    use super::super::shelves::Claim;
+    use super::*;
+    use crate::transport::{PutOptions, QueueSpec, SettleOptions, Settlement};
+
+    fn put(memory: &Memory, spec: &QueueSpec, length: usize, options: &PutOptions) {
+        let item = [Bytes::from(vec![7; length])];
+        step(memory, |step| shelves::push(step, 0, spec, &item, options, None));
+    }
+
+    fn claim(memory: &Memory, peer: At, spec: &QueueSpec, wait: bool) -> Option<At> {
+        match step(memory, |step| shelves::claim(step, peer, spec, 1, wait, None)) {
+            Claim::Taken(taken) => taken.first().map(|(item, _)| *item),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_dead_who_cannot_be_buried_are_tried_once_each() {
+        let memory = bus();
+        let seats = [0, 1].map(|slot| step(&memory, |step| peers::join(step, slot)));
+        let (mut spec, later) = (QueueSpec::new("queue"), QueueSpec::new("later"));
+        (spec.max_deliveries, spec.max_dead_letters) = (1, 1);
+        // What each of them holds pushes out a dead letter that is too large for the log.
+        put(&memory, &spec, 60 << 20, &PutOptions::new());
+        let large = claim(&memory, seats[0], &spec, false).expect("it is there");
+        let options = SettleOptions::default();
+        step(&memory, |step| items::settle(step, large, Settlement::Reject, &options));
+        // And whoever of them goes calls the other one, since the time is to be kept.
+        put(&memory, &later, 1, &PutOptions::new().delay(Duration::from_secs(3600)));
+        for peer in seats {
+            put(&memory, &spec, 1, &PutOptions::new());
+            assert!(claim(&memory, peer, &spec, false).is_some());
+            assert!(claim(&memory, peer, &later, true).is_none());
+        }
+        memory.store(LOG_PROVIDED, LOG + 8 + 16 * 5000);
+        memory.full.store(true, Ordering::Relaxed);
+        let turn = BusLock::take(&memory, PATIENCE).expect("nobody has it");
+        let mut after = Aftermath::default();
+        turn.step(&mut after, |step| Ok(step.lives(seats[0]))).expect("it is only a look");
+        assert_eq!((&after.found[..], after.buried), (&[0, 1][..], 2));
+        assert_eq!(peers::slots(&Heap::new(&memory)), [0, 1], "it is what this test is about");
+        // Once there is space again, whoever looks next buries them.
+        memory.full.store(false, Ordering::Relaxed);
+        turn.step(&mut Aftermath::default(), |step| Ok(step.lives(seats[0]))).expect("a look");
+        assert!(peers::slots(&Heap::new(&memory)).is_empty());
+    }
 }
