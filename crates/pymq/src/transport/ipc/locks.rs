@@ -104,9 +104,10 @@ impl Memory {
         None
     }
 
-    /// Puts a beacon out, on the thread that lit it.
+    /// Puts a beacon out, on the thread that lit it; not where it was taken for dead, and somebody else has
+    /// lit it since.
     pub(super) fn put_out(&self, light: Light) {
-        self.half(light.at).into_iter().for_each(give_back);
+        self.half(light.at).into_iter().for_each(give_back_own);
         light.held.end();
     }
 }
@@ -150,6 +151,14 @@ fn try_change(word: &AtomicU32, from: u32, to: u32) -> bool {
 
 fn give_back(word: &AtomicU32) {
     if word.swap(0, Ordering::SeqCst) & WAITED_FOR != 0 {
+        wake(word);
+    }
+}
+
+fn give_back_own(word: &AtomicU32) {
+    let free = |seen: u32| (lives(seen) && seen & THREAD == thread()).then_some(0);
+    let before = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free);
+    if before.is_ok_and(|before| before & WAITED_FOR != 0) {
         wake(word);
     }
 }

@@ -149,6 +149,8 @@ mod tests {
         other.push(&queue, vec![Bytes::new()], Wait::No.into()).await.expect("put");
         let error = dead.claim(&queue, 1, Wait::No).await.expect_err("it is not there any more");
         assert_eq!(error.kind(), ErrorKind::Connection);
+        // Nor does it put the other's beacon out.
+        dead.close().await.expect("closed");
         assert_eq!(newest.claim(&queue, 1, Wait::No).await.expect("it is there").len(), 1);
         let (one, two) = tokio::join!(newest.close(), other.close());
         one.and(two).expect("closed");
