@@ -4,7 +4,7 @@
 //! is known to others until after it is not any more.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::super::bus_directory::BusDirectory;
 use super::super::bus_lock::{Aftermath, BusLock, PATIENCE, held};
@@ -64,7 +64,7 @@ impl Hub {
                 peer,
                 thread: thread(),
                 ending: AtomicBool::new(false),
-                lost: AtomicBool::new(false),
+                lost: OnceLock::new(),
                 dozes: AtomicBool::new(false),
                 lapsed: AtomicU64::new(0),
                 post: Mutex::default(),
@@ -126,9 +126,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::super::Ipc;
+    use super::super::{Busy, TAKEN_FOR_DEAD};
     use super::*;
     use crate::error::ErrorKind;
-    use crate::transport::{Events, QueueSpec, Queues, Transport, Wait};
+    use crate::transport::{Arrival, Events, Filter, QueueSpec, Queues, Transport, Wait};
 
     #[tokio::test]
     async fn whoever_is_taken_for_dead_does_nothing_in_the_name_of_who_came_after() {
@@ -154,6 +155,33 @@ mod tests {
         assert_eq!(newest.claim(&queue, 1, Wait::No).await.expect("it is there").len(), 1);
         let (one, two) = tokio::join!(newest.close(), other.close());
         one.and(two).expect("closed");
+        std::fs::remove_dir_all(directory).expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_taken_for_dead_while_it_waits_is_told() {
+        let directory = format!("/dev/shm/pymq-told-{}", std::process::id());
+        let url = format!("ipc://{directory}");
+        let dead = Arc::new(Ipc::connect(&url).await.expect("a bus"));
+        let queue = Arc::new(QueueSpec::new("queue"));
+        let mut events = dead.subscribe(&[Filter::Topic("topic".into())]).await.expect("listens");
+        let waiting = tokio::spawn({
+            let (dead, queue) = (Arc::clone(&dead), Arc::clone(&queue));
+            async move { dead.claim(&queue, 1, Wait::Forever).await }
+        });
+        while !matches!(dead.hub.busy(), Busy::Waiting) {
+            tokio::task::yield_now().await;
+        }
+        dead.hub.memory.free_lock(beacon(dead.hub.slot));
+        let why = "others took this connection for dead; connect a new one";
+        let told = waiting.await.expect("no panic").expect_err("it is not there any more");
+        assert_eq!((told.kind(), told.message()), (ErrorKind::Connection, why));
+        let refused = events.recv().await.expect("it is told why");
+        assert!(matches!(refused, Arrival::Refused(told) if *told == *TAKEN_FOR_DEAD));
+        assert!(events.recv().await.is_none(), "and that is the end");
+        let again = dead.publish("topic", Bytes::new()).await.expect_err("it is told again");
+        assert_eq!((again.kind(), again.message()), (ErrorKind::Connection, why));
+        dead.close().await.expect("closed");
         std::fs::remove_dir_all(directory).expect("it is there");
     }
 

@@ -4,7 +4,7 @@
 //! are willing to wait. Locks are taken in this order: the post, the bus, the connection's recipients.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::bus_directory::BusDirectory;
@@ -35,6 +35,8 @@ const DROPPING: Duration = Duration::from_millis(20);
 /// How often a lock that is not free is asked for again.
 const AGAIN: Duration = Duration::from_millis(2);
 
+const TAKEN_FOR_DEAD: &str = "others took this connection for dead";
+
 /// One connection.
 pub(super) struct Hub {
     memory: Memory,
@@ -46,8 +48,8 @@ pub(super) struct Hub {
     /// The thread by whose life others see that this connection lives.
     thread: u32,
     ending: AtomicBool,
-    /// Whether its file is not what it was any more.
-    lost: AtomicBool,
+    /// Why it is no connection any more, once that has turned out.
+    lost: OnceLock<&'static str>,
     /// Whether its thread sleeps for longer than one that holds items may.
     dozes: AtomicBool,
     lapsed: AtomicU64,
@@ -74,8 +76,8 @@ impl Hub {
             return Err(Error::new(ErrorKind::Closed, operation, shortened(object), why));
         }
         self.memory.check().map_err(|error| error.of(operation, shortened(object)))?;
-        if self.lost.load(Ordering::Relaxed) {
-            let why = "the file of this bus was deleted; connect a new one";
+        if let Some(why) = self.lost.get() {
+            let why = format!("{why}; connect a new one");
             return Err(Error::new(ErrorKind::Connection, operation, shortened(object), why));
         }
         Ok(())
@@ -99,17 +101,21 @@ impl Hub {
             let damaged = |error: Error| error.of(operation, shortened(object));
             return self.memory.check().map(|()| None).map_err(damaged);
         };
-        let (mut after, mut lapsed) = (Aftermath::default(), false);
+        let (mut after, mut lapsed, mut unseated) = (Aftermath::default(), false, false);
         // Again, since whoever ends this connection says so before it takes the lock.
         let done = self.check_open(operation, object).and_then(|()| {
-            if !self.is_seated() {
-                let why = "others took this connection for dead; connect a new one";
+            unseated = !self.is_seated();
+            if unseated {
+                let why = format!("{TAKEN_FOR_DEAD}; connect a new one");
                 return Err(Error::new(ErrorKind::Connection, operation, shortened(object), why));
             }
             lapsed = self.forget_lapsed();
             turn.step(&mut after, work)
         });
         drop(turn);
+        if unseated {
+            self.lose(TAKEN_FOR_DEAD);
+        }
         if lapsed {
             tracing::warn!("this process did not run for longer than its leases lasted");
         }

@@ -41,7 +41,8 @@ impl Hub {
     pub(in super::super) fn sleep(&self, most: Duration, members: u64, over: Option<u64>) -> bool {
         let (memory, bell) = (&self.memory, bell(self.slot));
         let since = memory.drowse(bell);
-        let work = peers::has_post(&Heap::new(memory), self.peer)
+        // What lies in its slot may be another one's, where it is lost.
+        let work = self.lost.get().is_none() && peers::has_post(&Heap::new(memory), self.peer)
             || !self.lock_backlog().is_empty()
             || self.members() != members
             || self.is_ending();
@@ -158,8 +159,8 @@ impl Hub {
     }
 
     /// Tells all who wait that nothing will come any more.
-    fn lose(&self, why: &str) {
-        if self.lost.swap(true, Ordering::SeqCst) {
+    pub(super) fn lose(&self, why: &'static str) {
+        if self.lost.set(why).is_err() {
             return;
         }
         self.state.set(State::away(why));
