@@ -17,7 +17,7 @@ use super::layout::{ARENA, BLOCK_COUNTS, BLOCKS, FRESH, ROOT, ROOT_END, beacon};
 use super::mapping::Memory;
 use super::peers::{self, Post, Step};
 use super::shelves::{self, Claim, Push};
-use super::{addresses, bus_directory, dead_letters, items, names, topics};
+use super::{addresses, bus_directory, dead_letters, items, names, topics, watches};
 use crate::error::Result;
 use crate::name::{Address, Form};
 use crate::transport::{
@@ -202,6 +202,8 @@ fn a_connection_that_dies_while_it_joins_or_leaves_has_not() {
         step(&memory, |step| topics::subscribe(step, peer, &filters));
         let address = Address::new("inbox", Form::Inbox);
         step(&memory, |step| addresses::sit_down(step, peer, &address));
+        let keeper = step(&memory, |step| peers::join(step, 8));
+        step(&memory, |step| watches::begin(step, keeper, "topic", 1));
         die_everywhere(&memory, "leave", |step| peers::leave(step, 7));
     });
 }

@@ -14,7 +14,7 @@ use super::layout::beacon;
 use super::mapping::Memory;
 use super::peers::{self, Post, Step};
 use super::shelves::{self, Claim, Push};
-use super::{dead_letters, items, topics, waits};
+use super::{dead_letters, items, topics, waits, watches};
 use crate::error::{ErrorKind, Result};
 use crate::transport::{
     Failure, Filter, Letters, PutOptions, QueueSpec, Reason, SettleOptions, Settlement, Shelf,
@@ -112,6 +112,22 @@ fn a_subscriber_takes_its_post_and_a_dead_ones_goes() {
     while_more(&memory, |step| peers::unburden(step, 1));
     step(&memory, |step| peers::leave(step, 1));
     assert_eq!(peers::slots(&Heap::new(&memory)), [0]);
+}
+
+#[test]
+fn whoever_watches_over_a_dead_one_is_called_though_there_is_no_space_for_that() {
+    let (memory, one, other) = two();
+    let filters = [Filter::Topic("topic".into())];
+    step(&memory, |step| topics::subscribe(step, other, &filters));
+    step(&memory, |step| watches::begin(step, one, "topic", 7));
+    fill_to_the_last_block(&memory, one);
+    while_more(&memory, |step| peers::unburden(step, 1));
+    step(&memory, |step| peers::leave(step, 1));
+    assert_eq!(peers::slots(&Heap::new(&memory)), [0]);
+    step(&memory, |step| {
+        peers::take_post(step, one, u64::MAX, |_, post| assert_eq!(post, Post::Turn { ticket: 7 }))
+    });
+    assert!(!peers::has_post(&Heap::new(&memory), one), "it was called once");
 }
 
 #[test]

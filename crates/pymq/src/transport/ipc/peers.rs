@@ -47,6 +47,7 @@ const NUMBER: u64 = 24;
 const RECORD: u64 = 32;
 const BYTES: u64 = 40;
 const PIECE_SIZE: u64 = 48;
+const _: () = assert!(PIECE_SIZE <= watches::SIZE, "a watch becomes a piece of post");
 
 /// Kinds of post; an event's also tells by which filter it came, above these bits.
 const EVENT: u64 = 1;
@@ -305,9 +306,13 @@ pub(super) fn send_letter(step: &mut Step<'_>, peer: At, seat: At, body: At) -> 
     leave_post(step, peer, LETTER, number, seat, body)
 }
 
-/// Tells a connection that one of those whom it watches over has ended.
-pub(super) fn call(step: &mut Step<'_>, peer: At, ticket: u64) -> Result<()> {
-    leave_post(step, peer, TURN, ticket, 0, 0)
+/// Tells a connection that one of those whom it watches over has ended; in the block of the watch, which is
+/// in no list any more: so the dead are buried where there is no space for another one.
+pub(super) fn call_in(step: &mut Step<'_>, peer: At, watch: At, ticket: u64) -> Result<()> {
+    for (word, value) in [(KIND, TURN), (NUMBER, ticket), (RECORD, 0), (BYTES, 0)] {
+        step.set(watch + word, value)?;
+    }
+    hang(step, peer, watch)
 }
 
 /// Tells a connection that the turn of one of its places has come; says whether there was space for that.
@@ -355,6 +360,11 @@ fn fill_piece(
         let weight = step.length(body).saturating_add(PIECE);
         step.add(peer + POST_BYTES, weight)?;
     }
+    hang(step, peer, piece)
+}
+
+/// Puts a piece that is filled into the post of a connection.
+fn hang(step: &mut Step<'_>, peer: At, piece: At) -> Result<()> {
     post(peer).push_back(step, piece)?;
     shorten(step, peer, piece)?;
     let slot = slot(step, peer);

@@ -14,7 +14,7 @@ pub(super) const KEEPERS_LINKS: u64 = 16;
 const TICKET: u64 = 32;
 const KEEPER: u64 = 40;
 const OVER: u64 = 48;
-const SIZE: u64 = 56;
+pub(super) const SIZE: u64 = 56;
 
 /// Watches, under one number, over every connection that listens to a topic by its name; as often as
 /// it does.
@@ -43,8 +43,8 @@ pub(super) fn end(step: &mut Step<'_>, keeper: At, ticket: u64) -> Result<()> {
 pub(super) fn end_one(step: &mut Step<'_>, peer: At) -> Result<bool> {
     if let watch @ 1.. = peers::watched(peer).first(step) {
         let (keeper, ticket) = (step.follow(watch + KEEPER), step.get(watch + TICKET));
-        remove(step, watch)?;
-        peers::call(step, keeper, ticket)?;
+        unlink(step, watch)?;
+        peers::call_in(step, keeper, watch, ticket)?;
         return Ok(true);
     }
     let kept = peers::watches(peer).first(step);
@@ -55,8 +55,12 @@ pub(super) fn end_one(step: &mut Step<'_>, peer: At) -> Result<bool> {
 }
 
 fn remove(step: &mut Step<'_>, watch: At) -> Result<()> {
+    unlink(step, watch)?;
+    step.free(watch)
+}
+
+fn unlink(step: &mut Step<'_>, watch: At) -> Result<()> {
     let (keeper, over) = (step.follow(watch + KEEPER), step.follow(watch + OVER));
     peers::watched(over).remove(step, watch)?;
-    peers::watches(keeper).remove(step, watch)?;
-    step.free(watch)
+    peers::watches(keeper).remove(step, watch)
 }
