@@ -120,13 +120,15 @@ fn free_slot(memory: &Memory) -> Result<(u64, Light)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
     use std::sync::mpsc;
     use std::time::Duration;
 
     use bytes::Bytes;
 
-    use super::super::super::Ipc;
-    use super::super::{Busy, TAKEN_FOR_DEAD};
+    use super::super::super::layout::bell;
+    use super::super::super::{Ipc, topics};
+    use super::super::{Busy, Job, TAKEN_FOR_DEAD};
     use super::*;
     use crate::error::ErrorKind;
     use crate::transport::{Arrival, Events, Filter, QueueSpec, Queues, Transport, Wait};
@@ -182,6 +184,41 @@ mod tests {
         let again = dead.publish("topic", Bytes::new()).await.expect_err("it is told again");
         assert_eq!((again.kind(), again.message()), (ErrorKind::Connection, why));
         dead.close().await.expect("closed");
+        std::fs::remove_dir_all(directory).expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_the_lock_is_done_in_order_however_often_it_is_late() {
+        let directory = format!("/dev/shm/pymq-late-{}", std::process::id());
+        let bus = Ipc::connect(&format!("ipc://{directory}")).await.expect("a bus");
+        let (told, mut done) = tokio::sync::mpsc::unbounded_channel();
+        let (times, next_told) = (AtomicU64::new(0), told.clone());
+        // As if the lock were not free three times.
+        let late = move |_: &Hub| {
+            let times = times.fetch_add(1, Ordering::Relaxed);
+            Ok(times == 3 && told.send(times).is_ok())
+        };
+        let next = move |_: &Hub| Ok(next_told.send(7).is_ok());
+        bus.hub.lock_backlog().extend([Box::new(late) as Job, Box::new(next)]);
+        bus.hub.memory.ring(bell(bus.hub.slot));
+        assert_eq!((done.recv().await, done.recv().await), (Some(3), Some(7)));
+        bus.close().await.expect("closed");
+        std::fs::remove_dir_all(directory).expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn a_subscription_ends_though_there_is_no_space_for_that() {
+        let directory = format!("/dev/shm/pymq-ended-{}", std::process::id());
+        let bus = Ipc::connect(&format!("ipc://{directory}")).await.expect("a bus");
+        let filters: Vec<_> = (0..10_000).map(|n| Filter::Topic(format!("topic {n}"))).collect();
+        let subscription = bus.subscribe(&filters).await.expect("listens");
+        bus.hub.memory.full.store(true, Ordering::Relaxed);
+        let at = bus.hub.recipients().subscriptions.values().next().expect("it is there").at;
+        let ended = bus.hub.attempt(PATIENCE, "end", "", |step| topics::end(step, at));
+        assert!(ended.is_err(), "it is what this test is about");
+        subscription.end().await.expect("it is over for this process");
+        assert!(bus.hub.recipients().subscriptions.is_empty());
+        bus.close().await.expect("closed");
         std::fs::remove_dir_all(directory).expect("it is there");
     }
 

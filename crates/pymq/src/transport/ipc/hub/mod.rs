@@ -62,8 +62,8 @@ pub(super) struct Hub {
     pub(super) state: StateSetter,
 }
 
-/// What waits to be done when the lock is free.
-type Job = Box<dyn FnOnce(&Hub) + Send>;
+/// What waits to be done when the lock is free; says whether it was.
+type Job = Box<dyn Fn(&Hub) -> Result<bool> + Send>;
 
 impl Hub {
     /// Fails once this connection cannot be used any more.
@@ -206,8 +206,7 @@ impl Hub {
             // The connection is over, and with it what was to be done.
             Some(Err(_)) => false,
             Some(Ok(false)) | None => {
-                let job = move |hub: &Self| drop(work(hub, PATIENCE));
-                self.lock_backlog().push(Box::new(job));
+                self.lock_backlog().push(Box::new(move |hub: &Self| work(hub, PATIENCE)));
                 self.memory.ring(bell(self.slot));
                 true
             }
@@ -218,10 +217,15 @@ impl Hub {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what waited for the lock.
+    /// Does what waited for the lock; from the first on for which it is not free even now, it goes on
+    /// waiting.
     pub(super) fn catch_up(&self) {
-        let jobs = std::mem::take(&mut *self.lock_backlog());
-        jobs.into_iter().for_each(|job| job(self));
+        let mut jobs = std::mem::take(&mut *self.lock_backlog());
+        let late = jobs.iter().position(|job| matches!(job(self), Ok(false)));
+        jobs.drain(..late.unwrap_or(jobs.len()));
+        let mut backlog = self.lock_backlog();
+        jobs.append(&mut backlog);
+        *backlog = jobs;
     }
 
     pub(super) fn recipients(&self) -> MutexGuard<'_, Recipients> {

@@ -58,16 +58,17 @@ impl Hub {
         }
     }
 
-    /// Takes what lies there for it, then ends a subscription. Says whether the lock was free.
+    /// Takes what lies there for it, then ends a subscription; where that fails, it is over for this
+    /// process, and for the others when the connection is. Says whether the lock was free.
     pub(in super::super) fn unsubscribe(&self, number: u64, patience: Duration) -> Result<bool> {
         let Some(at) = self.recipients().subscriptions.get(&number).map(|found| found.at) else {
             return Ok(true);
         };
-        let ended = self.take_all_post(patience, |step| topics::end(step, at))?;
-        if ended {
+        let ended = self.take_all_post(patience, |step| topics::end(step, at));
+        if !matches!(ended, Ok(false)) {
             self.recipients().subscriptions.remove(&number);
         }
-        Ok(ended)
+        ended
     }
 
     /// Takes what is in the post now. Says whether there was any left.
