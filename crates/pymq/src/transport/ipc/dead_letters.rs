@@ -29,7 +29,8 @@ pub(super) fn bury(
     let dead = shelves::dead(queue);
     dead.push_back(step, item)?;
     let (most, mut dropped) = (items::most_letters(step, item), 0);
-    while most.is_some_and(|most| dead.len(step) > most) {
+    // Where that is too many for one step, the next dead letter goes on.
+    while most.is_some_and(|most| dead.len(step) > most) && step.has_room() {
         let oldest = dead.first(step);
         dead.remove(step, oldest)?;
         forget(step, oldest)?;

@@ -219,6 +219,31 @@ fn an_item_that_is_given_up_becomes_a_dead_letter_if_need_be_without_words() {
 }
 
 #[test]
+fn dead_letters_make_room_for_new_ones_however_many_they_are() {
+    let (memory, one, other) = two();
+    let mut spec = QueueSpec::new("queue");
+    put(&memory, one, &spec, MANY, &PutOptions::new());
+    let queue = shelves::named(&Heap::new(&memory), "queue");
+    let reject = |item| {
+        step(&memory, |step| {
+            items::settle(step, item, Settlement::Reject, &SettleOptions::default())
+        });
+    };
+    claim(&memory, other, &spec, MANY).into_iter().for_each(reject);
+    put(&memory, one, &spec, 100, &PutOptions::new());
+    spec.max_dead_letters = 1;
+    let newer = claim(&memory, other, &spec, 100);
+    fill(&memory);
+    let after_each = newer.into_iter().map(|item| {
+        reject(item);
+        shelves::dead(queue).len(&Heap::new(&memory))
+    });
+    let left: Vec<u64> = after_each.collect();
+    assert!(left[0] > 1, "it was no single step");
+    assert_eq!(left.last(), Some(&1));
+}
+
+#[test]
 fn who_waits_for_space_keeps_nobody_from_taking_and_is_called_once_there_is_some() {
     let (memory, one, other) = two();
     let mut spec = QueueSpec::new("bounded");
