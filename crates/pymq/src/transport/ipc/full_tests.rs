@@ -115,6 +115,21 @@ fn a_subscriber_takes_its_post_and_a_dead_ones_goes() {
 }
 
 #[test]
+fn a_dead_subscriber_goes_however_many_filters_it_has() {
+    let (memory, one, other) = two();
+    let mut filters: Vec<_> = (0..MANY).map(|n| Filter::Topic(format!("topic {n}"))).collect();
+    filters.push(Filter::Pattern("pattern*".into()));
+    step(&memory, |step| topics::subscribe(step, other, &filters));
+    step(&memory, |step| topics::subscribe(step, one, &filters[..1]));
+    fill(&memory);
+    assert!(while_more(&memory, |step| peers::unburden(step, 1)) > 1);
+    step(&memory, |step| peers::leave(step, 1));
+    let heap = Heap::new(&memory);
+    assert_eq!((peers::slots(&heap), topics::listened(&heap)), (vec![0], vec!["topic 0".into()]));
+    assert_eq!(topics::find(&heap, "pattern"), []);
+}
+
+#[test]
 fn whoever_watches_over_a_dead_one_is_called_though_there_is_no_space_for_that() {
     let (memory, one, other) = two();
     let filters = [Filter::Topic("topic".into())];

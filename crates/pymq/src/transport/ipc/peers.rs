@@ -184,7 +184,10 @@ fn end_one(step: &mut Step<'_>, peer: At) -> Result<bool> {
         return Ok(true);
     }
     if let first @ 1.. = subscriptions(peer).first(step) {
-        topics::end(step, first)?;
+        // Filter by filter, since there may be very many.
+        if !topics::end_filter(step, first)? {
+            topics::end(step, first)?;
+        }
         return Ok(true);
     }
     let first = seats(peer).first(step);

@@ -87,27 +87,35 @@ fn listen(step: &mut Step<'_>, subscription: At, index: u64, filter: &Filter) ->
 
 /// Ends a subscription; its post must have been taken.
 pub(super) fn end(step: &mut Step<'_>, subscription: At) -> Result<()> {
-    let mut entry = step.follow(subscription + FILTERS);
-    while entry != 0 {
-        let (next, topic) = (step.follow(entry + SIBLING), step.follow(entry + TOPIC));
-        if topic == 0 {
-            PATTERNS.remove(step, entry)?;
-            let pattern = step.follow(entry + PATTERN);
-            step.drop_bytes(pattern)?;
-        } else {
-            listeners(topic).remove(step, entry)?;
-            if listeners(topic).len(step) == 0 {
-                names::remove(step, topic)?;
-            }
-        }
-        step.free(entry)?;
-        entry = next;
-    }
+    while end_filter(step, subscription)? {}
     let peer = step.follow(subscription + PEER);
     peers::subscriptions(peer).remove(step, subscription)?;
     step.free(subscription)?;
     step.relistened = true;
     Ok(())
+}
+
+/// Ends one filter of a subscription; says whether there was any.
+pub(super) fn end_filter(step: &mut Step<'_>, subscription: At) -> Result<bool> {
+    let entry = step.follow(subscription + FILTERS);
+    if entry == 0 {
+        return Ok(false);
+    }
+    let (next, topic) = (step.follow(entry + SIBLING), step.follow(entry + TOPIC));
+    step.set(subscription + FILTERS, next)?;
+    if topic == 0 {
+        PATTERNS.remove(step, entry)?;
+        let pattern = step.follow(entry + PATTERN);
+        step.drop_bytes(pattern)?;
+    } else {
+        listeners(topic).remove(step, entry)?;
+        if listeners(topic).len(step) == 0 {
+            names::remove(step, topic)?;
+        }
+    }
+    step.free(entry)?;
+    step.relistened = true;
+    Ok(true)
 }
 
 /// Everyone who listens to a topic, by its name or by patterns.
