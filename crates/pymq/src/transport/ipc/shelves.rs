@@ -371,11 +371,15 @@ pub(super) fn purge(step: &mut Step<'_>, queue: At, shelf: Shelf) -> Result<(usi
     let mut purged = 0;
     if shelf == Shelf::Waiting {
         for priority in 0..10 {
-            more |= empty(step, &mut purged, |step| line(queue, priority).pop(step))?;
+            if !more {
+                more = empty(step, &mut purged, |step| line(queue, priority).pop(step))?;
+            }
         }
         step.set(queue + SHUT, 0)?;
     }
-    more |= empty(step, &mut purged, |step| later(queue).pop(step))?;
+    if !more {
+        more = empty(step, &mut purged, |step| later(queue).pop(step))?;
+    }
     waits::offer_space(step, queue)?;
     Ok((purged, more))
 }
