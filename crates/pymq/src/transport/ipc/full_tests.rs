@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::crash_tests::{bus, step};
 use super::heap::{At, Heap};
-use super::layout::beacon;
+use super::layout::{LOG, LOG_PROVIDED, QUEUES, beacon};
 use super::mapping::Memory;
 use super::peers::{self, Post, Step};
 use super::shelves::{self, Claim, Push};
@@ -212,6 +212,23 @@ fn ids_whose_time_is_over_are_forgotten_however_many_they_are() {
     let queue = shelves::named(&Heap::new(&memory), "queue");
     while_more(&memory, |step| super::put_ids::forget(step, queue));
     assert_eq!(shelves::seen(queue).len(&Heap::new(&memory)), 0);
+}
+
+#[test]
+fn queues_that_nobody_uses_are_forgotten_though_the_log_has_hardly_any_room() {
+    let (memory, one, _) = two();
+    for number in 0..10 {
+        let spec = QueueSpec::new(format!("queue {number}"));
+        step(&memory, |step| shelves::queue(step, &spec));
+    }
+    let used = QueueSpec::new("used");
+    put(&memory, one, &used, 1, &PutOptions::new());
+    memory.store(LOG_PROVIDED, LOG + 8 + 16 * 1000);
+    fill(&memory);
+    assert!(!Step::new(&memory).has_room());
+    assert!(while_more(&memory, shelves::clear) > 1);
+    assert_eq!(shelves::in_use(&Heap::new(&memory)), ["used"]);
+    assert_eq!(QUEUES.len(&Heap::new(&memory)), 1);
 }
 
 #[test]

@@ -112,7 +112,7 @@ pub(super) fn queue(step: &mut Step<'_>, spec: &QueueSpec) -> Result<At> {
 pub(super) fn clear(step: &mut Step<'_>) -> Result<bool> {
     let queues: Vec<At> = QUEUES.records(step).collect();
     for queue in queues {
-        if put_ids::forget(step, queue)? || !step.has_room() {
+        if put_ids::forget(step, queue)? {
             return Ok(true);
         }
         let used = [SHUT, LEASED, WAITERS].iter().any(|word| step.get(queue + word) != 0)
@@ -122,6 +122,10 @@ pub(super) fn clear(step: &mut Step<'_>) -> Result<bool> {
         if !used {
             QUEUES.remove(step, queue)?;
             names::remove(step, queue)?;
+            // Only now, so that there are fewer however little room there is.
+            if !step.has_room() {
+                return Ok(true);
+            }
         }
     }
     let left = QUEUES.len(step);
