@@ -196,21 +196,30 @@ fn what_is_due_later_becomes_due_however_much_it_is() {
 fn ids_whose_time_is_over_are_forgotten_however_many_they_are() {
     let (memory, one, _) = two();
     let spec = QueueSpec::new("queue");
+    let hours = |count: u64| Duration::from_secs(count * 3600);
     for number in 0..MANY {
-        let id = PutOptions::new().id(format!("id {number}")).within(Duration::from_millis(1));
+        let id = PutOptions::new().id(format!("id {number}")).within(hours(1));
         put(&memory, one, &spec, 1, &id);
     }
-    let again = PutOptions::new().id("again").within(Duration::from_nanos(1));
-    let item = [Bytes::new()];
-    let put =
-        |memory: &Memory| step(memory, |step| shelves::push(step, one, &spec, &item, &again, None));
-    assert_eq!(put(&memory), Push::Done);
-    std::thread::sleep(Duration::from_millis(2));
+    // The last of all whose time is over.
+    let again = PutOptions::new().id("again").within(hours(2));
+    let put = |later: Duration| {
+        step(&memory, |step| {
+            step.now += items::nanoseconds(later);
+            shelves::push(step, one, &spec, &[Bytes::new()], &again, None)
+        })
+    };
+    assert_eq!([put(hours(0)), put(hours(0))], [Push::Done, Push::Already]);
+    let queue = shelves::named(&Heap::new(&memory), "queue");
     fill(&memory);
     // One that is forgotten later than its time is over is not known any more all the same.
-    assert_eq!(put(&memory), Push::Done);
-    let queue = shelves::named(&Heap::new(&memory), "queue");
-    while_more(&memory, |step| super::put_ids::forget(step, queue));
+    assert_eq!(put(hours(3)), Push::Done);
+    assert!(shelves::seen(queue).len(&Heap::new(&memory)) > 1, "too many for one step");
+    let steps = while_more(&memory, |step| {
+        step.now += items::nanoseconds(hours(9));
+        super::put_ids::forget(step, queue)
+    });
+    assert!(steps > 1, "too many for one step");
     assert_eq!(shelves::seen(queue).len(&Heap::new(&memory)), 0);
 }
 
