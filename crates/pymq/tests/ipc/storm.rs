@@ -62,7 +62,7 @@ async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_momen
     };
     let mut peers: Vec<_> = ROLES.into_iter().map(&mut start).collect();
     let (begun, mut chance) = (Instant::now(), seed());
-    while begun.elapsed() < length() {
+    while begun.elapsed() < length() || tally.kills.len() < 4 {
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         tokio::time::sleep(Duration::from_millis((chance >> 60) * 3)).await;
         let victim = (chance >> 33) as usize % peers.len();
