@@ -88,7 +88,7 @@ impl Weigh for Bytes {
 /// An empty mailbox: the writers' end and the reader's end.
 pub fn mailbox<T: Weigh>(limit: Limit) -> (Sender<T>, Receiver<T>) {
     let backlog = Backlog::new(limit);
-    let inside = Inside { backlog, closed: false, begun: false, reader: None };
+    let inside = Inside { backlog, closed: false, begun: false, reader: None, by_age: false };
     let shared = Arc::new(Mutex::new(inside));
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
@@ -100,6 +100,15 @@ struct Inside<T> {
     /// Somebody has begun to read.
     begun: bool,
     reader: Option<Waker>,
+    /// The reader waits for the age of what arrives, since it reads other mailboxes as well.
+    by_age: bool,
+}
+
+impl<T> Inside<T> {
+    fn await_more(&mut self, context: &Context<'_>, by_age: bool) {
+        self.reader = Some(context.waker().clone());
+        self.by_age = by_age;
+    }
 }
 
 type Shared<T> = Arc<Mutex<Inside<T>>>;
@@ -177,11 +186,16 @@ impl<T: Weigh> Sender<T> {
             return;
         }
         how(&mut inside);
-        let reader = inside.reader.take();
-        drop(inside);
-        if let Some(reader) = reader {
-            reader.wake();
+        let Some(reader) = inside.reader.take() else { return };
+        if inside.by_age {
+            // Under the lock: who leaves something behind this knows that the reader was told, and may
+            // leave the next thing elsewhere. The waker is dropped outside, since it may own the reader.
+            reader.wake_by_ref();
+            drop(inside);
+            return drop(reader);
         }
+        drop(inside);
+        reader.wake();
     }
 }
 
@@ -208,7 +222,7 @@ impl<T: Weigh> Receiver<T> {
             Some(arrival) => Poll::Ready(Some(arrival)),
             None if inside.closed => Poll::Ready(None),
             None => {
-                inside.reader = Some(context.waker().clone());
+                inside.await_more(context, false);
                 Poll::Pending
             }
         }
@@ -223,7 +237,7 @@ impl<T: Weigh> Receiver<T> {
             Some(stamp) => Poll::Ready(Some(stamp)),
             None if inside.closed => Poll::Ready(None),
             None => {
-                inside.reader = Some(context.waker().clone());
+                inside.await_more(context, true);
                 Poll::Pending
             }
         }
