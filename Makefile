@@ -29,7 +29,7 @@ demo: wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo
 
 ## Every test, Rust and Python.
-test: test-rust test-faults test-python
+test: test-rust test-python test-faults
 
 seed:
 	@echo "properties: seed $(SEED)"
