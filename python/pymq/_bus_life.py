@@ -84,7 +84,10 @@ class BusLife(Health):
             raise RuntimeError(
                 "bus.run() would freeze the event loop of this thread; the bus serves without it"
             )
-        self.begin()
+        self._check_open()
+        with contextlib.suppress(ClosedError):
+            # Closed by another thread in the middle of its beginning, it ends as it does later.
+            self.begin()
         self._over.wait()
 
     def close(self, timeout: float = GRACE) -> None:

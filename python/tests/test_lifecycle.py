@@ -77,8 +77,8 @@ def test_ctrl_c_ends_a_blocked_get(url: str) -> None:
     text = """
         import pymq
         pymq.init(URL)
-        print("ready")
         try:
+            print("ready")
             pymq.queue("jobs").get()
         except KeyboardInterrupt:
             print("interrupted")

@@ -147,6 +147,23 @@ def test_run_serves_until_close(factory: Factory, box: Box) -> None:
     assert not runner.is_alive()
 
 
+def test_run_ends_without_an_error_when_it_is_closed_while_it_begins(
+    factory: Factory, box: Box
+) -> None:
+    bus = factory()
+    for number in range(200):
+        bus.subscribe(box.put, f"news.{number}")
+    runner = threading.Thread(target=bus.run)
+    runner.start()
+    wait_until(lambda: bus.publish("hello", "news.0") == 1, "the first is subscribed")
+    # An exception of the thread fails the test.
+    bus.close()
+    runner.join(60)
+    assert not runner.is_alive()
+    with pytest.raises(pymq.ClosedError):
+        bus.run()
+
+
 def test_a_second_init_leaves_the_first_bus_running_until_shutdown(
     factory: Factory, box: Box
 ) -> None:

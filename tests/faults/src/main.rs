@@ -150,6 +150,8 @@ impl Order {
         });
         let found = all.into_inner().expect("no run panics here");
         println!("{}", found.together.table());
+        // Once more and last, since of a long output often only the end is kept.
+        print!("{}", found.wrong);
         if let Some(path) = &self.json {
             self.write(path, &found)?;
         }
@@ -199,6 +201,7 @@ impl Order {
         }));
         if !well {
             all.failed.push(run.name);
+            all.wrong += &format!("{}:\n{}", run.name, report.words());
         }
         all.together.add_recoveries(report);
     }
@@ -210,6 +213,8 @@ struct Findings {
     together: Report,
     runs: Vec<serde_json::Value>,
     failed: Vec<&'static str>,
+    /// What those say.
+    wrong: String,
 }
 
 fn number<T: std::str::FromStr>(word: &str, value: &str) -> Result<T, String> {

@@ -162,7 +162,8 @@ fn forbid(scene: &Scene, queue: &str, user: &str, why: Refusal) {
     let mut raw = scene.server.raw();
     match why {
         Refusal::Right(rule) => drop(raw.run(&["ACL", "SETUSER", user, rule])),
-        Refusal::TypedDead => drop(raw.run(&["SET", &dead_key(queue), "no list"])),
+        // A worker that went on meanwhile may have left dead letters there, which SET would wipe out.
+        Refusal::TypedDead => drop(raw.run(&["SET", &dead_key(queue), "no list", "NX"])),
     }
 }
 
