@@ -17,6 +17,10 @@ logger = logging.getLogger("pymq")
 Watchable: TypeAlias = "NativeEventBus | AsyncEventBus"
 
 
+#: What the gauge of `lost_posts` says of itself.
+LOST_POSTS = "Events published without waiting that did not get to the broker."
+
+
 class Gauges(NamedTuple):
     """How a bus stands at a moment."""
 

@@ -44,7 +44,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from pymq import __version__, telemetry
-from pymq._gauges import Gauges, Watchable, gauges_of, watchable
+from pymq._gauges import LOST_POSTS, Gauges, Watchable, gauges_of, watchable
 
 if TYPE_CHECKING:
     from pymq._message import Message
@@ -349,9 +349,9 @@ def watch(bus: Watchable, *, meter_provider: MeterProvider | None = None) -> Non
 
     Of each queue of its namespace `pymq.queue.items` by state, `pymq.queue.oldest` in seconds and
     `pymq.queue.consumers`; of the bus `pymq.bus.connected` (1 or 0), `pymq.bus.reconnects`,
-    `pymq.bus.unread_events` and `pymq.bus.lost_events`. Of the processes of a namespace one that
-    watches is enough for the queues; listing them takes time that grows with all that the broker
-    holds.
+    `pymq.bus.unread_events`, `pymq.bus.lost_events` and `pymq.bus.lost_posts`. Of the processes
+    of a namespace one that watches is enough for the queues; listing them takes time that grows
+    with all that the broker holds.
     """
     native = watchable(bus)
     reading = _Reading(weakref.ref(native))
@@ -369,6 +369,7 @@ def watch(bus: Watchable, *, meter_provider: MeterProvider | None = None) -> Non
         ("reconnects", "{reconnect}", "How often it came back."),
         ("unread_events", "{event}", "Events that nobody has read yet."),
         ("lost_events", "{event}", "Events that came too fast."),
+        ("lost_posts", "{event}", LOST_POSTS),
     ]:
         gauge(f"pymq.bus.{figure}", unit, what, _of_health(figure))
     gauge("pymq.queue.items", "{item}", "Items of a queue, by state.", _items)

@@ -14,8 +14,9 @@ What is counted has OpenTelemetry's names: `rpc_client_call_duration_seconds` an
 `messaging_process_duration_seconds` (handlers and subscribers),
 `messaging_client_sent_messages_total`, `messaging_client_consumed_messages_total` and
 `pymq_redelivered_messages_total`. How the bus stands: `pymq_connected`, `pymq_reconnects_total`,
-`pymq_unread_events`, `pymq_lost_events`; and each queue: `pymq_queue_items` by `state` (`waiting`,
-`delayed`, `leased`, `dead`), `pymq_queue_oldest_seconds`, `pymq_queue_consumers`.
+`pymq_unread_events`, `pymq_lost_events`, `pymq_lost_posts`; and each queue: `pymq_queue_items` by
+`state` (`waiting`, `delayed`, `leased`, `dead`), `pymq_queue_oldest_seconds`,
+`pymq_queue_consumers`.
 
 A label that does not apply is empty. From the thousandth series of a kind on, others are counted
 together as `_OTHER`, so that a program that makes up names without end keeps a bounded number.
@@ -39,7 +40,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector as _Collector
 
 from pymq import telemetry
-from pymq._gauges import Gauges, Watchable, gauges_of, watchable
+from pymq._gauges import LOST_POSTS, Gauges, Watchable, gauges_of, watchable
 
 if TYPE_CHECKING:
     from pymq._message import Message
@@ -245,6 +246,7 @@ def _of_buses(standing: list[tuple[list[str], Gauges]]) -> Iterator[Metric]:
         ("pymq_connected", "Whether the bus has its broker.", _is_connected),
         ("pymq_unread_events", "Events that nobody has read yet.", _figure("unread_events")),
         ("pymq_lost_events", "Events that came too fast.", _figure("lost_events")),
+        ("pymq_lost_posts", LOST_POSTS, _figure("lost_posts")),
     ]:
         gauge = GaugeMetricFamily(name, help, labels=bus)
         for place, one in standing:

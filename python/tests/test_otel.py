@@ -380,6 +380,7 @@ def test_how_queues_and_the_connection_stand_is_told(told, bus):
     items = {p.attributes["state"]: p.value for p in points["pymq.queue.items"]}
     assert items == {"waiting": 1, "delayed": 0, "leased": 1, "dead": 1}
     assert points["pymq.bus.connected"][0].value == 1
+    assert points["pymq.bus.lost_posts"][0].value == 0
     assert points["pymq.queue.oldest"][0].attributes == {"queue": "jobs"}
     held.ack()
     bus.close()

@@ -69,6 +69,7 @@ def test_what_a_bus_did_and_how_it_stands_is_scraped(scraped, bus, box):
     assert value("pymq_queue_items", queue="jobs", state="dead") == 0
     assert value("pymq_connected") == 1
     assert value("pymq_reconnects_total") == 0
+    assert value("pymq_lost_posts") == 0
     assert b"# HELP pymq_queue_items " in generate_latest(scraped)
 
 

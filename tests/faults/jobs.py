@@ -21,7 +21,7 @@ def has_id(number: int) -> bool:
 
 def trouble_of(number: int) -> str:
     kind = number // 10 % 100
-    return "twice" if kind < 15 else {15: "always", 16: "unwanted"}.get(kind, "none")
+    return {1: "always", 2: "unwanted"}.get(kind, "twice" if kind < 17 else "none")
 
 
 def queue_of(worker: Any) -> Any:

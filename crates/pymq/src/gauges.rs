@@ -14,6 +14,10 @@ use crate::transport::{Health, QueueStats};
 /// How long the broker may take to say how its queues stand.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What the gauge of [`Health::lost_posts`] says of itself.
+pub(crate) const LOST_POSTS: &str =
+    "Events published without waiting that did not get to the broker.";
+
 /// How a bus stands at a moment.
 #[derive(Debug)]
 pub(crate) struct Gauges {

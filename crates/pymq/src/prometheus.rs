@@ -26,7 +26,7 @@
 //! | `pymq_redelivered_messages_total` | items that came once more | `messaging_destination_name` |
 //! | `pymq_queue_items` | items of a queue | `queue`, `state`: `waiting`, `delayed`, `leased`, `dead` |
 //! | `pymq_queue_oldest_seconds`, `pymq_queue_consumers` | a queue | `queue` |
-//! | `pymq_connected`, `pymq_reconnects_total`, `pymq_unread_events`, `pymq_lost_events` | the bus | |
+//! | `pymq_connected`, `pymq_reconnects_total`, `pymq_unread_events`, `pymq_lost_events`, `pymq_lost_posts` | the bus | |
 //!
 //! The one invariant: a program that makes up names without end keeps a bounded number of series; from
 //! the thousandth on of each kind, others are counted together as `_OTHER`.
@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::bus::Bus;
-use crate::gauges::{Gauges, by_state};
+use crate::gauges::{Gauges, LOST_POSTS, by_state};
 use crate::telemetry::{End, Observation, Observer, Operation, Receipt, Verb};
 
 /// What the text is, for the header of its answer.
@@ -261,6 +261,7 @@ fn write_figures(text: &mut String, Gauges { health, queues }: &Gauges) {
         ("pymq_reconnects_total", "counter", "How often it came back.", health.reconnects),
         ("pymq_unread_events", "gauge", "Events that nobody has read yet.", unread),
         ("pymq_lost_events", "gauge", "Events that came too fast.", health.lost_events),
+        ("pymq_lost_posts", "gauge", LOST_POSTS, health.lost_posts),
     ] {
         head(text, name, kind, help);
         line(text, name, "", value);

@@ -382,6 +382,7 @@ async fn how_queues_stand_is_told(place: &Place) {
         }
     }
     assert_eq!(told.gauge("pymq.bus.connected", &[]), Some(1));
+    assert_eq!(told.gauge("pymq.bus.lost_posts", &[]), Some(0));
     held.ack().await.expect("it is ours");
     assert_eq!(jobs.get().await.expect("an item"), 3);
     jobs.dead_letters().purge().await.expect("purged");

@@ -70,6 +70,7 @@ async fn what_a_bus_did_and_how_it_stands_is_in_the_text(place: &Place) {
         assert_eq!(names(labels, name), Some(expected), "{name} {labels} in\n{text}");
     }
     assert_eq!(value(&text, "pymq_connected"), Some(1.0));
+    assert_eq!(value(&text, "pymq_lost_posts"), Some(0.0));
     assert_eq!(value(&text, "pymq_reconnects_total"), Some(0.0));
     let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(lines.iter().all(|line| line.rsplit_once(' ').is_some()), "{text}");

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Telemetry;
 use crate::bus::Bus;
 use crate::error::Result;
-use crate::gauges::{Gauges, by_state};
+use crate::gauges::{Gauges, LOST_POSTS, by_state};
 use crate::transport::{self, QueueStats};
 
 /// A watch over a bus, see [`Telemetry::watch`]; dropping it ends it, on any thread.
@@ -29,9 +29,9 @@ impl Telemetry {
     /// Tells at this interval how the bus stands, until the watch is dropped or the bus closed: of
     /// each queue of its namespace `pymq.queue.items` by state (`waiting`, `delayed`, `leased`,
     /// `dead`), `pymq.queue.oldest` in seconds and `pymq.queue.consumers`; of the bus
-    /// `pymq.bus.connected` (1 or 0), `pymq.bus.reconnects`, `pymq.bus.unread_events` and
-    /// `pymq.bus.lost_events`. One process of a namespace that watches is enough for the queues;
-    /// listing them takes time that grows with all that the broker holds.
+    /// `pymq.bus.connected` (1 or 0), `pymq.bus.reconnects`, `pymq.bus.unread_events`,
+    /// `pymq.bus.lost_events` and `pymq.bus.lost_posts`. One process of a namespace that watches is
+    /// enough for the queues; listing them takes time that grows with all that the broker holds.
     ///
     /// # Errors
     /// `Config` outside a tokio runtime.
@@ -50,6 +50,7 @@ struct Teller {
     reconnects: Gauge<u64>,
     unread: Gauge<u64>,
     lost: Gauge<u64>,
+    lost_posts: Gauge<u64>,
     /// The queues that were told of: one that is gone is empty.
     known: BTreeSet<String>,
 }
@@ -68,6 +69,7 @@ impl Teller {
             reconnects: gauge("pymq.bus.reconnects", "How often it came back.", "{reconnect}"),
             unread: gauge("pymq.bus.unread_events", "Events that nobody has read yet.", "{event}"),
             lost: gauge("pymq.bus.lost_events", "Events that came too fast.", "{event}"),
+            lost_posts: gauge("pymq.bus.lost_posts", LOST_POSTS, "{event}"),
             known: BTreeSet::new(),
         }
     }
@@ -91,6 +93,7 @@ impl Teller {
         self.reconnects.record(health.reconnects, &[]);
         self.unread.record(health.unread_events as u64, &[]);
         self.lost.record(health.lost_events, &[]);
+        self.lost_posts.record(health.lost_posts, &[]);
         // Where nothing is known of the queues, the last that was known stands.
         let Some(queues) = queues else { return };
         let there: BTreeSet<_> = queues.iter().map(|(name, _)| name.clone()).collect();

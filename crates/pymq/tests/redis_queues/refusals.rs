@@ -1,6 +1,7 @@
 //! Whatever a server refuses, forgets or is asked by strangers: no item is lost, no error lies.
 
 use super::*;
+use crate::driver::server::Answer;
 use pymq::transport::{Letters, SettleOptions};
 
 const EPOCHS: &str = "__pymq:{q}:epochs";
@@ -212,6 +213,29 @@ async fn a_claim_without_a_right_fails_and_loses_nothing() {
         }
         redis.close().await.expect("closed");
         assert_eq!(all(&mut raw), ["x"], "without {command}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_is_registered_though_a_right_was_taken_away_meanwhile() {
+    let server = RedisServer::start();
+    for command in ["lrem", "zrange"] {
+        let mut raw = server.raw();
+        raw.run(&["FLUSHALL"]);
+        let redis = without(&server, &[]).await;
+        let empty = redis.claim(&queue("q"), 1, Wait::No).await.expect("it may");
+        assert!(empty.is_empty());
+        deny(&server, "w", &[command]);
+        raw.run(&["LPUSH", "q", "x"]);
+        // Whether it is handed out or not: were its process killed now, others would give it back.
+        let _claimed = redis.claim(&queue("q"), 1, Wait::at_most(Duration::from_millis(300))).await;
+        assert_eq!(all(&mut raw), ["x"], "without {command}");
+        for held in keys(&mut raw, "__pymq:{q}:held:*") {
+            let epoch = held.trim_start_matches("__pymq:{q}:held:");
+            let registered = raw.run(&["ZRANK", EPOCHS, epoch]);
+            assert!(matches!(registered, Answer::Number(_)), "without {command}: {registered:?}");
+        }
+        redis.close().await.expect("closed");
     }
 }
 

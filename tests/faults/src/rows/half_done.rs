@@ -123,7 +123,9 @@ fn refused(scene: &Scene, kind: Kind, how: Move, why: Refusal) -> Result<Report,
         format!("{queue}: of {ITEMS} items only {lying:?} lie somewhere")
     });
     allow(scene, &queue, &user, why);
-    come_back(scene, kind, &queue, &mut report)?;
+    if let Err(why) = come_back(scene, kind, &queue, &mut report) {
+        report.must(false, || format!("{why}; after the fault there were {seen:?}"));
+    }
     Ok(report)
 }
 
@@ -141,7 +143,9 @@ fn come_back(scene: &Scene, kind: Kind, queue: &str, report: &mut Report) -> Res
             return heir.finish();
         }
         if Instant::now() > until_all {
-            return Err(format!("{queue}: only {found:?} of {ITEMS} items are found again"));
+            let left = scene.left(queue);
+            let why = format!("only {found:?} of {ITEMS} items are found again, left are {left:?}");
+            return Err(format!("{queue}: {why}"));
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

@@ -6,12 +6,15 @@
 -- that holds, epochs.
 -- Returns the server's time in ms, 1 if the queue is shut down, in how many ms the next item is due
 -- (-1: nothing is), then for each epoch whether it is alive.
+--
+-- What is held is registered first: a right that is refused behind that leaves nothing with nobody.
 local epochs, shutdown, spare, later, waits = unpack(KEYS)
-redis.call('LREM', spare, 1, '') -- harmless, and lets the script write when memory is full
+-- Harmless, and lets the script write when memory is full.
+local may_take = redis.pcall('LREM', spare, 1, '')
 local time = clock()
 local now = math.floor(time / 1000)
 local finish = now + ARGV[1]
-local answer = { now, redis.call('EXISTS', shutdown), next_due(later, time) }
+local answer = {}
 local holds = false
 for i = 5, #ARGV do
     local known = redis.call('ZADD', epochs, 'XX', 'INCR', 0, ARGV[i])
@@ -22,6 +25,10 @@ for i = 5, #ARGV do
     answer[i - 1] = alive and 1 or 0
     holds = holds or alive
 end
+if type(may_take) == 'table' then
+    return may_take -- the refusal: what is taken could not be confirmed
+end
+answer[1], answer[2], answer[3] = now, redis.call('EXISTS', shutdown), next_due(later, time)
 -- Who holds something is in the registry. Only counts depend on this, so that a user may not be allowed it.
 if ARGV[3] ~= '' and not holds then
     redis.pcall('ZADD', waits, now + ARGV[4], ARGV[3])
