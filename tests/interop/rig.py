@@ -250,10 +250,7 @@ class Cluster:
                 slots = range(number * SLOTS // 3, (number + 1) * SLOTS // 3)
                 node.command("CLUSTER", "ADDSLOTS", *slots)
                 self.nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port)
-            deadline = time.monotonic() + HANG_GUARD
-            while not all(map(self._is_whole, self.nodes)):
-                assert time.monotonic() < deadline, "the nodes make no cluster"
-                time.sleep(0.02)
+            self._until("the nodes are one", lambda: all(map(self._is_whole, self.nodes)))
             self._stack = stack.pop_all()
         return self
 
@@ -299,15 +296,33 @@ class Cluster:
             assert isinstance(keys, list), keys
             way = ("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS")
             source.command(*way, *(str_of(key) for key in keys))
+        # The target takes the epoch after the newest that it knows of. Were that not the newest of
+        # all, what the source said before would count for more, and nobody would have the slot.
+        self._until("all know of the newest epoch", lambda: len(set(map(_epoch, self.nodes))) == 1)
         others = [node for node in self.nodes if node not in (target, source)]
         for node in (target, source, *others):
             node.command("CLUSTER", "SETSLOT", slot, "NODE", str_of(names[target]))
+        self._until("the target has the slot", lambda: self.owner(key) is target)
+
+    @staticmethod
+    def _until(what: str, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + HANG_GUARD
+        while not holds():
+            assert time.monotonic() < deadline, f"waited in vain until {what}"
+            time.sleep(0.02)
 
     @staticmethod
     def _is_whole(node: Server) -> bool:
         info = node.command("CLUSTER", "INFO")
         assert isinstance(info, bytes), info
         return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+
+
+def _epoch(node: Server) -> bytes:
+    """The newest epoch of its cluster that a node knows of."""
+    info = node.command("CLUSTER", "INFO")
+    assert isinstance(info, bytes), info
+    return next(line for line in info.splitlines() if line.startswith(b"cluster_current_epoch:"))
 
 
 def str_of(reply: Reply) -> str:

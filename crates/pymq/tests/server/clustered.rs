@@ -9,6 +9,8 @@ use super::{Answer, Raw, RedisServer};
 
 /// Nothing here takes as long unless it hangs.
 const GUARD: Duration = Duration::from_secs(60);
+/// What has not got about among the nodes by then is said once more.
+const AGAIN: Duration = Duration::from_secs(2);
 const SLOTS: u16 = 16384;
 
 /// Three masters that share the slots, and three replicas.
@@ -116,10 +118,12 @@ impl Clustered {
         (0..self.nodes.len()).filter(is_master).collect()
     }
 
-    /// Which node has a slot.
+    /// Which node has a slot: by its own word, since others hear of it later.
     pub fn owner(&self, slot: u16) -> usize {
-        let asked = (0..self.nodes.len()).find_map(|number| self.owner_by(number, slot));
-        asked.expect("a node knows who has the slot")
+        let all = || 0..self.nodes.len();
+        let says_so = all().find(|number| self.owner_by(*number, slot) == Some(*number));
+        let owner = says_so.or_else(|| all().find_map(|number| self.owner_by(number, slot)));
+        owner.expect("a node knows who has the slot")
     }
 
     fn owner_by(&self, asked: usize, slot: u16) -> Option<usize> {
@@ -157,39 +161,115 @@ impl Clustered {
 
     /// Opens a slot for its keys to move; none has yet.
     pub fn begin_moving(&self, slot: u16, from: usize, to: usize) {
-        let (number, source, target) = (slot.to_string(), self.id(from), self.id(to));
-        self.run(to, &["CLUSTER", "SETSLOT", &number, "IMPORTING", &source]);
-        self.run(from, &["CLUSTER", "SETSLOT", &number, "MIGRATING", &target]);
+        until_done("the slot is open", || self.open(slot, from, to));
     }
 
-    /// Moves the keys of a slot that is open, and then it.
+    /// Moves the keys of a slot that is open, and then it; returns when all agree who has it.
     pub fn finish_moving(&self, slot: u16, from: usize, to: usize) {
+        let mut handed = None::<Instant>;
+        until_done("all agree who has the slot", || {
+            // A master may give way meanwhile, where a busy machine makes the others think that it is gone:
+            // whoever took its place goes on.
+            let (from, to) = (self.stand_in(from)?, self.stand_in(to)?);
+            if handed.is_none_or(|handed| handed.elapsed() > AGAIN) {
+                self.hand_over(slot, from, to)?;
+                if handed.replace(Instant::now()).is_some() {
+                    // Two nodes may have taken the same epoch for two slots at the same time: then those who
+                    // hear of the one believe the other. The newest of all is believed.
+                    self.run(to, &["CLUSTER", "BUMPEPOCH"]);
+                }
+            }
+            let other = (0..self.nodes.len()).find_map(|node| {
+                let now = self.owner_by(node, slot).filter(|now| *now != to)?;
+                Some(format!("node {node} says that node {now} has it, not node {to}"))
+            });
+            other.map_or(Ok(()), Err)
+        });
+    }
+
+    /// Moves what is left of a slot, and says to all who has it from now on. What was done is done again
+    /// without harm.
+    fn hand_over(&self, slot: u16, from: usize, to: usize) -> Result<(), String> {
+        if self.owner_by(from, slot) == Some(from) {
+            self.open(slot, from, to)?;
+            self.move_keys(slot, from, to)?;
+        }
+        self.agree_on_the_epoch()?;
         let (number, target) = (slot.to_string(), self.id(to));
-        let port = self.nodes[to].port().to_string();
-        let mut replace = None;
-        until("the keys of the slot have moved", || {
+        // In this order, as redis-cli does: else nobody might have it for a moment.
+        let others = (0..self.nodes.len()).filter(|node| ![to, from].contains(node));
+        let running = others.filter(|node| self.nodes[*node].is_running());
+        for node in [to, from].into_iter().chain(running) {
+            let words = ["CLUSTER", "SETSLOT", &number, "NODE", &target];
+            match done(&self.run(node, &words)) {
+                // A replica hears of it from the others.
+                Err(why) if why.contains("only with masters") => {}
+                outcome => outcome.map_err(|why| format!("node {node}: {why}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the node that takes a slot next is believed: it takes the epoch after the newest that it knows
+    /// of. Where that is not the newest of all, what the slot's last node said before, and arrives late, counts
+    /// for more; then nobody has the slot, and its keys are gone.
+    fn agree_on_the_epoch(&self) -> Result<(), String> {
+        let running = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_running());
+        let epoch = |node: usize| {
+            let info = self.info(node);
+            let line = info.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
+            line.map(str::to_owned)
+        };
+        let mut epochs = running.map(epoch);
+        let first = epochs.next();
+        match epochs.all(|epoch| Some(epoch) == first) {
+            true => Ok(()),
+            false => Err("not all know of the newest epoch".to_owned()),
+        }
+    }
+
+    fn open(&self, slot: u16, from: usize, to: usize) -> Result<(), String> {
+        let (number, source, target) = (slot.to_string(), self.id(from), self.id(to));
+        let opened = self.run(to, &["CLUSTER", "SETSLOT", &number, "IMPORTING", &source]);
+        match done(&opened) {
+            // It was told so before, and the other one was not.
+            Err(why) if why.contains("already the owner") => {}
+            outcome => outcome.map_err(|why| format!("node {to}: {why}"))?,
+        }
+        let opened = self.run(from, &["CLUSTER", "SETSLOT", &number, "MIGRATING", &target]);
+        done(&opened).map_err(|why| format!("node {from}: {why}"))
+    }
+
+    fn move_keys(&self, slot: u16, from: usize, to: usize) -> Result<(), String> {
+        let (number, port) = (slot.to_string(), self.nodes[to].port().to_string());
+        let (mut replace, guard) = (None, Instant::now() + GUARD);
+        loop {
             let keys = self.run(from, &["CLUSTER", "GETKEYSINSLOT", &number, "100"]).texts();
+            if keys.is_empty() {
+                return Ok(());
+            }
             let words = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000"].into_iter();
             let words = words.chain(replace).chain(["KEYS"]);
-            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-            if keys.is_empty() {
-                return true;
-            }
-            if let Answer::Error(why) = self.run(from, &words.chain(keys).collect::<Vec<_>>()) {
+            let words: Vec<_> = words.chain(keys.iter().map(String::as_str)).collect();
+            match done(&self.run(from, &words)) {
                 // Its time was over, so that the keys may be at both, and those here are used.
-                assert!(why.starts_with("IOERR"), "keys do not move: {why}");
-                replace = Some("REPLACE");
+                Err(why) if why.starts_with("IOERR") && Instant::now() < guard => {
+                    replace = Some("REPLACE");
+                }
+                outcome => outcome.map_err(|why| format!("keys do not move: {why}"))?,
             }
-            false
-        });
-        // In this order, as redis-cli does; replicas refuse it, and hear of it.
-        let others = (0..self.nodes.len()).filter(|node| ![to, from].contains(node));
-        for node in [to, from].into_iter().chain(others) {
-            self.run(node, &["CLUSTER", "SETSLOT", &number, "NODE", &target]);
         }
-        until("all agree who has the slot", || {
-            (0..self.nodes.len()).all(|node| self.owner_by(node, slot).is_none_or(|now| now == to))
-        });
+    }
+
+    /// The master that has what a node had: itself, or the one that took its place.
+    fn stand_in(&self, node: usize) -> Result<usize, String> {
+        let replication = self.raw(node).run(&["INFO", "replication"]).text();
+        let line = replication.lines().find_map(|line| line.strip_prefix("master_port:"));
+        let Some(port) = line.and_then(|port| port.trim().parse::<u16>().ok()) else {
+            return Ok(node);
+        };
+        let master = self.nodes.iter().position(|node| node.port() == port);
+        master.ok_or_else(|| format!("node {node} follows a master that is none of ours"))
     }
 
     /// Returns when another node has a slot, by all that live.
@@ -235,6 +315,23 @@ impl Clustered {
     /// A plain connection to a node.
     pub fn raw(&self, node: usize) -> Raw {
         self.nodes[node].raw()
+    }
+}
+
+/// Whether a node did what it was told to do.
+fn done(answer: &Answer) -> Result<(), String> {
+    match answer {
+        Answer::Error(why) => Err(why.clone()),
+        _ => Ok(()),
+    }
+}
+
+/// Tries until it is done; what kept it from that is told in the end.
+fn until_done(what: &str, mut attempt: impl FnMut() -> Result<(), String>) {
+    let guard = Instant::now() + GUARD;
+    while let Err(why) = attempt() {
+        assert!(Instant::now() < guard, "waited in vain until {what}: {why}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
