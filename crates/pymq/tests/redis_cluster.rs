@@ -341,15 +341,39 @@ async fn what_a_killed_claim_left_with_nobody_while_its_slot_moved_comes_back() 
     };
     let bus = Bus::connect(&cluster.url()).await.expect("connected");
     let queue = bus.queue::<u32>("orphans").lease(SHORT);
+    let comes_back = async |item: u32, who: &str, found: &str| {
+        let (registry, epoch) =
+            (format!("__pymq:{{{}}}:epochs", key("orphans")), format!("{who}-1.5"));
+        let run = |words: &[&str]| cluster.raw(cluster.owner(slot)).run(words);
+        let seconds = || run(&["TIME"]).texts()[0].parse::<f64>().expect("a time");
+        let before = seconds();
+        let gets = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.get_timeout(GUARD).await }
+        });
+        // However short our lease, who took it has time to say that it lives.
+        until(found, async || match run(&["ZSCORE", &registry, &epoch]) {
+            server::Answer::Text(end) => {
+                let end = String::from_utf8_lossy(&end).parse::<f64>().expect("a time");
+                assert!(end / 1000.0 >= before + 10.0, "{end} is too soon after {before}");
+                true
+            }
+            _ => false,
+        })
+        .await;
+        // That time passes.
+        run(&["ZADD", &registry, "XX", "1", &epoch]);
+        assert_eq!(gets.await.expect("no panic").expect("got"), Some(item), "{found}");
+    };
     leave("1", "dead");
-    assert_eq!(queue.get_timeout(GUARD).await.expect("got"), Some(1), "by who begins to consume");
+    comes_back(1, "dead", "who begins to consume finds it").await;
     leave("2", "dead too");
     let to = (cluster.owner(slot) + 1) % 3;
     block_in_place(|| cluster.move_slot(slot, to));
-    assert_eq!(queue.get_timeout(GUARD).await.expect("got"), Some(2), "by who is there already");
+    comes_back(2, "dead too", "who is there already finds it").await;
     // Who lives has said so by then.
     queue.put(&3).await.expect("put");
-    let ours = queue.claim().await.expect("got");
+    let ours = bus.queue::<u32>("orphans").claim().await.expect("got");
     let other = Bus::connect(&cluster.url()).await.expect("connected");
     let theirs = other.queue::<u32>("orphans").lease(SHORT);
     assert_eq!(theirs.get_timeout(SHORT * 3).await.expect("asked"), None);

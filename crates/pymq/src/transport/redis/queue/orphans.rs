@@ -1,8 +1,9 @@
 //! What was left with nobody: an item that was taken in the moment in which the keys of its queue began to
 //! move to another node of a cluster, by a process that was killed before it could note who has it.
 //!
-//! The one invariant: nothing is taken from who lives. What is found is registered for a while, in which
-//! its taker may say that it lives, and goes back then as what any dead consumer held.
+//! The one invariant: nothing is taken from who lives. What is found is registered for a while, however short
+//! the lease of who finds it; its taker says within that time that it lives, and hands nothing out before the
+//! server has answered that. Else it goes back as what any dead consumer held.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -15,15 +16,19 @@ use super::super::core::Core;
 use super::super::purpose::Purpose;
 use super::super::refusal::{Cause, Refusal};
 use super::super::resp::{Batch, Command, Reply};
+use super::super::timing::SLICE_AND_WAY;
 use super::consumer::Consumer;
-use super::keys::Keys;
 use super::{lease, scripts};
 use crate::error::Result;
 
 /// So many keys of a slot are looked at.
 const MOST: u16 = 10_000;
-/// So long whoever took it may take to say that it lives.
-const GRACE: Duration = Duration::from_secs(30);
+/// So long whoever took it may take to say that it lives: after [`SLICE_AND_WAY`] it looks what a connection
+/// that it lost may have taken, and it has as long again to reach the node. Its lease, which nobody but itself
+/// knows, counts from then on.
+const GRACE: Duration = SLICE_AND_WAY.saturating_mul(2);
+/// The log's words where a slot has too many keys.
+const NOT_ALL: &str = "not all keys of the queue's slot were looked at: what a killed process may have left                        with nobody there is found by `pymq doctor`, and goes back with its --fix";
 
 /// At which node a consumer has looked last.
 #[derive(Debug, Default)]
@@ -46,8 +51,7 @@ pub(super) async fn adopt(core: &Core, consumer: &Consumer) -> Result<()> {
     if consumer.looked().is_at(&node) {
         return Ok(());
     }
-    let keys = consumer.keys();
-    match find(core, keys).await {
+    match find(core, consumer).await {
         // Its keys are on their way: it is looked for where they come to.
         Err(error) if Refusal::is_a_clusters(&error) => return Ok(()),
         Ok(found) if found.is_empty() => {}
@@ -58,7 +62,8 @@ pub(super) async fn adopt(core: &Core, consumer: &Consumer) -> Result<()> {
 }
 
 /// The epochs that hold something and are not registered.
-async fn find(core: &Core, keys: &Keys) -> Result<Vec<Bytes>> {
+async fn find(core: &Core, consumer: &Consumer) -> Result<Vec<Bytes>> {
+    let keys = consumer.keys();
     let purpose = Purpose::idempotent("look at", &keys.name);
     let all = Command::new("CLUSTER").arg("GETKEYSINSLOT");
     let all = all.number(slot_of(&keys.epochs)).number(MOST);
@@ -70,6 +75,9 @@ async fn find(core: &Core, keys: &Keys) -> Result<Vec<Bytes>> {
         Some(Reply::Refused(refusal)) if refusal.cause() == Cause::Denied => return Ok(Vec::new()),
         reply => purpose.check(reply)?.items(),
     };
+    if all.len() >= usize::from(MOST) && consumer.log_once().is_news(NOT_ALL) {
+        tracing::warn!(queue = keys.name, looked_at = MOST, "{NOT_ALL}");
+    }
     let known = purpose.check(replies.next())?.items();
     let known: HashSet<Bytes> = known.into_iter().filter_map(Reply::bytes).collect();
     let held = |key: Bytes| {
@@ -83,7 +91,7 @@ async fn find(core: &Core, keys: &Keys) -> Result<Vec<Bytes>> {
 async fn register(core: &Core, consumer: &Consumer, epochs: &[Bytes]) -> Result<()> {
     let keys = consumer.keys();
     let purpose = Purpose::idempotent("register", &keys.name);
-    let grace = scripts::milliseconds(consumer.lease().min(GRACE));
+    let grace = scripts::milliseconds(GRACE);
     let words = [grace.as_str(), &keys.helds, "", "0"].map(str::as_bytes).into_iter();
     let arguments: Vec<&[u8]> = words.chain(epochs.iter().map(|epoch| &**epoch)).collect();
     let names = lease::names_of_keep(keys);
