@@ -119,7 +119,8 @@ class Health:
         """What a health endpoint wants to know, without asking the broker.
 
         `state`, `since`, `why` as in `state`; `server`: the one that is talked to, of several the
-        one that takes the writes, None without one; `reconnects` so far; `unread_events` and
+        one that takes the writes, None without one; `absent_nodes`: those of a cluster that did not
+        answer when `inspect` asked all of them last; `reconnects` so far; `unread_events` and
         `lost_events` of the live subscriptions; `lost_posts`: events that were published with
         `wait=False` and lost on the way to the broker; `consumers`: queues that items are taken
         from; `oldest_heartbeat`: for how many seconds, at most, the lease of an item in hand was

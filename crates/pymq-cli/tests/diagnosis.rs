@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use tool::server::RedisServer;
+use tool::server::clustered::Clustered;
 use tool::{Running, run, until, until_listed};
 
 mod tool;
@@ -112,4 +113,37 @@ fn a_bench_says_figures_beside_the_bare_servers_and_leaves_nothing() {
     until("nothing is left", || server.raw().run(&["KEYS", "*"]).texts().is_empty());
     let figures = run("memory://bench", &["bench", "--time", "0.1", "--json"]).objects();
     assert!(figures.iter().all(|figure| figure["raw_micros"].is_null()));
+}
+
+#[test]
+fn what_the_other_nodes_of_a_cluster_know_is_shown_though_one_is_gone() {
+    let mut cluster = Clustered::start_with(3, &["--cluster-require-full-coverage", "no"]);
+    let url = format!("{}?reconnect_wait=0.5", cluster.url());
+    let home = cluster.owner(cluster.slot_of("{__pymq}"));
+    let gone = (home + 1) % 3;
+    let node = format!("127.0.0.1:{}", cluster.nodes[gone].port());
+    let at = |wanted: usize| {
+        let mut names = (0..).map(|number| format!("jobs{number}"));
+        let key = |name: &String| cluster.slot_of(&format!("__eventbus:global:{name}"));
+        names.find(|name| cluster.owner(key(name)) == wanted).expect("each node has slots")
+    };
+    let (known, lost) = (at(home), at(gone));
+    for queue in [&known, &lost] {
+        run(&url, &["put", queue, "1"]).done();
+    }
+    run(&url, &["queues"]).done();
+    cluster.nodes[gone].kill();
+    for command in ["queues", "ls"] {
+        let shown = run(&url, &[command]);
+        assert!(shown.out.contains(&known) && !shown.out.contains(&lost), "{shown:?}");
+        let said = shown.failed(5);
+        assert!(said.contains(&format!("not all is shown: {node} could not be asked")), "{said}");
+    }
+    run(&url, &["queues", &known]).done();
+    let said = run(&url, &["queues", &lost]).failed(5);
+    assert!(!said.contains("holds nothing"), "{said}");
+    let examined = run(&url, &["doctor"]);
+    let lines = examined.out.lines();
+    let named = lines.filter(|line| line.starts_with(&format!("BROKEN  node {node}: ")));
+    assert_eq!((examined.code, named.count()), (Some(1), 1), "{examined:?}");
 }

@@ -136,6 +136,7 @@ impl Bus {
         let health = self.connection()?.bus().health();
         let numbers = PyDict::new(py);
         numbers.set_item("server", health.server)?;
+        numbers.set_item("absent_nodes", health.absent_nodes)?;
         numbers.set_item("reconnects", health.reconnects)?;
         numbers.set_item("unread_events", health.unread_events)?;
         numbers.set_item("lost_events", health.lost_events)?;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use pymq::transport::Severity;
 use pymq::{Bus, ErrorKind, Wait};
 use server::clustered::Clustered;
 use tokio::task::{JoinHandle, block_in_place};
@@ -456,6 +457,42 @@ async fn who_looks_at_a_cluster_sees_all_nodes() {
     // What is so on all nodes is told once.
     assert_eq!(words("persistence").len(), 1, "{findings:?}");
     held.ack().await.expect("it is ours");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_looks_at_a_cluster_of_which_a_node_is_gone_sees_what_the_others_know() {
+    let settings = ["--cluster-require-full-coverage", "no"];
+    let mut cluster = block_in_place(|| Clustered::start_with(3, &settings));
+    let bus = Bus::connect(&cluster.url()).await.expect("connected");
+    let gone = (cluster.owner(cluster.slot_of(HOME)) + 1) % 3;
+    let node = format!("127.0.0.1:{}", cluster.nodes[gone].port());
+    let names: Vec<_> = (0..9).map(|number| format!("q{number}")).collect();
+    for name in &names {
+        bus.queue(name).put(&1_u32).await.expect("put");
+    }
+    let there = |name: &&String| cluster.owner(cluster.slot_of(&key(name))) != gone;
+    let known: Vec<_> = names.iter().filter(there).cloned().collect();
+    assert!(!known.is_empty() && known.len() < names.len(), "{known:?}");
+    assert_eq!(bus.inspect().queues().await.expect("listed"), names);
+    assert!(bus.health().absent_nodes.is_empty());
+
+    cluster.nodes[gone].kill();
+    assert_eq!(bus.inspect().queues().await.expect("listed"), known);
+    assert_eq!(bus.health().absent_nodes, [node.as_str()]);
+    let findings = bus.inspect().examine().await.expect("examined");
+    let named = findings.iter().filter(|finding| finding.subject == format!("node {node}"));
+    assert_eq!(named.map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Broken]);
+    assert!(findings.iter().any(|finding| finding.subject == "version"), "{findings:?}");
+    assert!(bus.inspect().leftovers().await.expect("listed").is_empty());
+
+    // What it had is gone with it; it is asked again.
+    cluster.nodes[gone].restart();
+    assert_eq!(bus.inspect().queues().await.expect("listed"), known);
+    assert!(bus.health().absent_nodes.is_empty());
+
+    cluster.nodes.iter_mut().for_each(server::RedisServer::kill);
+    let error = bus.inspect().queues().await.expect_err("none answers");
+    assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use pymq::name::matches;
 use pymq::{Bus, FunctionFacts, TopicFacts};
 use serde::Serialize;
 
-use super::counted;
+use super::{all_is_shown, counted};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::table::Table;
@@ -53,9 +53,10 @@ pub(super) async fn ls(bus: &Bus, pattern: Option<&str>, output: &Output) -> Res
     }
     if !some {
         output.say("nobody is there");
-        return Ok(());
+        return all_is_shown(bus);
     }
-    table.lines().iter().try_for_each(|line| output.line(line))
+    table.lines().iter().try_for_each(|line| output.line(line))?;
+    all_is_shown(bus)
 }
 
 /// Who provides a function: each with its open calls, and what is not as it should be.

@@ -18,7 +18,7 @@ use pymq::wire::Metadata;
 
 use crate::arguments::{Beside, Command, CommandLine};
 use crate::context::connect;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
 /// Does what a command line says.
@@ -64,6 +64,17 @@ async fn on_bus(bus: &Bus, command: Command, output: &Output) -> Result<(), Fail
         | Command::Contexts
         | Command::Completions { .. }
         | Command::Man { .. } => Ok(()),
+    }
+}
+
+/// What was shown is all that there is, unless nodes of a cluster could not be asked.
+fn all_is_shown(bus: &Bus) -> Result<(), Failure> {
+    match bus.health().absent_nodes.as_slice() {
+        [] => Ok(()),
+        absent => {
+            let words = format!("not all is shown: {} could not be asked", absent.join(", "));
+            Err(Failure::new(Exit::Connection, words))
+        }
     }
 }
 

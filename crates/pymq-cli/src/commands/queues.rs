@@ -7,7 +7,7 @@ use pymq::wire::Metadata;
 use pymq::{Bus, ByteQueue, ErrorKind, Put};
 use serde::Serialize;
 
-use super::{counted, metadata};
+use super::{all_is_shown, counted, metadata};
 use crate::arguments;
 use crate::arguments::{Get, Peek, Purge};
 use crate::confirm::confirm;
@@ -139,6 +139,7 @@ pub(super) async fn queues(bus: &Bus, named: Vec<String>, output: &Output) -> Re
         Err(error) if error.kind() == ErrorKind::Unsupported && !named.is_empty() => None,
         known => Some(known?),
     };
+    let complete = all_is_shown(bus);
     let shown = match named.is_empty() {
         true => known.clone().unwrap_or_default(),
         false => named.clone(),
@@ -147,7 +148,8 @@ pub(super) async fn queues(bus: &Bus, named: Vec<String>, output: &Output) -> Re
     let mut table = Table::new(&headings);
     let mut held = Vec::new();
     for name in &shown {
-        if known.as_ref().is_some_and(|known| !known.contains(name)) && !named.is_empty() {
+        let unknown = known.as_ref().is_some_and(|known| !known.contains(name));
+        if unknown && complete.is_ok() && !named.is_empty() {
             let words = format!("no queue {name:?}: it holds nothing, and nobody waits on it");
             return Err(Failure::nothing(words));
         }
@@ -161,7 +163,7 @@ pub(super) async fn queues(bus: &Bus, named: Vec<String>, output: &Output) -> Re
     }
     if shown.is_empty() {
         output.say("no queue holds anything");
-        return Ok(());
+        return complete;
     }
     for line in table.lines() {
         output.line(&line)?;
@@ -169,7 +171,8 @@ pub(super) async fn queues(bus: &Bus, named: Vec<String>, output: &Output) -> Re
     for line in held {
         output.line(&line)?;
     }
-    Ok(())
+    // Each that was named is shown.
+    if named.is_empty() { complete } else { Ok(()) }
 }
 
 fn length(seconds: f64) -> Duration {

@@ -11,6 +11,9 @@ use std::time::Duration;
 use super::{Answer, QueueSpec};
 
 /// Who listens, which queues there are, and who holds what.
+///
+/// Of a broker of several nodes it tells what those know that answer, and fails only if none does;
+/// [`Health::absent_nodes`](super::Health::absent_nodes) names the others.
 pub trait Inspect: fmt::Debug + Send + Sync {
     /// The topics that match a glob pattern and have subscribers by exact name, with how many.
     fn topics<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<(String, usize)>>;

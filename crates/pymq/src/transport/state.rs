@@ -77,6 +77,9 @@ pub struct Health {
     pub state: State,
     /// The server that is talked to, where there is one: of several the one that takes the writes.
     pub server: Option<String>,
+    /// Nodes of a cluster that did not answer when all of them were asked last, as
+    /// [`Bus::inspect`](crate::Bus::inspect) does: what lies there it could not tell.
+    pub absent_nodes: Vec<String>,
     /// How often a lost connection came back.
     pub reconnects: u64,
     /// Events in the mailboxes of the live subscriptions that nobody has read yet.
@@ -98,6 +101,7 @@ impl Health {
         Self {
             state,
             server: None,
+            absent_nodes: Vec::new(),
             reconnects: 0,
             unread_events: 0,
             lost_events: 0,

@@ -15,6 +15,7 @@ use tokio::sync::{RwLock, watch};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::cluster::Place;
 use super::cores::Cores;
 use super::dialer::Dialer;
 use super::link::{Link, Stage};
@@ -69,6 +70,14 @@ impl Core {
         let dialer = self.dialer.to_slot_of(key).map_or_else(|| self.dialer.clone(), Arc::new);
         let consumers = Arc::new(self.consumers.beside());
         Self::with(dialer, (None, None), consumers, self.identity.clone(), self.runtime.clone())
+    }
+
+    /// A core for one node of a cluster, whatever it has, over a connection to it that others may share.
+    pub(super) fn of_node(&self, place: &Place, socket: Socket) -> Arc<Self> {
+        let dialer = Arc::new(self.dialer.to_node(place));
+        let consumers = Arc::new(self.consumers.beside());
+        let (identity, runtime) = (self.identity.clone(), self.runtime.clone());
+        Self::with(dialer, (Some(socket), None), consumers, identity, runtime)
     }
 
     pub(super) fn with(

@@ -11,11 +11,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::Core;
 use super::cluster::slot_of;
 use super::link::Stage;
+use super::poll::{Absent, Poll};
 use super::purpose::Purpose;
 use super::queue::key_in_slot;
 use super::resp::Fault;
@@ -26,6 +28,8 @@ pub(super) struct Cores {
     /// Where events and calls go; without a cluster, queues as well.
     home: Arc<Core>,
     of_slots: Mutex<Kept<Core>>,
+    /// The nodes that did not answer what all of them were asked.
+    absent: Absent,
 }
 
 /// For so long, and at most twice as long, a slot is remembered that nobody uses.
@@ -74,7 +78,7 @@ impl<T> Kept<T> {
 
 impl Cores {
     pub(super) fn new(home: Arc<Core>) -> Self {
-        Self { home, of_slots: Mutex::default() }
+        Self { home, of_slots: Mutex::default(), absent: Absent::default() }
     }
 
     /// Those of a queue.
@@ -96,16 +100,35 @@ impl Cores {
         }
     }
 
-    /// One for each node that takes writes: what is asked of all of them is asked there.
-    pub(super) async fn of_each_node(&self, purpose: &Purpose<'_>) -> Result<Vec<Arc<Core>>> {
+    /// Begins to ask every server: on a cluster each node that takes writes and can be reached.
+    ///
+    /// # Errors
+    /// `Closed`, and where no node is known.
+    pub(super) async fn poll(&self, operation: &'static str) -> Result<Poll<'_>> {
+        let purpose = Purpose::idempotent(operation, "nodes");
+        self.home.check(&purpose)?;
         let Some(nodes) = self.home.dialer.nodes() else {
-            return Ok(vec![Arc::clone(&self.home)]);
+            return Ok(Poll::of_one(Arc::clone(&self.home), &self.absent));
         };
-        let nodes = nodes.masters().await.map_err(|fault| match fault {
+        let fails = |fault| match fault {
             Fault::Lost(why) => purpose.error(ErrorKind::Connection, why),
             Fault::Refused(refusal) => purpose.refused(&refusal),
-        })?;
-        nodes.iter().map(|(_, key)| self.at(purpose, key)).collect()
+        };
+        let places = nodes.masters().await.map_err(fails)?;
+        let names: Vec<_> = places.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        self.absent.keep(&names);
+        let opened = join_all(places.iter().map(|place| nodes.member(place))).await;
+        let mut poll = Poll::of_several(&self.absent);
+        for ((place, name), socket) in places.iter().zip(names).zip(opened) {
+            let core = socket.map(|socket| self.home.of_node(place, socket));
+            poll.add(name, core.map_err(fails));
+        }
+        Ok(poll)
+    }
+
+    /// The nodes that did not answer when all of them were asked last.
+    pub(super) fn absent(&self) -> &Absent {
+        &self.absent
     }
 
     /// Those for the slot of a key.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-use super::cluster::{Nodes, Place, Slot, slot_of};
+use super::cluster::{Nodes, Place, Slot, at, slot_of};
 use super::options::{RedisEndpoint, RedisOptions};
 use super::refusal::Refusal;
 use super::resp::{Expected, Fault, Pushes, Socket};
@@ -38,6 +38,8 @@ enum Discovery {
     Sentinels(Box<Master>),
     /// It is the node of a cluster that has this slot.
     Cluster(Arc<Nodes>, Slot),
+    /// It is where the options say, a node of a cluster, whatever it has.
+    Node,
 }
 
 /// How often in a row a node of a cluster may say that another one has a slot before that is trouble.
@@ -74,6 +76,21 @@ impl Dialer {
             discovery: Discovery::Cluster(Arc::clone(nodes), Slot::of(key)),
             doubts: watch::Sender::new(0),
         })
+    }
+
+    /// One that leads to a node of a cluster, whatever it has. How that node does is not how the bus does, and
+    /// it is not waited for.
+    pub(super) fn to_node(&self, place: &Place) -> Self {
+        let mut options = at(&self.options, place);
+        options.replicas = 0;
+        options.settings.reconnect_wait = Some(Duration::ZERO);
+        let standing = Standing::new(self.standing.server().to_owned());
+        Self { options, standing, discovery: Discovery::Node, doubts: watch::Sender::new(0) }
+    }
+
+    /// Whether a server that does not have a key is the right one all the same.
+    pub(super) fn is_of_node(&self) -> bool {
+        matches!(self.discovery, Discovery::Node)
     }
 
     /// Whether it leads to queues alone.
@@ -117,7 +134,7 @@ impl Dialer {
     pub(super) fn close(&self) {
         self.standing.close();
         match &self.discovery {
-            Discovery::Known => {}
+            Discovery::Known | Discovery::Node => {}
             Discovery::Sentinels(master) => master.close(),
             Discovery::Cluster(nodes, _) => nodes.close(),
         }
@@ -219,7 +236,7 @@ impl Dialer {
     /// Returns when another server may be worth an attempt.
     fn news(&self) -> impl Future<Output = ()> + Send + use<> {
         let (master, nodes) = match &self.discovery {
-            Discovery::Known => (None, None),
+            Discovery::Known | Discovery::Node => (None, None),
             Discovery::Sentinels(master) => (Some(master.news()), None),
             Discovery::Cluster(nodes, _) => (None, Some(nodes.news())),
         };
@@ -245,6 +262,9 @@ impl Dialer {
             Discovery::Known => {
                 Socket::open(&self.options, Expected::Server, role.name(), pushes).await
             }
+            Discovery::Node => {
+                Socket::open(&self.options, Expected::Member, role.name(), pushes).await
+            }
             Discovery::Sentinels(master) => master.open(role.name(), pushes).await,
             Discovery::Cluster(nodes, slot) if self.shares(role) => {
                 nodes.shared(slot, role.name()).await
@@ -259,7 +279,7 @@ impl Dialer {
     /// Whether connections for that are shared with those who want another slot of the same node: for
     /// commands that are answered at once.
     pub(super) fn shares(&self, role: Role) -> bool {
-        matches!(self.discovery, Discovery::Cluster(..))
+        matches!(self.discovery, Discovery::Cluster(..) | Discovery::Node)
             && matches!(role, Role::Commands | Role::Changes)
     }
 

@@ -33,11 +33,12 @@ impl Inspect for Redis {
 
     fn queues<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<String>> {
         pending(async move {
-            let mut queues = BTreeSet::new();
-            for core in self.of_each_node("list").await? {
-                queues.extend(waited_for(&core, pattern).await?);
-                queues.extend(kept(&core, pattern).await?);
+            let (mut queues, mut poll) = (BTreeSet::new(), self.cores.poll("list").await?);
+            for voter in poll.voters() {
+                let found = poll.hear(&voter, queues_of(&voter.core, pattern).await)?;
+                queues.extend(found.into_iter().flatten());
             }
+            poll.end()?;
             Ok(queues.into_iter().collect())
         })
     }
@@ -48,24 +49,31 @@ impl Inspect for Redis {
 
     fn examine<'a>(&'a self, namespace: &'a str) -> Answer<'a, Vec<Finding>> {
         pending(async move {
-            let mut findings = examine(&self.core, namespace).await?;
-            if let Some(nodes) = self.core.dialer.nodes() {
-                findings.push(of_cluster(nodes));
-                for core in self.of_each_node("examine").await? {
-                    findings.extend(examine_node(&core, namespace, &findings).await?);
-                }
+            let Some(nodes) = self.core.dialer.nodes() else {
+                return examine(&self.core, namespace).await;
+            };
+            let (mut findings, mut poll) = (Vec::new(), self.cores.poll("examine").await?);
+            for voter in poll.voters() {
+                let found = examine_node(&voter.core, namespace, &findings).await;
+                findings.extend(poll.hear(&voter, found)?.unwrap_or_default());
             }
+            poll.end()?;
+            let absent = self.cores.absent().findings();
+            findings.extend(of_cluster(nodes, absent.len()));
+            findings.extend(absent);
             Ok(findings)
         })
     }
 
     fn leftovers<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<Leftover>> {
         pending(async move {
-            let mut found = Vec::new();
-            for core in self.of_each_node("list").await? {
-                found.extend(leftovers::find(&core, pattern).await?);
+            let (mut left, mut poll) = (Vec::new(), self.cores.poll("list").await?);
+            for voter in poll.voters() {
+                let found = leftovers::find(&voter.core, pattern).await;
+                left.extend(poll.hear(&voter, found)?.unwrap_or_default());
             }
-            Ok(found)
+            poll.end()?;
+            Ok(left)
         })
     }
 
@@ -77,31 +85,29 @@ impl Inspect for Redis {
     }
 }
 
-impl Redis {
-    /// What is asked of every server is asked on these connections.
-    async fn of_each_node(&self, operation: &'static str) -> Result<Vec<Arc<Core>>> {
-        self.cores.of_each_node(&Purpose::idempotent(operation, "nodes")).await
-    }
-}
-
-/// How many nodes a cluster has, and whether every slot has one.
-fn of_cluster(nodes: &Nodes) -> Finding {
+/// How many nodes a cluster has, and whether every slot has one; those that do not answer are told of by
+/// themselves.
+fn of_cluster(nodes: &Nodes, absent: usize) -> Option<Finding> {
     let (masters, lacking) = nodes.coverage();
     let words = format!("{masters} nodes take writes");
     match lacking {
-        0 => Finding::new(Severity::Fine, "cluster", format!("{words}, every slot has one")),
+        0 if absent > 0 => None,
+        0 => Some(Finding::new(Severity::Fine, "cluster", format!("{words}, every slot has one"))),
         lacking => {
             let words = format!("{words}, {lacking} slots have none: their queues cannot be used");
             let found = Finding::new(Severity::Broken, "cluster", words);
-            found.remedy("bring the missing node back, or CLUSTER ADDSLOTS")
+            Some(found.remedy("bring the missing node back, or CLUSTER ADDSLOTS"))
         }
     }
 }
 
 /// What there is to say of one node of a cluster beside what was found: what is well there is told of
-/// one of them.
+/// the first of them.
 async fn examine_node(core: &Core, namespace: &str, known: &[Finding]) -> Result<Vec<Finding>> {
     let mut findings = examine(core, namespace).await?;
+    if known.is_empty() {
+        return Ok(findings);
+    }
     findings.retain(|finding| {
         let same =
             |other: &Finding| other.subject == finding.subject && other.words == finding.words;
@@ -131,6 +137,12 @@ async fn channels(core: &Core, pattern: &str) -> Result<Vec<String>> {
     core.check(&purpose)?;
     let command = Command::new("PUBSUB").arg("CHANNELS").arg(pattern);
     Ok(texts(core.commands.run(purpose, &command).await?))
+}
+
+/// Queues that a server knows of.
+async fn queues_of(core: &Core, pattern: &str) -> Result<BTreeSet<String>> {
+    let waited_for = waited_for(core, pattern).await?;
+    Ok(waited_for.into_iter().chain(kept(core, pattern).await?).collect())
 }
 
 /// Queues for whose items somebody waits.

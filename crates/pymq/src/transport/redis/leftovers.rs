@@ -10,6 +10,7 @@ use super::Core;
 use super::inspect::keys;
 use super::purpose::Purpose;
 use super::queue::{of_side_key, side_key};
+use super::refusal::Refusal;
 use super::resp::{Command, Reply};
 use crate::error::Result;
 use crate::transport::Leftover;
@@ -24,20 +25,28 @@ pub(super) async fn find(core: &Core, pattern: &str) -> Result<Vec<Leftover>> {
     let mut found = Vec::new();
     let answers = [pattern.trim_end_matches('*'), ANSWERS, "*"].concat();
     for name in keys(core, &answers, Some("list")).await? {
-        if never_ends(core, &name).await? {
+        if unless_moved(never_ends(core, &name).await)? {
             let words = "answers to a caller of the original that nobody fetched, kept for ever; \
                          tidying keeps them for 300 s more";
             found.push(Leftover::new(name, words));
         }
     }
     for name in keys(core, &side_key(pattern, "held:*"), Some("list")).await? {
-        if is_unregistered(core, &name).await? {
+        if unless_moved(is_unregistered(core, &name).await)? {
             let words = "items of a consumer that nothing knows of; tidying lets them go back to \
                          their queue";
             found.push(Leftover::new(name, words));
         }
     }
     Ok(found)
+}
+
+/// What another node of a cluster has by now, or will have in a moment, is not here.
+fn unless_moved(asked: Result<bool>) -> Result<bool> {
+    match asked {
+        Err(error) if Refusal::has_left(&error) => Ok(false),
+        asked => asked,
+    }
 }
 
 /// Looks once more, since its owner may have come, then does it.

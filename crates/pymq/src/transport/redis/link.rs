@@ -301,6 +301,9 @@ impl Link {
 
     /// Nobody begins anything any more on a connection whose server does not take the writes.
     fn doubt(&self, number: u64, refusal: &Refusal) {
+        if self.dialer.is_of_node() {
+            return;
+        }
         self.least.fetch_max(number + 1, Ordering::Relaxed);
         self.dialer.doubt(refusal);
     }

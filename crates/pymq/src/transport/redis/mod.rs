@@ -35,6 +35,7 @@ mod leftovers;
 mod link;
 mod membership;
 mod options;
+mod poll;
 mod pool;
 mod publishing;
 mod pubsub;
@@ -148,6 +149,7 @@ impl Transport for Redis {
         health.reconnects = standing.reconnects();
         (health.unread_events, health.lost_events) = self.core.pubsub.load();
         health.lost_posts = self.core.posts.lost();
+        health.absent_nodes = self.cores.absent().names();
         for core in self.cores.all() {
             let (consumers, heartbeat) = core.consumers.load();
             health.consumers += consumers;

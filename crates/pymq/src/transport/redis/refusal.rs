@@ -235,6 +235,11 @@ impl Refusal {
         Self::within(error).is_some_and(|refusal| refusal.cause == Cause::Moved)
     }
 
+    /// The same, or because the key is on its way there.
+    pub(super) fn has_left(error: &Error) -> bool {
+        Self::has_moved(error) || Self::within(error).is_some_and(Self::is_on_its_way)
+    }
+
     /// Which slot another node has, and where that one is, if this says so: `MOVED 3999 host:port`.
     pub(super) fn moved_to(&self) -> Option<(u16, (String, u16))> {
         let (_, rest) = self.words.split_once("MOVED ")?;

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use self::passing::{Ear, Trail};
 use self::slots::Map;
-pub(super) use self::slots::{Place, key_in, slot_of};
+pub(super) use self::slots::{Place, slot_of};
 use super::options::{RedisEndpoint, RedisOptions};
 use super::refusal::Refusal;
 use super::resp::{Command, Expected, Fault, Pushes, Socket, Subscribing, WeakSocket};
@@ -142,11 +142,10 @@ impl Nodes {
         self.published.followed().await;
     }
 
-    /// Every node that takes writes, with a key that lies there.
-    pub(super) async fn masters(&self) -> Result<Vec<(Place, String)>, Fault> {
+    /// Every node that takes writes.
+    pub(super) async fn masters(&self) -> Result<Vec<Place>, Fault> {
         self.learned().await?;
-        let nodes = self.known.map.borrow().nodes();
-        Ok(nodes.into_iter().map(|(place, slot)| (place, key_in(slot))).collect())
+        Ok(self.known.map.borrow().nodes())
     }
 
     /// How many nodes take writes, and how many slots have none.
@@ -209,7 +208,7 @@ impl Nodes {
     }
 
     /// A connection to a node, whatever it has: the one that is shared, or one for the moment.
-    async fn member(&self, place: &Place) -> Result<Socket, Fault> {
+    pub(super) async fn member(&self, place: &Place) -> Result<Socket, Fault> {
         let shared = self.seats().get(&(place.clone(), "commands")).cloned();
         let known = match shared {
             Some(seat) => seat.lock().await.upgrade().filter(Socket::is_alive),
@@ -438,7 +437,7 @@ impl Nodes {
 }
 
 /// The way to one node.
-fn at(options: &RedisOptions, (host, port): &Place) -> RedisOptions {
+pub(super) fn at(options: &RedisOptions, (host, port): &Place) -> RedisOptions {
     RedisOptions { endpoint: RedisEndpoint::Tcp(host.clone(), *port), ..options.clone() }
 }
 

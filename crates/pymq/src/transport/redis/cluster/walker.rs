@@ -24,8 +24,7 @@ const BREATH: Duration = Duration::from_millis(20);
 pub(super) async fn walk(hosts: Vec<Place>, options: RedisOptions, known: Arc<Known>) {
     let (mut attempts, mut trouble) = (0_u32, None);
     for number in 0_usize.. {
-        let nodes = known.map.borrow().nodes();
-        let mut places: Vec<Place> = nodes.into_iter().map(|(place, _)| place).collect();
+        let mut places = known.map.borrow().nodes();
         places.extend(hosts.iter().cloned());
         let place = &places[number % places.len()];
         let (options, patience) = (at(&options, place), patience(&options, places.len()));
@@ -100,12 +99,36 @@ async fn ask(socket: &Socket, place: &Place) -> Result<Map, Fault> {
     // What may not be asked is taken for well.
     let info = replies.next().and_then(Reply::bytes).unwrap_or_default();
     if String::from_utf8_lossy(&info).contains("cluster_state:fail") {
-        let why = "its cluster is down: slots have no node, or it is cut off from the others";
-        return Err(Fault::Lost(why.to_owned()));
+        return Err(Fault::Lost(match lost(socket).await?.as_str() {
+            "" => {
+                "its cluster is down: slots have no node, or it is cut off from the others".into()
+            }
+            lost => format!("its cluster is down: {lost} cannot be reached, and has slots"),
+        }));
     }
     match replies.next() {
         Some(Reply::Refused(refusal)) => Err(Fault::Refused(refusal)),
         answer => Map::read(answer.unwrap_or(Reply::Nothing), place)
             .ok_or_else(|| Fault::Lost("its answer makes no sense; is it a node?".to_owned())),
     }
+}
+
+/// The nodes that are lost, by one that lives, and have slots that no other one took.
+async fn lost(socket: &Socket) -> Result<String, Fault> {
+    let asked = socket.run(&Command::new("CLUSTER").arg("NODES")).await;
+    let nodes = match asked {
+        Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
+        // What may not be asked is not known.
+        asked => asked.ok().and_then(Reply::bytes).unwrap_or_default(),
+    };
+    // Id, address, flags, master, two times, epoch, state of the link, slots.
+    let place = |line: &str| {
+        let words: Vec<_> = line.split(' ').collect();
+        let flags = words.get(2)?;
+        let gone = flags.contains("master") && flags.split(',').any(|flag| flag == "fail");
+        let place = words[1].split('@').next()?;
+        (gone && words.len() > 8).then(|| place.to_owned())
+    };
+    let nodes = String::from_utf8_lossy(&nodes);
+    Ok(nodes.lines().filter_map(place).collect::<Vec<_>>().join(", "))
 }
