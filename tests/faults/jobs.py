@@ -20,7 +20,7 @@ def has_id(number: int) -> bool:
 
 
 def trouble_of(number: int) -> str:
-    kind = number // 10 % 100
+    kind = number * 29 % 101
     return {1: "always", 2: "unwanted"}.get(kind, "twice" if kind < 17 else "none")
 
 

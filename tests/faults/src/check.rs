@@ -48,6 +48,9 @@ pub(crate) enum Promise {
     Nothing,
     /// At most so many: what `get` had returned to processes that were killed.
     AtMost(usize),
+    /// Nothing is lost; but a master that is lost may take with it a claim that it had not passed on, and the
+    /// answer to its confirmation: then the item comes again, and was not counted as delivered.
+    NothingButClaims,
 }
 
 /// What became of one attempt to put an item; of several the last here counts.
@@ -130,11 +133,11 @@ pub(crate) fn queue(report: &mut Report, stories: &[Story], left: &Left, promise
             format!("item {number} came although its put was refused")
         });
         report.must(!came || item.put().is_some(), || format!("nobody put item {number}"));
-        explain(report, number, item, stories);
+        explain(report, number, item, stories, promise);
     }
     report.count("lost", lost.len());
     let allowed = match promise {
-        Promise::Nothing => 0,
+        Promise::Nothing | Promise::NothingButClaims => 0,
         Promise::AtMost(most) => most,
     };
     lost.sort_unstable();
@@ -217,14 +220,21 @@ fn settle(items: &mut HashMap<u64, Item>, line: &Line, hand: usize, role: Role) 
 }
 
 /// Every delivery but one needs a reason why it was not the last.
-fn explain(report: &mut Report, number: u64, item: &Item, stories: &[Story]) {
+fn explain(report: &mut Report, number: u64, item: &Item, stories: &[Story], promise: Promise) {
     let mut kept = 0;
-    for delivery in &item.deliveries {
+    for (place, delivery) in item.deliveries.iter().enumerate() {
         if delivery.number > 1 {
             report.count("redelivered", 1);
         }
         let story = &stories[delivery.hand];
+        let mut others = item.deliveries.iter().enumerate().filter(|(other, _)| *other != place);
         match (delivery.end, story.fate) {
+            (End::Acked, _)
+                if promise == Promise::NothingButClaims
+                    && others.any(|(_, other)| other.number == delivery.number) =>
+            {
+                report.count("explained by a claim that went with its master", 1);
+            }
             (End::Acked, _) => kept += 1,
             // Confirmed within 10 ms, unless its process ended first.
             (End::Taken, Fate::Killed) => report.count("taken by the killed", 1),
@@ -384,6 +394,21 @@ mod tests {
         let report = judged(&explained, &left);
         assert!(report.is_well());
         assert_eq!(report.counted("done twice"), 1);
+    }
+
+    #[test]
+    fn a_claim_that_went_with_its_master_is_one_that_nobody_counted() {
+        let judged = |number| {
+            let again = DONE.map(|(what, item, _)| (what, item, number));
+            let first = story("1-Rust-consume", Fate::Finished, &DONE);
+            let stories = [producer(), first, story("2-Rust-consume", Fate::Finished, &again)];
+            let mut report = Report::default();
+            let left = Left { waiting: vec![2], ..Left::default() };
+            queue(&mut report, &stories, &left, Promise::NothingButClaims);
+            report.is_well()
+        };
+        assert!(judged(1));
+        assert!(!judged(2));
     }
 
     #[test]

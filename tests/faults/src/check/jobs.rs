@@ -130,7 +130,7 @@ mod tests {
 
     const LATER: u64 = 500;
     const ONCE: u64 = 502;
-    const HOPELESS: u64 = 17;
+    const HOPELESS: u64 = 7;
     const PLAIN: u64 = 507;
 
     fn story(lines: &[(u64, What, u64, u64)]) -> Story {

@@ -104,7 +104,8 @@ impl Everybody {
             Scene::drained_at(port(name), name)?;
             all(consumers)?;
             let workers = stories(producers.iter().chain(&*consumers))?;
-            check::queue(report, &workers, &Scene::left_at(port(name), name), Promise::Nothing);
+            let left = Scene::left_at(port(name), name);
+            check::queue(report, &workers, &left, Promise::NothingButClaims);
         }
         self.provider.finish()?;
         check::provider(report, &self.provider.story()?);
