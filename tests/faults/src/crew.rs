@@ -86,6 +86,8 @@ impl Crew {
         words.extend_from_slice(options);
         let process = Command::new(&words[0])
             .args(&words[1..])
+            // Where a panic is asked for, finding the names of its callers stops a loaded worker for seconds.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log.expect("the folder of histories is writable"))
