@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pymq import _log
 from pymq._bus_stages import GRACE
+from pymq._forks import in_child
 from pymq._loops import loop_here
 
 if TYPE_CHECKING:
@@ -69,4 +70,4 @@ def _after_fork_in_child() -> None:
     _live.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+in_child(_after_fork_in_child)

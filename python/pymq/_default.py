@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 from pymq._abstract import EventBus
 from pymq._bus_stages import GRACE, LAST_WORDS
 from pymq._declared import Declarations, Declared
+from pymq._forks import in_child
 from pymq._threads import Attendant
 from pymq.exceptions import ClosedError
 
@@ -239,4 +240,4 @@ def _after_fork_in_child() -> None:
     default.lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+in_child(_after_fork_in_child)

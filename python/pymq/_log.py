@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 
 from pymq import _gevent, _pymq
+from pymq._forks import in_child
 from pymq._threads import Attendant
 
 logger = logging.getLogger("pymq")
@@ -105,4 +105,4 @@ def _after_fork_in_child() -> None:
     _lock, _thread, _fetches = threading.RLock(), None, False
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+in_child(_after_fork_in_child)

@@ -7,13 +7,13 @@ just waits.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pymq._forks import in_child
 from pymq._gevent import patient
 from pymq._threads import hurry
 
@@ -40,7 +40,7 @@ def _after_fork_in_child() -> None:
     here.lane, here.in_turn, here.reads = None, False, False
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+in_child(_after_fork_in_child)
 
 
 @contextlib.contextmanager

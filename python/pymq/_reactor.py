@@ -26,7 +26,14 @@ class Reactor:
         self._completions = Completions()
         self._tokens = itertools.count(1)
         # The loop alone keeps the reader, and the reader keeps this: with the loop all ends.
-        loop.add_reader(self._completions.fileno(), self._completions.reader(self))
+        try:
+            loop.add_reader(self._completions.fileno(), self._completions.reader(self))
+        except NotImplementedError:
+            # The default one on Windows.
+            raise RuntimeError(
+                f"pymq.aio needs an event loop that watches sockets, and {type(loop).__name__} "
+                "does not; run on an asyncio.SelectorEventLoop"
+            ) from None
 
     async def run(self, operation: Operation[T]) -> T:
         """Begins an operation and waits for its result."""

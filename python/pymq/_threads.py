@@ -8,12 +8,12 @@ handler broke into. So a helper does the waiting.
 from __future__ import annotations
 
 import _thread
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 
+from pymq._forks import in_child
 from pymq._turns import Bell
 
 #: How long until the system is asked again for a thread that it did not give, in seconds.
@@ -43,7 +43,7 @@ def hurry() -> None:
 
 
 # None of them is on its way in a child.
-os.register_at_fork(after_in_child=_on_their_way.clear)
+in_child(_on_their_way.clear)
 
 
 def _nothing() -> None:

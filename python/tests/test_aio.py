@@ -305,3 +305,22 @@ def test_a_bus_of_a_users_own_is_refused() -> None:
     pymq.init(Own)
     with pytest.raises(pymq.UnsupportedError, match="Own"):
         aio.queue("jobs")
+
+
+def test_a_loop_that_watches_no_sockets_is_an_error_that_names_one_that_does(url: str) -> None:
+    class Blind(asyncio.SelectorEventLoop):
+        def add_reader(self, *_: Any) -> None:  # type: ignore[override]
+            raise NotImplementedError
+
+    async def main() -> None:
+        with pytest.raises(
+            RuntimeError, match=r"Blind does not; run on an asyncio\.SelectorEventLoop"
+        ):
+            async with aio.connect(url):
+                pass
+
+    loop = Blind()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()

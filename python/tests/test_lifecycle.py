@@ -131,6 +131,19 @@ def test_a_forked_child_is_told_what_to_do_and_can_make_a_bus_of_its_own(url: st
     assert run(text, url) == "fine\n"
 
 
+def test_a_system_without_fork_has_all_of_it(url: str) -> None:
+    text = """
+        import os
+        del os.fork, os.register_at_fork, os.getuid, os.geteuid
+        import pymq, pymq.provider.ipc, pymq.provider.redis
+        with pymq.connect(URL) as bus:
+            bus.expose(lambda n: 2 * n, "double")
+            bus.queue("jobs").put(bus.stub("double")(4))
+            print(bus.queue("jobs").get())
+    """
+    assert run(text, url) == "8\n"
+
+
 def test_after_shutdown_no_thread_of_ours_is_alive(url: str) -> None:
     text = """
         import pathlib, threading, time, pymq

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from pymq import _pymq
 from pymq._bus import NativeEventBus, Order
 from pymq._bus_stages import GRACE
+from pymq._forks import in_child
 from pymq._queue import NativeQueue
 
 __all__ = ["Found", "IpcConfig", "IpcEventBus", "IpcQueue", "Member", "buses", "clean", "look"]
@@ -272,7 +273,7 @@ def _renew_lock() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+in_child(_renew_lock)
 
 
 def _split(mqname: str) -> tuple[str, str]:
