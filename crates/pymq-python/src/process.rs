@@ -3,7 +3,6 @@
 //! The number is kept until the process forks; the child asks again. Where the system cannot tell us of
 //! forks it is asked always.
 
-use std::ffi::c_int;
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -25,29 +24,42 @@ pub(crate) fn id() -> u32 {
     }
 }
 
-type Handler = Option<extern "C" fn()>;
+/// Begins to watch for forks, once, when the module is made: before there is anything that looks.
+pub(crate) fn watch_forks() {
+    if !WATCHED.load(Ordering::Relaxed) {
+        WATCHED.store(platform::watch(), Ordering::Release);
+    }
+}
 
 #[cfg(unix)]
-#[allow(unsafe_code)] // A function of the system; the handler is argued below.
-unsafe extern "C" {
-    fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int;
-}
+mod platform {
+    use std::ffi::c_int;
+    use std::sync::atomic::Ordering;
 
-/// Runs in a child before `fork` returns there; one store is all it does.
-extern "C" fn forget() {
-    KNOWN.store(0, Ordering::Relaxed);
-}
+    type Handler = Option<extern "C" fn()>;
 
-/// Begins to watch for forks, once, when the module is made: before there is anything that looks.
-#[allow(unsafe_code)]
-pub(crate) fn watch_forks() {
-    if WATCHED.load(Ordering::Relaxed) {
-        return;
+    #[allow(unsafe_code)] // A function of the system; the handler is argued below.
+    unsafe extern "C" {
+        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int;
     }
-    // SAFETY: the handler may be called at any time: it only stores a number, which needs no lock.
-    #[cfg(unix)]
-    let watched = unsafe { pthread_atfork(None, None, Some(forget)) } == 0;
-    #[cfg(not(unix))]
-    let watched = true;
-    WATCHED.store(watched, Ordering::Release);
+
+    /// Whether the system will tell.
+    #[allow(unsafe_code)]
+    pub(super) fn watch() -> bool {
+        // SAFETY: the handler may be called at any time: it only stores a number, which needs no lock.
+        unsafe { pthread_atfork(None, None, Some(forget)) == 0 }
+    }
+
+    /// Runs in a child before `fork` returns there; one store is all it does.
+    extern "C" fn forget() {
+        super::KNOWN.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(not(unix))]
+mod platform {
+    /// A process that cannot fork keeps its number.
+    pub(super) fn watch() -> bool {
+        true
+    }
 }

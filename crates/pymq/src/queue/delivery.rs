@@ -165,8 +165,9 @@ pub(super) fn here() -> String {
     static HOST: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let host = HOST.get_or_init(|| {
         let asked = std::fs::read_to_string("/proc/sys/kernel/hostname");
-        let host = asked.ok().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
-        host.trim().to_owned()
+        // Where Linux's way is not there, what shells say, and what Windows says.
+        let said = || ["HOSTNAME", "COMPUTERNAME"].iter().find_map(|name| std::env::var(name).ok());
+        asked.ok().or_else(said).unwrap_or_default().trim().to_owned()
     });
     // Asked each time: a forked child is another one.
     format!("{host}:{}", std::process::id())
