@@ -15,6 +15,7 @@ Severity: TypeAlias = Literal["fine", "note", "risk", "broken"]
 class TopicFacts(NamedTuple):
     """A topic with subscribers."""
 
+    #: The topic, without the namespace.
     name: str
     #: How many subscribe to it by exact name; as of the transport, subscriptions or connections.
     subscribers: int
@@ -23,6 +24,7 @@ class TopicFacts(NamedTuple):
 class ProviderFacts(NamedTuple):
     """One provider of a function."""
 
+    #: Its identity.
     id: str
     #: How many calls it has begun or keeps waiting; `None` for one of an earlier release.
     open_calls: int | None
@@ -31,6 +33,7 @@ class ProviderFacts(NamedTuple):
 class FunctionFacts(NamedTuple):
     """A function that somebody provides."""
 
+    #: The function's name.
     name: str
     #: Who provides it and has said so just now.
     providers: list[ProviderFacts]
@@ -45,6 +48,7 @@ class Holder(NamedTuple):
 
     #: Its connection, as far as the broker knows it.
     name: str
+    #: How many items it holds.
     items: int
     #: For how many seconds its lease still lasts unless it is renewed; `None` where leases end with
     #: their connection only.
@@ -56,6 +60,8 @@ class Finding(NamedTuple):
 
     #: A setting, a right, in the broker's own words.
     subject: str
+    #: `"fine"`, `"note"` (worth knowing, or could not be looked at), `"risk"` (loses data, or will
+    #: under a load or a fault that has not come yet) or `"broken"` (does not work now).
     severity: Severity
     #: What is so, and what follows.
     words: str

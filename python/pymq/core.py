@@ -70,8 +70,11 @@ B = TypeVar("B", bound=EventBus)
 class RpcRequest(NamedTuple):
     """A call as it travels: whom, where the answer goes, and the arguments."""
 
+    #: The function's name.
     fn: str
+    #: Where the answer goes.
     response_channel: str
+    #: The arguments, by position and by name.
     args: Any = None
     kwargs: Any = None
 
@@ -79,9 +82,13 @@ class RpcRequest(NamedTuple):
 class RpcResponse(NamedTuple):
     """An answer as it travels; of an error, `result` holds the exception's arguments."""
 
+    #: The function's name.
     fn: str
+    #: What it gave.
     result: Any
+    #: The full name of the result's class, or the exception's.
     result_type: str | None = None
+    #: Whether the function raised.
     error: bool = False
 
 

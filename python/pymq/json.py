@@ -42,6 +42,7 @@ class DeepDictEncoder(json.JSONEncoder):
     """Writes any object as its attributes, with its class's full name at the top level."""
 
     def encode(self, o: Any) -> str:
+        """A value as text, as the original writes it."""
         if isinstance(o, (*_PLAIN, dict)):
             return super().encode(o)
         if isinstance(o, list) and (not o or isinstance(o[0], _PLAIN)):
@@ -61,6 +62,7 @@ class DeepDictDecoder(json.JSONDecoder):
     target_class: Any = None
 
     def decode(self, s: str, _w: Callable[..., Any] | None = None) -> Any:
+        """The value that a text is."""
         if type(self)._load_class is DeepDictDecoder._load_class:
             plan = None if self.target_class is None else plan_for(self.target_class)
             return _codec.decode(s.encode("utf-8", "surrogatepass"), plan, "value")

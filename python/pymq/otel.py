@@ -1,6 +1,6 @@
 """OpenTelemetry: what the buses of this process do, as spans and metrics by the conventions.
 
-It comes with `pip install pymq-rs[otel]`. `opentelemetry-instrument python app.py` finds it by
+It needs what the extra `otel` installs. `opentelemetry-instrument python app.py` finds it by
 itself; a program that sets its own providers says `PymqInstrumentor().instrument()`.
 
     what happens                        span, by kind                parent            links

@@ -1,6 +1,6 @@
 """Prometheus: what the buses of this process do and how they stand, for `prometheus_client`.
 
-It comes with `pip install pymq-rs[prometheus]`:
+It needs what the extra `prometheus` installs:
 
     from prometheus_client import REGISTRY, start_http_server
     from pymq.prometheus import Collector

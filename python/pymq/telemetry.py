@@ -43,6 +43,7 @@ class Receipt(NamedTuple):
     name: str
     #: For how many seconds the program had waited.
     waited: float
+    #: What they bring beside their values.
     messages: Sequence[Message]
 
 

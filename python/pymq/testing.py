@@ -28,21 +28,27 @@ LOOK = 0.001
 class Published(NamedTuple):
     """An event that was published."""
 
+    #: The topic.
     topic: str
+    #: The event.
     event: Any
 
 
 class Put(NamedTuple):
     """An item that was put into a queue."""
 
+    #: The queue's name.
     queue: str
+    #: The item.
     item: Any
 
 
 class Failed(NamedTuple):
     """An event that a subscriber did not handle: it raised, or could not read it."""
 
+    #: Its function and topic, in words.
     subscriber: str
+    #: What it raised.
     error: BaseException
 
 

@@ -7,6 +7,7 @@ means is written once.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import sys
@@ -19,22 +20,54 @@ import meanings
 
 import pymq
 import pymq.aio
+import pymq.core
 import pymq.exceptions
+import pymq.json
 import pymq.otel
+import pymq.prometheus
+import pymq.provider.ipc
 import pymq.provider.redis
 import pymq.provider.simple
+import pymq.pytest_plugin
 import pymq.telemetry
 import pymq.testing
+import pymq.typing
 from pymq import _inspect
 from pymq._dead_letters import AsyncDeadLetters, DeadLetters
 from pymq._queue import NativeQueue
 
-#: Methods that only the interpreter calls, or that are there for the original's sake alone.
-PASSED_OVER = {"begin", "start_worker", "refuse_to_wait_for_this_loop", "of"}
+#: Methods that only the library calls.
+PASSED_OVER = {
+    "NativeEventBus.start_worker",
+    "BusLife.begin",
+    "BusLife.refuse_to_wait_for_this_loop",
+    "Stats.of",
+    "NativeQueue.start_worker",
+    "Collector.begin",
+    "Collector.received",
+    "PymqInstrumentor.instrumentation_dependencies",
+}
 #: Classes whose objects are called.
 CALLED = {"StubMethod", "AsyncStub"}
 #: Public names that the standard library tells of, or that are modules.
-KNOWN = {"Empty", "Full", "__version__", "exceptions", "name", "provider"}
+KNOWN = {"Empty", "Full", "__version__", "dumps", "exceptions", "loads", "name", "provider"}
+#: Where all that is public must have its place.
+MODULES = [
+    pymq,
+    pymq.aio,
+    pymq.core,
+    pymq.exceptions,
+    pymq.json,
+    pymq.otel,
+    pymq.prometheus,
+    pymq.provider.ipc,
+    pymq.provider.redis,
+    pymq.provider.simple,
+    pymq.pytest_plugin,
+    pymq.telemetry,
+    pymq.testing,
+    pymq.typing,
+]
 
 
 class Chapter:
@@ -61,6 +94,11 @@ class Chapter:
             self._parts += _member(cls.__call__, f"{name}.__call__")
         for member, what in _members(cls, without):
             self._parts += _member(what, f"{name}.{member}")
+        return self
+
+    def fixture(self, fixture: Any, name: str) -> Chapter:
+        """A fixture of pytest, which is no function any more."""
+        self._parts += [f"## {name}", "*fixture of pytest*", _said(fixture, name)]
         return self
 
     def errors(self, module: Any) -> Chapter:
@@ -196,9 +234,20 @@ def _fields(cls: type) -> list[str]:
     except OSError:
         # It says that it is of another module, where the original has it.
         return []
-    comment, name = r"((?:^ +#: .*\n)+)", r" +(?:self\.)?([a-z]\w*)(?::| =)"
-    found = re.findall(comment + name, source, re.M)
-    rows = [f"| `{name}` | {' '.join(re.findall(r'#: (.*)', said))} |" for said, name in found]
+    comment, fields = r"((?:^ +#: .*\n)+)", r"((?:^ +(?:self\.)?[a-z]\w*(?::| =).*\n)+)"
+    rows, told = [], set()
+    for said, lines in re.findall(comment + fields, source, re.M):
+        names = re.findall(r"^ +(?:self\.)?(\w+)", lines, re.M)
+        if not (hasattr(cls, "_fields") or dataclasses.is_dataclass(cls)):
+            # What follows in a constructor is not about the comment any more.
+            del names[1:]
+        told.update(names)
+        shown = ", ".join(f"`{name}`" for name in names)
+        rows.append(f"| {shown} | {' '.join(re.findall(r'#: (.*)', said))} |")
+    untold = set(getattr(cls, "_fields", ())) - told
+    if untold:
+        what = f"fields that no comment tells of: {', '.join(sorted(untold))}"
+        raise SystemExit(f"reference: {cls.__name__} has {what}")
     return ["\n".join(["| field | |", "|---|---|", *rows])] if rows else []
 
 
@@ -222,7 +271,8 @@ def _members(cls: type, without: type | None) -> Iterator[tuple[str, Any]]:
         for member, what in vars(base).items():
             decorated = isinstance(what, (property, classmethod, staticmethod))
             callable_ = decorated or inspect.isroutine(what)
-            hidden = member.startswith("_") or member in seen or member in PASSED_OVER
+            passed_over = f"{base.__name__}.{member}" in PASSED_OVER
+            hidden = member.startswith("_") or member in seen or passed_over
             if not callable_ or hidden or (without is not None and hasattr(without, member)):
                 continue
             if base.__module__ == "builtins" and base.__name__ not in ("Getter", "AsyncGetter"):
@@ -298,8 +348,12 @@ def chapters() -> list[Chapter]:
         .cls(_inspect.Holder, "Holder", without=tuple)
         .cls(_inspect.Finding, "Finding", without=tuple)
         .cls(_inspect.Leftover, "Leftover", without=tuple)
+        .cls(pymq.prometheus.Collector, "pymq.prometheus.Collector")
+        .cls(pymq.otel.PymqInstrumentor, "pymq.otel.PymqInstrumentor")
         .functions(pymq.otel, ["context_of", "watch"], "pymq.otel")
         .functions(pymq.telemetry, ["observe", "forget"], "pymq.telemetry")
+        .cls(pymq.telemetry.Observer, "Observer")
+        .cls(pymq.telemetry.Observation, "Observation")
         .cls(pymq.telemetry.Operation, "Operation", without=tuple)
         .cls(pymq.telemetry.Receipt, "Receipt", without=tuple),
         Chapter(
@@ -309,18 +363,38 @@ def chapters() -> list[Chapter]:
             "`queue`. [Calls](../guides/calls.md#errors) and [guarantees](../guarantees.md) say "
             "when each is raised.",
         ).errors(pymq.exceptions),
-        Chapter("testing.md", "pymq.testing", "See [test your program](../guides/testing.md).").cls(
-            pymq.testing.MemoryBus, "MemoryBus", without=pymq.NativeEventBus
-        ),
+        Chapter("testing.md", "pymq.testing", "See [test your program](../guides/testing.md).")
+        .fixture(pymq.pytest_plugin.pymq_bus, "pymq_bus")
+        .cls(pymq.testing.MemoryBus, "MemoryBus", without=pymq.NativeEventBus)
+        .cls(pymq.testing.Published, "Published", without=tuple)
+        .cls(pymq.testing.Put, "Put", without=tuple)
+        .cls(pymq.testing.Failed, "Failed", without=tuple),
         Chapter(
             "provider.md",
             "pymq.provider",
             "The original's ways to make a bus. Programs of your own take addresses.",
         )
         .cls(pymq.EventBus, "EventBus")
+        .functions(pymq.core, ["default_bus", "start"], "pymq.core")
         .cls(pymq.provider.redis.RedisConfig, "RedisConfig")
         .cls(pymq.provider.redis.RedisEventBus, "RedisEventBus", without=pymq.NativeEventBus)
-        .cls(pymq.provider.simple.SimpleEventBus, "SimpleEventBus", without=pymq.NativeEventBus),
+        .cls(pymq.provider.redis.RedisQueue, "RedisQueue", without=NativeQueue)
+        .cls(pymq.provider.simple.SimpleEventBus, "SimpleEventBus", without=pymq.NativeEventBus)
+        .cls(pymq.provider.ipc.IpcConfig, "IpcConfig")
+        .cls(pymq.provider.ipc.IpcEventBus, "IpcEventBus", without=pymq.NativeEventBus)
+        .cls(pymq.provider.ipc.IpcQueue, "IpcQueue", without=NativeQueue)
+        .functions(pymq.provider.ipc, ["buses", "look", "clean"], "pymq.provider.ipc")
+        .cls(pymq.provider.ipc.Found, "Found", without=tuple)
+        .cls(pymq.provider.ipc.Member, "Member", without=tuple),
+        Chapter(
+            "json.md",
+            "pymq.json and pymq.typing",
+            "The original's ways to write and read values, for programs that use them. What is "
+            "sent over a bus needs none of it.",
+        )
+        .cls(pymq.json.DeepDictEncoder, "DeepDictEncoder")
+        .cls(pymq.json.DeepDictDecoder, "DeepDictDecoder")
+        .functions(pymq.typing, pymq.typing.__all__, "pymq.typing"),
     ]
 
 
@@ -333,7 +407,7 @@ def main(folder: str) -> None:
         (target / chapter.file).write_text(chapter.text)
         written += chapter.text
     told = {name.rpartition(".")[2] for name in re.findall(r"^## (\S+)", written, re.M)}
-    missing = {*pymq.__all__, *pymq.aio.__all__} - told - KNOWN
+    missing = {name for module in MODULES for name in module.__all__} - told - KNOWN
     if missing:
         raise SystemExit(f"reference: no chapter tells of {', '.join(sorted(missing))}")
 

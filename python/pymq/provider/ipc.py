@@ -36,7 +36,9 @@ class Member(NamedTuple):
 class Found(NamedTuple):
     """A bus of this machine, as its file tells without joining it."""
 
+    #: The address that joins it.
     address: str
+    #: Where its file lies.
     directory: str
     #: How much memory its file takes.
     bytes: int
