@@ -12,7 +12,7 @@ PROFILE := release
 # the same features of the same crates each time, and what one step has built serves the next.
 PROGRAMS := cargo build --quiet --all-features --bins --examples
 
-.PHONY: demo test seed lint lint-rust lint-python lint-rustdoc features deny docs test-docs bench instructions torture servers fuzz miri clean setup wheel test-rust test-python test-faults
+.PHONY: demo test seed lint lint-rust lint-python lint-rustdoc features systems deny docs test-docs bench instructions torture servers fuzz miri clean setup wheel test-rust test-python test-faults
 
 # Properties run on a fresh seed each time, after what failed once and was saved. A run says its seed,
 # and `make test SEED=…` repeats it.
@@ -72,6 +72,10 @@ lint-python: wheel
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml pymq._pymq
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes pymq --ignoreexternal
+
+## The library and both its edges, by type, for the systems that a release has wheels for; needs rustup.
+systems:
+	scripts/check-systems
 
 ## Advisories, licences and sources of every crate that we build on. A release runs it before it
 ## publishes. CI does not: it needs the database of advisories from the net, and cargo-deny takes minutes
