@@ -113,6 +113,8 @@ def _work(found: list[Declared], options: argparse.Namespace, files: Files) -> i
         while not asked and not changed and any(worker.running for worker in workers):
             workers[0].wait(LOOK_EVERY)
             changed = options.reload and files.have_changed()
+        if changed:
+            logging.getLogger("pymq").info("a file has changed; the worker begins anew")
         for worker in workers:
             worker.close(options.grace)
     return _again() if changed and not asked else 0

@@ -189,6 +189,16 @@ def box() -> Box:
     return Box()
 
 
+def lengths(first: float) -> Iterator[float]:
+    """Lengths of time in which something must happen.
+
+    A machine may stand still for any of them; it has the next, longer one then.
+    """
+    while first <= HANG_GUARD:
+        yield first
+        first *= 4
+
+
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Polls for something that tells nobody when it happens."""
     deadline = time.monotonic() + HANG_GUARD

@@ -79,7 +79,7 @@ def receive(intake: Intake, count: int, limit: int = 256) -> list[tuple[int, str
     """Takes exactly `count` arrivals, if there are that many."""
     got: list[tuple[int, str | None, Any]] = []
     while len(got) < count:
-        batch = intake.recv(limit, timeout=30.0)
+        batch = intake.recv(limit, timeout=HANG)
         assert batch, f"only {len(got)} of {count} came"
         assert len(batch) <= limit
         got += batch

@@ -234,6 +234,7 @@ def test_a_stopped_process_delays_others_within_their_timeouts_only(ipc_url: str
                 with pytest.raises((pymq.Empty, pymq.PymqError)):
                     bus.queue("nothing").get(timeout=0.05)
                 busy.send_signal(signal.SIGCONT)
+                # For it to go on a little; wherever it is stopped next is right.
                 time.sleep(0.003)
             bus.queue("q").put("all is well")
             assert bus.queue("q").get(timeout=HANG_GUARD) == "all is well"

@@ -148,6 +148,7 @@ def test_cancelled_claims_lose_no_item(bus: Bus) -> None:
         for claim in random.sample(claims, count // 2):
             claim.cancel()
             if random.random() < 0.2:
+                # So that some are cancelled before, some after they have their item.
                 await asyncio.sleep(0.001)
         await putting
         results = await asyncio.gather(*claims, return_exceptions=True)
@@ -156,7 +157,7 @@ def test_cancelled_claims_lose_no_item(bus: Bus) -> None:
         assert all(isinstance(r, list | asyncio.CancelledError) for r in results)
         left = []
         while len(kept) + len(left) < count:
-            left += await loop.do(jobs.claim(count, True, 30.0))
+            left += await loop.do(jobs.claim(count, True, HANG))
         assert {int(delivery.payload) for delivery in kept + left} == set(range(count))
         assert all(delivery.deliveries == 1 for delivery in kept + left)
         loop.end()

@@ -25,7 +25,7 @@ def test_items_are_claimed_in_order_and_settled_once(bus: Bus) -> None:
     for settle in (first.ack_soon, second.give_back):
         with pytest.raises(ValueError, match="settled already"):
             settle()
-    (again,) = jobs.claim(1, True, 5.0).wait()
+    (again,) = jobs.claim(1, True, HANG).wait()
     assert (again.payload, again.deliveries) == (b"2", 2)
     again.reject().wait()
     assert jobs.stats().wait()[:3] == (1, 0, 1)

@@ -137,6 +137,7 @@ def test_a_notebooks_cell_waits_as_any_program(
     async def cells() -> None:
         with pymq.connect(url) as bus:
             queue = bus.queue("jobs")
+            # Usually the cell waits by then; an item that is there already is right too.
             later = threading.Timer(0.05, queue.put, ["from elsewhere"])
             later.start()
             assert queue.get() == "from elsewhere"

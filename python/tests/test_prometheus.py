@@ -63,7 +63,7 @@ def test_what_a_bus_did_and_how_it_stands_is_scraped(scraped, bus, box):
     consumed = "messaging_client_consumed_messages_total"
     assert value(consumed, **{where: "jobs", done: "process"}) == 4
     assert value(consumed, **{where: "jobs", done: "receive"}) == 1
-    assert value(consumed, **{where: "notes", done: "process"}) == 1
+    wait_until(lambda: value(consumed, **{where: "notes", done: "process"}) == 1, "handled")
     assert value("pymq_redelivered_messages_total", **{where: "jobs"}) == 2
     assert value("pymq_queue_items", queue="jobs", state="waiting") == 1
     assert value("pymq_queue_items", queue="jobs", state="dead") == 0

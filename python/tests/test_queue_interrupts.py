@@ -25,10 +25,14 @@ import pytest
 
 import pymq
 import pymq.aio
-from conftest import HANG_GUARD, wait_until
+from conftest import HANG_GUARD, Server, wait_until
 
 PACKAGE = str(Path(pymq.__file__).parent)
 QUEUES = str(Path(pymq.__file__).parent / "_queue.py")
+
+
+#: How often a storm of alarms breaks something off.
+MOST = 80
 
 
 class Interrupted(BaseException):
@@ -201,8 +205,10 @@ def test_a_storm_of_alarms_loses_no_delivery_and_confirms_none_unseen(
     broken_off = 0
 
     def handler(*_: Any) -> None:
-        nonlocal broken_off
-        if armed:
+        nonlocal armed, broken_off
+        # Only so often, or a slow machine never got to the end of anything.
+        if armed and broken_off < MOST:
+            armed = False
             broken_off += 1
             raise Interrupted
 
@@ -211,27 +217,24 @@ def test_a_storm_of_alarms_loses_no_delivery_and_confirms_none_unseen(
         queue = bus.queue("jobs", max_deliveries=0)
         alarm(handler)
         put = 0
-        while broken_off < 100 or len(done) < put:
-            if broken_off < 100:
+        while broken_off < MOST or len(done) < put:
+            if broken_off < MOST:
                 queue.put(put)
                 put += 1
-            else:
-                # No sooner than the machine can, or what is left is broken off for ever.
-                signal.setitimer(signal.ITIMER_REAL, 0)
             delivery = None
             try:
                 armed = True
                 delivery = queue.get_delivery(timeout=HANG_GUARD)
                 armed = False
             except Interrupted:
-                armed = False
+                pass
             while delivery is not None and not delivery.settled:
                 try:
                     armed = True
                     delivery.ack()
                     armed = False
                 except Interrupted:
-                    armed = False
+                    continue
             if delivery is not None:
                 done.append(delivery.item)
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -250,8 +253,10 @@ def test_a_storm_of_alarms_loses_no_item_that_was_got(
     broken_off = 0
 
     def handler(*_: Any) -> None:
-        nonlocal broken_off
-        if armed:
+        nonlocal armed, broken_off
+        # Only so often, or a slow machine never got to the end of anything.
+        if armed and broken_off < MOST:
+            armed = False
             broken_off += 1
             raise Interrupted
 
@@ -259,7 +264,7 @@ def test_a_storm_of_alarms_loses_no_item_that_was_got(
     with pymq.connect(url) as bus:
         queue = bus.queue("jobs", ack=ack, max_deliveries=0)
         alarm(handler)
-        while broken_off < 60:
+        while broken_off < MOST:
             queue.put(put)
             put += 1
             item = None
@@ -286,7 +291,7 @@ def test_a_storm_of_alarms_loses_no_item_that_was_got(
                     armed = False
                     break
                 except Interrupted:
-                    armed = False
+                    continue
         signal.setitimer(signal.ITIMER_REAL, 0)
         # What is on its way back.
         wait_until(lambda: len(got) + queue.qsize() == put, "all are got or there")
@@ -294,7 +299,9 @@ def test_a_storm_of_alarms_loses_no_item_that_was_got(
         assert sorted(got) == list(range(put))
 
 
-def test_a_task_done_that_was_interrupted_may_be_called_again(redis_url: str) -> None:
+def test_a_task_done_that_was_interrupted_may_be_called_again(
+    redis_url: str, redis_server: Server
+) -> None:
     class Slow(Exception):
         pass
 
@@ -305,29 +312,22 @@ def test_a_task_done_that_was_interrupted_may_be_called_again(redis_url: str) ->
         queue = bus.queue("jobs", ack="manual", max_deliveries=0)
         queue.put_many(["older", "done"])
         assert [queue.get(), queue.get()] == ["older", "done"]
+
+        def break_off() -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            queue.task_done()
+
         before = signal.signal(signal.SIGALRM, handler)
-        # The server answers nothing until the alarm has rung.
-        rig_pause(redis_url, 300)
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         try:
-            with pytest.raises(Slow):
-                queue.task_done()
+            # The server answers nothing until the alarm has rung.
+            with redis_server.paused(), pytest.raises(Slow):
+                break_off()
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         queue.task_done()
         wait_until(lambda: other.queue("jobs").unfinished_tasks == 1, "the one is confirmed")
         queue.close()
         assert queue.get(timeout=HANG_GUARD) == "older"
-
-
-def rig_pause(url: str, milliseconds: int) -> None:
-    import socket
-
-    port = int(url.rpartition(":")[2].partition("/")[0])
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(f"CLIENT PAUSE {milliseconds} ALL\r\n".encode())
-        connection.recv(64)
 
 
 @pytest.mark.parametrize("what", ["close", "put", "get", "task_done", "stop", "qsize", "loop"])
@@ -370,13 +370,15 @@ def test_every_method_may_be_called_in_a_signal_handler_and_in_a_finaliser(
             handler()
 
     alarm(handler)
-    end = time.monotonic() + 1.0
+    # For a while, since where the handler comes in is chance.
+    end = time.monotonic() + 0.5
     while time.monotonic() < end or calls < 20:
         knot: list[Any] = [Late()]
         knot.append(knot)
         queue.put(1)
         try:
-            queue.get(timeout=1.0)
+            # The handler may have taken it.
+            queue.get(timeout=0.2)
             queue.task_done()
         except (pymq.Empty, ValueError, pymq.LeaseLostError, pymq.ShutDown):
             pass
@@ -415,14 +417,12 @@ def test_a_thread_that_is_broken_off_loses_no_item(bus: pymq.NativeEventBus) -> 
         assert ready.wait(HANG_GUARD)
         ready.clear()
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Interrupted))
+        # So that some items are got between two of them.
         time.sleep(0.002)
     assert ready.wait(HANG_GUARD)
     running = False
     thread.join(HANG_GUARD)
     queue.close()
-    while True:
-        try:
-            seen.append(queue.get(timeout=0.2))
-        except pymq.Empty:
-            break
-    assert set(seen) == set(range(300))
+    # What is on its way back is waited for; one that is lost is `Empty` in the end.
+    while set(seen) != set(range(300)):
+        seen.append(queue.get(timeout=HANG_GUARD))

@@ -176,6 +176,7 @@ def test_an_item_comes_from_the_first_queue_that_has_one(bus: pymq.NativeEventBu
     assert (urgent.unfinished_tasks, normal.unfinished_tasks) == (0, 1)
     # Waited for at both, and what comes to one is taken there.
     assert pymq.get_from((urgent, normal))[1] == 2
+    # Usually they are waited for by then; an item that is there already is right too.
     timer = threading.Timer(0.05, urgent.put, ["late"])
     timer.start()
     assert pymq.get_from([normal, urgent], timeout=HANG_GUARD) == (urgent, "late")

@@ -32,20 +32,26 @@ def test_what_a_thread_left_open_goes_back_and_nobody_elses_task_done_confirms_i
     queue = bus.queue("jobs", ack="manual", lease=1.0)
     queue.put_many(["fails", "one", "two"])
     done: list[Any] = []
+    left = 0
 
     def work() -> None:
+        nonlocal left
         job = queue.get(timeout=HANG_GUARD)
-        if job != "fails":
-            done.append(job)
-            queue.task_done()
+        if job == "fails":
+            # It may be back before the others are done.
+            left += 1
+            return
+        done.append(job)
+        queue.task_done()
 
-    for _ in range(3):
+    while len(done) < 2:
         in_thread(work)
     assert done == ["one", "two"]
+    assert left >= 1
     with pytest.raises(ValueError, match="too many"):
         queue.task_done()
     with queue.get_delivery(timeout=HANG_GUARD) as delivery:
-        assert (delivery.item, delivery.deliveries) == ("fails", 2)
+        assert (delivery.item, delivery.deliveries) == ("fails", left + 1)
     assert queue.unfinished_tasks == 0
 
 
@@ -135,11 +141,15 @@ def test_a_signal_handler_may_stop_the_loop_of_its_thread(bus: pymq.NativeEventB
     queue = bus.queue("jobs")
     queue.put("job")
     before = signal.signal(signal.SIGALRM, lambda *_: queue.stop())
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    served = []
     try:
-        assert list(queue) == ["job"]
+        for item in queue:
+            served.append(item)
+            # It rings while the loop waits for the next one, or still has this one in hand.
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
     finally:
         signal.signal(signal.SIGALRM, before)
+    assert served == ["job"]
     assert queue.unfinished_tasks == 0
 
 
@@ -331,12 +341,12 @@ def test_a_closed_event_loop_takes_no_item(bus: pymq.NativeEventBus) -> None:
 
 
 def take_one(url: str, seen: Any) -> None:
-    seen.put(pymq.connect(url).queue("jobs", lease=2.0).get(timeout=HANG_GUARD))
+    seen.put(pymq.connect(url).queue("jobs").get(timeout=HANG_GUARD))
 
 
 def take_one_and_keep_the_bus(url: str, seen: Any) -> None:
     bus = pymq.connect(url)
-    seen.put(bus.queue("jobs", lease=2.0).get(timeout=HANG_GUARD))
+    seen.put(bus.queue("jobs").get(timeout=HANG_GUARD))
     globals()["kept"] = bus
 
 
@@ -349,7 +359,7 @@ def test_a_child_of_multiprocessing_that_ends_well_confirms_its_last_get(
     context = multiprocessing.get_context(method)
     seen = context.SimpleQueue()
     with pymq.connect(redis_url) as bus:
-        queue = bus.queue("jobs", lease=2.0)
+        queue = bus.queue("jobs")
         queue.put_many(range(3))
         for _ in range(3):
             child = context.Process(target=take, args=(redis_url, seen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import shutil
@@ -167,17 +168,23 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def tls_port(certificates: Certificates) -> Iterator[int]:
     """A server that speaks TLS there and demands certificates of its clients."""
-    port, own, ca = _free_port(), certificates.server, f"{certificates.ca}.pem"
-    arguments = ["--tls-port", str(port), "--tls-ca-cert-file", ca]
-    arguments += ["--tls-cert-file", f"{own}.pem", "--tls-key-file", f"{own}.key"]
-    try:
-        with Server(*arguments):
+    own, ca = certificates.server, f"{certificates.ca}.pem"
+    arguments = ["--tls-ca-cert-file", ca, "--tls-cert-file", f"{own}.pem"]
+    arguments += ["--tls-key-file", f"{own}.key"]
+    with contextlib.ExitStack() as stack:
+        # A free port may be taken by somebody else before the server binds it: then another one.
+        for _ in range(10):
+            port = _free_port()
+            try:
+                stack.enter_context(Server("--tls-port", str(port), *arguments))
+            except AssertionError as error:
+                # Those built without it do not know the option, or not what it stands for.
+                if "'tls-port" in str(error) or "Failed finding TLS support" in str(error):
+                    pytest.skip("this redis-server was built without TLS")
+                continue
             yield port
-    except AssertionError as error:
-        # Servers that were built without it do not know the option, or not what it stands for.
-        if "tls-port" in str(error) or "Failed finding TLS support" in str(error):
-            pytest.skip("this redis-server was built without TLS")
-        raise
+            return
+        raise AssertionError("no redis-server started with a port for TLS")
 
 
 def test_events_queues_and_calls_go_over_tls(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +32,9 @@ def until(what: str, holds: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-async def get(url: str) -> Any:
+async def get(url: str, connected: threading.Event) -> Any:
     async with await aio.connect(url) as bus:
+        connected.set()
         return await bus.queue("later").get(timeout=HANG_GUARD)
 
 
@@ -48,7 +50,9 @@ def test_everything_follows_the_master_that_the_sentinels_name() -> None:
         bus.subscribe(heard.append, "news")
         bus.expose(lambda: 7, "seven")
         waiting = pool.submit(lambda: bus.queue("jobs").get(timeout=HANG_GUARD))
-        later = pool.submit(lambda: asyncio.run(get(sentinel.url)))
+        connected = threading.Event()
+        later = pool.submit(lambda: asyncio.run(get(sentinel.url, connected)))
+        assert connected.wait(HANG_GUARD)
         other.queue("kept").put(1)
 
         sentinel.fail_over()

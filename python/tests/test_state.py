@@ -92,6 +92,7 @@ def test_connecting_may_wait_for_the_server(server: Server) -> None:
     server.kill()
     with pytest.raises(ConnectionError):
         pymq.connect(server.url)
+    # Usually it is looked for by then; a server that is there already is right too.
     later = threading.Timer(0.3, server.start_again)
     later.start()
     with pymq.connect(server.url, wait=60) as bus:

@@ -124,8 +124,11 @@ class Server:
 
     def start_again(self) -> None:
         """Start a killed server where it was, empty."""
-        process = _start_redis_on(self.port, self.folder, self._arguments)
-        assert process is not None, f"port {self.port} was taken by somebody else"
+        deadline = time.monotonic() + HANG_GUARD
+        # Somebody else may have the port meanwhile, as the near end of a connection.
+        while (process := _start_redis_on(self.port, self.folder, self._arguments)) is None:
+            assert time.monotonic() < deadline, f"port {self.port} was taken by somebody else"
+            time.sleep(0.05)
         self._process = process
         self._connection = self._stack.enter_context(Connection(self.port))
 
@@ -185,18 +188,8 @@ class Sentinel:
     def __enter__(self) -> "Sentinel":
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pymq-rig-")))
-            self.port = _free_port()
-            lines = [
-                f"port {self.port}",
-                "bind 127.0.0.1",
-                f"sentinel monitor mymaster 127.0.0.1 {self._master.port} 1",
-                "sentinel failover-timeout mymaster 10000",
-            ]
-            (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
-            command = [_redis_server(), str(folder / "sentinel.conf"), "--sentinel"]
-            process = _start(command, stdout=subprocess.DEVNULL)
+            process = self._process_on_a_free_port(folder)
             stack.callback(lambda: _end(process))
-            assert _answers(process, self.port), "the sentinel does not answer"
             self._connection = stack.enter_context(Connection(self.port))
             # Those before 7.0 do not take it, and look less often.
             with contextlib.suppress(Exception):
@@ -211,6 +204,24 @@ class Sentinel:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+    def _process_on_a_free_port(self, folder: Path) -> "subprocess.Popen[Any]":
+        """It may be taken by somebody else before the sentinel binds it: then another one."""
+        for _ in range(10):
+            self.port = _free_port()
+            lines = [
+                f"port {self.port}",
+                "bind 127.0.0.1",
+                f"sentinel monitor mymaster 127.0.0.1 {self._master.port} 1",
+                "sentinel failover-timeout mymaster 10000",
+            ]
+            (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
+            command = [_redis_server(), str(folder / "sentinel.conf"), "--sentinel"]
+            process = _start(command, stdout=subprocess.DEVNULL)
+            if _answers(process, self.port):
+                return process
+            _end(process)
+        raise AssertionError("no sentinel answers")
 
     @property
     def url(self) -> str:
@@ -251,6 +262,9 @@ class Cluster:
                 node.command("CLUSTER", "ADDSLOTS", *slots)
                 self.nodes[0].command("CLUSTER", "MEET", "127.0.0.1", node.port)
             self._until("the nodes are one", lambda: all(map(self._is_whole, self.nodes)))
+            for node in self.nodes:
+                # They found each other quickly; from here on one may stand still and is not dead.
+                node.command("CONFIG", "SET", "cluster-node-timeout", 5000)
             self._stack = stack.pop_all()
         return self
 
@@ -520,6 +534,23 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"waited in vain until {what}")
         time.sleep(0.005)
+
+
+def lengths(first: int) -> Iterator[int]:
+    """Seconds in which something must happen.
+
+    A machine may stand still for any of them; it has the next, longer one then.
+    """
+    while first <= HANG_GUARD:
+        yield first
+        first *= 4
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process handles this signal by now, which would have ended it before."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def _script(name: str, *arguments: str) -> str:

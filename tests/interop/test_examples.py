@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fixtures import server
-from rig import ROOT, Server, rust_example
+from rig import ROOT, Server, catches, rust_example, wait_until
 
 __all__ = ["server"]
 
@@ -87,5 +87,6 @@ def test_the_page_on_rust_beside_python_is_true(server: Server, tmp_path: Path) 
     with running(rust_example("shop_rust"), server.url) as shop:
         assert hear(shop) == "open"
         assert shown(str(asking)) == ["6", "Rust says: no ink here"]
+        wait_until(lambda: catches(shop.pid, signal.SIGINT), "it can be ended")
         shop.send_signal(signal.SIGINT)
         assert shop.wait(60) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from fixtures import server, start
 from resp import Capture
-from rig import NEW, OLD, PREFIX, Peer, PeerFailed, Server, wait_until
+from rig import NEW, OLD, PREFIX, Peer, PeerFailed, Server, lengths, wait_until
 
 __all__ = ["server", "start"]
 
@@ -115,6 +115,9 @@ def test_of_several_providers_of_ours_exactly_one_executes_each_call(start: Star
         before = [len(peer.do("ran")) for peer in peers]
         pending = [caller.begin_call("shared_types.who") for _ in range(200)]
         answers = [call.result() for call in pending]
+        # One that stood still when it was asked for is found again.
+        while {peer.name for peer in peers} != set(answers) and len(answers) < 100_000:
+            answers.append(caller.call("shared_types.who"))
         assert {peer.name for peer in peers} == set(answers)
         executed = [len(peer.do("ran")) - past for peer, past in zip(peers, before, strict=True)]
         assert executed == [answers.count(peer.name) for peer in peers]
@@ -140,12 +143,18 @@ def test_who_has_not_answered_a_call_to_all_in_time_stands_in_the_list(
     slow, prompt = start(late, "slow"), start("0.7.0" if late in OLD else "rust", "prompt")
     slow.expose("held", "function")
     prompt.expose("who", "function")
-    answers = start(caller, "caller").call("function", timeout=1, multi=True)
+    calling = start(caller, "caller")
+
+    def one_is_late(timeout: int) -> bool:
+        answers = calling.call("function", timeout=timeout, multi=True)
+        late = [answer for answer in answers if answer != "prompt"]
+        assert all(is_remote_error(answer) for answer in late)
+        assert [answer["args"][0] for answer in late] == ["TimeoutError"] * len(late)
+        return answers == ["prompt", *late] and len(late) == 1
+
+    # Who answers at once is in time where all can run.
+    assert any(one_is_late(timeout) for timeout in lengths(1))
     slow.do("release")
-    assert len(answers) == 2
-    assert answers[0] == "prompt"
-    assert answers[1]["args"][0] == "TimeoutError"
-    assert is_remote_error(answers[1])
 
 
 @contextlib.contextmanager
@@ -185,20 +194,32 @@ def test_a_foreign_subscriber_of_the_channel_itself_is_no_provider(
     calling = cast.callers[caller]
     with spies(cast.server, cast.name) as [*_, exact]:
         assert calling.call(cast.name) == provider
-        # It cannot be told from an original, so it is waited for, but never missed.
-        assert calling.call(cast.name, timeout=1, multi=True) == [provider]
+
+        def answered(timeout: int) -> bool:
+            answers = calling.call(cast.name, timeout=timeout, multi=True)
+            # It cannot be told from an original, so it is waited for, but never missed.
+            return answers == [provider]
+
+        assert any(answered(timeout) for timeout in lengths(1))
         assert exact.has_message()
-    assert cast.ran(provider) == [2]
+    assert cast.ran(provider)[0] >= 2
 
 
 @pytest.mark.parametrize("caller", NEW)
 def test_originals_are_heard_beside_a_foreign_subscriber(cast: Cast, caller: str) -> None:
     kinds = ["0.2.2", "0.7.0", "rust"]
     cast.expose(kinds)
+    calling, asked = cast.callers[caller], 0
     with spies(cast.server, cast.name):
-        answers = cast.callers[caller].call(cast.name, timeout=2, multi=True)
-    assert sorted(answers) == kinds
-    assert cast.ran(*kinds) == [1, 1, 1]
+
+        def all_are_heard(timeout: int) -> bool:
+            nonlocal asked
+            asked += 1
+            return sorted(calling.call(cast.name, timeout=timeout, multi=True)) == kinds
+
+        # Each of them answers at once, which is in time where all can run.
+        assert any(all_are_heard(timeout) for timeout in lengths(1))
+    wait_until(lambda: cast.ran(*kinds) == [asked] * 3, "each has run each call once")
 
 
 @pytest.mark.parametrize("receiver", ALL)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use place::Place;
+use place::{Place, lengths};
 use pymq::rpc::{Failure, current_call};
 use pymq::wire::Metadata;
 use pymq::{Bus, CallOptions, ErrorKind, ExposeOptions, Service};
@@ -377,13 +377,22 @@ async fn the_last_provider_may_be_on_its_way_back_only_where_connections_are_los
     let stub = caller.stub::<(), i64>("f");
     assert_eq!(stub.call(()).await.expect("served"), 1);
     service.drain().await;
-    if caller.capabilities().cross_process {
-        let (answer, _back) = tokio::join!(stub.call(()), one());
-        assert_eq!(answer.expect("it is back in time"), 1);
-    } else {
+    if !caller.capabilities().cross_process {
         let error = stub.call(()).await.expect_err("it is gone");
         assert_eq!(error.kind(), ErrorKind::NoSuchRemote);
+        return;
     }
+    // It is waited for half a second: a machine that stands still for as long is given another try.
+    for _ in 0..10 {
+        let (answer, back) = tokio::join!(stub.call(()), one());
+        match answer {
+            Ok(answer) => return assert_eq!(answer, 1),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NoSuchRemote),
+        }
+        assert_eq!(stub.call(()).await.expect("served"), 1);
+        back.expect("exposed").drain().await;
+    }
+    panic!("it was back in time");
 }
 
 async fn no_length_of_time_is_too_long(place: &Place) {
@@ -403,15 +412,21 @@ async fn a_bus_may_limit_all_its_calls(place: &Place) {
     let provider = place.bus().await;
     let endless = |(): ()| std::future::pending::<Result<i64, String>>();
     let _endless = provider.expose_fn("endless", endless).await.expect("exposed");
-    let Place::Uncounted(_) = place else {
-        let limit = Duration::from_millis(200);
+    if let Place::Uncounted(_) = place {
+        return;
+    }
+    for limit in lengths(Duration::from_millis(200)) {
         let caller = Bus::builder(&place.url()).call_timeout(limit).connect().await.expect("there");
         let stub = caller.stub::<(), i64>("endless");
         assert_eq!(stub.call(()).await.expect_err("too slow").kind(), ErrorKind::Timeout);
         let all = stub.call_all(()).await.expect("it was sent");
-        assert_eq!(all[0].result.as_ref().expect_err("too slow").kind(), ErrorKind::Timeout);
-        return;
-    };
+        // Within its time it may not even have learned who is asked.
+        if let [late] = &all[..] {
+            let error = late.result.as_ref().expect_err("too slow");
+            return assert_eq!(error.kind(), ErrorKind::Timeout);
+        }
+    }
+    panic!("who is asked is learned at once");
 }
 
 async fn deadlines_and_headers_that_are_passed_on_reach_nested_calls(place: &Place) {

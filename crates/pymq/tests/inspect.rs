@@ -40,10 +40,13 @@ async fn functions_are_listed_with_their_providers_and_open_calls(place: &Place)
             tokio::spawn(async move { stub.call(()).await })
         })
         .collect();
-    let functions = until(&bus, |functions| open_calls(functions, "f") == 3).await;
+    // One that stood still for a moment is silent in that.
+    let all_speak = |functions: &[FunctionFacts]| functions.iter().all(|it| it.silent == 0);
+    let functions =
+        until(&bus, |functions| open_calls(functions, "f") == 3 && all_speak(functions)).await;
     let names: Vec<_> = functions.iter().map(|it| (&*it.name, it.providers.len())).collect();
     assert_eq!(names, [("f", 2), ("g", 1)]);
-    assert!(functions.iter().all(|it| it.silent == 0 && it.others == 0), "{functions:?}");
+    assert!(functions.iter().all(|it| it.others == 0), "{functions:?}");
     service.drain().await;
     until(&bus, |functions| functions.len() == 1).await;
     calls.iter().for_each(tokio::task::JoinHandle::abort);

@@ -451,12 +451,14 @@ async fn what_was_fetched_ahead_and_is_somebody_elses_by_now_is_not_handed_out()
     })
     .await;
     assert_eq!(theirs.get_many(10, Wait::Forever).await.expect("got"), [2, 3]);
+    // For more than half of the lease, after which its holder is not sure of it; longer does no harm.
     tokio::time::sleep(lease * 6 / 10).await;
     assert_eq!(jobs.try_get().await.expect("asked"), None);
     theirs.put(&4).await.expect("put");
     assert_eq!(jobs.get().await.expect("got"), 4);
     theirs.put_many(&[5, 6]).await.expect("put");
     assert_eq!(jobs.get().await.expect("got"), 5);
+    // Where it is not kept, because all stood still, the item is the first in the line again.
     tokio::time::sleep(lease * 6 / 10).await;
     assert_eq!(jobs.get().await.expect("its lease was kept"), 6);
 }

@@ -112,7 +112,10 @@ async fn everything_follows_the_master_that_the_sentinels_name_and_what_replicas
     let first = watched.master();
     block_in_place(|| watched.fail_over());
     life.goes_on("a failover by hand").await;
-    assert_eq!(life.bus.health().server, Some(named(&watched)));
+    until("the bus names the new master", async || {
+        life.bus.health().server == Some(named(&watched))
+    })
+    .await;
     block_in_place(|| {
         watched.demote(first);
         watched.until_whole();

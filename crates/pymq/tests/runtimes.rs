@@ -280,6 +280,7 @@ fn what_lives_and_waits_while_its_runtime_ends_is_told() {
                         none.get(),
                         none.get_timeout(GUARD * 2),
                         async {
+                            // Usually all wait at the broker by then; one that is not there yet is told too.
                             tokio::time::sleep(SHORT).await;
                             waits.send(()).expect("somebody hears");
                         },

@@ -21,6 +21,7 @@ pub async fn the_age_of_what_waits_is_true_or_none(broker: &impl Broker) -> Resu
     let before = Instant::now();
     producer.push(&queue, vec![numbered(0)], Wait::No.into()).await?;
     let put = Instant::now();
+    // So that the ages of the two are not the same.
     tokio::time::sleep(Duration::from_millis(20)).await;
     producer.push(&queue, vec![numbered(1)], Wait::No.into()).await?;
     let least = put.elapsed();

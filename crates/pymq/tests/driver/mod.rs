@@ -54,6 +54,12 @@ pub async fn settle(redis: &Redis, queue: &Arc<QueueSpec>, item: Claimed, how: S
     settled.unwrap_or_else(|error| panic!("{how:?}: {error}"));
 }
 
+/// Leases, and times to wait, in which something must happen: a machine may stand still for any of
+/// them, and has the next, longer one then.
+pub fn lengths(first: Duration) -> impl Iterator<Item = Duration> {
+    (0..4).map(move |more| first * 4_u32.pow(more))
+}
+
 /// Waits until a condition holds that nothing announces.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let guard = Instant::now() + GUARD;

@@ -104,7 +104,7 @@ async fn items_outlive_a_restart_of_the_system_where_they_lie_on_a_disk() {
     let bus = place.bus().await;
     let queue = bus.queue::<u8>("queue");
     for (item, deliveries) in [(1, 2), (2, 1)] {
-        let delivery = queue.claim_timeout(Duration::from_secs(1)).await.expect("claims");
+        let delivery = queue.claim_timeout(Duration::from_secs(60)).await.expect("claims");
         let delivery = delivery.expect("an item");
         assert_eq!((*delivery, delivery.deliveries()), (item, deliveries));
         delivery.ack().await.expect("acknowledged");

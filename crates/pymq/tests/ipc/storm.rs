@@ -1,6 +1,8 @@
 //! Anyone is killed at any moment, and all is counted.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::children::{PACK, read};
@@ -42,16 +44,16 @@ async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_momen
     let place = Place::new();
     let witness = place.bus().await;
     let mut talk = witness.pattern::<String>("talk.*").await.expect("subscribed");
-    let heard = tokio::spawn(async move {
-        let mut heard = 0;
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&heard);
+    let listener = tokio::spawn(async move {
         while let Some(event) = talk.recv().await {
             // Who cannot keep up loses events and is told; what comes is whole.
             if let Ok((_, event)) = event {
                 read(&event);
-                heard += 1;
+                counted.fetch_add(1, Ordering::Relaxed);
             }
         }
-        heard
     });
     let mut tally = Tally::default();
     let (mut next, mut packers) = (0, Vec::new());
@@ -62,8 +64,13 @@ async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_momen
     };
     let mut peers: Vec<_> = ROLES.into_iter().map(&mut start).collect();
     let (begun, mut chance) = (Instant::now(), seed());
-    while begun.elapsed() < length() || tally.kills.len() < 4 {
+    // On a busy machine it takes longer until enough has happened.
+    let enough = |tally: &Tally| {
+        tally.kills.len() == 4 && tally.put.len() > 100 && heard.load(Ordering::Relaxed) > 100
+    };
+    while begun.elapsed() < length() || !enough(&tally) {
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // Any moment of their lives.
         tokio::time::sleep(Duration::from_millis((chance >> 60) * 3)).await;
         let victim = (chance >> 33) as usize % peers.len();
         let (role, peer) = &mut peers[victim];
@@ -78,21 +85,20 @@ async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_momen
         tally.note(&peer.kill());
     }
     witness.close().await.expect("closed");
-    let heard = heard.await.expect("no panic");
+    listener.await.expect("no panic");
 
     // All are dead; what is left is there for whoever comes.
     let bus = place.bus().await;
     let queue = bus.queue::<String>("items").max_deliveries(0);
-    while let Some(delivery) =
-        queue.claim_timeout(Duration::from_millis(300)).await.expect("claims")
-    {
-        *tally.got.entry(read(&delivery)).or_default() += 1;
-        delivery.ack().await.expect("acknowledged");
+    // What the dead held is given back when they are found.
+    while queue.stats().await.expect("stats").unfinished() > 0 {
+        let claimed = queue.claim_timeout(Duration::from_millis(300)).await.expect("claims");
+        if let Some(delivery) = claimed {
+            *tally.got.entry(read(&delivery)).or_default() += 1;
+            delivery.ack().await.expect("acknowledged");
+        }
     }
-    let stats = queue.stats().await.expect("stats");
-    assert_eq!((stats.unfinished(), stats.dead), (0, 0));
-    assert!(tally.put.len() > 100 && heard > 100, "{} put, {heard} heard", tally.put.len());
-    assert!(tally.kills.len() == 4, "{:?}", tally.kills);
+    assert_eq!(queue.stats().await.expect("stats").dead, 0);
 
     let lost: Vec<_> = tally.put.iter().filter(|item| !tally.got.contains_key(item)).collect();
     assert!(lost.is_empty(), "lost: {lost:?}");

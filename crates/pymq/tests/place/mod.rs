@@ -101,6 +101,12 @@ pub async fn guarded(journey: impl Future<Output = ()>) {
     tokio::time::timeout(Duration::from_secs(60), journey).await.expect("the journey hangs");
 }
 
+/// Lengths of time in which something must happen: a machine may stand still for any of them, and has
+/// the next, longer one then.
+pub fn lengths(first: Duration) -> impl Iterator<Item = Duration> {
+    (0..4).map(move |more| first * 4_u32.pow(more))
+}
+
 /// Runs each journey, an `async fn(&Place)`, on every transport.
 #[macro_export]
 macro_rules! everywhere {

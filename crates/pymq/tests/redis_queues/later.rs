@@ -59,10 +59,11 @@ async fn an_item_for_later_is_in_no_list_before_its_time_and_equal_ones_stay_as_
     let mut raw = server.raw();
     let redis = connect(&server).await;
     let queue = queue("q");
-    let items = vec![bytes("same"), bytes("same")];
+    let (items, begun) = (vec![bytes("same"), bytes("same")], Instant::now());
     redis.push(&queue, items, delayed(200)).await.expect("put");
     redis.push(&queue, vec![bytes("same")], delayed(200)).await.expect("put");
-    assert_eq!(raw.run(&["LLEN", "q"]).number(), 0);
+    let listed = raw.run(&["LLEN", "q"]).number();
+    assert!(listed == 0 || begun.elapsed() >= Duration::from_millis(200), "{listed} are early");
     for _ in 0..3 {
         let item = get(&redis, &queue).await;
         assert_eq!((text(&item.payload).as_str(), item.deliveries), ("same", 1));
@@ -76,19 +77,28 @@ async fn a_producer_elsewhere_wakes_who_has_waited_for_long_at_the_time_and_not_
     let server = RedisServer::start();
     let (redis, producer) = (connect(&server).await, connect(&server).await);
     let queue = queue("q");
-    let waiting = tokio::spawn({
-        let (redis, queue) = (Arc::clone(&redis), Arc::clone(&queue));
-        async move { (get(&redis, &queue).await.deliveries, Instant::now()) }
-    });
-    let mut raw = server.raw();
-    until("it listens", || !raw.run(&["PUBSUB", "CHANNELS", "__pymq:{q}:hint"]).texts().is_empty())
-        .await;
-    let begun = Instant::now();
-    producer.push(&queue, vec![bytes("x")], delayed(300)).await.expect("put");
-    let (deliveries, at) = waiting.await.expect("no panic");
-    assert_eq!(deliveries, 1);
-    assert!(at - begun >= Duration::from_millis(300));
-    assert!(at - begun < Duration::from_secs(3), "it came after {:?}", at - begun);
+    let mut late = Vec::new();
+    // A machine may stand still for as long as a slice, but not each time.
+    while late.len() < 5 {
+        let waiting = tokio::spawn({
+            let (redis, queue) = (Arc::clone(&redis), Arc::clone(&queue));
+            async move { (get(&redis, &queue).await, Instant::now()) }
+        });
+        let mut raw = server.raw();
+        let hints = ["PUBSUB", "CHANNELS", "__pymq:{q}:hint"];
+        until("it listens", || !raw.run(&hints).texts().is_empty()).await;
+        let begun = Instant::now();
+        producer.push(&queue, vec![bytes("x")], delayed(300)).await.expect("put");
+        let (item, at) = waiting.await.expect("no panic");
+        assert_eq!(item.deliveries, 1);
+        assert!(at - begun >= Duration::from_millis(300));
+        if at - begun < Duration::from_secs(3) {
+            return;
+        }
+        ack(&redis, &queue, item).await;
+        late.push(at - begun);
+    }
+    panic!("it came after {late:?}");
 }
 
 #[tokio::test]
@@ -98,12 +108,14 @@ async fn what_is_given_back_for_later_outlives_its_consumer_and_keeps_its_count(
     let dies = connect(&server).await;
     put(&dies, &queue, &["x"]).await;
     let receipt = get(&dies, &queue).await.receipt;
-    let later = SettleOptions::default().delay(Duration::from_millis(300));
+    let (delay, begun) = (Duration::from_millis(300), Instant::now());
+    let later = SettleOptions::default().delay(delay);
     dies.settle(&queue, receipt, Settlement::Requeue, later).await.expect("given back");
     dies.close().await.expect("closed");
     let redis = connect(&server).await;
     let all = redis.stats(&queue).await.expect("counted");
-    assert_eq!((all.waiting, all.delayed, all.leased), (0, 1, 0));
+    let (all, is_due) = ((all.waiting, all.delayed, all.leased), begun.elapsed() >= delay);
+    assert!(all == (0, 1, 0) || is_due, "{all:?} before it is due");
     let item = get(&redis, &queue).await;
     assert_eq!((text(&item.payload).as_str(), item.deliveries), ("x", 2));
 }
@@ -137,6 +149,7 @@ async fn who_does_not_wait_gets_what_is_due_while_it_holds_something_else() {
     let held = get(&redis, &queue).await;
     assert!(redis.claim(&queue, 1, Wait::No).await.expect("claimed").is_empty());
     producer.push(&queue, vec![bytes("x")], delayed(50)).await.expect("put");
+    // Time is what has to pass: afterwards it is due on any machine.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let items = redis.claim(&queue, 1, Wait::No).await.expect("claimed");
     assert_eq!(items.len(), 1);

@@ -4,6 +4,22 @@ use super::*;
 
 const EPOCHS: &str = "__pymq:{q}:epochs";
 
+/// Whether the counts stay as they are for several leases of a consumer that does nothing.
+pub(super) async fn lasts(
+    other: &Redis,
+    queue: &Arc<QueueSpec>,
+    counts: (usize, usize, usize),
+) -> bool {
+    for _ in 0..10 {
+        // Time is what has to pass: three leases and more.
+        tokio::time::sleep(queue.lease / 3).await;
+        if stats(other, queue).await != counts {
+            return false;
+        }
+    }
+    true
+}
+
 /// Who is registered as holding something.
 fn epochs(raw: &mut Raw) -> Vec<String> {
     raw.run(&["ZRANGE", EPOCHS, "0", "-1"]).texts()
@@ -96,7 +112,7 @@ async fn equal_items_are_counted_each_for_itself() {
 async fn the_items_of_a_lost_consumer_come_back_in_order_and_counted() {
     let server = RedisServer::start();
     let mut raw = server.raw();
-    let queue = brief("q");
+    let queue = queue("q");
     let lost = connect(&server).await;
     put(&lost, &queue, &["a", "b", "c", "d"]).await;
     let held = lost.claim(&queue, 3, Wait::No).await.expect("claimed");
@@ -112,7 +128,8 @@ async fn the_items_of_a_lost_consumer_come_back_in_order_and_counted() {
         if text(&item.payload) == "d" {
             // The claim may have been faster than the first reaping.
             settle(&other, &queue, item, Settlement::Return).await;
-            until("reaped", || raw.run(&["LLEN", "q"]).number() == 4).await;
+            // Who looks gives back what is over.
+            assert_eq!(stats(&other, &queue).await.0, 4);
             let item = get(&other, &queue).await;
             assert_eq!((text(&item.payload).as_str(), item.deliveries), (expected, 2));
         } else {
@@ -130,31 +147,30 @@ async fn a_lease_of_a_living_process_is_prolonged_whatever_its_consumer_does() {
     let server = RedisServer::start();
     let redis = connect(&server).await;
     let other = connect(&server).await;
-    let queue = brief("q");
-    put(&redis, &queue, &["x"]).await;
-    let item = get(&redis, &queue).await;
-    for _ in 0..10 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(stats(&other, &queue).await, (0, 1, 0));
+    // Where the whole program stands still for as long, a lease is over, as it should be.
+    for lease in lengths(Duration::from_millis(300)) {
+        let queue = leased(&format!("q{}", lease.as_millis()), lease);
+        put(&redis, &queue, &["x"]).await;
+        let _item = get(&redis, &queue).await;
+        if lasts(&other, &queue, (0, 1, 0)).await {
+            return;
+        }
     }
-    ack(&redis, &queue, item).await;
+    panic!("no lease was prolonged");
 }
 
 #[tokio::test]
 async fn after_a_missed_lease_settling_says_so_and_harms_nobody() {
     let server = RedisServer::start();
     let mut raw = server.raw();
-    let redis = connect(&server).await;
-    let queue = brief("q");
+    let (redis, other) = (connect(&server).await, connect(&server).await);
+    let queue = queue("q");
     put(&redis, &queue, &["x"]).await;
     let item = get(&redis, &queue).await;
     let epoch = epochs(&mut raw).remove(0);
-    let back = || {
-        // As if nothing had been heard of it for long.
-        raw.run(&["ZADD", EPOCHS, "XX", "0", &epoch]);
-        raw.run(&["LLEN", "q"]).number() == 1
-    };
-    until("it is back", back).await;
+    // As if nothing had been heard of it for long; who looks gives back what is over.
+    raw.run(&["ZADD", EPOCHS, "XX", "0", &epoch]);
+    assert_eq!(stats(&other, &queue).await, (1, 0, 0));
     for how in [Settlement::Ack, Settlement::Requeue, Settlement::Return, Settlement::Reject] {
         let late = redis.settle(&queue, item.receipt.clone(), how, SettleOptions::default()).await;
         assert_eq!(late.expect_err("lost").kind(), ErrorKind::LeaseLost);
@@ -172,13 +188,21 @@ async fn an_extended_lease_outlives_its_heartbeats() {
     let server = RedisServer::start();
     let mut raw = server.raw();
     let redis = connect(&server).await;
-    let queue = brief("q");
-    put(&redis, &queue, &["x"]).await;
-    let item = get(&redis, &queue).await;
-    redis.extend(&queue, &item.receipt, Duration::from_secs(3600)).await.expect("extended");
+    let (mut held, mut extended) = (None, lengths(Duration::from_millis(300)));
+    // Where the program stands still for as long, a lease is over before it can be extended.
+    while held.is_none() {
+        let queue = leased("q", extended.next().expect("a lease can be extended"));
+        raw.run(&["FLUSHALL"]);
+        put(&redis, &queue, &["x"]).await;
+        let item = get(&redis, &queue).await;
+        let longer = redis.extend(&queue, &item.receipt, Duration::from_secs(3600)).await;
+        held = longer.ok().map(|()| (queue, item));
+    }
+    let (queue, item) = held.expect("it is extended");
     let last = |raw: &mut Raw| raw.run(&["ZRANGE", EPOCHS, "-1", "-1", "WITHSCORES"]).texts();
     let extended = last(&mut raw);
     for _ in 0..20 {
+        // So that heartbeats come in between.
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(last(&mut raw), extended);
     }
@@ -244,6 +268,7 @@ async fn an_item_that_is_settled_while_its_lease_is_extended_is_settled_and_not_
             // Nobody hears how it ended.
             extending[0].abort();
         }
+        // So that one or the other is first, or both are at once.
         tokio::time::sleep(Duration::from_micros(round % 8 * 60)).await;
         let how = if round % 2 == 0 { Settlement::Ack } else { Settlement::Reject };
         let settled = redis.settle(&queue, receipt, how, SettleOptions::default()).await;

@@ -22,7 +22,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use driver::server::{Raw, RedisServer};
-use driver::{GUARD, blocked, bytes, connect, get, queue_with, settle, text, until};
+use driver::{GUARD, blocked, bytes, connect, get, lengths, queue_with, settle, text, until};
 use pymq::ErrorKind;
 use pymq::transport::redis::Redis;
 use pymq::transport::{
@@ -34,9 +34,9 @@ fn queue(name: &str) -> Arc<QueueSpec> {
     Arc::new(QueueSpec::new(name))
 }
 
-/// A queue whose leases are short enough to watch them end.
-fn brief(name: &str) -> Arc<QueueSpec> {
-    queue_with(name, |spec| spec.lease = Duration::from_millis(300))
+/// A queue whose leases are of that length.
+fn leased(name: &str, lease: Duration) -> Arc<QueueSpec> {
+    queue_with(name, |spec| spec.lease = lease)
 }
 
 async fn put(redis: &Redis, queue: &Arc<QueueSpec>, items: &[&str]) {
@@ -167,7 +167,7 @@ async fn consumers_drain_a_server_whose_memory_is_full_and_puts_say_why_they_fai
     let server = RedisServer::start();
     let mut raw = server.raw();
     let redis = connect(&server).await;
-    let queue = brief("q");
+    let queue = queue("q");
     let items: Vec<_> = (0..100).map(|number| bytes(&format!("{number:0>10000}"))).collect();
     redis.push(&queue, items, Wait::No.into()).await.expect("put");
     raw.run(&["CONFIG", "SET", "maxmemory", "1mb"]);

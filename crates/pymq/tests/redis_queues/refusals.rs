@@ -305,15 +305,16 @@ async fn consumers_that_get_nothing_leave_no_key_and_idle_ones_send_nothing() {
     let server = RedisServer::start();
     let mut raw = server.raw();
     let redis = connect(&server).await;
+    let queue = |number| leased(&format!("q{number}"), Duration::from_secs(3));
     for number in 0..50 {
-        let queue = brief(&format!("q{number}"));
+        let queue = queue(number);
         assert!(redis.claim(&queue, 1, Wait::No).await.expect("claimed").is_empty());
         let brief = Wait::at_most(Duration::from_millis(5));
         assert!(redis.claim(&queue, 1, brief).await.expect("claimed").is_empty());
     }
     assert!(keys(&mut raw, "*").is_empty());
     for number in 0..50 {
-        let queue = brief(&format!("q{number}"));
+        let queue = queue(number);
         put(&redis, &queue, &["x"]).await;
         ack(&redis, &queue, get(&redis, &queue).await).await;
     }
@@ -324,9 +325,10 @@ async fn consumers_that_get_nothing_leave_no_key_and_idle_ones_send_nothing() {
         line.expect("INFO counts").trim().parse::<u64>().expect("a number")
     };
     let before = count(&mut raw);
+    // Time is what has to pass: in it each lease would be kept three times.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let sent = count(&mut raw) - before;
-    // Fifty heartbeats would be thousands; our own question and signs of life are a few.
+    // That would be more than a hundred; our own question and signs of life are a few.
     assert!(sent < 60, "{sent} commands for nothing");
 }
 
@@ -335,7 +337,7 @@ async fn a_lease_is_its_handles_whatever_others_of_the_process_ask_for() {
     let server = RedisServer::start();
     let mut raw = server.raw();
     let redis = connect(&server).await;
-    let (short, long) = (brief("q"), queue("q"));
+    let (short, long) = (leased("q", Duration::from_secs(5)), queue("q"));
     put(&redis, &long, &["long", "extended", "short"]).await;
     let _long = get(&redis, &long).await;
     let extended = get(&redis, &short).await;
@@ -352,7 +354,7 @@ async fn a_lease_is_its_handles_whatever_others_of_the_process_ask_for() {
         .map(|pair| (pair[1].parse::<f64>().expect("a score") - now) / 1000.0)
         .collect();
     left.sort_by(f64::total_cmp);
-    assert!(left.len() == 3 && left[0] < 2.0, "{left:?}");
+    assert!(left.len() == 3 && left[0] < 7.0, "{left:?}");
     assert!(left[1] > 20.0 && left[1] < 32.0 && left[2] > 3500.0, "{left:?}");
 }
 

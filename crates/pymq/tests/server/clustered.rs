@@ -12,6 +12,9 @@ const GUARD: Duration = Duration::from_secs(60);
 /// What has not got about among the nodes by then is said once more.
 const AGAIN: Duration = Duration::from_secs(2);
 const SLOTS: u16 = 16384;
+/// Where none is to be taken for dead, though one may stand still for a while on a busy machine; an
+/// election that fails is repeated after four times as long.
+pub const LONG: &str = "5000";
 
 /// Three masters that share the slots, and three replicas.
 pub struct Clustered {
@@ -31,6 +34,7 @@ impl Clustered {
         let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
         last.upgrade().unwrap_or_else(|| {
             let cluster = Arc::new(Self::start_with(4, &[]));
+            cluster.set_patience(LONG);
             *last = Arc::downgrade(&cluster);
             cluster
         })
@@ -78,6 +82,14 @@ impl Clustered {
         }
         cluster.until_whole();
         cluster
+    }
+
+    /// After how many milliseconds a silent node is taken for dead, from now on; first it is one second,
+    /// so that nodes find each other quickly.
+    pub fn set_patience(&self, milliseconds: &str) {
+        for number in 0..self.nodes.len() {
+            self.run(number, &["CONFIG", "SET", "cluster-node-timeout", milliseconds]);
+        }
     }
 
     /// The address of the cluster.
