@@ -8,6 +8,7 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ def in_thread(work: Callable[[], Any]) -> None:
     thread.start()
     thread.join(HANG_GUARD)
     assert not thread.is_alive()
+    # What it left open goes back when the system's thread ends, a moment after Python's.
+    wait_until(lambda: not Path(f"/proc/self/task/{thread.native_id}").exists(), "it has ended")
 
 
 def test_what_a_thread_left_open_goes_back_and_nobody_elses_task_done_confirms_it(

@@ -3,7 +3,7 @@
 use crate::crew::{GUARD, Kind};
 use crate::history::What;
 use crate::report::Report;
-use crate::scene::{PREFIX, Scene, Setting};
+use crate::scene::{PREFIX, Scene, Setting, until};
 
 /// After many crashes a look at the queue costs what it cost after a few, and no keys pile up.
 pub(crate) fn run(setting: &Setting) -> Report {
@@ -58,8 +58,8 @@ fn look(scene: &Scene) -> Result<(usize, usize), String> {
     scene.put("work", [1000]);
     keeper.line(GUARD, |line| line.what == What::Acked)?;
     let mut raw = scene.server.raw();
-    // Twice as long as a lease and the time in which somebody looks.
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    let registered = format!("__pymq:{{{PREFIX}work}}:epochs");
+    until("somebody has looked after the dead", || raw.run(&["ZCARD", &registered]).number() <= 1)?;
     keeper.finish()?;
     let keys = raw.run(&["DBSIZE"]).number() as usize;
     raw.run(&["CONFIG", "RESETSTAT"]);

@@ -106,7 +106,7 @@ fn refused(scene: &Scene, kind: Kind, how: Move, why: Refusal) -> Result<Report,
         Move::Reap | Move::Bury => {
             worker.kill();
             let mut other = scene.crew.hire(kind, "consume", &url, &options(&["pause=100"]));
-            // Longer than a lease and the third of it after which others look.
+            // Longer than a lease and the third of it after which others look: usually it has tried by then.
             std::thread::sleep(std::time::Duration::from_secs(3));
             other.kill();
         }

@@ -55,6 +55,7 @@ fn foreign(scene: &Scene, kind: Kind, all: bool) -> Result<Report, String> {
     let mut calling = scene.hire(kind, "call", &options(&name, all));
     // The spy hears the request: the call waits for whoever has heard it.
     spy.read();
+    // Usually it waits by then; one that has only just sent it is told too.
     std::thread::sleep(Duration::from_millis(500));
     drop(spy);
     let gone = now();

@@ -85,7 +85,7 @@ fn too_large(scene: &Scene, kind: Kind, caller: Kind) -> Result<Report, String> 
         }
         calling.kill();
     }
-    // Whoever was never answered would have asked again by now.
+    // Whoever was never answered would have asked again by now; a right one passes at any speed.
     std::thread::sleep(Duration::from_secs(3));
     once_each(&mut report, &serving)?;
     serving.finish()?;
@@ -139,6 +139,7 @@ fn asleep(scene: &Scene, kind: Kind, caller: Kind) -> Result<Report, String> {
     calling.go_on();
     report.count("callers that slept beyond a minute", 1);
     ended(&calling)?;
+    // Whoever asked again would have been executed again by now; a right one passes at any speed.
     std::thread::sleep(Duration::from_secs(2));
     once_each(&mut report, &serving)?;
     calling.kill();

@@ -89,7 +89,7 @@ fn under(
     // Held all the time: a full server lets nobody else in.
     let mut raw = scene.server.raw();
     begin(&mut raw, why);
-    // The holder confirms meanwhile, the waiter asks again, the subscriber is cut or not.
+    // Usually the holder confirms meanwhile, the waiter asks again, the subscriber is cut or not.
     std::thread::sleep(Duration::from_millis(2500));
     end(&mut raw, why);
     let healed = now();
@@ -197,11 +197,14 @@ fn fail_over(old: &Scene, new: &Scene, report: &mut Report) -> Result<(), String
     let mut talkers = Kind::OURS.map(|kind| Talkers::hire(new, kind, &url));
     talkers.iter().try_for_each(Talkers::are_heard)?;
     // What the old one has taken and not passed on would be lost, and that is the server's business.
-    old_raw.run(&["CLIENT", "PAUSE", "300", "WRITE"]);
-    std::thread::sleep(Duration::from_millis(150));
+    old_raw.run(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    until("the new one has all", || {
+        offset(&mut old_raw, "master") == offset(&mut new_raw, "slave")
+    })?;
     new_raw.run(&["REPLICAOF", "NO", "ONE"]);
     proxy.switch(new.server.port());
     old_raw.run(&["REPLICAOF", "127.0.0.1", &two]);
+    old_raw.run(&["CLIENT", "UNPAUSE"]);
     let moved = now();
     report.count("failovers", 1);
     for hand in &hands {
@@ -277,4 +280,11 @@ impl Talkers {
         report.count("callers and subscribers that went on", 1);
         Ok(())
     }
+}
+
+/// How far a server is in the stream of a master's writes, as that or as its replica.
+fn offset(raw: &mut Raw, role: &str) -> Option<String> {
+    let text = raw.run(&["INFO", "replication"]).text();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{role}_repl_offset:")));
+    line.map(str::to_owned)
 }
