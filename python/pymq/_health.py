@@ -141,5 +141,5 @@ class Health:
     @property
     def capabilities(self) -> dict[str, bool]:
         """What the transport can do: `receiver_count`, `cross_process`, `originals`; of queues
-        `delays`, `put_ids`, `priorities`, `letters`."""
+        `put_options` (for later, with an id, with a priority) and `letters`."""
         return self._native.capabilities

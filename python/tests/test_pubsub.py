@@ -103,7 +103,7 @@ def test_trust_and_strictness_are_the_buss(connect: Connect, box: Box) -> None:
 
 
 def test_capabilities_are_told(bus: pymq.NativeEventBus) -> None:
-    of_queues = {"delays", "put_ids", "priorities", "letters"}
+    of_queues = {"put_options", "letters"}
     assert set(bus.capabilities) == {"receiver_count", "cross_process", "originals"} | of_queues
 
 

@@ -21,7 +21,7 @@ from conftest import HANG_GUARD, Box, lengths, wait_until
 def test_every_transport_can_do_what_jobs_need(bus: pymq.NativeEventBus) -> None:
     """So that no test here has to ask."""
     able = bus.capabilities
-    assert all(able[what] for what in ("delays", "put_ids", "priorities", "letters"))
+    assert all(able[what] for what in ("put_options", "letters"))
 
 
 def test_a_worker_confirms_what_its_handler_did(bus: pymq.NativeEventBus, box: Box) -> None:

@@ -65,7 +65,8 @@
 //! | `receiver_count`: `publish` tells how many received | yes | yes | yes |
 //! | `cross_process`: other processes are reached | no | yes, of this machine and user | yes |
 //! | `originals`: processes of the original `pymq` take part | no | no | yes, but not on a cluster |
-//! | `delays`, `put_ids`, `priorities`, `letters`: what queues can do | yes | yes | yes |
+//! | `put_options`: items for later, puts done once by an id, priorities | yes | yes | yes |
+//! | `letters`: dead letters tell why they died, and are moved one by one | yes | yes | yes |
 //!
 //! Anything else may be a transport: `examples/transport-tcp` in the repository is one that was
 //! written from outside.

@@ -19,7 +19,11 @@ everywhere!(
     what_is_posted_keeps_its_place_among_what_is_published,
     a_bus_that_closes_sends_what_was_posted,
     what_can_be_known_at_once_is_an_error_of_a_post_too,
+    another_process_is_heard_where_the_capabilities_say_so_and_nowhere_else,
 );
+
+/// Where a child of these tests finds the address that it publishes to.
+const ADDRESS: &str = "PYMQ_TEST_PUBLISH_TO";
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Placed {
@@ -177,4 +181,26 @@ async fn what_can_be_known_at_once_is_an_error_of_a_post_too(place: &Place) {
     bus.close().await.expect("closed");
     let error = bus.topic("t").post(&1).await.expect_err("closed");
     assert_eq!(error.kind(), ErrorKind::Closed);
+}
+
+async fn another_process_is_heard_where_the_capabilities_say_so_and_nowhere_else(place: &Place) {
+    let bus = place.bus().await;
+    let topic = bus.topic::<u32>("news");
+    let mut news = topic.subscribe().await.expect("subscribed");
+    let mut child = tokio::process::Command::new(std::env::current_exe().expect("this test"));
+    let child = child.args(["--exact", "a_child_publishes"]).env(ADDRESS, place.url());
+    let ended = child.stdout(std::process::Stdio::null()).status().await.expect("it began");
+    assert!(ended.success(), "{ended}");
+    topic.publish(&1).await.expect("published");
+    let first = news.recv().await.expect("open").expect("an event");
+    assert_eq!(first, u32::from(!bus.capabilities().cross_process));
+}
+
+/// The other process; a test of its own where no test has begun it.
+#[tokio::test]
+async fn a_child_publishes() {
+    let address = std::env::var(ADDRESS).unwrap_or_else(|_| "memory://".to_owned());
+    let bus = pymq::Bus::connect(&address).await.expect("the broker is there");
+    bus.topic("news").publish(&0).await.expect("published");
+    bus.close().await.expect("closed");
 }

@@ -109,7 +109,7 @@ async fn what_a_producer_says_comes_with_each_delivery_of_an_item(place: &Place)
     }
     told.put_many(&values()).await.expect("put");
     assert_eq!(jobs.get_many(100, Wait::Forever).await.expect("taken"), values());
-    if !sender.capabilities().delays {
+    if !sender.capabilities().put_options {
         return;
     }
     let later = PutOptions::new().delay(Duration::from_millis(1));

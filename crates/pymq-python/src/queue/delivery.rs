@@ -150,7 +150,7 @@ impl Delivery {
         let options = SettleOptions::default().failure(failure);
         let Some(delay) = delay else { return self.settle_with(Settlement::Reject, options) };
         let delay = length_or_none(delay, "'delay' must be a number of seconds from 0")?;
-        let able = self.lease.get()?.connection.bus().capabilities().delays;
+        let able = self.lease.get()?.connection.bus().capabilities().put_options;
         let delay = if able { delay } else { Duration::ZERO };
         self.settle_with(Settlement::Requeue, options.delay(delay))
     }

@@ -1,4 +1,4 @@
-//! Rules of [`Transport`] itself: closing, dropping, and saying what it cannot do.
+//! Rules of [`Transport`] itself: closing and dropping.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,20 +139,5 @@ pub async fn close_ends_what_waits(broker: &impl Broker) -> Result<()> {
     assert_eq!(kind(claimed), Some(ErrorKind::Closed));
     assert_eq!(kind(pushed), Some(ErrorKind::Closed));
     assert_eq!((event, letter, blocked?), (None, None, None));
-    Ok(())
-}
-
-/// What a transport's capabilities deny is answered with `Unsupported`; what they claim works.
-pub async fn unsupported_is_said(broker: &impl Broker) -> Result<()> {
-    let connection = broker.connect().await?;
-    let names = [fresh("unsupported")];
-    let counted = connection.count(&names).await;
-    let published = connection.publish_counted(&names, Bytes::new()).await;
-    if connection.capabilities().receiver_count {
-        assert_eq!((counted?, published?), (vec![0], vec![0]));
-    } else {
-        assert_eq!(kind(counted), Some(ErrorKind::Unsupported));
-        assert_eq!(kind(published), Some(ErrorKind::Unsupported));
-    }
     Ok(())
 }

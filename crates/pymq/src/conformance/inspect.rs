@@ -44,7 +44,7 @@ pub async fn queues_are_inspected_while_they_hold_anything(broker: &impl Broker)
     connection.settle(&queue, claimed.receipt, Settlement::Reject, reject).await?;
     assert!(there().await?, "an item is a dead letter");
     connection.purge(&queue, Shelf::Dead).await?;
-    if connection.capabilities().delays {
+    if connection.capabilities().put_options {
         let later = PutOptions::new().delay(Duration::from_secs(600));
         connection.push(&queue, vec![numbered(2)], later).await?;
         assert!(there().await?, "an item is due later");

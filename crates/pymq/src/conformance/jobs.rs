@@ -58,14 +58,10 @@ pub async fn consumers_that_hold_items_are_counted_or_none(broker: &impl Broker)
 pub async fn of_many_puts_with_an_id_one_is_done(broker: &impl Broker) -> Result<()> {
     let connections = [broker.connect().await?, broker.connect().await?];
     let queue = Arc::new(fresh_queue("ids at once"));
-    let able = connections[0].capabilities();
-    if !able.put_ids {
+    if !connections[0].capabilities().put_options {
         return Ok(());
     }
     for delay in [Duration::ZERO, Duration::from_millis(5)] {
-        if delay > Duration::ZERO && !able.delays {
-            continue;
-        }
         let once = || match delay {
             Duration::ZERO => PutOptions::new().id("now"),
             delay => PutOptions::new().id("later").delay(delay),
@@ -91,8 +87,7 @@ pub async fn urgent_items_keep_their_priority_whatever_becomes_of_them(
     let mut queue = fresh_queue("urgent");
     (queue.priorities, queue.maxsize) = (true, 2);
     let queue = Arc::new(queue);
-    let able = producer.capabilities();
-    if !able.priorities {
+    if !producer.capabilities().put_options {
         return Ok(());
     }
     let put = async |number: usize, options: PutOptions| {
@@ -109,21 +104,17 @@ pub async fn urgent_items_keep_their_priority_whatever_becomes_of_them(
     take_one(&consumer, &queue, Settlement::Reject).await?;
     assert_eq!(consumer.redrive(&queue, Letters::Oldest(1), &queue).await?, 1);
     assert_eq!(take_one(&consumer, &queue, Settlement::Requeue).await?, (numbered(2), 1));
-    if able.delays {
-        let later = SettleOptions::default().delay(Duration::from_millis(1));
-        let Claimed { payload, receipt, .. } = claim_one(&consumer, &queue).await?;
-        assert_eq!(payload, numbered(2));
-        consumer.settle(&queue, receipt, Settlement::Requeue, later).await?;
-        is_due(&consumer, &queue).await?;
-    }
+    let later = SettleOptions::default().delay(Duration::from_millis(1));
+    let Claimed { payload, receipt, .. } = claim_one(&consumer, &queue).await?;
+    assert_eq!(payload, numbered(2));
+    consumer.settle(&queue, receipt, Settlement::Requeue, later).await?;
+    is_due(&consumer, &queue).await?;
     let first = claim_one(&consumer, &queue).await?;
     assert_eq!(first.payload, numbered(2));
     consumer.settle(&queue, first.receipt, Settlement::Ack, SettleOptions::default()).await?;
-    if able.delays {
-        put(3, urgent().delay(Duration::from_millis(1))).await?;
-        is_due(&consumer, &queue).await?;
-        assert_eq!(take_one(&consumer, &queue, Settlement::Ack).await?.0, numbered(3));
-    }
+    put(3, urgent().delay(Duration::from_millis(1))).await?;
+    is_due(&consumer, &queue).await?;
+    assert_eq!(take_one(&consumer, &queue, Settlement::Ack).await?.0, numbered(3));
     assert_eq!(take_one(&consumer, &queue, Settlement::Ack).await?, (numbered(1), 1));
     Ok(())
 }

@@ -49,6 +49,7 @@ use crate::transport::{
 };
 
 mod bounds;
+mod capabilities;
 mod connection;
 mod events;
 mod inboxes;
@@ -62,6 +63,7 @@ mod queues;
 mod standing;
 
 pub use bounds::*;
+pub use capabilities::*;
 pub use connection::*;
 pub use events::*;
 pub use inboxes::*;
@@ -309,6 +311,7 @@ mod tests {
         let suite = include_str!("mod.rs");
         let files = [
             include_str!("bounds.rs"),
+            include_str!("capabilities.rs"),
             include_str!("connection.rs"),
             include_str!("events.rs"),
             include_str!("inboxes.rs"),

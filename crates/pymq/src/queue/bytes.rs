@@ -99,7 +99,7 @@ impl ByteQueue {
     /// At once where the transport knows no later.
     pub fn retry_after(&self, deliveries: u32) -> Option<Duration> {
         let delay = self.retry.delay(deliveries)?;
-        let able = self.origin.transport.capabilities().delays;
+        let able = self.origin.transport.capabilities().put_options;
         Some(if able { delay } else { Duration::ZERO })
     }
 

@@ -2,6 +2,9 @@
 
 /// What a transport can do beyond what every one must; what is asked of one that cannot do it is
 /// answered with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), never ignored.
+///
+/// The conformance suite asks for each thing that is denied (`unsupported_is_said`). Who is on the bus,
+/// `cross_process` and `originals`, is asked of no transport: calls go by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -9,14 +12,11 @@ pub struct Capabilities {
     pub receiver_count: bool,
     /// Other processes can be reached.
     pub cross_process: bool,
-    /// Processes of the original may be on the bus.
+    /// Processes of the original may be on the bus, and are counted.
     pub originals: bool,
-    /// Items may be put, and given back, for later.
-    pub delays: bool,
-    /// A put with an id is done once.
-    pub put_ids: bool,
-    /// Queues may order their items by priority.
-    pub priorities: bool,
+    /// What [`PutOptions`](super::PutOptions) can say: a put for later, one with an id, which is done
+    /// once, one with a priority; and items may be given back for later.
+    pub put_options: bool,
     /// Dead letters keep why they died, and may be moved and discarded one by one.
     pub letters: bool,
 }
@@ -27,24 +27,19 @@ impl Capabilities {
         receiver_count: false,
         cross_process: false,
         originals: false,
-        delays: false,
-        put_ids: false,
-        priorities: false,
+        put_options: false,
         letters: false,
     };
 
     /// Each by its name, and whether it is there.
     pub fn named(self) -> impl Iterator<Item = (&'static str, bool)> {
         // All fields by name: one that is added does not compile until it is listed here.
-        let Self { receiver_count, cross_process, originals, delays, put_ids, priorities, letters } =
-            self;
+        let Self { receiver_count, cross_process, originals, put_options, letters } = self;
         [
             ("receiver_count", receiver_count),
             ("cross_process", cross_process),
             ("originals", originals),
-            ("delays", delays),
-            ("put_ids", put_ids),
-            ("priorities", priorities),
+            ("put_options", put_options),
             ("letters", letters),
         ]
         .into_iter()

@@ -164,9 +164,10 @@ impl PutOptions {
     /// The first thing asked for here that a transport of these capabilities lacks, by name.
     pub fn lacking(&self, able: Capabilities) -> Option<&'static str> {
         match self {
-            Self { due, .. } if *due != Due::Now && !able.delays => Some("items for later"),
-            Self { id: Some(_), .. } if !able.put_ids => Some("puts with an id"),
-            Self { priority: 1.., .. } if !able.priorities => Some("priorities"),
+            _ if able.put_options => None,
+            Self { due, .. } if *due != Due::Now => Some("items for later"),
+            Self { id: Some(_), .. } => Some("puts with an id"),
+            Self { priority: 1.., .. } => Some("priorities"),
             _ => None,
         }
     }
@@ -305,7 +306,7 @@ impl SettleOptions {
 
     /// The first thing asked for here that a transport of these capabilities lacks, by name.
     pub fn lacking(&self, able: Capabilities) -> Option<&'static str> {
-        (!self.delay.is_zero() && !able.delays).then_some("items for later")
+        (!self.delay.is_zero() && !able.put_options).then_some("items for later")
     }
 
     /// For a reason.

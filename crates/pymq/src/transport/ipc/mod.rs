@@ -141,9 +141,7 @@ impl Transport for Ipc {
         Capabilities {
             receiver_count: true,
             cross_process: true,
-            delays: true,
-            put_ids: true,
-            priorities: true,
+            put_options: true,
             letters: true,
             ..Capabilities::NONE
         }

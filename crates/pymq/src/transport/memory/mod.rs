@@ -129,9 +129,7 @@ impl Transport for Memory {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             receiver_count: true,
-            delays: true,
-            put_ids: true,
-            priorities: true,
+            put_options: true,
             letters: true,
             ..Capabilities::NONE
         }

@@ -125,10 +125,8 @@ const ABLE: Capabilities = Capabilities {
     receiver_count: true,
     cross_process: true,
     originals: true,
-    delays: true,
-    put_ids: true,
+    put_options: true,
     letters: true,
-    priorities: true,
     ..Capabilities::NONE
 };
 
