@@ -62,15 +62,15 @@ mod transport {
         }
     }
 
-    pub(crate) mod obituaries {
+    pub(crate) mod dead_letter_log {
         use std::sync::Arc;
 
         use super::Failure;
 
         #[derive(Default)]
-        pub(crate) struct Obituaries;
+        pub(crate) struct DeadLetterLog;
 
-        impl Obituaries {
+        impl DeadLetterLog {
             pub(crate) fn tell(self: &Arc<Self>, _: &str, _: u32, _: &Failure, _: usize) {}
         }
     }

@@ -7,7 +7,7 @@ use super::fault::{Fault, Result};
 use super::plan::{Kind, Plan};
 
 /// The plan that a tag leaves standing.
-pub(super) enum Choice {
+pub(super) enum PlanChoice {
     Hint,
     Tag(Py<Plan>),
     /// The hint's elements in the tag's collection.
@@ -28,25 +28,25 @@ impl Decoder<'_, '_> {
 
     /// Hint or tag? The hint wins, except over its own known subclasses; what a field of a class
     /// that only a tag chose says about collections counts less than what was sent.
-    pub(super) fn choose(self, hint: &Plan, class: &str, chosen: Chosen) -> Result<Choice> {
+    pub(super) fn choose(self, hint: &Plan, class: &str, chosen: Chosen) -> Result<PlanChoice> {
         if matches!(hint.kind, Kind::Literal(_) | Kind::TypedDict { .. } | Kind::Refused(_)) {
-            return Ok(Choice::Hint);
+            return Ok(PlanChoice::Hint);
         }
         let Some(tagged) = self.resolve(class)? else {
             if hint.is_any() {
                 self.unknown(class)?;
             }
-            return Ok(Choice::Hint);
+            return Ok(PlanChoice::Hint);
         };
         let plan = tagged.get().actual();
         Ok(match (&hint.kind, &plan.kind) {
-            (Kind::Any, _) => Choice::Tag(tagged),
+            (Kind::Any, _) => PlanChoice::Tag(tagged),
             (Kind::Union(members), _) => {
                 let fits = |member: &Py<Plan>| {
                     let member = member.get().actual();
                     member.is_any() || self.is_subclass(plan, member)
                 };
-                if members.iter().any(fits) { Choice::Tag(tagged) } else { Choice::Hint }
+                if members.iter().any(fits) { PlanChoice::Tag(tagged) } else { PlanChoice::Hint }
             }
             (Kind::Array { .. }, Kind::Array { .. })
             | (Kind::Mapping { .. }, Kind::Mapping { .. })
@@ -54,10 +54,10 @@ impl Decoder<'_, '_> {
                     || chosen == Chosen::ByTag
                     || self.is_subclass(plan, hint) =>
             {
-                Choice::Container(tagged)
+                PlanChoice::Container(tagged)
             }
-            _ if self.is_subclass(plan, hint) => Choice::Tag(tagged),
-            _ if self.is_subclass(hint, plan) => Choice::Hint,
+            _ if self.is_subclass(plan, hint) => PlanChoice::Tag(tagged),
+            _ if self.is_subclass(hint, plan) => PlanChoice::Hint,
             (
                 Kind::Object { .. } | Kind::NamedTuple(_) | Kind::Model { .. },
                 Kind::Object { .. }
@@ -68,7 +68,7 @@ impl Decoder<'_, '_> {
                 let wanted = hint.name(self.py);
                 return Err(Fault::new(format!("expected {wanted}, got the unrelated {class}")));
             }
-            _ => Choice::Hint,
+            _ => PlanChoice::Hint,
         })
     }
 

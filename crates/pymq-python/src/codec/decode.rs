@@ -11,7 +11,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 
 use super::alternatives::is_scalar;
-use super::choice::Choice;
 use super::core::CodecCore;
 use super::fault::{Fault, Result, Step, type_name};
 use super::flood;
@@ -19,6 +18,7 @@ use super::keys::KeyTypes;
 use super::node::{Node, Own, python_name};
 use super::parse::{MAX_DIGITS, parse};
 use super::plan::{Fields, Kind, Plan, Primitive};
+use super::plan_choice::PlanChoice;
 use super::stream::{Stop, Stream};
 use super::work::Work;
 
@@ -220,12 +220,12 @@ impl<'py> Decoder<'_, 'py> {
             return self.tagged(value, Wanted { plan: member, ..wanted }, own, node);
         }
         match self.choose(wanted.plan, class, wanted.chosen)? {
-            Choice::Hint => self.shape(value, wanted, node),
-            Choice::Tag(plan) => {
+            PlanChoice::Hint => self.shape(value, wanted, node),
+            PlanChoice::Tag(plan) => {
                 let plan = plan.get().actual();
                 self.shape(value, Wanted { plan, chosen: Chosen::ByTag, ..wanted }, node)
             }
-            Choice::Container(plan) => {
+            PlanChoice::Container(plan) => {
                 self.shape(value, Wanted { container: Some(plan.get()), ..wanted }, node)
             }
         }

@@ -6,7 +6,6 @@
 
 mod alternatives;
 mod call;
-mod choice;
 mod collection;
 mod core;
 mod decode;
@@ -22,6 +21,7 @@ mod node;
 mod object;
 mod parse;
 mod plan;
+mod plan_choice;
 mod scalar;
 mod stream;
 mod top_level;

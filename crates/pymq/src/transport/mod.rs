@@ -27,13 +27,13 @@ use crate::name::Address;
 
 mod capabilities;
 mod connect;
+mod dead_letter_log;
 mod ends;
 mod inspect;
 #[cfg(all(feature = "ipc", target_os = "linux"))]
 pub mod ipc;
 mod mailbox;
 pub mod memory;
-mod obituaries;
 mod queue;
 #[cfg(feature = "redis")]
 pub mod redis;

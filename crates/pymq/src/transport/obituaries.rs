@@ -19,7 +19,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// What a connection, or a broker, tells of dead letters.
 #[derive(Debug, Default)]
-pub(crate) struct Obituaries {
+pub(crate) struct DeadLetterLog {
     tallies: Mutex<HashMap<Box<str>, Tally>>,
 }
 
@@ -33,7 +33,7 @@ struct Tally {
     last: Failure,
 }
 
-impl Obituaries {
+impl DeadLetterLog {
     /// Tells that an item of `queue` became a dead letter after so many deliveries, and that so many
     /// older ones were dropped for it, as the bound wants.
     pub(crate) fn tell(
@@ -80,11 +80,11 @@ impl Obituaries {
     /// does, or the end of the connection.
     fn tell_at(self: &Arc<Self>, end: Instant) {
         let Ok(runtime) = Handle::try_current() else { return };
-        let obituaries = Arc::downgrade(self);
+        let log = Arc::downgrade(self);
         runtime.spawn(async move {
             tokio::time::sleep_until(end).await;
-            if let Some(obituaries) = obituaries.upgrade() {
-                obituaries.tell_ended(Instant::now());
+            if let Some(log) = log.upgrade() {
+                log.tell_ended(Instant::now());
             }
         });
     }
@@ -117,7 +117,7 @@ impl Tally {
     }
 }
 
-impl Drop for Obituaries {
+impl Drop for DeadLetterLog {
     fn drop(&mut self) {
         for (queue, tally) in &*self.lock() {
             tally.tell(queue);
@@ -180,12 +180,12 @@ mod tests {
     async fn every_dead_letter_is_told_and_a_flood_of_them_in_few_lines() {
         let lines = Lines::default();
         let _kept = tracing::subscriber::set_default(lines.clone());
-        let obituaries = Arc::new(Obituaries::default());
+        let log = Arc::new(DeadLetterLog::default());
         let failure = Failure::new(Reason::Failed).error("ValueError", "secret").origin("host:1");
         for _ in 0..1000 {
-            obituaries.tell("jobs", 5, &failure, 0);
+            log.tell("jobs", 5, &failure, 0);
         }
-        obituaries.tell("other", 1, &Failure::new(Reason::Rejected), 2);
+        log.tell("other", 1, &Failure::new(Reason::Rejected), 2);
         let told = lines.all();
         assert_eq!(told.len(), SINGLE as usize + 1);
         for part in ["queue=\"jobs\"", "deliveries=5", "failed: ValueError, at host:1"] {
@@ -199,9 +199,9 @@ mod tests {
         assert!(!told.concat().contains("secret"));
         // The next flood begins anew, and ends with the connection at the latest.
         for _ in 0..12 {
-            obituaries.tell("jobs", 5, &failure, 0);
+            log.tell("jobs", 5, &failure, 0);
         }
-        drop(obituaries);
+        drop(log);
         let told = lines.all();
         assert!(told.last().expect("a line").contains("items=2"), "{told:?}");
     }

@@ -71,10 +71,10 @@ fn front_door(sources: &[Source]) -> BTreeMap<&str, String> {
 const SHARED: [&str; 10] = [
     "capabilities",
     "connect",
+    "dead_letter_log",
     "ends",
     "inspect",
     "mailbox",
-    "obituaries",
     "queue",
     "refusals",
     "settings",

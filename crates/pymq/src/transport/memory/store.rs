@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::name::matches;
 use crate::sync::{Mutex, PoisonError};
 use crate::transport::Failure;
-use crate::transport::obituaries::Obituaries;
+use crate::transport::dead_letter_log::DeadLetterLog;
 
 /// How many queues there may be before the unused ones are looked for.
 const CLEARING: usize = 64;
@@ -42,7 +42,7 @@ pub(super) type Ticket = u64;
 #[derive(Default)]
 pub(super) struct Store {
     state: Mutex<Shelves>,
-    obituaries: Arc<Obituaries>,
+    dead_letter_log: Arc<DeadLetterLog>,
 }
 
 impl Store {
@@ -59,7 +59,7 @@ impl Store {
             let _ = bell.send(result);
         }
         for Death { queue, deliveries, failure, dropped } in after.deaths {
-            self.obituaries.tell(&queue, deliveries, &failure, dropped);
+            self.dead_letter_log.tell(&queue, deliveries, &failure, dropped);
         }
         result
     }

@@ -71,7 +71,7 @@ impl Hub {
                 recipients: Mutex::default(),
                 routes: Routes::default(),
                 backlog: Mutex::default(),
-                obituaries: Arc::default(),
+                dead_letter_log: Arc::default(),
                 state,
             };
             return Ok((hub, light));

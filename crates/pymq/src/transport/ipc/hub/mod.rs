@@ -19,7 +19,7 @@ use super::system::forks;
 use super::{items, topics, watches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::shortened;
-use crate::transport::obituaries::Obituaries;
+use crate::transport::dead_letter_log::DeadLetterLog;
 use crate::transport::{Answer, StateSetter, answer, pending};
 
 mod membership;
@@ -58,7 +58,7 @@ pub(super) struct Hub {
     recipients: Mutex<Recipients>,
     routes: Routes,
     backlog: Mutex<Vec<Job>>,
-    obituaries: Arc<Obituaries>,
+    dead_letter_log: Arc<DeadLetterLog>,
     pub(super) state: StateSetter,
 }
 
@@ -148,7 +148,7 @@ impl Hub {
     fn see_to(&self, after: Aftermath) {
         peers::ring(&self.memory, &after.called);
         for Death { queue, deliveries, failure, dropped } in after.deaths {
-            self.obituaries.tell(&queue, deliveries, &failure, dropped);
+            self.dead_letter_log.tell(&queue, deliveries, &failure, dropped);
         }
     }
 

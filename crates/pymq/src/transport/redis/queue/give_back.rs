@@ -81,7 +81,7 @@ impl GivenBack {
         for deliveries in numbers {
             let deliveries = u32::try_from(deliveries).unwrap_or(u32::MAX);
             let dropped = std::mem::take(&mut dropped);
-            core.consumers.obituaries().tell(&keys.name, deliveries, &failure, dropped);
+            core.consumers.dead_letter_log().tell(&keys.name, deliveries, &failure, dropped);
         }
         Self { count, more }
     }

@@ -17,7 +17,7 @@ use super::consumer::Consumer;
 use super::keys::{HeldList, Keys};
 use super::last_words::Parcel;
 use crate::error::Error;
-use crate::transport::obituaries::Obituaries;
+use crate::transport::dead_letter_log::DeadLetterLog;
 use crate::transport::{QueueSpec, Receipt};
 
 /// The consumers of this process: one for each queue, lease and policy that is in use.
@@ -36,7 +36,7 @@ struct Shared {
     sequence: Arc<AtomicU32>,
     /// The servers whose policy of eviction was looked at: of a cluster the nodes, else the only one.
     looked_at: Mutex<BTreeSet<Option<Node>>>,
-    obituaries: Arc<Obituaries>,
+    dead_letter_log: Arc<DeadLetterLog>,
 }
 
 impl Roster {
@@ -97,8 +97,8 @@ impl Roster {
     }
 
     /// The log of dead letters.
-    pub(super) fn obituaries(&self) -> &Arc<Obituaries> {
-        &self.shared.obituaries
+    pub(super) fn dead_letter_log(&self) -> &Arc<DeadLetterLog> {
+        &self.shared.dead_letter_log
     }
 
     /// The settlements that tasks are to send.
@@ -128,8 +128,9 @@ pub(super) fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
     }
     let keys = Keys::new(core, spec);
     let shared = &core.consumers.shared;
-    let (sequence, obituaries) = (Arc::clone(&shared.sequence), Arc::clone(&shared.obituaries));
-    let consumer = Arc::new(Consumer::new(keys, sequence, obituaries, spec));
+    let (sequence, dead_letter_log) =
+        (Arc::clone(&shared.sequence), Arc::clone(&shared.dead_letter_log));
+    let consumer = Arc::new(Consumer::new(keys, sequence, dead_letter_log, spec));
     consumers.push(Arc::clone(&consumer));
     drop(running);
     core.runtime.spawn(claimer::run(Arc::clone(core), Arc::clone(&consumer)));

@@ -22,7 +22,7 @@ use super::log_once::LogOnce;
 use super::orphans::Looked;
 use super::pending_settlement::PendingSettlement;
 use crate::error::Error;
-use crate::transport::obituaries::Obituaries;
+use crate::transport::dead_letter_log::DeadLetterLog;
 use crate::transport::{QueueSpec, Receipt};
 
 mod due;
@@ -66,7 +66,7 @@ pub(super) struct Consumer {
     stage: watch::Sender<Stage>,
     log_once: LogOnce,
     looked: Looked,
-    obituaries: Arc<Obituaries>,
+    dead_letter_log: Arc<DeadLetterLog>,
 }
 
 /// The part that changes.
@@ -116,7 +116,7 @@ impl Consumer {
     pub(super) fn new(
         keys: Keys,
         sequence: Arc<AtomicU32>,
-        obituaries: Arc<Obituaries>,
+        dead_letter_log: Arc<DeadLetterLog>,
         spec: &QueueSpec,
     ) -> Self {
         let epoch = next_epoch(&sequence);
@@ -133,7 +133,7 @@ impl Consumer {
             stage: watch::Sender::new(Stage::Open),
             log_once: LogOnce::default(),
             looked: Looked::default(),
-            obituaries,
+            dead_letter_log,
         }
     }
 

@@ -97,7 +97,7 @@ impl Consumer {
         }
         let list = &self.keys.name;
         if found && let Some((deliveries, failure)) = settling.death(self.keys.policy()) {
-            self.obituaries.tell(list, deliveries, &failure, answer - 1);
+            self.dead_letter_log.tell(list, deliveries, &failure, answer - 1);
         }
         let mut state = self.lock();
         state.epochs.let_go(settling.place().epoch, settling.stored());
