@@ -5,24 +5,22 @@
 
 /// Methods of the async type that is named first, waited for on the calling thread.
 macro_rules! waiting {
-    ($of:ident: $(fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> Result<$output:ty>;)+) => {$(
+    // One method; how it takes `self`, and `self` itself, are the caller's.
+    (@one $of:ident $name:ident [$($receiver:tt)+] $this:ident [$($argument:ident: $type:ty,)*] $output:ty) => {
         #[doc = $crate::blocking::mirror::as_there!($of, $name)]
         ///
         /// # Errors
         #[doc = $crate::blocking::mirror::those_of!($of, $name)]
-        pub fn $name(&self $(, $argument: $type)*) -> Result<$output> {
-            self.bus.wait(self.inner.$name($($argument),*))
+        pub fn $name($($receiver)+, $($argument: $type),*) -> Result<$output> {
+            $this.bus.wait($this.inner.$name($($argument),*))
         }
-    )+};
-    ($of:ident: $(fn $name:ident(self $(, $argument:ident: $type:ty)*) -> Result<$output:ty>;)+) => {$(
-        #[doc = $crate::blocking::mirror::as_there!($of, $name)]
-        ///
-        /// # Errors
-        #[doc = $crate::blocking::mirror::those_of!($of, $name)]
-        pub fn $name(self $(, $argument: $type)*) -> Result<$output> {
-            self.bus.wait(self.inner.$name($($argument),*))
-        }
-    )+};
+    };
+    ($of:ident: $(fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> Result<$output:ty>;)+) => {
+        $(waiting! { @one $of $name [&self] self [$($argument: $type,)*] $output })+
+    };
+    ($of:ident: $(fn $name:ident(self $(, $argument:ident: $type:ty)*) -> Result<$output:ty>;)+) => {
+        $(waiting! { @one $of $name [self] self [$($argument: $type,)*] $output })+
+    };
 }
 
 /// Settings of the async type that is named first.
