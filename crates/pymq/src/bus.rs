@@ -14,8 +14,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::ending::RuntimeEnding;
+pub(crate) use self::sending::{Posted, Published};
 use crate::builder::BusBuilder;
-use crate::codec;
 use crate::drain_list::DrainList;
 use crate::error::Result;
 use crate::inspect::Inspection;
@@ -23,7 +23,7 @@ use crate::limits::Limits;
 use crate::name::{self, Namespace};
 use crate::queue::{ByteQueue, Handles, Queue};
 use crate::rpc::{Caller, Providers};
-use crate::telemetry::{self, Observer, Observers, Operation, Verb};
+use crate::telemetry::{Observer, Observers};
 use crate::topic::{self, Event, Events, PatternEvents, Topic};
 use crate::transport::{
     self, Capabilities, Filter, Health, State, States, Subscription, Transport,
@@ -32,6 +32,7 @@ use crate::wire::Metadata;
 
 mod calls;
 mod ending;
+mod sending;
 
 /// A connection to everything: events, queues and remote procedure calls.
 ///
@@ -176,7 +177,7 @@ impl Bus {
 
     /// Tells `observer` from now on what this bus does: publishes, puts, receipts, calls, and what
     /// runs handlers and exposed functions, whenever those were begun. There may be several, and they
-    /// stay until the bus is gone. See [`telemetry`].
+    /// stay until the bus is gone. See [`telemetry`](crate::telemetry).
     pub fn observe(&self, observer: impl Observer + 'static) {
         self.0.observers.add(Arc::new(observer));
     }
@@ -201,23 +202,7 @@ impl Bus {
     /// # Errors
     /// `Encode`, and those of the connection; after `Ambiguous` it may have been published.
     pub async fn publish<E: Event>(&self, event: &E) -> Result<Option<usize>> {
-        self.publish_value(E::TOPIC, codec::encode(E::TOPIC, event)?, &Metadata::default()).await
-    }
-
-    /// Publishes an encoded value with its metadata.
-    pub(crate) async fn publish_value(
-        &self,
-        topic: &str,
-        value: Bytes,
-        metadata: &Metadata,
-    ) -> Result<Option<usize>> {
-        let observed = self.0.observers.begin(Operation::new(Verb::Publish, topic));
-        let message = telemetry::attach(observed.as_ref(), metadata, value, self.0.limits);
-        let published = match message {
-            Ok(payload) => self.publish_bytes(topic, payload).await,
-            Err(error) => Err(error.of("publish", name::shortened(topic))),
-        };
-        telemetry::ended(observed, 1, published)
+        self.send::<Published, _>(E::TOPIC, event, &Metadata::default()).await
     }
 
     /// Publishes an event on its type's topic without waiting for the broker, see [`Topic::post`].
@@ -225,23 +210,7 @@ impl Bus {
     /// # Errors
     /// Those of [`Topic::post`].
     pub async fn post<E: Event>(&self, event: &E) -> Result<()> {
-        self.post_value(E::TOPIC, codec::encode(E::TOPIC, event)?, &Metadata::default()).await
-    }
-
-    /// Posts an encoded value with its metadata, if it has any.
-    pub(crate) async fn post_value(
-        &self,
-        topic: &str,
-        value: Bytes,
-        metadata: &Metadata,
-    ) -> Result<()> {
-        let observed = self.0.observers.begin(Operation::new(Verb::Publish, topic));
-        let message = telemetry::attach(observed.as_ref(), metadata, value, self.0.limits);
-        let posted = match message {
-            Ok(payload) => self.post_bytes(topic, payload).await,
-            Err(error) => Err(error.of("publish", name::shortened(topic))),
-        };
-        telemetry::ended(observed, 1, posted)
+        self.send::<Posted, _>(E::TOPIC, event, &Metadata::default()).await
     }
 
     /// Subscribes to a type's topic; the next event published is seen.
@@ -306,11 +275,7 @@ impl Bus {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub async fn publish_bytes(&self, topic: &str, payload: Bytes) -> Result<Option<usize>> {
-        name::check_topic("publish", topic)?;
-        transport::check_runtime(&*self.0.transport, "publish", topic)?;
-        self.0.limits.check("publish", topic, &payload)?;
-        let published = self.0.transport.publish(&self.0.namespace.whole(topic), payload).await;
-        published.map_err(|error| error.of("publish", name::shortened(topic)))
+        self.send_bytes::<Published>(topic, payload).await
     }
 
     /// Posts bytes, see [`Topic::post`].
@@ -318,11 +283,7 @@ impl Bus {
     /// # Errors
     /// Those of [`Topic::post`], but for encoding.
     pub async fn post_bytes(&self, topic: &str, payload: Bytes) -> Result<()> {
-        name::check_topic("publish", topic)?;
-        transport::check_runtime(&*self.0.transport, "publish", topic)?;
-        self.0.limits.check("publish", topic, &payload)?;
-        let posted = self.0.transport.post(&self.0.namespace.whole(topic), payload).await;
-        posted.map_err(|error| error.of("publish", name::shortened(topic)))
+        self.send_bytes::<Posted>(topic, payload).await
     }
 
     /// Subscribes to a topic, or to a pattern, and reads bytes; names in it are whole names.

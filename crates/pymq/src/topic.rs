@@ -15,7 +15,7 @@ use futures_core::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bus::Bus;
+use crate::bus::{Bus, Posted, Published};
 use crate::codec;
 use crate::drain_list::DrainEntry;
 use crate::error::{Error, ErrorKind, Result};
@@ -101,8 +101,7 @@ impl<T> Topic<T> {
     where
         T: Serialize,
     {
-        let value = codec::encode(&self.name, value)?;
-        self.bus.publish_value(&self.name, value, &self.metadata).await
+        self.bus.send::<Published, _>(&self.name, value, &self.metadata).await
     }
 
     /// Publishes a value without waiting for the broker, nor for a connection: at most for room among
@@ -131,8 +130,7 @@ impl<T> Topic<T> {
     where
         T: Serialize,
     {
-        let value = codec::encode(&self.name, value)?;
-        self.bus.post_value(&self.name, value, &self.metadata).await
+        self.bus.send::<Posted, _>(&self.name, value, &self.metadata).await
     }
 
     /// Subscribes; the next value published is seen.
@@ -143,9 +141,7 @@ impl<T> Topic<T> {
     where
         T: DeserializeOwned,
     {
-        let filter = Filter::Topic(self.name.clone());
-        let inner = TypedSubscription::begin(self.bus.clone(), &[filter]).await?;
-        Ok(Events { inner, values: PhantomData })
+        Events::subscribe(self.bus.clone(), &[Filter::Topic(self.name.clone())]).await
     }
 }
 
@@ -168,69 +164,28 @@ pub struct Message<T> {
 }
 
 /// The events of one topic, in order; dropping it unsubscribes, on any thread.
+///
+/// `I` is what the stream gives for each: the event, or of [`PatternEvents`] the topic with it.
 #[must_use = "dropping the events unsubscribes"]
-pub struct Events<T> {
+pub struct Events<T, I = T> {
     inner: TypedSubscription,
-    values: PhantomData<fn() -> T>,
-}
-
-impl<T: DeserializeOwned> Events<T> {
-    /// The next event, or what was missed; `None` when the bus was closed. Cancel-safe.
-    pub async fn recv(&mut self) -> Option<Result<T>> {
-        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
-    }
-
-    /// The same with what travelled beside it.
-    pub async fn recv_message(&mut self) -> Option<Result<Message<T>>> {
-        self.inner.recv_message().await
-    }
-
-    /// Unsubscribes and waits until the broker knows.
-    ///
-    /// # Errors
-    /// If the broker refuses; nothing more arrives all the same. A lost connection is no error: the
-    /// subscription ended with it.
-    pub async fn unsubscribe(self) -> Result<()> {
-        self.inner.entry.stop().await
-    }
-}
-
-impl<T: DeserializeOwned> Stream for Events<T> {
-    type Item = Result<T>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
-        let next = ready!(self.inner.poll_next(context));
-        let Self { inner, .. } = &*self;
-        Poll::Ready(next.map(|message| {
-            let (event, metadata) = codec::decode_message(&inner.filter, &message?.payload)?;
-            inner.handed_over(&inner.filter, &metadata);
-            Ok(event)
-        }))
-    }
-}
-
-impl<T> fmt::Debug for Events<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Events").field(&self.inner.messages).finish()
-    }
+    values: PhantomData<fn() -> (T, I)>,
 }
 
 /// The events of several topics, by pattern or by name, each with its topic; dropping it
 /// unsubscribes, on any thread.
-#[must_use = "dropping the events unsubscribes"]
-pub struct PatternEvents<T> {
-    inner: TypedSubscription,
-    values: PhantomData<fn() -> T>,
-}
+pub type PatternEvents<T> = Events<T, (String, T)>;
 
-impl<T: DeserializeOwned> PatternEvents<T> {
+impl<T, I> Events<T, I> {
     pub(crate) async fn subscribe(bus: Bus, filters: &[Filter]) -> Result<Self> {
         let inner = TypedSubscription::begin(bus, filters).await?;
         Ok(Self { inner, values: PhantomData })
     }
+}
 
-    /// The next topic and event, or what was missed; `None` when the bus was closed. Cancel-safe.
-    pub async fn recv(&mut self) -> Option<Result<(String, T)>> {
+impl<T: DeserializeOwned, I: Given<T>> Events<T, I> {
+    /// The next event, or what was missed; `None` when the bus was closed. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<Result<I>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
@@ -249,32 +204,61 @@ impl<T: DeserializeOwned> PatternEvents<T> {
     }
 }
 
-impl<T: DeserializeOwned> Stream for PatternEvents<T> {
-    type Item = Result<(String, T)>;
+impl<T: DeserializeOwned, I: Given<T>> Stream for Events<T, I> {
+    type Item = Result<I>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<I>>> {
         let next = ready!(self.inner.poll_next(context));
-        Poll::Ready(next.map(|message| {
-            let Message { topic, value, .. } = self.inner.read(&message?)?;
-            Ok((topic, value))
-        }))
+        Poll::Ready(next.map(|message| I::of(&self.inner, &message?)))
     }
 }
 
-impl<T> fmt::Debug for PatternEvents<T> {
+impl<T, I> fmt::Debug for Events<T, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PatternEvents").field(&self.inner.messages).finish()
+        f.debug_tuple("Events").field(&self.inner).finish()
     }
 }
 
-/// What both streams are made of; it keeps the bus alive.
-struct TypedSubscription {
+/// What a stream of events of type `T` gives for each.
+pub trait Given<T>: Sized {
+    /// Reads a message of the subscription.
+    ///
+    /// # Errors
+    /// `Decode` for one that is no `T`.
+    fn of(subscription: &TypedSubscription, message: &transport::Message) -> Result<Self>;
+}
+
+impl<T: DeserializeOwned> Given<T> for T {
+    fn of(subscription: &TypedSubscription, message: &transport::Message) -> Result<T> {
+        // There is one topic only, so its name need not be taken from the message.
+        let topic = &subscription.filter;
+        let (event, metadata) = codec::decode_message(topic, &message.payload)?;
+        subscription.handed_over(topic, &metadata);
+        Ok(event)
+    }
+}
+
+impl<T: DeserializeOwned> Given<T> for (String, T) {
+    fn of(subscription: &TypedSubscription, message: &transport::Message) -> Result<(String, T)> {
+        let Message { topic, value, .. } = subscription.read(message)?;
+        Ok((topic, value))
+    }
+}
+
+/// What a stream of events is made of; it keeps the bus alive.
+pub struct TypedSubscription {
     messages: Receiver<transport::Message>,
     /// Holds what ends the subscription, so that a drain can end it too.
     entry: DrainEntry,
     /// What is listened to, as errors name it.
     filter: String,
     bus: Bus,
+}
+
+impl fmt::Debug for TypedSubscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.messages.fmt(f)
+    }
 }
 
 impl TypedSubscription {

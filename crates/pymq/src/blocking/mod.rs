@@ -317,14 +317,7 @@ impl<S: Stream + Unpin> Incoming<S> {
     }
 }
 
-impl<T: DeserializeOwned> Incoming<topic::Events<T>> {
-    /// The next event with what travelled beside it; `None` when there are no more.
-    pub fn next_message(&mut self) -> Option<Result<topic::Message<T>>> {
-        self.bus.wait(self.stream.recv_message())
-    }
-}
-
-impl<T: DeserializeOwned> Incoming<topic::PatternEvents<T>> {
+impl<T: DeserializeOwned, I: topic::Given<T>> Incoming<topic::Events<T, I>> {
     /// The next event with what travelled beside it; `None` when there are no more.
     pub fn next_message(&mut self) -> Option<Result<topic::Message<T>>> {
         self.bus.wait(self.stream.recv_message())
