@@ -196,11 +196,10 @@ class Topic(abc.ABC):  # noqa: B024 - the original's
         raise NotImplementedError
 
 
-class WrapperTopic(Topic):
-    """A topic that hands everything to a bus."""
+class NamedTopic:
+    """What a topic of a bus tells without one."""
 
-    def __init__(self, bus: PublishesAndSubscribes, name: str, is_pattern: bool) -> None:
-        self._bus = bus
+    def __init__(self, name: str, is_pattern: bool) -> None:
         self._name = name
         self._is_pattern = is_pattern
 
@@ -211,8 +210,22 @@ class WrapperTopic(Topic):
 
     @property
     def is_pattern(self) -> bool:
-        """Whether the name is a pattern."""
+        """Whether the name is a pattern; nothing can be published on one."""
         return self._is_pattern
+
+    def _published_on(self) -> str:
+        """The name, if something can be published on it."""
+        if self._is_pattern:
+            raise ValueError("Cannot publish to pattern topic")
+        return self._name
+
+
+class WrapperTopic(NamedTopic, Topic):
+    """A topic that hands everything to a bus."""
+
+    def __init__(self, bus: PublishesAndSubscribes, name: str, is_pattern: bool) -> None:
+        super().__init__(name, is_pattern)
+        self._bus = bus
 
     def publish(
         self,
@@ -223,10 +236,8 @@ class WrapperTopic(Topic):
         wait: bool = True,
     ) -> int | None:
         """Publish an event here; `ValueError` on a pattern."""
-        if self._is_pattern:
-            raise ValueError("Cannot publish to pattern topic")
         publish: Callable[..., int | None] = self._bus.publish
-        return publish(event, self._name, **said(headers, id, wait))
+        return publish(event, self._published_on(), **said(headers, id, wait))
 
     def subscribe(self, callback: Callable[..., Any]) -> None:
         """Call back for every event published here from now on."""

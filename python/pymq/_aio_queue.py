@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -18,14 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pymq import _pymq, _telemetry
 from pymq._dead_letters import AsyncDeadLetters
 from pymq._delivery import HeldItem
-from pymq._handle import AT_A_TIME, Handle, Open, check_timeout, here
-from pymq._options import PUT, PutOptions, count, shows
+from pymq._handle import Handle, KnownQueue, Open, check_timeout, here
+from pymq._options import PUT, PutOptions, shows
 from pymq._queue import Stats
 from pymq._reactor import run
 from pymq._retry import Retry
+from pymq._steps import awaited
 from pymq._telemetry import Watched
 from pymq._worker import GRACE, Handler, serve
-from pymq.exceptions import ClosedError, ShutDown
+from pymq.exceptions import ClosedError
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -76,8 +76,7 @@ class AsyncDelivery(HeldItem[T]):
         await run(self._native.extend(seconds))
 
     async def __aenter__(self) -> Self:
-        self._handled = self._arrived(asked_for=True)
-        self._handled.begin()
+        self._entered()
         return self
 
     async def __aexit__(
@@ -86,15 +85,14 @@ class AsyncDelivery(HeldItem[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._handled is not None:
-            self._handled.end(error)
+        self._left(error)
         if error is not None:
             await self._fail(error)
         elif not self.settled:
             await self.ack()
 
 
-class AsyncQueue(_pymq.AsyncGetter[T]):
+class AsyncQueue(KnownQueue[T], _pymq.AsyncGetter[T]):
     """A handle on a queue, for tasks; see `pymq.queue` for its options."""
 
     def __init__(self, handle: Handle[T], *, serves: bool = False) -> None:
@@ -103,20 +101,6 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
         delivery = functools.partial(AsyncDelivery, handle=handle)
         # Who watches is told of what a worker takes when it is handled.
         self._attach(handle, delivery, self._owner, not serves)
-
-    @property
-    def name(self) -> str:
-        """The queue's name on the bus."""
-        return self._handle.name
-
-    @property
-    def maxsize(self) -> int:
-        """How many items may wait at a time; 0 is no bound. May be assigned."""
-        return self._handle.maxsize
-
-    @maxsize.setter
-    def maxsize(self, maxsize: int) -> None:
-        self._handle.bound(maxsize)
 
     @shows(PutOptions, PUT)
     async def put(
@@ -155,17 +139,15 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
     ) -> None:
         """Append several items, in order and all in one step; see `pymq.Queue.put_many`."""
         check_timeout(block, timeout)
-        options: PutOptions = {"headers": headers} if headers else {}
         if _telemetry.observers:
             with Watched("put", self.name, bus=self._handle.bus) as watched:
-                await self._put(*self._handle.to_put(items, options, watched), block, timeout)
+                await self._put(*self._handle.many_to_put(items, headers, watched), block, timeout)
                 return
-        await self._put(*self._handle.to_put(items, options), block, timeout)
+        await self._put(*self._handle.many_to_put(items, headers), block, timeout)
 
     async def qsize(self) -> int:
         """How many items wait, with those that this handle has fetched ahead."""
-        native = self._handle.native
-        return (await run(native.counts()))[0] + native.fetched_ahead()
+        return await awaited(self._handle.waiting())
 
     async def empty(self) -> bool:
         """Whether no item waits."""
@@ -173,18 +155,11 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
 
     async def full(self) -> bool:
         """Whether `maxsize` items wait, now or for later."""
-        waiting, _, _, delayed = await run(self._handle.native.counts())
-        return 0 < self.maxsize <= waiting + delayed
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether `stop` was called."""
-        return self._handle.native.stopped
+        return await awaited(self._handle.is_full())
 
     async def unfinished_tasks(self) -> int:
         """How many items wait, are due later or leased, everywhere; `join` waits until it is 0."""
-        waiting, leased, _, delayed = await run(self._handle.native.counts())
-        return waiting + leased + delayed
+        return await awaited(self._handle.unfinished())
 
     async def stats(self) -> Stats:
         """How many items there are, by state, on all machines; looking changes nothing."""
@@ -192,9 +167,7 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
 
     async def peek(self, limit: int = 1) -> list[T]:
         """Up to `limit` items from the head, left where they are; `DecodeError` if one is none."""
-        limit = count("limit", limit, least=0, most=sys.maxsize)
-        items = await run(self._handle.native.peek(False, limit))
-        return [self._handle.decoded(item) for item in items]
+        return await awaited(self._handle.peek(limit))
 
     def dead_letters(self) -> AsyncDeadLetters[T]:
         """Items that were given up: to be counted, read, moved back, deleted."""
@@ -239,37 +212,15 @@ class AsyncQueue(_pymq.AsyncGetter[T]):
 
     async def shutdown(self, immediate: bool = False) -> None:
         """End the queue for everybody, see `pymq.Queue.shutdown`."""
-        await run(self._handle.native.shut_down())
-        if immediate:
-            await self._drain()
-
-    async def _drain(self) -> None:
-        # Not `purge`: that would lift the shutdown, and let others put again.
-        while True:
-            try:
-                drained = await run(self._handle.native.claim(AT_A_TIME, False, None))
-            except ShutDown:
-                return
-            if not drained:
-                # Empty, and purged by others meanwhile.
-                return
-            for delivery in drained:
-                delivery.ack_soon()
+        await awaited(self._handle.shut_down(immediate))
 
     async def purge(self) -> int:
         """Delete the items that wait, and lift a shutdown; says how many there were."""
         return await run(self._handle.native.purge(False))
 
-    def stop(self) -> None:
-        """Take nothing more by this handle, see `pymq.Queue.stop`."""
-        self._handle.native.stop()
-
     async def close(self) -> None:
         """Requeue what this handle holds open. It may be used again."""
         await run(self._handle.native.let_go(self._handle.open))
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
 
 
 class _Owner:

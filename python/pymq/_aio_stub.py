@@ -9,14 +9,9 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from pymq import _telemetry
 from pymq._reactor import run
-from pymq._stub import NativeStub, result_of
+from pymq._stub import UNANSWERED, NativeStub, result_of
 from pymq._telemetry import Watched
-from pymq.exceptions import (
-    CallTimeoutError,
-    ConnectionLostError,
-    NoSuchRemoteError,
-    ProviderLostError,
-)
+from pymq.exceptions import NoSuchRemoteError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,16 +45,10 @@ class AsyncStub(Generic[P, R]):
     ) -> Any:
         stub = self._stub
         asked = stub.asked(args, kwargs, watched)
-        parts = (stub.channel, *asked.encoded, asked.timeout)
         try:
-            if stub.multi:
-                answers = stub.bus.call_all(*parts, stub.legacy_grace, asked.metadata)
-                return stub.responses(*await run(answers))
-            return stub.response(await run(stub.bus.call(*parts, asked.metadata)))
-        except (CallTimeoutError, ProviderLostError) as error:
-            return stub.unanswered(error)
-        except ConnectionLostError as error:
-            raise asked.judged(error) from error.__cause__
+            return stub.answered(await run(stub.calling(asked)))
+        except UNANSWERED as error:
+            return stub.unanswered(error, asked)
 
     def __repr__(self) -> str:
         return repr(self._stub)

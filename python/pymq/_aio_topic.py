@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from pymq import _telemetry
+from pymq._abstract import NamedTopic
 from pymq._codec import plan_for
 from pymq._message import note
 from pymq._nested_waits import yield_turn
@@ -156,23 +157,12 @@ def _unwatch(loop: asyncio.AbstractEventLoop, intake: Intake) -> None:
     loop.remove_reader(intake.fileno())
 
 
-class AsyncTopic:
+class AsyncTopic(NamedTopic):
     """A name that events are published on, or a pattern of such names."""
 
     def __init__(self, bus: AsyncEventBus, name: str, pattern: bool = False) -> None:
+        super().__init__(name, pattern)
         self._bus = bus
-        self._name = name
-        self._pattern = pattern
-
-    @property
-    def name(self) -> str:
-        """The name or the pattern."""
-        return self._name
-
-    @property
-    def is_pattern(self) -> bool:
-        """Whether the name is a pattern; nothing can be published on one."""
-        return self._pattern
 
     async def publish(
         self,
@@ -183,13 +173,12 @@ class AsyncTopic:
         wait: bool = True,
     ) -> int | None:
         """Publish an event here, as `pymq.publish` does; `ValueError` on a pattern."""
-        if self._pattern:
-            raise ValueError("Cannot publish to pattern topic")
-        return await self._bus.publish(event, self._name, headers=headers, id=id, wait=wait)
+        name = self._published_on()
+        return await self._bus.publish(event, name, headers=headers, id=id, wait=wait)
 
     async def subscribe(self, callback: Callable[..., Any]) -> None:
         """Call back for every event published here from now on."""
-        await self._bus.subscribe(callback, self._name, self._pattern)
+        await self._bus.subscribe(callback, self._name, self._is_pattern)
 
     @overload
     def events(self, type: type[T], *, topics: Literal[False] = False) -> Events[T]: ...
@@ -205,4 +194,4 @@ class AsyncTopic:
         It is subscribed when it is first asked, or entered with `async with`. `type` is the events'
         type, where tags are not enough. With `topics` each is a pair of its topic and the event.
         """
-        return Events(self._bus, self._name, self._pattern, type, topics=topics)
+        return Events(self._bus, self._name, self._is_pattern, type, topics=topics)

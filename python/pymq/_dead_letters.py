@@ -6,7 +6,7 @@ What is known of each end stands in a `DeadLetter`; moving and deleting are the 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +16,7 @@ from pymq._message import Message, message_of
 from pymq._options import count
 from pymq._pymq import Metadata
 from pymq._reactor import run
+from pymq._steps import Steps, awaited, waited
 
 T = TypeVar("T")
 
@@ -95,11 +96,9 @@ class DeadLetters(Generic[T]):
 
     def __iter__(self) -> Iterator[DeadLetter[T]]:
         """Each as it lies there; those that are moved or added meanwhile may be missed."""
-        skip, size = 0, FIRST
-        while page := self._handle.native.letters(skip, size).wait():
-            skip, size = skip + len(page), _next_size(page)
-            for letter in page:
-                yield DeadLetter(self._handle, letter)
+        pages = _Pages(self._handle)
+        while page := pages.read(pages.next().wait()):
+            yield from page
 
     def redrive(
         self,
@@ -114,7 +113,7 @@ class DeadLetters(Generic[T]):
         raises, those of earlier pages were moved. Says how many. No `maxsize` holds it up, as with
         everything that comes back.
         """
-        return _waited(_redriving(self._handle, where, limit, to))
+        return waited(_redriving(self._handle, where, limit, to))
 
     def purge(
         self,
@@ -123,7 +122,7 @@ class DeadLetters(Generic[T]):
         where: Callable[[DeadLetter[T]], bool] | None = None,
     ) -> int:
         """Delete dead letters, chosen as for `redrive`; says how many."""
-        return _waited(_taking(self._handle, where, limit, self._handle.native.discard))
+        return waited(_taking(self._handle, where, limit, self._handle.native.discard))
 
 
 class AsyncDeadLetters(Generic[T]):
@@ -138,11 +137,10 @@ class AsyncDeadLetters(Generic[T]):
 
     async def __aiter__(self) -> AsyncIterator[DeadLetter[T]]:
         """Each as it lies there; those that are moved or added meanwhile may be missed."""
-        skip, size = 0, FIRST
-        while page := await run(self._handle.native.letters(skip, size)):
-            skip, size = skip + len(page), _next_size(page)
+        pages = _Pages(self._handle)
+        while page := pages.read(await run(pages.next())):
             for letter in page:
-                yield DeadLetter(self._handle, letter)
+                yield letter
 
     async def redrive(
         self,
@@ -152,7 +150,7 @@ class AsyncDeadLetters(Generic[T]):
         to: Any = None,
     ) -> int:
         """Move dead letters, as `DeadLetters.redrive` does."""
-        return await _run(_redriving(self._handle, where, limit, to))
+        return await awaited(_redriving(self._handle, where, limit, to))
 
     async def purge(
         self,
@@ -161,11 +159,25 @@ class AsyncDeadLetters(Generic[T]):
         where: Callable[[DeadLetter[T]], bool] | None = None,
     ) -> int:
         """Delete dead letters, chosen as for `redrive`; says how many."""
-        return await _run(_taking(self._handle, where, limit, self._handle.native.discard))
+        return await awaited(_taking(self._handle, where, limit, self._handle.native.discard))
 
 
-# Operations, one after the other, and how many letters they took out.
-Steps = Generator["_pymq.Operation[Any]", Any, int]
+class _Pages(Generic[T]):
+    """The letters of a queue, page by page."""
+
+    def __init__(self, handle: Handle[T]) -> None:
+        self._handle = handle
+        self._skip, self._size = 0, FIRST
+
+    def next(self) -> _pymq.Operation[list[_pymq.Letter]]:
+        """Asks for the page behind those that were read."""
+        return self._handle.native.letters(self._skip, self._size)
+
+    def read(self, page: list[_pymq.Letter]) -> list[DeadLetter[T]]:
+        """The letters of a page; none behind the last one."""
+        if page:
+            self._skip, self._size = self._skip + len(page), _next_size(page)
+        return [DeadLetter(self._handle, letter) for letter in page]
 
 
 def _redriving(
@@ -173,7 +185,7 @@ def _redriving(
     where: Callable[[DeadLetter[T]], bool] | None,
     limit: int | None,
     to: Any,
-) -> Steps:
+) -> Steps[int]:
     target = _target(to)
     return _taking(handle, where, limit, lambda which: handle.native.redrive(which, target))
 
@@ -193,7 +205,7 @@ def _taking(
     where: Callable[[DeadLetter[T]], bool] | None,
     limit: int | None,
     take: Callable[[int | list[_pymq.Letter]], _pymq.Operation[int]],
-) -> Steps:
+) -> Steps[int]:
     """Takes letters out. Of chosen ones, those that die meanwhile are not looked at twice."""
     if limit is not None:
         limit = count("limit", limit, least=0, most=sys.maxsize)
@@ -222,23 +234,3 @@ def _next_size(page: list[_pymq.Letter]) -> int:
     """How many letters the next page has, by how large these are."""
     size = sum(len(letter.payload) for letter in page)
     return max(1, min(MOST, BYTES * len(page) // max(size, 1)))
-
-
-def _waited(steps: Steps) -> int:
-    result = None
-    while True:
-        try:
-            operation = steps.send(result)
-        except StopIteration as end:
-            return int(end.value)
-        result = operation.wait()
-
-
-async def _run(steps: Steps) -> int:
-    result = None
-    while True:
-        try:
-            operation = steps.send(result)
-        except StopIteration as end:
-            return int(end.value)
-        result = await run(operation)

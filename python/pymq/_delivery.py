@@ -37,6 +37,16 @@ class HeldItem(Generic[T]):
         name, metadata, deliveries = self._handle.name, native.metadata, native.deliveries
         return Handled(name, metadata, deliveries, asked_for=asked_for)
 
+    def _entered(self) -> None:
+        """Its block begins: the item is the message that is handled."""
+        self._handled = self._arrived(asked_for=True)
+        self._handled.begin()
+
+    def _left(self, error: BaseException | None) -> None:
+        """Its block has ended."""
+        if self._handled is not None:
+            self._handled.end(error)
+
     def _settling(self, verb: str) -> Watched:
         """Its settlement, while somebody watches."""
         return Watched(verb, self._handle.name, bus=self._handle.bus)

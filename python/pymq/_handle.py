@@ -1,7 +1,7 @@
 """What a handle on a queue knows, for threads and for event loops alike.
 
 It turns items into bytes, and says what native code needs to turn bytes into items. It waits for
-nothing: claiming and settling are its owner's.
+nothing: claiming and settling are its owner's, and what takes several operations it gives as steps.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import logging
 import numbers
 import os
 import socket
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -21,12 +22,13 @@ from pymq import _failures, _pymq
 from pymq._codec import Codec, plan_for
 from pymq._gevent import bare
 from pymq._message import attached
-from pymq._options import PUT, QUEUE, PutOptions, QueueOptions, check_queue, known
+from pymq._options import PUT, QUEUE, PutOptions, QueueOptions, check_queue, count, known
 from pymq._pymq import Bus
 from pymq._retry import Retry, retry_of
+from pymq._steps import Steps
 from pymq._telemetry import Watched
 from pymq._worker import report_failure
-from pymq.exceptions import DecodeError
+from pymq.exceptions import DecodeError, ShutDown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -116,10 +118,59 @@ class Handle(Generic[T]):
             said["delay"] = delay_of(said.get("delay"), said.pop("at"))
         return attached(payloads, headers, said.get("id"), watched), said
 
+    def many_to_put(
+        self,
+        items: Iterable[T],
+        headers: Mapping[str, str] | None,
+        watched: Watched | None = None,
+    ) -> tuple[list[bytes], dict[str, Any]]:
+        """Items that are put in one step, as `to_put` has them."""
+        return self.to_put(items, {"headers": headers} if headers else {}, watched)
+
     def decoded(self, payload: bytes) -> T:
         """An item that was put as these bytes; `DecodeError` if it is none."""
         item: T = self.codec.decode(_pymq.Metadata.detach(payload)[1], self.plan, "item")
         return item
+
+    # ---- what both sides run as steps
+
+    def waiting(self) -> Steps[int]:
+        """How many items wait, with those that this handle has fetched ahead."""
+        waiting: int = (yield self.native.counts())[0]
+        return waiting + self.native.fetched_ahead()
+
+    def is_full(self) -> Steps[bool]:
+        """Whether `maxsize` items wait, now or for later."""
+        waiting, _, _, delayed = yield self.native.counts()
+        present: int = waiting + delayed
+        return 0 < self.maxsize <= present
+
+    def unfinished(self) -> Steps[int]:
+        """How many items wait, are due later or leased."""
+        waiting, leased, _, delayed = yield self.native.counts()
+        unfinished: int = waiting + leased + delayed
+        return unfinished
+
+    def peek(self, limit: int) -> Steps[list[T]]:
+        """Items from the head, left where they are."""
+        limit = count("limit", limit, least=0, most=sys.maxsize)
+        items = yield self.native.peek(False, limit)
+        return [self.decoded(item) for item in items]
+
+    def shut_down(self, immediate: bool) -> Steps[None]:
+        """Ends the queue; `immediate` empties it, too."""
+        yield self.native.shut_down()
+        # Not `purge`: that would lift the shutdown, and let others put again.
+        while immediate:
+            try:
+                drained = yield self.native.claim(AT_A_TIME, False, None)
+            except ShutDown:
+                return
+            if not drained:
+                # Empty, and purged by others meanwhile.
+                return
+            for delivery in drained:
+                delivery.ack_soon()
 
     def failed(
         self, native: _pymq.Delivery, error: BaseException, *, at_work: bool = False
@@ -137,6 +188,43 @@ class Handle(Generic[T]):
     def report(self, error: DecodeError) -> None:
         """Says that an item was passed over."""
         logger.error("queue %r: an item went to the dead letters: %s", self.name, error.redacted)
+
+
+class KnownQueue(Generic[T]):
+    """What a queue tells and is told without a wait."""
+
+    _handle: Handle[T]
+
+    @property
+    def name(self) -> str:
+        """The queue's name on the bus."""
+        return self._handle.name
+
+    @property
+    def maxsize(self) -> int:
+        """How many items may wait at a time; 0 is no bound. May be assigned."""
+        return self._handle.maxsize
+
+    @maxsize.setter
+    def maxsize(self, maxsize: int) -> None:
+        self._handle.bound(maxsize)
+
+    def stop(self) -> None:
+        """Take nothing more by this handle: its loops end after the item in hand.
+
+        A `get` that waits, and every later one, raises `ClosedError`: make another handle to go
+        on. Items that were fetched ahead go back. It waits for nothing, so a signal handler may
+        call it.
+        """
+        self._handle.native.stop()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._handle.native.stopped
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
 
 
 def here() -> str:

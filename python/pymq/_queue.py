@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from queue import Full
 from types import TracebackType
@@ -21,11 +20,12 @@ from pymq._abstract import Queue
 from pymq._dead_letters import DeadLetters
 from pymq._delivery import HeldItem
 from pymq._gevent import patient
-from pymq._handle import AT_A_TIME, Handle, check_timeout, here
+from pymq._handle import Handle, KnownQueue, check_timeout, here
 from pymq._loops import loop_here, refuse_to_freeze
 from pymq._nested_waits import wait_in_turn
-from pymq._options import PUT, PutOptions, count, shows
+from pymq._options import PUT, PutOptions, shows
 from pymq._retry import Retry
+from pymq._steps import waited
 from pymq._telemetry import Watched
 from pymq._worker import GRACE, Handler, Worker
 from pymq.exceptions import ShutDown, UnsupportedError
@@ -122,8 +122,7 @@ class Delivery(HeldItem[T]):
         self._native.extend(seconds).wait()
 
     def __enter__(self) -> Self:
-        self._handled = self._arrived(asked_for=True)
-        self._handled.begin()
+        self._entered()
         return self
 
     def __exit__(
@@ -132,15 +131,14 @@ class Delivery(HeldItem[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._handled is not None:
-            self._handled.end(error)
+        self._left(error)
         if error is not None:
             self._fail(error)
         elif not self.settled:
             self.ack()
 
 
-class NativeQueue(_pymq.Getter[T], Queue[T]):
+class NativeQueue(KnownQueue[T], _pymq.Getter[T], Queue[T]):
     """A handle on a queue. Options are this handle's, the items are everybody's.
 
     With `ack="auto"` items come at most once, except that what a process took in the last 10 ms
@@ -156,20 +154,6 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         self._bus = owner
         # Who watches is told of what a worker takes when it is handled.
         self._attach(handle, functools.partial(Delivery, handle=handle), not serves)
-
-    @property
-    def name(self) -> str:
-        """The queue's name on the bus."""
-        return self._handle.name
-
-    @property
-    def maxsize(self) -> int:
-        """How many items may wait at a time; 0 is no bound. May be assigned."""
-        return self._handle.maxsize
-
-    @maxsize.setter
-    def maxsize(self, maxsize: int) -> None:
-        self._handle.bound(maxsize)
 
     # ---- putting
 
@@ -210,12 +194,11 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
         More than `maxsize` never fit in one step: they go in several, each as there is space, if
         `timeout` is None; else that is a `ConfigError`.
         """
-        options: PutOptions = {"headers": headers} if headers else {}
         if _telemetry.observers:
             with Watched("put", self.name, bus=self._handle.bus) as watched:
-                self._put(*self._handle.to_put(items, options, watched), block, timeout)
+                self._put(*self._handle.many_to_put(items, headers, watched), block, timeout)
                 return
-        self._put(*self._handle.to_put(items, options), block, timeout)
+        self._put(*self._handle.many_to_put(items, headers), block, timeout)
 
     def _put(
         self, payloads: list[bytes], options: dict[str, Any], block: bool, timeout: float | None
@@ -273,19 +256,16 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
 
     def qsize(self) -> int:
         """How many items wait, for everybody, with those that this handle has fetched ahead."""
-        native = self._handle.native
-        return native.counts().wait()[0] + native.fetched_ahead()
+        return waited(self._handle.waiting())
 
     def full(self) -> bool:
         """Whether `maxsize` items wait, now or for later."""
-        waiting, _, _, delayed = self._handle.native.counts().wait()
-        return 0 < self.maxsize <= waiting + delayed
+        return waited(self._handle.is_full())
 
     @property
     def unfinished_tasks(self) -> int:
         """How many items wait, are due later or leased, everywhere; `join` waits until it is 0."""
-        waiting, leased, _, delayed = self._handle.native.counts().wait()
-        return waiting + leased + delayed
+        return waited(self._handle.unfinished())
 
     def stats(self) -> Stats:
         """How many items there are, by state, on all machines; looking changes nothing."""
@@ -293,9 +273,7 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
 
     def peek(self, limit: int = 1) -> list[T]:
         """Up to `limit` items from the head, left where they are; `DecodeError` if one is none."""
-        limit = count("limit", limit, least=0, most=sys.maxsize)
-        items = self._handle.native.peek(False, limit).wait()
-        return [self._handle.decoded(item) for item in items]
+        return waited(self._handle.peek(limit))
 
     def dead_letters(self) -> DeadLetters[T]:
         """Items that were given up: to be counted, read, moved back, deleted."""
@@ -314,22 +292,7 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
 
         `immediate` deletes what waits. `purge` lifts a shutdown.
         """
-        self._handle.native.shut_down().wait()
-        if immediate:
-            self._drain()
-
-    def _drain(self) -> None:
-        # Not `purge`: that would lift the shutdown, and let others put again.
-        while True:
-            try:
-                drained = self._handle.native.claim(AT_A_TIME, False, None).wait()
-            except ShutDown:
-                return
-            if not drained:
-                # Empty, and purged by others meanwhile.
-                return
-            for delivery in drained:
-                delivery.ack_soon()
+        waited(self._handle.shut_down(immediate))
 
     @property
     def is_shutdown(self) -> bool:
@@ -343,20 +306,6 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
     def purge(self) -> int:
         """Delete the items that wait, and lift a shutdown; says how many there were."""
         return self._handle.native.purge(False).wait()
-
-    def stop(self) -> None:
-        """Take nothing more by this handle: its loops end after the item in hand.
-
-        A `get` that waits, and every later one, raises `ClosedError`: make another handle to go
-        on. Items that were fetched ahead go back. It waits for nothing, so a signal handler may
-        call it.
-        """
-        self._handle.native.stop()
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether `stop` was called."""
-        return self._handle.native.stopped
 
     def close(self) -> None:
         """Requeue what this handle holds open. It may be used again."""
@@ -390,9 +339,6 @@ class NativeQueue(_pymq.Getter[T], Queue[T]):
 
     def free(self) -> None:
         """Does nothing, as nothing is held outside of the broker."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
 
 
 def get_from(

@@ -11,14 +11,14 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from pymq import _telemetry
 from pymq._codec import CallPlan, Codec, call_plan
 from pymq._current_call import current_call
 from pymq._message import for_call
 from pymq._nested_waits import wait_in_turn
-from pymq._pymq import Bus, Metadata, Missing, Reply
+from pymq._pymq import Bus, Metadata, Missing, Operation, Reply
 from pymq._telemetry import Watched
 from pymq.core import RpcResponse, StubMethod
 from pymq.exceptions import (
@@ -33,6 +33,10 @@ from pymq.exceptions import (
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# With what a call ends that has no answer.
+Unanswered: TypeAlias = CallTimeoutError | ProviderLostError | ConnectionLostError
+UNANSWERED = (CallTimeoutError, ProviderLostError, ConnectionLostError)
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -189,13 +193,9 @@ class NativeStub(StubMethod[P, R]):
     ) -> Any:
         asked = self.asked(args, kwargs, watched)
         try:
-            if self.multi:
-                return self.responses(*wait_in_turn(self._call_all, asked))
-            return self.response(wait_in_turn(self._call, asked))
-        except (CallTimeoutError, ProviderLostError) as error:
-            return self.unanswered(error)
-        except ConnectionLostError as error:
-            raise asked.judged(error) from error.__cause__
+            return self.answered(wait_in_turn(self._call, asked))
+        except UNANSWERED as error:
+            return self.unanswered(error, asked)
 
     def told(self, answer: Any, watched: Watched) -> Any:
         """The answer of a call; who watches is told of its error."""
@@ -232,15 +232,21 @@ class NativeStub(StubMethod[P, R]):
             args = self._signature.bind(args, kwargs)
         return Encoded(*self._codec.encode_call(args, kwargs))
 
-    def _call(self, asked: Asked) -> Reply:
-        return self.bus.call(self.channel, *asked.encoded, asked.timeout, asked.metadata).wait()
+    def _call(self, asked: Asked) -> Any:
+        return self.calling(asked).wait()
 
-    def _call_all(self, asked: Asked) -> tuple[list[Reply], list[Missing]]:
-        return self.bus.call_all(
-            self.channel, *asked.encoded, asked.timeout, self.legacy_grace, asked.metadata
-        ).wait()
+    def calling(self, asked: Asked) -> Operation[Any]:
+        """The call as an operation, whose result `answered` reads."""
+        parts = (self.channel, *asked.encoded, asked.timeout)
+        if self.multi:
+            return self.bus.call_all(*parts, self.legacy_grace, asked.metadata)
+        return self.bus.call(*parts, asked.metadata)
 
-    def responses(self, replies: list[Reply], missing: list[Missing]) -> list[Response]:
+    def answered(self, answer: Any) -> Response | list[Response]:
+        """What a call has given: one response, or with `multi` all."""
+        return self._responses(*answer) if self.multi else self.response(answer)
+
+    def _responses(self, replies: list[Reply], missing: list[Missing]) -> list[Response]:
         """All that was answered, then what was not."""
         absent = [
             self._lost(one.provider) if one.lost else self._timed_out(one.provider)
@@ -248,8 +254,10 @@ class NativeStub(StubMethod[P, R]):
         ]
         return [self._one_of_many(reply) for reply in replies] + absent
 
-    def unanswered(self, error: CallTimeoutError | ProviderLostError) -> Response:
-        """A call to one that got no answer."""
+    def unanswered(self, error: Unanswered, asked: Asked) -> Response:
+        """A call to one that got no answer; raises what says that it was not sent."""
+        if isinstance(error, ConnectionLostError):
+            raise asked.judged(error) from error.__cause__
         if isinstance(error, ProviderLostError):
             return self._lost(error.provider)
         return self._timed_out(error.provider)
