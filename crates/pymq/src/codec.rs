@@ -23,7 +23,7 @@ use crate::wire::{LARGEST_MESSAGE, Metadata, tags};
 pub(crate) fn encode<T: Serialize + ?Sized>(object: &str, value: &T) -> Result<Bytes> {
     let text = encode_plain(object, value)?;
     if &text[..] == b"null" {
-        return Ok(Bytes::from_static(tags::NOTHING));
+        return Ok(Bytes::from_static(tags::NOTHING.as_bytes()));
     }
     Ok(tags::escaped(&text).map_or(text, Bytes::from))
 }

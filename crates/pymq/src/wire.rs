@@ -1,8 +1,7 @@
 //! The envelopes: what requests, replies and our own control messages look like as bytes.
 //!
-//! Of this crate, only this file and those below it know the names of the wire's fields; the Python
-//! edge has a codec for Python's values, which knows those of values. Requests and replies are the
-//! original's (`pymq` 0.2.2 to 0.7.0 on PyPI), whose peers ignore the fifth element and every
+//! Only this file and those below it name the wire's fields; the codec of the Python edge takes the
+//! keys of values from `tags`. Requests and replies are the original's (`pymq` 0.2.2 to 0.7.0 on PyPI), whose peers ignore the fifth element and every
 //! top-level key they do not know; control messages travel on channels of ours only. Values inside
 //! are spans of JSON that this module never looks into.
 
@@ -22,7 +21,9 @@ mod parts;
 mod passing;
 mod request;
 mod response;
-pub(crate) mod tags;
+/// For the codec of the Python edge, which writes and reads the same keys.
+#[doc(hidden)]
+pub mod tags;
 
 /// The largest message that is taken from the wire or put on it: 16 MiB.
 pub const LARGEST_MESSAGE: usize = 16 << 20;

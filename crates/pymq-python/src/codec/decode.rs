@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use pymq::wire::tags;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
@@ -134,13 +135,13 @@ impl<'py> Decoder<'_, 'py> {
     fn unwrapped(self, value: Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, Option<Own>, Node)> {
         let plain = |value| Ok((value, None, Node::default()));
         let Ok(dict) = value.cast_exact::<PyDict>() else { return plain(value) };
-        let tag = dict.get_item(intern!(self.py, "__type"))?;
+        let tag = dict.get_item(intern!(self.py, tags::TYPE))?;
         let was_tagged = tag.is_some();
         let mut node = Node::default();
         if was_tagged {
-            dict.del_item(intern!(self.py, "__type"))?;
-            if let Some(types) = dict.get_item(intern!(self.py, "__types"))? {
-                dict.del_item(intern!(self.py, "__types"))?;
+            dict.del_item(intern!(self.py, tags::TYPE))?;
+            if let Some(types) = dict.get_item(intern!(self.py, tags::TYPES))? {
+                dict.del_item(intern!(self.py, tags::TYPES))?;
                 node = Node::read(&types)?;
             }
         }
@@ -153,11 +154,11 @@ impl<'py> Decoder<'_, 'py> {
             None => None,
         };
         let own = tag.as_deref().and_then(|tag| Node::tagged(tag).own);
-        if let Some(object) = dict.get_item(intern!(self.py, "__obj"))? {
+        if let Some(object) = dict.get_item(intern!(self.py, tags::OBJECT))? {
             return Ok((object, own, node));
         }
         // No peer writes this one without a tag: alone it is a user's own key.
-        if was_tagged && let Some(list) = dict.get_item(intern!(self.py, "__list"))? {
+        if was_tagged && let Some(list) = dict.get_item(intern!(self.py, tags::LIST))? {
             let node = match tag {
                 Some(tag) if !node.has_each() => Node::of_each(&tag),
                 _ => node,

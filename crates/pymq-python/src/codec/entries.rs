@@ -4,6 +4,7 @@
 //! fetched anew.
 #![allow(unsafe_code)] // What `walk` lends is used with care, as argued there and here.
 
+use pymq::wire::tags;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
@@ -164,9 +165,7 @@ pub(super) fn is_dunder(name: &Bound<'_, PyString>) -> bool {
     name.to_str().is_ok_and(|name| name.len() > 4 && name.starts_with("__") && name.ends_with("__"))
 }
 
-/// The wire's own keys of a top-level object.
-pub(super) const RESERVED: [&str; 4] = ["__type", "__types", "__obj", "__list"];
-
+/// Whether it is a key of the wire's own.
 fn is_reserved(name: &Bound<'_, PyString>) -> bool {
-    name.to_str().is_ok_and(|name| name.starts_with("__") && RESERVED.contains(&name))
+    name.to_str().is_ok_and(|name| name.starts_with("__") && tags::KEYS.contains(&name))
 }

@@ -1,7 +1,9 @@
 //! The top level of a message: which of the original's shapes a value takes there.
 //!
-//! Tags are written here and read in `decode` and `stream`. `__types` is written first and only if there is one.
+//! Tags are written here and read in `decode`, `top_level` and `stream`. The types are written first and
+//! only if there are some.
 
+use pymq::wire::tags::{self, LIST_MEMBER, OBJECT_MEMBER, TYPE_MEMBER, TYPES_MEMBER};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -9,7 +11,6 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use super::core::CodecCore;
 use super::encode::Encoder;
 use super::encoding::{Encoding, Shape};
-use super::entries::RESERVED;
 use super::fault::{Fault, Result};
 
 /// Around the value that an encoder holds.
@@ -136,11 +137,17 @@ fn is_plain(value: &Bound<'_, PyAny>) -> bool {
 
 fn holds_reserved(dict: &Bound<'_, PyDict>) -> Result<bool> {
     let py = dict.py();
-    debug_assert_eq!(RESERVED.len(), 4);
-    Ok(dict.contains(intern!(py, "__type"))?
-        || dict.contains(intern!(py, "__obj"))?
-        || dict.contains(intern!(py, "__list"))?
-        || dict.contains(intern!(py, "__types"))?)
+    debug_assert_eq!(tags::KEYS.len(), 4);
+    Ok(dict.contains(intern!(py, tags::TYPE))?
+        || dict.contains(intern!(py, tags::OBJECT))?
+        || dict.contains(intern!(py, tags::LIST))?
+        || dict.contains(intern!(py, tags::TYPES))?)
+}
+
+/// A member as it stands in front of all others.
+#[inline]
+fn first(member: &'static str) -> &'static [u8] {
+    &member.as_bytes()[1..]
 }
 
 fn finish<'py>(encoder: &Encoder<'_, 'py>, around: &Around) -> Result<Bound<'py, PyBytes>> {
@@ -153,18 +160,19 @@ fn finish<'py>(encoder: &Encoder<'_, 'py>, around: &Around) -> Result<Bound<'py,
     let types = encoder.types.as_slice();
     let (head, body, key, tag): (&[u8], _, &[u8], _) = match around {
         Around::Nothing => (b"", body, b"", &[][..]),
-        Around::Object(tag) => (b"\"__obj\":", body, b",\"__type\":", tag.as_slice()),
-        Around::List(tag) => (b"\"__list\":", body, b",\"__type\":", tag.as_slice()),
+        Around::Object(tag) => (first(OBJECT_MEMBER), body, TYPE_MEMBER.as_bytes(), tag.as_slice()),
+        Around::List(tag) => (first(LIST_MEMBER), body, TYPE_MEMBER.as_bytes(), tag.as_slice()),
         Around::Fields(tag) => {
             let fields = &body[1..body.len() - 1];
-            let key: &[u8] = if fields.is_empty() { b"\"__type\":" } else { b",\"__type\":" };
+            let only = fields.is_empty();
+            let key = if only { first(TYPE_MEMBER) } else { TYPE_MEMBER.as_bytes() };
             (b"", fields, key, tag.as_slice())
         }
     };
     let parts: &[&[u8]] = match (around, types.is_empty()) {
         (Around::Nothing, _) => &[body],
         (_, true) => &[b"{", head, body, key, tag, b"}"],
-        (_, false) => &[b"{\"__types\":", types, b",", head, body, key, tag, b"}"],
+        (_, false) => &[b"{", first(TYPES_MEMBER), types, b",", head, body, key, tag, b"}"],
     };
     let size = parts.iter().map(|part| part.len()).sum();
     limits.check_size(size)?;

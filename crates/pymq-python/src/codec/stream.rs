@@ -5,6 +5,7 @@
 //! one that the tree would have given.
 
 use jiter::{Jiter, JiterError, NumberAny, NumberInt, Peek, cached_py_string};
+use pymq::wire::tags;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -319,8 +320,10 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
                     return Err(Stop::Unclear);
                 }
                 match name {
-                    "__types" if target.root.is_some() && present == 0 => self.jiter.next_skip()?,
-                    "__type" if target.root.is_some() => {
+                    tags::TYPES if target.root.is_some() && present == 0 => {
+                        self.jiter.next_skip()?
+                    }
+                    tags::TYPE if target.root.is_some() => {
                         tagged = Some(self.jiter.next_str()?) == target.root;
                     }
                     _ => return Err(Stop::Unclear),

@@ -1,11 +1,11 @@
 //! The top level of a message that is read as a stream: the wire's own keys, and what stands beside them.
 
 use jiter::Peek;
+use pymq::wire::tags;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::decode::Chosen;
-use super::entries::RESERVED;
 use super::node::{Node, Own};
 use super::plan::{Kind, Plan};
 use super::stream::{Expected, Read, Stop, Stream};
@@ -16,7 +16,7 @@ impl<'py> Stream<'_, '_, 'py> {
         let before = self.jiter.clone();
         let mut tree = None;
         let mut first = self.jiter.known_object()?;
-        if first == Some("__types") {
+        if first == Some(tags::TYPES) {
             let peek = self.jiter.peek()?;
             let start = self.jiter.current_index();
             self.jiter.known_skip(peek)?;
@@ -24,7 +24,7 @@ impl<'py> Stream<'_, '_, 'py> {
             first = self.jiter.next_key()?;
         }
         let node = tree.as_deref().unwrap_or(Node::silent());
-        if first == Some("__obj") {
+        if first == Some(tags::OBJECT) {
             return self.wrapped_value(plan, tag, node);
         }
         self.jiter = before;
@@ -60,7 +60,7 @@ impl<'py> Stream<'_, '_, 'py> {
         };
         let peek = self.jiter.peek()?;
         let value = self.value(peek, plan, own, node, Chosen::ByHint)?;
-        if self.jiter.next_key()? != Some("__type")
+        if self.jiter.next_key()? != Some(tags::TYPE)
             || self.jiter.next_str()? != tag
             || self.jiter.next_key()?.is_some()
         {
@@ -75,7 +75,7 @@ impl<'py> Stream<'_, '_, 'py> {
             Kind::Any => {
                 let value = self.any(Peek::Object)?;
                 let dict = value.cast_exact::<PyDict>().map_err(PyErr::from)?;
-                for key in RESERVED {
+                for key in tags::KEYS {
                     if dict.contains(key)? {
                         return Err(Stop::Unclear);
                     }
@@ -98,7 +98,7 @@ fn tail_tag(data: &[u8]) -> Option<&str> {
     let quote = body.iter().rposition(|byte| *byte == b'"')?;
     let (head, tag) = (&body[..quote], &body[quote + 1..]);
     let head = head.strip_suffix(b" ").unwrap_or(head);
-    head.strip_suffix(b"\"__type\":")?;
+    head.strip_suffix(&tags::TYPE_MEMBER.as_bytes()[1..])?;
     std::str::from_utf8(tag).ok().filter(|tag| !tag.contains('\\'))
 }
 

@@ -10,7 +10,7 @@ use super::{arguments, envelopes, globs, values};
 use crate::name::{self, Id, Namespace};
 use crate::wire::{
     Arguments, Control, Metadata, Outcome, Request, RequestExtension, Response, ResponseExtension,
-    ResponseKind, ToProvider,
+    ResponseKind, ToProvider, tags,
 };
 use crate::{codec, json};
 
@@ -26,7 +26,8 @@ pub(crate) fn examples(count: u32) -> ProptestConfig {
 
 /// Any value of JSON; keys of ours among the keys.
 fn value() -> impl Strategy<Value = Value> {
-    let text = prop_oneof![".{0,8}", "__type|__types|__obj|__list|_|__|\\\\u005f_type"];
+    let ours = proptest::sample::select(tags::KEYS.to_vec()).prop_map(str::to_owned);
+    let text = prop_oneof![".{0,8}", ours, "_|__|\\\\u005f_type"];
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -80,8 +81,8 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
         b"\\udc00",
         b"\\u0041",
         b"\"a\"",
-        b"\"__type\"",
-        b"\"__obj\"",
+        tags::TYPE_MEMBER.as_bytes().split_at(1).1,
+        tags::OBJECT_MEMBER.as_bytes().split_at(1).1,
         b"\"\\u005f_list\"",
         b"99999999999999999999",
         b"0.1",
@@ -174,9 +175,11 @@ proptest! {
     #[test]
     fn any_text_is_refused_or_survives_as_an_envelope(text in soup()) {
         envelopes::check(&text);
-        let wrapped = |tag| [&b"{\"__obj\": ["[..], &text, b"], \"__type\": \"pymq.core.", tag, b"\"}"];
-        envelopes::check(&wrapped(&b"RpcRequest"[..]).concat());
-        envelopes::check(&wrapped(&b"RpcResponse"[..]).concat());
+        let head = format!("{{\"{}\": [", tags::OBJECT);
+        for tag in [tags::REQUEST_TYPE, tags::RESPONSE_TYPE] {
+            let tail = format!("], \"{}\": \"{tag}\"}}", tags::TYPE);
+            envelopes::check(&[head.as_bytes(), &text, tail.as_bytes()].concat());
+        }
     }
 
     #[test]

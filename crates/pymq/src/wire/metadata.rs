@@ -196,7 +196,7 @@ impl Metadata {
     /// Whether it is worth to look for metadata in a message; for nearly every one its first bytes say
     /// no.
     pub fn may_be_in(message: &[u8]) -> bool {
-        message.starts_with(b"{\"__meta\"")
+        message.starts_with(tags::META_FIRST.as_bytes())
     }
 
     /// Whether it is small enough to travel.

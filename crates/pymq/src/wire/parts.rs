@@ -37,12 +37,12 @@ impl<'a> Envelope<'a> {
 
     /// The elements of a tuple with that tag.
     pub(super) fn tuple(&self, tag: &'static str) -> Result<&[&'a [u8]]> {
-        let tuple = self.outline.elements.as_deref();
-        let tuple =
-            tuple.ok_or_else(|| Error::decode(self.what, "expected an array under \"__obj\""))?;
+        let tuple = self.outline.elements.as_deref().ok_or_else(|| {
+            Error::decode(self.what, format!("expected an array under \"{OBJECT}\""))
+        })?;
         match self.get(TYPE).and_then(json::string) {
             Some(found) if found == tag => Ok(tuple),
-            _ => Err(Error::decode(self.what, format!("expected \"__type\": \"{tag}\""))),
+            _ => Err(Error::decode(self.what, format!("expected \"{TYPE}\": \"{tag}\""))),
         }
     }
 

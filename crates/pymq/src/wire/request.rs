@@ -12,12 +12,10 @@ use super::parts::{
     Envelope, Extension, container, field, finish, milliseconds, put_id, put_key, put_moved_types,
     put_string,
 };
-use super::tags::{META, OBJECT, TYPES};
+use super::tags::{META, OBJECT, REQUEST_TYPE, TYPES};
 use super::{Arguments, Metadata};
 use crate::error::{Error, Result};
 use crate::name::Id;
-
-const REQUEST_TYPE: &str = "pymq.core.RpcRequest";
 
 /// A request to run a function.
 #[derive(Clone, Debug, PartialEq, Eq)]

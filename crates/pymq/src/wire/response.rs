@@ -10,11 +10,9 @@ use super::Outcome;
 use super::parts::{
     Envelope, Extension, child, end_of, field, finish, put_id, put_key, put_string,
 };
-use super::tags::{OBJECT, TYPES};
+use super::tags::{OBJECT, RESPONSE_TYPE, TYPES};
 use crate::error::{Error, Result};
 use crate::name::Id;
-
-const RESPONSE_TYPE: &str = "pymq.core.RpcResponse";
 
 /// The most of a traceback that travels, in bytes; its end says most.
 const LONGEST_TRACEBACK: usize = 8 << 10;

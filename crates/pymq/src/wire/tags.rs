@@ -2,24 +2,71 @@
 //!
 //! They mean something at the top level of an event, an item or an envelope and nowhere else; a
 //! user's own map that holds one of them is wrapped, so that every decoder, the original's too,
-//! gives it back as it was.
+//! gives it back as it was. Each is written here and nowhere else: codecs take it from here.
 
 use crate::json;
 
-pub(super) const TYPE: &str = "__type";
-pub(super) const TYPES: &str = "__types";
-pub(super) const OBJECT: &str = "__obj";
+/// The keys as literals, of which whole texts are made when this is compiled.
+macro_rules! key {
+    (type) => {
+        "__type"
+    };
+    (types) => {
+        "__types"
+    };
+    (object) => {
+        "__obj"
+    };
+    (list) => {
+        "__list"
+    };
+    (meta) => {
+        "__meta"
+    };
+}
+
+/// The key of a tag: the name of the value's type.
+pub const TYPE: &str = key!(type);
+/// The key of the types that the value's shape has lost, as a tree.
+pub const TYPES: &str = key!(types);
+/// The key of a value that stands inside its tag.
+pub const OBJECT: &str = key!(object);
+/// The key of a list inside its tag, which names the type of the elements.
+pub const LIST: &str = key!(list);
+/// Every key that a tagged value may have at its top level beside fields of its own.
+pub const KEYS: [&str; 4] = [TYPE, TYPES, OBJECT, LIST];
+
+/// [`TYPE`] in compact JSON, behind another member; without its first byte, in front of all.
+pub const TYPE_MEMBER: &str = concat!(",\"", key!(type), "\":");
+/// [`TYPES`], so too.
+pub const TYPES_MEMBER: &str = concat!(",\"", key!(types), "\":");
+/// [`OBJECT`], so too.
+pub const OBJECT_MEMBER: &str = concat!(",\"", key!(object), "\":");
+/// [`LIST`], so too.
+pub const LIST_MEMBER: &str = concat!(",\"", key!(list), "\":");
+
 /// Metadata; taken off before a value is decoded, see [`Metadata`](super::Metadata).
-pub(super) const META: &str = "__meta";
-const LIST: &str = "__list";
+pub(super) const META: &str = key!(meta);
+/// How a message with metadata begins.
+pub(super) const META_FIRST: &str = concat!("{\"", key!(meta), "\"");
+
+/// The tag of a request's tuple.
+pub(crate) const REQUEST_TYPE: &str = "pymq.core.RpcRequest";
+/// The tag of a response's tuple.
+pub(crate) const RESPONSE_TYPE: &str = "pymq.core.RpcResponse";
 
 /// Nothing, as the original writes it.
-pub(crate) const NOTHING: &[u8] = br#"{"__obj": null, "__type": "NoneType"}"#;
+pub(crate) const NOTHING: &str =
+    concat!("{\"", key!(object), "\": null, \"", key!(type), "\": \"NoneType\"}");
+
+/// What stands before and behind a map of a user's own that holds a key of these.
+const BEFORE_DICT: &str = concat!("{\"", key!(object), "\": ");
+const BEHIND_DICT: &str = concat!(", \"", key!(type), "\": \"dict\"}");
 
 /// The wrapping that a value written as `text` needs; `None` if it can travel as it is.
 pub(crate) fn escaped(text: &[u8]) -> Option<Vec<u8>> {
     let forged = text.first() == Some(&b'{') && !markers(text)?.is_empty();
-    forged.then(|| [br#"{"__obj": "#, text, br#", "__type": "dict"}"#].concat())
+    forged.then(|| [BEFORE_DICT.as_bytes(), text, BEHIND_DICT.as_bytes()].concat())
 }
 
 /// The value inside its tags; `None` when there are none.

@@ -173,20 +173,39 @@ pub(crate) fn blocking_is_at_the_edge(sources: &[Source]) -> Vec<String> {
     broken
 }
 
-/// The names of the wire's fields.
-const FIELDS: [&str; 6] = ["__type", "__types", "__obj", "__list", "__meta", "pymq.core.Rpc"];
+/// The names of the wire's fields, and the tags of its envelopes.
+const FIELDS: [&str; 7] = [
+    "__type",
+    "__types",
+    "__obj",
+    "__list",
+    "__meta",
+    "pymq.core.RpcRequest",
+    "pymq.core.RpcResponse",
+];
 
-/// Fields of the wire are named in one place: `rooms` of the crate, and nowhere else.
-pub(crate) fn fields_are_named_in(rooms: &[&str], sources: &[Source]) -> Vec<String> {
+/// Each field of the wire is named in one text of the file `home`, and in no other.
+pub(crate) fn fields_are_named_once(home: Option<&str>, sources: &[Source]) -> Vec<String> {
     let mut broken = Vec::new();
-    for source in sources.iter().filter(|source| !rooms.iter().any(|room| source.is_in(room))) {
-        for text in &source.texts {
-            if FIELDS.iter().any(|field| text.contains(field)) {
-                broken.push(format!("{} names {text}", source.path.display()));
+    for field in FIELDS {
+        let mut is_known = false;
+        for source in sources {
+            for text in source.texts.iter().filter(|text| names(text, field)) {
+                let at_home = home.is_some_and(|home| source.path == Path::new(home));
+                if !at_home || is_known {
+                    broken.push(format!("{} names {text}", source.path.display()));
+                }
+                is_known |= at_home;
             }
         }
     }
     broken
+}
+
+/// Whether a text names a field, and not a word that only begins like it.
+fn names(text: &str, field: &str) -> bool {
+    let goes_on = |rest: &str| rest.starts_with(|next: char| next.is_alphanumeric() || next == '_');
+    text.match_indices(field).any(|(start, _)| !goes_on(&text[start + field.len()..]))
 }
 
 /// The lines of a Python source that name a field of the wire in a text of one line.

@@ -149,16 +149,18 @@ fn a_wait_inside_is_found() {
     );
 }
 
-/// Where fields are named; `proof` checks them, for tests and fuzzing only.
-const WIRE: [&str; 3] = ["wire.rs", "wire", "proof"];
+/// Where fields are named, for the crates on top of the library too.
+const TAGS: &str = "wire/tags.rs";
 
 #[test]
-fn fields_of_the_wire_are_named_in_one_place() {
-    holds(|sources| laws::fields_are_named_in(&WIRE, sources));
-    // Python's values are written and read by the edge's codec, which has the same fields.
-    let edge = sources(&root().join("crates/pymq-python/src"));
-    let broken = laws::fields_are_named_in(&["codec"], &edge);
-    assert!(broken.is_empty(), "{broken:#?}");
+fn fields_of_the_wire_are_named_once() {
+    holds(|sources| laws::fields_are_named_once(Some(TAGS), sources));
+    for above in ["pymq-python", "pymq-cli", "pymq-macros"] {
+        let sources = sources(&root().join("crates").join(above).join("src"));
+        assert_ne!(sources.len(), 0, "{above}");
+        let broken = laws::fields_are_named_once(None, &sources);
+        assert!(broken.is_empty(), "{above}: {broken:#?}");
+    }
     // The original's own classes for users, which write and read its messages by themselves.
     let exempt = root().join("python/pymq/json.py");
     for path in python(&root().join("python/pymq")).into_iter().filter(|path| *path != exempt) {
@@ -170,14 +172,21 @@ fn fields_of_the_wire_are_named_in_one_place() {
 #[test]
 fn a_field_that_is_named_elsewhere_is_found() {
     finds(
-        |sources| laws::fields_are_named_in(&WIRE, sources),
+        |sources| laws::fields_are_named_once(Some(TAGS), sources),
         &[
             ("codec.rs", r#"const TYPE: &str = "__type";"#),
+            ("wire.rs", r#"const TYPES: &str = "__types";"#),
+            ("wire/tags.rs", r#"const TYPE: &str = "__type"; fn f() { g(b"\"__type\":") }"#),
             ("rpc/provider.rs", r##"fn f() { w.write(br#"{"__obj": [1]}"#) }"##),
             ("wires.rs", r#"fn f() -> String { format!("{{\"__list\": {x}}}") }"#),
             ("transport/redis/mod.rs", r#"matches!(x, "pymq.core.RpcRequest")"#),
         ],
     );
+    let fine = [
+        Source::new(TAGS, r#"const TYPE: &str = "__type"; const TYPES: &str = "__types";"#),
+        Source::new("codec.rs", r#"fn f() { g("__typed", "pymq.core.RpcRequests") }"#),
+    ];
+    assert_eq!(laws::fields_are_named_once(Some(TAGS), &fine), [""; 0]);
 }
 
 #[test]
