@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import compatibility
 import conformance
 import faults
 import llms
@@ -28,7 +29,7 @@ URL = tomllib.loads(SETTINGS.read_text())["project"]["site_url"]
 def main() -> int:
     """Gathers the pages, builds them and checks every link; gives the exit code."""
     pages.gather(SITE / "pages")
-    for proof in (conformance, faults):
+    for proof in (compatibility, conformance, faults):
         (SITE / "pages" / f"{proof.__name__}.md").write_text(proof.page())
     shutil.copytree(SITE / "reference", SITE / "pages" / "reference", dirs_exist_ok=True)
     done = subprocess.run(

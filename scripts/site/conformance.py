@@ -1,6 +1,6 @@
 """The contract, rule by rule: from the runs' output to JSON, and from that to a page.
 
-`conformance.py OUTPUT JSON` keeps what `scripts/proof` ran; the site's build calls `write`.
+`conformance.py OUTPUT JSON` keeps what `scripts/proof` ran; the site's build calls `page`.
 """
 
 from __future__ import annotations
