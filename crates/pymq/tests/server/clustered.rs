@@ -173,7 +173,9 @@ impl Clustered {
 
     /// Opens a slot for its keys to move; none has yet.
     pub fn begin_moving(&self, slot: u16, from: usize, to: usize) {
-        until_done("the slot is open", || self.open(slot, from, to));
+        until_done("the slot is open", || {
+            self.open(slot, self.stand_in(from)?, self.stand_in(to)?)
+        });
     }
 
     /// Moves the keys of a slot that is open, and then it; returns when all agree who has it.

@@ -212,7 +212,7 @@ async fn holders(core: &Core, spec: &QueueSpec) -> Result<Vec<Holder>> {
 }
 
 /// The server's clock, from `TIME`.
-fn milliseconds(time: Reply) -> f64 {
+pub(super) fn milliseconds(time: Reply) -> f64 {
     let mut parts = texts(time).into_iter().map(|part| part.parse::<f64>().unwrap_or_default());
     let (seconds, micros) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     seconds * 1000.0 + micros / 1000.0

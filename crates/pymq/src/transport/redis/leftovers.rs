@@ -7,11 +7,12 @@
 use std::time::Duration;
 
 use super::Core;
-use super::inspect::keys;
+use super::inspect::{keys, milliseconds};
 use super::purpose::Purpose;
 use super::queue::{of_side_key, side_key};
 use super::refusal::Refusal;
 use super::resp::{Command, Reply};
+use super::timing::TAKEN_UNNOTED;
 use crate::error::Result;
 use crate::transport::Leftover;
 
@@ -56,7 +57,8 @@ pub(super) async fn tidy(core: &Core, leftover: &Leftover) -> Result<()> {
     let command = match held_of(name) {
         Some((queue, epoch)) if is_unregistered(core, name).await? => {
             let registry = side_key(queue, "epochs");
-            Command::new("ZADD").arg(registry).args(["NX", "0", epoch])
+            let end = lease_end(core, purpose).await?;
+            Command::new("ZADD").arg(registry).arg("NX").arg(format!("{end:.0}")).arg(epoch)
         }
         None if name.contains(ANSWERS) && never_ends(core, name).await? => {
             Command::new("PEXPIRE").arg(name).number(KEPT.as_millis())
@@ -65,6 +67,16 @@ pub(super) async fn tidy(core: &Core, leftover: &Leftover) -> Result<()> {
     };
     let reply = core.commands.run(purpose, &command).await?;
     purpose.check(Some(reply)).map(drop)
+}
+
+/// Until when what nothing is known of is left to its taker, by the server's clock: on a cluster it may live,
+/// and say so in a moment.
+async fn lease_end(core: &Core, purpose: Purpose<'_>) -> Result<f64> {
+    if core.dialer.home().is_none() {
+        return Ok(0.0);
+    }
+    let now = milliseconds(core.commands.run(purpose, &Command::new("TIME")).await?);
+    Ok(now + TAKEN_UNNOTED.as_secs_f64() * 1000.0)
 }
 
 async fn never_ends(core: &Core, key: &str) -> Result<bool> {

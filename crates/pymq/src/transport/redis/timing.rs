@@ -14,6 +14,10 @@ pub(super) const ROUND_TRIP: Duration = Duration::from_secs(1);
 pub(super) const PING: Duration = Duration::from_secs(5);
 /// The longest that anything may take: no process lives as long, and every clock counts so far.
 pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// For so long whoever took an item in the moment in which its slot began to move may take to say that it lives:
+/// after [`SLICE_AND_WAY`] it looks what a connection that it lost may have taken, and it has as long again to
+/// reach the node. Its lease, which nobody but itself knows, counts from then on.
+pub(super) const TAKEN_UNNOTED: Duration = Duration::from_secs(12);
 /// How often what goes on is told again in the log.
 pub(super) const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// The longest pause before something that was refused is asked for again.

@@ -7,7 +7,6 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -16,17 +15,13 @@ use super::super::core::Core;
 use super::super::purpose::Purpose;
 use super::super::refusal::{Cause, Refusal};
 use super::super::resp::{Batch, Command, Reply};
-use super::super::timing::SLICE_AND_WAY;
+use super::super::timing::TAKEN_UNNOTED;
 use super::consumer::Consumer;
 use super::{lease, scripts};
 use crate::error::Result;
 
 /// So many keys of a slot are looked at.
 const MOST: u16 = 10_000;
-/// So long whoever took it may take to say that it lives: after [`SLICE_AND_WAY`] it looks what a connection
-/// that it lost may have taken, and it has as long again to reach the node. Its lease, which nobody but itself
-/// knows, counts from then on.
-const GRACE: Duration = SLICE_AND_WAY.saturating_mul(2);
 /// The log's words where a slot has too many keys.
 const NOT_ALL: &str = "not all keys of the queue's slot were looked at: what a killed process may have left                        with nobody there is found by `pymq doctor`, and goes back with its --fix";
 
@@ -91,7 +86,7 @@ async fn find(core: &Core, consumer: &Consumer) -> Result<Vec<Bytes>> {
 async fn register(core: &Core, consumer: &Consumer, epochs: &[Bytes]) -> Result<()> {
     let keys = consumer.keys();
     let purpose = Purpose::idempotent("register", &keys.name);
-    let grace = scripts::milliseconds(GRACE);
+    let grace = scripts::milliseconds(TAKEN_UNNOTED);
     let words = [grace.as_str(), &keys.helds, "", "0"].map(str::as_bytes).into_iter();
     let arguments: Vec<&[u8]> = words.chain(epochs.iter().map(|epoch| &**epoch)).collect();
     let names = lease::names_of_keep(keys);
