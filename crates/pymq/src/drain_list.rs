@@ -94,7 +94,7 @@ impl DrainList {
         }
     }
 
-    /// Stops all of them at once, and waits until they have, whoever began it.
+    /// Stops all of them at once, and waits until they have, even if another drain began it.
     pub(crate) async fn drain(&self) {
         self.stopping().await;
         self.give_back_unshown();

@@ -49,7 +49,7 @@ pub enum ErrorKind {
     ProviderLost,
     /// Bytes that are not what they should be: malformed, too deep, too large, of a wrong type.
     Decode,
-    /// A value that cannot be written as JSON, or arguments that whoever serves cannot be given.
+    /// A value that cannot be written as JSON, or arguments that a provider cannot be given.
     Encode,
     /// The transport cannot do this.
     Unsupported,
@@ -229,7 +229,7 @@ impl Error {
         Self::new(ErrorKind::Config, "connect", object, why)
     }
 
-    /// The same failure in the words of who asked: a transport knows only its own verb and the
+    /// The same failure in the words of its caller: a transport knows only its own verb and the
     /// whole name.
     #[must_use]
     pub(crate) fn of(mut self, operation: &'static str, object: impl Into<String>) -> Self {

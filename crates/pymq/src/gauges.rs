@@ -1,6 +1,6 @@
 //! What is counted of a bus from time to time: its health, and its queues as they stand.
 //!
-//! The one invariant: whoever counts is never held up by a broker that is away; then the queues are
+//! The one invariant: a program that counts is never held up by a broker that is away; then the queues are
 //! simply not known. It asks what anybody may ask ([`Bus::health`], [`Bus::inspect`]).
 
 use std::time::Duration;

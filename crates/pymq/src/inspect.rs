@@ -1,4 +1,4 @@
-//! A look at a bus from outside: who listens, who provides, which queues there are.
+//! A look at a bus from outside: its subscribers, its providers, its queues.
 //!
 //! For people who operate a bus, and tools that they use. The one invariant: looking changes
 //! nothing. What a broker knows is asked of the transport; what only programs on the bus know (who
@@ -40,12 +40,12 @@ pub struct TopicFacts {
 pub struct FunctionFacts {
     /// Its name.
     pub name: String,
-    /// Who provides it and has said so just now.
+    /// The providers that have just said that they are there.
     pub providers: Vec<ProviderFacts>,
     /// Providers that are connected and said nothing within a second: stopped, or their connection
     /// hangs.
     pub silent: usize,
-    /// Who else listens to calls: providers of the original, or other subscribers of that topic.
+    /// Other subscribers of its topic: providers of the original, or foreign ones.
     pub others: usize,
 }
 
@@ -53,7 +53,7 @@ pub struct FunctionFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProviderFacts {
-    /// Who it is.
+    /// Its identity.
     pub id: Id,
     /// How many calls it has begun or keeps waiting; `None` for one of an earlier release.
     pub open_calls: Option<usize>,
@@ -129,7 +129,7 @@ impl Inspection {
         Ok(names)
     }
 
-    /// Who holds items of a queue on lease, those whose lease has run out included.
+    /// The consumers that hold items of a queue on lease, even if that has run out.
     ///
     /// # Errors
     /// As [`topics`](Self::topics).

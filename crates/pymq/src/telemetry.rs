@@ -1,4 +1,4 @@
-//! What a bus does, told to whoever watches it: the one seam for traces and for metrics.
+//! What a bus does, told to its observers: the one seam for traces and for metrics.
 //!
 //! An [`Observer`] is told of each operation as it begins, may say headers that travel with what is
 //! sent, and is told how it ended; [`Bus::observe`](crate::Bus::observe) sets it to work. The one
@@ -20,7 +20,7 @@ use crate::limits::Limits;
 use crate::transport::Transport;
 use crate::wire::Metadata;
 
-/// Who is told what a bus does.
+/// An observer: it is told what a bus does.
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
@@ -188,7 +188,7 @@ impl<'a> Received<'a> {
     }
 }
 
-/// Who watches a bus; shared by everything made from it.
+/// The observers of a bus; shared by everything made from it.
 #[derive(Clone, Debug)]
 pub(crate) struct Observers(Arc<Watching>);
 
@@ -254,7 +254,7 @@ impl Observers {
 
 type Observations = Arc<[Box<dyn Observation>]>;
 
-/// One operation under the eyes of all who watch; dropped before its end it was cancelled.
+/// One operation, as all observers see it; dropped before its end it was cancelled.
 pub(crate) struct Observed {
     observations: Observations,
     ended: bool,
@@ -319,7 +319,7 @@ impl fmt::Debug for Observed {
     }
 }
 
-/// What is said beside a message: by the program, and by who watches.
+/// What is said beside a message: by the program, and by the observers.
 pub(crate) fn beside(observed: Option<&Observed>, metadata: Metadata) -> Metadata {
     match observed {
         Some(observed) => observed.beside(metadata),

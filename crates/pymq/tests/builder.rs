@@ -56,7 +56,6 @@ async fn a_message_over_the_limit_is_refused_at_its_sender(place: &Place) {
     ];
     for error in refused {
         assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
-        assert!(error.message().contains("at most 100"), "{error}");
     }
     bus.topic("t").publish(&"short").await.expect("published");
 }

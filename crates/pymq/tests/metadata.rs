@@ -155,7 +155,6 @@ async fn too_much_is_refused_by_every_door(place: &Place) {
     ];
     for error in refused {
         assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
-        assert!(error.to_string().contains("8 KiB"), "{error}");
     }
     let large = Value::from("x".repeat((16 << 20) - 100));
     let topic = bus.topic("t").metadata(said());

@@ -189,7 +189,6 @@ async fn more_items_than_a_queue_holds_are_put_as_there_is_space(place: &Place) 
     queue.shut_down().await.expect("shut down");
     let error = putting.await.expect("no panic").expect_err("it was shut down halfway");
     assert_eq!(error.kind(), ErrorKind::ShutDown);
-    assert!(error.message().contains("of 20 items were put"), "{error}");
 }
 
 async fn items_with_a_time_limit_are_put_all_or_none(place: &Place) {
@@ -202,7 +201,6 @@ async fn items_with_a_time_limit_are_put_all_or_none(place: &Place) {
         assert_eq!(queue.len().await.expect("counted"), 1);
         let never = queue.put_many_with(&[2, 3, 4, 5], wait).await.expect_err("too many");
         assert_eq!(never.kind(), ErrorKind::Config);
-        assert!(never.message().contains("maxsize is 3"), "{never}");
     }
     queue.put_many_with(&[2, 3], Wait::No).await.expect("there is space for two");
     assert_eq!(queue.get_many(3, Wait::Forever).await.expect("got"), [1, 2, 3]);
@@ -215,8 +213,6 @@ async fn an_item_that_is_too_large_is_refused_with_its_neighbours(place: &Place)
     let items = vec![b"1".to_vec().into(), large.into()];
     let error = queue.put(items, Wait::Forever).await.expect_err("too large");
     assert_eq!((error.kind(), error.object()), (ErrorKind::Encode, "bytes"));
-    assert!(error.message().contains("item 2 of 2: 16777217 bytes"), "{error}");
-    assert!(error.message().contains("at most 16 MiB"), "{error}");
     let text = "x".repeat(16 << 20);
     let error = bus.queue::<String>("texts").put(&text).await.expect_err("too large");
     assert_eq!((error.kind(), error.object()), (ErrorKind::Encode, "texts"));
@@ -461,6 +457,26 @@ async fn what_was_fetched_ahead_and_is_somebody_elses_by_now_is_not_handed_out()
     // Where it is not kept, because all stood still, the item is the first in the line again.
     tokio::time::sleep(lease * 6 / 10).await;
     assert_eq!(jobs.get().await.expect("its lease was kept"), 6);
+}
+
+/// What a person has to read in an error to mend it: the one place where words are compared.
+#[tokio::test]
+async fn errors_of_a_queue_name_the_item_the_bound_and_what_was_done() {
+    let bus = Place::memory().bus().await;
+    let large = vec![b"1".to_vec().into(), vec![b'1'; (16 << 20) + 1].into()];
+    let error = bus.byte_queue("bytes").put(large, Wait::Forever).await.expect_err("too large");
+    assert!(error.message().contains("item 2 of 2: 16777217 bytes"), "{error}");
+    assert!(error.message().contains("at most 16 MiB"), "{error}");
+    let queue = bus.queue::<u32>("small").maxsize(3);
+    let never = queue.put_many_with(&[1, 2, 3, 4], Wait::No).await.expect_err("too many");
+    assert!(never.message().contains("maxsize is 3"), "{never}");
+    let many: Vec<u32> = (0..20).collect();
+    let (put, ()) = tokio::join!(queue.put_many(&many), async {
+        assert_eq!(queue.get().await.expect("got"), 0);
+        queue.shut_down().await.expect("shut down");
+    });
+    let error = put.expect_err("it was shut down halfway");
+    assert!(error.message().contains("of 20 items were put"), "{error}");
 }
 
 async fn until(mut holds: impl AsyncFnMut() -> bool) {

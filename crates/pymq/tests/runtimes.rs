@@ -315,5 +315,4 @@ fn a_runtime_without_timers_is_refused_when_a_bus_is_connected() {
     let runtime = Builder::new_current_thread().enable_io().build().expect("a runtime");
     let error = runtime.block_on(Bus::connect("memory://")).expect_err("it keeps no time");
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-    assert!(error.to_string().contains("enable_all"), "{error}");
 }

@@ -47,7 +47,7 @@ impl<T: DeserializeOwned> Deliveries<T> {
     /// The next delivery; `None` when the queue is shut down and empty, the handle that it was made
     /// from stopped, or the bus closed.
     ///
-    /// Cancel-safe: who stops waiting leaves the queue's line, and nothing is lost.
+    /// Cancel-safe: a reader that stops waiting leaves the queue's line, and nothing is lost.
     ///
     /// # Errors
     /// `Decode` for an item that is no `T` (it becomes a dead letter), and those of the connection;

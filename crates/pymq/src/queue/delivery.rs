@@ -53,7 +53,7 @@ impl<T> Delivery<T> {
         &self.bytes.origin.name
     }
 
-    /// It, as whoever watches the bus is told of it.
+    /// It, as observers of the bus are told of it.
     pub(super) fn received(&self) -> Received<'_> {
         Received::new(&self.metadata, Some(self.bytes.deliveries()))
     }
@@ -208,7 +208,7 @@ pub struct ByteDelivery {
     receipt: Option<Receipt>,
     /// Where it goes when it is dropped; gone with the worker that waits there.
     home: Option<Weak<Home>>,
-    /// Who is told how its holder settles it.
+    /// The observers that are told how its holder settles it.
     observers: Option<Observers>,
 }
 

@@ -76,7 +76,7 @@ fn observed<T>(queue: &ByteQueue, delivery: &Delivery<T>) -> Option<Observed> {
     queue.observers().begin(process.with(delivery.received()))
 }
 
-/// How a handler ended, told to who watches.
+/// How a handler ended, told to the observers.
 async fn outcome<E: Display>(
     observed: Option<Observed>,
     handler: impl Future<Output = Result<(), E>>,

@@ -19,7 +19,7 @@ use crate::wire::{Outcome, Response, ResponseKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Missing {
-    /// Who it was, if it had been heard of.
+    /// Its identity, if it had been heard of.
     pub provider: Option<Id>,
     /// Whether it died; otherwise it only took too long.
     pub lost: bool,

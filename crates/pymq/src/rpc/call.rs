@@ -1,4 +1,4 @@
-//! One request to run a function, in the hands of whoever runs it.
+//! One request to run a function, in the hands of its provider.
 //!
 //! Every call is answered once, whatever becomes of it: with an outcome; with an error if it is
 //! dropped; by sending its caller elsewhere if its provider ends before it has begun.

@@ -1,4 +1,4 @@
-//! Who provides which function, as far as one caller knows.
+//! The providers of each function, as far as one caller knows them.
 //!
 //! The identities here are hints that save a question per call: a provider that turns out to be
 //! gone is struck off and the next one taken, so a stale entry costs time, never a wrong result.
@@ -94,7 +94,7 @@ impl Directory {
         Lookup::Chosen { choice, stale }
     }
 
-    /// Notes who answered just now.
+    /// Notes the providers that answered just now.
     pub(super) fn learn(&self, namespace: &Namespace, function: &str, ids: &[Id]) {
         let mut functions = self.lock();
         let entry = functions.entry(function.to_owned()).or_insert_with(|| Entry {

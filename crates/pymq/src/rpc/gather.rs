@@ -28,9 +28,9 @@ use crate::wire::{Outcome, Request, Response};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AllReplies {
-    /// Who answered, in the order of arrival.
+    /// The answers, in the order of arrival.
     pub replies: Vec<Reply>,
-    /// Who should have answered and did not.
+    /// The providers that should have answered and did not.
     pub missing: Vec<Missing>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum Gathered {
     Missing(Missing),
 }
 
-/// A call to everyone under way; dropping it tells who still runs that nobody waits any more.
+/// A call to everyone under way; dropping it tells the providers that still run it that nobody waits.
 pub(crate) struct Gathering {
     caller: Arc<Caller>,
     request: Request,

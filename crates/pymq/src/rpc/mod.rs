@@ -68,7 +68,7 @@ use crate::wire::{Outcome, Response, ResponseExtension, ResponseKind};
 pub struct Reply {
     /// The result or the failure, still as bytes.
     pub outcome: Outcome,
-    /// Who answered; providers of the original are anonymous.
+    /// The provider that answered; those of the original are anonymous.
     pub provider: Option<Id>,
 }
 

@@ -1,4 +1,4 @@
-//! Who provides a function at the moment, and to which of them a call goes.
+//! The providers of a function at the moment, and to which of them a call goes.
 //!
 //! What the directory knows is used as long as it may be; else all providers are asked to say that
 //! they are there. How many must say so is counted in the step that asks, where the transport counts;
@@ -35,7 +35,7 @@ pub(super) enum Destination {
     Originals,
 }
 
-/// Who is there for a function.
+/// The providers and other subscribers of a function.
 #[derive(Debug, Default)]
 pub(super) struct There {
     pub(super) ids: Vec<Id>,

@@ -1,6 +1,6 @@
 //! The providing side of one function: requests come in as [`Call`]s, outcomes go back.
 //!
-//! It runs nothing: whoever holds the [`Provider`] does. Its end is told to the broker first, then
+//! It runs nothing: the holder of the [`Provider`] does. Its end is told to the broker first, then
 //! what had arrived is handed out, so that nobody waits for a provider that is not there.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -82,7 +82,7 @@ impl<A, R> fmt::Debug for Stub<A, R> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct StubReply<R> {
-    /// Who; unknown for providers of the original, and for one that died before it was heard of.
+    /// The provider; unknown for providers of the original, and for one that died before it was heard of.
     pub provider: Option<Id>,
     /// The result, or why there is none: the function failed, or the provider is missing.
     pub result: Result<R>,
@@ -188,7 +188,7 @@ impl<A: Serialize, R: DeserializeOwned> Stub<A, R> {
         Ok(replies)
     }
 
-    /// Calls every provider and gives each answer when it comes; in the end those who are missing.
+    /// Calls every provider and gives each answer when it comes; in the end names the missing ones.
     ///
     /// Returns when the call is on its way. Dropping the answers cancels it where it still runs.
     ///

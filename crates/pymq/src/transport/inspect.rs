@@ -1,4 +1,4 @@
-//! What a broker tells of those who use it, for people who operate it.
+//! What a broker tells of its users, for people who operate it.
 //!
 //! It is a part of the contract that a transport may leave out
 //! ([`Transport::inspect`](super::Transport::inspect) is `None` then), since no program needs it to
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Answer, QueueSpec};
 
-/// Who listens, which queues there are, and who holds what.
+/// Subscribers, queues, and the holders of items.
 ///
 /// Of a broker of several nodes it tells what those know that answer, and fails only if none does;
 /// [`Health::absent_nodes`](super::Health::absent_nodes) names the others.
@@ -22,7 +22,7 @@ pub trait Inspect: fmt::Debug + Send + Sync {
     /// waits as far as the broker knows. May take time that grows with all that the broker holds.
     fn queues<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<String>>;
 
-    /// Who holds items of a queue on lease, those whose lease has run out included.
+    /// The consumers that hold items of a queue on lease, even if that has run out.
     fn holders<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, Vec<Holder>>;
 
     /// What the broker is, how it is set up and what this connection may do there, each with what
@@ -54,7 +54,7 @@ impl Leftover {
     }
 }
 
-/// One who holds items of a queue on lease.
+/// A consumer that holds items of a queue on lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {

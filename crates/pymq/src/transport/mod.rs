@@ -1,9 +1,9 @@
-//! The contract between this crate and whoever moves its bytes.
+//! The contract between this crate and the transports that move its bytes.
 //!
 //! A [`Transport`] carries names and payloads and knows nothing of JSON, types or remote procedure
 //! calls; users talk to [`Bus`](crate::Bus), which is written on this contract alone. Users' verbs
-//! are put and get, drivers' verbs are push, claim and settle, so that a reader always knows on
-//! which side of the contract he stands.
+//! are put and get, a transport's verbs are push, claim and settle, so that code says on which side of
+//! the contract it stands.
 //!
 //! # Contract
 //! What the three traits say is tried by the functions of `conformance` (feature of that name), each
@@ -98,7 +98,7 @@ pub trait Transport: Events + Inboxes + Queues + fmt::Debug + Send + Sync + 'sta
     /// `Connection`.
     fn ping(&self) -> Answer<'_, ()>;
 
-    /// What the broker tells of who is on it, for people who operate it; `None` where it tells
+    /// What the broker tells of its users, for people who operate it; `None` where it tells
     /// nothing.
     fn inspect(&self) -> Option<&dyn Inspect>;
 
@@ -131,7 +131,7 @@ pub trait Events {
     fn count<'a>(&'a self, topics: &'a [String]) -> Answer<'a, Vec<usize>>;
 
     /// Counts `topics` as [`count`](Self::count) does and publishes to the first of them, in one
-    /// step: who is counted receives, and who receives by exact name is counted.
+    /// step: those counted receive it, and every receiver by exact name is counted.
     fn publish_counted<'a>(
         &'a self,
         topics: &'a [String],

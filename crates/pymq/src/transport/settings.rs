@@ -62,13 +62,13 @@ impl Default for Heartbeat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsVerification {
-    /// It was signed by who is trusted, and names the host that we connect to.
+    /// A trusted authority signed it, and it names the host that we connect to.
     #[default]
     Full,
-    /// It was signed by who is trusted, for whatever host: whoever has any certificate of that
+    /// A trusted authority signed it, for whatever host: whoever has any certificate of that
     /// authority can pose as the broker.
     Chain,
-    /// Not at all: whoever is between us and the broker can read and change everything, the
+    /// Not at all: anybody between us and the broker can read and change everything, the
     /// password too. Each connection made so is logged as a warning.
     Nothing,
 }

@@ -1,6 +1,6 @@
 //! How a bus stands to its broker, and how that changes.
 //!
-//! The one invariant: who asks is told the newest state; of those between two looks only the last
+//! The one invariant: a question is answered with the newest state; of those between two looks only the last
 //! one is seen, so that nobody who looks seldom holds anything up. It needs no runtime.
 
 use std::fmt;

@@ -40,6 +40,40 @@ fn the_pages_in_folders_of_folders_are_read_too() {
     }
 }
 
+/// The words that the glossary defines.
+fn glossary() -> Vec<String> {
+    let page = page("docs/glossary.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    // Below the head of the table.
+    rows.skip(1).flat_map(|words| words.split(", ")).map(str::to_owned).collect()
+}
+
+/// Those of the words that no text uses, however its lines are broken.
+fn unused(words: &[String], texts: &[String]) -> Vec<String> {
+    let plain = |text: &String| {
+        let words = text.split_whitespace().filter(|word| !word.starts_with("//"));
+        words.collect::<Vec<_>>().join(" ").to_lowercase()
+    };
+    let texts: Vec<_> = texts.iter().map(plain).collect();
+    let is_unused = |word: &&String| !texts.iter().any(|text| text.contains(&word.to_lowercase()));
+    words.iter().filter(is_unused).cloned().collect()
+}
+
+#[test]
+fn every_word_of_the_glossary_is_used() {
+    let folder = root().join("crates/pymq/src");
+    let read = |path: PathBuf| std::fs::read_to_string(path).expect("readable");
+    let mut texts: Vec<_> =
+        crate::library().into_iter().map(|source| read(folder.join(source.path))).collect();
+    texts.extend(
+        pages().into_iter().filter(|name| name != "docs/glossary.md").map(|name| page(&name)),
+    );
+    assert!(glossary().len() > 30, "it is read");
+    assert_eq!(unused(&glossary(), &texts), [""; 0]);
+    let words = ["held list", "no such word"].map(str::to_owned);
+    assert_eq!(unused(&words, &["the held\n    /// List".to_owned()]), ["no such word"]);
+}
+
 /// What stands in backquotes or behind a link.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(['`', '(', ')'])

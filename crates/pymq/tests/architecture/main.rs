@@ -54,6 +54,19 @@ fn front() -> Source {
 }
 
 #[test]
+fn every_file_is_named_after_what_it_holds() {
+    const EMPTY: [&str; 7] = ["util", "utils", "helper", "helpers", "manager", "misc", "common"];
+    let mut files: Vec<_> = library().into_iter().map(|source| source.path).collect();
+    files.extend(python(&root().join("python/pymq")));
+    let is_empty = |path: &PathBuf| {
+        let stem = path.file_stem().expect("a file has a name").to_string_lossy();
+        EMPTY.contains(&stem.trim_matches('_'))
+    };
+    let empty: Vec<_> = files.into_iter().filter(is_empty).collect();
+    assert!(empty.is_empty(), "{empty:?}");
+}
+
+#[test]
 fn nothing_imports_upward() {
     holds(laws::nothing_imports_upward);
 }

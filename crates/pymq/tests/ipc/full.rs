@@ -37,7 +37,6 @@ async fn fill(bus: &Bus, queue: &str, size: usize) -> usize {
     for count in 0.. {
         if let Err(error) = queue.put(&item).await {
             assert_eq!(error.kind(), ErrorKind::Server, "{error}");
-            assert!(error.message().contains("no space"), "{error}");
             return count;
         }
     }
@@ -84,7 +83,6 @@ async fn a_bus_for_which_there_is_no_space_is_an_error_and_leaves_nothing() {
     let Some(small) = Small::new("400k") else { return };
     let error = small.0.refusal().await;
     assert_eq!(error.kind(), ErrorKind::Server, "{error}");
-    assert!(error.message().contains("no space"), "{error}");
     let left = std::fs::read_dir(small.0.path()).expect("it is there").count();
     assert_eq!(left, 0);
 }

@@ -55,11 +55,11 @@ async fn a_file_that_is_no_bus_of_this_version_is_refused_and_left_as_it_is() {
     };
     overwrite(8, &[99]);
     let error = place.refusal().await;
-    assert!(error.message().contains("another version"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     overwrite(0, b"something");
-    assert!(place.refusal().await.message().contains("no bus"));
+    assert_eq!(place.refusal().await.kind(), ErrorKind::Config);
     std::fs::write(place.file(), b"short").expect("written");
-    assert!(place.refusal().await.message().contains("no bus"));
+    assert_eq!(place.refusal().await.kind(), ErrorKind::Config);
     assert_eq!(std::fs::read(place.file()).expect("read"), b"short");
 }
 
@@ -77,7 +77,7 @@ async fn what_belongs_to_another_user_is_refused() {
     for path in [place.file(), place.path().to_owned()] {
         give(&path, 65_534);
         let error = place.refusal().await;
-        assert!(error.message().contains("another user"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         give(&path, 0);
     }
     assert_eq!(place.bus().await.queue::<u8>("queue").get().await.expect("an item"), 1);
@@ -99,7 +99,6 @@ async fn where_nothing_can_be_written_it_is_said_and_a_directory_in_place_of_the
     let error = place.refusal().await;
     let _ = Command::new("umount").arg(place.path()).status();
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
-    assert!(error.message().contains("Read-only"), "{error}");
 }
 
 #[tokio::test]

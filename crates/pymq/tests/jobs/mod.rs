@@ -48,10 +48,9 @@ async fn options_that_cannot_be_are_refused_where_they_are_given(place: &Place) 
     ] {
         let refused = queue.put_with(&1, options).await.expect_err(word);
         assert_eq!((refused.kind(), refused.object()), (ErrorKind::Config, "jobs"), "{refused}");
-        assert!(refused.message().contains(word), "{refused}");
     }
     let refused = queue.put_many_with(&[1, 2], new().id("both")).await.expect_err("one id");
-    assert!(refused.message().contains("one by one"), "{refused}");
+    assert_eq!((refused.kind(), refused.object()), (ErrorKind::Config, "jobs"), "{refused}");
     assert_eq!(queue.stats().await.expect("stats").unfinished(), 0);
 }
 

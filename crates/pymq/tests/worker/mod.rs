@@ -200,7 +200,6 @@ async fn a_worker_that_could_serve_nothing_is_refused(place: &Place) {
     assert_eq!((refused.kind(), refused.object()), (ErrorKind::Config, "jobs"));
     let elsewhere = std::thread::spawn(move || queue.work(1, Done::default().handler()));
     let refused = elsewhere.join().expect("no panic").expect_err("there is no runtime");
-    assert!(refused.message().contains("runtime"), "{refused}");
     assert_eq!(refused.kind(), ErrorKind::Config);
 }
 

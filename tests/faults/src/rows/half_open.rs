@@ -13,6 +13,9 @@ use crate::proxy::Proxy;
 use crate::report::Report;
 use crate::scene::{PREFIX, Scene, Setting, until};
 
+/// What is put last, behind all that somebody puts all the time.
+const LAST: u64 = 1_000_000;
+
 /// Consumers and subscribers of both kinds behind a cable that is pulled and plugged in again.
 pub(crate) fn run(setting: &Setting) -> Report {
     let mut report = Report::default();
@@ -127,7 +130,6 @@ fn lose(
     near.finish()?;
     way.plug()?;
     let plugged = now();
-    const LAST: u64 = 1_000_000;
     producers.push(put(scene, kind, LAST)?);
     let line = far.line(GUARD, |line| line.what == What::Got && line.item == LAST)?;
     report.recovered("the cable is plugged in: a waiting get", kind, since(plugged, &line));
