@@ -321,7 +321,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
                 }
                 match name {
                     tags::TYPES if target.root.is_some() && present == 0 => {
-                        self.jiter.next_skip()?
+                        self.jiter.next_skip()?;
                     }
                     tags::TYPE if target.root.is_some() => {
                         tagged = Some(self.jiter.next_str()?) == target.root;
