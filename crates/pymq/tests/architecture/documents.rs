@@ -61,10 +61,9 @@ fn unused(words: &[String], texts: &[String]) -> Vec<String> {
 
 #[test]
 fn every_word_of_the_glossary_is_used() {
-    let folder = root().join("crates/pymq/src");
+    let sources = crate::files(&root().join("crates/pymq/src"), "rs").into_iter();
     let read = |path: PathBuf| std::fs::read_to_string(path).expect("readable");
-    let mut texts: Vec<_> =
-        crate::library().into_iter().map(|source| read(folder.join(source.path))).collect();
+    let mut texts: Vec<_> = sources.map(read).collect();
     texts.extend(
         pages().into_iter().filter(|name| name != "docs/glossary.md").map(|name| page(&name)),
     );

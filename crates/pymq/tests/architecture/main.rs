@@ -18,13 +18,18 @@ fn library() -> Vec<Source> {
 }
 
 /// Every source of the Python package.
-fn python(folder: &Path) -> Vec<PathBuf> {
+fn python() -> Vec<PathBuf> {
+    files(&root().join("python/pymq"), "py")
+}
+
+/// Every file of a folder, and of those in it, whose name ends so.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder of the repository") {
         let path = entry.expect("readable").path();
         if path.is_dir() {
-            found.extend(python(&path));
-        } else if path.extension().is_some_and(|extension| extension == "py") {
+            found.extend(files(&path, ending));
+        } else if path.extension().is_some_and(|extension| extension == ending) {
             found.push(path);
         }
     }
@@ -56,14 +61,13 @@ fn front() -> Source {
 #[test]
 fn every_file_is_named_after_what_it_holds() {
     const EMPTY: [&str; 7] = ["util", "utils", "helper", "helpers", "manager", "misc", "common"];
-    let mut files: Vec<_> = library().into_iter().map(|source| source.path).collect();
-    files.extend(python(&root().join("python/pymq")));
+    let mut files = [files(&root().join("crates"), "rs"), python()].concat();
     let is_empty = |path: &PathBuf| {
         let stem = path.file_stem().expect("a file has a name").to_string_lossy();
         EMPTY.contains(&stem.trim_matches('_'))
     };
-    let empty: Vec<_> = files.into_iter().filter(is_empty).collect();
-    assert!(empty.is_empty(), "{empty:?}");
+    files.retain(is_empty);
+    assert!(files.is_empty(), "{files:?}");
 }
 
 #[test]
@@ -176,7 +180,7 @@ fn fields_of_the_wire_are_named_once() {
     }
     // The original's own classes for users, which write and read its messages by themselves.
     let exempt = root().join("python/pymq/json.py");
-    for path in python(&root().join("python/pymq")).into_iter().filter(|path| *path != exempt) {
+    for path in python().into_iter().filter(|path| *path != exempt) {
         let text = std::fs::read_to_string(&path).expect("UTF-8");
         assert_eq!(laws::fields_in_python(&text), [""; 0], "{}", path.display());
     }
