@@ -12,8 +12,9 @@ use std::time::Duration;
 
 /// A length of time as the system reads it.
 pub(super) fn timespec(length: Duration) -> libc::timespec {
-    let seconds = libc::time_t::try_from(length.as_secs()).unwrap_or(libc::time_t::MAX);
-    libc::timespec { tv_sec: seconds, tv_nsec: length.subsec_nanos().into() }
+    // `time_t` is not named: for musl that is deprecated. 68 years are for ever.
+    let seconds = i32::try_from(length.as_secs()).unwrap_or(i32::MAX);
+    libc::timespec { tv_sec: seconds.into(), tv_nsec: length.subsec_nanos().into() }
 }
 
 /// The clock of the system since it was started, in nanoseconds: the same in all processes.
