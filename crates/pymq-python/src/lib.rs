@@ -1,7 +1,7 @@
 //! The Python edge: the whole native API on one screen.
 //!
-//! It converts, waits without the GIL, and converts. No thread of ours ever attaches to Python, and
-//! nothing here calls a Python function of the user's: Python threads come in and pull.
+//! It converts, waits without the GIL, and converts. No thread of ours ever attaches to Python: Python
+//! threads come in and pull, and what is called of the user's, such as a class's constructor, runs on them.
 
 use pyo3::prelude::*;
 

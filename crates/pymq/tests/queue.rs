@@ -459,16 +459,18 @@ async fn what_was_fetched_ahead_and_is_somebody_elses_by_now_is_not_handed_out()
     assert_eq!(jobs.get().await.expect("its lease was kept"), 6);
 }
 
-/// What a person has to read in an error to mend it: the one place where words are compared.
+/// What a person has to read in an error of a queue to mend it.
 #[tokio::test]
 async fn errors_of_a_queue_name_the_item_the_bound_and_what_was_done() {
     let bus = Place::memory().bus().await;
     let large = vec![b"1".to_vec().into(), vec![b'1'; (16 << 20) + 1].into()];
     let error = bus.byte_queue("bytes").put(large, Wait::Forever).await.expect_err("too large");
+    assert_eq!(error.kind(), ErrorKind::Encode);
     assert!(error.message().contains("item 2 of 2: 16777217 bytes"), "{error}");
     assert!(error.message().contains("at most 16 MiB"), "{error}");
     let queue = bus.queue::<u32>("small").maxsize(3);
     let never = queue.put_many_with(&[1, 2, 3, 4], Wait::No).await.expect_err("too many");
+    assert_eq!(never.kind(), ErrorKind::Config);
     assert!(never.message().contains("maxsize is 3"), "{never}");
     let many: Vec<u32> = (0..20).collect();
     let (put, ()) = tokio::join!(queue.put_many(&many), async {
@@ -476,6 +478,7 @@ async fn errors_of_a_queue_name_the_item_the_bound_and_what_was_done() {
         queue.shut_down().await.expect("shut down");
     });
     let error = put.expect_err("it was shut down halfway");
+    assert_eq!(error.kind(), ErrorKind::ShutDown);
     assert!(error.message().contains("of 20 items were put"), "{error}");
 }
 

@@ -201,5 +201,6 @@ async fn sentinels_and_their_master_have_passwords_of_their_own() {
     bus.queue("jobs").put(&1_u32).await.expect("put");
     let refused = Bus::connect(&format!("redis+sentinel://:data@{hosts}")).await;
     let error = refused.expect_err("the sentinel wants one");
+    assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(error.to_string().contains("no sentinel answers"), "{error}");
 }

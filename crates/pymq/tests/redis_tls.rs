@@ -225,7 +225,9 @@ async fn what_an_address_does_not_say_the_builder_does() {
         Bus::builder(&url).tls(tls.clone()).connect().await.expect("the builder says it all");
     }
     let twice = Bus::builder(&server.url(&format!("ca={ca}"))).tls(tls).connect().await;
-    assert!(twice.expect_err("two answers").to_string().contains("\"tls\" already"));
+    let error = twice.expect_err("two answers");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("\"tls\" already"), "{error}");
 }
 
 #[tokio::test]
@@ -241,9 +243,11 @@ async fn tls_to_a_plain_port_and_plain_text_to_a_tls_port_are_told_apart() {
         authority.ca()
     );
     let error = Bus::connect(&to_plain).await.expect_err("no TLS there");
+    assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(error.to_string().contains("use redis://"), "{error}");
     let to_tls = format!("redis://127.0.0.1:{}", server.port);
     let error = Bus::connect(&to_tls).await.expect_err("TLS there");
+    assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(error.to_string().contains("use rediss://"), "{error}");
 }
 
@@ -270,8 +274,11 @@ async fn files_that_cannot_be_used_are_named_before_anything_is_tried() {
         assert!(error.to_string().contains(named), "{query}: {error}");
     }
     let error = Bus::builder("redis+unix:///run/redis.sock").tls(Tls::default()).connect().await;
-    assert!(error.expect_err("it has no TLS").to_string().contains("a unix socket has no TLS"));
+    let error = error.expect_err("it has no TLS");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("a unix socket has no TLS"), "{error}");
     let error = Bus::connect("rediss://no_such host:1").await.expect_err("no host has that name");
+    assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("no host name"), "{error}");
 }
 
@@ -302,6 +309,7 @@ async fn sentinels_and_the_master_that_they_name_are_spoken_to_over_tls() {
         let over_tls = format!("rediss://127.0.0.1:{}", server.port);
         assert_eq!(one.health().server, Some(over_tls));
         let error = Bus::connect(&url).await.expect_err("the system does not trust them");
+        assert_eq!(error.kind(), ErrorKind::Connection);
         assert!(error.to_string().contains("no sentinel answers"), "{error}");
         assert!(error.to_string().contains("certificate"), "{error}");
         let plain = format!("redis+sentinel://127.0.0.1:{}/mymaster", sentinel.port());

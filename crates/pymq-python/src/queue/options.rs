@@ -1,7 +1,7 @@
 //! What Python says of a queue's handle and of a put, by the names that `pymq/_options.py` lists.
 //!
 //! The one invariant: a name that is not known is an error, so that no option is silently ignored. A
-//! new option is a line there and a line here; what lies between only passes it on.
+//! new option is its type and its default there and an arm here; what lies between only passes it on.
 
 use pymq::transport::{QueueSpec, Wait};
 use pymq::{ByteQueue, PutOptions};

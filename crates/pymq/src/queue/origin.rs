@@ -1,6 +1,7 @@
 //! Where the deliveries of a handle come from, and where their leases end.
 //!
-//! The one invariant: what the transport says reaches the user under his own verb and his queue's name.
+//! The one invariant: an error of the transport names the verb that the user called, and the queue as the
+//! user names it.
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@
 //! the contract it stands.
 //!
 //! # Contract
-//! What the three traits say is tried by the functions of `conformance` (feature of that name), each
+//! What the traits say is tried by the functions of `conformance` (feature of that name), each
 //! named as a sentence; a transport is right when it passes them all. Two rules hold for everything here:
 //!
 //! * **Dropping works anywhere**: a [`Subscription`], an [`Inbox`] and a future of an operation may

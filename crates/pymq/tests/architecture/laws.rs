@@ -121,17 +121,23 @@ pub(crate) fn transports_move_bytes(sources: &[Source]) -> Vec<String> {
 /// The room in which Redis's protocol is spoken.
 const PROTOCOL: &str = "transport/redis/resp";
 
-/// Sockets are opened in the protocol's room alone, and that room knows neither topics nor queues nor
-/// calls: of the crate only errors, addresses and options.
+/// Sockets are opened by transports alone, Redis's in its protocol's room, and that room knows neither
+/// topics nor queues nor calls: of the crate only errors, addresses and options.
 pub(crate) fn a_protocol_is_one_room(sources: &[Source]) -> Vec<String> {
     const KNOWS: [&str; 6] = ["resp", "address", "options", "tls", "refusal", "latch"];
-    let mut broken = Vec::new();
+    let (transports, mut broken) = (transports(sources), Vec::new());
     for source in sources {
         let inside = source.is_in(PROTOCOL);
         // TLS is spoken, or refused, around a socket that the room has opened.
         let around = ["tls.rs", "no_tls.rs"]
             .iter()
             .any(|file| source.path == Path::new("transport/redis").join(file));
+        let elsewhere = source.is_in("transport")
+            && source.path.iter().nth(1).is_some_and(|own| {
+                let own = own.to_string_lossy();
+                let own = own.trim_end_matches(".rs");
+                own != "redis" && transports.iter().any(|transport| transport == own)
+            });
         for path in &source.paths {
             let socket = match &path[..] {
                 [root, net, ..] => ["tokio", "std"].contains(&root.as_str()) && net == "net",
@@ -149,7 +155,7 @@ pub(crate) fn a_protocol_is_one_room(sources: &[Source]) -> Vec<String> {
                 }
                 _ => false,
             };
-            if (socket && !inside && !around) || (stranger && inside) {
+            if (socket && !inside && !around && !elsewhere) || (stranger && inside) {
                 broken.push(format!("{} knows {}", source.path.display(), path.join("::")));
             }
         }

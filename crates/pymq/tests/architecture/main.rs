@@ -148,6 +148,8 @@ fn a_socket_elsewhere_and_a_protocol_that_knows_queues_are_found() {
             ("transport/redis/resp/reply.rs", "use crate::name::Namespace;"),
         ],
     );
+    let own = Source::new("transport/carrier/link.rs", "use tokio::net::TcpStream;");
+    assert_eq!(laws::a_protocol_is_one_room(&[own]), [""; 0], "a transport opens its own sockets");
 }
 
 #[test]

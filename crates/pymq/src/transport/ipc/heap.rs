@@ -8,7 +8,8 @@
 //!
 //! What it reads may have been damaged. A place that is [`followed`](Heap::follow) is one in the arena,
 //! so that what is added to it stays small; lists and blocks are looked at before they are changed; and
-//! a step reads a bounded number of words, so that a cycle in a damaged file cannot hold it for ever. What makes no sense ends the step with an error.
+//! a step reads a bounded number of words, so that a cycle in a damaged file cannot hold it for ever.
+//! What makes no sense ends the step with an error.
 //!
 //! It knows blocks and bytes, and nothing of queues or topics. It is plain code over
 //! [`Memory`]; the lock is its caller's.

@@ -1,7 +1,7 @@
 //! Who wants to hear of the end of whom.
 //!
-//! The invariant: a watch hangs on the connection that it is kept over and on the one that keeps it.
-//! Whichever ends first takes it along; where that is the former, the latter is called.
+//! The invariant: a watch is listed with the connection that is watched and with the one that watches.
+//! Whichever ends first removes it; when the watched one ends, the watcher is called.
 
 use super::heap::At;
 use super::list::List;

@@ -26,7 +26,7 @@ for i = 5, #ARGV do
     holds = holds or alive
 end
 if type(may_take) == 'table' then
-    return may_take -- the refusal: what is taken could not be confirmed
+    redis.call('LREM', spare, 1, '') -- refused again, and this tells the line: what is taken could not be confirmed
 end
 answer[1], answer[2], answer[3] = now, redis.call('EXISTS', shutdown), next_due(later, time)
 -- Who holds something is in the registry. Only counts depend on this, so that a user may not be allowed it.

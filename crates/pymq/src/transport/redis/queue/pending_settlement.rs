@@ -1,9 +1,4 @@
-//! Outstanding: the ends of leases, sent one by one or many in one write.
-//!
-//! The one invariant: a settlement is done or known to be too late before it is forgotten, or its
-//! item would stay leased as long as the process lives. One whose answer was lost is uncertain until
-//! the server's list has been read; one that was refused or not sent is sent again, also when
-//! whoever asked for it was told of the refusal.
+//! A settlement that the server has not confirmed yet: what it is, how it is said, and who waits for it.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;

@@ -14,7 +14,8 @@ use crate::transport::redis::purpose::Purpose;
 use crate::transport::{Receipt, SettleOptions, Settlement, refusals};
 
 impl Consumer {
-    /// Ends the lease of an item, at the latest in `within`; gives a receiver of the answer if the caller `waits`.
+    /// Ends the lease of an item, at the latest in `within`; gives a receiver of the answer if the caller
+    /// `waits`.
     ///
     /// # Errors
     /// `Closed` once the consumer gives back what it holds: then the item goes back as well.
