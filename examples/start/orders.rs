@@ -37,8 +37,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let orders = bus.queue::<Order>("orders").retry(Retry::never());
     match words[..] {
         ["work"] => {
-            let _worker = orders.work_deliveries(4, ship)?;
             println!("serving");
+            let _worker = orders.work_deliveries(4, ship)?;
             tokio::signal::ctrl_c().await?;
             bus.drain().await?; // takes no more, and finishes what is in hand
         }

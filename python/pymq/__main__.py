@@ -105,6 +105,11 @@ def _work(found: list[Declared], options: argparse.Namespace, files: Files) -> i
     bus = default_bus()
     if not isinstance(bus, pymq.NativeEventBus):
         bus = pymq.connect(options.url)
+    if not bus.capabilities["cross_process"]:
+        logging.getLogger("pymq").warning(
+            "this bus ends with this process, and no other one can put into its queues; "
+            "give --url or set PYMQ_URL"
+        )
     changed = False
     with bus:
         for one in found:

@@ -26,7 +26,7 @@ from pymq import _buses, _gevent, _log, _options, _pymq, _telemetry
 from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
 from pymq._bus_life import BusLife, end_source
 from pymq._callables import remote_name
-from pymq._callbacks import Listener
+from pymq._callbacks import Subscriber
 from pymq._codec import Codec
 from pymq._executor_lane import ExecutorLane
 from pymq._handle import Handle
@@ -193,7 +193,7 @@ class NativeEventBus(BusLife, EventBus):
     def _noticed_event(self, channel: str, event: Any) -> None:
         """Told of every event that is published; for tests."""
 
-    def _noticed_failure(self, listener: Listener, error: BaseException) -> None:
+    def _noticed_failure(self, listener: Subscriber, error: BaseException) -> None:
         """Told of every event that a subscriber did not handle; for tests."""
 
     def subscribe(

@@ -17,7 +17,7 @@ from pymq._types import fullname
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def check_listener(callback: object, *, by_hint: bool = False) -> None:
+def check_subscriber(callback: object, *, by_hint: bool = False) -> None:
     """Refuses, in one sentence, what could never handle an event.
 
     `by_hint`: its first parameter has to name the class of its events.

@@ -59,7 +59,7 @@ class Runner:
         return self._loops.home(self._loop) if self.is_coroutine else None
 
 
-class Listener:
+class Subscriber:
     """A subscriber and its channel."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Listener:
         channel: str,
         codec: Codec,
         loops: Loops,
-        failed: Callable[[Listener, BaseException], None],
+        failed: Callable[[Subscriber, BaseException], None],
     ) -> None:
         self._failed = failed
         self.label = f"subscriber {describe(callback)} on {channel!r}"

@@ -20,8 +20,8 @@ from typing import Any
 from pymq._abstract import EventBus
 from pymq._callables import (
     check_channel,
-    check_listener,
     check_remote,
+    check_subscriber,
     is_coroutine_function,
     remote_name,
 )
@@ -139,7 +139,7 @@ class DeclaredSubscriber(Declared):
         at_home: bool = False,
     ) -> None:
         check_channel(channel, "subscriber")
-        check_listener(callback, by_hint=channel is None)
+        check_subscriber(callback, by_hint=channel is None)
         super().__init__(callback, lasting=lasting, at_home=at_home)
         self.channel = channel
         self.pattern = pattern

@@ -12,8 +12,14 @@ from typing import Any
 
 from pymq import _options, _pymq
 from pymq._bound import Bound, Exposed, Subscribed
-from pymq._callables import check_channel, check_listener, check_remote, event_channel, remote_name
-from pymq._callbacks import ExposedFunction, Listener
+from pymq._callables import (
+    check_channel,
+    check_remote,
+    check_subscriber,
+    event_channel,
+    remote_name,
+)
+from pymq._callbacks import ExposedFunction, Subscriber
 from pymq._codec import Codec
 from pymq._lane import Lane
 from pymq._loops import Loops
@@ -28,7 +34,7 @@ class Service:
         codec: Codec,
         loops: Loops,
         row: Lane | None,
-        failed: Callable[[Listener, BaseException], None],
+        failed: Callable[[Subscriber, BaseException], None],
     ) -> None:
         self.registry: Registry[Lane] = Registry()
         self._codec = codec
@@ -43,10 +49,10 @@ class Service:
     ) -> Subscribed:
         """A subscriber, not registered yet; refused if it could never handle an event."""
         check_channel(channel, "subscribe")
-        check_listener(callback)
+        check_subscriber(callback)
         if channel is None:
             channel, pattern = event_channel(callback), False
-        route = Listener(callback, channel, self._codec, self._loops, self._failed)
+        route = Subscriber(callback, channel, self._codec, self._loops, self._failed)
         bound = Subscribed(callback, route, channel)
         bound.pattern = pattern
         return bound

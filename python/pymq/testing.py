@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pymq import _options, _original_check  # noqa: F401 - says so if files of the original are among ours
 from pymq._bus import NativeEventBus
-from pymq._callbacks import Listener
+from pymq._callbacks import Subscriber
 from pymq._handle import Handle
 from pymq._loops import loop_here
 from pymq._options import PutOptions
@@ -120,7 +120,7 @@ class MemoryBus(NativeEventBus):
     def _noticed_event(self, channel: str, event: Any) -> None:
         self.published.append(Published(channel, event))
 
-    def _noticed_failure(self, listener: Listener, error: BaseException) -> None:
+    def _noticed_failure(self, listener: Subscriber, error: BaseException) -> None:
         self.failed.append(Failed(listener.label, error))
 
     def _handle(self, name: str, **options: Any) -> Handle[Any]:

@@ -94,9 +94,11 @@ def url(request: pytest.FixtureRequest) -> str:
         cluster = request.getfixturevalue("redis_cluster")
         cluster.empty()
         return str(cluster.url)
-    server = request.getfixturevalue("redis_server")
-    server.command("FLUSHALL")
-    return str(server.url)
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        server.command("FLUSHALL")
+        return str(server.url)
+    raise AssertionError(f"there is no address for {request.param}")
 
 
 @pytest.fixture
@@ -127,9 +129,11 @@ def factory(request: pytest.FixtureRequest) -> Callable[[], pymq.EventBus]:
         return SimpleEventBus
     if request.param == "ipc":
         return IpcConfig(request.getfixturevalue("shared_name"))
-    server = request.getfixturevalue("redis_server")
-    server.command("FLUSHALL")
-    return RedisConfig(host="127.0.0.1", port=server.port)
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        server.command("FLUSHALL")
+        return RedisConfig(host="127.0.0.1", port=server.port)
+    raise AssertionError(f"there is no factory for {request.param}")
 
 
 @pytest.fixture

@@ -191,6 +191,7 @@ mod tests {
         let read_back = read::<Value>(&deep(200)).expect("200 levels are allowed");
         assert_eq!(read_back.to_string(), deep(200));
         let error = read::<Value>(&deep(201)).expect_err("201 are not");
+        assert_eq!(error.kind(), ErrorKind::Decode);
         assert!(error.message().contains("nested deeper than 200"), "{error}");
     }
 

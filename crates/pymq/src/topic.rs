@@ -250,7 +250,7 @@ pub struct TypedSubscription {
     messages: Receiver<transport::Message>,
     /// Holds what ends the subscription, so that a drain can end it too.
     entry: DrainEntry,
-    /// What is listened to, as errors name it.
+    /// What is subscribed to, as errors name it.
     filter: String,
     bus: Bus,
 }
@@ -353,7 +353,7 @@ pub(crate) fn shown(filters: &[Filter]) -> Result<String> {
     let names = filters.iter().map(name);
     match filters.len() {
         0 => {
-            let why = "nothing to listen to: give at least one topic or pattern";
+            let why = "nothing to subscribe to: give at least one topic or pattern";
             Err(Error::new(ErrorKind::Config, "subscribe", "", why))
         }
         1..=3 => Ok(names.collect::<Vec<_>>().join(", ")),

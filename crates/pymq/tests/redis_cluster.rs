@@ -541,6 +541,7 @@ async fn what_a_cluster_cannot_do_is_refused_by_name() {
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     let one = format!("redis://127.0.0.1:{}", cluster.nodes[0].port());
     let error = Bus::connect(&one).await.expect_err("one node has not every key");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     assert!(error.to_string().contains("redis+cluster://"), "{error}");
     for words in ["?db=1", "/1"] {
         let error = Bus::connect(&format!("{url}{words}")).await.expect_err("no such database");

@@ -174,8 +174,9 @@ async fn a_certificate_of_the_clients_is_shown_where_it_is_demanded() {
     let good = with(&authority.issue(&["worker"], Good::Now));
     let (one, other) = (server.connect(&good).await, server.connect(&good).await);
     guarded(talk(&one, &other)).await;
-    let missing = server.refuse(&format!("ca={ca}")).await.to_string();
-    assert!(missing.contains("give cert=PATH and key=PATH"), "{missing}");
+    let missing = server.refuse(&format!("ca={ca}")).await;
+    assert_eq!(missing.kind(), ErrorKind::Config, "{missing}");
+    assert!(missing.to_string().contains("give cert=PATH and key=PATH"), "{missing}");
     let error = server.refuse(&with(&stranger.issue(&["worker"], Good::Now))).await;
     assert!(matches!(error.kind(), ErrorKind::Config | ErrorKind::Connection), "{error}");
 }

@@ -178,7 +178,9 @@ fn outside_of_a_runtime_every_door_says_so_and_nothing_is_lost() {
         assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
         let delivered = outside(jobs.deliveries().recv()).expect("an error");
         assert_eq!(delivered.expect_err("no runtime").kind(), ErrorKind::Config);
-        let words = outside(jobs.get()).expect_err("no runtime").to_string();
+        let error = outside(jobs.get()).expect_err("no runtime");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let words = error.to_string();
         assert!(words.contains("tokio runtime") && words.contains("jobs"), "{words}");
         let left = HELD as usize - 1;
         let back = runtime.block_on(async {

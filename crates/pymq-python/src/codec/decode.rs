@@ -1,8 +1,8 @@
 //! Plain trees to typed values: hints first, then tags.
 //!
 //! The tree is the decoder's own and changed in place (but within a union, whose alternatives all read
-//! it), so a part about which neither a hint nor a tag says anything is not even visited. What only a tag chose is built without running any code
-//! of its class, and so is everything below it.
+//! it), so a part about which neither a hint nor a tag says anything is not even visited. What only a tag
+//! chose is built without running any code of its class, and so is everything below it.
 
 use std::sync::Arc;
 

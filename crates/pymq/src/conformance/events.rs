@@ -18,7 +18,7 @@ pub async fn subscribe_then_publish_is_delivered(broker: &impl Broker) -> Result
     let (subscriber, publisher) = (broker.connect().await?, broker.connect().await?);
     for round in 0..20 {
         let name = fresh("delivered");
-        // What was found out about a topic without listeners must not be believed afterwards.
+        // What was found out about a topic without subscribers must not be believed afterwards.
         publisher.publish(&name, Bytes::from_static(b"too early")).await?;
         let mut subscription = subscriber.subscribe(&[topic(&name)]).await?;
         publisher.publish(&name, numbered(round)).await?;
@@ -29,7 +29,7 @@ pub async fn subscribe_then_publish_is_delivered(broker: &impl Broker) -> Result
     Ok(())
 }
 
-/// Events go to everyone who listens, also twice to one connection that listens twice.
+/// Events go to every subscriber, also twice to one connection that has subscribed twice.
 pub async fn every_subscriber_gets_every_message(broker: &impl Broker) -> Result<()> {
     let (one, other) = (broker.connect().await?, broker.connect().await?);
     let name = fresh("everyone");
@@ -278,9 +278,9 @@ pub async fn publish_counted_counts_and_publishes_in_one_step(broker: &impl Brok
     Ok(())
 }
 
-/// Where ends are told, that of a connection that listens is, behind what it had sent; who merely listens
+/// Where ends are told, that of a connection that has subscribed is, behind what it had sent; who merely listens
 /// no more, or by a pattern, has not ended.
-pub async fn the_end_of_a_listener_is_told_once_it_has_ended(broker: &impl Broker) -> Result<()> {
+pub async fn the_end_of_a_subscriber_is_told_once_it_has_ended(broker: &impl Broker) -> Result<()> {
     let (watcher, other) = (broker.connect().await?, broker.connect().await?);
     let (name, address) = (fresh("ends"), Address::new(fresh("ends"), Form::Inbox));
     let mut inbox = watcher.open_inbox(&address).await?;

@@ -146,7 +146,7 @@ macro_rules! conformance_suite {
             release_leaves_what_was_published_before,
             count_counts_exact_names_only,
             publish_counted_counts_and_publishes_in_one_step,
-            the_end_of_a_listener_is_told_once_it_has_ended,
+            the_end_of_a_subscriber_is_told_once_it_has_ended,
             patterns_follow_redis_globs,
             exact_and_pattern_both_deliver,
             inbox_receives_what_is_sent,

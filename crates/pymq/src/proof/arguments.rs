@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::rendering::{Numbers, of_spans};
 use super::{Line, Rendered};
+use crate::error::ErrorKind;
 use crate::rpc::BoundArguments;
 use crate::wire::Arguments;
 use crate::{codec, json};
@@ -50,6 +51,7 @@ pub fn bind(positional: &[u8], keywords: &[u8]) -> Bound {
     match take_all(&arguments) {
         Ok(line) => Bound::To(line),
         Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
             assert!(error.message().contains("the function is function(a, b, c)"), "{error}");
             Bound::Misfit
         }

@@ -1,7 +1,7 @@
 //! Where the deliveries of a handle come from, and where their leases end.
 //!
-//! The one invariant: an error of the transport names the verb that the user called, and the queue as the
-//! user names it.
+//! The one invariant: an error of the transport names the queue as the user names it, and the user's verb:
+//! `get` for every way to take an item.
 
 use std::sync::Arc;
 

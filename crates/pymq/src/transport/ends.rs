@@ -1,6 +1,6 @@
-//! Notices that a listener's connection has ended, from brokers that see it.
+//! Notices that a subscriber's connection has ended, from brokers that see it.
 //!
-//! A connection ends with all that it could still have sent. A listener that only unsubscribes has not
+//! A connection ends with all that it could still have sent. A subscriber that only unsubscribes has not
 //! ended.
 
 use std::any::Any;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// How many of those have ended who listened to a topic when it was asked for; see
+/// How many of those have ended who had subscribed to a topic when it was asked for; see
 /// [`Events::ends`](super::Events::ends).
 pub struct Ends {
     count: watch::Receiver<usize>,

@@ -108,7 +108,7 @@ pub trait Transport: Events + Inboxes + Queues + fmt::Debug + Send + Sync + 'sta
     fn close(&self) -> Answer<'_, ()>;
 }
 
-/// Events: at-most-once, to everyone who listens.
+/// Events: at-most-once, to every subscriber.
 ///
 /// One publisher's messages on one topic arrive in order. A subscriber that is slower than its
 /// mailbox is large is told how many messages it missed and goes on; publishers never wait for
@@ -123,7 +123,7 @@ pub trait Events {
     /// A transport whose publishing does not wait answers what it has [`posted`].
     fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()>;
 
-    /// Listens to all `filters`, begun in one step: when it returns, the next publish is seen.
+    /// Subscribes to all `filters`, begun in one step: when it returns, the next publish is seen.
     /// Dropping the subscription ends it; [`Subscription::end`] also waits until it is gone.
     fn subscribe<'a>(&'a self, filters: &'a [Filter]) -> Answer<'a, Subscription>;
 
@@ -138,8 +138,8 @@ pub trait Events {
         payload: Bytes,
     ) -> Answer<'a, Vec<usize>>;
 
-    /// Tells, from now on, when connections end that listen to `topic` by exact name at this moment,
-    /// each as often as it listens; what such a one had sent has arrived by then. `None` where the
+    /// Tells, from now on, when connections end that have subscribed to `topic` by exact name by then,
+    /// each as often as it has; what such a one had sent has arrived by then. `None` where the
     /// broker does not tell, and whoever waits for somebody has to ask.
     fn ends<'a>(&'a self, topic: &'a str) -> Answer<'a, Option<Ends>>;
 }
@@ -270,7 +270,7 @@ pub trait Queues {
     fn shut_down<'a>(&'a self, queue: &'a Arc<QueueSpec>) -> Answer<'a, ()>;
 }
 
-/// What a subscription listens to: whole names.
+/// What a subscription is to: whole names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Filter {
     /// One topic by its exact name.

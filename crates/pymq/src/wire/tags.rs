@@ -2,7 +2,7 @@
 //!
 //! They mean something at the top level of an event, an item or an envelope and nowhere else; a
 //! user's own map that holds one of them is wrapped, so that every decoder, the original's too,
-//! gives it back as it was. Each is written here and nowhere else: codecs take it from here.
+//! gives it back as it was. Each is written here and nowhere else in Rust: codecs take it from here.
 
 use crate::json;
 

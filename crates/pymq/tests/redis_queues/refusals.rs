@@ -324,12 +324,16 @@ async fn consumers_that_get_nothing_leave_no_key_and_idle_ones_send_nothing() {
         let line = text.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
         line.expect("INFO counts").trim().parse::<u64>().expect("a number")
     };
-    let before = count(&mut raw);
-    // Time is what has to pass: in it each lease would be kept three times.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let sent = count(&mut raw) - before;
-    // That would be more than a hundred; our own question and signs of life are a few.
-    assert!(sent < 60, "{sent} commands for nothing");
+    // A slow machine still sends the last words of some; one that keeps leases never ends.
+    let mut sent = Vec::new();
+    while sent.last().is_none_or(|sent| *sent >= 60) {
+        assert!(sent.len() < 10, "commands for nothing: {sent:?}");
+        let before = count(&mut raw);
+        // Time is what has to pass: in it each lease would be kept three times, which is more than a
+        // hundred commands; our own question and signs of life are a few.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        sent.push(count(&mut raw) - before);
+    }
 }
 
 #[tokio::test]

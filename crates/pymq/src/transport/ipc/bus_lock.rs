@@ -115,8 +115,8 @@ impl<'a> BusLock<'a> {
         after.note_dead(std::mem::take(&mut step.dead));
         match &done {
             Ok(_) => {
-                if step.relistened {
-                    relistened(self.0);
+                if step.routes_changed {
+                    routes_changed(self.0);
                 }
                 after.called.append(&mut step.called);
                 after.deaths.append(&mut step.deaths);
@@ -150,9 +150,9 @@ impl<'a> BusLock<'a> {
         Ok(PEERS.len(&heap) + QUEUES.len(&heap) + KEPT.len(&heap) == 0)
     }
 
-    /// Says that somebody has come or gone, and that others may listen now.
+    /// Says that somebody has come or gone, and that others may have subscribed.
     pub(super) fn moved(&self) {
-        relistened(self.0);
+        routes_changed(self.0);
         self.0.store(MEMBERS, self.0.load(MEMBERS).wrapping_add(1));
     }
 }
@@ -170,11 +170,11 @@ impl Drop for BusLock<'_> {
 /// Undoes what whoever had the lock has begun.
 fn undo(memory: &Memory) {
     Heap::new(memory).recover();
-    relistened(memory);
+    routes_changed(memory);
 }
 
-/// Says that others may listen now, or not any more.
-fn relistened(memory: &Memory) {
+/// Says that others may have subscribed now, or not any more.
+fn routes_changed(memory: &Memory) {
     memory.store(GENERATION, memory.load(GENERATION).wrapping_add(1));
 }
 

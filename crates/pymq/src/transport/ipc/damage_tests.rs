@@ -181,7 +181,11 @@ fn take_apart(memory: &Memory, [one, other]: [At; 2]) {
     in_turn(memory, |step| {
         let queue = shelves::named(step, "queue");
         drop(dead_letters::letters(step, queue, 0, usize::MAX));
-        drop((topics::listened(step), shelves::in_use(step), shelves::taken_from_by(step, other)));
+        drop((
+            topics::subscribed_topics(step),
+            shelves::in_use(step),
+            shelves::taken_from_by(step, other),
+        ));
         dead_letters::redrive(step, queue, &Letters::Oldest(1), &QueueSpec::new("queue")).map(drop)
     });
     in_turn(memory, |step| {

@@ -125,7 +125,10 @@ fn a_dead_subscriber_goes_however_many_filters_it_has() {
     assert!(while_more(&memory, |step| peers::unburden(step, 1)) > 1);
     step(&memory, |step| peers::leave(step, 1));
     let heap = Heap::new(&memory);
-    assert_eq!((peers::slots(&heap), topics::listened(&heap)), (vec![0], vec!["topic 0".into()]));
+    assert_eq!(
+        (peers::slots(&heap), topics::subscribed_topics(&heap)),
+        (vec![0], vec!["topic 0".into()])
+    );
     assert_eq!(topics::find(&heap, "pattern"), []);
 }
 

@@ -11,15 +11,15 @@ use crate::transport::{Answer, Finding, Holder, Inspect, Leftover, QueueSpec, Se
 impl Inspect for Ipc {
     fn topics<'a>(&'a self, pattern: &'a str) -> Answer<'a, Vec<(String, usize)>> {
         self.hub.run("list", pattern, move |step| {
-            let mut names = topics::listened(step);
+            let mut names = topics::subscribed_topics(step);
             names.retain(|name| matches(pattern.as_bytes(), name.as_bytes()));
             let count = |name: String| {
-                let listeners = topics::count(step, &name);
-                (name, listeners)
+                let subscribers = topics::count(step, &name);
+                (name, subscribers)
             };
             let counted: Vec<_> = names.into_iter().map(count).collect();
             // Those of the dead are taken away a moment later.
-            Ok(counted.into_iter().filter(|(_, listeners)| *listeners > 0).collect())
+            Ok(counted.into_iter().filter(|(_, subscribers)| *subscribers > 0).collect())
         })
     }
 

@@ -66,8 +66,8 @@ pub(super) struct Step<'a> {
     pub(super) dead: Vec<u64>,
     /// Items that became dead letters.
     pub(super) deaths: Vec<Death>,
-    /// Somebody listens, or does not any more.
-    pub(super) relistened: bool,
+    /// Somebody has subscribed or unsubscribed.
+    pub(super) routes_changed: bool,
 }
 
 /// An item that became a dead letter.
@@ -102,7 +102,7 @@ impl<'a> Step<'a> {
             called: Vec::new(),
             dead: Vec::new(),
             deaths: Vec::new(),
-            relistened: false,
+            routes_changed: false,
         }
     }
 

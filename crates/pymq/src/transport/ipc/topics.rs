@@ -1,8 +1,8 @@
-//! Who listens to what, for all processes, and the way of an event to their post.
+//! Who has subscribed to what, for all processes, and the way of an event to their post.
 //!
 //! The invariant: what [`find`] says holds as long as the bus's generation is the same. It changes
 //! with every subscription that begins or ends, so a publisher that knows the way of a topic need
-//! not look again, and one that knows that nobody listens need not even take the lock.
+//! not look again, and one that knows that nobody has subscribed need not even take the lock.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ const FILTER_SIZE: u64 = 56;
 /// A topic's record: its name, and its filters.
 const TOPIC_SIZE: u64 = names::OWN + List::SIZE;
 
-const fn listeners(topic: At) -> List {
+const fn subscribers(topic: At) -> List {
     List::new(topic + names::OWN, 0)
 }
 
@@ -56,14 +56,14 @@ pub(super) fn subscribe(step: &mut Step<'_>, peer: At, filters: &[Filter]) -> Re
     for (index, filter) in filters.iter().enumerate() {
         // The same filter twice is the same filter, as in Redis.
         if !filters[..index].contains(filter) {
-            listen(step, subscription, index as u64, filter)?;
+            enter(step, subscription, index as u64, filter)?;
         }
     }
-    step.relistened = true;
+    step.routes_changed = true;
     Ok((number, subscription))
 }
 
-fn listen(step: &mut Step<'_>, subscription: At, index: u64, filter: &Filter) -> Result<()> {
+fn enter(step: &mut Step<'_>, subscription: At, index: u64, filter: &Filter) -> Result<()> {
     let entry = step.alloc(FILTER_SIZE)?;
     let (list, topic, pattern) = match filter {
         Filter::Topic(name) => {
@@ -71,7 +71,7 @@ fn listen(step: &mut Step<'_>, subscription: At, index: u64, filter: &Filter) ->
                 0 => names::add(step, Kind::Topic, name.as_bytes(), TOPIC_SIZE)?,
                 known => known,
             };
-            (listeners(topic), topic, 0)
+            (subscribers(topic), topic, 0)
         }
         Filter::Pattern(pattern) => (PATTERNS, 0, step.put_bytes(&[pattern.as_bytes()])?),
     };
@@ -91,7 +91,7 @@ pub(super) fn end(step: &mut Step<'_>, subscription: At) -> Result<()> {
     let peer = step.follow(subscription + PEER);
     peers::subscriptions(peer).remove(step, subscription)?;
     step.free(subscription)?;
-    step.relistened = true;
+    step.routes_changed = true;
     Ok(())
 }
 
@@ -108,17 +108,17 @@ pub(super) fn end_filter(step: &mut Step<'_>, subscription: At) -> Result<bool> 
         let pattern = step.follow(entry + PATTERN);
         step.drop_bytes(pattern)?;
     } else {
-        listeners(topic).remove(step, entry)?;
-        if listeners(topic).len(step) == 0 {
+        subscribers(topic).remove(step, entry)?;
+        if subscribers(topic).len(step) == 0 {
             names::remove(step, topic)?;
         }
     }
     step.free(entry)?;
-    step.relistened = true;
+    step.routes_changed = true;
     Ok(true)
 }
 
-/// Everyone who listens to a topic, by its name or by patterns.
+/// All subscribers of a topic, by its name or by patterns.
 pub(super) fn find(heap: &Heap<'_>, topic: &str) -> Vec<Target> {
     let target = |entry| Target {
         subscription: heap.follow(entry + SUBSCRIPTION),
@@ -127,7 +127,7 @@ pub(super) fn find(heap: &Heap<'_>, topic: &str) -> Vec<Target> {
     let record = names::find(heap, Kind::Topic, topic.as_bytes());
     let mut targets = Vec::new();
     if record != 0 {
-        targets.extend(listeners(record).records(heap).map(target));
+        targets.extend(subscribers(record).records(heap).map(target));
     }
     for entry in PATTERNS.records(heap) {
         if matches(&heap.bytes(heap.follow(entry + PATTERN)), topic.as_bytes()) {
@@ -137,8 +137,8 @@ pub(super) fn find(heap: &Heap<'_>, topic: &str) -> Vec<Target> {
     targets
 }
 
-/// The names of all topics that anybody listens to by name, sorted.
-pub(super) fn listened(heap: &Heap<'_>) -> Vec<String> {
+/// The names of all topics that anybody has subscribed to by name, sorted.
+pub(super) fn subscribed_topics(heap: &Heap<'_>) -> Vec<String> {
     let mut names = BTreeSet::new();
     for peer in PEERS.records(heap) {
         for subscription in peers::subscriptions(peer).records(heap) {
@@ -155,19 +155,19 @@ pub(super) fn listened(heap: &Heap<'_>) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// The connections that listen to a topic by its name, as often as they do.
-pub(super) fn listening(heap: &Heap<'_>, topic: &str) -> Vec<At> {
+/// The connections that have subscribed to a topic by its name, each as often as it has.
+pub(super) fn subscribers_of(heap: &Heap<'_>, topic: &str) -> Vec<At> {
     let record = names::find(heap, Kind::Topic, topic.as_bytes());
     if record == 0 {
         return Vec::new();
     }
     let peer = |entry| heap.follow(heap.follow(entry + SUBSCRIPTION) + PEER);
-    listeners(record).records(heap).map(peer).collect()
+    subscribers(record).records(heap).map(peer).collect()
 }
 
-/// How many living ones listen to a topic by its name.
+/// How many living ones have subscribed to a topic by its name.
 pub(super) fn count(step: &mut Step<'_>, topic: &str) -> usize {
-    listening(step, topic).into_iter().filter(|peer| step.lives(*peer)).count()
+    subscribers_of(step, topic).into_iter().filter(|peer| step.lives(*peer)).count()
 }
 
 /// Leaves an event with all targets that live; says with how many.

@@ -16,10 +16,10 @@ const KEEPER: u64 = 40;
 const OVER: u64 = 48;
 pub(super) const SIZE: u64 = 56;
 
-/// Watches, under one number, over every connection that listens to a topic by its name; as often as
+/// Watches, under one number, over every connection that has subscribed to a topic by its name; as often as
 /// it does.
 pub(super) fn begin(step: &mut Step<'_>, keeper: At, topic: &str, ticket: u64) -> Result<()> {
-    for over in topics::listening(step, topic) {
+    for over in topics::subscribers_of(step, topic) {
         let watch = step.alloc(SIZE)?;
         step.init(watch + TICKET, ticket);
         step.init(watch + KEEPER, keeper);

@@ -1,7 +1,7 @@
-//! Who listens to what, and the way of each topic to its listeners' mailboxes.
+//! Who has subscribed to what, and the way of each topic to its subscribers' mailboxes.
 //!
 //! The way of a topic is worked out once and holds until a subscription begins or ends, so that a
-//! publish is one look-up and one push per listener, however many topics and patterns there are.
+//! publish is one look-up and one push per subscriber, however many topics and patterns there are.
 //! Nothing is pushed, and nobody woken, while the lock is held.
 
 use std::collections::{BTreeMap, HashMap};
@@ -115,9 +115,9 @@ impl Drop for Subscribed {
 
 /// All subscriptions of a broker.
 #[derive(Default)]
-pub(super) struct Listeners(RwLock<Subscriptions>);
+pub(super) struct Subscribers(RwLock<Subscriptions>);
 
-impl Listeners {
+impl Subscribers {
     /// Ends all subscriptions of a connection; their readers still get what is in their mailboxes.
     pub(super) fn leave(&self, connection: ConnectionId) {
         let mut state = self.write();
@@ -188,13 +188,13 @@ struct Record {
     sender: Sender<Message>,
 }
 
-/// The way of a topic to its listeners.
+/// The way of a topic to its subscribers.
 struct Route {
     topic: Arc<str>,
     targets: Targets,
 }
 
-/// Mostly there is one listener, which then lies in the table of routes itself: one memory access
+/// Mostly there is one subscriber, which then lies in the table of routes itself: one memory access
 /// less, and with many topics it is those that cost.
 #[derive(Clone)]
 enum Targets {
@@ -209,7 +209,7 @@ struct Target {
 }
 
 impl Route {
-    /// Leaves the payload with every listener; says with how many.
+    /// Leaves the payload with every subscriber; says with how many.
     fn deliver(self, payload: Bytes) -> usize {
         let Self { topic, targets } = self;
         match targets {

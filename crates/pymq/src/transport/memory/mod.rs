@@ -55,7 +55,7 @@ struct ConnectionId(u64);
 #[derive(Default)]
 struct Broker {
     connections: AtomicU64,
-    events: events::Listeners,
+    events: events::Subscribers,
     inboxes: inboxes::Addresses,
     queues: store::Store,
 }

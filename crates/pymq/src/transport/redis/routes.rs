@@ -68,7 +68,7 @@ impl Target {
     }
 }
 
-/// One listener of a name.
+/// One subscriber of a name.
 pub(super) struct Route {
     pub(super) id: u64,
     pub(super) target: Target,
@@ -76,7 +76,7 @@ pub(super) struct Route {
     pub(super) live: bool,
 }
 
-/// A name's listeners.
+/// A name's subscribers.
 pub(super) struct Entry {
     pub(super) routes: Vec<Route>,
     /// What the socket's task sends to; replaced, not changed, while it may be sending.
@@ -98,7 +98,7 @@ impl Entry {
 pub(super) struct Table {
     pub(super) topics: HashMap<Arc<str>, Entry>,
     pub(super) patterns: HashMap<Arc<str>, Entry>,
-    /// The topic of the last message with its listeners: a flood is on one, and so are calls.
+    /// The topic of the last message with its subscribers: a flood is on one, and so are calls.
     recent: Option<Found>,
 }
 
@@ -106,7 +106,7 @@ pub(super) struct Table {
 type Found = (Arc<str>, Arc<Vec<Target>>);
 
 impl Table {
-    /// Who listens to a topic.
+    /// The subscribers of a topic.
     fn find(&mut self, topic: &[u8]) -> Option<Found> {
         if self.recent.as_ref().is_none_or(|(recent, _)| recent.as_bytes() != topic) {
             // A name that is not UTF-8 cannot have been subscribed to.
@@ -181,7 +181,7 @@ impl Table {
         self.topics.is_empty() && self.patterns.is_empty()
     }
 
-    /// What each listener subscribed to, in the order in which they came.
+    /// What each subscribed to, in the order in which they came.
     pub(super) fn groups(&self) -> Vec<(u64, Vec<Name>)> {
         let topics = self.topics.iter().map(|(topic, entry)| (Name::Topic(topic.clone()), entry));
         let globs = self.patterns.iter().map(|(glob, entry)| (Name::Pattern(glob.clone()), entry));
