@@ -193,7 +193,7 @@ class NativeEventBus(BusLife, EventBus):
     def _noticed_event(self, channel: str, event: Any) -> None:
         """Told of every event that is published; for tests."""
 
-    def _noticed_failure(self, listener: Subscriber, error: BaseException) -> None:
+    def _noticed_failure(self, subscriber: Subscriber, error: BaseException) -> None:
         """Told of every event that a subscriber did not handle; for tests."""
 
     def subscribe(

@@ -1,6 +1,6 @@
 """The default bus, which the functions of `pymq` work on: how it begins and ends.
 
-The only global state of the package is here: the default bus, and what was declared for it.
+It, and what was declared for it, is global state that stands nowhere else.
 """
 
 from __future__ import annotations

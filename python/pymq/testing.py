@@ -120,8 +120,8 @@ class MemoryBus(NativeEventBus):
     def _noticed_event(self, channel: str, event: Any) -> None:
         self.published.append(Published(channel, event))
 
-    def _noticed_failure(self, listener: Subscriber, error: BaseException) -> None:
-        self.failed.append(Failed(listener.label, error))
+    def _noticed_failure(self, subscriber: Subscriber, error: BaseException) -> None:
+        self.failed.append(Failed(subscriber.label, error))
 
     def _handle(self, name: str, **options: Any) -> Handle[Any]:
         handle = super()._handle(name, **options)

@@ -1,9 +1,9 @@
 //! The envelopes: what requests, replies and our own control messages look like as bytes.
 //!
 //! Only this file and those below it name the wire's fields; the codec of the Python edge takes the
-//! keys of values from `tags`. Requests and replies are the original's (`pymq` 0.2.2 to 0.7.0 on PyPI), whose peers ignore the fifth element and every
-//! top-level key they do not know; control messages travel on channels of ours only. Values inside
-//! are spans of JSON that this module never looks into.
+//! keys of values from `tags`. Requests and replies are the original's (`pymq` 0.2.2 to 0.7.0 on PyPI),
+//! whose peers ignore the fifth element and every top-level key they do not know; control messages travel
+//! on channels of ours only. Values inside are spans of JSON that this module never looks into.
 
 use bytes::Bytes;
 use serde_json::Value;

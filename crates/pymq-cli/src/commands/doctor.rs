@@ -81,7 +81,7 @@ fn of_function(function: &FunctionFacts) -> Vec<Finding> {
     }
     if *others > 0 {
         let words = format!(
-            "beside {} of this library, {others} of the original or other listeners: calls to all \
+            "beside {} of this library, {others} of the original or other subscribers: calls to all \
              wait for them, and keyword arguments do not reach them",
             counted(providers.len(), "provider")
         );

@@ -69,7 +69,7 @@ fn who(function: &FunctionFacts) -> String {
         words.push_str(&format!("; {} DOES NOT ANSWER", counted(*silent, "provider")));
     }
     if *others > 0 {
-        words.push_str(&format!("; {others} of the original, or other listeners"));
+        words.push_str(&format!("; {others} of the original, or other subscribers"));
     }
     words
 }

@@ -51,7 +51,7 @@ pub fn bind(positional: &[u8], keywords: &[u8]) -> Bound {
     match take_all(&arguments) {
         Ok(line) => Bound::To(line),
         Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+            assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
             assert!(error.message().contains("the function is function(a, b, c)"), "{error}");
             Bound::Misfit
         }

@@ -1,4 +1,4 @@
-//! How long anything takes that is not for the user to say: one table, with reasons.
+//! Durations that several rooms share and that are not for the user to say, with reasons.
 
 use std::time::Duration;
 
