@@ -80,6 +80,8 @@ def test_an_outage_is_seen_in_the_state_in_errors_and_in_the_log(
         server.start_again()
         wait_until(lambda: bus.state == "connected", "the server is found again")
         assert bus.health()["reconnects"] == 1
+        # The log is told by a thread of its own, a little later.
+        wait_until(lambda: "the connection is back" in caplog.text, "the log tells of it")
     told = [record.getMessage() for record in caplog.records]
     assert sum("lost the connection" in line for line in told) == 1
     assert sum("the connection is back" in line for line in told) == 1
