@@ -35,7 +35,7 @@ seed:
 	@echo "properties: seed $(SEED)"
 
 test-rust: seed $(VENV)/ready
-	REDIS_SERVER="$$(scripts/find-redis-server)" cargo test --quiet --all-features
+	REDIS_SERVER="$$(scripts/find-redis-server)" scripts/cargo-test
 
 test-python: seed wheel
 	$(PROGRAMS)

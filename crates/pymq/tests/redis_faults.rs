@@ -528,8 +528,9 @@ impl CuttingProxy {
                     _ => allowance.swap(0, Ordering::SeqCst),
                 };
                 if allowed > 0 {
-                    let _ = to.write_all(&buffer[..length.min(allowed - 1)]);
+                    // First, since whoever gets the reply may ask at once.
                     cuts.fetch_add(1, Ordering::SeqCst);
+                    let _ = to.write_all(&buffer[..length.min(allowed - 1)]);
                     let _ = from.shutdown(Shutdown::Both);
                     break;
                 }

@@ -1,6 +1,7 @@
 //! What a run found: counts of what really happened, times of recovery, and what was wrong.
 //!
-//! The one invariant: a run that proves too little fails as one that finds something wrong does.
+//! The one invariant: a run that proves too little fails as one that finds something wrong does, and
+//! only the first kind is ever tried again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,6 +15,8 @@ pub(crate) struct Report {
     counts: BTreeMap<String, u64>,
     recoveries: BTreeMap<(String, Kind), Vec<Duration>>,
     wrong: Vec<String>,
+    /// What happened too seldom.
+    short: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -53,7 +56,9 @@ impl Report {
     /// A run in which something happened less often proves nothing.
     pub(crate) fn enough(&mut self, what: &str, least: u64) {
         let counted = self.counted(what);
-        self.must(counted >= least, || format!("only {counted} {what}: too few, {least} needed"));
+        if counted < least {
+            self.short.push(format!("only {counted} {what}: too few, {least} needed"));
+        }
     }
 
     /// Says something that is neither a count nor wrong.
@@ -61,9 +66,14 @@ impl Report {
         self.notes.push(note.into());
     }
 
-    /// Whether nothing is wrong.
+    /// Whether nothing is wrong, and enough happened to say so.
     pub(crate) fn is_well(&self) -> bool {
-        self.wrong.is_empty()
+        self.wrong.is_empty() && self.short.is_empty()
+    }
+
+    /// Whether all that it has against it is that too little happened.
+    pub(crate) fn is_short(&self) -> bool {
+        self.wrong.is_empty() && !self.short.is_empty()
     }
 
     /// In words, a line for each kind of thing.
@@ -75,7 +85,7 @@ impl Report {
         line(&counts.join(", "));
         self.notes.iter().for_each(|note| line(note));
         // The first ones tell; thousands of the same kind do not tell more.
-        for wrong in self.wrong.iter().take(20) {
+        for wrong in self.wrong.iter().chain(&self.short).take(20) {
             line(&format!("WRONG: {wrong}"));
         }
         if self.wrong.len() > 20 {
@@ -90,6 +100,7 @@ impl Report {
             *self.counts.entry(what).or_default() += count;
         }
         self.wrong.append(&mut other.wrong);
+        self.short.append(&mut other.short);
         self.notes.append(&mut other.notes);
         self.add_recoveries(other);
     }
