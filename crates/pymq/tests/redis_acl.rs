@@ -20,7 +20,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{self, Attributes, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_secs(180);
 /// For items that are there already.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_millis(20);

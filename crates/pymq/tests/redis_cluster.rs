@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, block_in_place};
 mod server;
 
 /// A test that waits for as long hangs.
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_secs(180);
 const SHORT: Duration = Duration::from_millis(500);
 /// Where events and calls are.
 const HOME: &str = "{__pymq}";

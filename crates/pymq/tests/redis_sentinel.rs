@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, block_in_place};
 mod server;
 
 /// A test that waits for as long hangs.
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_secs(180);
 const SHORT: Duration = Duration::from_millis(500);
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {

@@ -15,7 +15,7 @@ use place::server::{RedisServer, free_port};
 use pymq::transport::Tls;
 use pymq::{Bus, Error, ErrorKind};
 
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_secs(180);
 const HERE: &[&str] = &["127.0.0.1", "localhost"];
 
 /// A server that speaks TLS, and on another port plain text, to look at it with.

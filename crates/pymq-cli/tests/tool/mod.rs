@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 #[path = "../../../pymq/tests/server/mod.rs"]
 pub mod server;
 
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_secs(180);
 
 /// How a command ended.
 #[derive(Debug)]

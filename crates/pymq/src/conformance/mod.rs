@@ -77,7 +77,7 @@ pub use queues::*;
 pub use standing::*;
 
 /// After how long a rule is said to hang.
-const HUNG: Duration = Duration::from_secs(60);
+const HUNG: Duration = Duration::from_secs(180);
 
 /// Something to connect to: the transport under test, ready to be used.
 pub trait Broker: Sync {
@@ -113,7 +113,7 @@ impl Broker for Url {
 /// Runs one rule on a runtime of its own, on two threads so that races are real ones.
 ///
 /// # Panics
-/// When the rule fails, or has not ended after a minute.
+/// When the rule fails, or has not ended after three minutes.
 pub fn run(rule: impl Future<Output = Result<()>>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

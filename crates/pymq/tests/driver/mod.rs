@@ -21,7 +21,7 @@ use server::{Raw, RedisServer};
 pub mod server;
 
 /// A test that waits for as long hangs.
-pub const GUARD: Duration = Duration::from_secs(60);
+pub const GUARD: Duration = Duration::from_secs(180);
 
 pub fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())

@@ -148,7 +148,7 @@ async fn a_subscription_on_a_file_that_is_gone_or_damaged_can_be_ended() {
             std::fs::remove_file(place.file()).expect("it is there");
         }
         while let Some(Ok(_)) = events.recv().await {}
-        let ended = tokio::time::timeout(Duration::from_secs(60), events.unsubscribe()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(180), events.unsubscribe()).await;
         ended.expect("it ends").expect("nothing is left of it");
         bus.close().await.expect("closed");
     }

@@ -125,7 +125,7 @@ impl Drop for Peer {
 pub(crate) async fn until(what: &str, mut asked: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !asked().await {
-        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        assert!(begun.elapsed() < Duration::from_secs(180), "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

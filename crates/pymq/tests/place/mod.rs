@@ -98,7 +98,7 @@ impl Place {
 
 /// Fails a journey that hangs.
 pub async fn guarded(journey: impl Future<Output = ()>) {
-    tokio::time::timeout(Duration::from_secs(60), journey).await.expect("the journey hangs");
+    tokio::time::timeout(Duration::from_secs(180), journey).await.expect("the journey hangs");
 }
 
 /// Lengths of time in which something must happen: a machine may stand still for any of them, and has

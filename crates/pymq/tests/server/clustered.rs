@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Answer, Raw, RedisServer};
 
 /// Nothing here takes as long unless it hangs.
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_secs(180);
 /// What has not got about among the nodes by then is said once more.
 const AGAIN: Duration = Duration::from_secs(2);
 const SLOTS: u16 = 16384;
