@@ -7,9 +7,9 @@ import pymq
 
 def main(address: str) -> None:
     with pymq.init(address):
-        divide = pymq.stub("calculator.divide", timeout=10)
+        divide = pymq.stub("calculator.divide", timeout=10, required=True)
         print("1 / 4 =", divide(1, by=4))
-        total, count = pymq.stub("calculator.sum", timeout=10)([1, 2, 3.5])
+        total, count = pymq.stub("calculator.sum", timeout=10, required=True)([1, 2, 3.5])
         print(f"the sum of {count} numbers is {total}")
         try:
             divide(1, by=0)

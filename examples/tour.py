@@ -36,7 +36,7 @@ def main(address: str) -> None:
         def product(a: int, b: int = 1) -> int:
             return a * b
 
-        print("call    ", pymq.stub("product")(2, b=4))
+        print("call    ", pymq.stub("product", required=True)(2, b=4))
         print("call all", pymq.stub("product", multi=True)(3, 5))
 
 

@@ -10,7 +10,7 @@ use pymq::{Bus, Stub};
 use tokio::runtime::Runtime;
 
 use crate::calls::{FUNCTION, in_flight};
-use crate::memory::{CLOSED, caught, listened, received, strides};
+use crate::memory::{CLOSED, caught, received, strides, subscribed};
 use crate::options::Options;
 use crate::queues::fill;
 use crate::round::{Figure, Side, Unit, Work, rate};
@@ -92,7 +92,7 @@ fn on_topics(
     used: usize,
 ) -> Outcome<Side<'static>> {
     let (runtime, bus) = connected(options)?;
-    let mut topics = runtime.block_on(listened(&bus, count))?;
+    let mut topics = runtime.block_on(subscribed(&bus, count))?;
     let mut next = strides(used);
     Ok(one_by_one(size, runtime, async move || {
         let (topic, events) = &mut topics[next()];

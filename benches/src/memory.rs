@@ -126,7 +126,7 @@ fn topics(pace: Pace) -> Outcome<Work> {
     let runtime = runtime()?;
     let among = |name, count, used| {
         let bus = runtime.block_on(Bus::connect("memory://"))?;
-        let mut topics = runtime.block_on(listened(&bus, count))?;
+        let mut topics = runtime.block_on(subscribed(&bus, count))?;
         let mut next = strides(used);
         let once = async move || {
             let (topic, events) = &mut topics[next()];
@@ -141,7 +141,7 @@ fn topics(pace: Pace) -> Outcome<Work> {
 }
 
 /// Topics with a subscriber each.
-pub(crate) async fn listened(bus: &Bus, count: usize) -> Outcome<Vec<(Topic<u64>, Events<u64>)>> {
+pub(crate) async fn subscribed(bus: &Bus, count: usize) -> Outcome<Vec<(Topic<u64>, Events<u64>)>> {
     let mut topics = Vec::with_capacity(count);
     for number in 0..count {
         let topic = bus.topic(format!("shop.orders.{number}"));

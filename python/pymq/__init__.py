@@ -3,7 +3,7 @@
 One default bus is behind the functions here; `connect` gives others, with the same verbs.
 
     init, shutdown, connect                    begin and end
-    publish, subscribe, subscriber, topic      events: to everyone who listens
+    publish, subscribe, subscriber, topic      events: to everyone who subscribes
     queue, get_from, worker                    queues: each item to one consumer
     expose, remote, stub                       calls: one provider executes, or all answer
     current_message, current_call, register    what is handled here; which classes may arrive

@@ -1,4 +1,4 @@
-"""The program `pymq`, as the console script runs it; `pymq work` is `python -m pymq work`."""
+"""The program `pymq`, as the console script and `python -m pymq` run it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main() -> int:
     """Runs the command line of this process; gives the exit code."""
     words = sys.argv[1:]
     if words[:1] == ["work"]:
-        from pymq.__main__ import main as work
+        from pymq._work import main as work
 
         return work(words)
     # The program hears Ctrl-C itself; Python's handler would raise when it is back.

@@ -1,4 +1,4 @@
-"""A look at a bus from outside: who listens, who provides, which queues there are.
+"""A look at a bus from outside: who subscribes, who provides, which queues there are.
 
 For people who operate a bus, and tools that they use. Looking changes nothing; only `tidy` does.
 """

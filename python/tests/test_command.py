@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -54,3 +55,14 @@ def test_workers_are_started_by_it_too():
     helped = run("work", "--help")
     assert helped.returncode == 0
     assert "--concurrency" in helped.stdout
+    assert "\n  work " in run("--help").stdout
+    misplaced = run("--json", "work", "tasks")
+    assert (misplaced.returncode, misplaced.stdout) == (2, "")
+    assert "let `work` come first" in misplaced.stderr
+
+
+def test_the_module_is_the_program():
+    words = [sys.executable, "-m", "pymq"]
+    asked = {"capture_output": True, "text": True, "timeout": 60}
+    assert subprocess.run([*words, "--version"], **asked).stdout == run("--version").stdout
+    assert "--concurrency" in subprocess.run([*words, "work", "--help"], **asked).stdout

@@ -64,7 +64,7 @@ def test_a_call_to_all_is_answered_by_all_and_errors_name_their_provider(
     connect().expose(lambda: 2, "work")
     connect().expose(fail, "work")
     caller = connect()
-    # A stranger who listens is no provider.
+    # A stranger who subscribes is no provider.
     connect().subscribe(lambda event: None, "w*", pattern=True)
     answers = caller.stub("work", multi=True)()
     (error,) = [answer for answer in answers if isinstance(answer, pymq.RemoteInvocationError)]

@@ -202,7 +202,7 @@ def test_a_target_that_names_no_handler_is_said(tmp_path: Path) -> None:
 def test_an_option_that_cannot_be_is_refused_in_words(
     capsys: pytest.CaptureFixture[str], option: str, words: str
 ) -> None:
-    from pymq.__main__ import main
+    from pymq._work import main
 
     with pytest.raises(SystemExit) as ended:
         main(["work", "shop", option])

@@ -1,10 +1,13 @@
 //! The words of the command line.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use pymq::PutOptions;
+use pymq::transport::Reason;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -62,13 +65,23 @@ pub(crate) enum Command {
     Put(Put),
     /// Take items out of a queue; each is gone once it is shown
     Get(Get),
+    /// Serve queues with the handlers of a Python module; in the Python package's program only
+    ///
+    /// `pymq work MODULE` of the Python package, which is `python -m pymq work MODULE`, runs what the module
+    /// declares with `@pymq.worker`; `pymq work --help` there tells its options. The program that cargo
+    /// installs knows no Python.
+    Work {
+        /// A module, and the options behind it
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "MODULE")]
+        words: Vec<OsString>,
+    },
     /// How many items wait, are due later, leased and dead, in all queues or some
     Queues(Queues),
     /// Show items of a queue and leave them there
     Peek(Peek),
     /// Delete the items of a queue that wait or are due later
     Purge(Purge),
-    /// Dead letters of a queue: list, redrive, purge
+    /// Dead letters of a queue: list, redrive, purge; all of them, or those of an error, a text, an id
     Dead(Dead),
     /// Who is there: topics with their subscribers, functions with their providers, queues
     Ls(Ls),
@@ -281,20 +294,36 @@ pub(crate) struct Purge {
 pub(crate) struct Dead {
     /// Whose
     pub(crate) queue: String,
+    #[command(flatten)]
+    pub(crate) which: Which,
     #[command(subcommand)]
     pub(crate) what: Option<DeadCommand>,
-    /// How many are listed
-    #[arg(long, short = 'n', default_value_t = 20, value_name = "N")]
-    pub(crate) count: usize,
+}
+
+/// Which dead letters: those to which everything applies that is said.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// At most so many, the oldest first; 20 where they are listed, else all
+    #[arg(long, short = 'n', global = true, value_name = "N")]
+    pub(crate) count: Option<usize>,
+    /// Only those with this text in their error, its type or its words
+    #[arg(long, global = true, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) error: Option<String>,
+    /// Only those that ended so
+    #[arg(long, global = true, value_parser = reason())]
+    pub(crate) reason: Option<Reason>,
+    /// Only those with this text in their item, as it is shown
+    #[arg(long, global = true, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) contains: Option<String>,
+    /// Only what was put with this id
+    #[arg(long, global = true, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) id: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadCommand {
     /// Move them back into the queue, the oldest first, their counts reset
     Redrive {
-        /// How many; all where nothing is said
-        #[arg(long, short = 'n', value_name = "N")]
-        count: Option<usize>,
         /// Into another queue
         #[arg(long, value_name = "QUEUE")]
         to: Option<String>,
@@ -308,6 +337,16 @@ pub(crate) enum DeadCommand {
         #[arg(long, short = 'y')]
         yes: bool,
     },
+}
+
+/// How a delivery may have ended, by its name.
+fn reason() -> impl clap::builder::TypedValueParser<Value = Reason> {
+    use clap::builder::TypedValueParser as _;
+    let names = Reason::ALL.map(Reason::name);
+    clap::builder::PossibleValuesParser::new(names).map(|name| {
+        let named = Reason::ALL.into_iter().find(|reason| reason.name() == name);
+        named.unwrap_or_default()
+    })
 }
 
 #[derive(Debug, Args)]

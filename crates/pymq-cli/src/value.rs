@@ -60,6 +60,11 @@ impl Shown {
         }
     }
 
+    /// The id that its sender gave it.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
     /// What people read: the type, where there is one, and the value.
     pub(crate) fn line(&self) -> String {
         let mut line = String::new();
@@ -138,10 +143,11 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// A JSON string whose characters a terminal only shows.
+/// A JSON string as people write it: what a terminal only shows stands for itself, all else is escaped.
 fn harmless(string: &str) -> Cow<'_, str> {
+    let string = unescaped(string).unwrap_or(Cow::Borrowed(string));
     if string.chars().all(is_harmless) {
-        return Cow::Borrowed(string);
+        return string;
     }
     let mut escaped = String::with_capacity(string.len());
     for character in string.chars() {
@@ -155,6 +161,15 @@ fn harmless(string: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(escaped)
+}
+
+/// A JSON string without escapes that need not be; `None` for what is no text, as half a surrogate pair.
+fn unescaped(string: &str) -> Option<Cow<'_, str>> {
+    if !string.contains('\\') {
+        return Some(Cow::Borrowed(string));
+    }
+    let text: String = serde_json::from_str(string).ok()?;
+    serde_json::to_string(&text).ok().map(Cow::Owned)
 }
 
 /// A value that somebody wrote: JSON as it is, or any text.
@@ -216,6 +231,18 @@ mod tests {
     #[test]
     fn a_string_cannot_speak_to_the_terminal() {
         assert_eq!(line("\"\u{9b}2J\u{202e}\"").as_deref(), Some("\"\\u009b2J\\u202e\""));
+        assert_eq!(line(r#""\u001b[2J\u202E""#).as_deref(), Some(r#""\u001b[2J\u202e""#));
+    }
+
+    #[test]
+    fn a_string_is_shown_as_people_write_it() {
+        assert_eq!(
+            line(r#"{"Gr\u00f6\u00dfe":"\/\ud83c\udf75"}"#).as_deref(),
+            Some(r#"{"Größe":"/🍵"}"#)
+        );
+        for escaped in [r#""\"\\\n""#, r#""\ud83c""#, r#""x\udf75\u00e4""#] {
+            assert_eq!(line(escaped).as_deref(), Some(escaped));
+        }
     }
 
     #[test]

@@ -183,7 +183,7 @@ fn signals_end_a_command_with_their_codes_and_lose_nothing() {
         until_listed(&url, "till");
         sub.signal(signal);
         assert_eq!(sub.end().failed(code), "");
-        until("nobody listens", || {
+        until("nobody subscribes", || {
             run(&url, &["ls", "--json"]).objects().iter().all(|it| it["name"] != "till")
         });
     }
@@ -204,7 +204,7 @@ fn a_server_that_goes_away_ends_sub_unless_it_follows() {
     let url = server.url();
     let mut leaves = Running::start(&url, &["sub", "till"]);
     let mut stays = Running::start(&url, &["sub", "till", "--follow", "-n", "1"]);
-    until("both listen", || {
+    until("both subscribe", || {
         let count = server.raw().run(&["PUBSUB", "NUMSUB", "__eventbus:global:till"]);
         matches!(count, Answer::List(pair) if pair.get(1) == Some(&Answer::Number(2)))
     });

@@ -76,15 +76,15 @@ fn every_line_of_the_day_prints_what_the_page_says() {
     assert!(steps.len() >= 20, "the page has lost its lines");
     for Step { command, lines } in steps {
         if let Some(command) = command.strip_suffix('&') {
-            let listening = || {
+            let there = || {
                 let patterns = server.raw().run(&["PUBSUB", "NUMPAT"]).number();
                 (patterns, run(&url, &["ls", "--json"]).done())
             };
-            let before = listening();
+            let before = there();
             let mut shell = shell(&format!("exec {command}"), &url, &folder);
             shell.stdout(Stdio::null()).stderr(Stdio::null());
             background.0.push(shell.spawn().expect("a shell starts"));
-            until(command, || listening() != before);
+            until(command, || there() != before);
             continue;
         }
         let expected = lines.join("\n");

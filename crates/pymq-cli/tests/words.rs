@@ -31,6 +31,12 @@ fn bad_words_are_a_sentence_and_code_2() {
         (&["serve", "f", "--concurrency", "0", "--", "cat"], "at least 1"),
         (&["purge", "q"], "--yes"),
         (&["peek", "q", "--of", "shelf"], "shelf"),
+        // What a script left empty chooses nothing, least of all everything.
+        (&["dead", "q", "purge", "--contains", "", "--yes"], "--contains"),
+        (&["dead", "q", "redrive", "--error=", "--yes"], "--error"),
+        (&["dead", "q", "--id", ""], "--id"),
+        (&["dead", "q", "--reason", "boredom"], "too many deliveries"),
+        (&["work", "tasks", "--concurrency", "2"], "python -m pymq work MODULE"),
         (&["completions", "tcsh"], "tcsh"),
         (&["man", "nothing"], "nothing"),
         (&["ls", "--url", "carrier://pigeon"], "unknown scheme"),
@@ -116,6 +122,17 @@ fn manual_pages_are_there_for_the_whole_and_for_each_command() {
     let page = run(MEMORY, &["man"]).done();
     assert!(page.contains(".TH") && page.contains("Exit codes"), "{page}");
     assert!(run(MEMORY, &["man", "sub"]).done().contains("pymq sub"));
+}
+
+#[test]
+fn what_only_pythons_program_does_is_found_and_told_as_such() {
+    assert!(run(MEMORY, &["--help"]).done().contains("  work "));
+    let page = run(MEMORY, &["man", "work"]).done();
+    for told in
+        [run(MEMORY, &["work", "--help"]).done(), run(MEMORY, &["help", "work"]).done(), page]
+    {
+        assert!(told.contains("python") && told.contains("@pymq.worker"), "{told}");
+    }
 }
 
 #[test]

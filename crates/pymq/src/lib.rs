@@ -20,7 +20,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
 //! let bus = Bus::connect("memory://").await?;
 //!
-//! // Events: to everyone who listens, at most once.
+//! // Events: to everyone who subscribes, at most once.
 //! let mut placed = bus.subscribe::<OrderPlaced>().await?;
 //! bus.publish(&OrderPlaced { id: 1 }).await?;
 //! assert_eq!(placed.recv().await.expect("the bus is open")?.id, 1);

@@ -75,11 +75,11 @@ impl Event for Placed {
 }
 
 fn events_are_iterators(place: &Place) {
-    let [publisher, listener] = buses(place);
-    let mut placed = listener.subscribe::<Placed>().expect("subscribed");
+    let [publisher, subscriber] = buses(place);
+    let mut placed = subscriber.subscribe::<Placed>().expect("subscribed");
     let all = [Filter::Pattern("shop.*".to_owned())];
-    let mut all = listener.subscribe_to::<Placed>(&all).expect("subscribed");
-    let mut same = listener.pattern::<Placed>("*.Placed").expect("subscribed");
+    let mut all = subscriber.subscribe_to::<Placed>(&all).expect("subscribed");
+    let mut same = subscriber.pattern::<Placed>("*.Placed").expect("subscribed");
     for id in 0..3 {
         publisher.publish(&Placed { id }).expect("published");
     }

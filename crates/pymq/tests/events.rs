@@ -45,8 +45,8 @@ async fn an_event_reaches_its_subscribers(place: &Place) {
 }
 
 async fn a_pattern_gives_the_topic_with_the_event(place: &Place) {
-    let [publisher, listener] = place.buses().await;
-    let mut all = listener.pattern::<Placed>("shop.*").await.expect("subscribed");
+    let [publisher, subscriber] = place.buses().await;
+    let mut all = subscriber.pattern::<Placed>("shop.*").await.expect("subscribed");
     publisher.topic("other").publish(&1).await.expect("published");
     publisher.publish(&Placed { id: 4 }).await.expect("published");
     let (topic, event) = all.next().await.expect("open").expect("an event");
@@ -54,8 +54,8 @@ async fn a_pattern_gives_the_topic_with_the_event(place: &Place) {
 }
 
 async fn an_unsubscribed_stream_is_gone_at_the_broker(place: &Place) {
-    let [publisher, listener] = place.buses().await;
-    let events = listener.subscribe::<Placed>().await.expect("subscribed");
+    let [publisher, subscriber] = place.buses().await;
+    let events = subscriber.subscribe::<Placed>().await.expect("subscribed");
     events.unsubscribe().await.expect("unsubscribed");
     assert_eq!(publisher.publish(&Placed { id: 1 }).await.expect("published"), Some(0));
 }
@@ -75,8 +75,8 @@ async fn an_event_of_another_shape_is_an_error_and_the_stream_goes_on(place: &Pl
 
 async fn a_subscriber_that_is_too_slow_is_told(place: &Place) {
     const MANY: u64 = 70_000;
-    let [publisher, listener] = place.buses().await;
-    let mut events = listener.subscribe::<Placed>().await.expect("subscribed");
+    let [publisher, subscriber] = place.buses().await;
+    let mut events = subscriber.subscribe::<Placed>().await.expect("subscribed");
     for id in 0..MANY {
         publisher.publish(&Placed { id }).await.expect("published");
     }
@@ -105,9 +105,9 @@ async fn a_closed_bus_ends_its_streams(place: &Place) {
 }
 
 async fn several_topics_and_patterns_are_one_stream(place: &Place) {
-    let [publisher, listener] = place.buses().await;
+    let [publisher, subscriber] = place.buses().await;
     let filters = [Filter::Topic("till".to_owned()), Filter::Pattern("shop.*".to_owned())];
-    let mut both = listener.subscribe_to::<u32>(&filters).await.expect("subscribed");
+    let mut both = subscriber.subscribe_to::<u32>(&filters).await.expect("subscribed");
     for (topic, amount) in [("other", 1), ("till", 2), ("shop.north", 3)] {
         publisher.topic(topic).publish(&amount).await.expect("published");
     }
@@ -119,31 +119,31 @@ async fn several_topics_and_patterns_are_one_stream(place: &Place) {
     assert_eq!(seen, [("shop.north".to_owned(), 3), ("till".to_owned(), 2)]);
     both.unsubscribe().await.expect("unsubscribed");
     assert_eq!(publisher.topic("till").publish(&4).await.expect("published"), Some(0));
-    let error = listener.subscribe_to::<u32>(&[]).await.expect_err("nothing to listen to");
+    let error = subscriber.subscribe_to::<u32>(&[]).await.expect_err("nothing to subscribe to");
     assert_eq!(error.kind(), ErrorKind::Config);
 }
 
 async fn a_drained_bus_ends_its_streams_when_what_had_arrived_is_read(place: &Place) {
-    let [publisher, listener] = place.buses().await;
-    let mut events = listener.subscribe::<Placed>().await.expect("subscribed");
-    let mut fence = listener.topic::<u32>("fence").subscribe().await.expect("subscribed");
+    let [publisher, subscriber] = place.buses().await;
+    let mut events = subscriber.subscribe::<Placed>().await.expect("subscribed");
+    let mut fence = subscriber.topic::<u32>("fence").subscribe().await.expect("subscribed");
     for id in 0..3 {
         publisher.publish(&Placed { id }).await.expect("published");
     }
     publisher.topic("fence").publish(&0).await.expect("published");
     fence.next().await.expect("open").expect("so the others have arrived too");
-    listener.drain().await.expect("drained");
+    subscriber.drain().await.expect("drained");
     assert_eq!(publisher.publish(&Placed { id: 9 }).await.expect("published"), Some(0));
     for id in 0..3 {
         assert_eq!(events.next().await.expect("not yet").expect("an event"), Placed { id });
     }
     assert!(events.next().await.is_none());
-    listener.drain().await.expect("draining again does nothing");
+    subscriber.drain().await.expect("draining again does nothing");
 }
 
 async fn what_is_posted_keeps_its_place_among_what_is_published(place: &Place) {
-    let [publisher, listener] = place.buses().await;
-    let mut events = listener.subscribe::<Placed>().await.expect("subscribed");
+    let [publisher, subscriber] = place.buses().await;
+    let mut events = subscriber.subscribe::<Placed>().await.expect("subscribed");
     for id in 0..300 {
         match id % 3 {
             0 => drop(publisher.publish(&Placed { id }).await.expect("published")),
@@ -157,8 +157,8 @@ async fn what_is_posted_keeps_its_place_among_what_is_published(place: &Place) {
 }
 
 async fn a_bus_that_closes_sends_what_was_posted(place: &Place) {
-    let [publisher, listener] = place.buses().await;
-    let mut events = listener.topic::<Vec<u64>>("numbers").subscribe().await.expect("subscribed");
+    let [publisher, subscriber] = place.buses().await;
+    let mut events = subscriber.topic::<Vec<u64>>("numbers").subscribe().await.expect("subscribed");
     let topic = publisher.topic("numbers");
     // More than a socket takes at once.
     let many = 2_000;

@@ -150,9 +150,9 @@ async fn call(
 }
 
 async fn a_derived_event_travels_on_its_topic(place: &Place) {
-    let [publisher, listener] = place.buses().await;
+    let [publisher, subscriber] = place.buses().await;
     assert_eq!(OrderPlaced::TOPIC, "shop.OrderPlaced");
-    let mut placed = listener.subscribe::<OrderPlaced>().await.expect("subscribed");
+    let mut placed = subscriber.subscribe::<OrderPlaced>().await.expect("subscribed");
     publisher.publish(&OrderPlaced { id: 7 }).await.expect("published");
     let event = placed.recv().await.expect("open").expect("an event");
     assert_eq!(event, OrderPlaced { id: 7 });

@@ -568,10 +568,10 @@ async fn posts_that_the_server_does_not_get_are_counted_and_are_no_errors() {
 async fn of_what_was_posted_when_the_connection_broke_nothing_is_uncounted() {
     const MANY: usize = 5_000;
     let server = RedisServer::start();
-    let (bus, listener) = (server.url(), server.url());
+    let (bus, subscriber) = (server.url(), server.url());
     let bus = Bus::connect(&bus).await.expect("connected");
-    let listener = Bus::connect(&listener).await.expect("connected");
-    let mut events = listener.topic::<usize>("t").subscribe().await.expect("subscribed");
+    let subscriber = Bus::connect(&subscriber).await.expect("connected");
+    let mut events = subscriber.topic::<usize>("t").subscribe().await.expect("subscribed");
     let mut raw = server.raw();
     let topic = bus.topic("t");
     for number in 0..MANY {

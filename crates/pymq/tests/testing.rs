@@ -32,7 +32,7 @@ async fn what_is_published_is_waited_for_with_what_comes_of_it() {
             billed.put(&(order * 10)).await.expect("put");
         }
     });
-    // Both have begun to listen.
+    // Both have subscribed.
     bus.until_handled().await.expect("nothing is under way");
     for order in [1, 2] {
         bus.topic("orders").publish(&order).await.expect("published");

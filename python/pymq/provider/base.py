@@ -50,7 +50,7 @@ _codec = Codec()
 
 
 def invoke_function(fn: Callable[..., Any], data: str | bytes) -> None:
-    """Calls a listener with the event that a JSON text holds, built by its parameter's hint.
+    """Calls a subscriber with the event that a JSON text holds, built by its parameter's hint.
 
     Whatever goes wrong is logged, not raised.
     """
@@ -58,7 +58,7 @@ def invoke_function(fn: Callable[..., Any], data: str | bytes) -> None:
     try:
         fn(_codec.decode(payload, first_plan(fn), "event"))
     except Exception:
-        logger.exception("listener %s raised", describe(fn))
+        logger.exception("subscriber %s raised", describe(fn))
 
 
 class DefaultStubMethod(StubMethod[..., Any]):

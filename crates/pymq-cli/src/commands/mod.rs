@@ -21,6 +21,10 @@ use crate::context::connect;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
+/// What the Python package's program does itself, unless something stands before the word.
+const NO_PYTHON: &str = "`work` runs Python's handlers: install the Python package, and let `work` come first: \
+    `pymq work MODULE --url URL`, or `python -m pymq work MODULE`";
+
 /// Does what a command line says.
 pub(crate) async fn run(line: CommandLine, output: &Output) -> Result<(), Failure> {
     let CommandLine { common, command } = line;
@@ -28,6 +32,7 @@ pub(crate) async fn run(line: CommandLine, output: &Output) -> Result<(), Failur
         Command::Contexts => return shell::contexts(&common, output),
         Command::Completions { shell } => return shell::completions(shell),
         Command::Man { command } => return shell::manual(command.as_deref()),
+        Command::Work { .. } => return Err(Failure::usage(NO_PYTHON)),
         _ => {}
     }
     if let Command::Check(check) = command {
@@ -63,7 +68,8 @@ async fn on_bus(bus: &Bus, command: Command, output: &Output) -> Result<(), Fail
         | Command::Bench(_)
         | Command::Contexts
         | Command::Completions { .. }
-        | Command::Man { .. } => Ok(()),
+        | Command::Man { .. }
+        | Command::Work { .. } => Ok(()),
     }
 }
 

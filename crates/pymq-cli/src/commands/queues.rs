@@ -28,7 +28,11 @@ pub(super) async fn put(bus: &Bus, put: arguments::Put, output: &Output) -> Resu
     if how.id.is_some() && values.len() != 1 {
         return Err(Failure::usage("--id names one value: give exactly one"));
     }
-    let metadata = metadata(&beside);
+    let metadata = match &how.id {
+        // As Python puts it: who takes the item reads it, and a dead letter is found by it.
+        Some(id) => metadata(&beside).id(id.as_str()),
+        None => metadata(&beside),
+    };
     let options = how.options();
     let queue = bus.byte_queue(&name).with(|spec| spec.priorities = options.priority > 0);
     let mut values = Values::new(values, beside.text);

@@ -162,7 +162,7 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until somebody listens to a topic, or provides a function.
+/// Waits until somebody subscribes to a topic, or provides a function.
 pub fn until_listed(url: &str, name: &str) {
     until(name, || {
         let listed = run(url, &["ls", "--json"]).objects();

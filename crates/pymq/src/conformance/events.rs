@@ -220,7 +220,7 @@ pub async fn ended_subscription_is_gone(broker: &impl Broker) -> Result<()> {
 }
 
 /// What was published before `release` is in the mailbox when it returns, also where others of the
-/// same connection go on listening.
+/// same connection stay subscribed.
 pub async fn release_leaves_what_was_published_before(broker: &impl Broker) -> Result<()> {
     let (subscriber, publisher) = (broker.connect().await?, broker.connect().await?);
     let names = [fresh("left alone"), fresh("left by one of two")];
@@ -278,7 +278,7 @@ pub async fn publish_counted_counts_and_publishes_in_one_step(broker: &impl Brok
     Ok(())
 }
 
-/// Where ends are told, that of a connection that has subscribed is, behind what it had sent; who merely listens
+/// Where ends are told, that of a connection that has subscribed is, behind what it had sent; who merely subscribes
 /// no more, or by a pattern, has not ended.
 pub async fn the_end_of_a_subscriber_is_told_once_it_has_ended(broker: &impl Broker) -> Result<()> {
     let (watcher, other) = (broker.connect().await?, broker.connect().await?);
@@ -296,13 +296,13 @@ pub async fn the_end_of_a_subscriber_is_told_once_it_has_ended(broker: &impl Bro
     drop(stays);
     other.close().await?;
     let again = broker.connect().await?;
-    let listening = again.subscribe(&[topic(&name)]).await?;
+    let subscribed = again.subscribe(&[topic(&name)]).await?;
     let Some(ends) = watcher.ends(&name).await? else { return Ok(()) };
     again.send(&address, numbered(1), Duration::from_secs(60)).await?;
     drop(again);
     ends.more_than(0).await;
     assert_eq!(ends.count(), 1);
-    drop(listening);
+    drop(subscribed);
     for number in 0..2 {
         assert_eq!(inbox.recv().await, Some(Arrival::Message(numbered(number))));
     }

@@ -9,12 +9,12 @@ use crate::transport::{Filter, Inspect, PutOptions, SettleOptions, Settlement, S
 
 /// Exact subscriptions are counted, by the whole name; patterns are not, and who has left is gone.
 pub async fn topics_are_inspected_by_exact_name(broker: &impl Broker) -> Result<()> {
-    let (looks, listens) = (broker.connect().await?, broker.connect().await?);
+    let (looks, subscribes) = (broker.connect().await?, broker.connect().await?);
     let Some(look) = looks.inspect() else { return Ok(()) };
     let (name, other) = (fresh("inspected"), fresh("another"));
-    let subscription = listens.subscribe(&[topic(&name), topic(&other)]).await?;
+    let subscription = subscribes.subscribe(&[topic(&name), topic(&other)]).await?;
     let everything = Filter::Pattern("*".to_owned());
-    let _pattern = listens.subscribe(&[everything]).await?;
+    let _pattern = subscribes.subscribe(&[everything]).await?;
     assert_eq!(subscribers(look, &name).await?, 1);
     assert_eq!(subscribers(look, &other).await?, 1);
     drop(subscription);

@@ -1,4 +1,4 @@
-//! Events: said once, to whoever listens.
+//! Events: said once, to whoever is subscribed.
 //!
 //! Take them for what is of interest now: prices, progress, "this was changed". What must not be
 //! lost belongs in a [queue](super::queues).

@@ -5,7 +5,7 @@
 //!
 //! | you want | take | delivery |
 //! |---|---|---|
-//! | to tell whoever listens now | [an event](events) | at most once; losses are told |
+//! | to tell whoever is subscribed now | [an event](events) | at most once; losses are told |
 //! | work done once, by anybody, also later | [a queue](queues) | at least once with [`claim`](crate::Queue::claim) and [`work`](crate::Queue::work), at most once with [`get`](crate::Queue::get) |
 //! | an answer | [a call](calls) | one provider executes, once; every call ends |
 //!

@@ -20,7 +20,7 @@ pub(crate) fn be_one() {
             "packer" => pack(&bus, number).await,
             "consumer" => consume(&bus).await,
             "talker" => talk(&place, number).await,
-            "listener" => listen(&bus).await,
+            "subscriber" => subscribe(&bus).await,
             "holder" => hold(&bus).await,
             "hoarder" => hoard(&bus, number).await,
             "sleeper" => hold_in_vain(&bus).await,
@@ -114,9 +114,9 @@ async fn talk(place: &str, number: usize) -> pymq::Result<()> {
     Ok(())
 }
 
-async fn listen(bus: &Bus) -> pymq::Result<()> {
+async fn subscribe(bus: &Bus) -> pymq::Result<()> {
     let _events = bus.topic::<String>("news").subscribe().await?;
-    say("listening".to_owned());
+    say("subscribed".to_owned());
     std::future::pending().await
 }
 

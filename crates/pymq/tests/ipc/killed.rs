@@ -16,8 +16,8 @@ async fn two_processes_publish_queue_and_call_without_a_server() {
     server.has_said("serving").await;
     assert_eq!(bus.stub::<_, i64>("sum").call((2, 3)).await.expect("a result"), 5);
 
-    let listener = place.child("listener", 0);
-    listener.has_said("listening").await;
+    let subscriber = place.child("subscriber", 0);
+    subscriber.has_said("subscribed").await;
     let received = bus.topic("news").publish(&"hello".to_owned()).await.expect("published");
     assert_eq!(received, Some(1));
 
@@ -31,11 +31,11 @@ async fn two_processes_publish_queue_and_call_without_a_server() {
 async fn a_subscriber_that_is_killed_is_not_counted_any_more() {
     let place = Place::new();
     let bus = place.bus().await;
-    let mut listener = place.child("listener", 0);
-    listener.has_said("listening").await;
+    let mut subscriber = place.child("subscriber", 0);
+    subscriber.has_said("subscribed").await;
     let news = bus.topic::<&str>("news");
     assert_eq!(news.publish(&"hello").await.expect("published"), Some(1));
-    listener.kill();
+    subscriber.kill();
     assert_eq!(news.publish(&"hello").await.expect("published"), Some(0));
 }
 

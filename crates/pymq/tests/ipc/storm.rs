@@ -46,7 +46,7 @@ async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_momen
     let mut talk = witness.pattern::<String>("talk.*").await.expect("subscribed");
     let heard = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&heard);
-    let listener = tokio::spawn(async move {
+    let subscriber = tokio::spawn(async move {
         while let Some(event) = talk.recv().await {
             // Who cannot keep up loses events and is told; what comes is whole.
             if let Ok((_, event)) = event {
@@ -85,7 +85,7 @@ async fn nothing_is_lost_doubled_torn_or_hung_when_anyone_is_killed_at_any_momen
         tally.note(&peer.kill());
     }
     witness.close().await.expect("closed");
-    listener.await.expect("no panic");
+    subscriber.await.expect("no panic");
 
     // All are dead; what is left is there for whoever comes.
     let bus = place.bus().await;

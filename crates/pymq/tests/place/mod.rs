@@ -24,7 +24,7 @@ mod uncounted;
 pub enum Place {
     /// A named broker of this process.
     Memory(String),
-    /// The same, behind a transport that cannot count who listens.
+    /// The same, behind a transport that cannot count who subscribes.
     Uncounted(String),
     /// A bus between processes, in a directory of the test's own.
     #[cfg(all(feature = "ipc", target_os = "linux"))]

@@ -1,4 +1,4 @@
-//! A transport that cannot count who listens, as a broker without such a question: it says so, and
+//! A transport that cannot count who subscribes, as a broker without such a question: it says so, and
 //! is otherwise the one in memory.
 
 use std::sync::Arc;

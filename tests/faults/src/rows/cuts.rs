@@ -84,7 +84,7 @@ fn cut_all(scene: &Scene, setting: &Setting, kind: Kind) -> Result<Report, Strin
         peer: Peer::start(kind, own, &scene.url(proxy.port()))?,
         other: Peer::start(Kind::Python, &setting.python, &scene.url(scene.server.port()))?,
         raw: scene.server.raw(),
-        listener: scene.server.raw(),
+        subscriber: scene.server.raw(),
         name: kind.name().to_lowercase(),
         proxy,
         number: 0,
@@ -124,7 +124,7 @@ struct Bench {
     /// Unharmed: it serves, and calls.
     other: Peer,
     raw: Raw,
-    listener: Raw,
+    subscriber: Raw,
     /// Distinguishes the names of both kinds.
     name: String,
     proxy: Proxy,
@@ -139,7 +139,7 @@ impl Bench {
     fn begin(&mut self) -> Result<(), String> {
         let (news, here, there) = (self.named("news"), self.named("here"), self.named("there"));
         let told = format!("{PREFIX}{}", self.named("told"));
-        self.listener.run(&["SUBSCRIBE", &told]);
+        self.subscriber.run(&["SUBSCRIBE", &told]);
         let news = json!({"do": "subscribe", "subscription": "news", "channel": news});
         done(self.peer.run(news)?)?;
         done(self.peer.run(json!({"do": "expose", "name": "product", "channel": here}))?)?;
@@ -254,7 +254,7 @@ impl Bench {
         self.raw.run(&["PUBLISH", &format!("{PREFIX}{channel}"), "end"]);
         let mut times = 0;
         loop {
-            let text = match self.listener.read() {
+            let text = match self.subscriber.read() {
                 Answer::List(parts) => parts[2].text(),
                 other => return Err(format!("a subscriber reads {other:?}")),
             };

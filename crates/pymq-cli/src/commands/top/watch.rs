@@ -154,7 +154,7 @@ impl Watch {
         }
     }
 
-    /// What is to be looked up now. It does not hold up who listens meanwhile, since a provider that
+    /// What is to be looked up now. It does not hold up what is heard meanwhile, since a provider that
     /// does not answer is waited for.
     pub(super) fn look(
         &self,

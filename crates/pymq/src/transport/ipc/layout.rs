@@ -22,7 +22,7 @@ pub(super) const IDENTITY_AT: At = 16;
 pub(super) const BOOT_AT: At = 24;
 /// The lock of the bus.
 pub(super) const LOCK: At = 64;
-/// Changes after each step that changes who listens; goes on when a step is undone.
+/// Changes after each step that changes who subscribes; goes on when a step is undone.
 pub(super) const GENERATION: At = 128;
 /// The process that took the lock last, for people.
 pub(super) const HOLDER: At = 136;

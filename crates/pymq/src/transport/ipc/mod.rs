@@ -1,6 +1,6 @@
 //! The transport between processes of one machine, without a server: `ipc://NAME`.
 //!
-//! All processes map one file, in which the whole broker lies: who listens, what is in the post, and
+//! All processes map one file, in which the whole broker lies: who subscribes, what is in the post, and
 //! the queues. There is no process of its own that could die. Its invariant: each operation is one
 //! step under one lock, done whole or not at all, whoever is killed when; see `heap`. What is above
 //! that (`topics`, `addresses`, `shelves`, `items`) is plain code over words; what is

@@ -28,7 +28,7 @@ pub(super) struct Recipients {
     pub(super) dues: HashMap<Box<str>, u64>,
 }
 
-/// A subscription: where it lies, what it listens to, and its mailbox.
+/// A subscription: where it lies, what it asks for, and its mailbox.
 pub(super) struct Subscribed {
     pub(super) at: At,
     filters: Box<[(Arc<str>, bool)]>,

@@ -1,7 +1,7 @@
 //! Where events go, as far as one connection knows.
 //!
 //! The invariant: what is kept was found at some generation of the bus, and holds as long as the bus is
-//! at the same; so one that knows that nobody listens need not even take the lock.
+//! at the same; so one that knows that nobody subscribes need not even take the lock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use super::topics::Target;
 /// How many ways are kept; when there are more, all are forgotten and found again.
 const KEPT: usize = 32_768;
 
-/// The ways of topics to those who listen.
+/// The ways of topics to those who subscribe.
 #[derive(Default)]
 pub(super) struct Routes(Mutex<HashMap<Box<str>, Route>>);
 
@@ -40,7 +40,7 @@ impl Routes {
         targets
     }
 
-    /// Whether it is known that nobody listens.
+    /// Whether it is known that nobody subscribes.
     pub(super) fn is_unheard(&self, topic: &str, generation: u64) -> bool {
         let routes = self.lock();
         routes.get(topic).is_some_and(|(known, targets)| *known == generation && targets.is_empty())

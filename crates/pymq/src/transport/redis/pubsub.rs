@@ -1,4 +1,4 @@
-//! Subscriptions: one socket, one SUBSCRIBE for each name, however many listen to it here.
+//! Subscriptions: one socket, one SUBSCRIBE for each name, however many subscribe to it here.
 //!
 //! The one invariant: a single task changes what is subscribed, in the order it was asked, so that
 //! the routing table and the server agree whenever it rests. Messages are routed by the socket's

@@ -1,4 +1,4 @@
-//! The routing table: who listens to which name, here.
+//! The routing table: who subscribes to which name, here.
 //!
 //! The one invariant: a message is sent to mailboxes outside the table's lock, so that a reader that
 //! wakes up cannot stand in the way of the next message. What the server has subscribed is not
@@ -72,7 +72,7 @@ impl Target {
 pub(super) struct Route {
     pub(super) id: u64,
     pub(super) target: Target,
-    /// Whether it was ever confirmed: only who listened can have missed something.
+    /// Whether it was ever confirmed: only who subscribed can have missed something.
     pub(super) live: bool,
 }
 
@@ -148,7 +148,7 @@ impl Table {
         }
     }
 
-    /// Whether nobody but this route listens to a name.
+    /// Whether nobody but this route subscribes to a name.
     pub(super) fn is_only(&mut self, name: &Name, id: u64) -> bool {
         let (entries, key) = self.entries(name);
         entries.get(&key).is_some_and(|entry| matches!(&*entry.routes, [only] if only.id == id))
@@ -176,7 +176,7 @@ impl Table {
         }
     }
 
-    /// Whether nobody listens to anything.
+    /// Whether nobody subscribes to anything.
     pub(super) fn is_empty(&self) -> bool {
         self.topics.is_empty() && self.patterns.is_empty()
     }

@@ -232,12 +232,12 @@ impl Hub {
         recipients::lock(&self.recipients)
     }
 
-    /// Who listens to a topic. Under the lock of the bus, where it is not known.
+    /// Who subscribes to a topic. Under the lock of the bus, where it is not known.
     pub(super) fn route(&self, step: &Step<'_>, topic: &str) -> Arc<[topics::Target]> {
         self.routes.to(topic, self.memory.load(GENERATION), || topics::find(step, topic).into())
     }
 
-    /// Whether it is known, without the lock, that nobody listens to a topic.
+    /// Whether it is known, without the lock, that nobody subscribes to a topic.
     pub(super) fn is_unheard(&self, topic: &str) -> bool {
         self.routes.is_unheard(topic, self.memory.load(GENERATION))
     }
