@@ -269,6 +269,21 @@ async fn every_limit_is_kept_while_the_server_stands_still() {
 
 /// Settlements that are under way when the server falls silent for good.
 #[tokio::test]
+async fn a_process_that_stood_still_reads_the_answers_that_came_meanwhile() {
+    let server = RedisServer::start();
+    let bus = Bus::connect(&server.url()).await.expect("connected");
+    let jobs = bus.queue::<u32>("jobs");
+    for number in 0..3 {
+        // The only thread, and with it what reads and writes, stands still for longer than a round trip may take.
+        let still = async { std::thread::sleep(Duration::from_millis(1500)) };
+        let (put, ()) =
+            tokio::join!(jobs.put_with(&number, PutOptions::new().wait(Wait::No)), still);
+        put.expect("answered");
+    }
+    assert_eq!(jobs.get_many(5, Wait::No).await.expect("answered"), [0, 1, 2]);
+}
+
+#[tokio::test]
 async fn what_is_under_way_when_the_server_falls_silent_ends() {
     let server = RedisServer::start();
     let bus = Bus::builder(&server.url())

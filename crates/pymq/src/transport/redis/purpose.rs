@@ -4,13 +4,14 @@
 //! by then, and its error says whether it may have been done: `Connection` when it certainly was
 //! not, `Ambiguous` when nobody knows.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::refusal::Refusal;
 use super::resp::{Fault, Reply};
-use super::timing::ROUND_TRIP;
+use super::timing::{ROUND_TRIP, STOOD_STILL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Wait;
 
@@ -86,13 +87,16 @@ impl<'a> Purpose<'a> {
         &self,
         asked: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Unanswered> {
-        match self.answer_until() {
-            None => asked.await.map_err(Unanswered::Fault),
-            Some(until) => match timeout_at(until, asked).await {
-                Ok(outcome) => outcome.map_err(Unanswered::Fault),
-                Err(_) => Err(Unanswered::Late),
-            },
+        let Some(until) = self.answer_until() else {
+            return asked.await.map_err(Unanswered::Fault);
+        };
+        let mut asked = pin!(asked);
+        let mut outcome = timeout_at(until, &mut asked).await;
+        if outcome.is_err() && until.elapsed() >= STOOD_STILL {
+            // It is us who stood still, stopped or starved: the answer may lie in the socket, unread.
+            outcome = timeout(STOOD_STILL, asked).await;
         }
+        outcome.map_err(|_| Unanswered::Late)?.map_err(Unanswered::Fault)
     }
 
     /// What was sent was not answered in time.

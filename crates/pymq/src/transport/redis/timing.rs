@@ -10,6 +10,9 @@ pub(super) const SLICE_AND_WAY: Duration = Duration::from_secs(6);
 /// How long the answer to what was sent is waited for at least, however short the operation's own
 /// time is: a round trip takes some, and an operation that may not wait is an attempt all the same.
 pub(super) const ROUND_TRIP: Duration = Duration::from_secs(1);
+/// A timer that fires so late tells that the whole process stood still, and for so long an answer that came
+/// meanwhile is read yet.
+pub(super) const STOOD_STILL: Duration = Duration::from_millis(250);
 /// How long a ping waits for its answer.
 pub(super) const PING: Duration = Duration::from_secs(5);
 /// The longest that anything may take: no process lives as long, and every clock counts so far.
