@@ -218,8 +218,9 @@ class _Told:
             self._span.set_status(Status(StatusCode.ERROR))
         if self._observer.messaging and messages > 1:
             self._span.set_attribute("messaging.batch.message_count", messages)
-        self._span.end()
+        # Counted first: who sees the span finds it counted.
         self._observer._ended(self._operation, seconds, messages, kind)
+        self._span.end()
 
 
 class _Counts:
