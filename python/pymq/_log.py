@@ -21,7 +21,7 @@ logger = logging.getLogger("pymq")
 #: How often a greenlet looks, where no thread can wait, in seconds.
 LOOKS_EVERY = 0.25
 #: How long the thread may take to end when the last bus has.
-ENDS_WITHIN = 1.0
+ENDS_WITHIN = 5.0
 
 _lock = threading.RLock()
 _thread: threading.Thread | None = None
