@@ -27,7 +27,7 @@ def main(what: str, address: str = "redis://localhost") -> None:
             pymq.expose(load, channel="metrics.load")
             print("serving", flush=True)
             threading.Event().wait()
-        for answer in pymq.stub("metrics.load", multi=True, timeout=2)():
+        for answer in pymq.stub("metrics.load", multi=True, timeout=20)():
             print(answer)
 
 

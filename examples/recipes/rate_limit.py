@@ -33,9 +33,9 @@ def main(address: str = "memory://") -> None:
 
         ended = threading.Event()
         clock = threading.Thread(target=give_tokens, args=(bus, ended))
+        begun = time.monotonic()
         clock.start()
         jobs = bus.queue("recipes.limited")
-        begun = time.monotonic()
         with jobs.work(call_the_api, concurrency=4):
             jobs.put_many(range(20))
             jobs.join()
