@@ -121,9 +121,12 @@ class Reader:
     ) -> None:
         self._folder = folder
         self._built = built
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = str(free.getsockname()[1])
+        # Bound for as long as the page is followed, so that nobody else is given it. Servers may
+        # bind it too, who say `SO_REUSEADDR` as this does, since nobody listens here.
+        self._bound = socket.socket()
+        self._bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._bound.bind(("127.0.0.1", 0))
+        self._port = str(self._bound.getsockname()[1])
         self._url = redis_url
         self._terminals: list[Terminal] = []
         self._program: Block | None = None
@@ -136,6 +139,12 @@ class Reader:
             "PYTHONSAFEPATH": "",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bound.close()
 
     def follow(self, page: Page) -> None:
         """Does what the page says, and compares what it shows."""

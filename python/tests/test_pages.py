@@ -21,7 +21,8 @@ FOLLOWED = [page for page in pages() if not page.needs or os.environ.get("PYMQ_P
     "page", [pytest.param(one, id=one.name) for one in FOLLOWED if one.is_typed]
 )
 def test_a_page_shows_what_its_reader_sees(page: Page, tmp_path: Path, redis_url: str) -> None:
-    Reader(tmp_path, redis_url, rust_programs.built).follow(page)
+    with Reader(tmp_path, redis_url, rust_programs.built) as reader:
+        reader.follow(page)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,8 @@ def test_a_page_shows_what_its_reader_sees(page: Page, tmp_path: Path, redis_url
     ],
 )
 def test_a_program_of_a_page_runs(block: Block, tmp_path: Path, redis_url: str) -> None:
-    Reader(tmp_path, redis_url).run(block)
+    with Reader(tmp_path, redis_url) as reader:
+        reader.run(block)
 
 
 def test_every_page_is_in_the_navigation() -> None:
