@@ -13,7 +13,7 @@ from description import describe
 from expected import same
 from fixtures import server, start
 from pymq._pymq import Metadata
-from rig import OLD, Peer, Server
+from rig import OLD, Peer, Server, wait_until
 from samples import EVENTS, ITEMS
 from test_goldens import outcome, written
 from test_originals import BOTH_READ
@@ -70,7 +70,9 @@ def test_the_originals_read_a_value_of_rust_with_headers_as_without(
 
 
 @pytest.mark.parametrize("multi", [False, True])
-def test_an_original_answers_a_call_with_headers(start: Callable[..., Peer], multi: bool) -> None:
+def test_an_original_answers_a_call_with_headers(
+    server: Server, start: Callable[..., Peer], multi: bool
+) -> None:
     caller = start("python")
     for version in OLD:
         original = start(version)
@@ -78,3 +80,4 @@ def test_an_original_answers_a_call_with_headers(start: Callable[..., Peer], mul
         results = caller.call("shared_types.product", 3, 4, multi=multi, headers={"a": "b"})
         assert results == ([12] if multi else 12)
         original.kill()
+        wait_until(lambda: server.subscribers("shared_types.product") == 0, "it is gone")

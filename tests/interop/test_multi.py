@@ -58,6 +58,17 @@ def cast(lasting_cast: Cast) -> Cast:
     return lasting_cast
 
 
+def answers_within(timeout: int, caller: Peer, name: str) -> list[Any]:
+    """What a call to all gives; nothing where its time was over before it knew who is asked."""
+    try:
+        answers: list[Any] = caller.call(name, timeout=timeout, multi=True)
+    except PeerFailed as failure:
+        if failure.arguments[:1] != ["TimeoutError"]:
+            raise
+        return []
+    return answers
+
+
 def is_remote_error(value: Any) -> bool:
     return isinstance(value, dict) and value.get("exception", "").startswith("pymq.exceptions.")
 
@@ -146,7 +157,7 @@ def test_who_has_not_answered_a_call_to_all_in_time_stands_in_the_list(
     calling = start(caller, "caller")
 
     def one_is_late(timeout: int) -> bool:
-        answers = calling.call("function", timeout=timeout, multi=True)
+        answers = answers_within(timeout, calling, "function")
         late = [answer for answer in answers if answer != "prompt"]
         assert all(is_remote_error(answer) for answer in late)
         assert [answer["args"][0] for answer in late] == ["TimeoutError"] * len(late)
@@ -196,9 +207,8 @@ def test_a_foreign_subscriber_of_the_channel_itself_is_no_provider(
         assert calling.call(cast.name) == provider
 
         def answered(timeout: int) -> bool:
-            answers = calling.call(cast.name, timeout=timeout, multi=True)
             # It cannot be told from an original, so it is waited for, but never missed.
-            return answers == [provider]
+            return answers_within(timeout, calling, cast.name) == [provider]
 
         assert any(answered(timeout) for timeout in lengths(1))
         assert exact.has_message()
@@ -209,17 +219,18 @@ def test_a_foreign_subscriber_of_the_channel_itself_is_no_provider(
 def test_originals_are_heard_beside_a_foreign_subscriber(cast: Cast, caller: str) -> None:
     kinds = ["0.2.2", "0.7.0", "rust"]
     cast.expose(kinds)
-    calling, asked = cast.callers[caller], 0
+    calling, calls = cast.callers[caller], []
     with spies(cast.server, cast.name):
 
         def all_are_heard(timeout: int) -> bool:
-            nonlocal asked
-            asked += 1
-            return sorted(calling.call(cast.name, timeout=timeout, multi=True)) == kinds
+            calls.append(answers_within(timeout, calling, cast.name))
+            return sorted(map(str, calls[-1])) == kinds
 
         # Each of them answers at once, which is in time where all can run.
         assert any(all_are_heard(timeout) for timeout in lengths(1))
-    wait_until(lambda: cast.ran(*kinds) == [asked] * 3, "each has run each call once")
+    # A call whose time was over may not have been sent to each of them.
+    wait_until(lambda: min(cast.ran(*kinds)) >= 1, "each has run the call")
+    assert max(cast.ran(*kinds)) <= len(calls)
 
 
 @pytest.mark.parametrize("receiver", ALL)

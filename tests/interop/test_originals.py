@@ -13,7 +13,7 @@ import recording
 from description import build, describe
 from fixtures import server, start
 from resp import Connection
-from rig import PREFIX, Peer, PeerFailed, Server, wait_until
+from rig import PREFIX, Peer, PeerFailed, Server, lengths, wait_until
 from samples import EVENTS, INTERPRETER_DEPENDENT, ITEMS, REPLIES, REQUESTS
 from shared_types import (
     Drawing,
@@ -409,15 +409,19 @@ def test_a_multi_call_takes_every_subscriber_for_a_provider(start: Start, server
     # Surprise: somebody who only listens makes the caller wait for an answer that never comes.
     caller, provider = start("0.7.0", "caller"), start("0.2.2", "provider")
     provider.expose("product")
-    with server.capture("*"):
-        results = caller.call("shared_types.product", 2, 4, timeout=1, multi=True)
-    assert results == [
-        8,
-        {
+
+    def one_is_missed(timeout: int) -> bool:
+        missed = {
             "exception": "pymq.exceptions.RemoteInvocationError",
-            "args": ["TimeoutError", "Gave up waiting after 1"],
-        },
-    ]
+            "args": ["TimeoutError", f"Gave up waiting after {timeout}"],
+        }
+        results = caller.call("shared_types.product", 2, 4, timeout=timeout, multi=True)
+        assert missed in results
+        return bool(results == [8, missed])
+
+    with server.capture("*"):
+        # The provider answers at once, which is in time where both can run.
+        assert any(one_is_missed(timeout) for timeout in lengths(1))
 
 
 def test_only_0_7_0_can_unexpose(start: Start, server: Server) -> None:
@@ -479,10 +483,17 @@ def test_a_peer_that_dies_is_reported_with_what_it_wrote(server: Server) -> None
 
 
 def test_nothing_of_a_server_is_left_behind() -> None:
-    with Server() as server:
-        folder = server.folder
-        assert (folder / "redis.sock").exists()
-        port = server.port
-    assert not folder.exists()
-    with pytest.raises(ConnectionRefusedError):
-        Connection(port)
+    def its_port_is_free() -> bool:
+        with Server() as server:
+            folder = server.folder
+            assert (folder / "redis.sock").exists()
+            port = server.port
+        assert not folder.exists()
+        try:
+            with Connection(port):
+                return False
+        except ConnectionRefusedError:
+            return True
+
+    # A stranger may have it at once.
+    assert any(its_port_is_free() for _ in range(5))

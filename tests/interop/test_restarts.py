@@ -61,6 +61,9 @@ class Scene:
             return all(count == 1 for count, _ in exact) and patterns == 1
 
         wait_until(all_back, f"{CHANNELS} and a pattern are subscribed to again")
+        for peer in (self.peer, self.other):
+            # What is published or called finds no connection while it is being healed.
+            wait_until(lambda: put(peer, "healed"), "a put is done again")  # noqa: B023
 
 
 CHANNELS = ("news", "others", "product", "echo", "busy rust", "busy python")
