@@ -25,7 +25,14 @@ def test_who_listens_and_who_provides(connect):
     caller = threading.Thread(target=bus.stub("busy"))
     caller.start()
     assert begun.wait(HANG_GUARD)
-    functions = {function.name: function for function in bus.inspect().functions()}
+    functions = {}
+
+    def all_speak() -> bool:
+        functions.update({function.name: function for function in bus.inspect().functions()})
+        return all(function.silent == 0 for function in functions.values())
+
+    # Who stands still for a second is silent.
+    wait_until(all_speak, "all providers say that they are there")
     assert list(functions) == ["busy", "idle"]
     [provider] = functions["busy"].providers
     assert provider.open_calls == 1

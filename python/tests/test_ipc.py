@@ -404,7 +404,9 @@ def test_a_bus_is_looked_at_and_cleaned_without_joining_it(ipc_url: str) -> None
     assert found is not None
     assert (found.dead, found.items, found.has_leftovers) == ([], 1, False)
     with pymq.connect(ipc_url) as bus:
-        assert bus.queue("jobs").get(timeout=HANG_GUARD) == "job"
+        jobs = bus.queue("jobs")
+        assert jobs.get(timeout=HANG_GUARD) == "job"
+        jobs.join()
     assert ipc.clean(ipc_url) is None
     with pytest.raises(pymq.ConfigError):
         ipc.look("redis://localhost")
@@ -420,5 +422,6 @@ def test_memory_is_used_again(ipc_url: str, shared_name: str) -> None:
                 queue.put("x" * (number % 700))
             for _ in range(2000):
                 queue.get(timeout=HANG_GUARD)
+            queue.join()
             sizes.append(file.stat().st_blocks)
         assert sizes[-1] == sizes[0]

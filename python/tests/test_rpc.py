@@ -81,10 +81,13 @@ def test_who_did_not_answer_in_time_is_named(connect: Connect) -> None:
 
     def one_is_late(timeout: float) -> bool:
         answers = caller.stub("work", timeout=timeout, multi=True).rpc()
+        if not isinstance(answers, list):
+            # It was over before anybody knew who is asked.
+            return False
         late = [answer for answer in answers if answer.error]
         assert all(answer.result_type == "TimeoutError" for answer in late)
-        assert all(answer.provider is not None for answer in late)
-        return (len(answers), len(late)) == (2, 1)
+        named = [answer for answer in late if answer.provider is not None]
+        return (len(answers), len(late), len(named)) == (2, 1, 1)
 
     try:
         # Who answers at once is in time where both sides can run.
