@@ -68,6 +68,18 @@ struct Tried {
     least: u64,
 }
 
+impl Tried {
+    /// Whether the server does not know the script, and is to be taught it: once, since one that knows no
+    /// text either would be asked for ever.
+    fn is_to_teach(&mut self, why: &Unanswered) -> bool {
+        let unknown = match why {
+            Unanswered::Fault(Fault::Refused(refusal)) => refusal.cause() == Cause::NoScript,
+            _ => false,
+        };
+        unknown && !std::mem::replace(&mut self.taught, true)
+    }
+}
+
 impl Link {
     /// Keeps `first` alive, or dials it, and what follows it, until the stage is `Closed`.
     /// At the end of the runtime it says what `last_words` makes.
@@ -240,8 +252,20 @@ impl Link {
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Reply> {
-        let replies = self.script_then(purpose, script, keys, arguments, None).await?;
-        purpose.check(replies.into_iter().next())
+        let mut tried = Tried::default();
+        let mut call = script.call(keys, arguments);
+        loop {
+            let (socket, number) = self.socket(&purpose, &tried).await?;
+            let why = match purpose.answered(socket.run(&call)).await {
+                Ok(reply) => return Ok(reply),
+                Err(why) => why,
+            };
+            if tried.is_to_teach(&why) {
+                call = script.teach(keys, arguments);
+            } else {
+                self.go_on(&purpose, &socket, number, &mut tried, why.of_script(script)).await?;
+            }
+        }
     }
 
     /// Runs a script and a command in one write; the answer of the script, which was not refused, and
@@ -252,32 +276,27 @@ impl Link {
         script: &'static Script,
         keys: &[&str],
         arguments: &[&[u8]],
-        then: Option<Command>,
+        then: &Command,
     ) -> Result<Vec<Reply>> {
         let mut tried = Tried::default();
-        let and_then = |call: Command| [call].into_iter().chain(then.clone()).collect::<Batch>();
+        let and_then = |call: Command| Batch::from_iter([call, then.clone()]);
         let mut batch = and_then(script.call(keys, arguments));
         loop {
             let (socket, number) = self.socket(&purpose, &tried).await?;
-            let replies = match purpose.answered(socket.pipeline(&batch)).await {
-                Ok(replies) => replies,
-                Err(why) => {
-                    self.go_on(&purpose, &socket, number, &mut tried, why).await?;
-                    continue;
-                }
+            let why = match purpose.answered(socket.pipeline(&batch)).await {
+                Ok(replies) => match replies.first() {
+                    Some(Reply::Refused(refusal)) => {
+                        Unanswered::Fault(Fault::Refused(refusal.clone()))
+                    }
+                    _ => return Ok(replies),
+                },
+                Err(why) => why,
             };
-            let refusal = match replies.first() {
-                Some(Reply::Refused(refusal)) => refusal.clone(),
-                _ => return Ok(replies),
-            };
-            // Once: a server that knows no text either would be asked for ever.
-            if refusal.cause() == Cause::NoScript && !tried.taught {
-                tried.taught = true;
+            if tried.is_to_teach(&why) {
                 batch = and_then(script.teach(keys, arguments));
-                continue;
+            } else {
+                self.go_on(&purpose, &socket, number, &mut tried, why.of_script(script)).await?;
             }
-            let why = Unanswered::Fault(Fault::Refused(refusal.of_script(script.digest())));
-            self.go_on(&purpose, &socket, number, &mut tried, why).await?;
         }
     }
 

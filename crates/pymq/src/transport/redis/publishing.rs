@@ -37,7 +37,7 @@ pub(super) async fn publish(
             let (keys, words) = ([home], [topic.as_bytes(), payload]);
             match core.commands.script(purpose.at_once(), &PUBLISH, &keys, &words).await {
                 Err(error) if is_on_its_way(&error) => plain().await?,
-                answer => answer?.items().into_iter().next().unwrap_or(Reply::Nothing),
+                answer => answer?,
             }
         }
     };

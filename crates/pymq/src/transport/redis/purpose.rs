@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::refusal::Refusal;
 use super::resp::{Fault, Reply};
+use super::script::Script;
 use super::timing::{ROUND_TRIP, STOOD_STILL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Wait;
@@ -188,4 +189,16 @@ pub(super) enum Unanswered {
     /// The operation's time was over; the connection may be well.
     Late,
     Fault(Fault),
+}
+
+impl Unanswered {
+    /// The same where it was that script.
+    pub(super) fn of_script(self, script: &'static Script) -> Self {
+        match self {
+            Self::Fault(Fault::Refused(refusal)) => {
+                Self::Fault(Fault::Refused(refusal.of_script(script.digest())))
+            }
+            why => why,
+        }
+    }
 }

@@ -50,8 +50,11 @@ impl Replicated {
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Done<Reply>> {
-        let wait = self.wait(&purpose);
-        let replies = self.link.script_then(purpose, script, keys, arguments, wait).await?;
+        let Some(wait) = self.wait(&purpose) else {
+            let reply = self.link.script(purpose, script, keys, arguments).await?;
+            return Ok(Done { reply, wanted: 0, confirmed: None });
+        };
+        let replies = self.link.script_then(purpose, script, keys, arguments, &wait).await?;
         let mut replies = replies.into_iter();
         let reply = purpose.check(replies.next())?;
         Ok(Done { reply, wanted: self.replicas, confirmed: replies.next() })

@@ -13,6 +13,9 @@ pub(super) struct Script {
     digest: OnceLock<String>,
 }
 
+/// What stands around a word in a command, mostly.
+const HEADER: usize = 8;
+
 /// The scripts that were called, to find one by its digest.
 static CALLED: Mutex<Vec<&'static Script>> = Mutex::new(Vec::new());
 
@@ -38,15 +41,18 @@ impl Script {
 
     /// The call by digest: short, and unknown to a server that never saw the text.
     pub(super) fn call(&'static self, keys: &[&str], arguments: &[&[u8]]) -> Command {
-        Self::complete(Command::new("EVALSHA").arg(self.digest()), keys, arguments)
+        Self::complete("EVALSHA", self.digest(), keys, arguments)
     }
 
     /// The call by text: always understood.
     pub(super) fn teach(&self, keys: &[&str], arguments: &[&[u8]]) -> Command {
-        Self::complete(Command::new("EVAL").arg(self.text), keys, arguments)
+        Self::complete("EVAL", self.text, keys, arguments)
     }
 
-    fn complete(command: Command, keys: &[&str], arguments: &[&[u8]]) -> Command {
+    fn complete(name: &str, script: &str, keys: &[&str], arguments: &[&[u8]]) -> Command {
+        let words = keys.iter().map(|key| key.as_bytes()).chain(arguments.iter().copied());
+        let room = words.map(|word| word.len() + HEADER).sum::<usize>();
+        let command = Command::with_room(name, script.len() + room).arg(script);
         command.number(keys.len()).args(keys).args(arguments)
     }
 }
