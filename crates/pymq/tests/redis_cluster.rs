@@ -578,3 +578,16 @@ async fn one_node_is_enough_to_find_the_others_even_one_without_slots() {
         assert_eq!(got.expect("got"), [1]);
     }
 }
+
+#[tokio::test]
+async fn a_node_that_is_silent_does_not_keep_anybody_from_the_others() {
+    let cluster = Clustered::shared();
+    // Connections arrive there, and nobody answers.
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let place = hung.local_addr().expect("it has one");
+    let hosts = cluster.url().replace("://", &format!("://{place},"));
+    let hosts = format!("{hosts}?connect_timeout=1000");
+    let connects = tokio::time::timeout(GUARD, Bus::connect(&hosts));
+    let connected = connects.await.expect("the others were asked");
+    connected.expect("connected").queue("beside").put(&1_u32).await.expect("put");
+}

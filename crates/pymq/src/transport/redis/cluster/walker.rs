@@ -1,12 +1,14 @@
 //! The one that asks nodes who has which slots: one of them for as long as it answers and nobody finds
-//! its answer wrong, then the next.
+//! its answer wrong, then the next. One that is silent does not keep it from the others.
 //!
 //! The one invariant: a node that is cut off from the others, or has just started, is not believed: it
 //! says itself that its cluster is down.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{sleep, timeout};
 
 use super::super::dialer::back_off;
@@ -19,38 +21,107 @@ use super::{Known, at, patience};
 const ASK: Duration = Duration::from_secs(1);
 /// Between two questions, however often somebody doubts.
 const BREATH: Duration = Duration::from_millis(20);
+/// While a node is silent for longer, the next one is asked as well.
+const SILENT: Duration = Duration::from_millis(200);
+/// Pauses grow for so many rounds: whoever hears of a new master late is late for it.
+const ROUNDS: u32 = 4;
 
 /// Asks one node after the other, for ever.
 pub(super) async fn walk(hosts: Vec<Place>, options: RedisOptions, known: Arc<Known>) {
-    let (mut attempts, mut trouble) = (0_u32, None);
-    for number in 0_usize.. {
-        let mut places = known.map.borrow().nodes();
-        places.extend(hosts.iter().cloned());
-        let place = &places[number % places.len()];
-        let (options, patience) = (at(&options, place), patience(&options, places.len()));
-        match ask_on(&options, place, patience, &known).await {
-            Ok(()) => (attempts, trouble) = (0, None),
-            Err(fault) => {
-                attempts += 1;
-                let server = options.shown();
-                tracing::debug!(server, %fault, "a node of the cluster does not answer");
-                trouble = Some(worse(trouble, named(fault, &server)));
-                if (attempts as usize).is_multiple_of(places.len()) {
-                    known.trouble.send_replace(trouble.take());
+    let mut walk = Walk { hosts, options, known, turn: 0, attempts: 0, troubles: HashMap::new() };
+    loop {
+        let node = walk.find().await;
+        if let Err(fault) = node.watch(&walk.known).await {
+            walk.fails(&node.place, fault);
+        }
+        sleep(BREATH).await;
+    }
+}
+
+/// The way from node to node.
+struct Walk {
+    hosts: Vec<Place>,
+    options: RedisOptions,
+    known: Arc<Known>,
+    /// Whose turn it is.
+    turn: usize,
+    /// How often in a row a node did not answer well.
+    attempts: usize,
+    /// Why each did not that was asked since.
+    troubles: HashMap<Place, Fault>,
+}
+
+impl Walk {
+    /// The first node that answers well. Those that are silent are waited for while others are asked.
+    async fn find(&mut self) -> Node {
+        let (mut answers, mut asked) = (FuturesUnordered::new(), Vec::new());
+        loop {
+            let places = self.places();
+            if let Some(place) = self.next_of(&places, &asked) {
+                let patience = patience(&self.options, places.len());
+                answers.push(Node::enter(at(&self.options, &place), place.clone(), patience));
+                asked.push(place);
+            }
+            let (place, answer) = tokio::select! {
+                Some(answer) = answers.next() => answer,
+                () = sleep(SILENT), if asked.len() < places.len() => continue,
+            };
+            match answer {
+                Ok((node, map)) => {
+                    self.known.map.send_if_modified(|known| known.update(map));
+                    self.attempts = 0;
+                    self.troubles.clear();
+                    return node;
                 }
+                Err(fault) => self.fails(&place, fault),
+            }
+            asked.retain(|one| *one != place);
+            let round = u32::try_from(self.attempts / places.len()).unwrap_or(ROUNDS).min(ROUNDS);
+            // One that is gone should not keep us from the others.
+            sleep(if round == 0 { BREATH } else { back_off(round) }).await;
+        }
+    }
+
+    /// Every node that is known, and those that were named.
+    fn places(&self) -> Vec<Place> {
+        let mut places = self.known.map.borrow().nodes();
+        for host in &self.hosts {
+            if !places.contains(host) {
+                places.push(host.clone());
             }
         }
-        // One that is gone should not keep us from the others.
-        let round = attempts / u32::try_from(places.len()).unwrap_or(u32::MAX).max(1);
-        sleep(if round == 0 { BREATH } else { back_off(round) }).await;
+        places
+    }
+
+    /// Whose turn it is among those that are not asked already.
+    fn next_of(&mut self, places: &[Place], asked: &[Place]) -> Option<Place> {
+        let place = |turn: &usize| &places[turn % places.len()];
+        let mut turns = self.turn..self.turn + places.len();
+        let turn = turns.find(|turn| !asked.contains(place(turn)))?;
+        self.turn = turn + 1;
+        Some(place(&turn).clone())
+    }
+
+    /// Notes that a node did not answer well; when none did, that is known.
+    fn fails(&mut self, place: &Place, fault: Fault) {
+        let server = at(&self.options, place).shown();
+        tracing::debug!(server, %fault, "a node of the cluster does not answer");
+        self.attempts += 1;
+        self.troubles.insert(place.clone(), named(fault, &server));
+        let places = self.places();
+        let all: Option<Vec<_>> =
+            places.iter().map(|one| self.troubles.get(one).cloned()).collect();
+        if let Some(all) = all {
+            self.known.trouble.send_replace(all.into_iter().reduce(worse));
+        }
     }
 }
 
 /// Of what keeps us from several nodes, what may pass by itself counts.
-fn worse(before: Option<Fault>, fault: Fault) -> Fault {
-    match before {
-        Some(Fault::Lost(why)) if matches!(fault, Fault::Refused(_)) => Fault::Lost(why),
-        _ => fault,
+fn worse(one: Fault, other: Fault) -> Fault {
+    match (one, other) {
+        (Fault::Lost(why), Fault::Refused(_)) => Fault::Lost(why),
+        (_, other) => other,
     }
 }
 
@@ -64,31 +135,63 @@ fn named(fault: Fault, server: &str) -> Fault {
     }
 }
 
-/// Asks a node until it fails, or somebody doubts what it says in vain.
-async fn ask_on(
-    options: &RedisOptions,
-    place: &Place,
+/// A node that answered.
+struct Node {
+    place: Place,
+    socket: Socket,
+    /// How long an answer is waited for.
     patience: Duration,
-    known: &Known,
-) -> Result<(), Fault> {
-    let late = || Fault::Lost(format!("no answer within {patience:?}"));
-    let opened = Socket::open(options, Expected::Member, "nodes", None);
-    let socket = timeout(patience, opened).await.unwrap_or_else(|_| Err(late()))?;
-    let mut doubted = false;
-    loop {
-        let asked = ask(&socket, place);
-        let map = timeout(patience, asked).await.unwrap_or_else(|_| Err(late()))?;
-        let changes = known.map.send_if_modified(|known| known.update(map));
-        if doubted && !changes {
-            return Ok(());
-        }
-        doubted = tokio::select! {
-            () = socket.ended() => return Err(Fault::Lost("the connection ended".to_owned())),
-            () = known.doubted.notified() => true,
-            () = sleep(ASK) => false,
+}
+
+impl Node {
+    /// Comes to a node and asks it.
+    async fn enter(
+        options: RedisOptions,
+        place: Place,
+        patience: Duration,
+    ) -> (Place, Result<(Self, Map), Fault>) {
+        let enter = async {
+            let opened = Socket::open(&options, Expected::Member, "nodes", None);
+            let socket = within(patience, opened).await?;
+            let node = Self { place: place.clone(), socket, patience };
+            let map = node.ask().await?;
+            Ok((node, map))
         };
-        sleep(BREATH).await;
+        let entered = enter.await;
+        (place, entered)
     }
+
+    /// Asks from time to time, until it fails, or somebody doubts what it says in vain.
+    async fn watch(&self, known: &Known) -> Result<(), Fault> {
+        loop {
+            let doubted = tokio::select! {
+                () = self.socket.ended() => {
+                    return Err(Fault::Lost("the connection ended".to_owned()));
+                }
+                () = known.doubted.notified() => true,
+                () = sleep(ASK) => false,
+            };
+            sleep(BREATH).await;
+            let map = self.ask().await?;
+            let changes = known.map.send_if_modified(|known| known.update(map));
+            if doubted && !changes {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<Map, Fault> {
+        within(self.patience, ask(&self.socket, &self.place)).await
+    }
+}
+
+/// What comes of it in that time.
+async fn within<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let late = || Fault::Lost(format!("no answer within {patience:?}"));
+    timeout(patience, asked).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Who has which slots, by a node that is one with the others.
