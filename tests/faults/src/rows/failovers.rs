@@ -9,6 +9,9 @@ use crate::report::Report;
 use crate::scene::{Scene, Setting};
 use crate::server::watched::Watched;
 
+/// After so many failovers a long run has seen enough.
+const ROUNDS: u64 = 210;
+
 /// What happens to a master.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -75,7 +78,7 @@ fn fail_over(
     let mut crew = Everybody::hire(scene, &watched.url(), 2, &["work"]);
     crew.is_heard(Duration::ZERO, "at first", report)?;
     crew.works(Duration::ZERO, "at first", report)?;
-    let rounds = if setting.brief { 3 } else { setting.items.div_ceil(33) };
+    let rounds = if setting.brief { 3 } else { setting.items.div_ceil(33).min(ROUNDS) };
     for round in 0..rounds {
         let fault = [Fault::GivesWay, Fault::Killed, Fault::Hangs][round as usize % 3];
         let node = fault.befalls(watched);
