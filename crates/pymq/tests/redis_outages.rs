@@ -339,6 +339,9 @@ async fn what_is_in_flight_when_its_bus_closes_is_not_called_undone() {
     bounded.put(&0).await.expect("put");
     jobs.put(&7).await.expect("put");
     let delivery = jobs.claim().await.expect("claimed");
+    let (held, ended) = (bus.queue::<u32>("held"), bus.queue::<u32>("ended"));
+    held.put(&8).await.expect("put");
+    let held = held.claim().await.expect("claimed");
     server.pause();
     let (later, named) = (PutOptions::new().delay(GUARD), PutOptions::new().id("four"));
     let puts = async {
@@ -350,10 +353,12 @@ async fn what_is_in_flight_when_its_bus_closes_is_not_called_undone() {
             jobs.put_many(&[5, 6]),
         )
     };
-    let ended = async { tokio::join!(puts, delivery.ack(), bus.close()) };
-    let (puts, acked, closed) = tokio::time::timeout(GUARD, ended).await.expect("each ends");
+    let others = async { tokio::join!(delivery.ack(), held.extend(GUARD), ended.shut_down()) };
+    let ended = async { tokio::join!(puts, others, bus.close()) };
+    let (puts, others, closed) = tokio::time::timeout(GUARD, ended).await.expect("each ends");
     closed.expect("closed");
-    for outcome in [puts.0, puts.1, puts.2, puts.3, puts.4, acked] {
+    let others = [others.0, others.1, others.2];
+    for outcome in [puts.0, puts.1, puts.2, puts.3, puts.4].into_iter().chain(others) {
         let error = outcome.expect_err("nobody answered");
         assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
     }

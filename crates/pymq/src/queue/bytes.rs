@@ -367,7 +367,7 @@ impl ByteQueue {
     /// As [`Queue::shut_down`](super::Queue::shut_down).
     ///
     /// # Errors
-    /// `Config` for a bad name, and those of the connection.
+    /// `Config` for a bad name, and as [`Queue::shut_down`](super::Queue::shut_down).
     pub async fn shut_down(&self) -> Result<()> {
         let Origin { transport, spec, .. } = &self.origin;
         self.asked("shut down", transport.shut_down(spec)).await

@@ -122,7 +122,8 @@ impl<T> Delivery<T> {
     /// again too soon, whatever happens here. It never shortens a lease.
     ///
     /// # Errors
-    /// As [`ack`](Self::ack).
+    /// `LeaseLost` if it belongs to somebody else by now, and those of the connection; after `Ambiguous`
+    /// it may be done, and asking once more does no harm.
     pub async fn extend(&self, duration: Duration) -> Result<()> {
         self.bytes.extend(duration).await
     }
@@ -286,7 +287,7 @@ impl ByteDelivery {
     /// As [`Delivery::extend`]; the future does not hold the delivery, which may be settled meanwhile.
     ///
     /// # Errors
-    /// As [`Delivery::ack`].
+    /// As [`Delivery::extend`].
     pub fn extend(&self, duration: Duration) -> impl Future<Output = Result<()>> + Send + use<> {
         let (origin, receipt) = (self.origin.clone(), self.receipt.clone());
         async move {

@@ -223,7 +223,7 @@ impl<T> Queue<T> {
     /// and nothing is due later.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// Those of the connection; after `Ambiguous` it may be done, and asking once more does no harm.
     pub async fn shut_down(&self) -> Result<()> {
         self.bytes.shut_down().await
     }

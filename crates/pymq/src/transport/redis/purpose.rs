@@ -21,9 +21,9 @@ use crate::transport::Wait;
 pub(super) enum Repeat {
     /// It changes something: then the error is `Ambiguous`.
     Never,
-    /// It changes something under a name of its own, so that doing it twice is doing it once; whether it
-    /// was done is still not known when no answer came.
-    Named,
+    /// It changes something in such a way that doing it twice is doing it once; whether it was done is
+    /// still not known when no answer came.
+    Repeatable,
     /// Doing it twice is the same as doing it once, and nothing is lost if it was not done.
     Once,
 }
@@ -48,7 +48,12 @@ impl<'a> Purpose<'a> {
         Self { operation, object, repeat: Repeat::Never, until: None, at_once: false, here: false }
     }
 
-    /// Idempotent: repeated once.
+    /// A change that is repeated once: doing it twice is doing it once.
+    pub(super) fn repeatable(operation: &'static str, object: &'a str) -> Self {
+        Self { repeat: Repeat::Repeatable, ..Self::change(operation, object) }
+    }
+
+    /// Nothing that anybody needs to know of is changed: repeated once.
     pub(super) fn idempotent(operation: &'static str, object: &'a str) -> Self {
         Self { operation, object, repeat: Repeat::Once, until: None, at_once: false, here: false }
     }
@@ -103,7 +108,7 @@ impl<'a> Purpose<'a> {
     /// What was sent was not answered in time.
     pub(super) fn late(&self) -> Error {
         match self.repeat {
-            Repeat::Never | Repeat::Named => self.error(
+            Repeat::Never | Repeat::Repeatable => self.error(
                 ErrorKind::Ambiguous,
                 "the time was over before the server answered; it may still be done",
             ),
@@ -122,7 +127,7 @@ impl<'a> Purpose<'a> {
     pub(super) fn nonsense(&self) -> Error {
         let why = "the server's answer makes no sense; is it a Redis server?";
         match self.repeat {
-            Repeat::Never | Repeat::Named => self.error(ErrorKind::Ambiguous, why),
+            Repeat::Never | Repeat::Repeatable => self.error(ErrorKind::Ambiguous, why),
             Repeat::Once => self.error(ErrorKind::Server, why),
         }
     }
@@ -134,7 +139,7 @@ impl<'a> Purpose<'a> {
     /// What was sent was not answered before its bus closed.
     pub(super) fn closed_unanswered(&self) -> Error {
         match self.repeat {
-            Repeat::Never | Repeat::Named => self.error(
+            Repeat::Never | Repeat::Repeatable => self.error(
                 ErrorKind::Ambiguous,
                 "the bus was closed before the answer came; it may still be done",
             ),
@@ -145,7 +150,7 @@ impl<'a> Purpose<'a> {
     /// What was sent was not answered, and there is no connection to ask again.
     pub(super) fn stranded(&self, why: &str) -> Error {
         match self.repeat {
-            Repeat::Never | Repeat::Named => {
+            Repeat::Never | Repeat::Repeatable => {
                 let why = format!("the connection was lost before the answer came, and then {why}");
                 self.error(ErrorKind::Ambiguous, why)
             }
@@ -166,7 +171,7 @@ impl<'a> Purpose<'a> {
                 ErrorKind::Ambiguous,
                 format!("the connection was lost before the answer came ({why})"),
             ),
-            Repeat::Named => self.error(
+            Repeat::Repeatable => self.error(
                 ErrorKind::Ambiguous,
                 format!("the connection was lost twice before the answer came ({why})"),
             ),

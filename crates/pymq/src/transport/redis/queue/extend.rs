@@ -25,13 +25,13 @@ pub(super) async fn extend(
     receipt: &Receipt,
     duration: Duration,
 ) -> Result<()> {
-    let purpose = Purpose::idempotent("extend", &spec.name);
+    let purpose = Purpose::repeatable("extend", &spec.name);
     core.check(&purpose)?;
-    let holder = holder(core, spec, receipt);
+    let holder = holder(core, spec, receipt, &purpose)?;
     let extending = holder.begin_extending(receipt);
     // In a task of its own: its answer is read even if nobody waits for it any more.
     let work = ask(Arc::clone(core), holder, extending, duration);
-    core.runtime.spawn(work).await.unwrap_or_else(|_| Err(purpose.closed()))
+    core.runtime.spawn(work).await.unwrap_or_else(|_| Err(purpose.closed_unanswered()))
 }
 
 async fn ask(
@@ -42,7 +42,7 @@ async fn ask(
 ) -> Result<()> {
     let receipt = extending.receipt();
     let keys = holder.keys();
-    let purpose = Purpose::idempotent("extend", &keys.name);
+    let purpose = Purpose::repeatable("extend", &keys.name);
     let milliseconds = milliseconds(duration);
     // One after the other: a second one of the same item has to know where the first has put it.
     let turn = holder.turn_to_extend().await;

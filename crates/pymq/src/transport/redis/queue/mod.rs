@@ -103,17 +103,16 @@ impl Queues for Redis {
     ) -> bool {
         // The consumer that holds it knows best whether it is too late, even while the connection is closed.
         let Some(core) = self.cores.holding(&queue.name) else { return false };
-        let open = || core.check(&Purpose::change("settle", &queue.name)).is_ok();
-        let holder = running_holder(&core, queue, &receipt)
-            .or_else(|| open().then(|| self::roster::holder(&core, queue, &receipt)));
-        holder.is_some_and(|one| one.settle(receipt, how, options, COMPANY, false).is_ok())
+        let holder = holder(&core, queue, &receipt, &Purpose::change("settle", &queue.name));
+        holder.is_ok_and(|one| one.settle(receipt, how, options, COMPANY, false).is_ok())
     }
 
     fn show(&self, queue: &Arc<QueueSpec>, receipt: &Receipt) {
         if HeldList::of(receipt).ahead
             && let Ok(core) = self.of("show", queue)
+            && let Some(holder) = running_holder(&core, queue, receipt)
         {
-            holder(&core, queue, receipt).show([receipt]);
+            holder.show([receipt]);
         }
     }
 
@@ -195,8 +194,7 @@ async fn claim(
     // A deadline that is past already still asks once.
     let wait = if wait.left() == Some(Duration::ZERO) { Wait::No } else { wait };
     loop {
-        core.check(&purpose)?;
-        let consumer = consumer(core, spec);
+        let consumer = consumer(core, spec, &purpose)?;
         let ticket = match wait {
             Wait::No => try_claim::try_claim(core, &consumer, spec, limit),
             _ => consumer.enqueue(spec, limit, wait),
@@ -229,7 +227,7 @@ async fn settle(
     if let Some(what) = options.lacking(super::ABLE) {
         return Err(lacking(&purpose, what));
     }
-    let holder = holder(core, spec, &receipt);
+    let holder = holder(core, spec, &receipt, &purpose)?;
     match holder.settle(receipt, how, options, Duration::ZERO, true)? {
         Some(settled) => settled.await.unwrap_or_else(|_| Err(purpose.closed_unanswered())),
         None => Err(purpose.closed()),

@@ -211,7 +211,7 @@ impl Once {
         delay: Duration,
     ) -> Result<Done<Reply>> {
         // With an id, doing it twice is doing it once.
-        let repeat = if self.window == "0" { purpose.repeat } else { Repeat::Named };
+        let repeat = if self.window == "0" { purpose.repeat } else { Repeat::Repeatable };
         let delay = if delay.is_zero() { "0".to_owned() } else { milliseconds(delay) };
         let maxsize = maxsize.to_string();
         let words = [&*maxsize, &delay, &self.token, &self.window, &keys.hint, keys.urgents()];

@@ -1,7 +1,7 @@
 //! The consumers of a connection.
 //!
-//! The one invariant: there is one for each queue, lease and policy that is in use, and an item is settled by
-//! the one that took it.
+//! The one invariant: there is one for each queue, lease and policy that is in use, an item is settled by
+//! the one that took it, and none begins once its bus closes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicU32;
@@ -16,7 +16,7 @@ use super::claimer;
 use super::consumer::Consumer;
 use super::keys::{HeldList, Keys};
 use super::last_words::Parcel;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::transport::dead_letter_log::DeadLetterLog;
 use crate::transport::{QueueSpec, Receipt};
 
@@ -119,12 +119,22 @@ impl Shared {
 }
 
 /// The running consumer for handles with these options, started if there is none.
-pub(super) fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
+///
+/// # Errors
+/// `Closed`.
+pub(super) fn consumer(
+    core: &Arc<Core>,
+    spec: &QueueSpec,
+    purpose: &Purpose<'_>,
+) -> Result<Arc<Consumer>> {
     let mut running = core.consumers.lock();
+    // Under the lock: whoever closes ends those that are there, and none comes after. It would go on
+    // handing out items while the connections end, which nobody could confirm or give back.
+    core.check(purpose)?;
     let consumers = running.entry(spec.name.clone()).or_default();
     let fits = |consumer: &&Arc<Consumer>| consumer.is_open() && consumer.serves(spec);
     if let Some(consumer) = consumers.iter().find(fits) {
-        return Arc::clone(consumer);
+        return Ok(Arc::clone(consumer));
     }
     let keys = Keys::new(core, spec);
     let shared = &core.consumers.shared;
@@ -137,12 +147,20 @@ pub(super) fn consumer(core: &Arc<Core>, spec: &QueueSpec) -> Arc<Consumer> {
     if shared.is_new(core.dialer.node()) {
         core.runtime.spawn(tell_policy(Arc::clone(core)));
     }
-    consumer
+    Ok(consumer)
 }
 
 /// The consumer that holds the item of a receipt; if it has ended, one that can settle it.
-pub(super) fn holder(core: &Arc<Core>, spec: &QueueSpec, receipt: &Receipt) -> Arc<Consumer> {
-    running_holder(core, spec, receipt).unwrap_or_else(|| consumer(core, spec))
+///
+/// # Errors
+/// `Closed` if it has ended with its bus.
+pub(super) fn holder(
+    core: &Arc<Core>,
+    spec: &QueueSpec,
+    receipt: &Receipt,
+    purpose: &Purpose<'_>,
+) -> Result<Arc<Consumer>> {
+    running_holder(core, spec, receipt).map_or_else(|| consumer(core, spec, purpose), Ok)
 }
 
 /// The consumer that holds the item of a receipt, if it has not ended.

@@ -142,7 +142,7 @@ pub(super) async fn purge(core: &Core, spec: &QueueSpec, shelf: Shelf) -> Result
 }
 
 pub(super) async fn shut_down(core: &Core, spec: &QueueSpec) -> Result<()> {
-    let purpose = Purpose::idempotent("shut down", &spec.name);
+    let purpose = Purpose::repeatable("shut down", &spec.name);
     core.check(&purpose)?;
     let keys = Keys::new(core, spec);
     let names = [keys.shut.as_str(), &keys.spare];
