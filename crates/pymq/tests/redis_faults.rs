@@ -241,6 +241,35 @@ async fn a_claim_whose_reply_was_cut_is_delivered_all_the_same() {
     assert_eq!(proxy.cuts(), 20);
 }
 
+/// In one thread, so that the bus closes before anybody has seen that the connection is lost.
+#[tokio::test]
+async fn what_was_confirmed_on_a_connection_that_is_lost_is_gone_though_its_bus_closes() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let jobs = queue("q", Duration::from_secs(3600));
+    let judge = connect(&server).await;
+    for _ in 0..5 {
+        let redis = connect(&server).await;
+        judge.push(&jobs, vec![bytes("job")], Wait::No.into()).await.expect("put");
+        let item = get(&redis, &jobs).await;
+        raw.run(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+        let taken =
+            redis.settle_soon(&jobs, item.receipt, Settlement::Ack, SettleOptions::default());
+        assert!(taken, "it will be done");
+        let waiting = tokio::spawn({
+            let (redis, jobs) = (Arc::clone(&redis), Arc::clone(&jobs));
+            async move { redis.claim(&jobs, 1, Wait::Forever).await }
+        });
+        // The confirmation rides with the claim, and goes with it.
+        until("it is held up", || blocked(&mut raw) > 0).await;
+        kill(&mut raw, "waiting");
+        raw.run(&["CLIENT", "UNPAUSE"]);
+        redis.close().await.expect("closed");
+        waiting.await.expect("no panic").expect_err("it is closed");
+        assert_eq!(judge.stats(&jobs).await.expect("counted").unfinished(), 0);
+    }
+}
+
 #[tokio::test]
 async fn a_stopped_server_is_noticed_and_used_again_when_it_goes_on() {
     let server = RedisServer::start();

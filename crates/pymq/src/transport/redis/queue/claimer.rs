@@ -20,7 +20,7 @@ use super::super::resp::{Fault, Reply, Socket};
 use super::super::routes::{Name, Target};
 use super::super::standing::Role;
 use super::super::timing::SLICE;
-use super::compare::compare;
+use super::compare::{compare, compare_still};
 use super::consumer::{Chore, Consumer, Step};
 use super::keys::{Epoch, HeldList};
 use super::line_up::line_up;
@@ -40,8 +40,11 @@ const SOON: Duration = Duration::from_millis(50);
 const NOT_SHOWN: &str = "what was fetched ahead does not count as delivered if this process dies";
 /// The log's words when the server may not forget a lease that holds nothing any more.
 const NOT_FORGOTTEN: &str = "a lease that holds nothing is forgotten only when it is over";
-/// Closing tries to give items back for so long; after that they go back when their lease ends.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// The log's words when a consumer ends without having read what became of what got no answer.
+const NOT_COMPARED: &str = "what was confirmed and not answered may come once more";
+/// Closing tries to give items back for twice as long; after that they go back when their lease ends.
+/// Twice, since a machine that stands still for a while uses up one of the two only.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Claims items for all waiting getters until the consumer is closed.
 pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
@@ -85,6 +88,9 @@ impl Claimer {
                 let compared = self.unless_closed(compare(core, consumer, &epochs)).await;
                 if compared.is_err() {
                     consumer.tell_uncertain();
+                }
+                // What the end of the consumer broke off is done there.
+                if compared.is_err() || !consumer.is_open() {
                     epochs.into_iter().for_each(|epoch| consumer.look_at(epoch));
                 }
                 compared
@@ -373,23 +379,14 @@ impl Claimer {
         let consumer = &self.consumer;
         let queue = &consumer.keys().name;
         consumer.fail_all(|| Error::closed("claim", &**queue));
-        // In this order: what was shown counts as delivered, then what the program has settled leaves the
-        // lists, and only what is left in them goes back.
-        let farewell = async {
-            let shown = show(&self.core, consumer, &consumer.take_shown()).await;
-            tell(consumer, shown, NOT_SHOWN);
-            let _still = consumer.still().await;
-            let closes = self.core.check(&Purpose::change("settle", queue)).is_err();
-            // Twice: what is not in the list where it was thought to be is looked for in another.
-            for _ in 0..2 {
-                let batch = consumer.take_last_settlements(closes);
-                if !batch.is_empty() {
-                    settle_alone(&self.core, consumer, batch).await;
-                }
+        let said = {
+            let mut farewell = std::pin::pin!(self.farewell());
+            match timeout(FAREWELL, &mut farewell).await {
+                Err(_) => timeout(FAREWELL, farewell).await,
+                said => said,
             }
-            give_back::close(&self.core, consumer).await
         };
-        match timeout(FAREWELL, farewell).await {
+        match said {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(queue, %error, "what is held goes back with its lease");
@@ -398,6 +395,30 @@ impl Claimer {
         }
         self.core.consumers.forget(consumer);
         settle_all(&self.core, consumer, consumer.end()).await;
+    }
+
+    /// In this order: what was shown counts as delivered, then what the program has settled leaves the
+    /// lists, and only what is left in them goes back.
+    async fn farewell(&self) -> Result<()> {
+        let (core, consumer) = (&self.core, &self.consumer);
+        let shown = show(core, consumer, &consumer.take_shown()).await;
+        tell(consumer, shown, NOT_SHOWN);
+        let _still = consumer.still().await;
+        let closes = core.check(&Purpose::change("settle", &consumer.keys().name)).is_err();
+        // Twice: what is not in the list where it was thought to be is looked for in another, and what
+        // got no answer was done or is done now, as its list says.
+        for _ in 0..2 {
+            let doubted = consumer.take_last_doubts();
+            if !doubted.is_empty() {
+                let compared = compare_still(core, consumer, &doubted).await;
+                tell(consumer, compared, NOT_COMPARED);
+            }
+            let batch = consumer.take_last_settlements(closes);
+            if !batch.is_empty() {
+                settle_alone(core, consumer, batch).await;
+            }
+        }
+        give_back::close(core, consumer).await
     }
 }
 

@@ -17,8 +17,16 @@ use crate::error::Result;
 /// Compares what the server holds for epochs of ours with what we know of, and hands out what lost
 /// replies had brought.
 pub(super) async fn compare(core: &Core, consumer: &Consumer, epochs: &[Epoch]) -> Result<()> {
-    // While nothing of ours moves: an item on its way out would be in neither picture.
     let _still = consumer.still().await;
+    compare_still(core, consumer, epochs).await
+}
+
+/// As [`compare`], for a caller that already prevents things from moving.
+pub(super) async fn compare_still(
+    core: &Core,
+    consumer: &Consumer,
+    epochs: &[Epoch],
+) -> Result<()> {
     let keys = consumer.keys();
     let sent = Instant::now();
     let purpose = Purpose::idempotent("claim", &keys.name);

@@ -14,6 +14,7 @@ use super::super::round::Round;
 use super::{Consumer, IDLE, Stage, State, VACANT};
 use crate::transport::Receipt;
 use crate::transport::redis::dialer::jitter;
+use crate::transport::redis::timing::SLICE_AND_WAY;
 
 /// The next step of the claimer.
 pub(in super::super) enum Step {
@@ -60,6 +61,11 @@ impl Consumer {
         let elsewhere = state.getters.nobody_waits() || state.poked || moved_on;
         let out = elsewhere || state.doubts_due(now) || state.is_due(now);
         (chore, out || !self.is_open())
+    }
+
+    /// The epochs whose lists are to be compared, now or later, for when there is no later.
+    pub(in super::super) fn take_last_doubts(&self) -> Vec<Epoch> {
+        self.lock().take_doubts(Instant::now() + SLICE_AND_WAY)
     }
 
     /// The moment at which the next chore is due.
