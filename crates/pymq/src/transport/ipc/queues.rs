@@ -87,7 +87,7 @@ impl Queues for Ipc {
     ) -> bool {
         let queue = Arc::clone(queue);
         self.hub.soon(move |hub, patience| {
-            let settled = hub.attempt(patience, "settle", &queue.name, |step| {
+            let settled = hub.attempt_to_the_end(patience, "settle", &queue.name, |step| {
                 let held = hub.recipients().leases.get(&receipt.number).copied();
                 let Some(item) = held else { return Ok(()) };
                 items::settle(step, item, how, &options)?;

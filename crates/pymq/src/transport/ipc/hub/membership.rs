@@ -71,6 +71,7 @@ impl Hub {
                 recipients: Mutex::default(),
                 routes: Routes::default(),
                 backlog: Mutex::default(),
+                catching_up: Mutex::default(),
                 dead_letter_log: Arc::default(),
                 state,
             };
@@ -80,6 +81,7 @@ impl Hub {
 
     /// Ends what this process keeps, and leaves the bus. When nothing is left on it, it is deleted.
     pub(in super::super) fn leave(&self, light: Light) {
+        self.finish_backlog();
         let recipients = std::mem::take(&mut *self.recipients());
         recipients.subscriptions.values().for_each(|subscribed| subscribed.sender.close());
         recipients.seats.values().for_each(Sender::close);
@@ -131,7 +133,9 @@ mod tests {
     use super::super::{Busy, Job, TAKEN_FOR_DEAD};
     use super::*;
     use crate::error::ErrorKind;
-    use crate::transport::{Arrival, Events, Filter, QueueSpec, Queues, Transport, Wait};
+    use crate::transport::{
+        Arrival, Events, Filter, QueueSpec, Queues, SettleOptions, Settlement, Transport, Wait,
+    };
 
     #[tokio::test]
     async fn whoever_is_taken_for_dead_does_nothing_in_the_name_of_who_came_after() {
@@ -199,10 +203,42 @@ mod tests {
             Ok(times == 3 && told.send(times).is_ok())
         };
         let next = move |_: &Hub| Ok(next_told.send(7).is_ok());
-        bus.hub.lock_backlog().extend([Box::new(late) as Job, Box::new(next)]);
+        bus.hub.lock_backlog().jobs.extend([Box::new(late) as Job, Box::new(next)]);
         bus.hub.memory.ring(bell(bus.hub.slot));
         assert_eq!((done.recv().await, done.recv().await), (Some(3), Some(7)));
         bus.close().await.expect("closed");
+        std::fs::remove_dir_all(directory).expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn what_get_returned_while_the_lock_was_not_free_is_gone_though_its_bus_closes() {
+        let directory = format!("/dev/shm/pymq-returned-{}", std::process::id());
+        let url = format!("ipc://{directory}");
+        let bus = Ipc::connect(&url).await.expect("a bus");
+        let other = Ipc::connect(&url).await.expect("a bus");
+        let queue = Arc::new(QueueSpec::new("queue"));
+        bus.push(&queue, vec![Bytes::new()], Wait::No.into()).await.expect("put");
+        let item = bus.claim(&queue, 1, Wait::No).await.expect("claimed").pop().expect("an item");
+        let (held, holds) = mpsc::channel();
+        let (go_on, told) = mpsc::channel::<()>();
+        let hub = Arc::clone(&other.hub);
+        let thread = std::thread::spawn(move || {
+            let turn = BusLock::take(&hub.memory, PATIENCE).expect("the lock is free soon");
+            held.send(()).expect("somebody waits");
+            let _ = told.recv();
+            drop(turn);
+        });
+        holds.recv().expect("it has the lock");
+        let taken =
+            bus.settle_soon(&queue, item.receipt, Settlement::Ack, SettleOptions::default());
+        assert!(taken, "it will be done");
+        // It ends from here on.
+        let closed = bus.close();
+        go_on.send(()).expect("it waits");
+        closed.await.expect("closed");
+        thread.join().expect("no panic");
+        assert_eq!(other.stats(&queue).await.expect("stats").unfinished(), 0);
+        other.close().await.expect("closed");
         std::fs::remove_dir_all(directory).expect("it is there");
     }
 

@@ -57,7 +57,9 @@ pub(super) struct Hub {
     post: Mutex<()>,
     recipients: Mutex<Recipients>,
     routes: Routes,
-    backlog: Mutex<Vec<Job>>,
+    backlog: Mutex<Backlog>,
+    /// Held while what waited for the lock is done.
+    catching_up: Mutex<()>,
     dead_letter_log: Arc<DeadLetterLog>,
     pub(super) state: StateSetter,
 }
@@ -65,12 +67,25 @@ pub(super) struct Hub {
 /// What waits to be done when the lock is free; says whether it was.
 type Job = Box<dyn Fn(&Hub) -> Result<bool> + Send>;
 
+/// What waits to be done when the lock is free.
+#[derive(Default)]
+struct Backlog {
+    jobs: Vec<Job>,
+    /// The connection leaves: nothing is taken in any more.
+    over: bool,
+}
+
 impl Hub {
     /// Fails once this connection cannot be used any more.
     pub(super) fn check_open(&self, operation: &'static str, object: &str) -> Result<()> {
         if self.ending.load(Ordering::Acquire) {
             return Err(Error::closed(operation, shortened(object)));
         }
+        self.check_there(operation, object)
+    }
+
+    /// The same for what may still be done while it ends.
+    fn check_there(&self, operation: &'static str, object: &str) -> Result<()> {
         if self.is_parents() {
             let why = "this bus belongs to the parent process; connect a new one after fork";
             return Err(Error::new(ErrorKind::Closed, operation, shortened(object), why));
@@ -96,14 +111,37 @@ impl Hub {
         object: &str,
         work: impl FnOnce(&mut Step<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
-        self.check_open(operation, object)?;
+        self.attempt_while(Self::check_open, patience, operation, object, work)
+    }
+
+    /// The same though the connection ends: for what [`soon`](Self::soon) does, which alone is sure to
+    /// come before the connection leaves.
+    pub(super) fn attempt_to_the_end<T>(
+        &self,
+        patience: Duration,
+        operation: &'static str,
+        object: &str,
+        work: impl FnOnce(&mut Step<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.attempt_while(Self::check_there, patience, operation, object, work)
+    }
+
+    fn attempt_while<T>(
+        &self,
+        check: impl Fn(&Self, &'static str, &str) -> Result<()>,
+        patience: Duration,
+        operation: &'static str,
+        object: &str,
+        work: impl FnOnce(&mut Step<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        check(self, operation, object)?;
         let Some(turn) = BusLock::take(&self.memory, patience) else {
             let damaged = |error: Error| error.of(operation, shortened(object));
             return self.memory.check().map(|()| None).map_err(damaged);
         };
         let (mut after, mut lapsed, mut unseated) = (Aftermath::default(), false, false);
         // Again, since whoever ends this connection says so before it takes the lock.
-        let done = self.check_open(operation, object).and_then(|()| {
+        let done = check(self, operation, object).and_then(|()| {
             unseated = !self.is_seated();
             if unseated {
                 let why = format!("{TAKEN_FOR_DEAD}; connect a new one");
@@ -200,32 +238,54 @@ impl Hub {
         if self.is_parents() {
             return false;
         }
-        let tried = self.lock_backlog().is_empty().then(|| work(self, DROPPING));
+        let mut backlog = self.lock_backlog();
+        if backlog.over {
+            return false;
+        }
+        let tried = backlog.jobs.is_empty().then(|| work(self, DROPPING));
         match tried {
             Some(Ok(true)) => true,
             // The connection is over, and with it what was to be done.
             Some(Err(_)) => false,
             Some(Ok(false)) | None => {
-                self.lock_backlog().push(Box::new(move |hub: &Self| work(hub, PATIENCE)));
+                backlog.jobs.push(Box::new(move |hub: &Self| work(hub, PATIENCE)));
                 self.memory.ring(bell(self.slot));
                 true
             }
         }
     }
 
-    fn lock_backlog(&self) -> MutexGuard<'_, Vec<Job>> {
+    fn lock_backlog(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what waited for the lock; from the first on for which it is not free even now, it goes on
     /// waiting.
     pub(super) fn catch_up(&self) {
-        let mut jobs = std::mem::take(&mut *self.lock_backlog());
+        let _one = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = std::mem::take(&mut self.lock_backlog().jobs);
         let late = jobs.iter().position(|job| matches!(job(self), Ok(false)));
         jobs.drain(..late.unwrap_or(jobs.len()));
         let mut backlog = self.lock_backlog();
-        jobs.append(&mut backlog);
-        *backlog = jobs;
+        jobs.append(&mut backlog.jobs);
+        backlog.jobs = jobs;
+    }
+
+    /// Does what still waits for the lock, before the connection leaves; takes in nothing from then on.
+    fn finish_backlog(&self) {
+        let _one = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut late = false;
+        loop {
+            let mut backlog = self.lock_backlog();
+            // Without the lock it is as if we had been killed.
+            backlog.over = late || backlog.jobs.is_empty();
+            let jobs = std::mem::take(&mut backlog.jobs);
+            if backlog.over {
+                return;
+            }
+            drop(backlog);
+            late = jobs.iter().any(|job| matches!(job(self), Ok(false)));
+        }
     }
 
     pub(super) fn recipients(&self) -> MutexGuard<'_, Recipients> {

@@ -43,7 +43,7 @@ impl Hub {
         let since = memory.drowse(bell);
         // What lies in its slot may be another one's, where it is lost.
         let work = self.lost.get().is_none() && peers::has_post(&Heap::new(memory), self.peer)
-            || !self.lock_backlog().is_empty()
+            || !self.lock_backlog().jobs.is_empty()
             || self.members() != members
             || self.is_ending();
         if work {
