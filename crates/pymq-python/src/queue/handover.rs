@@ -120,8 +120,7 @@ impl Handover {
         if matches!(form, Form::Delivery) {
             return self.deliver(py, given, came.1);
         }
-        self.pass(py, form, owner, came.1)?;
-        Ok(given)
+        self.pass(py, form, owner, came.1, given)
     }
 
     /// The same for the thread that reads the step's result; until then the item is ours.
@@ -138,8 +137,7 @@ impl Handover {
         let given = self.open(py, &form, &mut came, since, Self::reject)?;
         let handover = Arc::clone(self);
         Ok(LastStep::new(self.process(), move |py| {
-            handover.pass(py, &form, this_thread(), came.1)?;
-            Ok(given)
+            handover.pass(py, &form, this_thread(), came.1, given)
         }))
     }
 
@@ -170,17 +168,28 @@ impl Handover {
         }
     }
 
-    /// Hands items over to their owner. After it nothing may fail, and no Python may run.
-    fn pass(&self, py: Python<'_>, form: &Form, owner: u64, claimed: Claimed) -> PyResult<()> {
+    /// Hands items over to their owner: what is given of them. After it nothing may fail, and no Python may
+    /// run.
+    fn pass(
+        &self,
+        py: Python<'_>,
+        form: &Form,
+        owner: u64,
+        claimed: Claimed,
+        given: Py<PyAny>,
+    ) -> PyResult<Py<PyAny>> {
         let held = self.held()?;
         py.check_signals()?;
         match form {
-            Form::Next(current) => {
-                current.set(held.take(owner, claimed.into_deliveries()));
-                Ok(())
+            Form::Next(current) => current.set(held.take(owner, claimed.into_deliveries())),
+            _ => {
+                let back = hand_over(held, owner, claimed)?;
+                if matches!(form, Form::Items) {
+                    take_out(given.bind(py), &back)?;
+                }
             }
-            _ => hand_over(held, owner, claimed),
         }
+        Ok(given)
     }
 
     /// The item as a delivery, which is its holder's to settle.
@@ -275,17 +284,30 @@ impl Handover {
     }
 }
 
-/// Hands items over; what went back, since the bus was closed meanwhile, is nobody's.
-fn hand_over(held: &Arc<Held>, owner: u64, claimed: Claimed) -> PyResult<()> {
+/// Hands items over; says which of them went back, since the bus was closed meanwhile: they are nobody's.
+///
+/// # Errors
+/// `Closed` if all did.
+fn hand_over(held: &Arc<Held>, owner: u64, claimed: Claimed) -> PyResult<Vec<usize>> {
     let deliveries = claimed.into_deliveries();
     if held.is_manual() {
         held.take(owner, deliveries);
-        return Ok(());
+        return Ok(Vec::new());
     }
-    held.count(owner, deliveries.len());
+    let count = deliveries.len();
+    held.count(owner, count);
+    let went_back = |(place, one): (usize, ByteDelivery)| (!one.ack_soon()).then_some(place);
+    let back: Vec<usize> = deliveries.into_iter().enumerate().filter_map(went_back).collect();
     // Of several, those that are confirmed must not be lost for those that are not.
-    let confirmed = deliveries.into_iter().map(ByteDelivery::ack_soon).filter(|done| *done).count();
-    if confirmed > 0 { Ok(()) } else { Err(PyError::Closed.into()) }
+    if back.len() < count { Ok(back) } else { Err(PyError::Closed.into()) }
+}
+
+/// Takes the items at some places out of a list.
+fn take_out(items: &Bound<'_, PyAny>, places: &[usize]) -> PyResult<()> {
+    for place in places.iter().rev() {
+        items.del_item(*place)?;
+    }
+    Ok(())
 }
 
 /// Claims up to `limit` items from the first of some queues that has any; says from which.
