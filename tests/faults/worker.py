@@ -100,6 +100,7 @@ class Worker:
     def consume(self) -> None:
         queue, many = self.queue(ack="manual"), self.number("many", 1)
         stop_at, dies_of = self.options.get("stop_at"), self.number("dies_of")
+        begins = self.options.get("begins")
         while True:
             try:
                 claimed = self._claim(queue, many)
@@ -111,6 +112,8 @@ class Worker:
             if dies_of and any(item == dies_of for item, *_ in claimed):
                 os._exit(1)
             stay_if(stop_at == "got")
+            stay_until(begins)
+            begins = None
             time.sleep(self.seconds("pause"))
             self.history.note("d", [(item, 0) for item, *_ in claimed])
             stay_if(stop_at == "done")
@@ -293,8 +296,7 @@ class Worker:
             if raises:
                 spoiled(event)
             # Only the first event takes long.
-            while begins and not os.path.exists(begins):
-                time.sleep(BREATH)
+            stay_until(begins)
             begins = None
 
         async def receive_awaited(event: int) -> None:
@@ -313,6 +315,7 @@ class Worker:
         def double(number: int) -> Any:
             self.history.note("s", [(number, 0)])
             stay_if(bool(hangs) and number >= hangs)
+            self.history.note("d", [(number, 0)])
             if spoils:
                 return spoiled(number)
             # The number of a call may be the length of its answer.
@@ -453,6 +456,12 @@ def stay_if(here: bool) -> None:
         threading.Event().wait()
 
 
+def stay_until(sign: str | None) -> None:
+    """Wait until that file is there."""
+    while sign and not os.path.exists(sign):
+        time.sleep(BREATH)
+
+
 def place(url: str) -> Any:
     """The address as it is where it says more than any peer understands, else host and port."""
     address = urlsplit(url)
@@ -480,7 +489,11 @@ def main(role: str, url: str, history: str, options: list[str]) -> None:
     work.start()
     while work.is_alive() and not ENDED.is_set():
         work.join(0.05)
+    begun = time.monotonic_ns()
     pymq.shutdown()
+    # Whose end others depend on.
+    if role in ("serve", "churn"):
+        worker.history.note("n", [(0, (time.monotonic_ns() - begun) // 1000)])
 
 
 def role_of(worker: Worker, role: str) -> Callable[[], None]:

@@ -167,6 +167,11 @@ def ran(command: Command) -> Any:
     return list(shared_types.CALLS)
 
 
+def multiplied(command: Command) -> Any:
+    """The first argument of each ``product`` that has run in this process."""
+    return list(shared_types.PRODUCTS)
+
+
 def modules(command: Command) -> Any:
     """The names of the modules that are loaded."""
     return sorted(sys.modules)
@@ -210,6 +215,7 @@ COMMANDS: dict[str, Callable[[Command], Any]] = {
         unexpose,
         call,
         ran,
+        multiplied,
         modules,
         release,
         encode,

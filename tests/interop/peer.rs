@@ -117,6 +117,7 @@ impl Peer {
             "unexpose" => self.unexpose(text("channel")).await,
             "call" => self.call(command).await,
             "ran" => Ok(json!(self.remotes.ran())),
+            "multiplied" => Ok(json!(self.remotes.multiplied())),
             "release" => {
                 self.remotes.release();
                 Ok(Value::Null)

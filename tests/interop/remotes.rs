@@ -21,6 +21,9 @@ use crate::shared_types::Reading;
 /// The names of the functions that this process has run, oldest first.
 static RAN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+/// The first argument of each `product` that this process has run.
+static MULTIPLIED: Mutex<Vec<i64>> = Mutex::new(Vec::new());
+
 fn runs(name: &str) {
     RAN.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
 }
@@ -95,6 +98,11 @@ impl Remotes {
         RAN.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The first argument of each `product` that has run.
+    pub(crate) fn multiplied(&self) -> Vec<i64> {
+        MULTIPLIED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends every `held`.
     pub(crate) fn release(&self) {
         self.released.send_replace(true);
@@ -115,7 +123,7 @@ impl Remotes {
         }
         let to = Place { remotes: Arc::clone(self), bus, name, channel };
         match name {
-            "product" => to.prompt(|_, Product { a, b }| Ok::<_, String>(a * b)).await,
+            "product" => to.prompt(|_, Product { a, b }| product(a, b)).await,
             "echo" => to.prompt(|_, (value,): (Described,)| Ok::<_, String>(value)).await,
             "join_words" => {
                 to.prompt(|_, JoinWords { first, second }| joined(&first, &second)).await
@@ -203,6 +211,11 @@ impl Place<'_> {
 /// Asks another function, which may be of any language.
 async fn relay(bus: Bus, name: String, a: i64, b: i64) -> pymq::Result<i64> {
     bus.stub::<(i64, i64), i64>(&name).call((a, b)).await
+}
+
+fn product(a: i64, b: i64) -> Result<i64, String> {
+    MULTIPLIED.lock().unwrap_or_else(PoisonError::into_inner).push(a);
+    Ok(a * b)
 }
 
 fn joined(first: &str, second: &str) -> Result<String, String> {

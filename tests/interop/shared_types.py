@@ -19,6 +19,9 @@ PEER_NAME = ["unnamed"]
 CALLS: List[str] = []
 """The names of the remotes that this process has run, oldest first."""
 
+PRODUCTS: List[int] = []
+"""The first argument of each ``product`` that this process has run."""
+
 RELEASED = threading.Event()
 """Ends every ``held`` in this process."""
 
@@ -115,6 +118,7 @@ def with_fields(instance: Any, **fields: Any) -> Any:
 
 
 def product(a: int, b: int) -> int:
+    PRODUCTS.append(a)
     CALLS.append("product")
     return a * b
 

@@ -57,10 +57,12 @@ pub(crate) enum What {
     Redriven,
     /// A dead letter is there, with its number of deliveries; the word says why.
     Dead,
+    /// The bus is closed, which took so many µs.
+    Closed,
 }
 
 impl What {
-    const ALL: [(Self, char); 22] = [
+    const ALL: [(Self, char); 23] = [
         (Self::Begun, 'b'),
         (Self::Put, 'o'),
         (Self::Ambiguous, 'a'),
@@ -83,6 +85,7 @@ impl What {
         (Self::Rejected, 'j'),
         (Self::Redriven, 'v'),
         (Self::Dead, 'h'),
+        (Self::Closed, 'n'),
     ];
 
     fn letter(self) -> char {

@@ -11,7 +11,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -71,8 +71,14 @@ pub(crate) fn run(words: &[String]) -> std::result::Result<(), String> {
             // A worker hears of it by itself, and finishes what it has in hand.
             _ = stopped.wait_for(|stopped| *stopped), if role != "work" => {}
         }
+        let begun = Instant::now();
         // An error says that the server is not there to be told.
         let _ = worker.bus.close().await;
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        // Whose end others depend on.
+        if ["serve", "churn"].contains(&role.as_str()) {
+            worker.history.note(What::Closed, [(0, took)]);
+        }
         Ok(())
     })
 }
@@ -114,6 +120,11 @@ impl Options {
 
     fn text<'a>(&'a self, key: &str, default: &'a str) -> &'a str {
         self.0.get(key).map_or(default, String::as_str)
+    }
+
+    /// The file that says that it may go on.
+    fn sign(&self) -> Option<&Path> {
+        self.0.get("begins").map(Path::new)
     }
 
     fn queue_of(&self, bus: &Bus) -> ByteQueue {
@@ -184,11 +195,13 @@ impl Worker {
         }
     }
 
-    /// Works with leases: what it has claimed is noted, done, noted, confirmed, noted.
+    /// Works with leases: what it has claimed is noted, done, noted, confirmed, noted. It stays with the
+    /// first one until the file `begins` is there.
     async fn consume(&self) -> Outcome {
         let queue = self.queue();
         let (many, pause) = (self.options.get("many", 1), self.options.seconds("pause", 0.0));
         let (stop_at, dies_of) = (self.options.text("stop_at", ""), self.options.get("dies_of", 0));
+        let mut begins = self.options.sign();
         let how = match self.options.text("how", "ack") {
             "requeue" => Settlement::Requeue,
             "reject" => Settlement::Reject,
@@ -211,6 +224,7 @@ impl Worker {
                 std::process::abort();
             }
             stay_if(stop_at == "got").await;
+            stay_until(begins.take()).await;
             tokio::time::sleep(pause).await;
             self.history.note(What::Done, claimed.iter().map(|(number, _)| (*number, 0)));
             stay_if(stop_at == "done").await;
@@ -265,7 +279,7 @@ impl Worker {
     /// file `begins` is there.
     async fn subscribe(&self) -> Outcome {
         let filter = Filter::Topic(self.options.text("topic", "news").to_owned());
-        let mut begins = self.options.0.get("begins").map(Path::new);
+        let mut begins = self.options.sign();
         let subscribed = self.bus.subscribe_bytes(&filter).await;
         let mut subscription = subscribed.map_err(|error| error.to_string())?;
         self.history.note(What::Executed, [(0, 0)]);
@@ -280,10 +294,7 @@ impl Worker {
                 Arrival::Gap | Arrival::Refused(_) => self.history.note(What::Missed, [(0, 0)]),
             }
             // Only the first event takes long.
-            while begins.is_some_and(|sign| !sign.exists()) {
-                tokio::time::sleep(BREATH).await;
-            }
-            begins = None;
+            stay_until(begins.take()).await;
         }
         Ok(())
     }
@@ -299,6 +310,7 @@ impl Worker {
             async move {
                 history.note(What::Executed, [(number, 0)]);
                 stay_if(hangs != 0 && number >= hangs).await;
+                history.note(What::Done, [(number, 0)]);
                 match (large, spoils) {
                     (_, true) => spoiled(number),
                     // The number of a call may be the length of its answer.
@@ -427,6 +439,13 @@ fn memory() -> u64 {
 async fn stay_if(here: bool) {
     if here {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for a sign.
+async fn stay_until(sign: Option<&Path>) {
+    while sign.is_some_and(|sign| !sign.exists()) {
+        tokio::time::sleep(BREATH).await;
     }
 }
 

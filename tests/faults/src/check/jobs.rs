@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::Left;
+use super::{Left, Silences};
 use crate::crew::{Fate, Story};
 use crate::history::{Line, What};
 use crate::job::{self, Sort, Trouble};
@@ -12,6 +12,9 @@ use crate::report::Report;
 
 /// How much sooner than it was said an item that failed may come again.
 const JITTER: f64 = 0.8;
+
+/// How long a handler takes at most, unless it stood still; less than any lease.
+const IN_HAND: Duration = Duration::from_secs(1);
 
 /// What happened to one job, whoever did it.
 #[derive(Debug, Default)]
@@ -22,8 +25,7 @@ struct Job {
     put: usize,
     /// When it was handed out.
     came: Vec<Duration>,
-    /// When it failed in the hands of a process that was neither killed nor stopped, and at which
-    /// delivery.
+    /// When it failed in the hands of a process that surely had it then, and at which delivery.
     failed: Vec<(Duration, u64)>,
     confirmed: bool,
 }
@@ -33,7 +35,13 @@ struct Job {
 pub(crate) fn jobs(report: &mut Report, stories: &[Story], left: &Left, listings: &[Story]) {
     let mut jobs: BTreeMap<u64, Job> = BTreeMap::new();
     for story in stories {
-        story.lines.iter().for_each(|line| digest(report, &mut jobs, line, story));
+        let mut holder = Holder::of(story);
+        for line in &story.lines {
+            if line.what == What::Got {
+                holder.got.insert(line.item, line.at);
+            }
+            digest(report, &mut jobs, line, &holder);
+        }
     }
     for (number, job) in &jobs {
         is_in_time(report, *number, job);
@@ -54,7 +62,29 @@ pub(crate) fn jobs(report: &mut Report, stories: &[Story], left: &Left, listings
     }
 }
 
-fn digest(report: &mut Report, jobs: &mut BTreeMap<u64, Job>, line: &Line, story: &Story) {
+/// A process, as far as its history shows whether it had what it held.
+struct Holder {
+    /// It was neither killed nor stopped.
+    stayed: bool,
+    silences: Silences,
+    /// When it got what it has in hand.
+    got: HashMap<u64, Duration>,
+}
+
+impl Holder {
+    fn of(story: &Story) -> Self {
+        let stayed = story.fate != Fate::Killed && !story.stopped;
+        Self { stayed, silences: Silences::of(story), got: HashMap::new() }
+    }
+
+    /// Whether its lease of an item cannot have run out.
+    fn has(&self, item: u64, at: Duration) -> bool {
+        let in_time = |got: &Duration| at.saturating_sub(*got) < IN_HAND;
+        self.stayed && self.got.get(&item).is_none_or(in_time) && !self.silences.are_about(at)
+    }
+}
+
+fn digest(report: &mut Report, jobs: &mut BTreeMap<u64, Job>, line: &Line, holder: &Holder) {
     match line.what {
         What::Redriven => report.count("dead letters brought back", line.number as usize),
         What::Already => report.count("puts that had been done under their id", 1),
@@ -62,13 +92,13 @@ fn digest(report: &mut Report, jobs: &mut BTreeMap<u64, Job>, line: &Line, story
             report.count("puts with an id repeated though their outcome was unknown", 1);
         }
         What::Due | What::Put | What::Got | What::Failing | What::Acked => {
-            note(jobs.entry(line.item).or_default(), line, story);
+            note(jobs.entry(line.item).or_default(), line, holder);
         }
         _ => {}
     }
 }
 
-fn note(job: &mut Job, line: &Line, story: &Story) {
+fn note(job: &mut Job, line: &Line, holder: &Holder) {
     match line.what {
         What::Due => {
             let due = Duration::from_micros(line.number);
@@ -76,7 +106,7 @@ fn note(job: &mut Job, line: &Line, story: &Story) {
         }
         What::Put => job.put += 1,
         What::Got => job.came.push(line.at),
-        What::Failing if story.fate != Fate::Killed && !story.stopped => {
+        What::Failing if holder.has(line.item, line.at) => {
             job.failed.push((line.at, line.number));
         }
         What::Acked => job.confirmed = true,
@@ -177,6 +207,20 @@ mod tests {
         // Given up and brought back, it may come at any time.
         let last = [(0, What::Failing, PLAIN, 4), (1, What::Got, PLAIN, 1)];
         assert!(is_well(&last, &[]));
+    }
+
+    #[test]
+    fn what_a_worker_that_stood_still_held_may_come_again_at_any_time() {
+        let again = |failed, at| {
+            [(0, What::Got, PLAIN, 1), (failed, What::Failing, PLAIN, 1), (at, What::Got, PLAIN, 2)]
+        };
+        assert!(!is_well(&again(900_000, 910_000), &[]));
+        assert!(is_well(&again(3_100_000, 3_110_000), &[]));
+        // It had claimed it before, and shows it late.
+        let still = |at| [(0, What::Got, LATER, 1), (at, What::Got, PLAIN, 1)];
+        let soon = |at| [(at, What::Failing, PLAIN, 1), (at + 10, What::Got, PLAIN, 2)];
+        assert!(is_well(&[still(3_000_000), soon(3_000_010)].concat(), &[]));
+        assert!(!is_well(&[still(900_000), soon(900_010)].concat(), &[]));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) fn crash_loop(setting: &Setting) -> Report {
 fn poisoned(scene: &Scene, kind: Kind, report: &mut Report) -> Result<(), String> {
     const POISON: u64 = 7;
     let queue = format!("poisoned-{}", kind.name());
-    let options = ["lease=0.5", "max_deliveries=3", "dies_of=7", &format!("queue={queue}")];
+    let options = ["lease=1.5", "max_deliveries=3", "dies_of=7", &format!("queue={queue}")];
     let options = options.map(str::to_owned);
     let words = [format!("queue={queue}"), "first=1".to_owned(), "count=20".to_owned()];
     let mut producer = scene.hire(kind, "produce", &words);
@@ -80,23 +80,25 @@ pub(crate) fn slept(setting: &Setting) -> Report {
 
 fn sleeps(scene: &Scene, kind: Kind, report: &mut Report) -> Result<(), String> {
     let queue = format!("queue=slept-{}", kind.name());
-    let options =
-        |pause: &str| vec!["lease=0.5".to_owned(), queue.clone(), format!("pause={pause}")];
-    let mut sleeper = scene.hire(kind, "consume", &options("2"));
+    let awake = scene.crew.place(&format!("awake-{}", kind.name()));
+    let options = ["lease=0.5".to_owned(), queue.clone()];
+    let sleeps = [&options[..], &[format!("begins={}", awake.display())]].concat();
+    let mut sleeper = scene.hire(kind, "consume", &sleeps);
     let mut producer = scene.hire(kind, "produce", &[queue.clone(), "first=5".to_owned()]);
     sleeper.line(GUARD, |line| line.what == What::Got)?;
     sleeper.stop();
-    let mut other = scene.hire(kind, "consume", &options("0"));
+    let mut other = scene.hire(kind, "consume", &options);
     let again = other.line(GUARD, |line| line.what == What::Got)?;
     report.must(again.number == 2, || format!("delivery {} is the second", again.number));
     other.line(GUARD, |line| line.what == What::Acked)?;
     sleeper.go_on();
+    std::fs::write(&awake, "").map_err(|error| error.to_string())?;
     let late = sleeper.line(GUARD, |line| matches!(line.what, What::LeaseLost | What::Acked))?;
     report.must(late.what == What::LeaseLost, || "a late confirmation was accepted".to_owned());
     report.count("late confirmations", 1);
-    // It goes on with a lease of its own.
-    let mut more = scene.hire(kind, "produce", &[queue.clone(), "first=6".to_owned()]);
+    // It goes on with a lease of its own, now that nobody else is there.
     other.finish()?;
+    let mut more = scene.hire(kind, "produce", &[queue.clone(), "first=6".to_owned()]);
     sleeper.line(GUARD, |line| line.what == What::Acked && line.item == 6)?;
     sleeper.finish()?;
     producer.ended(GUARD)?;

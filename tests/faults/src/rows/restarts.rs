@@ -7,7 +7,7 @@ use crate::check::{self, Promise, since};
 use crate::crew::{GUARD, Hand, Kind, stories};
 use crate::history::{What, now};
 use crate::report::Report;
-use crate::scene::{PREFIX, Scene, Setting};
+use crate::scene::{PREFIX, Scene, Setting, until};
 use crate::storm::kill_connection;
 
 /// A waiting consumer and a subscriber of each kind, through restarts, killed connections, stalls.
@@ -135,24 +135,32 @@ impl Watched {
 pub(crate) fn idle(setting: &Setting) -> Report {
     let mut report = Report::default();
     let scene = Scene::start("idle connections", setting, &["--timeout", "1"]);
-    let words = ["count=3", "pause=2.2"];
+    let words = ["count=1000", "pause=2.2"];
     let mut hands: Vec<Hand> = Kind::OURS
         .into_iter()
         .enumerate()
         .map(|(number, kind)| {
             let mut options = words.map(str::to_owned).to_vec();
-            options.push(format!("first={}", 100 * number + 1));
+            options.push(format!("first={}", 10_000 * number + 1));
             scene.hire(kind, "produce", &options)
         })
         .collect();
+    let mut looks = 0;
+    let enough = until("connections were closed, and each has put again", || {
+        looks += 1;
+        closed_as_idle(&scene, looks) >= 2
+            && hands.iter().all(|hand| hand.count(What::Put).is_ok_and(|puts| puts >= 3))
+    });
+    report.take(enough);
     for hand in &mut hands {
-        report.take(hand.ended(GUARD));
+        report.take(hand.finish());
     }
     for hand in &hands {
         report.count("puts after a silence", hand.count(What::Put).unwrap_or(0));
+        report.must(hand.count(What::Refused) == Ok(0), || hand.complaint("could not put"));
     }
     report.enough("puts after a silence", 6);
-    report.count("connections that the server closed", closed_as_idle(&scene));
+    report.count("connections that the server closed", closed_as_idle(&scene, looks + 1));
     report.enough("connections that the server closed", 2);
     if let Some(stories) = report.take(stories(&hands)) {
         check::queue(&mut report, &stories, &scene.left("work"), Promise::Nothing);
@@ -161,12 +169,13 @@ pub(crate) fn idle(setting: &Setting) -> Report {
     report
 }
 
-/// Every connection got a number; those that are gone without having been ours to end were idle.
-fn closed_as_idle(scene: &Scene) -> usize {
+/// Every connection got a number; those that are gone without having been ours to end were idle. This is
+/// one of so many looks.
+fn closed_as_idle(scene: &Scene, looks: usize) -> usize {
     let mut raw = scene.server.raw();
     let text = raw.run(&["INFO", "stats"]).text();
     let line = text.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
     let connections: usize = line.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
     // Ours to look, and one for each program that was never closed.
-    connections.saturating_sub(1 + Kind::OURS.len())
+    connections.saturating_sub(looks + Kind::OURS.len())
 }

@@ -4,7 +4,7 @@ use crate::check::{self, Promise, since};
 use crate::crew::{GUARD, Hand, Kind, stories};
 use crate::history::{What, now};
 use crate::report::Report;
-use crate::scene::{PREFIX, Scene, Setting};
+use crate::scene::{PREFIX, Scene, Setting, until};
 use crate::server::{Answer, Raw};
 
 /// All of it, with workers of both kinds.
@@ -61,7 +61,9 @@ impl Cases<'_> {
         report.must(said == 2, || refused.complaint("put into a full server"));
         let mut consumer = self.consume("full");
         self.scene.drained("full")?;
-        report.must(consumer.count(What::Acked)? >= 200, || consumer.complaint("did not drain"));
+        // It notes a confirmation once it has heard of it, after the item is gone.
+        until("it has confirmed all", || consumer.count(What::Acked).is_ok_and(|all| all >= 200))
+            .map_err(|why| consumer.complaint(&why))?;
         let healed = now();
         raw.run(&["CONFIG", "SET", "maxmemory", "0"]);
         for number in 0..filled {
@@ -79,12 +81,15 @@ impl Cases<'_> {
 
     /// FLUSHALL under a worker that holds an item and one that waits: both go on.
     fn forgotten(&mut self, report: &mut Report) -> Result<(), String> {
-        let options = ["queue=flushed", "lease=1", "pause=2"].map(str::to_owned);
+        let forgotten = self.scene.crew.place(&format!("forgotten-{}", self.kind.name()));
+        let mut options = ["queue=flushed", "lease=1", "pause=2"].map(str::to_owned).to_vec();
+        options.push(format!("begins={}", forgotten.display()));
         let mut holder = self.scene.hire(self.kind, "consume", &options);
         let first = self.first;
         self.produce("flushed", 1)?;
         holder.line(GUARD, |line| line.what == What::Got && line.item == first)?;
         self.scene.server.raw().run(&["FLUSHALL"]);
+        std::fs::write(&forgotten, "").map_err(|error| error.to_string())?;
         report.count("times that everything was forgotten", 1);
         let healed = now();
         let late = holder.line(GUARD, |line| line.what == What::LeaseLost && line.item == first);
