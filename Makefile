@@ -78,7 +78,7 @@ systems:
 	scripts/check-systems
 
 ## Advisories, licences and sources of every crate that we build on. A release runs it before it
-## publishes. CI does not: it needs the database of advisories from the net, and cargo-deny takes minutes
+## publishes, and a workflow each week. CI does not: it needs the database of advisories from the net, and cargo-deny takes minutes
 ## to build.
 deny:
 	@command -v cargo-deny >/dev/null || { echo "make deny: run \`cargo install cargo-deny --locked\` first" >&2; exit 1; }
