@@ -302,6 +302,7 @@ pub(crate) struct Dead {
 
 /// Which dead letters: those to which everything applies that is said.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Which letters")]
 pub(crate) struct Which {
     /// At most so many, the oldest first; 20 where they are listed, else all
     #[arg(long, short = 'n', global = true, value_name = "N")]
