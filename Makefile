@@ -97,6 +97,7 @@ PAGES := .scratch/pages
 test-docs: wheel $(PAGES)/ready
 	$(PAGES)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
 		"$$(ls -t $(WHEELS)/*.whl | head -n 1)"
+	$(PAGES)/bin/python python/tests/rust_programs.py
 	REDIS_SERVER="$$(scripts/find-redis-server)" PYMQ_PAGES=all \
 		$(PAGES)/bin/python -m pytest -p no:cacheprovider \
 		python/tests/test_pages.py python/tests/test_rust_pages.py python/tests/test_health_example.py

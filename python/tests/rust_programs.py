@@ -1,4 +1,8 @@
-"""The programs of Rust on the pages of `docs/`, built all at once in a crate made for them."""
+"""The programs of Rust on the pages of `docs/`, built all at once in a crate made for them.
+
+As a program it builds them: whoever does so before the tests has no test wait for a compiler, which
+on a busy machine takes longer than a test may.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +45,9 @@ def built(block: Block) -> Path:
 def _all_built() -> dict[str, Path]:
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     crate = target / "pages"
-    shutil.rmtree(crate, ignore_errors=True)
-    (crate / "src" / "bin").mkdir(parents=True)
-    (crate / "Cargo.toml").write_text(MANIFEST.format(pymq=ROOT / "crates" / "pymq"))
+    sources = crate / "src" / "bin"
+    sources.mkdir(parents=True, exist_ok=True)
+    _write(crate / "Cargo.toml", MANIFEST.format(pymq=ROOT / "crates" / "pymq"))
     # What both need is built once, of the same version.
     shutil.copy(ROOT / "Cargo.lock", crate)
     programs = {}
@@ -51,8 +55,20 @@ def _all_built() -> dict[str, Path]:
         for block in filter(is_program, page.blocks):
             name = f"{page.path.stem}-{len(programs)}"
             if block.text not in programs:
-                (crate / "src" / "bin" / f"{name}.rs").write_text(block.text)
+                _write(sources / f"{name}.rs", block.text)
                 programs[block.text] = target / "debug" / name
+    for gone in set(sources.iterdir()) - {sources / f"{it.name}.rs" for it in programs.values()}:
+        gone.unlink()
     command = ["cargo", "build", "--quiet", "--manifest-path", crate / "Cargo.toml"]
     subprocess.run([*command, "--target-dir", target], check=True)
     return programs
+
+
+def _write(file: Path, text: str) -> None:
+    """Leaves a file alone that says so already, so that cargo does not build it again."""
+    if not file.exists() or file.read_text() != text:
+        file.write_text(text)
+
+
+if __name__ == "__main__":
+    _all_built()
