@@ -20,6 +20,55 @@ everywhere!(
     streams_end_even_if_the_drain_that_ends_them_is_given_up,
 );
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn in_memory_what_get_returned_is_gone_though_its_bus_closes_in_that_moment() {
+    place::guarded(what_get_returned_is_gone(&Place::memory())).await;
+}
+
+#[cfg(all(feature = "ipc", target_os = "linux"))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn between_processes_what_get_returned_is_gone_though_its_bus_closes_in_that_moment() {
+    place::guarded(what_get_returned_is_gone(&Place::ipc())).await;
+}
+
+/// Over Redis it takes more: see `redis_queues/ends.rs`.
+async fn what_get_returned_is_gone(place: &Place) {
+    const ROUND: u32 = 1000;
+    let keeper = place.bus().await;
+    let jobs = keeper.queue::<u32>("jobs").max_deliveries(0);
+    let (mut put, mut got) = (Vec::new(), Vec::new());
+    for round in 0..10 {
+        let items: Vec<_> = (0..ROUND).map(|number| round * ROUND + number).collect();
+        jobs.put_many(&items).await.expect("put");
+        put.extend(items);
+        let bus = place.bus().await;
+        let getters = [1, 1, 4, 4].map(|prefetch| {
+            let jobs = bus.queue::<u32>("jobs").max_deliveries(0).prefetch(prefetch);
+            tokio::spawn(async move {
+                let mut got = Vec::new();
+                while let Ok(item) = jobs.get().await {
+                    got.push(item);
+                }
+                got
+            })
+        });
+        // Each round closes at another moment.
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        bus.close().await.expect("closed");
+        for getter in getters {
+            got.extend(getter.await.expect("it ends"));
+        }
+    }
+    assert_eq!(jobs.stats().await.expect("counted").leased, 0);
+    while jobs.stats().await.expect("counted").waiting > 0 {
+        got.extend(jobs.get_many(1000, Wait::Forever).await.expect("got"));
+    }
+    got.sort_unstable();
+    assert_eq!(got, put);
+}
+
 async fn a_draining_bus_ends_claims_and_loses_no_item(place: &Place) {
     let [bus, other] = place.buses().await;
     let jobs = bus.queue::<u32>("jobs");
