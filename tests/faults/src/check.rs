@@ -290,8 +290,8 @@ fn explain(
 }
 
 /// Judges one subscriber's history: each publisher's events in order, and gaps told of. Events are
-/// numbered without holes; `published` says how many there were. Those whose publisher was told that nobody
-/// knows what became of them may come late: a server that hung does what it had been sent when it goes on.
+/// numbered without holes; `published` says how many there were. Those that are `unsure` may come late, and
+/// once more: a server that hung does what it had been sent when it goes on.
 pub(crate) fn subscriber(
     report: &mut Report,
     story: &Story,
@@ -304,7 +304,7 @@ pub(crate) fn subscriber(
     for line in &story.lines {
         match line.what {
             What::Received if line.item < next && unsure.contains(&line.item) => {
-                report.count("events of unknown outcome that came late", 1);
+                report.count("events that a node that hung passed on late", 1);
             }
             What::Received => {
                 report.must(line.item >= next, || {
@@ -335,6 +335,12 @@ pub(crate) fn subscriber(
 pub(crate) fn unsure(publisher: &[Line]) -> HashSet<u64> {
     let unsure = publisher.iter().filter(|line| line.what == What::Ambiguous);
     unsure.map(|line| line.item).collect()
+}
+
+/// The same on a cluster, with the event before each of them: a node may have answered it and not yet passed it
+/// on to the nodes of its subscribers.
+pub(crate) fn unsure_on_a_cluster(publisher: &[Line]) -> HashSet<u64> {
+    unsure(publisher).into_iter().flat_map(|item| [item, item.saturating_sub(1)]).collect()
 }
 
 /// Judges a caller: every answer is the one to its question.

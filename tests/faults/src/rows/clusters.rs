@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::everybody::Everybody;
+use crate::check;
 use crate::history::now;
 use crate::report::Report;
 use crate::scene::{PREFIX, Scene, Setting};
@@ -121,7 +122,7 @@ pub(crate) fn run(setting: &Setting) -> Report {
 
 fn storm(scene: &Scene, setting: &Setting, report: &mut Report) -> Result<(), String> {
     let cluster = Clustered::start_with(6, &SETTINGS);
-    let mut crew = Everybody::hire(scene, &cluster.url(), 1, &QUEUES);
+    let mut crew = Everybody::hire(scene, &cluster.url(), 1, &QUEUES, check::unsure_on_a_cluster);
     crew.is_heard(Duration::ZERO, "at first", report)?;
     crew.works(Duration::ZERO, "at first", report)?;
     let rounds = if setting.brief { 1 } else { setting.items.div_ceil(166).min(ROUNDS) };

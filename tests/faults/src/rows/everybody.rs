@@ -3,11 +3,12 @@
 //!
 //! The one invariant: what is judged is what they wrote down, and what lies on the servers at the end.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::check::{self, Promise, since};
 use crate::crew::{GUARD, Hand, Kind, stories};
-use crate::history::What;
+use crate::history::{Line, What};
 use crate::report::Report;
 use crate::scene::{PREFIX, Scene};
 use crate::server::Raw;
@@ -22,6 +23,8 @@ pub(super) struct Everybody {
     publisher: Hand,
     provider: Hand,
     callers: Vec<Hand>,
+    /// Which events may come late.
+    unsure: fn(&[Line]) -> HashSet<u64>,
 }
 
 /// A queue, with a producer and a consumer in each language.
@@ -32,8 +35,14 @@ struct Queue {
 }
 
 impl Everybody {
-    /// Puts and settlements wait for so many replicas.
-    pub(super) fn hire(scene: &Scene, url: &str, replicas: u32, queues: &[&str]) -> Self {
+    /// Puts and settlements wait for so many replicas; `unsure` says which events may come late.
+    pub(super) fn hire(
+        scene: &Scene,
+        url: &str,
+        replicas: u32,
+        queues: &[&str],
+        unsure: fn(&[Line]) -> HashSet<u64>,
+    ) -> Self {
         let careful = format!("{url}?replicas={replicas}");
         let numbers = |place: usize| {
             [format!("first={}", 1 + place as u64 * MANY), format!("count={MANY}")].to_vec()
@@ -59,6 +68,7 @@ impl Everybody {
             publisher: rust("publish", &["pause=0.03", &format!("count={MANY}")]),
             provider: rust("serve", &[]),
             callers: each("call", url, &words(&["timeout=20", "pause=0.03"])),
+            unsure,
         }
     }
 
@@ -112,7 +122,7 @@ impl Everybody {
         for caller in &self.callers {
             check::caller(report, &caller.story()?);
         }
-        let mut unsure = check::unsure(&self.publisher.lines()?);
+        let mut unsure = (self.unsure)(&self.publisher.lines()?);
         // It ended while it published this one, and may not have noted that it was done.
         unsure.insert(last - 1);
         for subscriber in &self.subscribers {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::everybody::Everybody;
+use crate::check;
 use crate::history::now;
 use crate::report::Report;
 use crate::scene::{Scene, Setting};
@@ -75,7 +76,7 @@ fn fail_over(
     report: &mut Report,
 ) -> Result<(), String> {
     // What two replicas have is on every server that may be the next master.
-    let mut crew = Everybody::hire(scene, &watched.url(), 2, &["work"]);
+    let mut crew = Everybody::hire(scene, &watched.url(), 2, &["work"], check::unsure);
     crew.is_heard(Duration::ZERO, "at first", report)?;
     crew.works(Duration::ZERO, "at first", report)?;
     let rounds = if setting.brief { 3 } else { setting.items.div_ceil(33).min(ROUNDS) };
