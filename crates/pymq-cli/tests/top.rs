@@ -76,11 +76,13 @@ fn faults_are_seen_on_the_screen_and_dead_letters_come_back_from_there() {
     ] {
         terminal.shows(alarm);
     }
-    let screen = terminal.screen();
-    let graves = screen.lines().find(|line| line.starts_with("graves")).expect("it is listed");
-    assert!(graves.contains(" 500 "), "{screen}");
-    assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
-    assert!(screen.lines().last().is_some_and(|line| line.starts_with("q quit")), "{screen}");
+    // In one look, which must not have come while it was drawn.
+    until("all is listed and fits", || {
+        let screen = terminal.screen();
+        screen.lines().any(|line| line.starts_with("graves") && line.contains(" 500 "))
+            && screen.lines().all(|line| line.chars().count() <= 80)
+            && screen.lines().last().is_some_and(|line| line.starts_with("q quit"))
+    });
     terminal.press("Enter");
     terminal.shows("queue graves");
     terminal.press("x");

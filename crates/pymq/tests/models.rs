@@ -188,9 +188,13 @@ impl Both {
         let expected = (waiting.len(), self.open.len(), dead.len());
         let guard = tokio::time::Instant::now() + Duration::from_secs(60);
         loop {
-            let stats = self.handles[0].stats().await.expect("stats");
-            let stats = (stats.waiting, stats.leased, stats.dead);
-            if stats == expected {
+            // By each, since each first ends what it has under way itself.
+            let mut stats = Vec::new();
+            for handle in &self.handles {
+                let counted = handle.stats().await.expect("stats");
+                stats.push((counted.waiting, counted.leased, counted.dead));
+            }
+            if stats.iter().all(|counted| *counted == expected) {
                 break;
             }
             assert!(tokio::time::Instant::now() < guard, "{stats:?} instead of {expected:?}");

@@ -38,6 +38,9 @@ fn corpus(of: &str) -> Vec<(String, Vec<u8>)> {
     inputs
 }
 
+/// Held by tests that make messages of many MiB, and by one that measures how large the process gets.
+static LARGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// What is too large for a corpus.
 fn large() -> Vec<(String, Vec<u8>)> {
     let fields: Vec<String> = (0..10_000).map(|number| format!(r#""f{number}": 0"#)).collect();
@@ -56,6 +59,7 @@ fn large() -> Vec<(String, Vec<u8>)> {
 
 #[tokio::test]
 async fn what_arrives_is_data_or_an_error_and_an_item_is_never_lost() {
+    let _large = LARGE.lock().await;
     let mut target = Target::start().await;
     for (name, data) in corpus("values").into_iter().chain(large()) {
         guarded(async {
@@ -105,6 +109,7 @@ async fn an_argument_is_data_or_a_type_error_at_its_caller() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_result_is_data_or_an_error_at_its_caller() {
+    let _large = LARGE.lock().await;
     let mut target = Target::start().await;
     let mut provider = target.server.raw();
     provider.run(&["SUBSCRIBE", "__eventbus:global:fake"]);

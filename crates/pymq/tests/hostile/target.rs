@@ -163,10 +163,11 @@ impl Target {
 
     fn traces(&mut self) -> Traces {
         let keys = self.raw.run(&["KEYS", "*"]).texts();
-        // Answers wait a while for callers who are away.
+        // Answers wait a while for callers who are away, and so do the signs of who takes items.
         let keys = keys.into_iter().filter(|key| {
+            let taker = key.ends_with(":epochs") || key.ends_with(":waits");
             let waits = key.starts_with("__pymq:global:inbox:") || key.contains(":__rpc_");
-            !waits || self.raw.run(&["TTL", key]).number() == -1
+            !taker && !waits || self.raw.run(&["TTL", key]).number() == -1
         });
         Traces { keys: keys.collect(), ..Traces::of_process() }
     }

@@ -23,14 +23,6 @@ fn held(raw: &mut Raw, ahead: bool) -> Vec<String> {
     found
 }
 
-/// As if every process that holds something had died long ago.
-async fn killed(raw: &mut Raw, redis: &Redis) {
-    for epoch in raw.run(&["ZRANGE", EPOCHS, "0", "-1"]).texts() {
-        raw.run(&["ZADD", EPOCHS, "XX", "0", &epoch]);
-    }
-    redis.stats(&queue("q")).await.expect("who looks gives back");
-}
-
 fn waiting(raw: &mut Raw) -> Vec<String> {
     raw.run(&["LRANGE", "q", "0", "-1"]).texts().into_iter().rev().collect()
 }

@@ -27,14 +27,6 @@ async fn reject(redis: &Redis, queue: &Arc<QueueSpec>, failure: Failure) {
     redis.settle(queue, item.receipt, Settlement::Reject, options).await.expect("rejected");
 }
 
-/// As if every process that holds something had died long ago.
-async fn killed(raw: &mut Raw, redis: &Redis) {
-    for epoch in raw.run(&["ZRANGE", "__pymq:{q}:epochs", "0", "-1"]).texts() {
-        raw.run(&["ZADD", "__pymq:{q}:epochs", "XX", "0", &epoch]);
-    }
-    redis.stats(&queue("q")).await.expect("who looks gives back");
-}
-
 #[tokio::test]
 async fn items_of_consumers_that_died_or_closed_have_letters_too() {
     let server = RedisServer::start();

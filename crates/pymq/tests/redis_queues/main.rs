@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use driver::server::{Raw, RedisServer};
 use driver::{GUARD, blocked, bytes, connect, get, lengths, queue_with, settle, text, until};
@@ -51,6 +51,20 @@ async fn ack(redis: &Redis, queue: &Arc<QueueSpec>, item: Claimed) {
 async fn stats(redis: &Redis, queue: &Arc<QueueSpec>) -> (usize, usize, usize) {
     let QueueStats { waiting, leased, dead, .. } = redis.stats(queue).await.expect("counted");
     (waiting, leased, dead)
+}
+
+/// As if every process that holds something had died long ago.
+async fn killed(raw: &mut Raw, redis: &Redis) {
+    const EPOCHS: &str = "__pymq:{q}:epochs";
+    let guard = Instant::now() + GUARD;
+    // They live, and may say so meanwhile.
+    while !keys(raw, "__pymq:{q}:held:*").is_empty() {
+        assert!(Instant::now() < guard, "what they hold is not given back");
+        for epoch in raw.run(&["ZRANGE", EPOCHS, "0", "-1"]).texts() {
+            raw.run(&["ZADD", EPOCHS, "XX", "0", &epoch]);
+        }
+        redis.stats(&queue("q")).await.expect("who looks gives back");
+    }
 }
 
 fn keys(raw: &mut Raw, glob: &str) -> Vec<String> {

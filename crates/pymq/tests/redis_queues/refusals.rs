@@ -34,16 +34,17 @@ fn with_policy(max_deliveries: u32) -> Arc<QueueSpec> {
 
 /// Every item that lies anywhere, marks aside.
 pub(super) fn all(raw: &mut Raw) -> Vec<String> {
-    let mut found = Vec::new();
-    for key in keys(raw, "*q*") {
-        if raw.run(&["TYPE", &key]).text() == "list" {
-            let items = raw.run(&["LRANGE", &key, "0", "-1"]).texts();
-            // The item is the last part of a dead letter.
-            let bare =
-                |item: String| item.rsplit('\0').next().map(|item| item.trim_start().to_owned());
-            found.extend(items.into_iter().filter_map(bare));
-        }
-    }
+    // In one step: what is on its way from one list to another is in one of them.
+    const LOOK: &str = "local found = {} \
+            for _, key in ipairs(redis.call('KEYS', '*q*')) do \
+                if redis.call('TYPE', key).ok == 'list' then \
+                    for _, item in ipairs(redis.call('LRANGE', key, 0, -1)) do \
+                        found[#found + 1] = item end end end \
+            return found";
+    let items = raw.run(&["EVAL", LOOK, "0"]).texts();
+    // The item is the last part of a dead letter.
+    let bare = |item: String| item.rsplit('\0').next().map(|item| item.trim_start().to_owned());
+    let mut found: Vec<_> = items.into_iter().filter_map(bare).collect();
     found.sort();
     found
 }

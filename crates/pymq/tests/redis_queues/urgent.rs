@@ -190,10 +190,7 @@ async fn what_is_fetched_ahead_are_the_most_urgent_and_they_go_back_uncounted() 
         }
     }
     let _held = doomed.claim(&greedy, 1, Wait::No).await.expect("claimed");
-    for epoch in raw.run(&["ZRANGE", "__pymq:{q}:epochs", "0", "-1"]).texts() {
-        raw.run(&["ZADD", "__pymq:{q}:epochs", "XX", "0", &epoch]);
-    }
-    redis.stats(&queue("q")).await.expect("counted");
+    killed(&mut raw, &redis).await;
     let claimed = redis.claim(&urgent(), 9, Wait::No).await.expect("claimed");
     let told: Vec<_> = claimed.iter().map(|item| (text(&item.payload), item.deliveries)).collect();
     let expected = [("a", 2), ("b", 1), ("c", 1), ("d", 1)];
