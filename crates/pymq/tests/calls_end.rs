@@ -58,7 +58,12 @@ async fn a_call_to_a_known_provider_that_was_surely_not_sent_says_so() {
             assert!(error.to_string().contains("nothing was sent"), "{error}");
         }
         server.restart();
-        assert_eq!(double.call((2,)).await.expect("served again"), 4);
+        let mut again = double.call((2,)).await;
+        // Its provider may be longer on its way back than callers wait.
+        while again.as_ref().is_err_and(|error| error.kind() == ErrorKind::NoSuchRemote) {
+            again = double.call((2,)).await;
+        }
+        assert_eq!(again.expect("served again"), 4);
     };
     place::guarded(journey).await;
 }
@@ -243,7 +248,22 @@ async fn calls_that_had_not_begun_go_to_another_provider(place: &Place) {
     assert_eq!(ran.load(Ordering::Relaxed), 4);
 }
 
+/// Whether what is told holds in one of some attempts: a bus that closes says farewell for a second, in which
+/// a machine may stand still.
+async fn holds(mut attempt: impl AsyncFnMut() -> bool) -> bool {
+    for _ in 0..3 {
+        if attempt().await {
+            return true;
+        }
+    }
+    false
+}
+
 async fn a_call_that_nobody_else_can_take_is_no_such_remote(place: &Place) {
+    assert!(holds(async || is_left_to_nobody(place).await).await, "none was told so");
+}
+
+async fn is_left_to_nobody(place: &Place) -> bool {
     let [caller, leaving] = place.buses().await;
     let (_service, mut begins, _gate) = gated(&leaving, 1).await;
     let mut calls = calls(&caller, &mut begins, 3).await;
@@ -253,10 +273,14 @@ async fn a_call_that_nobody_else_can_take_is_no_such_remote(place: &Place) {
     leaving.close().await.expect("closed");
     let first = calls.remove(0).await.expect("no panic").expect_err("it ran");
     assert_eq!(first.kind(), ErrorKind::ProviderLost, "{first}");
+    let mut told = true;
     for call in calls {
         let error = call.await.expect("no panic").expect_err("nobody is there");
-        assert_eq!(error.kind(), ErrorKind::NoSuchRemote, "{error}");
+        let honest = [ErrorKind::NoSuchRemote, ErrorKind::ProviderLost];
+        assert!(honest.contains(&error.kind()), "{error}");
+        told &= error.kind() == ErrorKind::NoSuchRemote;
     }
+    told
 }
 
 /// In memory, where 80 MiB are no long way.
@@ -331,6 +355,10 @@ async fn a_bus_that_closes_answers_what_its_functions_have_finished(place: &Plac
 }
 
 async fn closes_itself(place: &Place, drains: bool) {
+    assert!(holds(async || is_answered_first(place, drains).await).await, "it is answered first");
+}
+
+async fn is_answered_first(place: &Place, drains: bool) -> bool {
     let [caller, provider] = place.buses().await;
     let own = provider.clone();
     let stop = move |(): ()| {
@@ -342,11 +370,15 @@ async fn closes_itself(place: &Place, drains: bool) {
     };
     let _service = provider.expose_fn("stop", stop).await.expect("exposed");
     let answer = caller.stub::<(), String>("stop").call(()).await;
-    assert_eq!(answer.expect("it is answered first"), "stopped");
     // The last of the states says that it is closed; a state that is skipped does no harm.
     let mut states = provider.states();
     while states.next().await.is_some() {}
     assert_eq!(provider.state().word(), "closed");
+    match answer {
+        Ok(answer) => answer == "stopped",
+        Err(lost) if !drains && lost.kind() == ErrorKind::ProviderLost => false,
+        Err(error) => panic!("it is answered first: {error}"),
+    }
 }
 
 async fn a_function_that_closes_its_own_bus_is_answered(place: &Place) {
@@ -417,8 +449,8 @@ async fn a_bus_may_limit_all_its_calls(place: &Place) {
         let caller = Bus::builder(&place.url()).call_timeout(limit).connect().await.expect("there");
         let stub = caller.stub::<(), i64>("endless");
         assert_eq!(stub.call(()).await.expect_err("too slow").kind(), ErrorKind::Timeout);
-        let all = stub.call_all(()).await.expect("it was sent");
-        // Within its time it may not even have learned who is asked.
+        // Within its time it may not even have been sent, or have learned who is asked.
+        let Ok(all) = stub.call_all(()).await else { continue };
         if let [late] = &all[..] {
             let error = late.result.as_ref().expect_err("too slow");
             return assert_eq!(error.kind(), ErrorKind::Timeout);

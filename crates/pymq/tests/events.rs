@@ -78,8 +78,9 @@ async fn a_subscriber_that_is_too_slow_is_told(place: &Place) {
     let [publisher, subscriber] = place.buses().await;
     let mut events = subscriber.subscribe::<Placed>().await.expect("subscribed");
     for id in 0..MANY {
-        publisher.publish(&Placed { id }).await.expect("published");
+        publisher.post(&Placed { id }).await.expect("posted");
     }
+    publisher.ping().await.expect("all are sent");
     // What is still on its way can fill the mailbox again, which is told again.
     let mut missed = 0;
     let next = loop {

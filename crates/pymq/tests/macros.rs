@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use place::Place;
+use place::{Place, lengths};
 use pymq::rpc::{CallOptions, Function};
 use pymq::wire::{Arguments, Metadata};
 use pymq::{Bus, ErrorKind, Event};
@@ -315,16 +315,23 @@ async fn a_client_of_everyone_has_an_answer_of_each(place: &Place) {
         one.expose(CalculatorServer::new(Abacus { memory: 1.into() })).await.expect("exposed"),
         two.expose(CalculatorServer::new(Abacus { memory: 2.into() })).await.expect("exposed"),
     );
-    let hasty = CalculatorClient::new(&caller).timeout(Duration::from_millis(500));
     let mut memories = Vec::new();
-    for reply in hasty.everyone().add(0).await.expect("both are there") {
+    let client = CalculatorClient::new(&caller).timeout(Duration::from_secs(60));
+    for reply in client.everyone().add(0).await.expect("both are there") {
         memories.push(reply.result.expect("it does not fail"));
     }
     memories.sort();
     assert_eq!(memories, [1, 2]);
-    let late = hasty.everyone().forever().await.expect("both are there");
-    let kinds: Vec<_> = late.into_iter().map(|reply| reply.result.map_err(|e| e.kind())).collect();
-    assert_eq!(kinds, [Err(ErrorKind::Timeout), Err(ErrorKind::Timeout)]);
+    for timeout in lengths(Duration::from_millis(500)) {
+        let hasty = CalculatorClient::new(&caller).timeout(timeout);
+        // Within its time it may not even have learned who is asked.
+        let Ok(late) = hasty.everyone().forever().await else { continue };
+        let kinds = late.into_iter().map(|reply| reply.result.map_err(|e| e.kind()));
+        if kinds.eq([Err(ErrorKind::Timeout), Err(ErrorKind::Timeout)]) {
+            return;
+        }
+    }
+    panic!("who is asked is learned at once");
 }
 
 async fn a_server_shares_its_state_with_the_program(place: &Place) {

@@ -432,7 +432,7 @@ async fn what_was_fetched_ahead_and_is_somebody_elses_by_now_is_not_handed_out()
         Bus::connect(&server.url()).await.expect("connected"),
         Bus::connect(&server.url()).await.expect("connected"),
     ];
-    let lease = Duration::from_secs(1);
+    let lease = Duration::from_secs(3);
     let jobs = bus.queue::<u32>("jobs").lease(lease).prefetch(10);
     let theirs = other.queue::<u32>("jobs").lease(lease);
     jobs.put_many(&[1, 2, 3]).await.expect("put");
@@ -449,7 +449,12 @@ async fn what_was_fetched_ahead_and_is_somebody_elses_by_now_is_not_handed_out()
     assert_eq!(theirs.get_many(10, Wait::Forever).await.expect("got"), [2, 3]);
     // For more than half of the lease, after which its holder is not sure of it; longer does no harm.
     tokio::time::sleep(lease * 6 / 10).await;
-    assert_eq!(jobs.try_get().await.expect("asked"), None);
+    // A server that says nothing for a second is no empty queue.
+    let mut asked = jobs.try_get().await;
+    while asked.as_ref().is_err_and(pymq::Error::is_retryable) {
+        asked = jobs.try_get().await;
+    }
+    assert_eq!(asked.expect("asked"), None);
     theirs.put(&4).await.expect("put");
     assert_eq!(jobs.get().await.expect("got"), 4);
     theirs.put_many(&[5, 6]).await.expect("put");
@@ -483,7 +488,9 @@ async fn errors_of_a_queue_name_the_item_the_bound_and_what_was_done() {
 }
 
 async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let guard = tokio::time::Instant::now() + Duration::from_secs(180);
     while !holds().await {
+        assert!(tokio::time::Instant::now() < guard, "it never holds");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

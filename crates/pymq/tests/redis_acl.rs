@@ -543,6 +543,17 @@ async fn a_subscription_that_was_denied_for_a_while_is_back_by_itself() {
     while f.call(()).await.is_err() {}
 }
 
+/// What one of several attempts gives.
+async fn first_of<T>(mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..60 {
+        if let Some(found) = attempt().await {
+            return found;
+        }
+        tokio::time::sleep(SOON).await;
+    }
+    panic!("no attempt of 60 gives it");
+}
+
 #[tokio::test]
 async fn a_password_is_in_no_log_no_error_and_no_debug_text() {
     const SECRET: &str = "s3cr3t-word";
@@ -551,20 +562,24 @@ async fn a_password_is_in_no_log_no_error_and_no_debug_text() {
     let mut server = RedisServer::start();
     let all = ["on", ">s3cr3t-word", "~*", "&*", "+@all"].map(str::to_owned);
     let url = admit(&server, "teller", &all).replace("PASSWORD", SECRET).replace("=20", "=1");
-    let bus = Bus::connect(&url).await.expect("connected");
-    let mut heard = bus.topic::<u32>("news").subscribe().await.expect("subscribed");
+    // A machine may stand still for the second that this bus waits.
+    let bus = first_of(async || Bus::connect(&url).await.ok()).await;
+    let mut heard = first_of(async || bus.topic::<u32>("news").subscribe().await.ok()).await;
     // The restarted server does not know the user any more.
     server.restart();
-    let publish = async || bus.topic("news").publish(&1).await.expect_err("nobody lets us in");
-    let mut error = publish().await;
-    while error.kind() == ErrorKind::Ambiguous {
-        // Sent in the moment in which the connection was lost.
-        error = publish().await;
-    }
+    let error = first_of(async || {
+        let error = bus.topic("news").publish(&1).await.expect_err("nobody lets us in");
+        log.add(&error);
+        // Before that it may say that the connection was lost, maybe in the moment in which it was sent.
+        error.to_string().contains("WRONGPASS").then_some(error)
+    })
+    .await;
     assert_eq!(error.kind(), ErrorKind::Connection);
-    log.add(&error);
-    assert!(error.to_string().contains("WRONGPASS"), "the reason is told: {error}");
-    let error = Bus::connect(&url).await.expect_err("nobody lets us in");
+    let error = first_of(async || {
+        let error = Bus::connect(&url).await.expect_err("nobody lets us in");
+        (error.kind() != ErrorKind::Connection).then_some(error)
+    })
+    .await;
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("do user and password fit?"), "{error}");
     log.add(format_args!("{error} {error:?} {bus:?}"));

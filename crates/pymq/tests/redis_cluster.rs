@@ -242,7 +242,10 @@ async fn no_event_comes_twice_or_late_and_no_call_is_executed_twice_while_their_
                 called.fetch_add(1, Ordering::Relaxed);
             }
             // All providers may be on their way.
-            Err(error) => assert_eq!(error.kind(), ErrorKind::NoSuchRemote, "{error}"),
+            Err(error) => {
+                let honest = [ErrorKind::NoSuchRemote, ErrorKind::ProviderLost];
+                assert!(honest.contains(&error.kind()), "{error}");
+            }
         }
     }
     moving.await.expect("no panic");
@@ -299,7 +302,8 @@ async fn a_slot_that_is_stuck_on_its_way_holds_up_its_queue_alone() {
     let bus = Bus::connect(&format!("{}?reconnect_wait=0.5", cluster.url())).await;
     let bus = bus.expect("connected");
     let (stuck, other) = (bus.queue::<u32>("stuck"), bus.queue::<u32>("beside it"));
-    stuck.put(&1).await.expect("put");
+    let patient = Bus::connect(&cluster.url()).await.expect("connected");
+    patient.queue("stuck").put(&1_u32).await.expect("put");
     let slot = cluster.slot_of(&key("stuck"));
     let from = cluster.owner(slot);
     let to = (from + 1) % 3;
@@ -478,6 +482,7 @@ async fn who_looks_at_a_cluster_sees_all_nodes() {
 async fn who_looks_at_a_cluster_of_which_a_node_is_gone_sees_what_the_others_know() {
     let settings = ["--cluster-require-full-coverage", "no"];
     let mut cluster = block_in_place(|| Clustered::start_with(3, &settings));
+    block_in_place(|| cluster.set_patience(LONG));
     let bus = Bus::connect(&cluster.url()).await.expect("connected");
     let gone = (cluster.owner(cluster.slot_of(HOME)) + 1) % 3;
     let node = format!("127.0.0.1:{}", cluster.nodes[gone].port());
@@ -557,7 +562,7 @@ async fn what_a_cluster_cannot_do_is_refused_by_name() {
     let error = Bus::connect(&stranger).await.expect_err("nobody has that password");
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     assert!(!error.to_string().contains("wrong@"), "{error}");
-    let nobody = format!("redis+cluster://127.0.0.1:{}", server::free_port());
+    let nobody = "redis+cluster://127.0.0.1:1";
     let error = Bus::connect(&format!("{nobody}?connect_timeout=0.2")).await;
     assert_eq!(error.expect_err("nobody is there").kind(), ErrorKind::Connection);
 
@@ -570,7 +575,7 @@ async fn one_node_is_enough_to_find_the_others_even_one_without_slots() {
     let cluster = Clustered::shared();
     for number in [2, 3] {
         let port = cluster.nodes[number].port();
-        let hosts = format!("redis+cluster://127.0.0.1:{},127.0.0.1:{port}", server::free_port());
+        let hosts = format!("redis+cluster://127.0.0.1:1,127.0.0.1:{port}");
         let bus = Bus::connect(&hosts).await.expect("connected");
         bus.queue("found").put(&1_u32).await.expect("put");
         let other = Bus::connect(&cluster.url()).await.expect("connected");

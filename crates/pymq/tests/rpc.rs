@@ -106,7 +106,7 @@ async fn foreign_subscribers_do_not_disturb_a_call_to_all(place: &Place) {
     let _exact = spy.topic::<serde_json::Value>("f").subscribe().await.expect("subscribed");
     for timeout in lengths(Duration::from_millis(300)) {
         let stub = caller.stub::<(), i64>("f").timeout(timeout);
-        let replies = stub.call_all(()).await.expect("asked");
+        let Ok(replies) = stub.call_all(()).await else { continue };
         if replies.iter().filter(|reply| reply.result.is_ok()).count() == 1 {
             assert_eq!(replies.len(), 1);
             return;
@@ -145,7 +145,7 @@ async fn a_slow_provider_is_named_when_the_others_have_answered(place: &Place) {
     let _services = (constant(&fast, 1).await, endless(&slow).await);
     for timeout in lengths(Duration::from_millis(500)) {
         let stub = caller.stub::<(), i64>("f").timeout(timeout);
-        let replies = stub.call_all(()).await.expect("one answers");
+        let Ok(replies) = stub.call_all(()).await else { continue };
         let mut named = HashMap::new();
         for reply in &replies {
             let kind = reply.result.as_ref().err().map(pymq::Error::kind);
@@ -282,22 +282,33 @@ async fn watched(bus: &pymq::Bus, options: ExposeOptions) -> Watched {
 }
 
 async fn answers_of_all_come_as_they_are_given_and_the_missing_last(place: &Place) {
+    for timeout in lengths(Duration::from_secs(2)) {
+        if come_as_they_are_given(place, timeout).await {
+            return;
+        }
+    }
+    panic!("who answers at once is in time");
+}
+
+/// Whether those who answer do so in that time.
+async fn come_as_they_are_given(place: &Place, time: Duration) -> bool {
     let [caller, fast, late, slow] = place.buses().await;
     let _fast = constant(&fast, 7).await;
     let mut late = watched(&late, ExposeOptions::default()).await;
     let _slow = endless(&slow).await;
-    let stub = caller.stub::<(), i64>("f").timeout(Duration::from_secs(3));
-    let mut replies = stub.call_all_stream(()).await.expect("three are there");
-    let first = replies.recv().await.expect("one answers at once");
-    assert_eq!(first.result.expect("it does not fail"), 7);
-    late.started.recv().await.expect("it runs");
+    let stub = caller.stub::<(), i64>("f").timeout(time);
+    let Ok(mut replies) = stub.call_all_stream(()).await else { return false };
+    let Some(Ok(first)) = replies.recv().await.map(|reply| reply.result) else { return false };
+    assert_eq!(first, 7);
+    let started = tokio::time::timeout(time, late.started.recv()).await;
     late.go_on.add_permits(1);
-    let second = replies.recv().await.expect("the other one too");
-    assert_eq!(second.result.expect("it does not fail"), 1);
+    let Some(Ok(second)) = replies.recv().await.map(|reply| reply.result) else { return false };
+    assert_eq!((started, second), (Ok(Some(())), 1));
     let missing = replies.recv().await.expect("the third is named");
     assert_eq!(missing.result.expect_err("no answer").kind(), ErrorKind::Timeout);
     assert!(replies.recv().await.is_none());
     assert!(replies.recv().await.is_none(), "and it stays at its end");
+    true
 }
 
 async fn a_provider_that_joins_a_call_to_all_takes_nobodys_place(place: &Place) {

@@ -214,7 +214,7 @@ mod over_redis {
 
     const ADDRESS: &str = "PYMQ_TEST_WORKER_OF";
     /// For a process that lives until it is killed, though it may stand still for a while.
-    const LEASE: Duration = Duration::from_secs(2);
+    const LEASE: Duration = Duration::from_secs(4);
 
     #[tokio::test]
     async fn a_worker_survives_lost_connections_and_loses_nothing() {
