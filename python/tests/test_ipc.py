@@ -100,7 +100,8 @@ def test_the_programs_of_the_readme_talk_without_a_server(tmp_path: Path, shared
     def start(name: str) -> subprocess.Popen[str]:
         program = [sys.executable, str(tmp_path / name)]
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=env)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(program, stdout=pipe, stderr=pipe, text=True, env=env)
 
     with start("worker.py") as worker, start("shop.py") as shop:
         try:
@@ -109,14 +110,15 @@ def test_the_programs_of_the_readme_talk_without_a_server(tmp_path: Path, shared
             worker.kill()
             with start("worker.py") as again:
                 try:
-                    shown, _ = shop.communicate(timeout=HANG_GUARD)
+                    shown, said = shop.communicate(timeout=HANG_GUARD)
                 finally:
                     again.kill()
         finally:
             worker.kill()
-    # What it costs somebody says only if the second one is there in time.
-    assert "tea costs" in shown
-    assert shop.returncode == 0
+    # The first one may have packed everything before it died, and the second one not be there yet:
+    # that is an error, as the text says.
+    answered = "tea costs" in shown and shop.returncode == 0
+    assert answered or "nobody exposes it" in said
 
 
 def _child(url: str) -> None:

@@ -53,7 +53,8 @@ fn ask(
         let (told, others) = failures(caller.lines()?);
         report.count("calls that failed at their provider", told);
         report.must(others.is_empty(), || format!("{name}: calls failed otherwise: {others:?}"));
-        let executed = provider.lines()?.iter().filter(|line| line.item >= first).count();
+        let ran = |line: &&Line| line.what == What::Executed && line.item >= first;
+        let executed = provider.lines()?.iter().filter(ran).count();
         report
             .must(executed as u64 == calls, || format!("{name}: {executed} of {calls} calls ran"));
     }
