@@ -283,3 +283,32 @@ async fn an_item_that_is_settled_while_its_lease_is_extended_is_settled_and_not_
     let stats = redis.stats(&queue).await.expect("stats");
     assert_eq!((stats.waiting, stats.leased, stats.dead), (0, 0, 200));
 }
+
+#[tokio::test]
+async fn a_claim_that_is_answered_late_is_under_a_lease_all_the_same() {
+    let server = RedisServer::start();
+    let redis = connect(&server).await;
+    let jobs = queue("q");
+    for _ in 0..3 {
+        put(&redis, &jobs, &["one"]).await;
+        let one = get(&redis, &jobs).await;
+        ack(&redis, &jobs, one).await;
+        put(&redis, &jobs, &["two"]).await;
+        // Meanwhile what holds nothing is left, half a second after it was used.
+        server.pause();
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            server.resume();
+        };
+        let (two, ()) = tokio::join!(redis.claim(&jobs, 1, Wait::No), late);
+        let two = match two {
+            Ok(two) => two.into_iter().next().expect("it is there"),
+            Err(error) => {
+                assert!(!error.to_string().contains("lease"), "{error}");
+                get(&redis, &jobs).await
+            }
+        };
+        assert_eq!(text(&two.payload), "two");
+        ack(&redis, &jobs, two).await;
+    }
+}

@@ -95,7 +95,7 @@ impl Claimer {
                 }
                 compared
             }
-            Step::Leave(epochs) => self.leave(epochs).await,
+            Step::Leave => self.leave().await,
             Step::Claim => self.round().await,
         };
         if let Err(error) = outcome {
@@ -106,9 +106,19 @@ impl Claimer {
 
     /// Has the server forget epochs that hold nothing. Where the user may not do that, it is no failure of
     /// those who wait for items: the lease ends, and whoever reaps next forgets it.
-    async fn leave(&self, epochs: Vec<Epoch>) -> Result<()> {
+    async fn leave(&self) -> Result<()> {
         let consumer = &self.consumer;
+        // First, since a claim that is under way may bring something into one of them.
+        let still = tokio::select! {
+            still = consumer.still() => still,
+            () = consumer.closing() => return Ok(()),
+        };
+        let epochs = consumer.take_vacant();
+        if epochs.is_empty() {
+            return Ok(());
+        }
         let left = self.unless_closed(lease::leave(&self.core, consumer, &epochs)).await;
+        drop(still);
         let denied = left.as_ref().is_err_and(give_back::is_about_one);
         if denied {
             consumer.forget(&epochs);

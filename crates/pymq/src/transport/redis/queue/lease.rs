@@ -120,9 +120,8 @@ pub(super) fn lose(consumer: &Consumer, epoch: Epoch, sent: Instant) {
     }
 }
 
-/// Forgets epochs that hold nothing.
+/// Forgets epochs that hold nothing. The caller sees to it that nothing is taken meanwhile.
 pub(super) async fn leave(core: &Core, consumer: &Consumer, epochs: &[Epoch]) -> Result<()> {
-    let _still = consumer.still().await;
     let keys = consumer.keys();
     let names = consumer.lists(epochs).into_iter().map(|place| keys.name(place));
     let words: Vec<String> = std::iter::once(keys.helds.clone()).chain(names).collect();

@@ -35,6 +35,11 @@ impl Consumer {
         self.lock().epochs.lists(epochs)
     }
 
+    /// Takes out the epochs that may be registered and hold nothing: the server is to forget them.
+    pub(in super::super) fn take_vacant(&self) -> Vec<Epoch> {
+        self.lock().epochs.vacant()
+    }
+
     /// Notes that the server has forgotten epochs that hold nothing.
     pub(in super::super) fn forget(&self, epochs: &[Epoch]) {
         self.lock().epochs.forget(epochs);

@@ -24,7 +24,7 @@ pub(in super::super) enum Step {
     Open,
     LineUp,
     Compare(Vec<Epoch>),
-    Leave(Vec<Epoch>),
+    Leave,
     Claim,
 }
 
@@ -154,7 +154,7 @@ impl State {
             return Step::LineUp;
         }
         if self.epochs.has_vacant() && self.vacant_at() <= now && !self.at_server {
-            return Step::Leave(self.epochs.vacant());
+            return Step::Leave;
         }
         if waits {
             return Step::Claim;
