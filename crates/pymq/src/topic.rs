@@ -349,8 +349,7 @@ impl Drop for CloseOnDrop {
 
 /// The filters as errors name them.
 pub(crate) fn shown(filters: &[Filter]) -> Result<String> {
-    let name = |(Filter::Topic(name) | Filter::Pattern(name)): &Filter| name::shortened(name);
-    let names = filters.iter().map(name);
+    let names = filters.iter().map(|filter| name::shortened(filter.text()));
     match filters.len() {
         0 => {
             let why = "nothing to subscribe to: give at least one topic or pattern";

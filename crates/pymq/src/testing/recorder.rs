@@ -95,9 +95,7 @@ impl Events for Recorder {
         pending(async move {
             let mut subscription = self.inner.subscribe(filters).await?;
             let mailbox = subscription.messages().sender();
-            let names = filters.iter().filter_map(|filter| match filter {
-                Filter::Topic(name) | Filter::Pattern(name) => self.name(name),
-            });
+            let names = filters.iter().filter_map(|filter| self.name(filter.text()));
             let names: Vec<String> = names.collect();
             self.notes().mailboxes.push((names.join(", "), mailbox));
             Ok(subscription)

@@ -279,6 +279,15 @@ pub enum Filter {
     Pattern(String),
 }
 
+impl Filter {
+    /// The name, or the pattern.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Topic(name) | Self::Pattern(name) => name,
+        }
+    }
+}
+
 /// An event as it came: where it was published, its bytes, and the pattern that caught it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {

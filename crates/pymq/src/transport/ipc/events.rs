@@ -79,14 +79,6 @@ fn first(topics: &[String]) -> &str {
     topics.first().map_or("", String::as_str)
 }
 
-impl Filter {
-    fn text(&self) -> &str {
-        match self {
-            Self::Topic(name) | Self::Pattern(name) => name,
-        }
-    }
-}
-
 /// Ends a subscription when it is dropped.
 struct Ended {
     hub: Weak<Hub>,
