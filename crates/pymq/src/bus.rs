@@ -1,38 +1,33 @@
 //! The bus: the handle that programs hold and clone.
 //!
 //! It ties a transport, a namespace and the runtime it was connected on together, and hands out
-//! topics, queues, stubs and services; what those do is in their own modules. It lives as long as
-//! any handle made from it, and holds no global state.
+//! topics and queues; its events, its calls and its end are in `bus/`. It lives as long as any handle
+//! made from it, and holds no global state.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::ending::RuntimeEnding;
-pub(crate) use self::sending::{Posted, Published};
+pub(crate) use self::events::{Posted, Published};
 use crate::builder::BusBuilder;
 use crate::drain_list::DrainList;
 use crate::error::Result;
 use crate::inspect::Inspection;
 use crate::limits::Limits;
-use crate::name::{self, Namespace};
+use crate::name::Namespace;
 use crate::queue::{ByteQueue, Handles, Queue};
 use crate::rpc::{Caller, Providers};
 use crate::telemetry::{Observer, Observers};
-use crate::topic::{self, Event, Events, PatternEvents, Topic};
-use crate::transport::{
-    self, Capabilities, Filter, Health, State, States, Subscription, Transport,
-};
-use crate::wire::Metadata;
+use crate::topic::Topic;
+use crate::transport::{self, Capabilities, Health, State, States, Transport};
 
 mod calls;
 mod ending;
-mod sending;
+mod events;
 
 /// A connection to everything: events, queues and remote procedure calls.
 ///
@@ -194,68 +189,9 @@ impl Bus {
         Ok(asked.elapsed())
     }
 
-    /// Publishes an event on its type's topic; says how many received it, where that is known.
-    ///
-    /// At most once: who is not subscribed, away, or too slow does not get it. How many receive is
-    /// counted as the transport counts: subscriptions in memory, connections on Redis.
-    ///
-    /// # Errors
-    /// `Encode`, and those of the connection; after `Ambiguous` it may have been published.
-    pub async fn publish<E: Event>(&self, event: &E) -> Result<Option<usize>> {
-        self.send::<Published, _>(E::TOPIC, event, &Metadata::default()).await
-    }
-
-    /// Publishes an event on its type's topic without waiting for the broker, see [`Topic::post`].
-    ///
-    /// # Errors
-    /// Those of [`Topic::post`].
-    pub async fn post<E: Event>(&self, event: &E) -> Result<()> {
-        self.send::<Posted, _>(E::TOPIC, event, &Metadata::default()).await
-    }
-
-    /// Subscribes to a type's topic; the next event published is seen.
-    ///
-    /// # Errors
-    /// Those of the connection.
-    pub async fn subscribe<E: Event>(&self) -> Result<Events<E>> {
-        self.topic(E::TOPIC).subscribe().await
-    }
-
     /// A topic by name, carrying values of type `T`.
     pub fn topic<T>(&self, name: impl Into<String>) -> Topic<T> {
         Topic::new(self.clone(), name.into())
-    }
-
-    /// Subscribes to all topics that match a glob pattern (`*`, `?`, `[a-z]`, `\`).
-    ///
-    /// # Errors
-    /// Those of the connection.
-    pub async fn pattern<T: DeserializeOwned>(&self, pattern: &str) -> Result<PatternEvents<T>> {
-        self.subscribe_to(&[Filter::Pattern(pattern.to_owned())]).await
-    }
-
-    /// Subscribes to several topics and patterns in one step; the next event published on any of
-    /// them is seen. An event that several of them match comes once for each.
-    ///
-    /// ```
-    /// use pymq::{Bus, Filter};
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> pymq::Result<()> {
-    /// # let bus = Bus::connect("memory://").await?;
-    /// let filters = [Filter::Topic("till".into()), Filter::Pattern("shop.*".into())];
-    /// let mut amounts = bus.subscribe_to::<u32>(&filters).await?;
-    /// bus.topic("shop.north").publish(&30).await?;
-    /// let (topic, amount) = amounts.recv().await.expect("the bus is open")?;
-    /// assert_eq!((topic.as_str(), amount), ("shop.north", 30));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// `Config` for no filter at all or a bad name, and those of the connection.
-    pub async fn subscribe_to<T: DeserializeOwned>(
-        &self,
-        filters: &[Filter],
-    ) -> Result<PatternEvents<T>> {
-        PatternEvents::subscribe(self.clone(), filters).await
     }
 
     /// A queue by name, carrying items of type `T`.
@@ -263,67 +199,7 @@ impl Bus {
         Queue::new(self.byte_queue(name))
     }
 
-    /// The capabilities of this bus's transport beyond the contract.
-    pub fn capabilities(&self) -> Capabilities {
-        self.0.transport.capabilities()
-    }
-
-    // For layers above that have a codec of their own: bytes instead of types.
-
-    /// Publishes bytes that are an encoded value already.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish).
-    pub async fn publish_bytes(&self, topic: &str, payload: Bytes) -> Result<Option<usize>> {
-        self.send_bytes::<Published>(topic, payload).await
-    }
-
-    /// Posts bytes, see [`Topic::post`].
-    ///
-    /// # Errors
-    /// Those of [`Topic::post`], but for encoding.
-    pub async fn post_bytes(&self, topic: &str, payload: Bytes) -> Result<()> {
-        self.send_bytes::<Posted>(topic, payload).await
-    }
-
-    /// Subscribes to a topic, or to a pattern, and reads bytes; names in it are whole names.
-    ///
-    /// # Errors
-    /// As [`subscribe`](Self::subscribe).
-    pub async fn subscribe_bytes(&self, filter: &Filter) -> Result<Subscription> {
-        self.subscribe_filters(std::slice::from_ref(filter)).await
-    }
-
-    pub(crate) async fn subscribe_filters(&self, filters: &[Filter]) -> Result<Subscription> {
-        let namespace = &self.0.namespace;
-        let whole = filters.iter().map(|filter| match filter {
-            Filter::Topic(topic) => {
-                name::check_topic("subscribe", topic)?;
-                Ok(Filter::Topic(namespace.whole(topic)))
-            }
-            Filter::Pattern(pattern) => {
-                name::check_topic("subscribe", pattern)?;
-                Ok(Filter::Pattern(namespace.whole_pattern(pattern)))
-            }
-        });
-        let whole = whole.collect::<Result<Vec<_>>>()?;
-        let shown = topic::shown(filters)?;
-        transport::check_runtime(&*self.0.transport, "subscribe", &shown)?;
-        match self.0.transport.subscribe(&whole).await {
-            Ok(subscription) => Ok(topic::named(subscription, shown)),
-            Err(error) => Err(error.of("subscribe", shown)),
-        }
-    }
-
-    pub(crate) fn drain_list(&self) -> &Arc<DrainList> {
-        &self.0.drain_list
-    }
-
-    pub(crate) fn observers(&self) -> &Observers {
-        &self.0.observers
-    }
-
-    /// A queue of bytes.
+    /// A queue of bytes by name, for layers that have a codec of their own.
     pub fn byte_queue(&self, name: &str) -> ByteQueue {
         let Core { transport, drain_list, handles, limits, namespace, observers, .. } = &*self.0;
         let (transport, drain_list) = (Arc::clone(transport), Arc::clone(drain_list));
@@ -332,9 +208,22 @@ impl Bus {
         ByteQueue::new(transport, drain_list, handles, observers, *limits, names)
     }
 
+    /// The capabilities of this bus's transport beyond the contract.
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.transport.capabilities()
+    }
+
     /// The namespace it lives in.
     pub fn namespace(&self) -> &Namespace {
         &self.0.namespace
+    }
+
+    pub(crate) fn drain_list(&self) -> &Arc<DrainList> {
+        &self.0.drain_list
+    }
+
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.0.observers
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::dialer::jitter;
-use super::publishing::publish;
+use super::events::publish;
 use super::purpose::Purpose;
 use super::queue::side_key;
 use super::refusal::Cause;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::cluster::Nodes;
+use super::events::{count_command, counts};
 use super::examine::examine;
 use super::leftovers;
-use super::publishing::{count_command, counts};
 use super::purpose::Purpose;
 use super::queue::{of_side_key, side_key};
 use super::resp::{Batch, Command, Reply};

@@ -37,7 +37,6 @@ mod membership;
 mod options;
 mod poll;
 mod pool;
-mod publishing;
 mod pubsub;
 mod purpose;
 mod queue;
