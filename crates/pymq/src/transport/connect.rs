@@ -18,6 +18,17 @@ use crate::name;
 /// The addresses that errors offer in place of one that names no transport.
 const SCHEMES: &str = "memory://, ipc://name or redis://host:port/db";
 
+/// The schemes whose transport this build lacks, each with what an error says of it.
+const ABSENT: &[(&str, &str)] = &[
+    #[cfg(not(all(feature = "ipc", target_os = "linux")))]
+    (
+        "ipc://",
+        "it needs Linux and the feature \"ipc\"; use redis:// between processes, memory:// within one",
+    ),
+    #[cfg(not(feature = "redis"))]
+    ("redis://", "not compiled in; enable the feature \"redis\""),
+];
+
 /// Opens the transport that `url` names by its scheme.
 ///
 /// # Errors
@@ -33,42 +44,38 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Transport>> {
 /// not compiled in and for a setting that it cannot honour, and what the transport itself says.
 pub async fn connect_with(url: &str, settings: Settings) -> Result<Arc<dyn Transport>> {
     runtime()?;
-    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
-    match scheme {
-        Some("memory") => Ok(Arc::new(memory::Memory::connect_with(url, settings)?)),
+    let Some((scheme, _)) = url.split_once("://") else {
+        return Err(Error::config("address", format!("no scheme; use {SCHEMES}")));
+    };
+    match family(scheme) {
+        "memory" => Ok(Arc::new(memory::Memory::connect_with(url, settings)?)),
         #[cfg(all(feature = "ipc", target_os = "linux"))]
-        Some("ipc") => Ok(Arc::new(ipc::Ipc::connect_with(url, settings).await?)),
-        #[cfg(not(all(feature = "ipc", target_os = "linux")))]
-        Some("ipc") => Err(absent(
-            "ipc://",
-            "it needs Linux and the feature \"ipc\"; use redis:// between processes, memory:// within one",
-        )),
+        "ipc" => Ok(Arc::new(ipc::Ipc::connect_with(url, settings).await?)),
         #[cfg(feature = "redis")]
-        Some(scheme) if is_redis(scheme) => {
+        "redis" => {
             let options = redis::RedisOptions::from_url(url)?.with_settings(settings)?;
             Ok(Arc::new(redis::Redis::with_options(options).await?))
         }
-        #[cfg(not(feature = "redis"))]
-        Some(scheme) if is_redis(scheme) => {
-            Err(absent("redis://", "not compiled in; enable the feature \"redis\""))
-        }
-        Some(other) => {
-            Err(Error::config(format!("{other}://"), format!("unknown scheme; use {SCHEMES}")))
-        }
-        None => Err(Error::config("address", format!("no scheme; use {SCHEMES}"))),
+        _ => Err(unopened(scheme)),
     }
 }
 
-/// The failure of an address whose transport was not compiled in.
-#[cfg(not(all(feature = "redis", feature = "ipc", target_os = "linux")))]
-fn absent(scheme: &'static str, why: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported, "connect", scheme, why)
+/// The scheme whose transport opens those of `scheme`, and reads the rest of the address.
+fn family(scheme: &str) -> &str {
+    let server = scheme.split_once('+').map_or(scheme, |(server, _)| server);
+    match server {
+        "redis" | "rediss" | "valkey" | "valkeys" => "redis",
+        _ => scheme,
+    }
 }
 
-/// Whether that is for the Redis transport, which reads the rest of the address.
-fn is_redis(scheme: &str) -> bool {
-    let server = scheme.split_once('+').map_or(scheme, |(server, _)| server);
-    matches!(server, "redis" | "rediss" | "valkey" | "valkeys")
+/// Why no transport of this build opens the addresses of a scheme.
+fn unopened(scheme: &str) -> Error {
+    let family = family(scheme);
+    match ABSENT.iter().find(|(absent, _)| absent.strip_suffix("://") == Some(family)) {
+        Some(&(absent, why)) => Error::new(ErrorKind::Unsupported, "connect", absent, why),
+        None => Error::config(format!("{scheme}://"), format!("unknown scheme; use {SCHEMES}")),
+    }
 }
 
 /// The runtime that we are called on, whose tasks do the work.
