@@ -87,13 +87,14 @@ impl Queues for Ipc {
     ) -> bool {
         let queue = Arc::clone(queue);
         self.hub.soon(move |hub, patience| {
-            let settled = hub.attempt_to_the_end(patience, "settle", &queue.name, |step| {
-                let held = hub.recipients().leases.get(&receipt.number).copied();
-                let Some(item) = held else { return Ok(()) };
-                items::settle(step, item, how, &options)?;
-                hub.recipients().leases.remove(&receipt.number);
-                Ok(())
-            })?;
+            let settled =
+                hub.attempt_while(Hub::check_there, patience, "settle", &queue.name, |step| {
+                    let held = hub.recipients().leases.get(&receipt.number).copied();
+                    let Some(item) = held else { return Ok(()) };
+                    items::settle(step, item, how, &options)?;
+                    hub.recipients().leases.remove(&receipt.number);
+                    Ok(())
+                })?;
             Ok(settled.is_some())
         })
     }

@@ -84,8 +84,9 @@ impl Hub {
         self.check_there(operation, object)
     }
 
-    /// The same for what may still be done while it ends.
-    fn check_there(&self, operation: &'static str, object: &str) -> Result<()> {
+    /// The same for what may still be done while it ends: what [`soon`](Self::soon) does, which alone is
+    /// sure to come before the connection leaves.
+    pub(super) fn check_there(&self, operation: &'static str, object: &str) -> Result<()> {
         if self.is_parents() {
             let why = "this bus belongs to the parent process; connect a new one after fork";
             return Err(Error::new(ErrorKind::Closed, operation, shortened(object), why));
@@ -114,19 +115,8 @@ impl Hub {
         self.attempt_while(Self::check_open, patience, operation, object, work)
     }
 
-    /// The same though the connection ends: for what [`soon`](Self::soon) does, which alone is sure to
-    /// come before the connection leaves.
-    pub(super) fn attempt_to_the_end<T>(
-        &self,
-        patience: Duration,
-        operation: &'static str,
-        object: &str,
-        work: impl FnOnce(&mut Step<'_>) -> Result<T>,
-    ) -> Result<Option<T>> {
-        self.attempt_while(Self::check_there, patience, operation, object, work)
-    }
-
-    fn attempt_while<T>(
+    /// The same for as long as `check` allows it.
+    pub(super) fn attempt_while<T>(
         &self,
         check: impl Fn(&Self, &'static str, &str) -> Result<()>,
         patience: Duration,
