@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::cluster::Place;
 use super::cores::Cores;
 use super::dialer::Dialer;
-use super::link::{Link, Stage};
+use super::link::Link;
 use super::pool::Pool;
 use super::pubsub::PubSub;
 use super::purpose::Purpose;
@@ -29,6 +29,17 @@ use super::standing::Role;
 use super::timing::{ROUND_TRIP, SLICE_AND_WAY};
 use crate::error::{ErrorKind, Result};
 use crate::transport::Limit;
+
+/// The stage of a transport, from open to closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// In use.
+    Open,
+    /// New operations fail; what is held is given back.
+    Closing,
+    /// No connection is left.
+    Closed,
+}
 
 /// What all parts of the transport share.
 pub(super) struct Core {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Core;
 use super::cluster::slot_of;
-use super::link::Stage;
+use super::core::Stage;
 use super::poll::{Absent, Poll};
 use super::purpose::Purpose;
 use super::queue::key_in_slot;

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::core::Stage;
 use super::dialer::Dialer;
 use super::purpose::{Purpose, Repeat, Unanswered};
 use super::refusal::{Cause, Refusal};
@@ -20,17 +21,6 @@ use super::standing::Role;
 use super::timing::{LONGEST, PING, ROUND_TRIP};
 use crate::error::{ErrorKind, Result};
 use crate::transport::Wait;
-
-/// The stage of a transport, from open to closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
-    /// In use.
-    Open,
-    /// New operations fail; what is held is given back.
-    Closing,
-    /// No connection is left.
-    Closed,
-}
 
 #[derive(Clone)]
 enum Phase {
@@ -52,7 +42,7 @@ pub(super) struct Link {
     least: Arc<AtomicU64>,
 }
 
-/// For so long a key that is on its way to another node is waited for before it is asked for again.
+/// How long a key that is on its way to another node is waited for before it is asked for again.
 const ON_ITS_WAY: Duration = Duration::from_millis(20);
 
 /// The attempts at one operation so far.

@@ -8,8 +8,8 @@ use super::dialer::Dialer;
 use super::resp::{Reply, Socket};
 use super::standing::Role;
 
-/// Connections for waiting commands that are kept when nobody waits.
-const SPARE_WIRES: usize = 4;
+/// How many connections are kept when nobody waits.
+const SPARE: usize = 4;
 
 /// Connections for commands that wait at the server: one user at a time each.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Pool {
             return nodes.give_back(socket);
         }
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if socket.is_alive() && spare.len() < SPARE_WIRES {
+        if socket.is_alive() && spare.len() < SPARE {
             spare.push(socket);
         }
     }

@@ -15,8 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::core::Stage;
 use super::dialer::{Dialer, jitter};
-use super::link::Stage;
 use super::membership::{Membership, Request};
 use super::purpose::Purpose;
 use super::refusal::Refusal;

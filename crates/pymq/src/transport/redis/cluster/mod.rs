@@ -266,8 +266,8 @@ impl Nodes {
                 socket
             }
         };
-        socket.set_mark(u32::from(slot.number) + 1);
-        // Before it was marked, nobody looked after it.
+        socket.set_label(u32::from(slot.number) + 1);
+        // Before it was labelled, nobody looked after it.
         match self.known.map.borrow().owner(slot.number) == Some(&place) {
             true => Ok(socket),
             false => Err(Fault::Lost(MOVED.to_owned())),
@@ -276,7 +276,7 @@ impl Nodes {
 
     /// Keeps a connection that has nothing under way for whoever waits at that node next.
     pub(super) fn give_back(&self, socket: Socket) {
-        socket.set_mark(0);
+        socket.set_label(0);
         if let Some(place) = socket.place().filter(|_| socket.is_alive()).cloned() {
             let mut spares = self.spares();
             spares.retain(|_, spare| {
@@ -298,8 +298,8 @@ impl Nodes {
         place: &Place,
     ) -> impl Future<Output = ()> + Send + use<> {
         let elsewhere = move |map: &Map, place: &Place| {
-            let mark = socket.upgrade().map_or(0, |socket| socket.mark());
-            match mark.checked_sub(1).and_then(|slot| u16::try_from(slot).ok()) {
+            let label = socket.upgrade().map_or(0, |socket| socket.label());
+            match label.checked_sub(1).and_then(|slot| u16::try_from(slot).ok()) {
                 Some(slot) => map.owner(slot).is_some_and(|now| now != place),
                 None => !map.has(place),
             }

@@ -2,7 +2,7 @@
 //!
 //! The one invariant: nobody hears an event twice, or an earlier one after a later one. What is published
 //! at a node reaches the others a moment later, in order (in practice up to some tens of milliseconds). So
-//! who comes from another node has a mark published there, and listens once that has arrived: nothing comes
+//! who comes from another node has a probe published there, and listens once that has arrived: nothing comes
 //! behind it that was heard there already. What is published meanwhile is missed, as with any lost
 //! connection, and told as that.
 
@@ -23,7 +23,7 @@ const RECENT: Duration = Duration::from_secs(10);
 const FOLLOWED: Duration = Duration::from_millis(500);
 /// After so long all who listen have followed to another node.
 const GATHERED: Duration = Duration::from_secs(2);
-/// A mark that takes longer does not come.
+/// A probe that takes longer does not come.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// What a node that is gone has sent is there by then.
 const LAST: Duration = Duration::from_millis(100);
@@ -80,8 +80,10 @@ impl Trail {
 /// What arrives on a connection for the room of nodes itself.
 pub(super) struct Ear {
     channel: String,
-    mark: String,
-    marks: watch::Sender<usize>,
+    /// What it has other nodes publish there.
+    probe: String,
+    /// How many of those have come back.
+    probes: watch::Sender<usize>,
     /// The node has lost the slot.
     left: Notify,
 }
@@ -89,9 +91,9 @@ pub(super) struct Ear {
 impl Ear {
     /// One for a connection on which that channel is the room's own.
     pub(super) fn new(channel: &str) -> Arc<Self> {
-        let mark = Uuid::new_v4().simple().to_string();
-        let marks = watch::Sender::new(0);
-        Arc::new(Self { channel: channel.to_owned(), mark, marks, left: Notify::new() })
+        let probe = Uuid::new_v4().simple().to_string();
+        let probes = watch::Sender::new(0);
+        Arc::new(Self { channel: channel.to_owned(), probe, probes, left: Notify::new() })
     }
 
     /// Takes pushes, and passes on those that are not the room's.
@@ -100,8 +102,8 @@ impl Ear {
         Arc::new(move |push| match push {
             Push::Left => ear.left.notify_one(),
             Push::Message { topic, payload } if *topic == *ear.channel.as_bytes() => {
-                let ours = *payload == *ear.mark.as_bytes();
-                ear.marks.send_modify(|marks| *marks += usize::from(ours));
+                let ours = *payload == *ear.probe.as_bytes();
+                ear.probes.send_modify(|probes| *probes += usize::from(ours));
             }
             push => pushes(push),
         })
@@ -124,16 +126,16 @@ impl Ear {
             Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
             outcome => outcome.is_ok(),
         };
-        let mark = |other| async move {
-            let publish = Command::new("PUBLISH").arg(&self.channel).arg(&self.mark);
-            let marked = async { Socket::run(&other.await?, &publish).await };
-            timeout(PATIENCE, marked).await.is_ok_and(|marked| marked.is_ok())
+        let probe = |other| async move {
+            let publish = Command::new("PUBLISH").arg(&self.channel).arg(&self.probe);
+            let published = async { Socket::run(&other.await?, &publish).await };
+            timeout(PATIENCE, published).await.is_ok_and(|published| published.is_ok())
         };
-        let marked = join_all(others.into_iter().map(mark)).await;
-        let wanted = marked.iter().filter(|marked| **marked).count();
-        let mut marks = self.marks.subscribe();
-        let all = timeout(PATIENCE, marks.wait_for(|marks| *marks >= wanted));
-        if !hears || all.await.is_err() || wanted < marked.len() {
+        let probed = join_all(others.into_iter().map(probe)).await;
+        let wanted = probed.iter().filter(|probed| **probed).count();
+        let mut probes = self.probes.subscribe();
+        let all = timeout(PATIENCE, probes.wait_for(|probes| *probes >= wanted));
+        if !hears || all.await.is_err() || wanted < probed.len() {
             sleep(LAST).await;
         }
         if hears { socket.subscribing(Subscribing::NoMore, &channel).await } else { Ok(()) }

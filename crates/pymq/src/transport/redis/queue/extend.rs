@@ -1,5 +1,5 @@
-//! OpenExtension leases: of one item, which goes into an epoch of its own where it is to last longer than
-//! the others.
+//! Longer leases: of one item, which goes into an epoch of its own where its lease is to last longer than
+//! the others'.
 //!
 //! The one invariant: where the item is afterwards is known here, whoever has stopped waiting for it; a
 //! settlement that looked for it meanwhile where it had been follows it.

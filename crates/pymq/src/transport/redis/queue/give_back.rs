@@ -21,8 +21,8 @@ use super::scripts::{self, PORTION};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Failure, Reason};
 
-/// The most such runs in a row. The next consumer that reaps does the rest; and a
-/// server that says for ever that there is more cannot keep us here for ever.
+/// The most runs of the script in a row. The next consumer that reaps does the rest; and a server that says
+/// for ever that there is more cannot keep us here for ever.
 const PORTIONS: usize = 1000;
 /// The most epochs that are left out because the server refuses to give them back (their lists may be of
 /// another type), while those behind them are.

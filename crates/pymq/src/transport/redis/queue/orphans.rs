@@ -23,7 +23,8 @@ use crate::error::Result;
 /// So many keys of a slot are looked at.
 const MOST: u16 = 10_000;
 /// The log's words where a slot has too many keys.
-const NOT_ALL: &str = "not all keys of the queue's slot were looked at: what a killed process may have left                        with nobody there is found by `pymq doctor`, and goes back with its --fix";
+const NOT_ALL: &str = "not all keys of the queue's slot were looked at: what a killed process may have left \
+                       with nobody there is found by `pymq doctor`, and goes back with its --fix";
 
 /// At which node a consumer has looked last.
 #[derive(Debug, Default)]

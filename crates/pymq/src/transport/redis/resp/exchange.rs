@@ -162,8 +162,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// Has that said when the runtime ends before the socket does, after what others have to say; with
-    /// nothing, that speaker says nothing.
+    /// What a speaker has to say if the runtime ends before the socket does; `None` is nothing. They speak
+    /// in the order in which they were set.
     pub(super) fn set_last_words(&self, speaker: u64, words: Option<LastWords>) {
         let mut last_words = self.lock_last_words();
         last_words.retain(|(other, _)| *other != speaker);

@@ -48,7 +48,7 @@ impl Subscribing {
     }
 }
 
-/// Who comes: what is said on arrival, and whom he expects to find.
+/// What a new socket introduces itself with, and which kind of server it expects.
 #[derive(Clone, Copy)]
 struct Guest<'a> {
     options: &'a RedisOptions,
@@ -80,7 +80,7 @@ struct Life {
     /// The server's number of this client.
     id: Option<i64>,
     /// What its user says that it is for just now; 0 is nothing.
-    mark: AtomicU32,
+    label: AtomicU32,
 }
 
 impl std::fmt::Debug for Life {
@@ -165,8 +165,8 @@ impl Socket {
             RedisEndpoint::Tcp(host, port) => Some((host.clone(), *port)),
             _ => None,
         };
-        let mark = AtomicU32::default();
-        let mut socket = Life { exchange, place, driver, pulse, id: None, mark };
+        let label = AtomicU32::default();
+        let mut socket = Life { exchange, place, driver, pulse, id: None, label };
         socket.id = match greet(&socket.exchange, guest).await {
             Ok(id) => id,
             // Its last words say more than that the connection ended.
@@ -190,13 +190,13 @@ impl Socket {
     }
 
     /// What it is for just now, as its user said.
-    pub(crate) fn mark(&self) -> u32 {
-        self.0.mark.load(Ordering::SeqCst)
+    pub(crate) fn label(&self) -> u32 {
+        self.0.label.load(Ordering::SeqCst)
     }
 
     /// Says what it is for from now on; 0 is nothing.
-    pub(crate) fn set_mark(&self, mark: u32) {
-        self.0.mark.store(mark, Ordering::SeqCst);
+    pub(crate) fn set_label(&self, label: u32) {
+        self.0.label.store(label, Ordering::SeqCst);
     }
 
     /// The same, which does not keep the socket.
@@ -214,8 +214,8 @@ impl Socket {
         self.0.exchange.end().wait().await;
     }
 
-    /// Has that said when the runtime ends before the socket does, after what others have to say; with
-    /// nothing, that speaker says nothing.
+    /// What a speaker has to say if the runtime ends before the socket does; `None` is nothing. They speak
+    /// in the order in which they were set.
     pub(crate) fn set_last_words(&self, speaker: u64, words: Option<LastWords>) {
         self.0.exchange.set_last_words(speaker, words);
     }

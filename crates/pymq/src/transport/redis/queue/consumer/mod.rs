@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::link::Stage;
+use super::super::core::Stage;
 use super::super::timing::{LONGEST, ROUND_TRIP};
 use super::copy;
 use super::epochs::Epochs;
