@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::super::resp::Reply;
 
 /// Where a node is.
-pub(in super::super) type Place = (String, u16);
+pub(crate) type Place = (String, u16);
 
 /// How many slots there are.
 const SLOTS: u16 = 16384;
@@ -19,7 +19,7 @@ const SLOTS: u16 = 16384;
 const NEWS: Duration = Duration::from_secs(5);
 
 /// The slot of a key: that of what stands between its first `{` and the next `}`, or of all of it.
-pub(in super::super) fn slot_of(key: &str) -> u16 {
+pub(crate) fn slot_of(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
     let hashed = tag.map_or(key, |(tag, _)| if tag.is_empty() { key } else { tag });
     crc16(hashed.as_bytes()) % SLOTS

@@ -212,19 +212,19 @@ fn strays(name: &str) -> bool {
 }
 
 /// A key in the slot in which a queue lies on a cluster.
-pub(in super::super) fn key_in_slot(name: &str) -> Cow<'_, str> {
+pub(crate) fn key_in_slot(name: &str) -> Cow<'_, str> {
     if strays(name) { side_key(name, "").into() } else { name.into() }
 }
 
 /// A key beside a list, in its slot.
-pub(in super::super) fn side_key(list: &str, what: &str) -> String {
+pub(crate) fn side_key(list: &str, what: &str) -> String {
     format!("__pymq:{{{list}}}:{what}")
 }
 
 /// The list that a key lies beside, and what the key is there; none for one that only remembers an id.
 ///
 /// What looks like the end of the list's name may stand within it.
-pub(in super::super) fn of_side_key(key: &str) -> Option<(&str, &str)> {
+pub(crate) fn of_side_key(key: &str) -> Option<(&str, &str)> {
     let key = key.strip_prefix("__pymq:{")?;
     let splits = key.match_indices("}:").map(|(at, _)| (&key[..at], &key[at + 2..]));
     let mut splits = splits.filter(|(_, what)| what.starts_with("id:") || is_part(what));

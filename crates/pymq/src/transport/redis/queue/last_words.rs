@@ -51,7 +51,7 @@ impl Roster {
     }
 
     /// Takes what is to be said. Does not wait, works on any thread.
-    pub(in super::super) fn last_words(&self) -> Batch {
+    pub(crate) fn last_words(&self) -> Batch {
         let parcels = std::mem::take(&mut *self.parcels());
         let mut lesson = Lesson::default();
         let mut words = Vec::new();

@@ -22,7 +22,7 @@ use crate::transport::{QueueSpec, Receipt};
 
 /// The consumers of this process: one for each queue, lease and policy that is in use.
 #[derive(Debug, Default)]
-pub(in super::super) struct Roster {
+pub(crate) struct Roster {
     running: Mutex<HashMap<String, Vec<Arc<Consumer>>>>,
     /// Settlements in the hands of tasks that send them.
     parcels: Mutex<Vec<Weak<Parcel>>>,
@@ -41,7 +41,7 @@ struct Shared {
 
 impl Roster {
     /// Those of other connections of the same bus.
-    pub(in super::super) fn beside(&self) -> Self {
+    pub(crate) fn beside(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), ..Self::default() }
     }
 
@@ -61,7 +61,7 @@ impl Roster {
     }
 
     /// Ends all of them; returns when what they held is given back, or cannot be.
-    pub(in super::super) async fn finish(&self) {
+    pub(crate) async fn finish(&self) {
         let running = self.all();
         for consumer in &running {
             consumer.close();
@@ -72,7 +72,7 @@ impl Roster {
     }
 
     /// Fails all who wait, where there is no runtime any more whose tasks could serve them.
-    pub(in super::super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         for consumer in self.lock().values().flatten() {
             let queue = &consumer.keys().name;
             consumer.fail_all(|| Error::closed("claim", &**queue));
@@ -83,7 +83,7 @@ impl Roster {
     }
 
     /// The number of queues that items are taken from, and the time since the oldest renewal of a lease.
-    pub(in super::super) fn load(&self) -> (usize, Option<Duration>) {
+    pub(crate) fn load(&self) -> (usize, Option<Duration>) {
         let running = self.lock();
         let open = |consumers: &&Vec<Arc<Consumer>>| consumers.iter().any(|one| one.is_open());
         let taken_from = running.values().filter(open).count();

@@ -8,7 +8,7 @@ use super::{Consumer, State};
 
 impl Consumer {
     /// Notes in what time the next item is due, and whether nothing can come any more.
-    pub(in super::super) fn note_due(&self, next: Option<Duration>, over: bool) {
+    pub(crate) fn note_due(&self, next: Option<Duration>, over: bool) {
         let mut state = self.lock();
         state.due_at = next.and_then(|next| Instant::now().checked_add(next));
         state.delays |= next.is_some();
@@ -16,14 +16,14 @@ impl Consumer {
     }
 
     /// Notes that an item was put that is due in some time.
-    pub(in super::super) fn expect(&self, delay: Duration) {
+    pub(crate) fn expect(&self, delay: Duration) {
         self.lock().expect(delay);
         self.changed.notify_one();
     }
 
     /// Notes what a claim that came back empty was told: twice 1 if the queue is shut down, 1 more if
     /// something is due later. Returns whether nothing can come any more.
-    pub(in super::super) fn note_flags(&self, flags: i64) -> bool {
+    pub(crate) fn note_flags(&self, flags: i64) -> bool {
         let mut state = self.lock();
         state.shut = flags == 2;
         state.due_changed |= flags % 2 == 1 && state.due_at.is_none();
@@ -31,16 +31,16 @@ impl Consumer {
     }
 
     /// Whether something may be due that nobody has lined up.
-    pub(in super::super) fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.lock().is_due(Instant::now())
     }
 
     /// Whether this queue has items for later now and then.
-    pub(in super::super) fn knows_delays(&self) -> bool {
+    pub(crate) fn knows_delays(&self) -> bool {
         self.lock().delays
     }
 
-    pub(in super::super) fn begin_lining_up(&self) {
+    pub(crate) fn begin_lining_up(&self) {
         self.lock().due_changed = false;
     }
 }

@@ -16,7 +16,7 @@ use crate::transport::{QueueSpec, Wait};
 
 impl Consumer {
     /// Lets a getter wait behind the others; `None` when the consumer has retired.
-    pub(in super::super) fn enqueue(
+    pub(crate) fn enqueue(
         self: &Arc<Self>,
         spec: &QueueSpec,
         limit: usize,
@@ -35,7 +35,7 @@ impl Consumer {
     }
 
     /// A ticket whose answer the caller gives himself, through [`answer`](Self::answer).
-    pub(in super::super) fn ticket(
+    pub(crate) fn ticket(
         self: &Arc<Self>,
         spec: &QueueSpec,
     ) -> Option<(Ticket, oneshot::Sender<Answer>)> {
@@ -53,7 +53,7 @@ impl Consumer {
         Some((Ticket::apart(Arc::clone(self), answer), reply))
     }
 
-    pub(in super::super) fn answer(&self, reply: oneshot::Sender<Answer>, answer: Answer) {
+    pub(crate) fn answer(&self, reply: oneshot::Sender<Answer>, answer: Answer) {
         let mut state = self.lock();
         if let Err(Ok(unwanted)) = reply.send(answer) {
             state.give_back(unwanted);
@@ -63,7 +63,7 @@ impl Consumer {
     }
 
     /// Takes the answer of a getter that leaves: either it gets the answer here, or none is given any more.
-    pub(in super::super) fn leave_line(
+    pub(crate) fn leave_line(
         &self,
         answer: &mut oneshot::Receiver<Answer>,
         in_line: bool,
@@ -78,24 +78,24 @@ impl Consumer {
     }
 
     /// The failure that kept items away until now, for a getter whose time is up.
-    pub(in super::super) fn trouble(&self) -> Option<Error> {
+    pub(crate) fn trouble(&self) -> Option<Error> {
         self.lock().trouble.as_ref().map(|error| copy(error, "claim"))
     }
 
     /// Notes the failure that keeps items away; says whether there was none before.
-    pub(in super::super) fn set_trouble(&self, error: &Error) -> bool {
+    pub(crate) fn set_trouble(&self, error: &Error) -> bool {
         let news = self.lock().trouble.replace(copy(error, "claim")).is_none();
         self.calmed.notify_waiters();
         news
     }
 
     /// Notes that claims get through.
-    pub(in super::super) fn clear_trouble(&self) -> bool {
+    pub(crate) fn clear_trouble(&self) -> bool {
         self.lock().trouble.take().is_some()
     }
 
     /// Fails all getters that wait.
-    pub(in super::super) fn fail_all(&self, error: impl Fn() -> Error) {
+    pub(crate) fn fail_all(&self, error: impl Fn() -> Error) {
         let mut state = self.lock();
         state.getters.fail_all(error);
     }

@@ -21,13 +21,13 @@ pub(super) struct Extension {
 
 /// An extension that is under way; dropped, it is over.
 #[derive(Debug)]
-pub(in super::super) struct OpenExtension {
+pub(crate) struct OpenExtension {
     consumer: Arc<Consumer>,
     receipt: Receipt,
 }
 
 impl OpenExtension {
-    pub(in super::super) fn receipt(&self) -> &Receipt {
+    pub(crate) fn receipt(&self) -> &Receipt {
         &self.receipt
     }
 }
@@ -40,7 +40,7 @@ impl Drop for OpenExtension {
 
 impl Consumer {
     /// Notes that the lease of an item is being extended.
-    pub(in super::super) fn begin_extending(self: &Arc<Self>, receipt: &Receipt) -> OpenExtension {
+    pub(crate) fn begin_extending(self: &Arc<Self>, receipt: &Receipt) -> OpenExtension {
         let receipt = receipt.clone();
         let extension = Extension { receipt: receipt.clone(), held_up: Vec::new() };
         self.lock().extensions.push(extension);
@@ -48,7 +48,7 @@ impl Consumer {
     }
 
     /// Held while a lease is extended.
-    pub(in super::super) async fn turn_to_extend(&self) -> MutexGuard<'_, ()> {
+    pub(crate) async fn turn_to_extend(&self) -> MutexGuard<'_, ()> {
         self.extending.lock().await
     }
 

@@ -17,49 +17,49 @@ use crate::transport::{Claimed, Receipt, Settlement};
 
 impl Consumer {
     /// Whether the server may count it among those who wait.
-    pub(in super::super) fn has_waited(&self) -> bool {
+    pub(crate) fn has_waited(&self) -> bool {
         self.lock().waited
     }
 
-    pub(in super::super) fn is_opened(&self) -> bool {
+    pub(crate) fn is_opened(&self) -> bool {
         self.lock().opened
     }
 
     /// Every epoch that the server may know of, oldest first.
-    pub(in super::super) fn all_epochs(&self) -> Vec<Epoch> {
+    pub(crate) fn all_epochs(&self) -> Vec<Epoch> {
         self.lock().epochs.all()
     }
 
     /// The lists of epochs that may be at the server.
-    pub(in super::super) fn lists(&self, epochs: &[Epoch]) -> Vec<HeldList> {
+    pub(crate) fn lists(&self, epochs: &[Epoch]) -> Vec<HeldList> {
         self.lock().epochs.lists(epochs)
     }
 
     /// Takes out the epochs that may be registered and hold nothing: the server is to forget them.
-    pub(in super::super) fn take_vacant(&self) -> Vec<Epoch> {
+    pub(crate) fn take_vacant(&self) -> Vec<Epoch> {
         self.lock().epochs.vacant()
     }
 
     /// Notes that the server has forgotten epochs that hold nothing.
-    pub(in super::super) fn forget(&self, epochs: &[Epoch]) {
+    pub(crate) fn forget(&self, epochs: &[Epoch]) {
         self.lock().epochs.forget(epochs);
     }
 
-    pub(in super::super) fn current(&self) -> Epoch {
+    pub(crate) fn current(&self) -> Epoch {
         self.lock().epochs.current()
     }
 
     /// The last renewal of the lease that was renewed the longest ago, of those that hold something.
-    pub(in super::super) fn oldest_heartbeat(&self) -> Option<Instant> {
+    pub(crate) fn oldest_heartbeat(&self) -> Option<Instant> {
         self.lock().epochs.oldest_kept()
     }
 
-    pub(in super::super) fn owns(&self, epoch: Epoch) -> bool {
+    pub(crate) fn owns(&self, epoch: Epoch) -> bool {
         self.lock().epochs.owns(epoch)
     }
 
     /// Notes the server's clock.
-    pub(in super::super) fn note_server(&self, sent: Instant, clock: i64) {
+    pub(crate) fn note_server(&self, sent: Instant, clock: i64) {
         let mut state = self.lock();
         state.clock = Some((sent, clock));
         if !std::mem::replace(&mut state.opened, true) {
@@ -68,23 +68,23 @@ impl Consumer {
     }
 
     /// Notes that an epoch is registered since something that was sent at a moment.
-    pub(in super::super) fn note_kept(&self, epoch: Epoch, sent: Instant) {
+    pub(crate) fn note_kept(&self, epoch: Epoch, sent: Instant) {
         self.lock().epochs.keep(epoch, sent);
     }
 
     /// Notes that it is not known whether an epoch is registered.
-    pub(in super::super) fn note_doubt(&self, epoch: Epoch) {
+    pub(crate) fn note_doubt(&self, epoch: Epoch) {
         self.lock().epochs.doubt(epoch);
     }
 
     /// Whether an item that was taken by something that was sent at a moment is surely ours still.
-    pub(in super::super) fn is_sure(&self, epoch: Epoch) -> bool {
+    pub(crate) fn is_sure(&self, epoch: Epoch) -> bool {
         let until = self.lock().epochs.sure_until(epoch, self.lease);
         until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Notes that what was sent for an epoch may have been done, now or by a ghost in a moment.
-    pub(in super::super) fn doubt(&self, epoch: Epoch) {
+    pub(crate) fn doubt(&self, epoch: Epoch) {
         let now = Instant::now();
         let mut state = self.lock();
         state.epochs.doubt(epoch);
@@ -94,12 +94,12 @@ impl Consumer {
     }
 
     /// Has the list of an epoch read, since the answer of a claim is too old to be believed.
-    pub(in super::super) fn look_at(&self, epoch: Epoch) {
+    pub(crate) fn look_at(&self, epoch: Epoch) {
         self.lock().doubts.push((Instant::now(), epoch));
     }
 
     /// Notes that an epoch of ours was over when something was sent; says how many items that cost.
-    pub(in super::super) fn lose(&self, epoch: Epoch, sent: Instant) -> usize {
+    pub(crate) fn lose(&self, epoch: Epoch, sent: Instant) -> usize {
         let mut state = self.lock();
         let Some(lost) = state.epochs.lose(epoch, sent) else {
             state.doubts.push((Instant::now(), epoch));
@@ -121,7 +121,7 @@ impl Consumer {
 
     /// Compares what the server holds in the lists of an epoch with what is known here; returns what
     /// nobody here has heard of.
-    pub(in super::super) fn compare(
+    pub(crate) fn compare(
         &self,
         epoch: Epoch,
         server: Vec<(HeldList, Vec<Bytes>)>,
@@ -138,7 +138,7 @@ impl Consumer {
     }
 
     /// Gives items that have just been claimed to the getters that wait, in their order.
-    pub(in super::super) fn distribute(&self, items: Vec<(HeldList, Bytes)>) {
+    pub(crate) fn distribute(&self, items: Vec<(HeldList, Bytes)>) {
         let mut state = self.lock();
         let claimed = state.take(items, self.lease);
         let left = state.getters.serve(claimed.into());
@@ -146,13 +146,13 @@ impl Consumer {
     }
 
     /// Notes items as held, for a getter that does not wait with the others.
-    pub(in super::super) fn take_over(&self, items: Vec<(HeldList, Bytes)>) -> Vec<Claimed> {
+    pub(crate) fn take_over(&self, items: Vec<(HeldList, Bytes)>) -> Vec<Claimed> {
         self.lock().take(items, self.lease)
     }
 
     /// Notes that items are handed out now; those that were fetched ahead count from here on. The
     /// server is told in a moment, unless they are settled before: then it need not know.
-    pub(in super::super) fn show<'a>(&self, receipts: impl IntoIterator<Item = &'a Receipt>) {
+    pub(crate) fn show<'a>(&self, receipts: impl IntoIterator<Item = &'a Receipt>) {
         let ahead = |receipt: &&Receipt| HeldList::of(receipt).ahead;
         let mut receipts = receipts.into_iter().filter(ahead).peekable();
         if receipts.peek().is_none() {
@@ -169,12 +169,12 @@ impl Consumer {
     }
 
     /// Takes the items that were handed out and that the server has still to be told of.
-    pub(in super::super) fn take_shown(&self) -> Vec<Receipt> {
+    pub(crate) fn take_shown(&self) -> Vec<Receipt> {
         self.lock().take_shown()
     }
 
     /// Gives back items that no getter here may have.
-    pub(in super::super) fn give_back(&self, items: Vec<(HeldList, Bytes)>) {
+    pub(crate) fn give_back(&self, items: Vec<(HeldList, Bytes)>) {
         let mut state = self.lock();
         let claimed = state.take(items, self.lease);
         state.give_back(claimed);
@@ -183,28 +183,24 @@ impl Consumer {
     }
 
     /// Gives back items that a getter got and did not want.
-    pub(in super::super) fn return_unwanted(&self, items: Vec<Claimed>) {
+    pub(crate) fn return_unwanted(&self, items: Vec<Claimed>) {
         self.lock().give_back(items);
         self.changed.notify_one();
     }
 
     /// The list in which the server has the item of a receipt.
-    pub(in super::super) fn place(&self, receipt: &Receipt) -> HeldList {
+    pub(crate) fn place(&self, receipt: &Receipt) -> HeldList {
         self.lock().epochs.place(receipt)
     }
 
     /// The epoch into which an item goes whose lease is to last for `duration`, if that is another one.
-    pub(in super::super) fn epoch_for(
-        &self,
-        receipt: &Receipt,
-        duration: Duration,
-    ) -> Option<Epoch> {
+    pub(crate) fn epoch_for(&self, receipt: &Receipt, duration: Duration) -> Option<Epoch> {
         let alone = self.place(receipt) != HeldList::of(receipt);
         (!alone && duration > self.lease).then(|| self.next_epoch())
     }
 
     /// Notes that the lease of an item lasts until a moment, in the second of these epochs.
-    pub(in super::super) fn note_extension(
+    pub(crate) fn note_extension(
         &self,
         receipt: &Receipt,
         (from, to): (Epoch, Epoch),

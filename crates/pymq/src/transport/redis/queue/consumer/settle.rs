@@ -19,7 +19,7 @@ impl Consumer {
     ///
     /// # Errors
     /// `Closed` once the consumer gives back what it holds: then the item goes back as well.
-    pub(in super::super) fn settle(
+    pub(crate) fn settle(
         &self,
         receipt: Receipt,
         how: Settlement,
@@ -60,24 +60,24 @@ impl Consumer {
     }
 
     /// Takes the settlements that wait to be sent, for the first time or again.
-    pub(in super::super) fn take_settlements(&self) -> Vec<PendingSettlement> {
+    pub(crate) fn take_settlements(&self) -> Vec<PendingSettlement> {
         self.lock().outstanding.take_all()
     }
 
     /// The same when the consumer ends; if its bus `closes`, what is asked for from here on is too late.
-    pub(in super::super) fn take_last_settlements(&self, closes: bool) -> Vec<PendingSettlement> {
+    pub(crate) fn take_last_settlements(&self, closes: bool) -> Vec<PendingSettlement> {
         let mut state = self.lock();
         state.leaving |= closes;
         state.outstanding.take_all()
     }
 
     /// Notes that settlements begin to be sent.
-    pub(in super::super) fn begin_sending(&self) {
+    pub(crate) fn begin_sending(&self) {
         self.lock().outstanding.begin_sending();
     }
 
     /// Notes that they were sent.
-    pub(in super::super) fn end_sending(&self) {
+    pub(crate) fn end_sending(&self) {
         self.lock().outstanding.end_sending();
         self.calmed.notify_waiters();
         self.changed.notify_one();
@@ -85,7 +85,7 @@ impl Consumer {
 
     /// Notes the server's answer to a settlement that was sent: 0 if its item was not there, else 1 and
     /// how many dead letters were dropped for it.
-    pub(in super::super) fn settled(&self, mut settling: PendingSettlement, answer: usize) {
+    pub(crate) fn settled(&self, mut settling: PendingSettlement, answer: usize) {
         let found = answer > 0;
         if !found {
             settling = match settling.elsewhere() {
@@ -130,7 +130,7 @@ impl Consumer {
     }
 
     /// Keeps a settlement that could not be done for another attempt.
-    pub(in super::super) fn keep_settlement(&self, settling: PendingSettlement, until: Instant) {
+    pub(crate) fn keep_settlement(&self, settling: PendingSettlement, until: Instant) {
         let mut state = self.lock();
         if *self.stage.borrow() == Stage::Closed {
             drop(state);
@@ -142,14 +142,14 @@ impl Consumer {
     }
 
     /// Has settlements sent that were to ride with something that was not sent.
-    pub(in super::super) fn put_back(&self, settlements: Vec<PendingSettlement>) {
+    pub(crate) fn put_back(&self, settlements: Vec<PendingSettlement>) {
         self.lock().outstanding.keep(settlements, Instant::now());
         self.changed.notify_one();
     }
 
     /// Tells callers whose answers were lost that the outcome is not known yet; what is not done is done once
     /// the server can be asked.
-    pub(in super::super) fn tell_uncertain(&self) {
+    pub(crate) fn tell_uncertain(&self) {
         let mut state = self.lock();
         let purpose = Purpose::change("settle", &self.keys.name);
         let error = purpose.lost("and the server cannot be asked; what is not done is tried on");
@@ -157,7 +157,7 @@ impl Consumer {
     }
 
     /// Notes that settlements were sent and their answers lost.
-    pub(in super::super) fn unsettled(&self, settlements: Vec<PendingSettlement>) {
+    pub(crate) fn unsettled(&self, settlements: Vec<PendingSettlement>) {
         for settling in settlements {
             let epoch = settling.place().epoch;
             let mut state = self.lock();

@@ -17,7 +17,7 @@ use crate::transport::redis::dialer::jitter;
 use crate::transport::redis::timing::SLICE_AND_WAY;
 
 /// The next step of the claimer.
-pub(in super::super) enum Step {
+pub(crate) enum Step {
     Finish,
     Rest(Option<Instant>),
     Aside(Chore),
@@ -29,7 +29,7 @@ pub(in super::super) enum Step {
 }
 
 /// Work that is done beside a wait at the server.
-pub(in super::super) enum Chore {
+pub(crate) enum Chore {
     Settle(Vec<PendingSettlement>),
     /// Has the server note what was handed out.
     Show(Vec<Receipt>),
@@ -39,7 +39,7 @@ pub(in super::super) enum Chore {
 }
 
 impl Consumer {
-    pub(in super::super) fn step(&self) -> Step {
+    pub(crate) fn step(&self) -> Step {
         let open = self.is_open();
         let mut state = self.lock();
         let step = state.step(Instant::now(), open, self.lease);
@@ -53,7 +53,7 @@ impl Consumer {
     }
 
     /// The chore that is due beside a wait at the server, and whether the wait should end.
-    pub(in super::super) fn beside(&self, epoch: Option<Epoch>) -> (Option<Chore>, bool) {
+    pub(crate) fn beside(&self, epoch: Option<Epoch>) -> (Option<Chore>, bool) {
         let now = Instant::now();
         let mut state = self.lock();
         let chore = state.chore(now, self.lease);
@@ -64,19 +64,19 @@ impl Consumer {
     }
 
     /// The epochs whose lists are to be compared, now or later, for when there is no later.
-    pub(in super::super) fn take_last_doubts(&self) -> Vec<Epoch> {
+    pub(crate) fn take_last_doubts(&self) -> Vec<Epoch> {
         self.lock().take_doubts(Instant::now() + SLICE_AND_WAY)
     }
 
     /// The moment at which the next chore is due.
-    pub(in super::super) fn beside_at(&self) -> Option<Instant> {
+    pub(crate) fn beside_at(&self) -> Option<Instant> {
         let state = self.lock();
         state.chore_at().into_iter().chain(state.doubts_at()).chain(state.due_at).min()
     }
 
     /// The next round for the getters that wait; `None` when none waits any more. A round that only `looks` does
     /// not wait at the server.
-    pub(in super::super) fn round(&self, most: Duration, looks: bool) -> Option<Round> {
+    pub(crate) fn round(&self, most: Duration, looks: bool) -> Option<Round> {
         let now = Instant::now();
         let mut state = self.lock();
         if state.getters.nobody_waits() || state.poked {
@@ -94,7 +94,7 @@ impl Consumer {
     }
 
     /// A round for one getter that does not wait.
-    pub(in super::super) fn round_apart(&self, want: Want) -> Round {
+    pub(crate) fn round_apart(&self, want: Want) -> Round {
         self.begin_round(&mut self.lock(), Instant::now(), want, None)
     }
 
@@ -125,7 +125,7 @@ impl Consumer {
     }
 
     /// Notes that the claim at the server is over.
-    pub(in super::super) fn end_round(&self) {
+    pub(crate) fn end_round(&self) {
         self.lock().at_server = false;
         self.calmed.notify_waiters();
     }
