@@ -16,12 +16,12 @@ from pymq._aio_queue import AsyncQueue
 from pymq._aio_stub import AsyncStub
 from pymq._aio_topic import AsyncTopic
 from pymq._bound import Bound
-from pymq._bus import BusOptions, NativeEventBus
+from pymq._bus import NativeEventBus
 from pymq._bus_stages import GRACE
 from pymq._gevent import refuse_coroutines
 from pymq._health import CLOSED, BusState, Standing
 from pymq._log import listen
-from pymq._options import CallOptions, QueueOptions
+from pymq._options import BusOptions, CallOptions, QueueOptions
 from pymq._reactor import run
 from pymq._threads import Attendant
 from pymq.exceptions import (
@@ -72,17 +72,7 @@ class AsyncEventBus:
         self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
     ) -> None:
         """Call back for each event; an `async def` callback runs on this loop."""
-        bound = self.bus._declare(callback, channel, pattern)
-        if not self.bus._serves or not bound.claim():
-            return
-        try:
-            place = self.bus._service.place_for(bound)
-            subscribe = self.bus._native.subscribe(bound.channel, bound.pattern, place)
-            bound.source = await run(subscribe)
-            await self._end_if_closed(bound)
-        except BaseException:
-            self.bus._service.forget(bound)
-            raise
+        await self._serve_if_begun(self.bus._declare(callback, channel, pattern))
 
     async def unsubscribe(
         self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
@@ -187,22 +177,24 @@ class AsyncEventBus:
         self, fn: Callable[..., Any], channel: str | None = None, *, concurrency: int = 1
     ) -> None:
         """Let others call a function; an `async def` one runs on this loop."""
-        bound = self.bus._declare_remote(fn, channel, concurrency)
-        if not self.bus._serves or not bound.claim():
-            return
-        try:
-            place = self.bus._service.place_for(bound)
-            bound.source = await run(self.bus._native.provide(bound.channel, place))
-            await self._end_if_closed(bound)
-        except BaseException:
-            self.bus._service.forget(bound)
-            raise
+        await self._serve_if_begun(self.bus._declare_remote(fn, channel, concurrency))
 
     async def unexpose(self, fn: Callable[..., Any] | str) -> None:
         """Take back an `expose`."""
         bound = self.bus._find_remote(fn)
         if bound is not None:
             await self._end(bound)
+
+    async def _serve_if_begun(self, bound: Bound) -> None:
+        if not self.bus._serves or not bound.claim():
+            return
+        try:
+            place = self.bus._service.place_for(bound)
+            bound.source = await run(bound.begin(self.bus._native, place))
+            await self._end_if_closed(bound)
+        except BaseException:
+            self.bus._service.forget(bound)
+            raise
 
     async def _end_if_closed(self, bound: Bound) -> None:
         if self.bus._ended_meanwhile(bound) and bound.source is not None:

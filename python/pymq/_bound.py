@@ -29,6 +29,10 @@ class Bound:
         self._unserved = deque([None])
         self._present = deque([None])
 
+    def begin(self, native: _pymq.Bus, place: _pymq.Reservation) -> _pymq.Operation[Any]:
+        """Begins it at the broker: what comes for it goes to that place."""
+        raise NotImplementedError
+
     def claim(self) -> bool:
         """Whether the caller is to serve it: the first who asks."""
         return took(self._unserved)
@@ -57,6 +61,11 @@ class Subscribed(Bound):
 
     pattern: bool = False
 
+    def begin(
+        self, native: _pymq.Bus, place: _pymq.Reservation
+    ) -> _pymq.Operation[_pymq.Subscription]:
+        return native.subscribe(self.channel, self.pattern, place)
+
 
 class Exposed(Bound):
     """An exposed function."""
@@ -66,6 +75,9 @@ class Exposed(Bound):
     ) -> None:
         super().__init__(fn, function, channel, width=width)
         self._runner = function.runner
+
+    def begin(self, native: _pymq.Bus, place: _pymq.Reservation) -> _pymq.Operation[_pymq.Provider]:
+        return native.provide(self.channel, place)
 
     @property
     def home(self) -> asyncio.AbstractEventLoop | None:

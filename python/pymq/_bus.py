@@ -1,13 +1,12 @@
 """A bus over the native core: what the module-level verbs and `connect` stand on.
 
 Here are its verbs: events, queues, remote calls. How it begins, serves and ends is the business of
-`_bus_life.py`. The order of callbacks is decided by its `Order`.
+`_bus_life.py`. Its options are listed in `_options.py`; the order of callbacks is one of them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import enum
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
@@ -17,14 +16,13 @@ from typing import (
     Any,
     Literal,
     ParamSpec,
-    TypedDict,
     TypeVar,
     overload,
 )
 
 from pymq import _buses, _gevent, _log, _options, _pymq, _telemetry
 from pymq._abstract import EventBus, StubMethod, Topic, WrapperTopic
-from pymq._bus_life import BusLife, end_source
+from pymq._bus_life import BusLife
 from pymq._callables import remote_name
 from pymq._callbacks import Subscriber
 from pymq._codec import Codec
@@ -33,7 +31,7 @@ from pymq._handle import Handle
 from pymq._lane import Lane
 from pymq._loops import Loops, running_loop
 from pymq._message import attached
-from pymq._options import CallOptions, QueueOptions
+from pymq._options import BusOptions, CallOptions, Order, QueueOptions
 from pymq._queue import NativeQueue
 from pymq._service import Service
 from pymq._stub import NativeStub, Signature
@@ -50,29 +48,6 @@ logger = logging.getLogger("pymq")
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class Order(enum.Enum):
-    """In which order callbacks of different subscribers run."""
-
-    #: All of a bus in one row, by arrival, as the original does.
-    ONE_ROW = "one row"
-    #: Each subscriber and each exposed function for itself.
-    SIDE_BY_SIDE = "side by side"
-
-
-class BusOptions(TypedDict, total=False):
-    """The options of a bus, see `NativeEventBus`."""
-
-    namespace: str
-    trust: Literal["loaded", "declared"]
-    strict: bool
-    workers: int | None
-    dispatcher: Executor | None
-    order: Order
-    legacy_grace: float
-    wait: float | None
-    call_timeout: float | None
 
 
 class NativeEventBus(BusLife, EventBus):
@@ -204,13 +179,7 @@ class NativeEventBus(BusLife, EventBus):
         The channel defaults to the class that hints the callback's one parameter. `async def`
         callbacks run on the event loop that this is called from, else on one of the bus.
         """
-        bound = self._declare(callback, channel, pattern)
-        if self._serves:
-            try:
-                self._serve_subscriber(bound)
-            except BaseException:
-                self._service.forget(bound)
-                raise
+        self._serve_if_begun(self._declare(callback, channel, pattern))
 
     def unsubscribe(
         self, callback: Callable[..., Any], channel: str | None = None, pattern: bool = False
@@ -221,11 +190,7 @@ class NativeEventBus(BusLife, EventBus):
         """
         bound = self._find(callback, channel, pattern)
         if bound is not None:
-            self._service.registry.remove(bound)
-            try:
-                end_source(bound)
-            finally:
-                self._service.stop(bound)
+            self._end(bound)
 
     def topic(self, name: str, pattern: bool = False) -> Topic:
         """The topic of that name, or a pattern of names."""
@@ -388,23 +353,13 @@ class NativeEventBus(BusLife, EventBus):
 
         It handles `concurrency` calls at a time. Raises `ValueError` if the name is taken here.
         """
-        bound = self._declare_remote(fn, channel, concurrency)
-        if self._serves:
-            try:
-                self._serve_remote(bound)
-            except BaseException:
-                self._service.forget(bound)
-                raise
+        self._serve_if_begun(self._declare_remote(fn, channel, concurrency))
 
     def unexpose(self, fn: Callable[..., Any] | str) -> None:
         """Take back an `expose`; what is not exposed is fine."""
         bound = self._find_remote(fn)
         if bound is not None:
-            self._service.registry.remove(bound)
-            try:
-                end_source(bound)
-            finally:
-                self._service.stop(bound)
+            self._end(bound)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._namespace!r} {self._state.name.lower()}>"

@@ -62,20 +62,14 @@ class BusLife(Health):
             self._state = Stage.CLOSED
             self._check_open()
         for bound in self._service.registry.subscribers():
-            self._serve_subscriber(bound)
+            self._serve(bound)
         for remote in self._service.registry.remotes():
-            self._serve_remote(remote)
+            self._serve(remote)
 
-    def _serve_subscriber(self, bound: Subscribed) -> None:
+    def _serve(self, bound: Bound) -> None:
         if bound.claim():
             place = self._service.place_for(bound)
-            bound.source = self._native.subscribe(bound.channel, bound.pattern, place).wait()
-            self._end_if_closed(bound)
-
-    def _serve_remote(self, bound: Exposed) -> None:
-        if bound.claim():
-            place = self._service.place_for(bound)
-            bound.source = self._native.provide(bound.channel, place).wait()
+            bound.source = bound.begin(self._native, place).wait()
             self._end_if_closed(bound)
 
     def run(self) -> None:
@@ -227,6 +221,23 @@ class BusLife(Health):
             raise TypeError(f"cannot unexpose fn type {type(fn)}")
         self._check_open()
         return self._service.registry.find_remote(fn if isinstance(fn, str) else remote_name(fn))
+
+    def _serve_if_begun(self, bound: Bound) -> None:
+        """Serves what was declared just now; what cannot be served is not declared either."""
+        if self._serves:
+            try:
+                self._serve(bound)
+            except BaseException:
+                self._service.forget(bound)
+                raise
+
+    def _end(self, bound: Bound) -> None:
+        """Takes back what was declared; nothing of it is begun any more once this returns."""
+        self._service.registry.remove(bound)
+        try:
+            end_source(bound)
+        finally:
+            self._service.stop(bound)
 
     def _ended_meanwhile(self, bound: Bound) -> bool:
         """Whether the bus was closed while the source of this began; nobody else ends it then."""

@@ -5,12 +5,14 @@ Each list of options stands here and nowhere else: the functions that take them 
 
 from __future__ import annotations
 
+import enum
 import inspect
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     from pymq._retry import Retry
@@ -45,6 +47,29 @@ def seconds(name: str, value: object, *, endless: bool = True) -> float:
     if length > LONGEST and not endless:
         raise ValueError(f"{name} is a finite length in seconds, not {value!r}")
     return length
+
+
+class Order(enum.Enum):
+    """In which order callbacks of different subscribers run."""
+
+    #: All of a bus in one row, by arrival, as the original does.
+    ONE_ROW = "one row"
+    #: Each subscriber and each exposed function for itself.
+    SIDE_BY_SIDE = "side by side"
+
+
+class BusOptions(TypedDict, total=False):
+    """The options of a bus, see `NativeEventBus`."""
+
+    namespace: str
+    trust: Literal["loaded", "declared"]
+    strict: bool
+    workers: int | None
+    dispatcher: Executor | None
+    order: Order
+    legacy_grace: float
+    wait: float | None
+    call_timeout: float | None
 
 
 class QueueOptions(TypedDict, total=False):

@@ -13,7 +13,7 @@ import pytest
 import pymq
 from conftest import HANG_GUARD, Box, wait_until
 from pymq import aio
-from pymq._bus import Order
+from pymq._options import Order
 
 Connect = Callable[..., pymq.NativeEventBus]
 

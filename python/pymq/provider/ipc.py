@@ -13,9 +13,10 @@ from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 from pymq import _pymq
-from pymq._bus import NativeEventBus, Order
+from pymq._bus import NativeEventBus
 from pymq._bus_stages import GRACE
 from pymq._forks import in_child
+from pymq._options import Order
 from pymq._queue import NativeQueue
 
 __all__ = ["Found", "IpcConfig", "IpcEventBus", "IpcQueue", "Member", "buses", "clean", "look"]

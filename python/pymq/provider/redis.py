@@ -9,7 +9,8 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from typing import Any
 
-from pymq._bus import NativeEventBus, Order
+from pymq._bus import NativeEventBus
+from pymq._options import Order
 from pymq._queue import NativeQueue
 from pymq.exceptions import ConfigError, UnsupportedError
 from pymq.provider import _address

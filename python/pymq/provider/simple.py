@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymq._bus import NativeEventBus, Order
+from pymq._bus import NativeEventBus
+from pymq._options import Order
 from pymq._queue import NativeQueue
 
 __all__ = ["SimpleEventBus"]
