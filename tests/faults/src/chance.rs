@@ -37,6 +37,13 @@ impl Chance {
         &choices[self.below(choices.len())]
     }
 
+    /// Brings them into another order.
+    pub(crate) fn shuffle<T>(&mut self, things: &mut [T]) {
+        for last in (1..things.len()).rev() {
+            things.swap(last, self.below(last + 1));
+        }
+    }
+
     /// A length of time up to twice `mean`.
     pub(crate) fn around(&mut self, mean: Duration) -> Duration {
         mean.mul_f64(self.below(2000) as f64 / 1000.0)

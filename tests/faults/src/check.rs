@@ -4,8 +4,10 @@
 //! confirmed and nobody has done it and it lies nowhere; a second delivery is explained only if the
 //! first one's holder was killed, lost its lease, failed, or was told that its confirmation failed.
 
+mod alone;
 mod jobs;
 
+pub(crate) use alone::Alone;
 pub(crate) use jobs::jobs;
 
 use std::collections::{HashMap, HashSet};
@@ -384,7 +386,7 @@ pub(crate) fn since(moment: Duration, line: &Line) -> Duration {
 mod tests {
     use super::*;
 
-    fn story(name: &str, fate: Fate, lines: &[(What, u64, u64)]) -> Story {
+    pub(super) fn story(name: &str, fate: Fate, lines: &[(What, u64, u64)]) -> Story {
         let line = |&(what, item, number): &(What, u64, u64)| Line {
             at: Duration::ZERO,
             what,
@@ -396,7 +398,7 @@ mod tests {
         Story { name: name.to_owned(), fate, stopped: false, lines }
     }
 
-    fn judged(stories: &[Story], left: &Left) -> Report {
+    pub(super) fn judged(stories: &[Story], left: &Left) -> Report {
         let mut report = Report::default();
         queue(&mut report, stories, left, Promise::Nothing);
         report

@@ -83,11 +83,11 @@ impl Scene {
 
     /// What lies on the server.
     pub(crate) fn left(&self, queue: &str) -> Left {
-        Self::left_at(self.server.port(), queue)
+        Self::left_at(&mut self.server.raw(), queue)
     }
 
-    /// What lies on the server of that port.
-    pub(crate) fn left_at(port: u16, queue: &str) -> Left {
+    /// What lies on that server.
+    pub(crate) fn left_at(server: &mut Raw, queue: &str) -> Left {
         // In one step: an item that is on its way from one list to another must not be in none.
         // A run may have put a key of another type in the place of a list.
         const LOOK: &str = "local function all(key) \
@@ -105,7 +105,7 @@ impl Scene {
         let (later, dead) = (format!("{side}:later"), format!("{side}:dead"));
         let (urgent, held) = (format!("{side}:urgent:*"), format!("{side}:held:*"));
         let words = ["EVAL", LOOK, "3", &list, &later, &dead, &urgent, &held];
-        let answer = Raw::connect(port).run(&words);
+        let answer = server.run(&words);
         let Answer::List(lists) = answer else { panic!("the server says {answer:?}") };
         let mut lists = lists.iter().map(|list| match list {
             Answer::List(items) => items.iter().filter_map(number).collect(),
@@ -119,14 +119,14 @@ impl Scene {
 
     /// Waits until nothing waits, is due later, or is held.
     pub(crate) fn drained(&self, queue: &str) -> Result<(), String> {
-        Self::drained_at(self.server.port(), queue)
+        Self::drained_at(&mut self.server.raw(), queue)
     }
 
-    /// The same for the server of that port.
-    pub(crate) fn drained_at(port: u16, queue: &str) -> Result<(), String> {
+    /// The same for that server.
+    pub(crate) fn drained_at(server: &mut Raw, queue: &str) -> Result<(), String> {
         let (mut best, mut until) = (usize::MAX, Instant::now() + GUARD);
         loop {
-            let left = Self::left_at(port, queue);
+            let left = Self::left_at(server, queue);
             let count = left.unfinished();
             if count == 0 {
                 return Ok(());

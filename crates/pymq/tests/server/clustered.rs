@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::{Answer, Raw, RedisServer};
+use super::{Answer, Place, Raw, RedisServer};
 
 /// Nothing here takes as long unless it hangs.
 const GUARD: Duration = Duration::from_secs(180);
@@ -40,16 +40,25 @@ impl Clustered {
         })
     }
 
-    /// With six nodes three are replicas; more than three without that have no slots.
+    /// From six nodes on three are replicas; any other beyond the first three has no slots.
     /// Each node is started with further arguments.
     pub fn start_with(count: usize, arguments: &[&str]) -> Self {
+        Self::start_at(&vec![Place::here(); count], arguments)
+    }
+
+    /// The same with a node at each of these places.
+    pub fn start_at(places: &[Place], arguments: &[&str]) -> Self {
+        let count = places.len();
         let node = |number: usize| {
             let file = format!("nodes-{number}.conf");
             let timeout = ["--cluster-node-timeout", "1000"];
             let words = ["--cluster-enabled", "yes", "--cluster-config-file", file.as_str()];
             let more =
                 ["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"];
-            RedisServer::start_with(&[&words[..], &timeout, &more, arguments].concat())
+            RedisServer::start_at(
+                &places[number],
+                &[&words[..], &timeout, &more, arguments].concat(),
+            )
         };
         let nodes: Vec<_> = (0..count).map(node).collect();
         let cluster = Self { nodes };
@@ -66,14 +75,14 @@ impl Clustered {
             cluster.run(number, &words.collect::<Vec<_>>());
         }
         for node in &cluster.nodes[1..] {
-            cluster.run(0, &["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]);
+            cluster.run(0, &["CLUSTER", "MEET", node.address(), &node.port().to_string()]);
         }
         until("the nodes know each other", || {
             (0..count).all(|number| {
                 cluster.info(number).contains(&format!("cluster_known_nodes:{count}"))
             })
         });
-        for number in (3..count).filter(|_| count == 6) {
+        for number in (3..6).filter(|_| count >= 6) {
             let master = cluster.id(number - 3);
             until("a replica knows its master", || {
                 cluster.run(number, &["CLUSTER", "REPLICATE", &master])
@@ -94,9 +103,13 @@ impl Clustered {
 
     /// The address of the cluster.
     pub fn url(&self) -> String {
-        let hosts: Vec<_> =
-            self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let hosts: Vec<_> = self.nodes.iter().map(place_of).collect();
         format!("redis+cluster://{}", hosts.join(","))
+    }
+
+    /// The same by one of its nodes alone.
+    pub fn url_of(&self, node: usize) -> String {
+        format!("redis+cluster://{}", place_of(&self.nodes[node]))
     }
 
     /// Returns when every node that lives finds the cluster well, and every replica has its master.
@@ -111,7 +124,8 @@ impl Clustered {
                 state && assigned && linked
             };
             // One that was away may take itself for a master still.
-            (0..self.nodes.len()).all(well) && (self.nodes.len() < 6 || self.masters().len() == 3)
+            let count = self.nodes.len();
+            (0..count).all(well) && (count < 6 || self.masters().len() == count - 3)
         });
     }
 
@@ -122,7 +136,7 @@ impl Clustered {
         self.until_whole();
     }
 
-    /// The nodes that take writes.
+    /// The nodes that take writes, or would if they had a slot.
     pub fn masters(&self) -> Vec<usize> {
         let is_master = |number: &usize| {
             self.raw(*number).run(&["INFO", "replication"]).text().contains("role:master")
@@ -255,14 +269,15 @@ impl Clustered {
     }
 
     fn move_keys(&self, slot: u16, from: usize, to: usize) -> Result<(), String> {
-        let (number, port) = (slot.to_string(), self.nodes[to].port().to_string());
+        let (number, target) = (slot.to_string(), &self.nodes[to]);
+        let port = target.port().to_string();
         let (mut replace, guard) = (None, Instant::now() + GUARD);
         loop {
             let keys = self.run(from, &["CLUSTER", "GETKEYSINSLOT", &number, "100"]).texts();
             if keys.is_empty() {
                 return Ok(());
             }
-            let words = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000"].into_iter();
+            let words = ["MIGRATE", target.address(), &port, "", "0", "5000"].into_iter();
             let words = words.chain(replace).chain(["KEYS"]);
             let words: Vec<_> = words.chain(keys.iter().map(String::as_str)).collect();
             match done(&self.run(from, &words)) {
@@ -330,6 +345,10 @@ impl Clustered {
     pub fn raw(&self, node: usize) -> Raw {
         self.nodes[node].raw()
     }
+}
+
+fn place_of(node: &RedisServer) -> String {
+    format!("{}:{}", node.address(), node.port())
 }
 
 /// Whether a node did what it was told to do.

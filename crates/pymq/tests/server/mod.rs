@@ -12,16 +12,52 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub mod clustered;
 pub mod watched;
 
+/// Where a server runs: here, or in a network of its own on this machine.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// What starts a program there.
+    pub way: Vec<String>,
+    /// Under which address it is known to those who are there.
+    pub address: String,
+}
+
+impl Place {
+    /// On this machine, for this machine.
+    pub fn here() -> Self {
+        Self { way: Vec::new(), address: "127.0.0.1".to_owned() }
+    }
+
+    fn is_here(&self) -> bool {
+        self.way.is_empty()
+    }
+
+    /// A port that nobody listens on there. No two servers in other networks have the same one, so that it
+    /// says which of them is meant.
+    fn free_port(&self) -> u16 {
+        static LAST: AtomicU16 = AtomicU16::new(7000);
+        if self.is_here() { free_port() } else { LAST.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// A program that starts there.
+    fn command(&self, program: &str) -> Command {
+        let mut words = self.way.iter().map(String::as_str).chain([program]);
+        let mut command = Command::new(words.next().unwrap_or(program));
+        command.args(words);
+        command
+    }
+}
+
 /// A redis-server that belongs to one test.
 pub struct RedisServer {
+    place: Place,
     port: u16,
     folder: PathBuf,
     arguments: Vec<String>,
@@ -38,6 +74,11 @@ impl RedisServer {
 
     /// [`start`](Self::start) with further arguments of the server, e.g. `--requirepass secret`.
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_at(&Place::here(), arguments)
+    }
+
+    /// The same in another network.
+    pub fn start_at(place: &Place, arguments: &[&str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder =
@@ -48,7 +89,8 @@ impl RedisServer {
         // then the server ends at once, and another port is tried.
         for _ in 0..20 {
             let mut server = Self {
-                port: free_port(),
+                place: place.clone(),
+                port: place.free_port(),
                 folder: folder.clone(),
                 arguments: Vec::clone(&arguments),
                 process: None,
@@ -66,9 +108,14 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
-    /// The TCP port on 127.0.0.1.
+    /// Its TCP port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The address at which others find it.
+    pub fn address(&self) -> &str {
+        &self.place.address
     }
 
     /// Kills the server with SIGKILL; the port stays reserved for [`restart`](Self::restart).
@@ -118,9 +165,17 @@ impl RedisServer {
         std::fs::remove_dir_all(&self.folder).expect("it is there");
     }
 
-    /// A plain connection to look at the server with.
+    /// A plain connection to look at the server with; it is there whatever becomes of the network.
     pub fn raw(&self) -> Raw {
-        Raw::connect(self.port)
+        match self.place.is_here() {
+            true => Raw::connect(self.port),
+            false => Raw::open(&self.socket()),
+        }
+    }
+
+    /// Where it listens beside its port, if that is in another network.
+    fn socket(&self) -> PathBuf {
+        self.folder.join("socket")
     }
 
     fn signal(&self, name: &str) {
@@ -137,8 +192,12 @@ impl RedisServer {
         let log = self.folder.join(format!("{}.log", self.port));
         let _ = std::fs::remove_file(&log);
         let binary = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        let process = Command::new(&binary)
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+        let mut command = self.place.command(&binary);
+        if !self.place.is_here() {
+            command.args(["--protected-mode", "no", "--unixsocket"]).arg(self.socket());
+        }
+        let process = command
+            .args(["--port", &self.port.to_string(), "--bind", &self.place.address])
             // Nothing here that the oldest server we serve does not know.
             .args(["--save", "", "--appendonly", "no"])
             .arg("--dir")
@@ -233,18 +292,37 @@ impl Answer {
     }
 }
 
+/// What bytes go through.
+trait Wire: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Wire for T {}
+
 /// A plain blocking connection that speaks RESP2 and nothing more.
 pub struct Raw {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Wire>>,
 }
 
 impl Raw {
+    /// Connects to a server that listens at a path.
+    #[cfg(unix)]
+    pub fn open(path: &Path) -> Self {
+        let stream = std::os::unix::net::UnixStream::connect(path).expect("the server accepts");
+        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout can be set");
+        Self { stream: BufReader::new(Box::new(stream)) }
+    }
+
+    /// The same, where there are none.
+    #[cfg(not(unix))]
+    pub fn open(path: &Path) -> Self {
+        panic!("nothing listens at {} on this system", path.display())
+    }
+
     /// Connects to a server on this machine.
     pub fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
         stream.set_nodelay(true).expect("TCP has no delay option");
         stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout can be set");
-        Self { stream: BufReader::new(stream) }
+        Self { stream: BufReader::new(Box::new(stream)) }
     }
 
     /// Does one command, words as they are.

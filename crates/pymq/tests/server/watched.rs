@@ -5,10 +5,10 @@
 
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Answer, Raw, RedisServer, free_port};
+use super::{Answer, Place, Raw, RedisServer};
 
 /// Nothing here takes as long unless it hangs.
 const GUARD: Duration = Duration::from_secs(180);
@@ -17,6 +17,7 @@ const NAME: &str = "mymaster";
 
 /// A sentinel, which ends with the test.
 pub struct Sentinel {
+    place: Place,
     port: u16,
     file: PathBuf,
     process: Child,
@@ -25,30 +26,48 @@ pub struct Sentinel {
 impl Sentinel {
     /// Starts one that is configured by these lines, on a free port.
     pub fn start(lines: &[String]) -> Self {
-        let port = free_port();
-        let file = std::env::temp_dir().join(format!("pymq-sentinel-{port}.conf"));
-        let text = format!("port {port}\nbind 127.0.0.1\n{}\n", lines.join("\n"));
+        Self::start_at(&Place::here(), lines)
+    }
+
+    /// The same in another network.
+    fn start_at(place: &Place, lines: &[String]) -> Self {
+        let (port, address) = (place.free_port(), &place.address);
+        let name = format!("pymq-sentinel-{}-{port}.conf", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        let socket = file.with_extension("socket");
+        let mut text = format!("port {port}\nbind {address}\n{}\n", lines.join("\n"));
+        if !place.is_here() {
+            text += &format!("unixsocket {}\nsentinel announce-ip {address}\n", socket.display());
+        }
         std::fs::write(&file, text).expect("the folder is writable");
         let binary = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        let process = Command::new(binary)
+        let mut command = place.command(&binary);
+        let process = command
             .arg(&file)
             .arg("--sentinel")
             .stdout(Stdio::null())
             .spawn()
             .expect("a redis-server is there");
-        let sentinel = Self { port, file, process };
-        until("the sentinel listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let sentinel = Self { place: place.clone(), port, file, process };
+        until("the sentinel listens", || match place.is_here() {
+            true => TcpStream::connect(("127.0.0.1", port)).is_ok(),
+            // It is made in the moment in which it begins to listen.
+            false => socket.exists(),
+        });
         sentinel
     }
 
-    /// The TCP port on 127.0.0.1.
+    /// Its TCP port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// A plain connection.
+    /// A plain connection, which is there whatever becomes of the network.
     pub fn raw(&self) -> Raw {
-        Raw::connect(self.port)
+        match self.place.is_here() {
+            true => Raw::connect(self.port),
+            false => Raw::open(&self.file.with_extension("socket")),
+        }
     }
 
     /// Kills it with SIGKILL.
@@ -63,6 +82,7 @@ impl Drop for Sentinel {
     fn drop(&mut self) {
         self.kill();
         let _ = std::fs::remove_file(&self.file);
+        let _ = std::fs::remove_file(self.file.with_extension("socket"));
     }
 }
 
@@ -70,6 +90,8 @@ impl Drop for Sentinel {
 pub struct Watched {
     pub nodes: Vec<RedisServer>,
     pub sentinels: Vec<Sentinel>,
+    /// The sentinel that is cut off from the others, and not asked.
+    absent: Option<usize>,
 }
 
 impl Watched {
@@ -80,19 +102,27 @@ impl Watched {
 
     /// The same with further arguments of the servers.
     pub fn start_with(arguments: &[&str]) -> Self {
-        let common = [&["--repl-diskless-sync-delay", "0"], arguments].concat();
-        let mut nodes = vec![RedisServer::start_with(&common)];
-        let port = nodes[0].port();
-        let master = format!("127.0.0.1 {port}");
-        let follow = [&common[..], &["--replicaof", &master]].concat();
-        nodes.extend((0..2).map(|_| RedisServer::start_with(&follow)));
+        Self::start_at(&vec![Place::here(); 6], arguments)
+    }
+
+    /// The same at six places: three for the servers, and three for the sentinels.
+    pub fn start_at(places: &[Place], arguments: &[&str]) -> Self {
+        let (places, seats) = places.split_at(3);
+        let node = |place: &Place, more: &[&str]| {
+            let common =
+                ["--repl-diskless-sync-delay", "0", "--replica-announce-ip", &place.address];
+            RedisServer::start_at(place, &[&common, arguments, more].concat())
+        };
+        let mut nodes = vec![node(&places[0], &[])];
+        let master = format!("{} {}", nodes[0].address(), nodes[0].port());
+        nodes.extend(places[1..].iter().map(|place| node(place, &["--replicaof", &master])));
         let lines = [
-            format!("sentinel monitor {NAME} 127.0.0.1 {port} 2"),
+            format!("sentinel monitor {NAME} {master} 2"),
             format!("sentinel down-after-milliseconds {NAME} 1000"),
             format!("sentinel failover-timeout {NAME} 10000"),
             format!("sentinel parallel-syncs {NAME} 2"),
         ];
-        let sentinels: Vec<_> = (0..3).map(|_| Sentinel::start(&lines)).collect();
+        let sentinels: Vec<_> = seats.iter().map(|seat| Sentinel::start_at(seat, &lines)).collect();
         for sentinel in &sentinels {
             // Not all of their periods: one that pings so often takes what a replica said a second ago
             // for too old, and one that announces itself so often takes a promotion back. Those before
@@ -102,22 +132,32 @@ impl Watched {
             let debug: Vec<_> = ["SENTINEL", "DEBUG"].into_iter().chain(words).collect();
             sentinel.raw().run(&debug);
         }
-        let watched = Self { nodes, sentinels };
+        let watched = Self { nodes, sentinels, absent: None };
         watched.until_whole();
         watched
     }
 
     /// The address of the master, by way of the sentinels.
     pub fn url(&self) -> String {
-        let hosts: Vec<_> =
-            self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port())).collect();
+        let host = |one: &Sentinel| format!("{}:{}", one.place.address, one.port);
+        let hosts: Vec<_> = self.sentinels.iter().map(host).collect();
         format!("redis+sentinel://{}/{NAME}", hosts.join(","))
     }
 
     /// Which node the sentinels call the master.
     pub fn master(&self) -> usize {
-        let named = self.sentinels.iter().find_map(|one| self.named_by(one));
+        let named = self.present().find_map(|one| self.named_by(one));
         named.expect("a sentinel knows the master")
+    }
+
+    /// From now on that sentinel is not asked, which is cut off from the others, or all are.
+    pub fn set_absent(&mut self, sentinel: Option<usize>) {
+        self.absent = sentinel;
+    }
+
+    fn present(&self) -> impl Iterator<Item = &Sentinel> {
+        let all = self.sentinels.iter().enumerate();
+        all.filter(|(number, _)| self.absent != Some(*number)).map(|(_, one)| one)
     }
 
     fn named_by(&self, sentinel: &Sentinel) -> Option<usize> {
@@ -149,20 +189,25 @@ impl Watched {
 
     /// Makes a master of before a replica at once; the sentinels take their time for it.
     pub fn demote(&self, node: usize) {
-        let port = self.nodes[self.master()].port().to_string();
-        self.nodes[node].raw().run(&["REPLICAOF", "127.0.0.1", &port]);
+        let number = self.master();
+        // It may be the one once more.
+        if number != node {
+            let (master, port) = (&self.nodes[number], self.nodes[number].port().to_string());
+            self.nodes[node].raw().run(&["REPLICAOF", master.address(), &port]);
+        }
     }
 
-    /// Returns when all sentinels name another master than that node.
+    /// Returns when all sentinels that are asked name another master than that node.
     pub fn until_moved(&self, before: usize) {
         until("another master is named", || {
-            self.sentinels.iter().all(|one| self.named_by(one).is_some_and(|now| now != before))
+            self.present().all(|one| self.named_by(one).is_some_and(|now| now != before))
         });
     }
 
     /// Starts a node that was killed again, as a replica of the master.
     pub fn rejoin(&mut self, node: usize) {
-        let master = format!("127.0.0.1 {}", self.nodes[self.master()].port());
+        let master = &self.nodes[self.master()];
+        let master = format!("{} {}", master.address(), master.port());
         let server = &mut self.nodes[node];
         server.set_argument("--replicaof", &master);
         server.restart();

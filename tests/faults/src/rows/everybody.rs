@@ -6,18 +6,39 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::check::{self, Promise, since};
+use crate::check::{self, Alone, Promise, since};
 use crate::crew::{GUARD, Hand, Kind, stories};
 use crate::history::{Line, What};
 use crate::report::Report;
 use crate::scene::{PREFIX, Scene};
-use crate::server::Raw;
+use crate::server::{Place, Raw};
 
 /// More than any run comes to.
 const MANY: u64 = 10_000_000;
 
+/// Items are taken as they come.
+pub(super) const AT_ONCE: [&str; 2] = ["most=500", "pause=0"];
+/// Fewer are taken than are put: some always wait, which a master that fails takes with it.
+pub(super) const SLOWLY: [&str; 2] = ["most=100", "pause=0.05"];
+
+/// Where they work, and on what.
+pub(super) struct Terms<'a> {
+    pub(super) place: Place,
+    pub(super) url: &'a str,
+    /// How many replicas puts and settlements wait for.
+    pub(super) replicas: u32,
+    pub(super) queues: &'a [&'a str],
+    /// How many items wait at most, and for how long consumers have one in hand.
+    pub(super) backlog: [&'a str; 2],
+    /// The topic, and the end of the function's name.
+    pub(super) name: &'a str,
+    /// Which events may come late.
+    pub(super) unsure: fn(&[Line]) -> HashSet<u64>,
+}
+
 /// Those who work.
 pub(super) struct Everybody {
+    name: String,
     queues: Vec<Queue>,
     subscribers: Vec<Hand>,
     publisher: Hand,
@@ -35,40 +56,46 @@ struct Queue {
 }
 
 impl Everybody {
-    /// Puts and settlements wait for so many replicas; `unsure` says which events may come late.
-    pub(super) fn hire(
-        scene: &Scene,
-        url: &str,
-        replicas: u32,
-        queues: &[&str],
-        unsure: fn(&[Line]) -> HashSet<u64>,
-    ) -> Self {
+    /// Starts all of them.
+    pub(super) fn hire(scene: &Scene, terms: &Terms<'_>) -> Self {
+        let Terms { place, url, replicas, queues, backlog: [most, pause], name, unsure } = terms;
+        let way: Vec<_> = place.way.iter().map(String::as_str).collect();
         let careful = format!("{url}?replicas={replicas}");
         let numbers = |place: usize| {
             [format!("first={}", 1 + place as u64 * MANY), format!("count={MANY}")].to_vec()
         };
+        let hire = |kind, role: &str, url: &str, more: &[String]| {
+            scene.crew.hire_through(&way, kind, role, url, more)
+        };
         let each = |role: &str, url: &str, more: &[String]| -> Vec<Hand> {
             let kinds = Kind::OURS.into_iter().enumerate();
             let words = |place| [&numbers(place)[..], more].concat();
-            kinds.map(|(place, kind)| scene.crew.hire(kind, role, url, &words(place))).collect()
+            kinds.map(|(place, kind)| hire(kind, role, url, &words(place))).collect()
         };
         let queue = |name: &&str| Queue {
             name: (*name).to_owned(),
             producers: each(
                 "produce",
                 &careful,
-                &words(&["pause=0.03", "most=500", &format!("queue={name}")]),
+                &words(&["pause=0.03", most, &format!("queue={name}")]),
             ),
-            consumers: each("consume", &careful, &words(&["lease=3", &format!("queue={name}")])),
+            consumers: each(
+                "consume",
+                &careful,
+                &words(&["lease=3", pause, &format!("queue={name}")]),
+            ),
         };
-        let rust = |role: &str, more: &[&str]| scene.crew.hire(Kind::Rust, role, url, &words(more));
+        // Not the same: who listens to events might be taken for a provider that is not ours.
+        let (topic, function) = (format!("topic={name}"), format!("name=double-{name}"));
+        let rust = |role: &str, more: &[&str]| hire(Kind::Rust, role, url, &words(more));
         Self {
+            name: (*name).to_owned(),
             queues: queues.iter().map(queue).collect(),
-            subscribers: each("subscribe", url, &[]),
-            publisher: rust("publish", &["pause=0.03", &format!("count={MANY}")]),
-            provider: rust("serve", &[]),
-            callers: each("call", url, &words(&["timeout=20", "pause=0.03"])),
-            unsure,
+            subscribers: each("subscribe", url, &words(&[&topic])),
+            publisher: rust("publish", &["pause=0.03", &format!("count={MANY}"), &topic]),
+            provider: rust("serve", &[&function]),
+            callers: each("call", url, &words(&["timeout=20", "pause=0.03", &function])),
+            unsure: *unsure,
         }
     }
 
@@ -98,23 +125,34 @@ impl Everybody {
         })
     }
 
-    /// Ends it and judges; `port` says which server has a queue.
+    /// How many items were put later than that.
+    pub(super) fn put_since(&self, moment: Duration) -> Result<usize, String> {
+        let producers = self.queues.iter().flat_map(|queue| &queue.producers);
+        let put = |line: &Line| line.what == What::Put && line.at > moment;
+        let counts = producers.map(|hand| Ok(hand.lines()?.into_iter().filter(put).count()));
+        counts.sum()
+    }
+
+    /// Ends it and judges; `server` says which one has a queue. What a master confirmed `alone` counts as
+    /// confirmed by nobody.
     pub(super) fn finish(
         &mut self,
-        port: impl Fn(&str) -> u16,
+        server: impl Fn(&str) -> Raw,
+        alone: &Alone,
         report: &mut Report,
     ) -> Result<(), String> {
         let all = |hands: &mut [Hand]| hands.iter_mut().try_for_each(Hand::finish);
         self.queues.iter_mut().try_for_each(|queue| all(&mut queue.producers))?;
         all(&mut self.callers)?;
         self.publisher.finish()?;
-        let last = self.hear_to_the_end(port(&self.queues[0].name))?;
+        let last = self.hear_to_the_end(&mut server(&self.queues[0].name))?;
         all(&mut self.subscribers)?;
         for Queue { name, producers, consumers } in &mut self.queues {
-            Scene::drained_at(port(name), name)?;
+            Scene::drained_at(&mut server(name), name)?;
             all(consumers)?;
             let workers = stories(producers.iter().chain(&*consumers))?;
-            let left = Scene::left_at(port(name), name);
+            let left = Scene::left_at(&mut server(name), name);
+            let workers = alone.discount(workers, &left, report);
             check::queue(report, &workers, &left, Promise::NothingButClaims);
         }
         self.provider.finish()?;
@@ -132,10 +170,10 @@ impl Everybody {
     }
 
     /// Publishes one more event, which all subscribers hear; its number.
-    fn hear_to_the_end(&self, port: u16) -> Result<u64, String> {
+    fn hear_to_the_end(&self, server: &mut Raw) -> Result<u64, String> {
         let lines = self.publisher.lines()?;
         let last = lines.last().map_or(0, |line| line.item) + 2;
-        Raw::connect(port).run(&["PUBLISH", &format!("{PREFIX}news"), &last.to_string()]);
+        server.run(&["PUBLISH", &format!("{PREFIX}{}", self.name), &last.to_string()]);
         for hand in &self.subscribers {
             hand.line(GUARD, |line| line.what == What::Received && line.item == last)?;
         }

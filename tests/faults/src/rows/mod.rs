@@ -23,6 +23,7 @@ mod letters;
 #[cfg(target_os = "linux")]
 mod local;
 mod nobody;
+mod offsets;
 mod once;
 mod owners;
 mod refusals;
