@@ -1,8 +1,9 @@
 //! Addressed messages: to the one who sits at an address, or kept there until somebody does.
 //!
 //! The invariant: a record is here as long as somebody sits at its address or letters are kept for
-//! it. A new reader takes the seat over from the old one. What nobody fetches goes when its time is
-//! over, which whoever keeps or fetches something sees to.
+//! it. A new reader takes the seat over from the old one, and is given what was kept, in as many steps as
+//! that takes; what comes meanwhile is kept behind it. What nobody fetches goes when its time is over, which
+//! whoever keeps or fetches something sees to.
 
 use super::heap::At;
 use super::layout::KEPT;
@@ -28,6 +29,7 @@ const SEAT: u64 = 48;
 const LETTER_SIZE: u64 = 56;
 
 const _: () = assert!(LOST == names::OWN);
+const _: () = assert!(LETTER_SIZE >= peers::PIECE_SIZE, "a letter becomes a piece of post");
 
 const fn letters(seat: At) -> List {
     List::new(seat + LETTERS, 0)
@@ -47,7 +49,7 @@ fn seat(step: &mut Step<'_>, address: &Address) -> Result<At> {
     }
 }
 
-/// Seats a reader, and sends it what was kept; says the number under which its letters come.
+/// Seats a reader, to be given [what was kept](give_kept); says the number under which its letters come.
 pub(super) fn sit_down(step: &mut Step<'_>, peer: At, address: &Address) -> Result<u64> {
     expire(step)?;
     let seat = seat(step, address)?;
@@ -62,14 +64,33 @@ pub(super) fn sit_down(step: &mut Step<'_>, peer: At, address: &Address) -> Resu
     step.set(seat + NUMBER, number)?;
     step.set(seat + LOST, 0)?;
     peers::seats(peer).push_back(step, seat)?;
-    while let letter @ 1.. = letters(seat).first(step) {
-        if step.get(letter + UNTIL) > step.now {
-            let body = step.follow(letter + BODY);
-            peers::send_letter(step, peer, seat, body)?;
-        }
-        forget(step, letter)?;
-    }
     Ok(number)
+}
+
+/// Sends the reader of that number what was kept for it, as it lies there, so that no space is needed for
+/// that; says whether there is more.
+pub(super) fn give_kept(step: &mut Step<'_>, address: &Address, number: u64) -> Result<bool> {
+    let seat = names::find(step, kind(address), address.name().as_bytes());
+    if seat == 0 || step.get(seat + NUMBER) != number {
+        return Ok(false);
+    }
+    let reader = step.follow(seat + READER);
+    while reader != 0
+        && let letter @ 1.. = letters(seat).first(step)
+    {
+        if step.get(letter + UNTIL) > step.now {
+            letters(seat).remove(step, letter)?;
+            KEPT.remove(step, letter)?;
+            let body = step.follow(letter + BODY);
+            peers::send_kept(step, reader, seat, letter, body)?;
+        } else {
+            forget(step, letter)?;
+        }
+        if !step.has_room() {
+            return Ok(letters(seat).len(step) > 0);
+        }
+    }
+    Ok(false)
 }
 
 /// Gives a seat up, if it is still the one of that number.
@@ -96,7 +117,8 @@ fn clear(step: &mut Step<'_>, seat: At) -> Result<()> {
     Ok(())
 }
 
-/// Sends to whoever sits there and lives, or keeps the letter until then; says whether one did.
+/// Sends to whoever sits there and lives, or keeps the letter until then; says whether one did. Behind what
+/// that reader is still to be given it is kept too.
 pub(super) fn send(
     step: &mut Step<'_>,
     address: &Address,
@@ -106,7 +128,8 @@ pub(super) fn send(
     let seat = seat(step, address)?;
     let reader = step.follow(seat + READER);
     let body = step.put_bytes(&[payload])?;
-    if reader != 0 && step.lives(reader) {
+    let is_read = reader != 0 && step.lives(reader);
+    if is_read && letters(seat).len(step) == 0 {
         peers::send_letter(step, reader, seat, body)?;
         step.drop_bytes(body)?;
         return Ok(true);
@@ -119,7 +142,7 @@ pub(super) fn send(
     letters(seat).push_back(step, letter)?;
     KEPT.insert(step, letter)?;
     expire(step)?;
-    Ok(false)
+    Ok(is_read)
 }
 
 /// Throws away what has been kept for its time; says whether there is more of it.

@@ -234,11 +234,14 @@ impl BusDirectory {
     }
 
     /// Deletes the file, if it is still the one that lies here, and the directory where that is ours and
-    /// nothing else is in it.
+    /// nothing else is in it. Whoever calls this has the lock of the bus, on which nobody is and nothing lies.
     pub(super) fn delete(&self, memory: &Memory) {
         if memory.is_at(&self.file()) {
             // What cannot be deleted is used again.
             let _ = fs::remove_file(self.file());
+        }
+        if memory.is_deleted() {
+            memory.vacate();
         }
         self.leave();
     }

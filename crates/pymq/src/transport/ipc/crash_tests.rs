@@ -324,6 +324,14 @@ fn whoever_dies_while_it_subscribes_publishes_or_sends_has_not() {
         die_everywhere(&memory, "sitting down", |step| {
             addresses::sit_down(step, one, &address).map(|_| ())
         });
+        let number = {
+            let heap = Heap::new(&memory);
+            heap.get(peers::seats(one).first(&heap) + addresses::NUMBER)
+        };
+        die_everywhere(&memory, "giving what was kept", |step| {
+            addresses::give_kept(step, &address, number).map(|_| ())
+        });
+        assert!(peers::has_post(&Heap::new(&memory), one), "a letter was kept");
         die_everywhere(&memory, "a letter", |step| {
             addresses::send(step, &address, b"letter", 0).map(|_| ())
         });

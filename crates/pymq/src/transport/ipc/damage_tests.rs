@@ -159,7 +159,10 @@ fn do_everything(memory: &Memory, [one, other]: [At; 2]) {
     for keep in [0, u64::MAX / 2] {
         in_turn(memory, |step| addresses::send(step, &address, b"letter", keep).map(drop));
     }
-    in_turn(memory, |step| addresses::sit_down(step, one, &address).map(drop));
+    in_turn(memory, |step| {
+        let number = addresses::sit_down(step, one, &address)?;
+        addresses::give_kept(step, &address, number).map(drop)
+    });
     in_turn(memory, |step| {
         peers::take_post(step, other, 100, |heap, post| {
             drop(format!("{post:?} {}", heap.get(NUMBER)));

@@ -14,8 +14,9 @@ use super::layout::{LOG, LOG_PROVIDED, QUEUES, beacon};
 use super::mapping::Memory;
 use super::peers::{self, Post, Step};
 use super::shelves::{self, Claim, Push};
-use super::{dead_letters, items, topics, waits, watches};
+use super::{addresses, dead_letters, items, topics, waits, watches};
 use crate::error::{ErrorKind, Result};
+use crate::name::{Address, Form};
 use crate::transport::{
     Failure, Filter, Letters, PutOptions, QueueSpec, Reason, SettleOptions, Settlement, Shelf,
 };
@@ -112,6 +113,37 @@ fn a_subscriber_takes_its_post_and_a_dead_ones_goes() {
     while_more(&memory, |step| peers::unburden(step, 1));
     step(&memory, |step| peers::leave(step, 1));
     assert_eq!(peers::slots(&Heap::new(&memory)), [0]);
+}
+
+#[test]
+fn a_reader_is_given_however_much_was_kept_for_it() {
+    let (memory, one, _) = two();
+    let address = Address::new("inbox", Form::Inbox);
+    for number in 0..MANY as u64 {
+        let letter = number.to_le_bytes();
+        assert!(!step(&memory, |step| addresses::send(step, &address, &letter, u64::MAX)));
+    }
+    fill(&memory);
+    let number = step(&memory, |step| addresses::sit_down(step, one, &address));
+    assert!(step(&memory, |step| addresses::give_kept(step, &address, number)), "it is much");
+    memory.full.store(false, Ordering::Relaxed);
+    let last = (MANY as u64).to_le_bytes();
+    assert!(step(&memory, |step| addresses::send(step, &address, &last, u64::MAX)), "it is read");
+    fill(&memory);
+    while_more(&memory, |step| addresses::give_kept(step, &address, number));
+    let mut read = Vec::new();
+    while peers::has_post(&Heap::new(&memory), one) {
+        read.extend(step(&memory, |step| {
+            let mut letters = Vec::new();
+            let taken = peers::take_post(step, one, u64::MAX, |heap, post| match post {
+                Post::Letter { seat, body } if seat == number => letters.push(heap.bytes(body)),
+                other => panic!("{other:?}"),
+            });
+            taken.map(|()| letters)
+        }));
+    }
+    let expected = (0..=MANY as u64).map(|number| number.to_le_bytes().to_vec());
+    assert!(read.into_iter().eq(expected), "in their order");
 }
 
 #[test]

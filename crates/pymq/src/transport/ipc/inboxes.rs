@@ -7,21 +7,30 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use super::hub::Hub;
+use super::peers::Step;
 use super::{Ipc, addresses};
 use crate::error::Result;
 use crate::name::Address;
-use crate::transport::{Answer, Guard, Inbox, Inboxes, Limit, mailbox};
+use crate::transport::{Answer, Guard, Inbox, Inboxes, Limit, mailbox, pending};
 
 impl Inboxes for Ipc {
     fn open_inbox<'a>(&'a self, address: &'a Address) -> Answer<'a, Inbox> {
-        self.hub.run("open", address.name(), move |step| {
+        let seated = self.hub.run("open", address.name(), move |step| {
             let number = addresses::sit_down(step, self.hub.peer, address)?;
             let (sender, messages) = mailbox(Limit::default());
             // Before the step is over and anything comes.
             self.hub.recipients().seats.insert(number, sender);
             let hub = Arc::downgrade(&self.hub);
             let guard = Seated { hub, address: address.clone(), number };
-            Ok(Inbox::new(messages, Box::new(guard)))
+            let more = addresses::give_kept(step, address, number)?;
+            Ok((Inbox::new(messages, Box::new(guard)), more.then_some(number)))
+        });
+        pending(async move {
+            let (inbox, more) = seated.await?;
+            let Some(number) = more else { return Ok(inbox) };
+            let some = |step: &mut Step<'_>| addresses::give_kept(step, address, number);
+            while self.hub.run("open", address.name(), some).await? {}
+            Ok(inbox)
         })
     }
 

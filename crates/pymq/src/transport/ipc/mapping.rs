@@ -301,6 +301,16 @@ impl Memory {
         }
     }
 
+    /// Gives back what a deleted file has for records. It is mapped, and so would take its memory, as long as
+    /// a handle of a closed bus is kept.
+    pub(super) fn vacate(&self) {
+        self.shorten_log(0);
+        let end = self.size();
+        if end > ARENA {
+            self.release(ARENA, end);
+        }
+    }
+
     /// Whether the file has no name any more.
     pub(super) fn is_deleted(&self) -> bool {
         self.file.metadata().is_ok_and(|file| file.nlink() == 0)

@@ -46,7 +46,7 @@ const KIND: u64 = 16;
 const NUMBER: u64 = 24;
 const RECORD: u64 = 32;
 const BYTES: u64 = 40;
-const PIECE_SIZE: u64 = 48;
+pub(super) const PIECE_SIZE: u64 = 48;
 const _: () = assert!(PIECE_SIZE <= watches::SIZE, "a watch becomes a piece of post");
 
 /// Kinds of post; an event's also tells by which filter it came, above these bits.
@@ -309,6 +309,23 @@ pub(super) fn send_letter(step: &mut Step<'_>, peer: At, seat: At, body: At) -> 
     leave_post(step, peer, LETTER, number, seat, body)
 }
 
+/// Leaves a letter that was kept with the reader of a seat; in the block of the letter, which is in no list
+/// any more, and with its share in the bytes.
+pub(super) fn send_kept(
+    step: &mut Step<'_>,
+    peer: At,
+    seat: At,
+    letter: At,
+    body: At,
+) -> Result<()> {
+    let number = step.get(seat + addresses::NUMBER);
+    for (word, value) in [(KIND, LETTER), (NUMBER, number), (RECORD, seat), (BYTES, body)] {
+        step.set(letter + word, value)?;
+    }
+    weigh(step, peer, body)?;
+    hang(step, peer, letter)
+}
+
 /// Tells a connection that one of those whom it watches over has ended; in the block of the watch, which is
 /// in no list any more: so the dead are buried where there is no space for another one.
 pub(super) fn call_in(step: &mut Step<'_>, peer: At, watch: At, ticket: u64) -> Result<()> {
@@ -360,10 +377,15 @@ fn fill_piece(
     step.init(piece + BYTES, body);
     if body != 0 {
         step.share(body)?;
-        let weight = step.length(body).saturating_add(PIECE);
-        step.add(peer + POST_BYTES, weight)?;
+        weigh(step, peer, body)?;
     }
     hang(step, peer, piece)
+}
+
+/// Adds the bytes of a piece to what a connection has in its post.
+fn weigh(step: &mut Step<'_>, peer: At, body: At) -> Result<()> {
+    let weight = step.length(body).saturating_add(PIECE);
+    step.add(peer + POST_BYTES, weight)
 }
 
 /// Puts a piece that is filled into the post of a connection.

@@ -134,7 +134,8 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::transport::{
-        Arrival, Events, Filter, QueueSpec, Queues, SettleOptions, Settlement, Transport, Wait,
+        Arrival, Events, Filter, QueueSpec, Queues, SettleOptions, Settlement, Shelf, Transport,
+        Wait,
     };
 
     #[tokio::test]
@@ -239,6 +240,21 @@ mod tests {
         thread.join().expect("no panic");
         assert_eq!(other.stats(&queue).await.expect("stats").unfinished(), 0);
         other.close().await.expect("closed");
+        std::fs::remove_dir_all(directory).expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_is_gone_takes_no_memory_though_a_handle_on_it_is_kept() {
+        let directory = format!("/dev/shm/pymq-vacated-{}", std::process::id());
+        let bus = Ipc::connect(&format!("ipc://{directory}")).await.expect("a bus");
+        let queue = Arc::new(QueueSpec::new("queue"));
+        let item = Bytes::from(vec![7; 4 << 20]);
+        bus.push(&queue, vec![item], Wait::No.into()).await.expect("put");
+        assert!(bus.hub.memory.used() > 4 << 20);
+        bus.purge(&queue, Shelf::Waiting).await.expect("purged");
+        bus.close().await.expect("closed");
+        assert!(bus.hub.memory.is_deleted(), "nothing lay there");
+        assert!(bus.hub.memory.used() < 2 << 20, "{} bytes", bus.hub.memory.used());
         std::fs::remove_dir_all(directory).expect("it is there");
     }
 
