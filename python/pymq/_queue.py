@@ -241,7 +241,8 @@ class NativeQueue(KnownQueue[T], _pymq.Getter[T], Queue[T]):
     def task_done(self) -> None:
         """Confirm the item that this thread got last and has open.
 
-        Of those that one call gave it is the first; if the thread has none, the handle's oldest.
+        Of those that one call gave it is the first; if the thread has none, the handle's oldest,
+        but for what ended threads left, which goes back.
         The first call makes an `ack="auto"` handle a manual one. Raises `ValueError` if nothing is
         open, and `LeaseLostError` if the item belongs to others by now. Interrupted, it goes on,
         and may be called again.

@@ -59,6 +59,43 @@ def test_what_a_thread_left_open_goes_back_and_nobody_elses_task_done_confirms_i
     assert queue.unfinished_tasks == 0
 
 
+def test_what_a_thread_left_is_nobodys_to_confirm_once_it_was_joined(
+    bus: pymq.NativeEventBus,
+) -> None:
+    queue = bus.queue("jobs", ack="manual")
+    for number in range(100):
+        queue.put(number)
+        thread = threading.Thread(target=queue.get)
+        thread.start()
+        thread.join(HANG_GUARD)
+        # The system's thread may be there still.
+        with pytest.raises(ValueError, match="too many"):
+            queue.task_done()
+        queue.close()
+        queue.purge()
+
+
+def test_task_done_confirms_what_a_thread_that_lives_has_open(bus: pymq.NativeEventBus) -> None:
+    queue = bus.queue("jobs", ack="manual")
+    queue.put_many(["left", "held"])
+    in_thread(queue.get)
+    has_it, ends = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        queue.get(timeout=HANG_GUARD)
+        has_it.set()
+        ends.wait(HANG_GUARD)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert has_it.wait(HANG_GUARD)
+    queue.task_done()
+    ends.set()
+    thread.join(HANG_GUARD)
+    with pytest.raises(ValueError, match="too many"):
+        queue.task_done()
+
+
 def test_task_done_confirms_the_item_that_was_done_not_one_that_failed_before(
     bus: pymq.NativeEventBus,
 ) -> None:

@@ -23,7 +23,7 @@ use crate::error::{self, PyError};
 use crate::metadata::Metadata;
 use crate::operation::Task;
 use crate::queue::last_step::LastStep;
-use crate::queue::open_items::{Held, OpenItems, this_thread};
+use crate::queue::open_items::{Held, OpenItems, this_thread, watch_this_thread};
 use crate::queue::telemetry;
 use crate::queue::{Claimed, Queue};
 use crate::this_process::ThisProcess;
@@ -179,6 +179,9 @@ impl Handover {
         given: Py<PyAny>,
     ) -> PyResult<Py<PyAny>> {
         let held = self.held()?;
+        if held.is_manual() && owner == this_thread() {
+            watch_this_thread(py)?;
+        }
         py.check_signals()?;
         match form {
             Form::Next(current) => current.set(held.take(owner, claimed.into_deliveries())),

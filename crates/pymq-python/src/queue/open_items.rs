@@ -4,7 +4,7 @@
 //! open when it ended goes back to the queue soon, and no later thread can be taken for it. Python
 //! never runs under the lock, so a signal handler or a finaliser may come in at any time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pymq::ByteDelivery;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use crate::connection::Connection;
 use crate::process;
@@ -32,12 +33,23 @@ pub(crate) fn new_owner() -> u64 {
 }
 
 thread_local! {
-    static HERE: Here = Here { owner: new_owner(), hands: RefCell::default() };
+    static HERE: Here = Here {
+        owner: new_owner(),
+        over: Arc::default(),
+        is_watched: Cell::new(false),
+        hands: RefCell::default(),
+    };
 }
+
+/// A `threading.local`: what each thread of Python's has there goes with what Python keeps for it.
+static ENDS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// A thread as an owner. It ends with the thread, whoever made that.
 struct Here {
     owner: u64,
+    /// Whether Python has done with it: before its `join` returns, and a moment before it is gone.
+    over: Arc<AtomicBool>,
+    is_watched: Cell<bool>,
     /// Those that it may have something in.
     hands: RefCell<Vec<Weak<Held>>>,
 }
@@ -65,6 +77,36 @@ impl Drop for Here {
 /// The calling thread as an owner; nobody, when it is about to end.
 pub(crate) fn this_thread() -> u64 {
     HERE.try_with(|here| here.owner).unwrap_or(NOBODY)
+}
+
+/// Has Python tell when it has done with the calling thread: whoever has joined it may know that before the
+/// thread is gone.
+///
+/// # Errors
+/// If Python has no memory for that.
+pub(crate) fn watch_this_thread(py: Python<'_>) -> PyResult<()> {
+    // One that is not of Python's making may come again after Python had done with it.
+    let over = HERE.try_with(|here| {
+        let is_watched = here.is_watched.replace(true) && !here.over.load(Ordering::Relaxed);
+        (!is_watched).then(|| Arc::clone(&here.over))
+    });
+    let Ok(Some(over)) = over else { return Ok(()) };
+    let local = || py.import("threading")?.getattr("local")?.call0().map(Bound::unbind);
+    let ends = ENDS.get_or_try_init(py, local)?;
+    ends.bind(py).setattr("end", EndOfThread(Arc::clone(&over)))?;
+    // What was there before, if anything, has gone.
+    over.store(false, Ordering::Release);
+    Ok(())
+}
+
+/// What Python keeps for a thread that holds items.
+#[pyclass(frozen, module = "pymq._pymq")]
+struct EndOfThread(Arc<AtomicBool>);
+
+impl Drop for EndOfThread {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// What `task_done` confirms.
@@ -104,6 +146,8 @@ struct Owner {
     confirmed: usize,
     /// Whether a `task_done` was interrupted, whose settlement goes on: said again, it means that.
     interrupted: bool,
+    /// Whether it is a thread with which Python has done.
+    over: Arc<AtomicBool>,
 }
 
 impl Owner {
@@ -133,6 +177,14 @@ impl State {
     /// The item that an owner did: the first of those that its last call gave.
     fn latest(&self, owner: u64) -> Option<u64> {
         self.owners.get(&owner)?.calls.back()?.front().copied()
+    }
+
+    /// The oldest item of all that somebody may still confirm: what an ended thread left goes back.
+    fn oldest(&self) -> Option<u64> {
+        let is_over = |owner: u64| {
+            self.owners.get(&owner).is_some_and(|owner| owner.over.load(Ordering::Acquire))
+        };
+        self.items.iter().find(|(_, (owner, _))| !is_over(*owner)).map(|(number, _)| *number)
     }
 
     fn uncount(&mut self, owner: u64) -> bool {
@@ -187,8 +239,13 @@ impl Held {
     /// of others tells whoever made their numbers.
     fn owner<'a>(self: &Arc<Self>, state: &'a mut State, owner: u64) -> &'a mut Owner {
         state.owners.entry(owner).or_insert_with(|| {
-            let _ = HERE.try_with(|here| (here.owner == owner).then(|| here.note(self)));
-            Owner::default()
+            let over = HERE.try_with(|here| {
+                (here.owner == owner).then(|| {
+                    here.note(self);
+                    Arc::clone(&here.over)
+                })
+            });
+            Owner { over: over.ok().flatten().unwrap_or_default(), ..Owner::default() }
         })
     }
 
@@ -207,7 +264,7 @@ impl Held {
             None => {
                 let somebody = state.owners.iter().find(|(_, owner)| owner.confirmed > 0);
                 let somebody = somebody.map(|(owner, _)| *owner);
-                let oldest = state.items.first_key_value().map(|(number, _)| *number);
+                let oldest = state.oldest();
                 if somebody.is_some_and(|somebody| state.uncount(somebody)) {
                     Done::Already
                 } else {
@@ -334,7 +391,8 @@ impl OpenItems {
     }
 
     /// Takes a delivery in hand, for the calling thread's `task_done`.
-    fn add(&self, delivery: &Delivery) -> PyResult<()> {
+    fn add(&self, py: Python<'_>, delivery: &Delivery) -> PyResult<()> {
+        watch_this_thread(py)?;
         self.held()?.take(this_thread(), vec![delivery.take()?]);
         Ok(())
     }
