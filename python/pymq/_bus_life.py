@@ -14,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pymq import _buses, _log, _options, _pymq
 from pymq._bound import Bound, Exposed, Subscribed, took
@@ -50,6 +50,11 @@ class BusLife(Health):
         self._unfinished = deque([None])
         self._watchers: list[threading.Thread] = []
         self._workers: list[tuple[Worker, float]] = []
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a bus belongs to its process, so it cannot be pickled; connect in the other one"
+        )
 
     def begin(self) -> None:
         """Start to serve; once this returns, what was subscribed before sees the next event."""

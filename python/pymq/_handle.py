@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
 from pymq import _failures, _pymq
 from pymq._codec import Codec, plan_for
@@ -194,6 +194,12 @@ class KnownQueue(Generic[T]):
     """What a queue tells and is told without a wait."""
 
     _handle: Handle[T]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a queue belongs to its process, so it cannot be pickled; send its name, and call "
+            "queue(name) of the bus of the other one"
+        )
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -141,6 +142,13 @@ def test_a_child_is_a_connection_of_its_own(ipc_url: str, method: str) -> None:
         # And its parent's is as it was.
         bus.queue("q").put(1)
         assert bus.queue("q").get(timeout=HANG_GUARD) == 1
+
+
+def test_who_sends_a_bus_or_a_queue_to_another_process_is_told_what_to_do(ipc_url: str) -> None:
+    with pymq.connect(ipc_url) as bus:
+        for what, told in ((bus, "connect in the other one"), (bus.queue("q"), "send its name")):
+            with pytest.raises(TypeError, match=told):
+                pickle.dumps(what)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")

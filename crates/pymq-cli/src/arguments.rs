@@ -89,7 +89,7 @@ pub(crate) enum Command {
     Check(Check),
     /// What is wrong with a bus: server, rights, settings that lose data, who is stuck, what was left
     Doctor(Doctor),
-    /// What passes on the bus: events, requests, answers
+    /// What passes on the bus: events, requests, answers; no answers over ipc://
     Trace(Trace),
     /// A live view: queues, topics by rate, functions
     Top(Top),

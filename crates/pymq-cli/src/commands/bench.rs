@@ -61,21 +61,19 @@ pub(super) async fn bench(common: &Common, bench: &Bench, output: &Output) -> Re
         }
         let (micros, raw_micros) = (median(&mut ours).unwrap_or_default(), median(&mut bare));
         let ratio = raw_micros.map(|raw| micros / raw);
-        let shown = |number: Option<f64>, digits| {
-            number.map_or_else(|| "-".to_owned(), |number| format!("{number:.digits$}"))
-        };
-        table.row([
-            figure.to_owned(),
-            shown(Some(micros), 0),
-            shown(raw_micros, 0),
-            shown(ratio, 2),
-        ]);
+        let shown = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), in_digits);
+        table.row([figure.to_owned(), shown(Some(micros)), shown(raw_micros), shown(ratio)]);
         output.object(&Figure { figure, micros, raw_micros, ratio })?;
     }
     service.drain().await;
     // What goes wrong now changes no figure.
     let _ = (bus.close().await, provider.close().await);
     table.lines().iter().try_for_each(|line| output.line(line))
+}
+
+/// A figure as exact as it is worth: without a server some take less than a microsecond.
+fn in_digits(number: f64) -> String {
+    if number < 10.0 { format!("{number:.2}") } else { format!("{number:.0}") }
 }
 
 /// What is measured.
