@@ -12,7 +12,7 @@ PROFILE := release
 # the same features of the same crates each time, and what one step has built serves the next.
 PROGRAMS := cargo build --quiet --all-features --bins --examples
 
-.PHONY: demo test seed lint lint-rust lint-python lint-rustdoc features systems deny docs test-docs bench instructions torture servers fuzz miri clean setup wheel test-rust test-python test-faults
+.PHONY: demo test seed lint lint-rust lint-python lint-rustdoc features systems deny docs test-docs bench bench-beside instructions torture servers fuzz miri clean setup wheel test-rust test-python test-faults
 
 # Properties run on a fresh seed each time, after what failed once and was saved. A run says its seed,
 # and `make test SEED=…` repeats it.
@@ -115,6 +115,10 @@ bench: PROFILE := $(if $(QUICK),release,dist)
 bench: wheel
 	REDIS_SERVER="$$(scripts/find-redis-server)" PROFILE=$(PROFILE) PATH="$(CURDIR)/$(BIN):$$PATH" \
 		scripts/bench
+
+## iceoryx2 and zenoh beside this library without a server. Nothing else builds those: it takes minutes.
+bench-beside:
+	QUICK=$(QUICK) scripts/bench-beside
 
 ## How many instructions an operation takes, against `benches/instructions.json`: no clock, no noise.
 ## Needs valgrind; BLESS=1 keeps what was counted.
