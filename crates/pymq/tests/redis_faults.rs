@@ -253,6 +253,29 @@ async fn a_claim_whose_reply_was_cut_is_delivered_all_the_same() {
     assert_eq!(proxy.cuts(), 20);
 }
 
+/// A master may confirm what its successor never hears of, and a server what its log has not. Its consumer
+/// lives, claims on, and keeps the lease.
+#[tokio::test]
+async fn what_was_confirmed_and_the_next_server_does_not_know_comes_once_more() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    let redis = connect(&server).await;
+    let jobs = queue("q", Duration::from_secs(3600));
+    redis.push(&jobs, vec![bytes("job")], Wait::No.into()).await.expect("put");
+    let item = get(&redis, &jobs).await;
+    let held = raw.run(&["KEYS", "__pymq:{q}:held:*"]).texts().remove(0);
+    let stored = raw.run(&["LRANGE", &held, "0", "-1"]).texts().remove(0);
+    settle(&redis, &jobs, item, Settlement::Ack).await;
+    raw.run(&["LPUSH", &held, &stored]);
+    for role in ["waiting", "changes", "commands"] {
+        kill(&mut raw, role);
+    }
+    let again = get(&redis, &jobs).await;
+    assert_eq!(text(&again.payload), "job");
+    settle(&redis, &jobs, again, Settlement::Ack).await;
+    assert_eq!(redis.stats(&jobs).await.expect("counted").unfinished(), 0);
+}
+
 /// In one thread, so that the bus closes before anybody has seen that the connection is lost.
 #[tokio::test]
 async fn what_was_confirmed_on_a_connection_that_is_lost_is_gone_though_its_bus_closes() {

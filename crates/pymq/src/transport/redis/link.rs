@@ -93,6 +93,14 @@ impl Link {
         }
     }
 
+    /// The number of the connection, counted from 1, while there is one.
+    pub(super) fn number(&self) -> Option<u64> {
+        match &*self.phase.borrow() {
+            Phase::Up(_, number) => Some(*number),
+            _ => None,
+        }
+    }
+
     /// The host and port that the connection leads to.
     pub(super) fn server(&self) -> Option<String> {
         let Phase::Up(socket, _) = &*self.phase.borrow() else { return None };

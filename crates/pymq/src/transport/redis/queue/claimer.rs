@@ -49,7 +49,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Claims items for all waiting getters until the consumer is closed.
 pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
     let looks = consumer.keys().policy().priorities;
-    let mut claimer = Claimer { core, consumer, hints: None, looks };
+    let mut claimer = Claimer { core, consumer, connection: None, hints: None, looks };
     while claimer.go_on().await {}
     claimer.finish().await;
 }
@@ -57,6 +57,8 @@ pub(super) async fn run(core: Arc<Core>, consumer: Arc<Consumer>) {
 struct Claimer {
     core: Arc<Core>,
     consumer: Arc<Consumer>,
+    /// The number of the last connection to the server that is known to have what we did.
+    connection: Option<u64>,
     /// Set once we listen for hints; true once the server has confirmed that.
     hints: Option<Arc<AtomicBool>>,
     /// The next round does not wait. With priorities, no round may wait at the server before all lists were
@@ -70,6 +72,7 @@ impl Claimer {
         if self.hints.is_none() && self.consumer.knows_delays() && self.consumer.is_open() {
             self.listen_for_hints();
         }
+        self.look_at_a_new_server();
         let (core, consumer) = (&self.core, &self.consumer);
         let outcome = match consumer.step() {
             Step::Finish => return false,
@@ -102,6 +105,17 @@ impl Claimer {
             self.take_error(&error).await;
         }
         true
+    }
+
+    /// Has the lists of our epochs read where the connection was made anew. Another server, or the same one from
+    /// its log, may not have the settlements that the last one confirmed: then what was settled lies in
+    /// a list whose lease we would go on prolonging for as long as we claim.
+    fn look_at_a_new_server(&mut self) {
+        let Some(number) = self.core.commands.number() else { return };
+        let before = self.connection.replace(number);
+        if before.is_some_and(|before| before != number) {
+            self.consumer.look_at_all();
+        }
     }
 
     /// Has the server forget epochs that hold nothing. Where the user may not do that, it is no failure of

@@ -98,6 +98,18 @@ impl Consumer {
         self.lock().doubts.push((Instant::now(), epoch));
     }
 
+    /// The same for every epoch whose lease we may prolong.
+    pub(in super::super) fn look_at_all(&self) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if !state.opened {
+            return;
+        }
+        let all = state.epochs.all().into_iter().chain([state.epochs.current()]);
+        let all: Vec<_> = all.map(|epoch| (now, epoch)).collect();
+        state.doubts.extend(all);
+    }
+
     /// Notes that an epoch of ours was over when something was sent; says how many items that cost.
     pub(crate) fn lose(&self, epoch: Epoch, sent: Instant) -> usize {
         let mut state = self.lock();
