@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bus_that_is_gone_takes_no_memory_though_a_handle_on_it_is_kept() {
+    async fn a_bus_that_is_gone_gives_its_memory_back_though_a_handle_on_it_is_kept() {
         let directory = format!("/dev/shm/pymq-vacated-{}", std::process::id());
         let bus = Ipc::connect(&format!("ipc://{directory}")).await.expect("a bus");
         let queue = Arc::new(QueueSpec::new("queue"));
