@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -107,10 +107,8 @@ class BusLife(Health):
         lanes = list(self._service.registry.lanes)
         workers = list(self._workers)
         # Whoever closes too does all of it: a signal handler may have broken into the first.
-        for bound in self._service.registry.remotes():
-            # First of all, so that callers go elsewhere.
-            with contextlib.suppress(PymqError):
-                end_source(bound)
+        # First of all, so that callers go elsewhere.
+        end_sources(self._service.registry.remotes(), deadline)
         for worker, _ in workers:
             worker.stop()
         for lane in lanes:
@@ -269,7 +267,20 @@ class BusLife(Health):
         self._over.set()
 
 
-def end_source(bound: Bound) -> None:
+def end_source(bound: Bound, timeout: float | None = None) -> None:
     """Tells the broker that nothing more is to come for it."""
     if bound.source is not None:
-        bound.source.end().wait()
+        bound.source.end().wait(timeout)
+
+
+def end_sources(bounds: Iterable[Bound], deadline: float) -> None:
+    """Tells the broker that nothing more is to come for any; waits for a silent one only once."""
+    patience = LAST_WORDS
+    end = max(deadline, time.monotonic() + patience)
+    for bound in bounds:
+        try:
+            end_source(bound, min(patience, max(0.0, end - time.monotonic())))
+        except TimeoutError:
+            patience = 0.0
+        except PymqError:
+            pass
