@@ -125,6 +125,24 @@ def test_the_master_of_live_sentinels_is_read() -> None:
     assert ":p@" not in repr(config)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:secret@h/1",
+        "redis://me:sec/secret@h",
+        "redis://me:sec\nsecret@h",
+        "redis://secret@h",
+        "redis://h?password=secret",
+        "redis://h?db=1&PASS=secret",
+        "redis://h?pwd=secret",
+        "redis://h?db=1;password=secret",
+        "redis+sentinel://h/m?sentinel_password=secret",
+    ],
+)
+def test_a_configuration_shows_no_password_however_it_is_spelled(url: str) -> None:
+    assert "secret" not in repr(RedisConfig(url))
+
+
 def test_a_client_is_made_for_the_master_that_an_address_names() -> None:
     redis = pytest.importorskip("redis")
     url = (

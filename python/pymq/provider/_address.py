@@ -131,8 +131,10 @@ def is_client(thing: Any) -> bool:
 
 def without_password(url: str) -> str:
     """A URL as it may be shown."""
-    url = re.sub(r"://([^:/?@]*):.*@", r"://\1:…@", url)
-    return re.sub(r"([?&](?:sentinel_)?pass\w*=)[^&]*", r"\1…", url)
+    # The last '@', since a password may hold some; who has no ':' may be a password that lacks it.
+    url = re.sub(r"://([^:/?@]*:)?.*@", r"://\1…@", url, flags=re.DOTALL)
+    # A word that is not known may be a password in another spelling.
+    return re.sub(r"([?&](?!db=\d+(?:&|$))[^=&]*=)[^&]*", r"\1…", url)
 
 
 def for_redis_py(url: str) -> str:

@@ -46,7 +46,8 @@ fn without_password(url: &str) -> String {
     };
     let shown = match (address.split_once("://"), address.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => address.to_owned(),
+        (None, Some((_, host))) => format!("…@{host}"),
+        (_, None) => address.to_owned(),
     };
     shown + options
 }
@@ -89,6 +90,7 @@ mod tests {
             "redis://:secret@h",
             "redis://h/0?pass=secret",
             "redis://u:se@cret@h",
+            "me:secret@h",
         ] {
             let shown = without_password(url);
             assert!(!shown.contains("secret") && !shown.contains("cret"), "{shown}");

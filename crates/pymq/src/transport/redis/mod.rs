@@ -40,6 +40,7 @@ mod pool;
 mod pubsub;
 mod purpose;
 mod queue;
+mod quotation;
 mod refusal;
 mod replicated;
 mod resp;
