@@ -111,6 +111,91 @@ async fn a_lease_of_what_is_fetched_ahead_is_kept_and_can_be_extended() {
     assert_eq!(stats(&other, &queue).await, (0, 0, 0));
 }
 
+/// Until when what is shown is leased, and what is fetched ahead, by the server's clock.
+fn ends(raw: &mut Raw) -> Option<(f64, f64)> {
+    let words = raw.run(&["ZRANGE", EPOCHS, "0", "-1", "WITHSCORES"]).texts();
+    let end = |ahead| {
+        let ends = words.chunks(2).filter(|entry| entry[0].contains('+') == ahead);
+        ends.filter_map(|entry| entry[1].parse().ok()).reduce(f64::max)
+    };
+    end(false).zip(end(true))
+}
+
+/// Takes items and confirms them; says whether the lease lasted so long.
+async fn takes(redis: &Redis, queue: &Arc<QueueSpec>, limit: usize, wait: Wait) -> bool {
+    put(redis, queue, &["x", "y"]).await;
+    let Ok(claimed) = redis.claim(queue, limit, wait).await else { return false };
+    for Claimed { receipt, .. } in claimed {
+        let options = SettleOptions::default();
+        if redis.settle(queue, receipt, Settlement::Ack, options).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Fetches ahead, then takes for so long without it that the lease is prolonged; `None` where it was over
+/// meanwhile.
+async fn fetches_then_only_takes(
+    redis: &Redis,
+    raw: &mut Raw,
+    greedy: &Arc<QueueSpec>,
+    (other, limit, wait): (&Arc<QueueSpec>, usize, Wait),
+) -> Option<()> {
+    takes(redis, greedy, 1, wait).await.then_some(())?;
+    let began = ends(raw)?;
+    loop {
+        takes(redis, other, limit, wait).await.then_some(())?;
+        let (shown, ahead) = ends(raw)?;
+        assert!(ahead >= shown || ahead > began.1, "for {} ms less", shown - ahead);
+        if shown > began.0 {
+            return Some(());
+        }
+    }
+}
+
+/// A reaper would take what is fetched next, if the end of that list's lease were an old one.
+#[tokio::test]
+async fn who_fetches_nothing_ahead_lets_no_lease_of_those_who_do_grow_old() {
+    let server = RedisServer::start();
+    let (mut raw, redis) = (server.raw(), connect(&server).await);
+    // A handle without `prefetch`, and one that is asked for more than it would fetch ahead.
+    for (prefetch, limit) in [(1, 1), (4, 9)] {
+        for wait in [Wait::No, Wait::at_most(GUARD)] {
+            let (mut kept, mut leases) = (None, lengths(Duration::from_millis(300)));
+            // Where the whole program stands still for as long, a lease is over, as it should be.
+            while kept.is_none() {
+                raw.run(&["FLUSHALL"]);
+                let lease = leases.next().expect("a lease is kept");
+                let with = |prefetch| {
+                    queue_with("q", |spec| (spec.prefetch, spec.lease) = (prefetch, lease))
+                };
+                let others = (&with(prefetch), limit, wait);
+                kept = fetches_then_only_takes(&redis, &mut raw, &with(4), others).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_the_server_may_not_forget_does_not_grow_old_beside_what_is_fetched_next() {
+    let server = RedisServer::start();
+    let mut raw = server.raw();
+    refusals::allow(&server, "w", &["+@all", "-zrem"]);
+    let url = format!("redis://w:PASSWORD@127.0.0.1:{}", server.port());
+    let redis = Redis::connect(&url).await.expect("it may connect");
+    put(&redis, &greedy(2), &["x", "y"]).await;
+    for receipt in claim(&redis, &greedy(2)).await {
+        settle(&redis, &greedy(2), &receipt, Settlement::Ack).await;
+    }
+    let refused = |raw: &mut Raw| format!("{:?}", raw.run(&["ACL", "LOG"])) != "List([])";
+    until("it is to be forgotten", || refused(&mut raw)).await;
+    put(&redis, &queue("q"), &["z"]).await;
+    let _item = get(&redis, &queue("q")).await;
+    let (shown, ahead) = ends(&mut raw).expect("both are registered");
+    assert!(ahead >= shown, "for {} ms less", shown - ahead);
+}
+
 #[tokio::test]
 async fn a_server_that_does_not_note_what_was_shown_loses_and_doubles_nothing() {
     let server = RedisServer::start();

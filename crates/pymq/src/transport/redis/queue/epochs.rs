@@ -29,7 +29,7 @@ pub(super) struct Epochs {
     /// Those that hold something.
     holding: BTreeMap<Epoch, Hold>,
     /// Those that may stand in the server's registry, each with the moment until which we know it: when
-    /// the last script was sent whose answer said so.
+    /// the last script was sent whose answer said so, of every list of the epoch that may be there.
     registered: BTreeMap<Epoch, Option<Instant>>,
     /// The epochs of items that went into one of their own, by the number and bytes of their receipts.
     moved: HashMap<(u64, Bytes), Vec<Epoch>>,
@@ -216,9 +216,13 @@ impl Epochs {
         vacant.into_iter().collect()
     }
 
-    /// Notes that the server has forgotten epochs that hold nothing.
+    /// Notes that the server has forgotten epochs that hold nothing, or was not allowed to: the second
+    /// list of one that is used again is named on, since it may still be registered with an end of old.
     pub(super) fn forget(&mut self, epochs: &[Epoch]) {
-        self.ahead.retain(|epoch| !epochs.contains(epoch) || self.holding.contains_key(epoch));
+        let (holding, current) = (&self.holding, self.current);
+        self.ahead.retain(|epoch| {
+            !epochs.contains(epoch) || holding.contains_key(epoch) || *epoch == current
+        });
     }
 
     pub(super) fn has_vacant(&self) -> bool {

@@ -30,7 +30,8 @@ pub(super) async fn open(core: &Core, consumer: &Consumer, wait: Wait) -> Result
     prolong(core, consumer, &[consumer.current()], wait).await
 }
 
-/// The command that prolongs the leases of epochs, and registers those that hold something. It bears
+/// The command that prolongs the leases of epochs, and registers those that hold something. It names every
+/// list of each that may be at the server: what [`note_kept`] notes holds for all of them. It bears
 /// the script's text: a server that does not know the digest would refuse it, and with it the claim that
 /// is sent in the same write. A connection that has waited long and holds nothing says so here, and
 /// counts as a consumer until its next wait is over.
@@ -77,7 +78,8 @@ pub(super) fn note_kept(
         if alive == 1 {
             consumer.note_kept(*epoch, sent);
             // An epoch has two lists, for items shown and fetched ahead, and lives if one of them does:
-            // the other one is empty, or was never there.
+            // the other one is empty, or was never there. It is not registered then, so that the next
+            // claim registers it anew.
             over.retain(|dead| dead != epoch);
         } else if !ahead {
             over.push(*epoch);

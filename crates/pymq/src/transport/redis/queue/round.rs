@@ -33,6 +33,9 @@ pub(super) struct Round {
     /// Confirmations that ride along.
     pub(super) acks: Vec<PendingSettlement>,
     pub(super) want: Want,
+    /// The epoch's lists that may be at the server, those too into which this round takes nothing: the
+    /// epoch is registered as a whole, or what is not named would grow old beside what is.
+    pub(super) lists: Vec<HeldList>,
     /// The time to wait for the first item; `None` is not at all.
     pub(super) slice: Option<Duration>,
     pub(super) bounded: bool,
@@ -100,13 +103,13 @@ impl Round {
         match self.lease_end {
             Some(end) => {
                 let mut command = Command::new("ZADD").arg(&keys.epochs).arg("NX");
-                for place in self.lists() {
-                    command = command.number(end).arg(keys.name(place));
+                for place in &self.lists {
+                    command = command.number(end).arg(keys.name(*place));
                 }
                 command
             }
             // By its text: a server that does not know the digest would refuse, after the take.
-            None => lease::keep(consumer, &self.lists().collect::<Vec<_>>(), self.waits_long()),
+            None => lease::keep(consumer, &self.lists, self.waits_long()),
         }
     }
 
@@ -134,11 +137,6 @@ impl Round {
         let Want { now, ahead } = self.want;
         let shown = std::iter::repeat_n(self.epoch.shown(), now);
         shown.chain(std::iter::repeat_n(self.epoch.ahead(), ahead))
-    }
-
-    /// The lists that it takes items into.
-    fn lists(&self) -> impl Iterator<Item = HeldList> {
-        self.epoch.lists(self.fetches_ahead())
     }
 
     /// The script says so by itself; in a wait, the next one does.
@@ -237,8 +235,7 @@ fn note_registration(consumer: &Consumer, round: &Round, reply: Reply, empty: bo
         }
         return false;
     }
-    let places: Vec<_> = round.lists().collect();
-    lease::note_kept(consumer, &places, round.began, reply).shut
+    lease::note_kept(consumer, &round.lists, round.began, reply).shut
 }
 
 /// For a server whose memory is full: it refuses BLMOVE, but consumers must be able to drain. Nothing
@@ -260,7 +257,7 @@ async fn take_by_script(
     } else {
         scripts::TAKE.teach(&names, &[want.as_bytes()])
     };
-    let commands = Batch::from_iter([take, lease::keep(consumer, &[place], false)]);
+    let commands = Batch::from_iter([take, lease::keep(consumer, &round.lists, false)]);
     let replies = core.commands.pipeline(purpose, &commands).await.inspect_err(|error| {
         if error.kind() == ErrorKind::Ambiguous {
             consumer.doubt(round.epoch);
@@ -269,7 +266,7 @@ async fn take_by_script(
     let mut replies = replies.map_err(|error| copy(&error, "claim"))?.into_iter();
     let taken = purpose.check(replies.next())?.items();
     if let Some(reply) = replies.next() {
-        lease::note_kept(consumer, &[place], round.began, reply);
+        lease::note_kept(consumer, &round.lists, round.began, reply);
     }
     Ok(taken.into_iter().filter_map(Reply::bytes).map(|stored| (place, stored)).collect())
 }

@@ -117,6 +117,7 @@ impl Consumer {
             epoch,
             acks: state.outstanding.take_acks(),
             want,
+            lists: state.epochs.lists(&[epoch]),
             slice,
             bounded: state.bounded,
             lease_end,
