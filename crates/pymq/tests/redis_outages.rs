@@ -140,6 +140,32 @@ async fn whatever_is_refused_for_a_while_goes_on_by_itself() {
     .await;
 }
 
+#[tokio::test]
+async fn who_waits_for_several_queues_outlasts_an_outage_as_who_waits_for_one() {
+    let mut server = RedisServer::start();
+    let bus = Bus::connect(&server.url()).await.expect("connected");
+    bus.ping().await.expect("it is there");
+    server.kill();
+    let several = ["a", "b"].map(|name| bus.queue::<u32>(name));
+    let error =
+        pymq::get_any(&several, Wait::No).await.expect_err("nobody says that they are empty");
+    assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+    assert!(!error.to_string().contains("may still be done"), "{error}");
+    let waits = [Wait::from(GUARD), Wait::Forever].map(|wait| {
+        let several = several.clone();
+        tokio::spawn(async move { pymq::get_any(&several, wait).await })
+    });
+    tokio::time::sleep(SHORT).await;
+    server.restart();
+    let producer = Bus::connect(&server.url()).await.expect("connected");
+    producer.queue("b").put_many(&[1_u32, 2]).await.expect("put");
+    for waits in waits {
+        let got = tokio::time::timeout(GUARD, waits).await.expect("it went on");
+        let (which, _) = got.expect("no panic").expect("got").expect("an item");
+        assert_eq!(which, 1);
+    }
+}
+
 /// One address behind which another server may stand; old connections stay open.
 struct Address {
     port: u16,
