@@ -317,6 +317,55 @@ async fn a_slot_that_is_stuck_on_its_way_holds_up_its_queue_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_from_several_queues_is_not_kept_from_the_others_by_one_that_is_stuck() {
+    let cluster = Clustered::shared();
+    let bus = Bus::connect(&format!("{}?reconnect_wait=0.5", cluster.url())).await;
+    let bus = bus.expect("connected");
+    let queues = ["stuck before others", "one of the others"].map(|name| bus.queue::<u32>(name));
+    let [stuck, other] = &queues;
+    stuck.put(&1).await.expect("put");
+    let slot = cluster.slot_of(&key(stuck.name()));
+    let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
+    block_in_place(|| cluster.begin_moving(slot, from, to));
+    for (item, wait) in [(2, Wait::No), (3, Wait::from(GUARD)), (4, Wait::Forever)] {
+        other.put(&item).await.expect("put");
+        assert_eq!(pymq::get_any(&queues, wait).await.expect("got"), Some((1, item)), "{wait:?}");
+    }
+    for wait in [Wait::No, Wait::from(SHORT)] {
+        let error = pymq::get_any(&queues, wait).await.expect_err("one of them is not empty");
+        assert!(error.is_retryable(), "{wait:?}: {error}");
+    }
+    let waits = tokio::spawn({
+        let queues = queues.clone();
+        async move { pymq::get_any(&queues, Wait::Forever).await }
+    });
+    block_in_place(|| cluster.finish_moving(slot, from, to));
+    let got = tokio::time::timeout(GUARD, waits).await.expect("it is there");
+    assert_eq!(got.expect("no panic").expect("got"), Some((0, 1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_that_was_given_a_time_keeps_it_while_its_slot_is_on_its_way() {
+    let cluster = Clustered::shared();
+    // Whoever waits as long as for a lost connection hangs.
+    let bus = Bus::connect(&format!("{}?reconnect_wait=3600", cluster.url())).await;
+    let queue = bus.expect("connected").queue::<u32>("put while stuck");
+    queue.put(&1).await.expect("put");
+    let slot = cluster.slot_of(&key(queue.name()));
+    let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
+    block_in_place(|| cluster.begin_moving(slot, from, to));
+    let puts = async {
+        queue.put_timeout(&2, SHORT).await.expect("the list is there yet");
+        queue.try_put(&3).await.expect("the list is there yet");
+        let many = queue.put_many_with(&[4, 5], Wait::from(SHORT)).await;
+        many.expect("the list is there yet");
+    };
+    tokio::time::timeout(GUARD, puts).await.expect("each ends in its time");
+    block_in_place(|| cluster.finish_moving(slot, from, to));
+    assert_eq!(queue.get_many(9, Wait::from(GUARD)).await.expect("got"), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_while_a_slot_is_stuck_on_its_way_waits_on() {
     let cluster = Clustered::shared();
     let bus = Bus::connect(&cluster.url()).await.expect("connected");

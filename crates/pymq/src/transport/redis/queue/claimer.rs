@@ -86,7 +86,7 @@ impl Claimer {
                 Ok(())
             }
             Step::Open => self.unless_closed(lease::open(core, consumer, Wait::Forever)).await,
-            Step::LineUp => self.unless_closed(line_up(core, consumer)).await,
+            Step::LineUp => self.unless_closed(line_up(core, consumer, Wait::Forever)).await,
             Step::Compare(epochs) => {
                 let compared = self.unless_closed(compare(core, consumer, &epochs)).await;
                 if compared.is_err() {
@@ -337,7 +337,7 @@ impl Claimer {
     /// Digests the answer of a round.
     async fn take(&mut self, round: Round, replies: Vec<Reply>) -> Result<()> {
         let (epoch, slice, began) = (round.epoch, round.slice, round.began);
-        let brought = digest(&self.core, &self.consumer, round, replies).await?;
+        let brought = digest(&self.core, &self.consumer, round, replies, Wait::Forever).await?;
         self.looks = !brought.items.is_empty() && self.consumer.keys().policy().priorities;
         if let Some(refusal) = brought.refused.filter(|_| brought.items.is_empty()) {
             let purpose = Purpose::change("claim", &self.consumer.keys().name);

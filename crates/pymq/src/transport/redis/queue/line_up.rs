@@ -11,13 +11,14 @@ use super::super::resp::Reply;
 use super::consumer::Consumer;
 use super::scripts::{self, PORTION};
 use crate::error::Result;
+use crate::transport::Wait;
 
 /// Has the server put the items that are due into the waiting list, and learns when the next is due.
-pub(super) async fn line_up(core: &Core, consumer: &Consumer) -> Result<()> {
+pub(super) async fn line_up(core: &Core, consumer: &Consumer, wait: Wait) -> Result<()> {
     let keys = consumer.keys();
     // A hint that comes while the script runs may be about an item that it did not see.
     consumer.begin_lining_up();
-    let purpose = Purpose::idempotent("claim", &keys.name);
+    let purpose = Purpose::idempotent("claim", &keys.name).within(wait);
     let names = [keys.later.as_str(), &keys.list, &keys.shut, &keys.spare];
     let arguments = [PORTION.as_bytes(), keys.urgents().as_bytes()];
     let reply = core.commands.script(purpose, &scripts::LINE_UP, &names, &arguments).await;

@@ -75,7 +75,9 @@ async fn push_unbounded(
     let mut shut = purpose.check(replies.next());
     if shut.as_ref().is_err_and(Refusal::is_a_clusters) {
         // The list was here, and of what is beside it another node knows more.
-        shut = core.commands.run(Purpose::idempotent("push", purpose.object), &ask).await;
+        // In the put's own time, for the items are in the queue already.
+        let asks_again = Purpose { repeat: Repeat::Once, ..*purpose };
+        shut = core.commands.run(asks_again, &ask).await;
     }
     match shut {
         Ok(reply) if reply.number() == Some(1) => withdraw(core, purpose, keys, items).await,

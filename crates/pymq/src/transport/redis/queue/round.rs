@@ -21,6 +21,7 @@ use super::pending_settlement::PendingSettlement;
 use super::send_settlements::take_reply;
 use super::{copy, lease, scripts};
 use crate::error::{ErrorKind, Result};
+use crate::transport::Wait;
 
 /// The wait at the server after which the consumer listens for hints and counts among those that wait: only
 /// an idle consumer pays for them.
@@ -176,6 +177,7 @@ pub(super) async fn digest(
     consumer: &Consumer,
     mut round: Round,
     replies: Vec<Reply>,
+    wait: Wait,
 ) -> Result<Brought> {
     let mut brought =
         Brought { items: Vec::new(), full: false, ended: false, refused: None, shut: false };
@@ -195,7 +197,7 @@ pub(super) async fn digest(
     }
     let registration = replies.next().unwrap_or(Reply::Nothing);
     if brought.full && brought.items.is_empty() {
-        let taken = take_by_script(core, consumer, &round).await;
+        let taken = take_by_script(core, consumer, &round, wait).await;
         brought.items = taken?;
         return Ok(brought);
     }
@@ -244,11 +246,12 @@ async fn take_by_script(
     core: &Core,
     consumer: &Consumer,
     round: &Round,
+    wait: Wait,
 ) -> Result<Vec<(HeldList, Bytes)>> {
     let keys = consumer.keys();
     let place = round.epoch.shown();
     let held = keys.held(place);
-    let purpose = Purpose::change("claim", &keys.name);
+    let purpose = Purpose::change("claim", &keys.name).within(wait);
     let names = [keys.list.as_str(), &held, &keys.spare];
     let want = round.want.now.to_string();
     // Both by their text, in one write.

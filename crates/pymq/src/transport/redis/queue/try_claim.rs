@@ -43,14 +43,14 @@ async fn claim_now(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<C
         lease::open(core, consumer, Wait::No).await?;
     }
     if consumer.is_due() {
-        line_up(core, consumer).await?;
+        line_up(core, consumer, Wait::No).await?;
     }
     let claimed = claim_once(core, consumer, want).await?;
     if !claimed.is_empty() || !consumer.is_due() {
         return Ok(claimed);
     }
     // The answer told of something that was due.
-    line_up(core, consumer).await?;
+    line_up(core, consumer, Wait::No).await?;
     claim_once(core, consumer, want).await
 }
 
@@ -74,7 +74,7 @@ async fn claim_once(core: &Core, consumer: &Consumer, want: Want) -> Result<Vec<
         }
     };
     let (epoch, began) = (round.epoch, round.began);
-    let brought = digest(core, consumer, round, replies).await?;
+    let brought = digest(core, consumer, round, replies, Wait::No).await?;
     if brought.items.is_empty() {
         if let Some(refusal) = brought.refused {
             return Err(purpose.refused(&refusal));
@@ -109,5 +109,6 @@ fn not_claimed(consumer: &Consumer, round: Round, error: &Error) -> Error {
     }
     consumer.doubt(round.epoch);
     consumer.unsettled(round.acks);
-    Error::new(ErrorKind::Connection, "claim", error.object(), error.message().to_owned())
+    let why = "no answer came; an item that was taken all the same is found again, and not lost";
+    Error::new(ErrorKind::Connection, "claim", error.object(), why)
 }
