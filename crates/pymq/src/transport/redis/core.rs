@@ -115,7 +115,7 @@ impl Core {
         Arc::new(Self {
             changes: Replicated::new(changes, replicas),
             commands,
-            posts: Arc::default(),
+            posts: Arc::new(Posts::new(runtime.clone())),
             pubsub: PubSub::start(Arc::clone(&dialer), patience, watched, &runtime),
             pool: Pool::new(Arc::clone(&dialer)),
             mailbox: dialer.options.settings.mailbox.unwrap_or_default(),
@@ -176,6 +176,7 @@ impl Core {
             let _ = self.commands.ping().await;
         }
         self.stage.send_replace(Stage::Closed);
+        self.posts.close();
         self.pool.clear();
     }
 
@@ -184,6 +185,7 @@ impl Core {
         self.commands.say_last_words();
         self.consumers.abandon();
         self.stage.send_replace(Stage::Closed);
+        self.posts.close();
         self.dialer.close();
     }
 
