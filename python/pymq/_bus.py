@@ -126,10 +126,10 @@ class NativeEventBus(BusLife, EventBus):
         once: who is not subscribed, away or too slow does not get it. Says how many
         received it, as the transport counts: subscriptions in memory, connections on Redis.
 
-        With `wait=False` it goes on without the broker's answer, and says nothing. What is lost on
-        the way, since there is no connection, or it breaks, or the broker refuses, is counted in
-        `health()["lost_posts"]` and told in the log. Events keep their order, and `close` sends
-        what is still to be sent.
+        With `wait=False` it waits neither for the broker nor for a connection, at most for room in
+        the connection's buffer, and says nothing. What is lost on the way, since there is no
+        connection, or it breaks, or the broker refuses, is counted in `health()["lost_posts"]` and
+        told in the log. Events keep their order, and `close` sends what is still to be sent.
         """
         if _telemetry.observers:
             with self._publishing(event, channel) as watched:

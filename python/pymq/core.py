@@ -103,9 +103,9 @@ def publish(
     """Publish an event, on its class's channel unless another one is given.
 
     `headers` (text by name) and `id` go with it, see `pymq.current_message`. Says how many received
-    it, or `None` where that cannot be known. With `wait=False` it goes on without the broker's
-    answer; losses are counted and told, see `NativeEventBus.publish`. Before `init` this is only an
-    error in the log.
+    it, or `None` where that cannot be known. With `wait=False` it waits neither for the broker nor
+    for a connection, at most for room in the connection's buffer; losses are counted and told, see
+    `NativeEventBus.publish`. Before `init` this is only an error in the log.
     """
     bus = _default.bus
     if bus is None:

@@ -104,8 +104,8 @@ impl<T> Topic<T> {
         self.bus.send::<Published, _>(&self.name, value, &self.metadata).await
     }
 
-    /// Publishes a value without waiting for the broker, nor for a connection: at most for room among
-    /// what is still to be written. It keeps its place among what this bus publishes.
+    /// Publishes a value, and waits neither for the broker nor for a connection, at most for room in the
+    /// connection's buffer. It keeps its place among what this bus publishes.
     ///
     /// What is lost on the way, since there is no connection, or it breaks, or the broker refuses, is
     /// counted ([`Health::lost_posts`](crate::transport::Health::lost_posts)) and told in the log. What was posted

@@ -118,7 +118,8 @@ pub trait Events {
     /// where that can be known (connections or subscriptions, as the transport counts).
     fn publish<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, Option<usize>>;
 
-    /// The same without a wait for the broker: what goes wrong only later is lost, and counted as
+    /// The same, waiting neither for the broker nor for a connection, at most for room in the
+    /// connection's buffer: what goes wrong only later is lost, and counted as
     /// [`lost_posts`](Health::lost_posts). It keeps its place among what the same publisher publishes.
     /// A transport whose publishing does not wait answers what it has [`posted`].
     fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()>;
