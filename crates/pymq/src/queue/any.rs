@@ -82,7 +82,7 @@ where
         let mut line: Vec<_> = open.map(|which| (which, Asked::Waits(ask(which)))).collect();
         // While any of them waits; where none does, a `get` of each would have failed.
         while line.iter().any(|(_, asked)| matches!(asked, Asked::Waits(_))) {
-            let (place, claimed) = poll_fn(|context| poll_in_order(&mut line, &ask, context)).await;
+            let (place, claimed) = poll_fn(|context| poll_in_order(&mut line, ask, context)).await;
             let which = line[place].0;
             if let Ok(Some(delivery)) = claimed {
                 return Ok(Some((which, delivery)));

@@ -79,11 +79,9 @@ impl Doorbells {
                 Err(_) => return false,
             },
         };
-        match pipe.write(&[0]) {
-            Ok(_) => true,
-            // What is full is there to be read.
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        }
+        // What is full is there to be read.
+        let full = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        pipe.write_all(&[0]).map_or_else(full, |()| true)
     }
 }
 
