@@ -45,6 +45,7 @@ everywhere_blocking!(
     everything_may_be_dropped_in_any_order,
     items_are_put_got_and_claimed,
     a_worker_serves_a_queue_on_threads_that_may_wait,
+    a_handler_that_drains_its_own_bus_does_not_wait_for_itself,
 );
 
 fn guarded(place: Place, journey: fn(&Place)) {
@@ -295,6 +296,18 @@ fn a_worker_serves_a_queue_on_threads_that_may_wait(place: &Place) {
     jobs.shut_down().expect("shut down");
     worker.join();
     worker.drain().expect("it ended by itself");
+}
+
+fn a_handler_that_drains_its_own_bus_does_not_wait_for_itself(place: &Place) {
+    let [bus, other] = buses(place);
+    let jobs = bus.queue::<u32>("jobs");
+    jobs.put(&1).expect("put");
+    let own = bus.clone();
+    let _worker = jobs.work(1, move |_| own.drain()).expect("started");
+    // The last of the states says that it is closed.
+    assert_eq!(bus.states().last().expect("there is one").word(), "closed");
+    let left = other.queue::<u32>("jobs").stats().expect("counted");
+    assert_eq!((left.unfinished(), left.dead), (0, 0), "the item was done before");
 }
 
 /// What only memory can do so far is tried there.

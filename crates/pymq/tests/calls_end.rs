@@ -25,6 +25,7 @@ everywhere_and_uncounted!(
     a_bus_that_closes_answers_what_its_functions_have_finished,
     a_function_that_closes_its_own_bus_is_answered,
     a_function_that_drains_its_own_bus_is_answered,
+    a_function_that_drains_its_own_service_is_answered,
     foreign_subscribers_may_be_providers_only_where_originals_take_part,
     the_last_provider_may_be_on_its_way_back_only_where_connections_are_lost,
     no_length_of_time_is_too_long,
@@ -387,6 +388,28 @@ async fn a_function_that_closes_its_own_bus_is_answered(place: &Place) {
 
 async fn a_function_that_drains_its_own_bus_is_answered(place: &Place) {
     closes_itself(place, true).await;
+}
+
+async fn a_function_that_drains_its_own_service_is_answered(place: &Place) {
+    let [caller, provider] = place.buses().await;
+    let (to_function, service) = tokio::sync::mpsc::channel::<pymq::Service>(1);
+    let service = std::sync::Arc::new(tokio::sync::Mutex::new(service));
+    let stop = move |(): ()| {
+        let service = service.clone();
+        async move {
+            service.lock().await.recv().await.expect("it is sent").drain().await;
+            Ok::<_, String>(1)
+        }
+    };
+    let started = provider.expose_fn("stop", stop).await.expect("exposed");
+    to_function.send(started).await.expect("the function takes it");
+    let stub = caller.stub::<(), i64>("stop");
+    assert_eq!(stub.call(()).await.expect("answered"), 1);
+    // How soon the broker knows is not promised, so it is waited for.
+    let stub = stub.timeout(Duration::from_secs(10));
+    while stub.call(()).await.err().map(|error| error.kind()) != Some(ErrorKind::NoSuchRemote) {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn foreign_subscribers_may_be_providers_only_where_originals_take_part(place: &Place) {

@@ -18,6 +18,8 @@ everywhere!(
     what_was_fetched_ahead_is_not_handed_out_once_its_bus_ends,
     a_second_drain_waits_for_what_the_first_one_waits_for,
     streams_end_even_if_the_drain_that_ends_them_is_given_up,
+    a_handler_that_drains_its_own_bus_does_not_wait_for_itself,
+    a_handler_that_drains_its_own_worker_does_not_wait_for_itself,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -223,4 +225,36 @@ async fn streams_end_even_if_the_drain_that_ends_them_is_given_up(place: &Place)
     assert_eq!(events.recv().await.expect("open").expect("an event"), 1);
     assert!(bus.drain().now_or_never().is_none(), "a handler runs yet");
     assert!(events.recv().await.is_none());
+}
+
+async fn a_handler_that_drains_its_own_bus_does_not_wait_for_itself(place: &Place) {
+    let [bus, other] = place.buses().await;
+    let jobs = bus.queue::<u32>("jobs");
+    jobs.put(&1).await.expect("put");
+    let own = bus.clone();
+    let _worker = jobs.work(1, move |_| {
+        let own = own.clone();
+        async move { own.drain().await }
+    });
+    // The last of the states says that it is closed.
+    let mut states = bus.states();
+    while states.next().await.is_some() {}
+    let left = other.queue::<u32>("jobs").stats().await.expect("counted");
+    assert_eq!((left.unfinished(), left.dead), (0, 0), "the item was done before");
+}
+
+async fn a_handler_that_drains_its_own_worker_does_not_wait_for_itself(place: &Place) {
+    let bus = place.bus().await;
+    let jobs = bus.queue::<u32>("jobs");
+    let (to_handler, worker) = mpsc::channel::<Worker>(1);
+    let worker = std::sync::Arc::new(tokio::sync::Mutex::new(worker));
+    let started = jobs.work(1, move |_| {
+        let worker = worker.clone();
+        async move { worker.lock().await.recv().await.expect("it is sent").drain().await }
+    });
+    to_handler.send(started.expect("started")).await.expect("the handler takes it");
+    jobs.put(&1).await.expect("put");
+    jobs.join().await.expect("the item is done");
+    jobs.put(&2).await.expect("put");
+    assert_eq!(jobs.get().await.expect("nobody else takes it"), 2);
 }

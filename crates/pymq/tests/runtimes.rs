@@ -318,3 +318,12 @@ fn a_runtime_without_timers_is_refused_when_a_bus_is_connected() {
     let error = runtime.block_on(Bus::connect("memory://")).expect_err("it keeps no time");
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
 }
+
+#[cfg(all(feature = "redis", unix))]
+#[test]
+fn a_runtime_without_sockets_is_refused_where_they_are_needed() {
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let error = runtime.block_on(Bus::connect("redis://127.0.0.1:1")).expect_err("no sockets");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    runtime.block_on(Bus::connect("memory://")).expect("it needs none");
+}

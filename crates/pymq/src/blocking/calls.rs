@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::mirror::waiting;
 use super::{Bus, Incoming};
 use crate::error::Result;
+use crate::queue;
 use crate::rpc::{self, CallOptions, ExposeOptions, Function, Remote, Replies, StubReply};
 use crate::telemetry;
 use crate::wire::Metadata;
@@ -53,7 +54,7 @@ where
 
 /// Runs what may wait on a thread of the pool.
 pub(super) async fn on_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    let run = rpc::carried(telemetry::carried(run));
+    let run = rpc::carried(queue::carried(telemetry::carried(run)));
     tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| {
         match error.try_into_panic() {
             // It goes on here, where functions that panic are answered for.

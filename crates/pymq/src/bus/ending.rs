@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::Bus;
 use crate::drain_list::DrainList;
 use crate::error::Result;
+use crate::queue;
 use crate::rpc::current_call;
 use crate::transport::Transport;
 
@@ -24,7 +25,9 @@ impl Bus {
     /// use the bus for that; `subscribe`, `expose`, `get` and `claim` fail with `Closed`, those
     /// that wait too. When they have, the bus closes as [`close`](Self::close) does. It waits as
     /// long as functions and workers take, and so does whoever drains the bus meanwhile; dropping
-    /// its future leaves the bus draining, and `close` ends that at once. What was begun as bytes
+    /// its future leaves the bus draining, and `close` ends that at once. A function or handler that
+    /// drains its own bus does not wait for itself: then this returns at once, and the bus closes when
+    /// they have ended. What was begun as bytes
     /// ([`provide`](Self::provide), [`subscribe_bytes`](Self::subscribe_bytes)) is its holder's to
     /// end, before.
     ///
@@ -44,6 +47,11 @@ impl Bus {
     /// If the broker could not be told; the bus is closed all the same.
     pub async fn drain(&self) -> Result<()> {
         if self.ends_after_this_call(|bus| async move { bus.drain_now().await }) {
+            return Ok(());
+        }
+        if queue::is_of_bus(&self.0.drain_list) {
+            // The drain waits for the handler, so the handler does not wait for the drain.
+            self.end_apart(|bus| async move { bus.drain_now().await });
             return Ok(());
         }
         self.on_runtime(|bus| async move { bus.drain_now().await }).await
@@ -100,14 +108,24 @@ impl Bus {
     {
         let call = current_call().filter(|call| self.0.providers.serves(call));
         let Some(call) = call else { return false };
-        let bus = self.clone();
-        self.0.runtime.spawn(async move {
+        self.end_apart(|bus| async move {
             call.ended().await;
-            if let Err(error) = end(bus).await {
+            end(bus).await
+        });
+        true
+    }
+
+    /// Ends the bus without anybody who waits for it.
+    fn end_apart<F>(&self, end: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let ending = end(self.clone());
+        self.0.runtime.spawn(async move {
+            if let Err(error) = ending.await {
                 tracing::debug!(%error, "the broker was not told of the bus's end");
             }
         });
-        true
     }
 }
 

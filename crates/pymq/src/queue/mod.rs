@@ -20,6 +20,7 @@ mod deliveries;
 mod delivery;
 mod get;
 mod handles;
+mod handling;
 mod origin;
 mod prefetched;
 mod put;
@@ -34,6 +35,9 @@ pub use dead_letters::{DeadLetters, Letter};
 pub use deliveries::Deliveries;
 pub use delivery::{ByteDelivery, Delivery};
 pub(crate) use handles::Handles;
+#[cfg(feature = "blocking")]
+pub(crate) use handling::carried;
+pub(crate) use handling::is_of_bus;
 pub use retry::Retry;
 pub use worker::Worker;
 

@@ -49,8 +49,8 @@ impl Retry {
         Self { steps: Steps::Listed(delays.into_iter().collect()), jitter: JITTER }
     }
 
-    /// After `first`, then after `factor` times as long as before, and never longer than `most`. A
-    /// factor below 1 counts as 1.
+    /// After `first`, then after `factor` times as long as before, and never longer than `most`, each a
+    /// little longer or shorter by [chance](Self::jitter). A factor below 1 counts as 1.
     pub fn exponential(first: Duration, factor: f64, most: Duration) -> Self {
         Self { steps: Steps::Exponential { first, factor: factor.max(1.0), most }, jitter: JITTER }
     }
@@ -69,7 +69,9 @@ impl Retry {
             Steps::Listed(delays) => *delays.get(failures as usize)?,
             Steps::Exponential { first, factor, most } => {
                 let exponent = i32::try_from(failures).unwrap_or(i32::MAX);
-                let seconds = first.as_secs_f64() * factor.powi(exponent);
+                // However often nothing is multiplied, it is no number times infinity.
+                let grown = if first.is_zero() { 0.0 } else { factor.powi(exponent) };
+                let seconds = first.as_secs_f64() * grown;
                 Duration::try_from_secs_f64(seconds).map_or(*most, |delay| delay.min(*most))
             }
         };
@@ -119,6 +121,8 @@ mod tests {
         let odd = Retry::exponential(Duration::from_secs(1), f64::NAN, Duration::from_secs(9));
         assert!(odd.jitter(f64::NAN).delay(3).is_some());
         assert_eq!(Retry::at_once().delay(7), Some(Duration::ZERO));
+        let nothing = Retry::exponential(Duration::ZERO, 2.0, Duration::from_secs(9));
+        assert_eq!(nothing.delay(u32::MAX), Some(Duration::ZERO));
         assert_eq!(Retry::never().delay(1), None);
     }
 }

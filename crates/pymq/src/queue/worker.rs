@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use super::bytes::ByteQueue;
 use super::delivery::{ByteDelivery, Delivery};
+use super::handling::{self, Handling};
 use super::{Queue, serve};
 use crate::drain_list::DrainEntry;
 use crate::error::{Error, ErrorKind, Result};
@@ -122,8 +123,9 @@ pub struct Worker {
     _entry: DrainEntry,
 }
 
+/// What a worker is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     Serve,
     Drain,
 }
@@ -156,7 +158,9 @@ impl Worker {
             })
         });
         let _entry = queue.drain_list().open("work", &name, stop)?;
-        let serving = Serving { queue, concurrency, begin: serve, running: JoinSet::new() };
+        let handling = Handling::new(queue.drain_list(), &asked);
+        let running = JoinSet::new();
+        let serving = Serving { queue, concurrency, begin: serve, handling, running };
         let serving = runtime.spawn(serving.run(asking));
         Ok(Self { name, asked, serving, _entry })
     }
@@ -164,13 +168,26 @@ impl Worker {
     /// Stops claiming, lets the handlers in hand finish, and returns what was fetched ahead.
     ///
     /// Dropping the future instead, as a timeout does, cancels the handlers and gives their items
-    /// back.
+    /// back. A handler that drains its own worker does not wait for itself: then this returns at once,
+    /// and the worker ends when the handlers have.
     ///
     /// # Errors
     /// The failure that had ended the worker before, because it does not pass by itself; `Closed` if
     /// its runtime ended under it.
     pub async fn drain(mut self) -> Result<()> {
         self.asked.send_replace(Asked::Drain);
+        if handling::is_of_worker(&self.asked) {
+            tokio::spawn(async move {
+                if let Err(error) = self.ended_well().await {
+                    tracing::warn!(queue = &*self.name, %error, "a worker had ended before");
+                }
+            });
+            return Ok(());
+        }
+        self.ended_well().await
+    }
+
+    async fn ended_well(&mut self) -> Result<()> {
         match (&mut self.serving).await {
             Ok(result) => result,
             // Its runtime ended under it; then leases give the items back.
@@ -206,6 +223,7 @@ struct Serving<B> {
     queue: ByteQueue,
     concurrency: usize,
     begin: B,
+    handling: Handling,
     running: JoinSet<()>,
 }
 
@@ -262,7 +280,8 @@ where
                 Ok(deliveries) => {
                     pause = PAUSES.0;
                     for delivery in deliveries {
-                        self.running.spawn((self.begin)(delivery));
+                        let serving = (self.begin)(delivery);
+                        self.running.spawn(self.handling.clone().scope(serving));
                     }
                 }
                 Err(error) => match error.kind() {

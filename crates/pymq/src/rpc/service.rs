@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::Function;
 use super::call::Call;
-use super::current::CurrentCall;
+use super::current::{CurrentCall, current_call};
 use super::provider::Provider;
 use crate::drain_list::{DrainEntry, DrainList};
 use crate::error::{Error, Result};
@@ -70,6 +70,7 @@ pub struct Service {
 #[derive(Debug)]
 struct Exposed {
     task: JoinHandle<()>,
+    provider: Id,
     function: Function,
     entry: DrainEntry,
 }
@@ -96,13 +97,13 @@ impl Service {
                 })
             });
             let entry = drain_list.open("expose", function.name(), stop)?;
-            let observers = observers.clone();
+            let (observers, id) = (observers.clone(), provider.id());
             let served = serve(provider, function.clone(), options, observers, ended);
             let task = runtime.spawn(async move {
                 served.await;
                 drop(done);
             });
-            Ok(Exposed { task, function, entry })
+            Ok(Exposed { task, provider: id, function, entry })
         };
         Ok(Self { exposed: functions.into_iter().map(expose).collect::<Result<_>>()? })
     }
@@ -116,7 +117,8 @@ impl Service {
     /// that had arrived have been answered and the answers sent.
     ///
     /// It waits as long as they take. Dropping the future gives them up, as dropping the service
-    /// does.
+    /// does. A function that drains its own service does not wait for itself: then this returns at
+    /// once, and the service ends when the calls have.
     ///
     /// ```
     /// # use pymq::{Bus, ErrorKind};
@@ -129,7 +131,17 @@ impl Service {
     /// assert_eq!(error.kind(), ErrorKind::NoSuchRemote);
     /// # Ok(()) }
     /// ```
-    pub async fn drain(mut self) {
+    pub async fn drain(self) {
+        let runs_here =
+            |call: CurrentCall| self.exposed.iter().any(|one| one.provider == call.provider());
+        if current_call().is_some_and(runs_here) {
+            tokio::spawn(self.drain_now());
+        } else {
+            self.drain_now().await;
+        }
+    }
+
+    async fn drain_now(mut self) {
         for stopped in join_all(self.exposed.iter().map(|exposed| exposed.entry.stop())).await {
             if let Err(error) = stopped {
                 tracing::debug!(%error, "could not unexpose");

@@ -16,10 +16,11 @@ use self::cores::Cores;
 use self::dialer::Dialer;
 pub use self::options::{RedisEndpoint, RedisOptions};
 use self::purpose::Purpose;
+use self::resp::Socket;
 pub use self::sentinel::RedisSentinels;
 use self::standing::Role;
 use super::{Answer, Capabilities, Health, Inspect, States, Transport, pending};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 mod address;
 mod cluster;
@@ -89,6 +90,10 @@ impl Redis {
     pub async fn with_options(options: RedisOptions) -> Result<Self> {
         options.check()?;
         let runtime = super::runtime()?;
+        if !Socket::can_be_opened() {
+            let why = "the tokio runtime has no sockets; build it with enable_all()";
+            return Err(Error::config("bus", why));
+        }
         let until = Instant::now().checked_add(options.settings.connect_wait());
         let dialer = Dialer::new(options);
         let first = dialer.dial_first(Role::Commands, until).await?;

@@ -281,6 +281,9 @@ impl Refusal {
                 ),
             },
             Cause::Denied => denied(words, object),
+            Cause::Moved | Cause::OnItsWay => {
+                format!("it is moving to another node of the cluster ({words}); try again")
+            }
             _ => words.clone(),
         }
     }

@@ -97,6 +97,19 @@ impl Drop for Life {
 }
 
 impl Socket {
+    /// Whether sockets can be opened on this runtime. Tokio has no question for it, and says so when it is
+    /// too late to be told by an error.
+    #[cfg(unix)]
+    pub(crate) fn can_be_opened() -> bool {
+        std::panic::catch_unwind(|| drop(tokio::net::UnixDatagram::unbound())).is_ok()
+    }
+
+    /// It is not known on this system.
+    #[cfg(not(unix))]
+    pub(crate) fn can_be_opened() -> bool {
+        true
+    }
+
     /// Connects, introduces itself and makes sure that the server serves.
     pub(crate) async fn open(
         options: &RedisOptions,
