@@ -11,7 +11,7 @@ use super::treap::Treap;
 /// What a file of ours begins with: `PyMQ ipc`.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"PyMQ ipc");
 /// Raised with every change to what is said here or in any record.
-pub(super) const VERSION: u64 = 6;
+pub(super) const VERSION: u64 = 5;
 
 /// Words of the header, which no step of the heap changes.
 pub(super) const MAGIC_AT: At = 0;
@@ -58,16 +58,6 @@ pub(super) const fn process(slot: u64) -> At {
 /// When a connection was last seen to run, by a clock that stands while the machine sleeps.
 pub(super) const fn beat(slot: u64) -> At {
     SLOT + slot * SLOT_SIZE + 80
-}
-
-/// The same for the runtime of a connection, which is woken by a pipe.
-pub(super) const fn doorbell(slot: u64) -> At {
-    SLOT + slot * SLOT_SIZE + 88
-}
-
-/// Whether the runtime of a connection takes its post; else its thread does.
-pub(super) const fn attended(slot: u64) -> At {
-    SLOT + slot * SLOT_SIZE + 96
 }
 
 /// From here on words change in steps only.
