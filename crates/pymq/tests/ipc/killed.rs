@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use pymq::ErrorKind;
+use tokio::time::timeout;
 
 use crate::children::{item, read};
 use crate::place::{Place, until};
@@ -128,7 +129,15 @@ async fn what_a_stopped_consumer_held_comes_back_when_its_lease_is_over_and_it_i
         let sent = Command::new("kill").args([which, &sleeper.process.id().to_string()]).status();
         assert!(sent.expect("kill can be run").success());
     };
-    signal("-STOP");
+    // Stopped with the lock it would hold up everybody, who wait for as long as they are willing to.
+    loop {
+        signal("-STOP");
+        if timeout(Duration::from_secs(1), queue.stats()).await.is_ok_and(|counted| counted.is_ok())
+        {
+            break;
+        }
+        signal("-CONT");
+    }
     let delivery = queue.claim().await.expect("an item");
     assert_eq!((read(&delivery), delivery.deliveries()), ((0, 0), 2));
     delivery.ack().await.expect("it is ours now");

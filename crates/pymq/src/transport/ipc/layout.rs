@@ -11,7 +11,7 @@ use super::treap::Treap;
 /// What a file of ours begins with: `PyMQ ipc`.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"PyMQ ipc");
 /// Raised with every change to what is said here or in any record.
-pub(super) const VERSION: u64 = 5;
+pub(super) const VERSION: u64 = 6;
 
 /// Words of the header, which no step of the heap changes.
 pub(super) const MAGIC_AT: At = 0;
