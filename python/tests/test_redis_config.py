@@ -126,7 +126,7 @@ def test_the_master_of_live_sentinels_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    "address",
     [
         "redis://me:secret@h/1",
         "redis://me:sec/secret@h",
@@ -139,8 +139,8 @@ def test_the_master_of_live_sentinels_is_read() -> None:
         "redis+sentinel://h/m?sentinel_password=secret",
     ],
 )
-def test_a_configuration_shows_no_password_however_it_is_spelled(url: str) -> None:
-    assert "secret" not in repr(RedisConfig(url))
+def test_a_configuration_shows_no_password_however_it_is_spelled(address: str) -> None:
+    assert "secret" not in repr(RedisConfig(address))
 
 
 def test_a_client_is_made_for_the_master_that_an_address_names() -> None:
