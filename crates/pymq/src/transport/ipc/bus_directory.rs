@@ -6,6 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::doorbell::PIPE;
 use super::layout::{
     ARENA, BOOT_AT, FRESH, IDENTITY_AT, LOCK, LOG, LOG_PROVIDED, MAGIC, MAGIC_AT, NUMBERING,
     PROVIDED, SLOTS, VERSION, VERSION_AT, beacon,
@@ -237,6 +239,7 @@ impl BusDirectory {
     /// nothing else is in it. Whoever calls this has the lock of the bus, on which nobody is and nothing lies.
     pub(super) fn delete(&self, memory: &Memory) {
         if memory.is_at(&self.file()) {
+            self.delete_pipes();
             // What cannot be deleted is used again.
             let _ = fs::remove_file(self.file());
         }
@@ -244,6 +247,16 @@ impl BusDirectory {
             memory.vacate();
         }
         self.leave();
+    }
+
+    /// Deletes the pipes, which nobody opens who does not have the file.
+    fn delete_pipes(&self) {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        for entry in
+            entries.filter(|entry| entry.file_name().as_bytes().starts_with(PIPE.as_bytes()))
+        {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 
     /// Deletes the directory where that is ours and nothing is in it.

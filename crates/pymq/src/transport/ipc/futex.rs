@@ -40,6 +40,13 @@ impl Memory {
         self.bell(bell).into_iter().for_each(|bell| bell.ring(wake));
     }
 
+    /// Rings for somebody who sleeps elsewhere, whom `wake` wakes.
+    pub(super) fn ring_by(&self, bell: At, wake: impl FnOnce()) {
+        if let Some(bell) = self.bell(bell) {
+            bell.ring(|_| wake());
+        }
+    }
+
     fn bell(&self, at: At) -> Option<Bell<'_>> {
         self.half(at).map(Bell::new)
     }

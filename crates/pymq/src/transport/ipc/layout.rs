@@ -60,6 +60,16 @@ pub(super) const fn beat(slot: u64) -> At {
     SLOT + slot * SLOT_SIZE + 80
 }
 
+/// The same for the runtime of a connection, which is woken by a pipe.
+pub(super) const fn doorbell(slot: u64) -> At {
+    SLOT + slot * SLOT_SIZE + 88
+}
+
+/// Whether the runtime of a connection takes its post; else its thread does.
+pub(super) const fn attended(slot: u64) -> At {
+    SLOT + slot * SLOT_SIZE + 96
+}
+
 /// From here on words change in steps only.
 pub(super) const ROOT: At = SLOT + SLOTS * SLOT_SIZE;
 /// The largest number given out.

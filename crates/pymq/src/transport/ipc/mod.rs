@@ -30,6 +30,7 @@ mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
 mod dead_letters;
+mod doorbell;
 mod events;
 #[cfg(test)]
 mod full_tests;
@@ -113,6 +114,7 @@ impl Ipc {
         let failed = |why: String| Error::new(ErrorKind::Connection, "connect", "ipc://", why);
         spawned.map_err(|error| failed(error.to_string()))?;
         let handle = told.await.map_err(|_| failed("its thread has ended".to_owned()))??;
+        hub::listen(&handle.0);
         Ok(Self { hub: Arc::clone(&handle.0), mailbox })
     }
 }

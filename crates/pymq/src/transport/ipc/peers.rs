@@ -442,7 +442,12 @@ fn lighten(step: &mut Step<'_>, peer: At, body: At) -> Result<()> {
 
 /// Whether a connection has post.
 pub(super) fn has_post(heap: &Heap<'_>, peer: At) -> bool {
-    post(peer).len(heap) > 0
+    pieces(heap, peer) > 0
+}
+
+/// How many pieces of post a connection has.
+pub(super) fn pieces(heap: &Heap<'_>, peer: At) -> u64 {
+    post(peer).len(heap)
 }
 
 /// Takes post out, oldest first, until about so many bytes are together or the step has no more room.
@@ -487,7 +492,7 @@ pub(super) fn take_post(
     Ok(())
 }
 
-/// Wakes those who got post.
+/// Wakes the threads of those who got post.
 pub(super) fn ring(memory: &Memory, called: &[u64]) {
     called.iter().for_each(|slot| memory.ring(bell(*slot)));
 }

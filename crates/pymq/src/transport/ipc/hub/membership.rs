@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use super::super::bus_directory::BusDirectory;
 use super::super::bus_lock::{Aftermath, BusLock, PATIENCE, held};
+use super::super::doorbell::Doorbells;
 use super::super::heap::Heap;
-use super::super::layout::{SLOTS, beacon};
+use super::super::layout::{SLOTS, attended, beacon};
 use super::super::locks::Light;
 use super::super::mapping::Memory;
 use super::super::peers;
@@ -44,6 +45,8 @@ impl Hub {
                 Ok(())
             })?;
             let (slot, light) = free_slot(&memory)?;
+            // Whoever was there before may have been killed.
+            memory.store(attended(slot), 0);
             let peer = match turn.step(&mut after, |step| peers::join(step, slot)) {
                 Ok(peer) => peer,
                 Err(error) => {
@@ -56,6 +59,7 @@ impl Hub {
             drop(turn);
             // It is to watch over us now.
             peers::ring(&memory, &[first]);
+            let doorbells = Doorbells::new(place.directory(), slot);
             let hub = Self {
                 memory,
                 place,
@@ -67,6 +71,8 @@ impl Hub {
                 lost: OnceLock::new(),
                 dozes: AtomicBool::new(false),
                 lapsed: AtomicU64::new(0),
+                attended: AtomicBool::new(false),
+                doorbells,
                 post: Mutex::default(),
                 recipients: Mutex::default(),
                 routes: Routes::default(),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::bus_directory::BusDirectory;
 use super::bus_lock::{Aftermath, BusLock, PATIENCE, held};
+use super::doorbell::Doorbells;
 use super::heap::{At, Heap};
 use super::layout::{GENERATION, beacon, bell};
 use super::mapping::Memory;
@@ -22,10 +23,12 @@ use crate::name::shortened;
 use crate::transport::dead_letter_log::DeadLetterLog;
 use crate::transport::{Answer, StateSetter, answer, pending};
 
+mod listener;
 mod membership;
 mod post;
 mod vigil;
 
+pub(super) use listener::listen;
 pub(super) use vigil::Busy;
 
 /// How long an operation waits on its thread for the lock, before it lets others use the thread.
@@ -53,6 +56,9 @@ pub(super) struct Hub {
     /// Whether its thread sleeps for longer than one that holds items may.
     dozes: AtomicBool,
     lapsed: AtomicU64,
+    /// Whether the runtime of the program takes the post; else the thread does.
+    attended: AtomicBool,
+    doorbells: Doorbells,
     /// Held while post is taken and given out, so that it is given out in order.
     post: Mutex<()>,
     recipients: Mutex<Recipients>,
@@ -174,7 +180,7 @@ impl Hub {
     }
 
     fn see_to(&self, after: Aftermath) {
-        peers::ring(&self.memory, &after.called);
+        self.doorbells.ring(&self.memory, &after.called);
         for Death { queue, deliveries, failure, dropped } in after.deaths {
             self.dead_letter_log.tell(&queue, deliveries, &failure, dropped);
         }
@@ -311,6 +317,7 @@ impl Hub {
         }
         if !self.ending.swap(true, Ordering::AcqRel) {
             self.wake_all();
+            self.doorbells.within.notify_one();
             self.memory.ring(bell(self.slot));
         }
     }

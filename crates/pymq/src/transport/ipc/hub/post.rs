@@ -71,9 +71,14 @@ impl Hub {
         ended
     }
 
+    /// Takes some of what is in the post. Says whether there is still some; `None` if the lock was not free.
+    pub(super) fn take_handful(&self, patience: Duration) -> Result<Option<bool>> {
+        self.take_post(patience, HANDFUL, |_| Ok(()))
+    }
+
     /// Takes what is in the post now. Says whether there was any left.
     pub(in super::super) fn receive(&self) -> bool {
-        let left = self.take_post(BRIEF, HANDFUL, |_| Ok(()));
+        let left = self.take_handful(BRIEF);
         if left.is_err() {
             // What cannot be taken now may be later.
             std::thread::sleep(AGAIN);

@@ -42,7 +42,8 @@ impl Hub {
         let (memory, bell) = (&self.memory, bell(self.slot));
         let since = memory.drowse(bell);
         // What lies in its slot may be another one's, where it is lost.
-        let work = self.lost.get().is_none() && peers::has_post(&Heap::new(memory), self.peer)
+        let post = !self.attended.load(Ordering::SeqCst) && self.lost.get().is_none();
+        let work = post && peers::has_post(&Heap::new(memory), self.peer)
             || !self.lock_backlog().jobs.is_empty()
             || self.members() != members
             || self.is_ending();
