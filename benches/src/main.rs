@@ -76,7 +76,7 @@ const ROWS: &[Row] = &[
     Row("ipc: call, p99 / futex", ipc::LATE, OURS, FUTEX, AtMost(1.6)),
     Row("ipc: call, p50 / socket", ipc::CALL, OURS, SOCKET, AtMost(1.0)),
     Row("ipc: call from Python, p50 / futex", ipc::CALL, PYTHON, FUTEX, AtMost(3.0)),
-    Row("ipc: event for who sleeps / half a futex round", ipc::events::SLEEPING, OURS, FUTEX, AtMost(2.0)),
+    Row("ipc: event for who sleeps / futex as seldom", ipc::events::SLEEPING, OURS, FUTEX, AtMost(2.0)),
     Row("ipc: 64 B received / socket", ipc::events::SMALL, OURS, SOCKET, AtLeast(2.0)),
     Row("ipc: 64 B, by each of four / socket", ipc::events::SMALL, ipc::events::OF_FOUR, SOCKET, AtLeast(0.35)),
     Row("ipc: 64 KiB received / socket", ipc::events::LARGE, OURS, SOCKET, AtLeast(0.8)),

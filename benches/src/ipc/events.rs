@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::{Folder, limits};
 use crate::options::Options;
-use crate::round::{Figure, Side, Unit, Work, median, middle_time, per_second, rate};
+use crate::round::{Figure, Side, Unit, Work, median, per_second, rate};
 use crate::worker::{self, Worker};
 use crate::{OURS, Outcome, runtime};
 
@@ -18,7 +18,7 @@ pub(crate) const LARGE: &str = "without a server: events of 64 KiB received";
 pub(crate) const OF_FOUR: &str = "one of four";
 
 pub(super) const TOPIC: &str = "benches.ipc";
-const PAUSE: Duration = Duration::from_micros(300);
+pub(super) const PAUSE: Duration = Duration::from_micros(300);
 
 /// All of it.
 pub(crate) fn measure(
@@ -28,14 +28,16 @@ pub(crate) fn measure(
     bus: &Bus,
 ) -> Outcome<Vec<Work>> {
     let url = folder.url();
-    let mut futex = limits::Futexes::new(&folder.path("sleepers"))?;
     let sleeping = {
+        let mut futex = limits::Sleepers::new(&folder.path("sleepers"))?;
         let mut events = runtime.block_on(bus.topic::<u64>(TOPIC).subscribe())?;
         let _publisher = Worker::own(&["publish", &format!("paced {url}")])?;
-        let half = |figure: Figure| Figure { number: figure.number / 2.0, ..figure };
         let sides = vec![
-            Side::new(limits::FUTEX, |span| middle_time(span, || futex.exchange()).map(half)),
-            Side::new(OURS, |span| runtime.block_on(lateness(&mut events, span))),
+            Side::new(limits::FUTEX, |span| middle_of(span, || Ok(futex.wait().into()))),
+            Side::new(OURS, |span| {
+                let since = now();
+                middle_of(span, || runtime.block_on(lateness(&mut events, since)))
+            }),
         ];
         Work::measure(SLEEPING, Unit::Microseconds, options.pace, sides)?
     };
@@ -53,18 +55,28 @@ pub(crate) fn measure(
     Ok(works)
 }
 
-/// The middle time between an event's publication and its arrival.
-async fn lateness(events: &mut Events<u64>, span: Duration) -> Outcome<Figure> {
+/// The middle one of the nanoseconds that `once` tells again and again.
+fn middle_of(span: Duration, mut once: impl FnMut() -> Outcome<u64>) -> Outcome<Figure> {
     let (begun, mut times) = (Instant::now(), Vec::new());
     while begun.elapsed() < span {
-        let sent = events.recv().await.ok_or("the bus has ended")??;
-        times.push(now().saturating_sub(sent) as f64 / 1e3);
+        times.push(once()? as f64 / 1e3);
     }
     let operations = times.len();
     Ok(Figure { number: median(times), operations })
 }
 
-fn now() -> u64 {
+/// How many nanoseconds ago the next event was published when it comes; of those from before `since`,
+/// which came while others were measured, nobody knows when they came.
+async fn lateness(events: &mut Events<u64>, since: u64) -> Outcome<u64> {
+    loop {
+        let sent = events.recv().await.ok_or("the bus has ended")??;
+        if sent >= since {
+            return Ok(now().saturating_sub(sent));
+        }
+    }
+}
+
+pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -87,6 +87,30 @@ impl Futexes {
     }
 }
 
+/// This end of two processes of which one wakes the other now and then, and says when.
+pub(crate) struct Sleepers {
+    words: Words,
+    _other: Worker,
+}
+
+impl Sleepers {
+    pub(crate) fn new(path: &str) -> Outcome<Self> {
+        let words = Words::at(path)?;
+        Ok(Self { words, _other: Worker::own(&["socket", "sleepers", path])? })
+    }
+
+    /// Sleeps until it is woken; how many nanoseconds ago that was begun.
+    pub(crate) fn wait(&mut self) -> u32 {
+        self.words.sleep(0, self.words.word(0).load(Ordering::SeqCst));
+        nanoseconds().wrapping_sub(self.words.word(1).load(Ordering::SeqCst))
+    }
+}
+
+/// The time; what differs by more than four seconds is never compared.
+fn nanoseconds() -> u32 {
+    super::events::now() as u32
+}
+
 /// This end of a socket of packets, with another process at the other.
 pub(crate) struct Packets {
     socket: OwnedFd,
@@ -127,8 +151,10 @@ impl Packets {
 
 /// The other end of either; serves until its starter is gone.
 pub(crate) fn serve(work: &str, path: &str) -> Outcome<()> {
-    if work == "futexes" {
-        return wake_back(&Words::at(path)?);
+    match work {
+        "futexes" => return wake_back(&Words::at(path)?),
+        "sleepers" => return wake_now_and_then(&Words::at(path)?),
+        _ => {}
     }
     let (work, bytes) = work.split_once(' ').ok_or("a work and a length")?;
     let mut bytes = vec![7; bytes.parse()?];
@@ -151,6 +177,15 @@ fn wake_back(words: &Words) -> Outcome<()> {
         words.sleep(0, seen);
         seen = words.word(0).load(Ordering::SeqCst);
         words.wake(1);
+    }
+}
+
+fn wake_now_and_then(words: &Words) -> Outcome<()> {
+    worker::ready()?;
+    loop {
+        std::thread::sleep(super::events::PAUSE);
+        words.word(1).store(nanoseconds(), Ordering::SeqCst);
+        words.wake(0);
     }
 }
 

@@ -11,12 +11,33 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 /// Writes a value; non-finite floats as Python's `json` writes them.
 pub(super) fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
-    let mut text = Vec::with_capacity(128);
+    let mut text = Text(Vec::with_capacity(128));
     let awaited = Cell::new(None);
     let floats = Floats(&awaited);
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, floats);
     value.serialize(Exact { inner: &mut serializer, awaited: &awaited })?;
-    Ok(text)
+    Ok(text.0)
+}
+
+/// What was written so far.
+struct Text(Vec<u8>);
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.reserve(bytes.len());
+        for portion in bytes.chunks(2048) {
+            self.0.extend_from_slice(portion);
+        }
+        Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes).map(drop)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The word that the next number stands for, if it stands for one.

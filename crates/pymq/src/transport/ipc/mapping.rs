@@ -177,7 +177,7 @@ impl Memory {
         if let Some(place) = self.place(at, into.len() as u64) {
             // SAFETY: inside the mapping, and `into` is memory of our own. Whoever reads bytes holds
             // the lock of the bus, under which alone they are written.
-            unsafe { std::ptr::copy_nonoverlapping(place.as_ptr(), into.as_mut_ptr(), into.len()) }
+            unsafe { copy(place.as_ptr(), into.as_mut_ptr(), into.len()) }
         }
     }
 
@@ -185,7 +185,7 @@ impl Memory {
         self.step();
         if let Some(place) = self.place(at, from.len() as u64) {
             // SAFETY: as in `read`.
-            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), place.as_ptr(), from.len()) }
+            unsafe { copy(from.as_ptr(), place.as_ptr(), from.len()) }
         }
     }
 
@@ -339,5 +339,21 @@ impl Drop for Memory {
         // SAFETY: the mapping is ours, no reference into it outlives `self`, and its last user has
         // given back what locks it held.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.reserved) };
+    }
+}
+
+/// Copies bytes, in portions: more at once the C library copies by an instruction that takes twenty times
+/// as long on some processors (AMD's Zen 3) where both places begin nearly alike within their pages.
+///
+/// # Safety
+/// Both are so long, and do not overlap.
+unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
+    const PORTION: usize = 2048;
+    for begin in (0..length).step_by(PORTION) {
+        // SAFETY: within what the caller has.
+        unsafe {
+            let (from, to) = (from.add(begin), to.add(begin));
+            std::ptr::copy_nonoverlapping(from, to, PORTION.min(length - begin));
+        }
     }
 }

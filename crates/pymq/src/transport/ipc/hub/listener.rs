@@ -3,10 +3,13 @@
 //! The invariant: while it says that it attends, whoever leaves post rings at its doorbell; when it goes,
 //! be it with its runtime, the connection's thread is told to take over.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::runtime::Handle;
 
@@ -22,9 +25,9 @@ pub(in super::super) fn listen(hub: &Arc<Hub>) {
     // It panics on a runtime that has no part for descriptors.
     let received = opened.map(|pipe| std::panic::catch_unwind(|| Receiver::from_file(pipe)));
     match received {
-        Ok(Ok(Ok(pipe))) => {
+        Ok(Ok(Ok(mut pipe))) => {
             let attending = Attending::begin(Arc::clone(hub));
-            runtime.spawn(async move { attending.take(&pipe).await });
+            runtime.spawn(async move { attending.take(&mut pipe).await });
         }
         Ok(Ok(Err(error))) | Err(error) => {
             tracing::debug!(%error, "a thread takes the post, since there is no pipe");
@@ -44,11 +47,17 @@ impl Attending {
     }
 
     /// Takes the post until the connection ends or is lost.
-    async fn take(&self, pipe: &Receiver) {
+    async fn take(&self, pipe: &mut Receiver) {
         let hub = &*self.0;
         let mut patience = BRIEF;
         while !hub.is_ending() {
-            let several = self.pieces() > 1;
+            let pieces = self.pieces();
+            if pieces == 0 {
+                // Nothing is there that would take the lock.
+                self.rest(pipe).await;
+                continue;
+            }
+            let several = pieces > 1;
             match hub.take_handful(patience) {
                 // Whoever got it runs first: what has come meanwhile needs nobody to ring.
                 Ok(Some(left)) if left || several => tokio::task::yield_now().await,
@@ -71,18 +80,21 @@ impl Attending {
     }
 
     /// Sleeps until somebody rings.
-    async fn rest(&self, pipe: &Receiver) {
+    async fn rest(&self, pipe: &mut Receiver) {
         let hub = &*self.0;
         hub.memory.drowse(doorbell(hub.slot));
         if self.pieces() > 0 || hub.is_ending() {
             return hub.memory.rise(doorbell(hub.slot));
         }
+        // A byte that is not read now wakes it once more.
+        let mut bytes = [0; 64];
+        let rung = poll_fn(|context| {
+            Pin::new(&mut *pipe).poll_read(context, &mut ReadBuf::new(&mut bytes))
+        });
         tokio::select! {
             () = hub.doorbells.within.notified() => {}
-            _ = pipe.readable() => {}
+            _ = rung => {}
         }
-        let mut rung = [0; 64];
-        while matches!(pipe.try_read(&mut rung), Ok(1..)) {}
     }
 }
 
