@@ -145,5 +145,6 @@ def test_errors_are_the_classes_of_the_package() -> None:
 
 def test_capabilities_are_told(bus: Bus, place: Place) -> None:
     shared = place.url.startswith("redis")
-    expected = {"receiver_count": True} | dict.fromkeys(("cross_process", "originals"), shared)
+    of_servers = ("counts_connections", "cross_process", "originals")
+    expected = {"receiver_count": True} | dict.fromkeys(of_servers, shared)
     assert bus.capabilities.items() >= expected.items()

@@ -104,7 +104,8 @@ def test_trust_and_strictness_are_the_buss(connect: Connect, box: Box) -> None:
 
 def test_capabilities_are_told(bus: pymq.NativeEventBus) -> None:
     of_queues = {"put_options", "letters"}
-    assert set(bus.capabilities) == {"receiver_count", "cross_process", "originals"} | of_queues
+    of_counts = {"receiver_count", "counts_connections"}
+    assert set(bus.capabilities) == {"cross_process", "originals"} | of_counts | of_queues
 
 
 def test_address_and_environment_choose_the_bus(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

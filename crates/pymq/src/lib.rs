@@ -63,6 +63,7 @@
 //! | [`Capabilities`](transport::Capabilities) | `memory://` | `ipc://` (Linux) | `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://`, `redis+cluster://` (Redis ≥ 6.2, Valkey) |
 //! |---|---|---|---|
 //! | `receiver_count`: `publish` tells how many received | yes | yes | yes |
+//! | `counts_connections`: several subscriptions of one bus count as one | no | no | yes |
 //! | `cross_process`: other processes are reached | no | yes, of this machine and user | yes |
 //! | `originals`: processes of the original `pymq` take part | no | no | yes, but not on a cluster |
 //! | `put_options`: items for later, puts done once by an id, priorities | yes | yes | yes |

@@ -16,6 +16,7 @@ everywhere_and_uncounted!(
     a_call_is_answered,
     exactly_one_provider_executes_and_all_are_used,
     all_providers_answer_and_failures_stand_beside_results,
+    several_providers_on_one_bus_all_answer,
     foreign_subscribers_do_not_disturb_a_call_to_all,
     a_function_that_nobody_exposes_is_no_such_remote,
     a_timeout_is_one_deadline_and_cancels_the_call,
@@ -94,6 +95,27 @@ async fn all_providers_answer_and_failures_stand_beside_results(place: &Place) {
     let error = errors[0].result.as_ref().expect_err("the other one failed");
     assert_eq!(error.kind(), ErrorKind::Remote);
     assert_eq!(&error.remote().expect("its words").arguments[..], br#"["broken"]"#);
+}
+
+async fn several_providers_on_one_bus_all_answer(place: &Place) {
+    let [caller, two, one] = place.buses().await;
+    let first = constant(&two, 1).await;
+    let _others = (constant(&two, 2).await, constant(&one, 3).await);
+    let stub = caller.stub::<(), i64>("f");
+    let all = async || {
+        let replies = stub.call_all(()).await.expect("answered").into_iter();
+        let mut results: Vec<i64> =
+            replies.map(|reply| reply.result.expect("a constant")).collect();
+        results.sort_unstable();
+        results
+    };
+    assert_eq!(all().await, [1, 2, 3]);
+    if caller.capabilities().receiver_count {
+        let found = caller.inspect().functions().await.expect("asked");
+        assert_eq!((found[0].providers.len(), found[0].silent), (3, 0));
+    }
+    first.drain().await;
+    assert_eq!(all().await, [2, 3]);
 }
 
 async fn foreign_subscribers_do_not_disturb_a_call_to_all(place: &Place) {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Broker, claim_one, counts, fresh, fresh_queue, kind, numbered, take_one};
 use crate::error::{ErrorKind, Result};
 use crate::transport::{
-    Capabilities, Claimed, Letters, PutOptions, SettleOptions, Settlement, Transport, Wait,
+    Capabilities, Claimed, Filter, Letters, PutOptions, SettleOptions, Settlement, Transport, Wait,
 };
 
 /// What a transport's capabilities deny is answered with `Unsupported` and not done; what they claim
@@ -16,9 +16,18 @@ use crate::transport::{
 pub async fn unsupported_is_said(broker: &impl Broker) -> Result<()> {
     let connection = broker.connect().await?;
     // All fields by name: one that is added does not compile until it is asked for here.
-    let Capabilities { receiver_count, cross_process, originals, put_options, letters } =
-        connection.capabilities();
+    let Capabilities {
+        receiver_count,
+        counts_connections,
+        cross_process,
+        originals,
+        put_options,
+        letters,
+    } = connection.capabilities();
     counting(&connection, receiver_count).await?;
+    if receiver_count {
+        subscribed_twice(&connection, counts_connections).await?;
+    }
     assert!(!originals || (cross_process && receiver_count), "originals count as other processes");
     putting(&connection, put_options).await?;
     choosing_letters(&connection, letters).await
@@ -43,6 +52,16 @@ async fn counting(connection: &Arc<dyn Transport>, able: bool) -> Result<()> {
         assert_eq!(kind(counted), Some(ErrorKind::Unsupported));
         assert_eq!(kind(published), Some(ErrorKind::Unsupported));
     }
+    Ok(())
+}
+
+/// How two subscriptions of one connection are counted is how it is said.
+async fn subscribed_twice(connection: &Arc<dyn Transport>, counts_connections: bool) -> Result<()> {
+    let topic = fresh("twice");
+    let filters = [Filter::Topic(topic.clone())];
+    let _both = (connection.subscribe(&filters).await?, connection.subscribe(&filters).await?);
+    let expected = if counts_connections { 1 } else { 2 };
+    assert_eq!(connection.count(&[topic]).await?, [expected]);
     Ok(())
 }
 

@@ -114,9 +114,8 @@
 //! ```
 //! It returns as soon as everyone alive has answered; with a
 //! [`timeout`](crate::Stub::timeout), then at the latest.
-//! [`call_all_stream`](crate::Stub::call_all_stream) gives each answer when it comes. Over Redis, where
-//! connections are counted, several providers of one function on one bus count as one, and who asks all
-//! may get the answer of one of them alone: give each a bus of its own.
+//! [`call_all_stream`](crate::Stub::call_all_stream) gives each answer when it comes. Several
+//! providers of one function on one bus all answer.
 //!
 //! # A provider in trouble
 //! An error of the function is an [`Error`](crate::Error) of kind

@@ -10,7 +10,7 @@ use super::{arguments, envelopes, globs, values};
 use crate::name::{self, Id, Namespace};
 use crate::wire::{
     Arguments, Control, Metadata, Outcome, Request, RequestExtension, Response, ResponseExtension,
-    ResponseKind, ToProvider, tags,
+    ResponseKind, Siblings, ToProvider, tags,
 };
 use crate::{codec, json};
 
@@ -191,12 +191,13 @@ proptest! {
     #[test]
     fn any_response_survives_the_wire(
         function in ".{0,20}", outcome in outcome(),
-        ours in proptest::option::of((id(), id(), 0..4_usize)),
+        ours in proptest::option::of((id(), id(), 0..4_usize, proptest::option::of((id(), 2..100_usize)))),
     ) {
         const KINDS: [ResponseKind; 4] =
             [ResponseKind::Result, ResponseKind::Ack, ResponseKind::Beat, ResponseKind::Here];
-        let ours = ours.map(|(call, provider, kind)| {
-            ResponseExtension { call, provider, kind: KINDS[kind] }
+        let ours = ours.map(|(call, provider, kind, siblings)| {
+            let siblings = siblings.map(|(id, count)| Siblings { id, count });
+            ResponseExtension { call, provider, kind: KINDS[kind], siblings }
         });
         let response = Response { function, outcome, ours };
         prop_assert_eq!(Response::decode(&response.encode()).expect("our own"), response);

@@ -1,7 +1,8 @@
 //! Who must answer a call to everyone, and what became of each of them.
 //!
-//! Providers of ours are as many as were counted when the request went out; one is known by its
-//! identity as soon as it says anything. Each either answers, declines, or is found lost, and the
+//! Providers of ours are as many as were counted when the request went out, and as those on one
+//! connection, which may be counted as one, say that they are; one is known by its identity as soon as
+//! it says anything. Each either answers, declines, or is found lost, and the
 //! call is complete when that holds for all. Subscribers that may be providers of the original have
 //! no identity: of these only numbers are known. Nothing here waits or asks: what was heard and
 //! counted is noted by [`gather`](super::gather), with the time at which it was.
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 use super::attempt::Moment;
+use super::siblings::Census;
 use super::{GONE_AFTER, LOST_AFTER, Reply};
 use crate::name::Id;
 use crate::wire::{Outcome, Response, ResponseKind};
@@ -28,7 +30,7 @@ pub struct Missing {
 /// The roll of one call to everyone.
 pub(super) struct Attendance {
     /// How many providers of ours, and how many others, the request reached.
-    ours: usize,
+    ours: Census,
     others: usize,
     known: BTreeMap<Id, Known>,
     from_originals: usize,
@@ -48,6 +50,8 @@ struct Known {
     patient_since: Instant,
     gone_since: Option<Instant>,
     duty: Duty,
+    /// With whom it was counted as one.
+    siblings: Option<Id>,
 }
 
 /// What a provider owes the caller.
@@ -66,15 +70,15 @@ enum Duty {
 impl Known {
     fn new() -> Self {
         let (heard, patient_since) = (Moment::now(), Instant::now());
-        Self { heard, patient_since, gone_since: None, duty: Duty::Owed }
+        Self { heard, patient_since, gone_since: None, duty: Duty::Owed, siblings: None }
     }
 }
 
 impl Attendance {
     /// A request that went out just now to so many; those `expected` are known from the start.
-    pub(super) fn new(ours: usize, others: usize, expected: Vec<Id>) -> Self {
+    pub(super) fn new(counted: usize, others: usize, expected: Vec<Id>) -> Self {
         Self {
-            ours,
+            ours: Census::new(counted),
             others,
             known: expected.into_iter().map(|id| (id, Known::new())).collect(),
             from_originals: 0,
@@ -88,7 +92,7 @@ impl Attendance {
 
     /// How many providers of ours the request reached.
     pub(super) fn ours(&self) -> usize {
-        self.ours
+        self.ours.all()
     }
 
     /// Notes a sign of life of a provider of ours; gives the reply if it is one, and the first.
@@ -97,6 +101,10 @@ impl Attendance {
         let known = self.known.entry(ours.provider).or_insert_with(Known::new);
         (known.heard, known.patient_since) = (Moment::now(), Instant::now());
         known.gone_since = None;
+        if let Some(siblings) = ours.siblings {
+            known.siblings = Some(siblings.id);
+            self.ours.note(siblings);
+        }
         // One that was found lost stays so: it stands among the missing already.
         if matches!(known.duty, Duty::Done | Duty::Lost) {
             return None;
@@ -141,21 +149,34 @@ impl Attendance {
         // Both: one that is known may owe an answer, and one that was counted may not be known yet.
         let owing = self.known.values().filter(|known| known.duty == Duty::Owed).count();
         let settled = self.known.len() - owing + self.unnamed_missing();
-        owing == 0 && settled >= self.ours
+        owing == 0 && settled >= self.ours()
     }
 
     /// Whether all who were there had ended before they began the call.
     pub(super) fn everybody_declined(&self) -> bool {
         let mut known = self.known.values();
-        self.ours > 0
+        self.ours.counted() > 0
             && self.others == 0
-            && self.known.len() >= self.ours
+            && self.known.len() >= self.ours()
             && known.all(|known| known.duty == Duty::Declined)
     }
 
     /// How many subscribers that may be the original's have neither answered nor gone.
     pub(super) fn others_silent(&self) -> usize {
         self.others.saturating_sub(self.from_originals + self.others_lost)
+    }
+
+    /// How many are there of whom nothing was heard, where so many of ours are counted and of those who
+    /// are known these are `present`.
+    pub(super) fn unheard(&self, counted: usize, present: &BTreeSet<Id>) -> usize {
+        let siblings = |id: &Id| self.known.get(id).and_then(|known| known.siblings);
+        let shared: BTreeSet<Id> = present.iter().filter_map(siblings).collect();
+        let several: usize = shared.iter().map(|id| self.ours.of(*id)).sum();
+        // Those who stand together count as one, and where one of them is, the others are.
+        let known: Vec<Option<Id>> = self.known.keys().map(siblings).collect();
+        let heard = known.iter().flatten().filter(|id| shared.contains(id)).count();
+        let alone = present.iter().filter(|id| siblings(id).is_none()).count();
+        counted.saturating_sub(alone + shared.len()) + several.saturating_sub(heard)
     }
 
     /// Who is known and owes an answer.
@@ -240,7 +261,7 @@ impl Attendance {
 
     /// How many were counted, never heard of, and not given up.
     fn unnamed(&self) -> usize {
-        self.ours.saturating_sub(self.known.len() + self.unnamed_missing())
+        self.ours().saturating_sub(self.known.len() + self.unnamed_missing())
     }
 
     fn unnamed_missing(&self) -> usize {
@@ -250,7 +271,7 @@ impl Attendance {
     /// Closes the roll: who has not answered by now is missing.
     pub(super) fn conclude(&mut self) {
         // Beside providers of ours, a silent subscriber is more likely a foreign one than a provider.
-        let (silent, gone) = match self.ours {
+        let (silent, gone) = match self.ours.counted() {
             0 => (self.others_silent(), self.others_lost),
             _ => (0, 0),
         };
@@ -277,13 +298,23 @@ impl Attendance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ResponseExtension;
+    use crate::wire::{ResponseExtension, Siblings};
     use bytes::Bytes;
 
     fn said(provider: Id, kind: ResponseKind) -> Response {
         let outcome = Outcome::result(Bytes::from_static(b"1"), "int".to_owned());
-        let ours = Some(ResponseExtension { call: Id::random(), provider, kind });
+        let (call, siblings) = (Id::random(), None);
+        let ours = Some(ResponseExtension { call, provider, kind, siblings });
         Response { function: "f".to_owned(), outcome, ours }
+    }
+
+    /// The same of one of several that were counted as one.
+    fn said_with(siblings: (Id, usize), provider: Id, kind: ResponseKind) -> Response {
+        let mut response = said(provider, kind);
+        let (id, count) = siblings;
+        let ours = response.ours.as_mut();
+        ours.expect("an extension").siblings = Some(Siblings { id, count });
+        response
     }
 
     fn missing(roll: &mut Attendance) -> Vec<Missing> {
@@ -301,6 +332,24 @@ mod tests {
         assert!(!roll.is_settled());
         assert!(roll.hear(said(two, ResponseKind::Busy)).expect("a refusal").outcome.failed);
         assert!(roll.is_settled());
+        assert_eq!(missing(&mut roll), []);
+    }
+
+    #[tokio::test]
+    async fn of_those_who_are_counted_as_one_all_must_answer() {
+        // Three on one connection, and one on another.
+        let (mut roll, three) = (Attendance::new(2, 0, Vec::new()), (Id::random(), 3));
+        let ids: Vec<Id> = (0..3).map(|_| Id::random()).collect();
+        roll.hear(said_with(three, ids[0], ResponseKind::Result));
+        roll.hear(said(Id::random(), ResponseKind::Result));
+        assert_eq!((roll.ours(), roll.is_settled()), (4, false));
+        // The other two are there as long as the first one is.
+        assert_eq!(roll.unheard(2, &BTreeSet::from([ids[0]])), 3);
+        roll.hear(said_with(three, ids[1], ResponseKind::Result));
+        // What one of them says later is not for this call.
+        roll.hear(said_with((three.0, 9), ids[2], ResponseKind::Result));
+        assert_eq!((roll.ours(), roll.is_settled()), (4, true));
+        assert_eq!(roll.unheard(1, &ids.iter().copied().collect()), 0);
         assert_eq!(missing(&mut roll), []);
     }
 

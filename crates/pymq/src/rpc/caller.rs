@@ -300,8 +300,8 @@ impl Caller {
     /// Returns when everything that was sent to us before has come to its call.
     pub(super) async fn catch_up(&self) -> Result<()> {
         let mut waiting = self.pending.open(Id::random());
-        let sign =
-            ResponseExtension { call: waiting.call(), provider: self.me, kind: ResponseKind::Here };
+        let (call, kind) = (waiting.call(), ResponseKind::Here);
+        let sign = ResponseExtension { call, provider: self.me, kind, siblings: None };
         let outcome = Outcome::nothing();
         let sign = Response { function: String::new(), outcome, ours: Some(sign) }.encode();
         self.transport.send(&self.namespace.inbox(self.me), sign, REPLIES_KEPT).await?;

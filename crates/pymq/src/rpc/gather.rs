@@ -349,7 +349,7 @@ impl Gathering {
         let present = ids.iter().zip(counts).filter(|(_, count)| **count > 0);
         let present: BTreeSet<Id> = present.map(|(id, _)| *id).collect();
         // Who is subscribed to the marker and has no name yet must be one that was never heard of.
-        let unnamed = all.saturating_sub(present.len());
+        let unnamed = self.attendance.unheard(*all, &present);
         Ok((present, unnamed))
     }
 

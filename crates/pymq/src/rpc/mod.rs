@@ -42,6 +42,7 @@ mod provider;
 mod provider_task;
 mod reply_cache;
 mod service;
+mod siblings;
 mod stub;
 
 pub use arguments::BoundArguments;

@@ -15,6 +15,7 @@ use tokio::time::{Duration, Instant, sleep, timeout_at};
 use super::caller::{Caller, Sending};
 use super::directory::{Choice, Lookup};
 use super::errors::{all_busy, no_such_remote, unresponsive};
+use super::siblings::Census;
 use super::{KNOWN_FOR, LOST_AFTER, RECONNECTS_WITHIN, RETURN_WITHIN};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Id;
@@ -41,7 +42,7 @@ pub(super) struct There {
     pub(super) ids: Vec<Id>,
     /// Of each of them, where it says so.
     open_calls: Vec<Option<usize>>,
-    ours: usize,
+    ours: Census,
     others: usize,
     /// Whether our own inbox was not connected at that moment.
     away: bool,
@@ -77,7 +78,7 @@ impl Caller {
                 self.directory.learn(&self.namespace, function, &there.ids);
                 continue;
             }
-            if there.ours > 0 {
+            if there.ours.counted() > 0 {
                 // They are subscribed and say nothing: stopped, or just dying. Ask on.
                 if nobody_since.get_or_insert_with(Instant::now).elapsed() >= LOST_AFTER {
                     return Err(unresponsive(function));
@@ -116,7 +117,7 @@ impl Caller {
         // The call at hand does not wait for it: what is known is good enough for one more.
         self.runtime.spawn(async move {
             match caller.who(&function, &Sending::default()).await {
-                Ok(there) if there.ids.len() >= there.ours => {
+                Ok(there) if there.ids.len() >= there.ours.all() => {
                     caller.directory.learn(&caller.namespace, &function, &there.ids);
                 }
                 Ok(_) => {
@@ -136,7 +137,7 @@ impl Caller {
         self.open().await?;
         let There { ids, open_calls, ours, others, .. } =
             self.who(function, &Sending::default()).await?;
-        let silent = ours.saturating_sub(ids.len());
+        let silent = ours.all().saturating_sub(ids.len());
         Ok((ids.into_iter().zip(open_calls).collect(), silent, others))
     }
 
@@ -155,11 +156,12 @@ impl Caller {
         sending.waits_for_the_broker(false);
         let counts = self.transport.capabilities().receiver_count;
         let mut until = Instant::now() + first_within;
-        while !counts || there.ids.len() < there.ours {
+        while !counts || there.ids.len() < there.ours.all() {
             match timeout_at(until, waiting.recv()).await {
                 Ok(Some(Arrival::Message(Response { ours: Some(answer), outcome, .. }))) => {
                     there.ids.push(answer.provider);
                     there.open_calls.push(outcome.open_calls());
+                    answer.siblings.into_iter().for_each(|told| there.ours.note(told));
                     // One has answered, so the way is well: the others are not long in coming.
                     until = until.min(Instant::now() + OTHERS_WITHIN);
                 }
@@ -190,7 +192,7 @@ impl Caller {
         Ok(There {
             ids: Vec::new(),
             open_calls: Vec::new(),
-            ours,
+            ours: Census::new(ours),
             others: exact.saturating_sub(ours),
             away,
         })

@@ -13,10 +13,11 @@ use tokio::time::{Duration, timeout};
 use super::call::Call;
 use super::current::CurrentCall;
 use super::provider_task::ProviderTask;
+use super::siblings::Sibling;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
-use crate::transport::{self, Arrival, Filter, Limit, Receiver, Stamp, Transport, mailbox};
+use crate::transport::{self, Arrival, Filter, Limit, Receiver, Sender, Stamp, Transport, mailbox};
 
 /// How long a bus that closes waits for its last answers to be sent.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -141,13 +142,7 @@ impl Providers {
         let begun = self.transport.subscribe(&filters).await;
         let subscription = begun.map_err(|error| error.of("expose", name::shortened(function)))?;
         let (sender, calls) = mailbox(NO_LIMIT);
-        let task = Arc::new(ProviderTask::new(
-            (function, id),
-            (Arc::clone(&self.transport), self.runtime.clone()),
-            (self.namespace.clone(), self.limits),
-            sender,
-        ));
-        self.remember(&task);
+        let task = self.task((function, id), sender);
         self.runtime.spawn(Arc::clone(&task).attend(subscription));
         Ok(Provider { calls, task })
     }
@@ -183,10 +178,20 @@ impl Providers {
         join_all(tasks.iter().map(|task| task.sent())).await;
     }
 
-    fn remember(&self, task: &Arc<ProviderTask>) {
+    /// The task of one more, which knows of those that provide the same.
+    fn task(&self, (function, id): (&str, Id), calls: Sender<Call>) -> Arc<ProviderTask> {
         let mut tasks = self.lock();
         tasks.retain(|task| task.strong_count() > 0);
-        tasks.push(Arc::downgrade(task));
+        let mut others = tasks.iter().filter_map(Weak::upgrade);
+        let sibling = others.find_map(|task| task.sibling_of(function));
+        let task = Arc::new(ProviderTask::new(
+            (function, id),
+            (Arc::clone(&self.transport), self.runtime.clone()),
+            (self.namespace.clone(), self.limits),
+            (calls, sibling.unwrap_or_else(Sibling::first)),
+        ));
+        tasks.push(Arc::downgrade(&task));
+        task
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<ProviderTask>>> {

@@ -17,10 +17,11 @@ use super::id_map::IdMap;
 use super::in_flight::{InFlight, Recipient, Seen};
 use super::load::Load;
 use super::outbox::{Outbox, Outgoing};
+use super::siblings::Sibling;
 use super::{ACK_AFTER, KNOWN_FOR, MOST_ACQUAINTANCES};
 use crate::limits::Limits;
 use crate::name::{self, Id, Namespace};
-use crate::transport::{Arrival, Limit, Sender, Subscription, Transport};
+use crate::transport::{Arrival, Capabilities, Limit, Sender, Subscription, Transport};
 use crate::wire::{
     Control, Outcome, Request, RequestExtension, Response, ResponseExtension, ResponseKind,
     ToProvider,
@@ -36,11 +37,13 @@ pub(super) struct ProviderTask {
     pub(super) id: Id,
     namespace: Namespace,
     limits: Limits,
-    counts: bool,
+    able: Capabilities,
     in_flight: Mutex<InFlight>,
     load: Arc<Load>,
     outbox: Outbox,
     calls: Sender<Call>,
+    /// Until it ends.
+    sibling: Mutex<Option<Sibling>>,
     /// Who has asked for this provider, where the transport cannot tell them that it is gone.
     acquaintances: Mutex<IdMap<Instant>>,
     end: Notify,
@@ -53,19 +56,20 @@ impl ProviderTask {
         (function, id): (&str, Id),
         (transport, runtime): (Arc<dyn Transport>, Handle),
         (namespace, limits): (Namespace, Limits),
-        calls: Sender<Call>,
+        (calls, sibling): (Sender<Call>, Sibling),
     ) -> Self {
-        let counts = transport.capabilities().receiver_count;
+        let able = transport.capabilities();
         Self {
             function: function.to_owned(),
             id,
             namespace,
             limits,
-            counts,
+            able,
             in_flight: Mutex::default(),
             load: Arc::default(),
             outbox: Outbox::new(transport, &runtime),
             calls,
+            sibling: Mutex::new(Some(sibling)),
             acquaintances: Mutex::default(),
             end: Notify::new(),
             ending: AtomicBool::new(false),
@@ -125,7 +129,18 @@ impl ProviderTask {
     /// Begins to end it.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::Release);
+        drop(self.lock_sibling().take());
         self.end.notify_one();
+    }
+
+    /// One more of those that provide the same on its bus, if this is one of them.
+    pub(super) fn sibling_of(&self, function: &str) -> Option<Sibling> {
+        let sibling = self.lock_sibling();
+        sibling.as_ref().filter(|_| self.function == function).map(Sibling::another)
+    }
+
+    fn lock_sibling(&self) -> MutexGuard<'_, Option<Sibling>> {
+        self.sibling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when the broker knows that it has ended, and no more calls come.
@@ -265,7 +280,11 @@ impl ProviderTask {
         let function = self.function.clone();
         let (to, ours) = match recipient {
             Recipient::Inbox(inbox) => {
-                let extension = ResponseExtension { call, provider: self.id, kind };
+                let siblings = match self.able.counts_connections {
+                    true => self.lock_sibling().as_ref().and_then(Sibling::told),
+                    false => None,
+                };
+                let extension = ResponseExtension { call, provider: self.id, kind, siblings };
                 (self.namespace.inbox(*inbox), Some(extension))
             }
             Recipient::List(list) => (list.clone(), None),
@@ -337,7 +356,7 @@ impl ProviderTask {
 
     /// Remembers who has asked, where the broker does not tell them that this provider is gone.
     fn meet(&self, inbox: Id) {
-        if self.counts {
+        if self.able.receiver_count {
             return;
         }
         let mut known = self.acquaintances.lock().unwrap_or_else(PoisonError::into_inner);
@@ -364,6 +383,7 @@ struct EndOnDrop(Arc<ProviderTask>);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
+        drop(self.0.lock_sibling().take());
         self.0.calls.close();
         self.0.ended.send_replace(true);
     }

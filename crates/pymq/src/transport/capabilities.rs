@@ -10,6 +10,8 @@
 pub struct Capabilities {
     /// `publish` tells how many received; `count` and `publish_counted` work.
     pub receiver_count: bool,
+    /// What is counted are connections: several subscriptions of one to the same topic count as one.
+    pub counts_connections: bool,
     /// Other processes can be reached.
     pub cross_process: bool,
     /// Processes of the original may be on the bus, and are counted.
@@ -25,6 +27,7 @@ impl Capabilities {
     /// Nothing beyond what every transport must do; set what is true.
     pub const NONE: Self = Self {
         receiver_count: false,
+        counts_connections: false,
         cross_process: false,
         originals: false,
         put_options: false,
@@ -34,9 +37,17 @@ impl Capabilities {
     /// Each by its name, and whether it is there.
     pub fn named(self) -> impl Iterator<Item = (&'static str, bool)> {
         // All fields by name: one that is added does not compile until it is listed here.
-        let Self { receiver_count, cross_process, originals, put_options, letters } = self;
+        let Self {
+            receiver_count,
+            counts_connections,
+            cross_process,
+            originals,
+            put_options,
+            letters,
+        } = self;
         [
             ("receiver_count", receiver_count),
+            ("counts_connections", counts_connections),
             ("cross_process", cross_process),
             ("originals", originals),
             ("put_options", put_options),

@@ -17,6 +17,9 @@ use crate::name::Id;
 /// The most of a traceback that travels, in bytes; its end says most.
 const LONGEST_TRACEBACK: usize = 8 << 10;
 
+/// How many providers of one function one bus is believed to have.
+const MOST_SIBLINGS: usize = 1 << 16;
+
 /// What a provider says of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Response {
@@ -30,6 +33,17 @@ pub(crate) struct ResponseExtension {
     pub call: Id,
     pub provider: Id,
     pub kind: ResponseKind,
+    /// Those on its bus, where the broker counts them as one and there are several.
+    pub siblings: Option<Siblings>,
+}
+
+/// The providers of one function on one bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Siblings {
+    /// What they have in common, and no others.
+    pub id: Id,
+    /// How many they are.
+    pub count: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,12 +103,16 @@ impl Response {
         text.extend_from_slice(b", ");
         put_string(&mut text, type_name);
         text.extend_from_slice(if *failed { b", true" } else { b", false" });
-        if let Some(ResponseExtension { call, provider, kind }) = &self.ours {
+        if let Some(ResponseExtension { call, provider, kind, siblings }) = &self.ours {
             put_id(&mut text, br#", {"id": ""#, *call);
             put_id(&mut text, br#"", "provider": ""#, *provider);
             text.extend_from_slice(br#"", "kind": ""#);
             text.extend_from_slice(kind.word().as_bytes());
             text.push(b'"');
+            if let Some(Siblings { id, count }) = siblings {
+                put_id(&mut text, br#", "siblings": ""#, *id);
+                text.extend_from_slice(format!(r#"", "count": {count}"#).as_bytes());
+            }
             if let Some(traceback) = traceback {
                 text.extend_from_slice(b", ");
                 put_key(&mut text, "traceback");
@@ -143,7 +161,17 @@ impl ResponseExtension {
             call: extension.id("id")?,
             provider: extension.id("provider")?,
             kind: ResponseKind::of(&extension.text("kind")?)?,
+            siblings: Siblings::decode(extension),
         })
+    }
+}
+
+impl Siblings {
+    fn decode(extension: Extension<'_, '_>) -> Option<Self> {
+        let id = extension.id("siblings")?;
+        let count = std::str::from_utf8(extension.get("count")?).ok()?.parse().ok()?;
+        // So many as no bus has are nobody's to wait for.
+        (count <= MOST_SIBLINGS).then_some(Self { id, count })
     }
 }
 
@@ -165,6 +193,7 @@ mod tests {
                 call: Id::random(),
                 provider: Id::random(),
                 kind: ResponseKind::Beat,
+                siblings: Some(Siblings { id: Id::random(), count: 12 }),
             }),
         };
         assert_eq!(Response::decode(&response.encode()).expect("our own response"), response);

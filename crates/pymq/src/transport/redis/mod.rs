@@ -128,6 +128,7 @@ impl Drop for Redis {
 /// What it can do.
 const ABLE: Capabilities = Capabilities {
     receiver_count: true,
+    counts_connections: true,
     cross_process: true,
     originals: true,
     put_options: true,
