@@ -167,6 +167,8 @@ def test_it_begins_anew_when_a_file_changes_and_finishes_first(
         hear(child, "a file has changed")
         (tmp_path / "let go").touch()
         assert line(child) == "done one"
+        # It says that a file has changed before it closes, and may be slow to.
+        hear(child, "serving queue")
         queue.put("two")
         assert [line(child), line(child)] == ["anew two", "done two"]
         # What cannot be imported is about to be mended.
