@@ -22,15 +22,29 @@ pub(super) fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec
 /// What was written so far.
 struct Text(Vec<u8>);
 
-impl io::Write for Text {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Text {
+    /// In portions: much at once the C library copies by an instruction that takes twenty times as long
+    /// on some processors (AMD's Zen 3) where both places begin nearly alike within their pages.
+    #[cold]
+    fn append_much(&mut self, bytes: &[u8]) {
         self.0.reserve(bytes.len());
-        for portion in bytes.chunks(2048) {
-            self.0.extend_from_slice(portion);
+        bytes.chunks(PORTION).for_each(|portion| self.0.extend_from_slice(portion));
+    }
+}
+
+const PORTION: usize = 2048;
+
+impl io::Write for Text {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match bytes.len() <= PORTION {
+            true => self.0.extend_from_slice(bytes),
+            false => self.append_much(bytes),
         }
         Ok(bytes.len())
     }
 
+    #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes).map(drop)
     }
