@@ -37,7 +37,7 @@ pub(crate) fn document(text: &[u8]) -> Checked<&[u8]> {
     let mut scanner = Scanner::of(text)?;
     let value = scanner.value(0)?;
     scanner.end()?;
-    Ok(value)
+    Ok(value.bytes())
 }
 
 /// Keys and values.
@@ -49,7 +49,7 @@ pub(crate) fn elements(array: &[u8]) -> Option<Vec<&[u8]>> {
     let mut elements = Vec::new();
     scanner.opens(b'[').then_some(())?;
     let found = scanner.each(b']', |scanner| {
-        elements.push(scanner.value(0)?);
+        elements.push(scanner.value(0)?.bytes());
         Ok(())
     });
     found.ok().map(|()| elements)
@@ -58,28 +58,45 @@ pub(crate) fn elements(array: &[u8]) -> Option<Vec<&[u8]>> {
 /// The members of a checked object, in order; `None` when it is none.
 pub(crate) fn members(object: &[u8]) -> Option<Members<'_>> {
     let mut scanner = Scanner::of(object).ok()?;
-    scanner.opens(b'{').then(|| scanner.members(0).ok()).flatten()
+    let mut members = Vec::new();
+    scanner.opens(b'{').then_some(())?;
+    let found = scanner.each(b'}', |scanner| {
+        let (key, value) = scanner.member(1)?;
+        members.push((key, value.bytes()));
+        Ok(())
+    });
+    found.ok().map(|()| members)
 }
 
 /// The text of a checked string; `None` for another value.
 pub(crate) fn string(value: &[u8]) -> Option<Cow<'_, str>> {
-    let mut scanner = Scanner::of(value).ok()?;
-    (scanner.peek() == Some(b'"')).then(|| scanner.quoted().ok().map(Quoted::text)).flatten()
+    Scanner::of(value).ok()?.value(0).ok()?.string()
 }
 
-/// A string in its quotes.
-struct Quoted<'a> {
-    quoted: &'a str,
+/// A value that was passed over, and so checked: nobody needs to scan it again for what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span<'a> {
+    text: &'a str,
+    /// Of a string: whether its text is other than what stands between its quotes.
     has_escapes: bool,
 }
 
-impl<'a> Quoted<'a> {
+impl<'a> Span<'a> {
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
+    /// The text of a string; `None` for another value.
+    pub(crate) fn string(self) -> Option<Cow<'a, str>> {
+        self.text.starts_with('"').then(|| self.unquoted())
+    }
+
     /// Takes the quotes and escapes off; a lone surrogate, which Rust cannot hold, becomes U+FFFD.
-    fn text(self) -> Cow<'a, str> {
+    fn unquoted(self) -> Cow<'a, str> {
         if !self.has_escapes {
-            return Cow::Borrowed(&self.quoted[1..self.quoted.len() - 1]);
+            return Cow::Borrowed(&self.text[1..self.text.len() - 1]);
         }
-        match serde_json::from_str::<String>(self.quoted) {
+        match serde_json::from_str::<String>(self.text) {
             Ok(text) => Cow::Owned(text),
             Err(_) => Cow::Owned(char::REPLACEMENT_CHARACTER.to_string()),
         }
@@ -98,22 +115,20 @@ pub(crate) fn is_plain(text: &str) -> bool {
 fn plain(text: &[u8]) -> usize {
     const EACH: u64 = u64::MAX / 255;
     const HIGH: u64 = EACH << 7;
-    /// The high bit of the first byte that is less than `least` (at most 128), and of some behind it.
-    const fn less(word: u64, least: u64) -> u64 {
-        word.wrapping_sub(EACH * least) & !word & HIGH
-    }
-    let mut at = 0;
-    while let Some(eight) = text[at..].first_chunk() {
+    let (words, _) = text.as_chunks();
+    for (number, eight) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*eight);
-        let quote = less(word ^ (EACH * u64::from(b'"')), 1);
-        let backslash = less(word ^ (EACH * u64::from(b'\\')), 1);
-        let special = less(word, 0x20) | quote | backslash;
+        // Of ASCII bytes, to take away what is more sets the high bit: of the first one, and of some
+        // behind it that mean nothing.
+        let quote = (word ^ (EACH * u64::from(b'"'))).wrapping_sub(EACH);
+        let backslash = (word ^ (EACH * u64::from(b'\\'))).wrapping_sub(EACH);
+        let control = word.wrapping_sub(EACH * 0x20);
+        let special = (quote | backslash | control) & !word & HIGH;
         if special != 0 {
-            return at + special.trailing_zeros() as usize / 8;
+            return 8 * number + special.trailing_zeros() as usize / 8;
         }
-        at += 8;
     }
-    at
+    8 * words.len()
 }
 
 struct Scanner<'a> {
@@ -143,8 +158,8 @@ impl<'a> Scanner<'a> {
     }
 
     /// What has been passed over since a place.
-    fn since(&self, start: usize) -> &'a [u8] {
-        &self.text.as_bytes()[start..self.at]
+    fn since(&self, start: usize) -> Span<'a> {
+        Span { text: &self.text[start..self.at], has_escapes: false }
     }
 
     fn malformed(&self, why: &'static str) -> Malformed {
@@ -167,13 +182,11 @@ impl<'a> Scanner<'a> {
 
     /// Passes over one value, space before it included; gives its span. Recursion is bounded by
     /// [`DEEPEST`].
-    fn value(&mut self, depth: usize) -> Checked<&'a [u8]> {
+    fn value(&mut self, depth: usize) -> Checked<Span<'a>> {
         self.space();
         let start = self.at;
         match self.peek() {
-            Some(b'"') => {
-                self.quoted()?;
-            }
+            Some(b'"') => return self.quoted(),
             Some(b'{' | b'[') if depth == DEEPEST => {
                 return Err(self.malformed("nested deeper than 200"));
             }
@@ -196,15 +209,9 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// The members of the object that begins here, in one that is so deep.
-    fn members(&mut self, depth: usize) -> Checked<Members<'a>> {
-        let mut members = Vec::with_capacity(4);
-        self.each(b'}', |scanner| {
-            let key = scanner.key()?;
-            members.push((key.text(), scanner.value(depth + 1)?));
-            Ok(())
-        })?;
-        Ok(members)
+    /// Passes over a member of an object, its value being so deep.
+    fn member(&mut self, depth: usize) -> Checked<(Cow<'a, str>, Span<'a>)> {
+        Ok((self.key()?.unquoted(), self.value(depth)?))
     }
 
     /// Whether behind space a container opens here.
@@ -246,7 +253,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes over a key and its colon.
-    fn key(&mut self) -> Checked<Quoted<'a>> {
+    fn key(&mut self) -> Checked<Span<'a>> {
         self.space();
         if self.peek() != Some(b'"') {
             return Err(self.malformed("expected a key in double quotes"));
@@ -257,7 +264,7 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
-    fn quoted(&mut self) -> Checked<Quoted<'a>> {
+    fn quoted(&mut self) -> Checked<Span<'a>> {
         let (start, mut has_escapes) = (self.at, false);
         self.at += 1;
         loop {
@@ -274,7 +281,7 @@ impl<'a> Scanner<'a> {
             }
         }
         self.at += 1;
-        Ok(Quoted { quoted: &self.text[start..self.at], has_escapes })
+        Ok(Span { has_escapes, ..self.since(start) })
     }
 
     fn escape(&mut self) -> Checked<()> {

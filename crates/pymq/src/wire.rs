@@ -13,7 +13,7 @@ pub(crate) use control::{Control, ToProvider};
 pub use metadata::{LARGEST_METADATA, Metadata};
 pub use passing::{Passing, Plain};
 pub(crate) use request::{Request, RequestExtension};
-pub(crate) use response::{Response, ResponseExtension, ResponseKind, Siblings};
+pub(crate) use response::{Response, ResponseExtension, ResponseKind, Said, Siblings};
 
 mod control;
 mod metadata;

@@ -10,12 +10,12 @@ use shuttle::thread;
 
 use crate::mailbox::Arrival;
 use crate::pending::{Pending, Waiting};
-use crate::wire::{Ours, Response};
+use crate::wire::{Ours, Said};
 
-fn answer(call: Id) -> Response {
+fn answer(call: Id) -> Said {
     let value = Bytes::from(call.to_string());
     let outcome = Outcome::result(value, "str".to_owned());
-    Response { outcome, ours: Some(Ours { call }) }
+    Said { outcome, ours: Ours { call } }
 }
 
 fn next_is_its_own(waiting: &mut Waiting) -> bool {

@@ -82,9 +82,9 @@ mod wire {
     use pymq::wire::Outcome;
 
     #[derive(Debug)]
-    pub(crate) struct Response {
+    pub(crate) struct Said {
         pub(crate) outcome: Outcome,
-        pub(crate) ours: Option<Ours>,
+        pub(crate) ours: Ours,
     }
 
     #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,8 @@ pub fn check(data: &[u8]) {
     match ToProvider::decode(&text) {
         Ok(ToProvider::Request(request)) => check_request(request),
         Ok(ToProvider::Control(control)) => {
-            let again = ToProvider::decode(&control.encode()).expect("our own control message");
+            let encoded = control.encode();
+            let again = ToProvider::decode(&encoded).expect("our own control message");
             assert_eq!(again, ToProvider::Control(control));
         }
         Err(error) => assert!(error.message().len() < 1000, "{error}"),
@@ -24,7 +25,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-fn check_request(request: Request) {
+fn check_request(request: Request<'_>) {
     let place = Namespace::default().reply_list(&request.reply_list);
     if let Ok(address) = place {
         assert_eq!(address.form(), Form::List);
@@ -35,8 +36,9 @@ fn check_request(request: Request) {
     assert_eq!(again, ToProvider::Request(request));
 }
 
-fn check_response(response: &Response) {
-    let again = Response::decode(&response.encode()).expect("our own response");
+fn check_response(response: &Response<'_>) {
+    let encoded = response.encode();
+    let again = Response::decode(&encoded).expect("our own response");
     assert_eq!(&again, response);
     let error = response.outcome.remote_error(None);
     assert!(crate::json::elements(&error.arguments).is_some(), "an error's arguments are an array");

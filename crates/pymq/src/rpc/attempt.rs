@@ -16,7 +16,7 @@ use super::pending::Waiting;
 use super::{ASK_AGAIN_EVERY, ASKS_WITHIN, BEAT_EVERY, GONE_AFTER, LOST_AFTER, Reply, STOOD_STILL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Arrival, Ends};
-use crate::wire::{Request, Response, ResponseKind};
+use crate::wire::{Request, ResponseKind, Said};
 
 /// How a request to one provider ended.
 pub(super) enum Ended {
@@ -36,7 +36,7 @@ pub(super) struct Attempt<'a> {
     waiting: Waiting,
     choice: &'a Choice,
     ends: Option<&'a Ends>,
-    request: &'a Request,
+    request: &'a Request<'a>,
     /// When the provider was last heard of in this call, or the call was asked for.
     heard: Moment,
     /// The same, moved on whenever our own side could not have heard anything.
@@ -64,7 +64,7 @@ impl<'a> Attempt<'a> {
         caller: &'a Caller,
         waiting: Waiting,
         (choice, ends): (&'a Choice, Option<&'a Ends>),
-        request: &'a Request,
+        request: &'a Request<'a>,
     ) -> Self {
         let (heard, patient_since) = (Moment::now(), Instant::now());
         Self { caller, waiting, choice, ends, request, heard, patient_since, gone_since: None }
@@ -84,8 +84,8 @@ impl<'a> Attempt<'a> {
                 () = ended(self.ends) => return Box::pin(self.last_word()).await,
             };
             match arrival {
-                Ok(Some(Arrival::Message(response))) => {
-                    if let Some(ended) = self.hear(response) {
+                Ok(Some(Arrival::Message(said))) => {
+                    if let Some(ended) = self.hear(said) {
                         return Ok(ended);
                     }
                     ask_again = self.patient_since + BEAT_EVERY + ASK_AGAIN_EVERY;
@@ -113,8 +113,8 @@ impl<'a> Attempt<'a> {
     async fn last_word(mut self) -> Result<Ended> {
         self.caller.catch_up().await?;
         while let Some(Some(arrival)) = self.waiting.recv().now_or_never() {
-            if let Arrival::Message(response) = arrival
-                && let Some(ended) = self.hear(response)
+            if let Arrival::Message(said) = arrival
+                && let Some(ended) = self.hear(said)
             {
                 return Ok(ended);
             }
@@ -123,8 +123,8 @@ impl<'a> Attempt<'a> {
         Err(lost(self.function(), self.choice.id()))
     }
 
-    fn hear(&mut self, response: Response) -> Option<Ended> {
-        let from = response.ours?;
+    fn hear(&mut self, said: Said) -> Option<Ended> {
+        let from = said.ours;
         // Only the one who was asked can answer.
         if from.provider != self.choice.id() {
             let (function, provider) = (self.function(), from.provider);
@@ -139,7 +139,7 @@ impl<'a> Attempt<'a> {
         }
         (self.heard, self.patient_since) = (Moment::now(), Instant::now());
         self.gone_since = None;
-        Reply::of(response).map(Ended::Reply)
+        Reply::of(said).map(Ended::Reply)
     }
 
     /// Repeats the request, unless that would come too late or to nobody.

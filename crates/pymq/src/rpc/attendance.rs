@@ -15,7 +15,7 @@ use super::attempt::Moment;
 use super::siblings::Census;
 use super::{GONE_AFTER, LOST_AFTER, Reply};
 use crate::name::Id;
-use crate::wire::{Outcome, Response, ResponseKind};
+use crate::wire::{Outcome, ResponseKind, Said};
 
 /// A provider that did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +96,8 @@ impl Attendance {
     }
 
     /// Notes a sign of life of a provider of ours; gives the reply if it is one, and the first.
-    pub(super) fn hear(&mut self, response: Response) -> Option<Reply> {
-        let ours = response.ours?;
+    pub(super) fn hear(&mut self, said: Said) -> Option<Reply> {
+        let ours = said.ours;
         let known = self.known.entry(ours.provider).or_insert_with(Known::new);
         (known.heard, known.patient_since) = (Moment::now(), Instant::now());
         known.gone_since = None;
@@ -123,7 +123,7 @@ impl Attendance {
                 let outcome = Outcome::failure("Busy", "too many calls wait; it was not executed");
                 Reply { outcome, provider: Some(ours.provider) }
             }
-            _ => Reply::of(response)?,
+            _ => Reply::of(said)?,
         };
         known.duty = Duty::Done;
         Some(reply)
@@ -301,20 +301,17 @@ mod tests {
     use crate::wire::{ResponseExtension, Siblings};
     use bytes::Bytes;
 
-    fn said(provider: Id, kind: ResponseKind) -> Response {
+    fn said(provider: Id, kind: ResponseKind) -> Said {
         let outcome = Outcome::result(Bytes::from_static(b"1"), "int".to_owned());
         let (call, siblings) = (Id::random(), None);
-        let ours = Some(ResponseExtension { call, provider, kind, siblings });
-        Response { function: "f".to_owned(), outcome, ours }
+        Said { outcome, ours: ResponseExtension { call, provider, kind, siblings } }
     }
 
     /// The same of one of several that were counted as one.
-    fn said_with(siblings: (Id, usize), provider: Id, kind: ResponseKind) -> Response {
-        let mut response = said(provider, kind);
-        let (id, count) = siblings;
-        let ours = response.ours.as_mut();
-        ours.expect("an extension").siblings = Some(Siblings { id, count });
-        response
+    fn said_with(siblings: (Id, usize), provider: Id, kind: ResponseKind) -> Said {
+        let (mut said, (id, count)) = (said(provider, kind), siblings);
+        said.ours.siblings = Some(Siblings { id, count });
+        said
     }
 
     fn missing(roll: &mut Attendance) -> Vec<Missing> {

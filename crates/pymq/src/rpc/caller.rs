@@ -5,6 +5,7 @@
 //! [`attempt`](super::attempt) waits for its answer. Calls to everyone, and to providers of the original,
 //! are in [`everyone`](super::everyone).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -177,7 +178,7 @@ impl Caller {
     // first polled, and it is as large as the largest future that it may wait for.
     async fn call_one(
         self: &Arc<Self>,
-        request: Request,
+        request: Request<'_>,
         time: Time,
         sending: &Sending,
     ) -> Result<Reply> {
@@ -188,7 +189,7 @@ impl Caller {
         let call = request.ours.map_or_else(Id::random, |ours| ours.call);
         let mut busy = Vec::new();
         loop {
-            let function = request.function.as_str();
+            let function = &*request.function;
             let choice = match self.route(function, &busy, sending).await? {
                 Destination::One(choice) => choice,
                 Destination::Originals => {
@@ -250,7 +251,7 @@ impl Caller {
     ///
     /// # Errors
     /// `Encode` for what is too large or too deep.
-    pub(super) fn encoded(&self, request: &Request) -> Result<Bytes> {
+    pub(super) fn encoded(&self, request: &Request<'_>) -> Result<Bytes> {
         let bytes = request.encode()?;
         match self.limits.refusal_in(request.arguments.weight(), &bytes) {
             None => Ok(bytes),
@@ -262,7 +263,11 @@ impl Caller {
     ///
     /// # Errors
     /// `Config` for a name and `Encode` for arguments or metadata that cannot be sent.
-    pub(super) fn request(&self, asked: Asked<'_>, deadline: Option<Instant>) -> Result<Request> {
+    pub(super) fn request<'a>(
+        &self,
+        asked: Asked<'a>,
+        deadline: Option<Instant>,
+    ) -> Result<Request<'a>> {
         let Asked { function, arguments, metadata } = asked;
         name::check("call", function)?;
         transport::check_runtime(&*self.transport, "call", function)?;
@@ -275,8 +280,8 @@ impl Caller {
         // One identity is enough: to draw two costs more than to write them.
         let call = Id::random();
         Ok(Request {
-            function: function.to_owned(),
-            reply_list: call.reply_list(),
+            function: Cow::Borrowed(function),
+            reply_list: Cow::Owned(call.reply_list()),
             arguments,
             metadata,
             ours: Some(RequestExtension { call, inbox: self.me, left, silent: None }),
@@ -303,7 +308,7 @@ impl Caller {
         let (call, kind) = (waiting.call(), ResponseKind::Here);
         let sign = ResponseExtension { call, provider: self.me, kind, siblings: None };
         let outcome = Outcome::nothing();
-        let sign = Response { function: String::new(), outcome, ours: Some(sign) }.encode();
+        let sign = Response { function: Cow::Borrowed(""), outcome, ours: Some(sign) }.encode();
         self.transport.send(&self.namespace.inbox(self.me), sign, REPLIES_KEPT).await?;
         match waiting.recv().await {
             Some(_) => Ok(()),

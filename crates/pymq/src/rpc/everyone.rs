@@ -47,18 +47,18 @@ impl Caller {
     /// The first answer to a request that only providers of the original can serve.
     pub(super) async fn first_answer(
         self: &Arc<Self>,
-        request: Request,
+        request: Request<'_>,
         time: Time,
         sending: &Sending,
     ) -> Result<Reply> {
-        let function = request.function.clone();
+        let function = request.function.clone().into_owned();
         let gathering = self.publish_to_all(request, time, sending).await?;
         let first = gathering.waiting_until(time.silent_until).first().await?;
         first.ok_or_else(|| self.over(&function, time, sending))
     }
 
     /// Providers of the original drop keyword arguments and run without them, so none may get any.
-    async fn refuse_keywords(&self, request: &Request, topics: &[String]) -> Result<()> {
+    async fn refuse_keywords(&self, request: &Request<'_>, topics: &[String]) -> Result<()> {
         let has_keywords = &request.arguments.keywords[..] != b"{}";
         if !has_keywords || !self.transport.capabilities().originals {
             return Ok(());
@@ -67,7 +67,7 @@ impl Caller {
             [exact, ours] if exact > ours => Err(Error::new(
                 ErrorKind::Encode,
                 "call",
-                request.function.as_str(),
+                &*request.function,
                 "keyword arguments are lost on providers of the original, and one may be there; \
                  pass the arguments by position",
             )),
@@ -77,7 +77,7 @@ impl Caller {
 
     async fn publish_to_all(
         self: &Arc<Self>,
-        request: Request,
+        request: Request<'_>,
         time: Time,
         sending: &Sending,
     ) -> Result<Gathering> {
@@ -96,17 +96,17 @@ impl Caller {
                 Some(self.transport.open_inbox(&address).await?)
             }
         };
-        Ok(Gathering::new(Arc::clone(self), request, reached, list, time.deadline))
+        Ok(Gathering::new(Arc::clone(self), request.into_owned(), reached, list, time.deadline))
     }
 
     /// Publishes to everyone, and counts in the same step who must answer.
     async fn publish_and_count(
         &self,
-        request: &Request,
+        request: &Request<'_>,
         bytes: Bytes,
         sending: &Sending,
     ) -> Result<Reached> {
-        let function = request.function.as_str();
+        let function = &*request.function;
         let (topic, marker) = (self.namespace.whole(function), self.namespace.marker(function));
         let topics = [topic, marker];
         self.refuse_keywords(request, &topics).await?;
@@ -137,11 +137,11 @@ impl Caller {
     /// The same where nobody can count: who says that he is there must answer.
     async fn publish_to_known(
         &self,
-        request: &Request,
+        request: &Request<'_>,
         bytes: Bytes,
         sending: &Sending,
     ) -> Result<Reached> {
-        let function = request.function.as_str();
+        let function = &*request.function;
         let expected = self.who(function, sending).await?.ids;
         if expected.is_empty() {
             return Err(no_such_remote(function));
@@ -157,7 +157,7 @@ impl Caller {
     }
 }
 
-fn identity(request: &Request) -> Id {
+fn identity(request: &Request<'_>) -> Id {
     request.ours.map_or_else(Id::random, |ours| ours.call)
 }
 

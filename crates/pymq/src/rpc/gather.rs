@@ -22,7 +22,7 @@ use super::{ASK_AGAIN_EVERY, ASKS_WITHIN, Reply, SILENCE_IS_TOLD_AFTER, STOOD_ST
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Id, shortened};
 use crate::transport::{self, Arrival, Ends, Inbox};
-use crate::wire::{Outcome, Request, Response};
+use crate::wire::{Outcome, Request, Response, Said};
 
 /// The answers to a call to everyone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(crate) enum Gathered {
 /// A call to everyone under way; dropping it tells the providers that still run it that nobody waits.
 pub(crate) struct Gathering {
     caller: Arc<Caller>,
-    request: Request,
+    request: Request<'static>,
     waiting: Waiting,
     list: Option<Inbox>,
     attendance: Attendance,
@@ -64,7 +64,7 @@ pub(crate) struct Gathering {
 }
 
 enum Event {
-    Ours(Option<Arrival<Response>>),
+    Ours(Option<Arrival<Said>>),
     Original(Option<Arrival<Bytes>>),
     Ended,
     Tick,
@@ -73,7 +73,7 @@ enum Event {
 impl Gathering {
     pub(super) fn new(
         caller: Arc<Caller>,
-        request: Request,
+        request: Request<'static>,
         reached: Reached,
         list: Option<Inbox>,
         deadline: Option<Instant>,
@@ -206,8 +206,8 @@ impl Gathering {
             () = sleep_until(tick) => Event::Tick,
         };
         match event {
-            Event::Ours(Some(Arrival::Message(response))) => {
-                self.replies.extend(self.attendance.hear(response));
+            Event::Ours(Some(Arrival::Message(said))) => {
+                self.replies.extend(self.attendance.hear(said));
             }
             Event::Ours(Some(_)) => {
                 self.attendance.be_patient();
@@ -242,8 +242,8 @@ impl Gathering {
         let caught_up = self.caller.catch_up().await;
         caught_up.map_err(|error| cut(self.function(), error))?;
         while let Some(Some(arrival)) = self.waiting.recv().now_or_never() {
-            if let Arrival::Message(response) = arrival {
-                self.replies.extend(self.attendance.hear(response));
+            if let Arrival::Message(said) = arrival {
+                self.replies.extend(self.attendance.hear(said));
             }
         }
         let (present, unnamed) = self.presence(&self.attendance.owing()).await?;

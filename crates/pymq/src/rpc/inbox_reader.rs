@@ -12,7 +12,7 @@ use super::RETURN_WITHIN;
 use super::directory::Directory;
 use super::pending::Pending;
 use crate::transport::{Arrival, Inbox};
-use crate::wire::{Response, ResponseExtension, ResponseKind};
+use crate::wire::{Response, ResponseKind, Said};
 
 /// The task, which ends with its caller.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Reading {
         while let Some(arrival) = inbox.recv().await {
             match arrival {
                 Arrival::Message(text) => match Response::decode(&text) {
-                    Ok(response) => self.hear(response),
+                    Ok(response) => self.hear(response.said()),
                     Err(error) => tracing::warn!(%error, "malformed response dropped"),
                 },
                 Arrival::Gap | Arrival::Lagged(_) | Arrival::Refused(_) => {
@@ -80,11 +80,12 @@ impl Reading {
         }
     }
 
-    fn hear(&self, response: Response) {
-        if let Some(ResponseExtension { kind: ResponseKind::Left, provider, .. }) = response.ours {
-            self.directory.forget_everywhere(provider);
+    fn hear(&self, said: Option<Said>) {
+        let Some(said) = said else { return };
+        if said.ours.kind == ResponseKind::Left {
+            self.directory.forget_everywhere(said.ours.provider);
         }
-        self.pending.route(response);
+        self.pending.route(said);
     }
 }
 

@@ -61,7 +61,7 @@ pub use service::{ExposeOptions, Service};
 pub use stub::{Replies, Stub, StubReply};
 
 use crate::name::Id;
-use crate::wire::{Outcome, Response, ResponseExtension, ResponseKind};
+use crate::wire::{Outcome, ResponseKind, Said};
 
 /// What one provider answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,14 +74,11 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The reply that a response of a provider of ours brings, if it brings one.
-    fn of(response: Response) -> Option<Self> {
-        match response.ours {
-            Some(ResponseExtension { kind: ResponseKind::Result, provider, .. }) => {
-                Some(Self { outcome: response.outcome, provider: Some(provider) })
-            }
-            _ => None,
-        }
+    /// The reply that a provider of ours gives, if what it says is one.
+    fn of(said: Said) -> Option<Self> {
+        let Said { outcome, ours } = said;
+        let is_reply = ours.kind == ResponseKind::Result;
+        is_reply.then_some(Self { outcome, provider: Some(ours.provider) })
     }
 }
 

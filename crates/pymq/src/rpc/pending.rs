@@ -9,9 +9,9 @@ use super::id_map::IdMap;
 use crate::name::Id;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::transport::{Arrival, Limit, Receiver, Sender, Weigh, mailbox};
-use crate::wire::Response;
+use crate::wire::Said;
 
-impl Weigh for Response {
+impl Weigh for Said {
     fn weight(&self) -> usize {
         self.outcome.value.len()
     }
@@ -23,7 +23,7 @@ pub(super) struct Pending(Mutex<OpenCalls>);
 
 #[derive(Debug, Default)]
 struct OpenCalls {
-    open: IdMap<Sender<Response>>,
+    open: IdMap<Sender<Said>>,
     /// No response will come any more, for calls yet to be opened neither.
     closed: bool,
 }
@@ -42,11 +42,11 @@ impl Pending {
     }
 
     /// Hands a response to its call.
-    pub(super) fn route(&self, response: Response) {
-        let Some(call) = response.ours.map(|ours| ours.call) else { return };
+    pub(super) fn route(&self, said: Said) {
+        let call = said.ours.call;
         let waiting = self.lock().open.get(&call).cloned();
         match waiting {
-            Some(sender) => sender.send(response),
+            Some(sender) => sender.send(said),
             None => tracing::debug!(%call, "response to a call that is over"),
         }
     }
@@ -64,7 +64,7 @@ impl Pending {
 
     /// All mailboxes, to be told when the lock is free: what wakes a call may end it, and an ending
     /// call takes the lock.
-    fn senders(&self) -> Vec<Sender<Response>> {
+    fn senders(&self) -> Vec<Sender<Said>> {
         self.lock().open.values().cloned().collect()
     }
 
@@ -77,7 +77,7 @@ impl Pending {
 #[derive(Debug)]
 pub(super) struct Waiting {
     call: Id,
-    responses: Receiver<Response>,
+    responses: Receiver<Said>,
     pending: Arc<Pending>,
 }
 
@@ -87,7 +87,7 @@ impl Waiting {
     }
 
     /// The next response or gap; `None` when the bus was closed. Cancel-safe.
-    pub(super) async fn recv(&mut self) -> Option<Arrival<Response>> {
+    pub(super) async fn recv(&mut self) -> Option<Arrival<Said>> {
         self.responses.recv().await
     }
 }

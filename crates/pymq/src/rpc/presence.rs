@@ -20,7 +20,7 @@ use super::{KNOWN_FOR, LOST_AFTER, RECONNECTS_WITHIN, RETURN_WITHIN};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Id;
 use crate::transport::Arrival;
-use crate::wire::{Control, Response};
+use crate::wire::{Control, Said};
 
 /// How long "who is there" waits for the first answer, and then for the others.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -158,8 +158,8 @@ impl Caller {
         let mut until = Instant::now() + first_within;
         while !counts || there.ids.len() < there.ours.all() {
             match timeout_at(until, waiting.recv()).await {
-                Ok(Some(Arrival::Message(Response { ours: Some(answer), outcome, .. }))) => {
-                    there.ids.push(answer.provider);
+                Ok(Some(Arrival::Message(Said { ours, outcome }))) => {
+                    there.ids.push(ours.provider);
                     there.open_calls.push(outcome.open_calls());
                     answer.siblings.into_iter().for_each(|told| there.ours.note(told));
                     // One has answered, so the way is well: the others are not long in coming.

@@ -4,6 +4,7 @@
 //! So a handler that blocks a thread makes no caller believe that the provider is dead. Requests go on as
 //! [`Call`]s; those that come while too many wait are refused, and their callers ask another provider.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -197,7 +198,7 @@ impl ProviderTask {
         }
     }
 
-    fn request(self: &Arc<Self>, request: Request) {
+    fn request(self: &Arc<Self>, request: Request<'_>) {
         if request.function != self.function {
             let (function, named) = (&self.function, name::shortened(&request.function));
             tracing::warn!(function, named, "request for another function dropped");
@@ -241,7 +242,7 @@ impl ProviderTask {
         self: &Arc<Self>,
         call: Id,
         progress: Arc<super::in_flight::Progress>,
-        request: Request,
+        request: Request<'_>,
     ) {
         let arguments = request.arguments;
         let Some(share) = self.load.within(MOST_WAITING, arguments.weight()) else {
@@ -277,7 +278,7 @@ impl ProviderTask {
         kind: ResponseKind,
         outcome: Outcome,
     ) -> (name::Address, Bytes) {
-        let function = self.function.clone();
+        let function = Cow::Borrowed(&*self.function);
         let (to, ours) = match recipient {
             Recipient::Inbox(inbox) => {
                 let siblings = match self.able.counts_connections {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use super::Request;
 use super::parts::Envelope;
 use crate::error::{Error, Result};
-use crate::json;
 use crate::name::Id;
 
 /// A message between peers of ours.
@@ -22,8 +21,8 @@ pub(crate) enum Control {
 
 /// What may arrive at a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ToProvider {
-    Request(Request),
+pub(crate) enum ToProvider<'a> {
+    Request(Request<'a>),
     Control(Control),
 }
 
@@ -38,18 +37,17 @@ impl Control {
     }
 }
 
-impl ToProvider {
+impl<'a> ToProvider<'a> {
     /// # Errors
     /// `Decode` for anything but a request of the original's shape or a control message of ours.
-    pub(crate) fn decode(text: &Bytes) -> Result<Self> {
+    pub(crate) fn decode(text: &'a Bytes) -> Result<Self> {
         let message = Envelope::of(text, "request")?;
-        let Some(kind) = message.get("kind").and_then(json::string) else {
+        let Some(kind) = message.text("kind") else {
             return Request::decode(text, &message).map(Self::Request);
         };
         let id = |key: &str| {
             message
-                .get(key)
-                .and_then(json::string)
+                .text(key)
                 .and_then(|text| Id::parse(&text))
                 .ok_or_else(|| Error::decode("control message", "an identity is missing"))
         };
@@ -69,7 +67,8 @@ mod tests {
     fn control_messages_survive_the_wire() {
         let (call, inbox) = (Id::random(), Id::random());
         for control in [Control::Who { call, inbox }, Control::Cancel { call }] {
-            let decoded = ToProvider::decode(&control.encode()).expect("our own message");
+            let encoded = control.encode();
+            let decoded = ToProvider::decode(&encoded).expect("our own message");
             assert_eq!(decoded, ToProvider::Control(control));
         }
     }
@@ -92,7 +91,8 @@ mod tests {
             r#"{"__obj": [1, "r", [], {}], "__type": "pymq.core.RpcRequest"}"#,
             r#"{"__obj": ["f", "r", [], {}, {"id": 3}], "__type": "pymq.core.RpcRequest"}"#,
         ] {
-            let error = ToProvider::decode(&Bytes::from(text)).expect_err(text);
+            let message = Bytes::from(text);
+            let error = ToProvider::decode(&message).expect_err(text);
             assert_eq!(error.kind(), crate::ErrorKind::Decode, "{text}");
         }
     }

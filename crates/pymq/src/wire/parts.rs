@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::LARGEST_MESSAGE;
 use super::tags::{OBJECT, TYPE};
 use crate::error::{Error, Result};
-use crate::json::{self, Outline};
+use crate::json::{self, Outline, Span};
 use crate::name::Id;
 
 /// A message, checked and looked through once.
@@ -32,15 +32,19 @@ impl<'a> Envelope<'a> {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&'a [u8]> {
-        self.outline.get(key)
+        self.outline.get(key).map(Span::bytes)
     }
 
-    /// The elements of a tuple with that tag.
-    pub(super) fn tuple(&self, tag: &'static str) -> Result<&[&'a [u8]]> {
-        let tuple = self.outline.elements.as_deref().ok_or_else(|| {
+    pub(super) fn text(&self, key: &str) -> Option<Cow<'a, str>> {
+        self.outline.get(key).and_then(Span::string)
+    }
+
+    /// The first elements of a tuple with that tag.
+    pub(super) fn tuple(&self, tag: &'static str) -> Result<&[Span<'a>]> {
+        let tuple = self.outline.elements().ok_or_else(|| {
             Error::decode(self.what, format!("expected an array under \"{OBJECT}\""))
         })?;
-        match self.get(TYPE).and_then(json::string) {
+        match self.text(TYPE) {
             Some(found) if found == tag => Ok(tuple),
             _ => Err(Error::decode(self.what, format!("expected \"{TYPE}\": \"{tag}\""))),
         }
@@ -48,21 +52,21 @@ impl<'a> Envelope<'a> {
 
     /// What only peers of ours say, in the fifth element.
     pub(super) fn extension(&self) -> Option<Extension<'_, 'a>> {
-        self.outline.extension.as_deref().map(Extension)
+        self.outline.has_extension().then_some(Extension(&self.outline))
     }
 }
 
 /// The members of the fifth element.
 #[derive(Clone, Copy)]
-pub(super) struct Extension<'e, 'a>(&'e [(Cow<'a, str>, &'a [u8])]);
+pub(super) struct Extension<'e, 'a>(&'e Outline<'a>);
 
 impl<'a> Extension<'_, 'a> {
     pub(super) fn get(self, key: &str) -> Option<&'a [u8]> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, raw)| *raw)
+        self.0.get_in_extension(key).map(Span::bytes)
     }
 
     pub(super) fn text(self, key: &str) -> Option<Cow<'a, str>> {
-        self.get(key).and_then(json::string)
+        self.0.get_in_extension(key).and_then(Span::string)
     }
 
     pub(super) fn id(self, key: &str) -> Option<Id> {
@@ -70,10 +74,8 @@ impl<'a> Extension<'_, 'a> {
     }
 }
 
-pub(super) fn field(raw: &[u8], what: &'static str, name: &str) -> Result<String> {
-    json::string(raw)
-        .map(Cow::into_owned)
-        .ok_or_else(|| Error::decode(what, format!("{name} is not a string")))
+pub(super) fn field<'a>(value: Span<'a>, what: &'static str, name: &str) -> Result<Cow<'a, str>> {
+    value.string().ok_or_else(|| Error::decode(what, format!("{name} is not a string")))
 }
 
 /// An array or object of the tuple; the original writes `null` for one that is missing.

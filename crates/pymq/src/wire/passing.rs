@@ -55,7 +55,11 @@ impl Passing {
     pub(crate) fn read(topic: Option<&str>, whole: &str, payload: &Bytes) -> Self {
         match (topic, ToProvider::decode(payload)) {
             (_, Ok(ToProvider::Request(Request { function, arguments, ours, .. }))) => {
-                Self::Request { function, call: ours.map(|ours| ours.call), arguments }
+                Self::Request {
+                    function: function.into_owned(),
+                    call: ours.map(|ours| ours.call),
+                    arguments,
+                }
             }
             (Some(topic), _) => Self::Event { topic: topic.to_owned(), payload: payload.clone() },
             (None, Ok(ToProvider::Control(Control::Who { call, .. }))) => {
@@ -77,7 +81,7 @@ impl Passing {
                     call: Some(ours.call),
                 },
                 ours => Self::Answer {
-                    function,
+                    function: function.into_owned(),
                     call: ours.map(|ours| ours.call),
                     provider: ours.map(|ours| ours.provider),
                     outcome,

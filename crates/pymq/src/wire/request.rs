@@ -4,6 +4,7 @@
 //! answer on the list in the second. The tree of types, which the original does not send, stands in
 //! front of all.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,10 +20,10 @@ use crate::name::Id;
 
 /// A request to run a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub function: String,
+pub(crate) struct Request<'a> {
+    pub function: Cow<'a, str>,
     /// The list on which a caller of the original waits: `__rpc_<uuid>`.
-    pub reply_list: String,
+    pub reply_list: Cow<'a, str>,
     pub arguments: Arguments,
     /// Headers and more, for whoever looks; peers of the original do not.
     pub metadata: Metadata,
@@ -41,7 +42,14 @@ pub(crate) struct RequestExtension {
     pub silent: Option<Duration>,
 }
 
-impl Request {
+impl<'a> Request<'a> {
+    /// The same, for longer than the message that it was read from, or the stub that made it.
+    pub(crate) fn into_owned(self) -> Request<'static> {
+        let function = Cow::Owned(self.function.into_owned());
+        let reply_list = Cow::Owned(self.reply_list.into_owned());
+        Request { function, reply_list, ..self }
+    }
+
     /// The same once more, from a caller that has heard nothing of the call for so long.
     pub(crate) fn repeated(&self, silent: Duration) -> Self {
         let ours = self.ours.map(|ours| RequestExtension { silent: Some(silent), ..ours });
@@ -91,9 +99,9 @@ impl Request {
 
     /// # Errors
     /// `Decode` for anything but a request of the original's shape.
-    pub(super) fn decode(text: &Bytes, message: &Envelope<'_>) -> Result<Self> {
+    pub(super) fn decode(text: &Bytes, message: &Envelope<'a>) -> Result<Self> {
         let tuple = message.tuple(REQUEST_TYPE)?;
-        let [function, reply_list, positional, keywords, ..] = tuple else {
+        let [function, reply_list, positional, keywords, ..] = *tuple else {
             return Err(Error::decode("request", "expected four elements"));
         };
         let types = message.get(TYPES).and_then(|types| {
@@ -105,8 +113,8 @@ impl Request {
             function: field(function, "request", "the function's name")?,
             reply_list: field(reply_list, "request", "the reply channel")?,
             arguments: Arguments {
-                positional: container(text, positional, b'[', b"[]", "the arguments")?,
-                keywords: container(text, keywords, b'{', b"{}", "the keyword arguments")?,
+                positional: container(text, positional.bytes(), b'[', b"[]", "the arguments")?,
+                keywords: container(text, keywords.bytes(), b'{', b"{}", "the keyword arguments")?,
                 types,
             }
             .out_of(text),
@@ -136,7 +144,7 @@ mod tests {
     use super::super::ToProvider;
     use super::*;
 
-    fn request() -> Request {
+    fn request() -> Request<'static> {
         Request {
             function: "add \"é\"".into(),
             reply_list: "__rpc_6f1c8a34-6f5c-4a43-8f6c-0d0f1e2a3b4c".into(),

@@ -4,6 +4,8 @@
 //! which names the call and the provider, and says of which kind the response is: to peers of the
 //! original only results are sent, which they read without it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::Outcome;
@@ -22,10 +24,17 @@ const MOST_SIBLINGS: usize = 1 << 16;
 
 /// What a provider says of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Response {
-    pub function: String,
+pub(crate) struct Response<'a> {
+    pub function: Cow<'a, str>,
     pub outcome: Outcome,
     pub ours: Option<ResponseExtension>,
+}
+
+/// What a provider of ours says of a call, without the name of the function: who asked knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub outcome: Outcome,
+    pub ours: ResponseExtension,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +93,7 @@ impl ResponseKind {
     }
 }
 
-impl Response {
+impl<'a> Response<'a> {
     pub(crate) fn encode(&self) -> Bytes {
         let Outcome { value, type_name, types, failed, traceback, fields } = &self.outcome;
         let mut text = Vec::with_capacity(256 + value.len());
@@ -128,21 +137,26 @@ impl Response {
         finish(text, RESPONSE_TYPE)
     }
 
+    /// What is heard of a provider of ours; `None` from one of the original.
+    pub(crate) fn said(self) -> Option<Said> {
+        self.ours.map(|ours| Said { outcome: self.outcome, ours })
+    }
+
     /// # Errors
     /// `Decode` for anything but a response of the original's shape.
-    pub(crate) fn decode(text: &Bytes) -> Result<Self> {
+    pub(crate) fn decode(text: &'a Bytes) -> Result<Self> {
         let message = Envelope::of(text, "response")?;
-        let [function, value, type_name, failed, ..] = message.tuple(RESPONSE_TYPE)? else {
+        let [function, value, type_name, failed, ..] = *message.tuple(RESPONSE_TYPE)? else {
             return Err(Error::decode("response", "expected four elements"));
         };
         let extension = message.extension();
         Ok(Self {
             function: field(function, "response", "the function's name")?,
             outcome: Outcome {
-                value: text.slice_ref(value),
-                type_name: field(type_name, "response", "the result's type")?,
+                value: text.slice_ref(value.bytes()),
+                type_name: field(type_name, "response", "the result's type")?.into_owned(),
                 types: message.get(TYPES).and_then(|types| child(types, "1")).map(Bytes::from),
-                failed: *failed == b"true",
+                failed: failed.bytes() == b"true",
                 traceback: extension
                     .and_then(|extension| extension.text("traceback"))
                     .map(|traceback| end_of(&traceback, LONGEST_TRACEBACK).to_owned()),
@@ -196,6 +210,7 @@ mod tests {
                 siblings: Some(Siblings { id: Id::random(), count: 12 }),
             }),
         };
-        assert_eq!(Response::decode(&response.encode()).expect("our own response"), response);
+        let encoded = response.encode();
+        assert_eq!(Response::decode(&encoded).expect("our own response"), response);
     }
 }
