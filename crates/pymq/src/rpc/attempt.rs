@@ -66,7 +66,8 @@ impl<'a> Attempt<'a> {
         (choice, ends): (&'a Choice, Option<&'a Ends>),
         request: &'a Request<'a>,
     ) -> Self {
-        let (heard, patient_since) = (Moment::now(), Instant::now());
+        let heard = Moment::now();
+        let patient_since = heard.0;
         Self { caller, waiting, choice, ends, request, heard, patient_since, gone_since: None }
     }
 
@@ -74,7 +75,7 @@ impl<'a> Attempt<'a> {
     ///
     /// # Errors
     /// `ProviderLost`; `Ambiguous` if the connection is lost for good; `Closed`.
-    pub(super) async fn answer(mut self) -> Result<Ended> {
+    pub(super) async fn answer(&mut self) -> Result<Ended> {
         let mut ask_again = self.patient_since + ASK_AGAIN_EVERY;
         loop {
             // Both are cancel-safe: a mailbox and a number.
@@ -110,7 +111,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// The provider has ended with its connection: what it had sent is all there is.
-    async fn last_word(mut self) -> Result<Ended> {
+    async fn last_word(&mut self) -> Result<Ended> {
         self.caller.catch_up().await?;
         while let Some(Some(arrival)) = self.waiting.recv().now_or_never() {
             if let Arrival::Message(said) = arrival
@@ -135,11 +136,12 @@ impl<'a> Attempt<'a> {
             ResponseKind::Busy => return Some(Ended::Busy),
             ResponseKind::Left => return Some(Ended::Left),
             ResponseKind::Lost => return Some(Ended::Lost),
-            _ => {}
+            ResponseKind::Result => return Reply::of(said).map(Ended::Reply),
+            ResponseKind::Ack | ResponseKind::Beat | ResponseKind::Here => {}
         }
-        (self.heard, self.patient_since) = (Moment::now(), Instant::now());
-        self.gone_since = None;
-        Reply::of(said).map(Ended::Reply)
+        self.heard = Moment::now();
+        (self.patient_since, self.gone_since) = (self.heard.0, None);
+        None
     }
 
     /// Repeats the request, unless that would come too late or to nobody.

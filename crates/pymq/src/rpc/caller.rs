@@ -6,6 +6,7 @@
 //! are in [`everyone`](super::everyone).
 
 use std::borrow::Cow;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -119,17 +120,17 @@ impl Caller {
         let function = asked.function;
         let (time, sending) = (self.time(options), Sending::default());
         let request = self.request(asked, time.deadline)?;
-        let answered = self.call_one(request, time, &sending);
+        let answered = pin!(self.call_one(&request, time, &sending));
         self.within(function, time, &sending, answered).await
     }
 
-    /// Ends `work` at the call's deadline.
+    /// Ends `work` at the call's deadline. It is pinned where it was made, and not moved again.
     pub(super) async fn within<T>(
         &self,
         function: &str,
         time: Time,
         sending: &Sending,
-        work: impl Future<Output = Result<T>>,
+        work: Pin<&mut impl Future<Output = Result<T>>>,
     ) -> Result<T> {
         let done = match time.deadline {
             None => work.await,
@@ -178,11 +179,11 @@ impl Caller {
     // first polled, and it is as large as the largest future that it may wait for.
     async fn call_one(
         self: &Arc<Self>,
-        request: Request<'_>,
+        request: &Request<'_>,
         time: Time,
         sending: &Sending,
     ) -> Result<Reply> {
-        let bytes = self.encoded(&request)?;
+        let bytes = self.encoded(request)?;
         sending.waits_for_the_broker(true);
         self.open().await?;
         sending.waits_for_the_broker(false);
@@ -193,6 +194,7 @@ impl Caller {
             let choice = match self.route(function, &busy, sending).await? {
                 Destination::One(choice) => choice,
                 Destination::Originals => {
+                    let request = request.clone();
                     return Box::pin(self.first_answer(request, time, sending)).await;
                 }
             };
@@ -220,7 +222,7 @@ impl Caller {
                 }
                 Ok(_) => {}
             }
-            let ended = Attempt::new(self, waiting, (&choice, ends), &request).answer().await;
+            let ended = Attempt::new(self, waiting, (&choice, ends), request).answer().await;
             cancel.disarm();
             match ended? {
                 Ended::Reply(reply) => return Ok(reply),

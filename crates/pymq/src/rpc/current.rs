@@ -100,8 +100,8 @@ impl CurrentCall {
     }
 
     /// Runs a function with this as its current call.
-    pub(super) async fn scope<F: Future>(&self, function: F) -> F::Output {
-        CURRENT.scope(self.clone(), function).await
+    pub(super) fn scope<F: Future>(&self, function: F) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT.scope(self.clone(), function)
     }
 
     /// Notes that the call has been answered.

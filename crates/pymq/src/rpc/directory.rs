@@ -74,7 +74,8 @@ impl Directory {
             return Lookup::Unknown { left: None };
         };
         let count = entry.providers.len();
-        if count == 0 || entry.asked.elapsed() > trusted {
+        let asked_for = entry.asked.elapsed();
+        if count == 0 || asked_for > trusted {
             return Lookup::Unknown { left: entry.left };
         }
         entry.turn = (entry.turn + 1) % count;
@@ -86,7 +87,7 @@ impl Directory {
         let Some(chosen) = chosen else { return Lookup::AllTried };
         chosen.open_calls.fetch_add(1, Ordering::Relaxed);
         let choice = Choice(chosen.clone());
-        let stale = entry.asked.elapsed() > FRESH_FOR;
+        let stale = asked_for > FRESH_FOR;
         if stale {
             // Whoever sees it stale asks; the others go on with what is known.
             entry.asked = Instant::now();

@@ -6,6 +6,7 @@
 //! subscribers; they answer on a list of the call's own and are waited for as long as
 //! [`CallOptions`] says. How answers are waited for is [`gather`](super::gather)'s.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,7 +35,7 @@ impl Caller {
         let function = asked.function;
         let (time, sending) = (self.time(options), Sending::default());
         let request = self.request(asked, time.deadline)?;
-        let begun = self.publish_to_all(request, time, &sending);
+        let begun = pin!(self.publish_to_all(request, time, &sending));
         let gathering = self.within(function, time, &sending, begun).await?;
         let until = match (time.deadline, gathering.ours()) {
             (Some(deadline), _) => Some(deadline),

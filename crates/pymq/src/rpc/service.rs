@@ -4,6 +4,7 @@
 //! [`Function`]'s business.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::{Either, FutureExt as _, join_all, select};
@@ -227,8 +228,8 @@ async fn outcome(
     function: &Function,
     observed: Option<&Observed>,
 ) -> Option<Outcome> {
-    let cancelled = std::pin::pin!(call.cancelled());
-    let outcome = std::pin::pin!(telemetry::run(observed, function.run(arguments)));
+    let (cancelled, running) = (pin!(call.cancelled()), pin!(function.run(arguments)));
+    let outcome = pin!(telemetry::run(observed, running));
     match select(outcome, cancelled).await {
         Either::Left((outcome, _)) => Some(outcome),
         Either::Right(_) => None,
