@@ -3,6 +3,7 @@
 //! The one invariant: a command that may have reached the server is never sent twice unless its
 //! purpose says that this is safe. What is subscribed or leased on a connection is not known here.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -117,6 +118,17 @@ impl Link {
             }
             phase => matches!(phase, Phase::New),
         };
+        // Boxed, as all that is rare here: what is as large as it would be made for every command.
+        Box::pin(self.await_socket(purpose, tried, least, new)).await
+    }
+
+    async fn await_socket(
+        &self,
+        purpose: &Purpose<'_>,
+        tried: &Tried,
+        least: u64,
+        new: bool,
+    ) -> Result<(Socket, u64)> {
         let mut phase = self.phase.clone();
         let usable = |phase: &Phase| match phase {
             Phase::Up(socket, number) => socket.is_alive() && *number >= least,
@@ -156,9 +168,9 @@ impl Link {
         let mut tried = Tried::default();
         loop {
             let (socket, number) = self.socket(&purpose, &tried).await?;
-            match purpose.answered(socket.run(command)).await {
+            match purpose.answered(pin!(socket.run(command))).await {
                 Ok(reply) => return Ok(reply),
-                Err(why) => self.go_on(&purpose, &socket, number, &mut tried, why).await?,
+                Err(why) => Box::pin(self.go_on(&purpose, &socket, number, &mut tried, why)).await?,
             }
         }
     }
@@ -207,7 +219,7 @@ impl Link {
         let mut tried = Tried::default();
         loop {
             let (socket, number) = self.socket(&purpose, &tried).await?;
-            let why = match purpose.answered(socket.pipeline(batch)).await {
+            let why = match purpose.answered(pin!(socket.pipeline(batch))).await {
                 Ok(replies) => match undone(&replies) {
                     Some(refusal) => Unanswered::Fault(Fault::Refused(refusal)),
                     None => {
@@ -220,7 +232,7 @@ impl Link {
                 },
                 Err(why) => why,
             };
-            self.go_on(&purpose, &socket, number, &mut tried, why).await?;
+            Box::pin(self.go_on(&purpose, &socket, number, &mut tried, why)).await?;
         }
     }
 
@@ -254,14 +266,15 @@ impl Link {
         let mut call = script.call(keys, arguments);
         loop {
             let (socket, number) = self.socket(&purpose, &tried).await?;
-            let why = match purpose.answered(socket.run(&call)).await {
+            let why = match purpose.answered(pin!(socket.run(&call))).await {
                 Ok(reply) => return Ok(reply),
                 Err(why) => why,
             };
             if tried.is_to_teach(&why) {
                 call = script.teach(keys, arguments);
             } else {
-                self.go_on(&purpose, &socket, number, &mut tried, why.of_script(script)).await?;
+                let why = why.of_script(script);
+                Box::pin(self.go_on(&purpose, &socket, number, &mut tried, why)).await?;
             }
         }
     }
@@ -281,7 +294,7 @@ impl Link {
         let mut batch = and_then(script.call(keys, arguments));
         loop {
             let (socket, number) = self.socket(&purpose, &tried).await?;
-            let why = match purpose.answered(socket.pipeline(&batch)).await {
+            let why = match purpose.answered(pin!(socket.pipeline(&batch))).await {
                 Ok(replies) => match replies.first() {
                     Some(Reply::Refused(refusal)) => {
                         Unanswered::Fault(Fault::Refused(refusal.clone()))
@@ -293,7 +306,8 @@ impl Link {
             if tried.is_to_teach(&why) {
                 batch = and_then(script.teach(keys, arguments));
             } else {
-                self.go_on(&purpose, &socket, number, &mut tried, why.of_script(script)).await?;
+                let why = why.of_script(script);
+                Box::pin(self.go_on(&purpose, &socket, number, &mut tried, why)).await?;
             }
         }
     }
@@ -303,7 +317,7 @@ impl Link {
         let purpose = Purpose::idempotent("ping", self.dialer.standing().server());
         let (socket, _) = self.socket(&purpose.within(Wait::No), &Tried::default()).await?;
         let purpose = purpose.within(Wait::at_most(PING));
-        match purpose.answered(socket.run(&Command::new("PING"))).await {
+        match purpose.answered(pin!(socket.run(&Command::new("PING")))).await {
             // A user that may not ask was answered, too.
             Ok(_) | Err(Unanswered::Fault(Fault::Refused(_))) => Ok(()),
             Err(Unanswered::Late) => {

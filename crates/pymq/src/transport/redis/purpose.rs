@@ -4,7 +4,7 @@
 //! by then, and its error says whether it may have been done: `Connection` when it certainly was
 //! not, `Ambiguous` when nobody knows.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
@@ -91,12 +91,11 @@ impl<'a> Purpose<'a> {
     /// What is answered, or that the time was over before.
     pub(super) async fn answered<T>(
         &self,
-        asked: impl Future<Output = Result<T, Fault>>,
+        mut asked: Pin<&mut impl Future<Output = Result<T, Fault>>>,
     ) -> Result<T, Unanswered> {
         let Some(until) = self.answer_until() else {
             return asked.await.map_err(Unanswered::Fault);
         };
-        let mut asked = pin!(asked);
         let mut outcome = timeout_at(until, &mut asked).await;
         if outcome.is_err() && until.elapsed() >= STOOD_STILL {
             // It is us who stood still, stopped or starved: the answer may lie in the socket, unread.

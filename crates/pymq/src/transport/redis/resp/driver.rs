@@ -33,6 +33,8 @@ const KEPT: usize = 1 << 20;
 
 /// How much of what has arrived was given out.
 enum Given {
+    /// There was nothing.
+    Nothing,
     All,
     /// There may be more.
     Portion,
@@ -98,15 +100,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         loop {
             match self.give_out() {
-                Ok(Given::All) => {}
+                Ok(Given::Nothing) => {}
+                // Whoever was given something may have asked for more.
+                Ok(Given::All) => {
+                    if let Err(why) = self.write(context) {
+                        return Poll::Ready(why);
+                    }
+                }
                 Ok(Given::Portion) => {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
                 Err(why) => return Poll::Ready(why),
-            }
-            if let Err(why) = self.write(context) {
-                return Poll::Ready(why);
             }
             match self.read(context) {
                 Poll::Ready(Ok(())) => {}
@@ -150,8 +155,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.writing.capacity() > KEPT {
             self.writing = BytesMut::new();
         }
-        self.writing.clear();
         let mut asked = self.exchange.lock();
+        if asked.bytes.is_empty() {
+            return;
+        }
+        self.writing.clear();
         let full = asked.bytes.len() >= BACKLOG;
         std::mem::swap(&mut asked.bytes, &mut self.writing);
         self.waiting.extend(asked.waiting.drain(..));
@@ -175,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Gives out what has arrived whole, a portion of it at most.
     fn give_out(&mut self) -> io::Result<Given> {
-        for _ in 0..PORTION {
+        for given in 0..PORTION {
             match self.decoder.next() {
                 Ok(Some(Frame::Reply(reply))) => self.answer(reply)?,
                 Ok(Some(Frame::Push(Push::Confirmed))) => self.confirm(),
@@ -184,6 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         pushes(push);
                     }
                 }
+                Ok(None) if given == 0 => return Ok(Given::Nothing),
                 Ok(None) => return Ok(Given::All),
                 Err(malformed) => {
                     let words = format!("the server sent {}", malformed.0);
