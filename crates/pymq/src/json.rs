@@ -265,8 +265,21 @@ impl<'a> Scanner<'a> {
     }
 
     fn quoted(&mut self) -> Checked<Span<'a>> {
-        let (start, mut has_escapes) = (self.at, false);
-        self.at += 1;
+        let start = self.at;
+        let inside = &self.text.as_bytes()[start + 1..];
+        let length = plain(inside);
+        if inside.get(length) == Some(&b'"') {
+            self.at = start + length + 2;
+            return Ok(self.since(start));
+        }
+        self.quoted_with_care(start)
+    }
+
+    /// The same where there are escapes, or the text is about to end.
+    #[cold]
+    fn quoted_with_care(&mut self, start: usize) -> Checked<Span<'a>> {
+        let mut has_escapes = false;
+        self.at = start + 1;
         loop {
             self.at += plain(&self.text.as_bytes()[self.at..]);
             match self.peek() {

@@ -52,18 +52,6 @@ impl Arguments {
         self.positional.len() + self.keywords.len() + types
     }
 
-    /// The same without the message that they were a small part of.
-    fn out_of(mut self, message: &Bytes) -> Self {
-        if self.weight() < message.len() / 2 {
-            self.positional = Bytes::copy_from_slice(&self.positional);
-            self.keywords = match &self.keywords[..] {
-                b"{}" => Bytes::from_static(b"{}"),
-                keywords => Bytes::copy_from_slice(keywords),
-            };
-        }
-        self
-    }
-
     /// A JSON array of positional arguments.
     pub fn positional(positional: Bytes) -> Self {
         Self { positional, keywords: Bytes::from_static(b"{}"), types: None }

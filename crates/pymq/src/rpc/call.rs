@@ -45,12 +45,6 @@ impl Call {
         &self.arguments
     }
 
-    /// The same, taken out.
-    pub(super) fn take_arguments(&mut self) -> Arguments {
-        self.arguments();
-        std::mem::replace(&mut self.arguments, Arguments::none())
-    }
-
     /// What the caller said beside the arguments.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata

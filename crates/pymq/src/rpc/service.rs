@@ -200,28 +200,31 @@ async fn answer(call: Call, function: &Function, provider: Id, observers: &Obser
         provider,
     );
     // A function that panics has its outcome; this is for what panics while it is dropped.
-    let run = AssertUnwindSafe(current.scope(run(call, function, observers)));
-    if run.catch_unwind().await.is_err() {
-        tracing::error!(function = function.name(), "a call panicked while it was given up");
+    let run = AssertUnwindSafe(current.scope(run(&call, function, observers)));
+    match run.catch_unwind().await {
+        Ok(Some(outcome)) => call.answer(outcome),
+        Ok(None) => drop(call),
+        Err(_) => {
+            tracing::error!(function = function.name(), "a call panicked while it was given up");
+            drop(call);
+        }
     }
     current.end();
 }
 
-async fn run(mut call: Call, function: &Function, observers: &Observers) {
-    let arguments = call.take_arguments();
+/// `None` for a call whose caller has stopped waiting.
+async fn run(call: &Call, function: &Function, observers: &Observers) -> Option<Outcome> {
+    let arguments = call.arguments();
     let serve = Operation::new(Verb::Serve, function.name());
     let observed = observers.begin(serve.with(Received::new(call.metadata(), None)));
-    let Some(outcome) = outcome(&call, &arguments, function, observed.as_ref()).await else {
-        // What is watched is told as cancelled: it was dropped without an end.
-        return;
-    };
+    // Without an outcome, what is watched is told as cancelled: it was dropped without an end.
+    let outcome = outcome(call, arguments, function, observed.as_ref()).await?;
     if let Some(observed) = observed {
         observed.end(1, outcome.failed.then_some(&outcome.type_name));
     }
-    call.answer(outcome);
+    Some(outcome)
 }
 
-/// `None` for a call whose caller has stopped waiting.
 async fn outcome(
     call: &Call,
     arguments: &Arguments,

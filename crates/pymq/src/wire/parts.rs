@@ -79,16 +79,10 @@ pub(super) fn field<'a>(value: Span<'a>, what: &'static str, name: &str) -> Resu
 }
 
 /// An array or object of the tuple; the original writes `null` for one that is missing.
-pub(super) fn container(
-    text: &Bytes,
-    raw: &[u8],
-    open: u8,
-    empty: &'static [u8],
-    name: &str,
-) -> Result<Bytes> {
-    match raw.first() {
-        Some(first) if *first == open => Ok(text.slice_ref(raw)),
-        _ if raw == b"null" => Ok(Bytes::from_static(empty)),
+pub(super) fn container<'a>(value: Span<'a>, empty: &'static [u8], name: &str) -> Result<&'a [u8]> {
+    match value.bytes() {
+        raw if raw.first() == empty.first() => Ok(raw),
+        b"null" => Ok(empty),
         _ => Err(Error::decode("request", format!("{name} have the wrong shape"))),
     }
 }

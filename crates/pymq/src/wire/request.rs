@@ -109,15 +109,20 @@ impl<'a> Request<'a> {
             put_moved_types(&mut moved, types, &[("2", "0"), ("3", "1")]);
             (moved != b"{}").then(|| Bytes::from(moved))
         });
+        let positional = container(positional, b"[]", "the arguments")?;
+        let keywords = container(keywords, b"{}", "the keyword arguments")?;
+        // What is a small part of its message is copied, and does not keep the rest.
+        let is_small = positional.len() + keywords.len() < text.len() / 2;
+        let part = |raw: &[u8]| match raw {
+            b"[]" => Bytes::from_static(b"[]"),
+            b"{}" => Bytes::from_static(b"{}"),
+            raw if is_small => Bytes::copy_from_slice(raw),
+            raw => text.slice_ref(raw),
+        };
         Ok(Self {
             function: field(function, "request", "the function's name")?,
             reply_list: field(reply_list, "request", "the reply channel")?,
-            arguments: Arguments {
-                positional: container(text, positional.bytes(), b'[', b"[]", "the arguments")?,
-                keywords: container(text, keywords.bytes(), b'{', b"{}", "the keyword arguments")?,
-                types,
-            }
-            .out_of(text),
+            arguments: Arguments { positional: part(positional), keywords: part(keywords), types },
             metadata: message.get(META).and_then(Metadata::read).unwrap_or_default(),
             ours: message.extension().map(RequestExtension::decode).transpose()?,
         })

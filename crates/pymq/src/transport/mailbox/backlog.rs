@@ -85,6 +85,10 @@ impl<T: Weigh> Backlog<T> {
     pub(super) fn add(&mut self, message: T) {
         self.bytes += message.weight();
         self.messages += 1;
+        if self.queue.capacity() == 0 {
+            // Into that of a call one message comes in its life, and four are as large as all else of it.
+            self.queue.reserve_exact(1);
+        }
         self.queue.push_back((Stamp::now(), Arrival::Message(message)));
         let Limit { messages, bytes } = self.limit;
         while self.messages > messages || (self.bytes > bytes && self.messages > 1) {
