@@ -4,11 +4,15 @@
 //! Everything happens on one thread and one at a time: the same program takes the same steps on any
 //! machine, however busy it is.
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use pymq::{Bus, Queue, Stub, Topic};
 
 use crate::memory::{OrderPlaced, caught, received};
 use crate::sample::text;
 use crate::{Outcome, runtime};
+
+/// How many calls are under way at a time.
+const IN_FLIGHT: usize = 64;
 
 /// Does a work so many times; `url` is a server's, for those that need one.
 pub(crate) fn run(work: &str, times: usize, url: &str) -> Outcome<()> {
@@ -20,6 +24,7 @@ pub(crate) fn run(work: &str, times: usize, url: &str) -> Outcome<()> {
             "item" => item(times, "memory://").await,
             "redis-publish" => publish(times, url).await,
             "redis-call" => call(times, url, url).await,
+            "redis-calls" => calls(times, url).await,
             "redis-item" => item(times, url).await,
             other => Err(format!("nothing is known of the work {other:?}").into()),
         }
@@ -58,6 +63,17 @@ async fn call(times: usize, caller: &str, provider: &str) -> Outcome<()> {
     for _ in 0..times {
         stub.call((text.clone(),)).await?;
     }
+    Ok(())
+}
+
+/// The same, as many at once as a busy caller has: they share writes, reads and wake-ups.
+async fn calls(times: usize, url: &str) -> Outcome<()> {
+    let (caller, provider) = (Bus::connect(url).await?, Bus::connect(url).await?);
+    let echo = |(text,): (String,)| async move { Ok::<_, String>(text) };
+    let _service = provider.expose_fn("benches.counted", echo).await?;
+    let (stub, text): (Stub<(String,), String>, _) = (caller.stub("benches.counted"), text());
+    let calls = (0..times).map(|_| stub.call((text.clone(),)));
+    stream::iter(calls).buffer_unordered(IN_FLIGHT).map_ok(drop).try_collect::<()>().await?;
     Ok(())
 }
 

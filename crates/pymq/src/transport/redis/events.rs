@@ -11,7 +11,7 @@ use super::cluster::Nodes;
 use super::link::Link;
 use super::purpose::Purpose;
 use super::refusal::Refusal;
-use super::resp::{Command, Reply};
+use super::resp::{Command, Reply, Words};
 use super::routes::{Name, Target};
 use super::script::Script;
 use super::{Core, Redis};
@@ -30,7 +30,7 @@ impl Events for Redis {
         if let Err(error) = self.core.check(&purpose) {
             return answer(Err(error));
         }
-        pending(async move { publish(&self.core, purpose, topic, &payload).await })
+        pending(async move { publish(&self.core, &purpose, topic, &payload).await })
     }
 
     fn post<'a>(&'a self, topic: &'a str, payload: Bytes) -> Answer<'a, ()> {
@@ -92,16 +92,19 @@ impl Events for Redis {
 /// just moved to another node, it is not known that nobody has received it.
 pub(super) async fn publish(
     core: &Core,
-    purpose: Purpose<'_>,
+    purpose: &Purpose<'_>,
     topic: &str,
     payload: &Bytes,
 ) -> Result<Option<usize>> {
-    let plain = async || core.commands.run(purpose, &publish_command(topic, payload)).await;
+    let command = Words([b"PUBLISH", topic.as_bytes(), payload]);
+    let plain = async || core.commands.run(*purpose, &command).await;
     let receivers = match core.dialer.home() {
         None => plain().await?,
         Some(home) => {
             let (keys, words) = ([home], [topic.as_bytes(), payload]);
-            match core.commands.script(purpose.at_once(), &PUBLISH, &keys, &words).await {
+            // Boxed, so that what is made for every event is not as large as a script's way.
+            let script = core.commands.script(purpose.at_once(), &PUBLISH, &keys, &words);
+            match Box::pin(script).await {
                 Err(error) if is_on_its_way(&error) => plain().await?,
                 answer => answer?,
             }

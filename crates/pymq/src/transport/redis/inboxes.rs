@@ -79,7 +79,7 @@ async fn send(core: &Core, address: &Address, payload: Bytes, ttl: Duration) -> 
             Ok(false)
         }
         Form::Inbox => {
-            let receivers = publish(core, purpose, address.name(), &payload).await?;
+            let receivers = publish(core, &purpose, address.name(), &payload).await?;
             if receivers.is_some_and(|receivers| receivers > 0) {
                 return Ok(true);
             }

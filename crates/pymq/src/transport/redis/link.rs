@@ -16,7 +16,7 @@ use super::core::Stage;
 use super::dialer::Dialer;
 use super::purpose::{Purpose, Repeat, Unanswered};
 use super::refusal::{Cause, Refusal};
-use super::resp::{Batch, Command, Fault, Posted, Reply, Socket};
+use super::resp::{Batch, Command, Fault, Posted, Reply, Socket, Written};
 use super::script::Script;
 use super::standing::Role;
 use super::timing::{LONGEST, PING, ROUND_TRIP};
@@ -164,13 +164,15 @@ impl Link {
     }
 
     /// Does one command.
-    pub(super) async fn run(&self, purpose: Purpose<'_>, command: &Command) -> Result<Reply> {
+    pub(super) async fn run(&self, purpose: Purpose<'_>, command: &impl Written) -> Result<Reply> {
         let mut tried = Tried::default();
         loop {
             let (socket, number) = self.socket(&purpose, &tried).await?;
             match purpose.answered(pin!(socket.run(command))).await {
                 Ok(reply) => return Ok(reply),
-                Err(why) => Box::pin(self.go_on(&purpose, &socket, number, &mut tried, why)).await?,
+                Err(why) => {
+                    Box::pin(self.go_on(&purpose, &socket, number, &mut tried, why)).await?
+                }
             }
         }
     }

@@ -43,17 +43,33 @@ impl Command {
 
     fn push(&mut self, word: &[u8]) {
         self.words += 1;
-        header(&mut self.body, b'$', word.len());
-        self.body.extend_from_slice(word);
-        self.body.extend_from_slice(b"\r\n");
+        put_word(&mut self.body, word);
     }
 }
 
-impl Command {
-    /// Appends what is sent.
-    pub(super) fn write(&self, to: &mut BytesMut) {
+/// What is sent for one command.
+pub(crate) trait Written: Sync {
+    /// Appends it.
+    fn write(&self, to: &mut BytesMut);
+}
+
+impl Written for Command {
+    fn write(&self, to: &mut BytesMut) {
         header(to, b'*', self.words);
         to.extend_from_slice(&self.body);
+    }
+}
+
+/// A command of words that lie elsewhere: they are copied once, to where the socket writes from.
+pub(crate) struct Words<'a, const COUNT: usize>(pub(crate) [&'a [u8]; COUNT]);
+
+impl<const COUNT: usize> Written for Words<'_, COUNT> {
+    fn write(&self, to: &mut BytesMut) {
+        to.reserve(self.0.iter().map(|word| word.len() + LONGEST_HEADER).sum());
+        header(to, b'*', COUNT);
+        for word in self.0 {
+            put_word(to, word);
+        }
     }
 }
 
@@ -94,10 +110,20 @@ impl Batch {
     }
 }
 
+/// The kind, at most twenty digits, and the end of the line.
+const LONGEST_HEADER: usize = 23;
+
+/// Appends a word, and how long it is.
+fn put_word(to: &mut impl BufMut, word: &[u8]) {
+    header(to, b'$', word.len());
+    to.put_slice(word);
+    to.put_slice(b"\r\n");
+}
+
 /// Appends a kind and a length.
 fn header(to: &mut impl BufMut, kind: u8, length: usize) {
-    // The kind, at most twenty digits, and the end of the line; written from the last byte on.
-    let mut line = [0; 23];
+    // Written from the last byte on.
+    let mut line = [0; LONGEST_HEADER];
     line[21..].copy_from_slice(b"\r\n");
     let (mut left, mut first) = (length, 21);
     loop {
@@ -129,6 +155,13 @@ mod tests {
             sent(&command),
             b"*4\r\n$3\r\nSET\r\n$5\r\nk\r\n$1\r\n$2\r\n\x00\xff\r\n$2\r\n-7\r\n"
         );
+    }
+
+    #[test]
+    fn words_are_written_as_those_of_a_command() {
+        let (words, mut bytes) = ([&b"PUBLISH"[..], b"a\r\n", b""], BytesMut::new());
+        Words(words).write(&mut bytes);
+        assert_eq!(bytes, sent(&Command::new("PUBLISH").args(&words[1..])));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use futures_util::task::AtomicWaker;
 use tokio::sync::oneshot;
 
-use super::command::{Batch, Command};
+use super::command::{Batch, Command, Written};
 use super::posts::Posted;
 use super::reply::{Fault, Reply};
 use crate::transport::redis::latch::Latch;
@@ -81,7 +81,7 @@ pub(super) enum Waiting {
 
 impl Exchange {
     /// Does one command. Dropping the future does not undo a command that was sent.
-    pub(super) async fn ask(&self, command: &Command) -> Result<Reply, Fault> {
+    pub(super) async fn ask(&self, command: &impl Written) -> Result<Reply, Fault> {
         let (one, answer) = oneshot::channel();
         self.append(|to| command.write(to), Waiting::One(one)).await?;
         answered(answer).await.ok_or_else(|| self.lost())

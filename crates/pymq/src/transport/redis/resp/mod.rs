@@ -19,7 +19,7 @@ mod push;
 mod reply;
 mod socket;
 
-pub(super) use command::{Batch, Command};
+pub(super) use command::{Batch, Command, Words, Written};
 pub(super) use driver::Pushes;
 pub(super) use hello::Expected;
 pub(super) use posts::{Posted, Posts};

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::command::{Batch, Command};
+use super::command::{Batch, Command, Written};
 use super::driver::{Driver, Pushes};
 use super::exchange::{Exchange, LastWords};
 use super::hello::{self, Expected};
@@ -265,7 +265,7 @@ impl Socket {
     }
 
     /// Does one command. Dropping the future does not undo a command that was sent.
-    pub(crate) async fn run(&self, command: &Command) -> Result<Reply, Fault> {
+    pub(crate) async fn run(&self, command: &impl Written) -> Result<Reply, Fault> {
         refusal(self.0.exchange.ask(command).await?)
     }
 
