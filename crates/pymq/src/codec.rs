@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::draft;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json;
 use crate::name;
@@ -31,14 +32,14 @@ pub(crate) fn encode<T: Serialize + ?Sized>(object: &str, value: &T) -> Result<B
 /// A value as it travels inside an envelope, where nothing is tagged.
 pub(crate) fn encode_plain<T: Serialize + ?Sized>(object: &str, value: &T) -> Result<Bytes> {
     let refused = |why: String| Error::new(ErrorKind::Encode, "encode", object, why);
-    let text = exact::to_vec(value).map_err(|error| {
+    let text = draft::written(128, |text| exact::write(value, text)).map_err(|error| {
         refused("the value cannot be written as JSON".to_owned()).with_source(error)
     })?;
     if text.len() > LARGEST_MESSAGE {
         let size = text.len();
         return Err(refused(format!("{size} bytes; at most 16 MiB travel in one message")));
     }
-    Ok(Bytes::from(text))
+    Ok(text)
 }
 
 /// The value in an event or a queue item, whatever peer wrote it.

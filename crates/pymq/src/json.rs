@@ -105,30 +105,44 @@ impl<'a> Span<'a> {
 
 /// Whether a string stands in quotes as it is.
 pub(crate) fn is_plain(text: &str) -> bool {
-    let text = text.as_bytes();
-    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-    !text[plain(text)..].iter().any(special)
+    plain(text.as_bytes()) == text.len()
 }
 
-/// How many bytes mean nothing of their own inside a string, counted in whole words of eight as long
-/// as those go: most of what is scanned is the inside of strings.
+/// How many bytes mean nothing of their own inside a string. They are looked at in words of eight, since
+/// most of what is scanned is the inside of strings.
 fn plain(text: &[u8]) -> usize {
     const EACH: u64 = u64::MAX / 255;
     const HIGH: u64 = EACH << 7;
-    let (words, _) = text.as_chunks();
-    for (number, eight) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*eight);
+    /// Up to the first byte that means something; 8 where none does.
+    const fn before(eight: [u8; 8]) -> usize {
+        let word = u64::from_le_bytes(eight);
         // Of ASCII bytes, to take away what is more sets the high bit: of the first one, and of some
         // behind it that mean nothing.
-        let quote = (word ^ (EACH * u64::from(b'"'))).wrapping_sub(EACH);
-        let backslash = (word ^ (EACH * u64::from(b'\\'))).wrapping_sub(EACH);
+        let quote = (word ^ (EACH * b'"' as u64)).wrapping_sub(EACH);
+        let backslash = (word ^ (EACH * b'\\' as u64)).wrapping_sub(EACH);
         let control = word.wrapping_sub(EACH * 0x20);
         let special = (quote | backslash | control) & !word & HIGH;
-        if special != 0 {
-            return 8 * number + special.trailing_zeros() as usize / 8;
+        special.trailing_zeros() as usize / 8
+    }
+    let (words, rest) = text.as_chunks();
+    for (number, eight) in words.iter().enumerate() {
+        let plain = before(*eight);
+        if plain < 8 {
+            return 8 * number + plain;
         }
     }
-    8 * words.len()
+    if rest.is_empty() {
+        return text.len();
+    }
+    // What is left is the end of a word that was looked at in part already, or less than one.
+    match text.last_chunk() {
+        Some(eight) => text.len() - 8 + before(*eight),
+        None => rest.iter().position(is_special).unwrap_or(rest.len()),
+    }
+}
+
+fn is_special(byte: &u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
 }
 
 struct Scanner<'a> {
@@ -275,7 +289,7 @@ impl<'a> Scanner<'a> {
         self.quoted_with_care(start)
     }
 
-    /// The same where there are escapes, or the text is about to end.
+    /// The same where there are escapes, or what is no string.
     #[cold]
     fn quoted_with_care(&mut self, start: usize) -> Checked<Span<'a>> {
         let mut has_escapes = false;

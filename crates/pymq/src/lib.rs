@@ -101,6 +101,7 @@ mod queue;
 mod inspect;
 pub mod rpc;
 mod codec;
+mod draft;
 pub mod wire;
 mod json;
 mod drain_list;

@@ -14,6 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// The longest name, in bytes, that a topic, queue or function may have.
 pub const LONGEST_NAME: usize = 64 * 1024;
 
+/// How long the name of a reply list is.
+pub(crate) const REPLY_LIST: usize = 6 + 36;
+
 /// The name space that a bus lives in; programs see each other within one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Namespace {
@@ -140,8 +143,10 @@ impl Id {
     }
 
     /// The list on which a caller of the original would await the answers to this call.
-    pub(crate) fn reply_list(self) -> String {
-        joined(["__rpc_", self.0.hyphenated().encode_lower(&mut [0; 36])])
+    pub(crate) fn reply_list(self, buffer: &mut [u8; REPLY_LIST]) -> &str {
+        buffer[..6].copy_from_slice(b"__rpc_");
+        self.0.hyphenated().encode_lower(&mut buffer[6..]);
+        std::str::from_utf8(buffer).expect("a UUID is written in ASCII")
     }
 
     /// The identity that [`Display`](fmt::Display) wrote: 32 lower-case hexadecimal digits.

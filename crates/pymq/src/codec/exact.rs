@@ -9,20 +9,21 @@ use std::io;
 use serde::ser::{self, Serialize, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter};
 
-/// Writes a value; non-finite floats as Python's `json` writes them.
-pub(super) fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
-    let mut text = Text(Vec::with_capacity(128));
+/// Appends a value; non-finite floats as Python's `json` writes them.
+pub(super) fn write<T: Serialize + ?Sized>(
+    value: &T,
+    text: &mut Vec<u8>,
+) -> serde_json::Result<()> {
     let awaited = Cell::new(None);
     let floats = Floats(&awaited);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, floats);
-    value.serialize(Exact { inner: &mut serializer, awaited: &awaited })?;
-    Ok(text.0)
+    let mut serializer = serde_json::Serializer::with_formatter(Text(text), floats);
+    value.serialize(Exact { inner: &mut serializer, awaited: &awaited })
 }
 
-/// What was written so far.
-struct Text(Vec<u8>);
+/// Where it is written to.
+struct Text<'a>(&'a mut Vec<u8>);
 
-impl Text {
+impl Text<'_> {
     /// In portions: much at once the C library copies by an instruction that takes twenty times as long
     /// on some processors (AMD's Zen 3) where both places begin nearly alike within their pages.
     #[cold]
@@ -34,7 +35,7 @@ impl Text {
 
 const PORTION: usize = 2048;
 
-impl io::Write for Text {
+impl io::Write for Text<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match bytes.len() <= PORTION {

@@ -25,7 +25,7 @@ use super::presence::Destination;
 use super::{CallOptions, REPLIES_KEPT, Reply, SILENCE_ENDS_AFTER};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
-use crate::name::{self, Id, Namespace};
+use crate::name::{self, Id, Namespace, REPLY_LIST};
 use crate::transport::{self, Transport};
 use crate::wire::{
     Arguments, Control, Metadata, Outcome, Request, RequestExtension, Response, ResponseExtension,
@@ -119,7 +119,8 @@ impl Caller {
     ) -> Result<Reply> {
         let function = asked.function;
         let (time, sending) = (self.time(options), Sending::default());
-        let request = self.request(asked, time.deadline)?;
+        let mut reply_list = [0; REPLY_LIST];
+        let request = self.request(asked, time.deadline, &mut reply_list)?;
         let answered = pin!(self.call_one(&request, time, &sending));
         self.within(function, time, &sending, answered).await
     }
@@ -183,7 +184,7 @@ impl Caller {
         time: Time,
         sending: &Sending,
     ) -> Result<Reply> {
-        let bytes = self.encoded(request)?;
+        let mut encoded = Some(self.encoded(request)?);
         sending.waits_for_the_broker(true);
         self.open().await?;
         sending.waits_for_the_broker(false);
@@ -204,7 +205,11 @@ impl Caller {
             let waiting = self.pending.open(call);
             // A caller that leaves from here on may leave a call that runs.
             let cancel = CancelOnDrop::new(self, choice.instance(), call);
-            match self.transport.publish(choice.instance(), bytes.clone()).await {
+            let bytes = match encoded.take() {
+                Some(bytes) => bytes,
+                None => self.encoded(request)?,
+            };
+            match self.transport.publish(choice.instance(), bytes).await {
                 // Surely nobody has it, so that another provider may be asked.
                 Ok(Some(0)) => {
                     cancel.disarm();
@@ -269,6 +274,7 @@ impl Caller {
         &self,
         asked: Asked<'a>,
         deadline: Option<Instant>,
+        reply_list: &'a mut [u8; REPLY_LIST],
     ) -> Result<Request<'a>> {
         let Asked { function, arguments, metadata } = asked;
         name::check("call", function)?;
@@ -283,7 +289,7 @@ impl Caller {
         let call = Id::random();
         Ok(Request {
             function: Cow::Borrowed(function),
-            reply_list: Cow::Owned(call.reply_list()),
+            reply_list: Cow::Borrowed(call.reply_list(reply_list)),
             arguments,
             metadata,
             ours: Some(RequestExtension { call, inbox: self.me, left, silent: None }),

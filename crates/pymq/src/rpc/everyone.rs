@@ -18,7 +18,7 @@ use super::gather::Gathering;
 use super::pending::Waiting;
 use super::{CallOptions, RETURN_WITHIN, Reply};
 use crate::error::{Error, ErrorKind, Result};
-use crate::name::Id;
+use crate::name::{Id, REPLY_LIST};
 use crate::transport::Ends;
 use crate::wire::Request;
 
@@ -34,7 +34,8 @@ impl Caller {
     ) -> Result<Gathering> {
         let function = asked.function;
         let (time, sending) = (self.time(options), Sending::default());
-        let request = self.request(asked, time.deadline)?;
+        let mut reply_list = [0; REPLY_LIST];
+        let request = self.request(asked, time.deadline, &mut reply_list)?;
         let begun = pin!(self.publish_to_all(request, time, &sending));
         let gathering = self.within(function, time, &sending, begun).await?;
         let until = match (time.deadline, gathering.ours()) {

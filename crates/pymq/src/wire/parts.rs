@@ -150,10 +150,9 @@ pub(super) fn put_string(text: &mut Vec<u8>, string: &str) {
 }
 
 /// Closes the tuple and the object around it.
-pub(super) fn finish(mut text: Vec<u8>, tag: &'static str) -> Bytes {
+pub(super) fn finish(text: &mut Vec<u8>, tag: &'static str) {
     text.extend_from_slice(b"], ");
-    put_key(&mut text, TYPE);
-    put_word(&mut text, tag);
+    put_key(text, TYPE);
+    put_word(text, tag);
     text.push(b'}');
-    Bytes::from(text)
 }

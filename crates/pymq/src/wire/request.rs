@@ -15,6 +15,7 @@ use super::parts::{
 };
 use super::tags::{META, OBJECT, REQUEST_TYPE, TYPES};
 use super::{Arguments, Metadata};
+use crate::draft;
 use crate::error::{Error, Result};
 use crate::name::Id;
 
@@ -59,32 +60,36 @@ impl<'a> Request<'a> {
     /// # Errors
     /// `Encode` for too much metadata; what the rest may be, its sender's limits say.
     pub(crate) fn encode(&self) -> Result<Bytes> {
+        let Arguments { positional, keywords, .. } = &self.arguments;
+        draft::written(256 + positional.len() + keywords.len(), |text| self.write(text))
+    }
+
+    fn write(&self, text: &mut Vec<u8>) -> Result<()> {
         let Arguments { positional, keywords, types } = &self.arguments;
-        let mut text = Vec::with_capacity(256 + positional.len() + keywords.len());
         text.push(b'{');
         if !self.metadata.is_empty() {
-            put_key(&mut text, META);
+            put_key(text, META);
             text.extend_from_slice(self.metadata.text()?.as_bytes());
             text.extend_from_slice(b", ");
         }
         if let Some(types) = types {
             // The arguments' tree has them as children 0 and 1; in the tuple they are 2 and 3.
-            put_key(&mut text, TYPES);
-            put_moved_types(&mut text, types, &[("0", "2"), ("1", "3")]);
+            put_key(text, TYPES);
+            put_moved_types(text, types, &[("0", "2"), ("1", "3")]);
             text.extend_from_slice(b", ");
         }
-        put_key(&mut text, OBJECT);
+        put_key(text, OBJECT);
         text.push(b'[');
-        put_string(&mut text, &self.function);
+        put_string(text, &self.function);
         text.extend_from_slice(b", ");
-        put_string(&mut text, &self.reply_list);
+        put_string(text, &self.reply_list);
         text.extend_from_slice(b", ");
         text.extend_from_slice(positional);
         text.extend_from_slice(b", ");
         text.extend_from_slice(keywords);
         if let Some(RequestExtension { call, inbox, left, silent }) = &self.ours {
-            put_id(&mut text, br#", {"id": ""#, *call);
-            put_id(&mut text, br#"", "inbox": ""#, *inbox);
+            put_id(text, br#", {"id": ""#, *call);
+            put_id(text, br#"", "inbox": ""#, *inbox);
             text.push(b'"');
             for (key, length) in [("left", left), ("silent", silent)] {
                 if let Some(length) = length {
@@ -94,7 +99,8 @@ impl<'a> Request<'a> {
             }
             text.push(b'}');
         }
-        Ok(finish(text, REQUEST_TYPE))
+        finish(text, REQUEST_TYPE);
+        Ok(())
     }
 
     /// # Errors

@@ -5,6 +5,7 @@
 //! original only results are sent, which they read without it.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 
 use bytes::Bytes;
 
@@ -13,6 +14,7 @@ use super::parts::{
     Envelope, Extension, child, end_of, field, finish, put_id, put_key, put_string,
 };
 use super::tags::{OBJECT, RESPONSE_TYPE, TYPES};
+use crate::draft;
 use crate::error::{Error, Result};
 use crate::name::Id;
 
@@ -95,46 +97,53 @@ impl ResponseKind {
 
 impl<'a> Response<'a> {
     pub(crate) fn encode(&self) -> Bytes {
+        let Ok(text) = draft::written(256 + self.outcome.value.len(), |text| {
+            self.write(text);
+            Ok::<_, Infallible>(())
+        });
+        text
+    }
+
+    fn write(&self, text: &mut Vec<u8>) {
         let Outcome { value, type_name, types, failed, traceback, fields } = &self.outcome;
-        let mut text = Vec::with_capacity(256 + value.len());
         text.push(b'{');
         if let Some(types) = types {
-            put_key(&mut text, TYPES);
+            put_key(text, TYPES);
             text.extend_from_slice(br#"{"1": "#);
             text.extend_from_slice(types);
             text.extend_from_slice(b"}, ");
         }
-        put_key(&mut text, OBJECT);
+        put_key(text, OBJECT);
         text.push(b'[');
-        put_string(&mut text, &self.function);
+        put_string(text, &self.function);
         text.extend_from_slice(b", ");
         text.extend_from_slice(value);
         text.extend_from_slice(b", ");
-        put_string(&mut text, type_name);
+        put_string(text, type_name);
         text.extend_from_slice(if *failed { b", true" } else { b", false" });
         if let Some(ResponseExtension { call, provider, kind, siblings }) = &self.ours {
-            put_id(&mut text, br#", {"id": ""#, *call);
-            put_id(&mut text, br#"", "provider": ""#, *provider);
+            put_id(text, br#", {"id": ""#, *call);
+            put_id(text, br#"", "provider": ""#, *provider);
             text.extend_from_slice(br#"", "kind": ""#);
             text.extend_from_slice(kind.word().as_bytes());
             text.push(b'"');
             if let Some(Siblings { id, count }) = siblings {
-                put_id(&mut text, br#", "siblings": ""#, *id);
+                put_id(text, br#", "siblings": ""#, *id);
                 text.extend_from_slice(format!(r#"", "count": {count}"#).as_bytes());
             }
             if let Some(traceback) = traceback {
                 text.extend_from_slice(b", ");
-                put_key(&mut text, "traceback");
-                put_string(&mut text, end_of(traceback, LONGEST_TRACEBACK));
+                put_key(text, "traceback");
+                put_string(text, end_of(traceback, LONGEST_TRACEBACK));
             }
             if let Some(fields) = fields {
                 text.extend_from_slice(b", ");
-                put_key(&mut text, "fields");
+                put_key(text, "fields");
                 text.extend_from_slice(fields);
             }
             text.push(b'}');
         }
-        finish(text, RESPONSE_TYPE)
+        finish(text, RESPONSE_TYPE);
     }
 
     /// What is heard of a provider of ours; `None` from one of the original.
