@@ -161,7 +161,7 @@ impl Caller {
                 Ok(Some(Arrival::Message(Said { ours, outcome }))) => {
                     there.ids.push(ours.provider);
                     there.open_calls.push(outcome.open_calls());
-                    answer.siblings.into_iter().for_each(|told| there.ours.note(told));
+                    ours.siblings.into_iter().for_each(|told| there.ours.note(told));
                     // One has answered, so the way is well: the others are not long in coming.
                     until = until.min(Instant::now() + OTHERS_WITHIN);
                 }
