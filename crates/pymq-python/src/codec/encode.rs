@@ -17,7 +17,7 @@ use super::levels::Levels;
 use super::node::{Branch, ChildKey};
 use super::parse::MAX_DIGITS;
 use super::scalar;
-use super::walk::{Elements, changed};
+use super::walk::{Elements, changed, small_integer, utf8};
 
 /// One message being written.
 pub(super) struct Encoder<'c, 'py> {
@@ -31,6 +31,16 @@ pub(super) struct Encoder<'c, 'py> {
     /// An attribute of the outermost object is named as a top-level key of the wire.
     pub(super) clashes: bool,
     recent: Option<(usize, &'static Encoding)>,
+}
+
+/// What came of a try to write a value by mere copying.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tried {
+    Written,
+    /// It takes more than that. No Python code has run.
+    Left,
+    /// It takes more than that, and Python code may have run.
+    Failed,
 }
 
 /// An encoder's memory, which the next one takes over.
@@ -74,7 +84,7 @@ impl<'c, 'py> Encoder<'c, 'py> {
 
     /// Writes a value that needs no node, or says that this is none.
     pub(super) fn primitive(&mut self, value: &Bound<'py, PyAny>) -> Result<bool> {
-        if self.simple(value) {
+        if self.simple(value) == Tried::Written {
             return Ok(true);
         }
         if let Ok(text) = value.cast_exact::<PyString>() {
@@ -90,12 +100,12 @@ impl<'c, 'py> Encoder<'c, 'py> {
     /// The same for values that take no more than copying: unless it fails, no Python code runs,
     /// not even by way of the garbage collector.
     #[inline]
-    pub(super) fn simple(&mut self, value: &Bound<'py, PyAny>) -> bool {
+    pub(super) fn simple(&mut self, value: &Bound<'py, PyAny>) -> Tried {
         if let Ok(text) = value.cast_exact::<PyString>() {
-            let Ok(text) = text.to_str() else { return false };
+            let Some(text) = utf8(text) else { return Tried::Failed };
             scalar::string(&mut self.out, text);
         } else if let Ok(number) = value.cast_exact::<PyInt>() {
-            let Ok(number) = number.extract::<i64>() else { return false };
+            let Some(number) = small_integer(number) else { return Tried::Left };
             scalar::integer(&mut self.out, number);
         } else if let Ok(number) = value.cast_exact::<PyFloat>() {
             scalar::float(&mut self.out, number.value());
@@ -104,9 +114,9 @@ impl<'c, 'py> Encoder<'c, 'py> {
         } else if let Ok(truth) = value.cast_exact::<PyBool>() {
             self.out.extend_from_slice(if truth.is_true() { b"true" } else { b"false" });
         } else {
-            return false;
+            return Tried::Left;
         }
-        true
+        Tried::Written
     }
 
     fn compound(&mut self, value: &Bound<'py, PyAny>) -> Result<bool> {
@@ -142,7 +152,7 @@ impl<'c, 'py> Encoder<'c, 'py> {
             Shape::Set => return self.collected(value, own),
             Shape::Made(call) => self.made(value, call)?,
             Shape::Member => return self.member(value, own),
-            Shape::Object { dicts, slots } => return self.object(value, dicts, slots, own),
+            Shape::Object(attributes) => return self.object(value, attributes, own),
             Shape::Arguments => {
                 let arguments = value.getattr(intern!(self.py, "args"))?;
                 return self.tuple(arguments.cast().map_err(PyErr::from)?, None);
@@ -169,15 +179,15 @@ impl<'c, 'py> Encoder<'c, 'py> {
     }
 
     pub(super) fn text(&mut self, text: &Bound<'py, PyString>) -> Result<()> {
-        match text.to_str() {
-            Ok(text) => scalar::string(&mut self.out, text),
-            Err(_) => self.out.extend_from_slice(&self.codec.surrogates(text)?),
+        match utf8(text) {
+            Some(text) => scalar::string(&mut self.out, text),
+            None => self.out.extend_from_slice(&self.codec.surrogates(text)?),
         }
         Ok(())
     }
 
     pub(super) fn integer(&mut self, number: &Bound<'py, PyInt>) -> Result<()> {
-        if let Ok(number) = number.extract::<i64>() {
+        if let Some(number) = small_integer(number) {
             scalar::integer(&mut self.out, number);
             return Ok(());
         }
@@ -254,23 +264,23 @@ impl<'c, 'py> Encoder<'c, 'py> {
             if index > 0 {
                 self.out.push(b',');
             }
-            // SAFETY: `len` was read after the last Python code; if `simple` fails, and so may have
-            // run some, the element is fetched anew, below.
+            // SAFETY: `len` was read after the last Python code; where `simple` fails, and so may have
+            // run some, the element is fetched anew.
             let element = unsafe { elements.get_borrowed(index) };
-            if self.simple(&element) {
-                if !element.is_none() {
-                    branch.plain(&mut self.types, ChildKey::Index(index));
+            let element = match self.simple(&element) {
+                Tried::Written => {
+                    if !element.is_none() {
+                        branch.plain(&mut self.types, ChildKey::Index(index));
+                    }
+                    index += 1;
+                    continue;
                 }
-            } else {
-                if index >= elements.len() {
-                    return Err(changed());
-                }
-                // SAFETY: the length has just been looked at.
-                let element = unsafe { elements.get_borrowed(index) }.to_owned();
-                self.child(&mut branch, ChildKey::Index(index), &element)
-                    .map_err(|fault| fault.at(Step::Index(index)))?;
-                len = elements.len();
-            }
+                Tried::Left => element.to_owned(),
+                Tried::Failed => elements.get(index).ok_or_else(changed)?,
+            };
+            self.child(&mut branch, ChildKey::Index(index), &element)
+                .map_err(|fault| fault.at(Step::Index(index)))?;
+            len = elements.len();
             index += 1;
         }
         self.out.push(b']');

@@ -6,6 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::names::Names;
 use super::scalar;
 
 /// The shape on the wire.
@@ -23,16 +24,21 @@ pub(super) enum Shape {
     Made(Py<PyAny>),
     /// An enum member: its value.
     Member,
-    /// The attributes: those in the dicts so named, then the slots.
-    Object {
-        dicts: Vec<Py<PyString>>,
-        slots: Vec<Py<PyString>>,
-    },
+    Object(Attributes),
     /// An exception: its arguments.
     Arguments,
     /// A class or a function: its full name.
     Name(Py<PyAny>),
     Refused,
+}
+
+/// What an object is made of: what stands in the dicts so named, then the slots.
+#[derive(Debug)]
+pub(super) struct Attributes {
+    pub(super) dicts: Vec<Py<PyString>>,
+    pub(super) slots: Vec<Py<PyString>>,
+    /// Those in the first of the dicts.
+    pub(super) names: Names,
 }
 
 /// A name as it stands in JSON.
@@ -86,7 +92,7 @@ impl Encoding {
             "set" => Shape::Set,
             "made" => Shape::Made(callable()?),
             "member" => Shape::Member,
-            "object" => Shape::Object { dicts, slots },
+            "object" => Shape::Object(Attributes { dicts, slots, names: Names::default() }),
             "arguments" => Shape::Arguments,
             "name" => Shape::Name(callable()?),
             "refused" => Shape::Refused,

@@ -8,10 +8,12 @@ use pymq::wire::tags;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use super::encode::Encoder;
+use super::encode::{Encoder, Tried};
+use super::encoding::Attributes;
 use super::fault::{Result, Step};
+use super::names::{Expected, Name, is_special};
 use super::node::{Branch, ChildKey};
-use super::walk::{Entries, changed};
+use super::walk::{Entries, changed, utf8};
 use super::{keys, scalar};
 
 impl<'py> Encoder<'_, 'py> {
@@ -28,37 +30,67 @@ impl<'py> Encoder<'_, 'py> {
     }
 
     fn text_dict(&mut self, dict: &Bound<'py, PyDict>, own: Option<&[u8]>) -> Result<bool> {
-        let out = self.out.len();
+        let start = self.out.len() + 1;
         let mut branch = Branch::shared(&self.types);
         self.out.push(b'{');
-        let mut entries = Entries::new(dict);
-        while let Some((key, value)) = self.next_entry(&mut entries, &mut branch, out + 1)? {
-            let key = key.cast_exact::<PyString>().map_err(|_| changed())?;
-            self.entry(&mut branch, out + 1, key, &value, Step::Key)?;
+        let (mut entries, mut names) = (Entries::new(dict), Expected::NONE);
+        while let Some((key, value)) =
+            self.next_entry(&mut entries, &mut names, &mut branch, start)?
+        {
+            if !key.is_text() {
+                return Err(changed());
+            }
+            self.entry(&mut branch, start, &key, &value, Step::Key)?;
         }
         self.out.push(b'}');
         Ok(branch.close(&mut self.types, own))
     }
 
     /// Writes entries as long as they are simple, and gives the first that is not.
-    fn next_entry(
+    fn next_entry<'n>(
         &mut self,
         entries: &mut Entries<'_, 'py>,
+        names: &mut Expected<'n>,
         branch: &mut Branch,
         start: usize,
-    ) -> Result<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+    ) -> Result<Option<(Key<'n, 'py>, Bound<'py, PyAny>)>> {
+        entries.check()?;
         loop {
             let out = self.out.len();
-            // SAFETY: `simple_entry` runs no Python code unless it fails, and then the borrowed
-            // entry is not touched again.
-            let Some((key, value)) = (unsafe { entries.next_borrowed() })? else {
+            // SAFETY: no Python code runs as long as entries are written; where it may have run, the
+            // entry is fetched anew and not touched otherwise.
+            let Some((key, value)) = (unsafe { entries.next_borrowed() }) else {
                 return Ok(None);
             };
-            if !self.simple_entry(branch, start, &key, &value) {
-                self.out.truncate(out);
-                return entries.again().map(Some);
-            }
+            let name = names.take(&key);
+            let tried = match name {
+                Some(name) => self.named_entry(branch, start, name, &value),
+                None => self.simple_entry(branch, start, &key, &value),
+            };
+            let (key, value) = match tried {
+                Tried::Written => continue,
+                Tried::Left => (key.to_owned(), value.to_owned()),
+                Tried::Failed => entries.again()?,
+            };
+            self.out.truncate(out);
+            return Ok(Some((name.map_or(Key::Other(key), Key::Known), value)));
         }
+    }
+
+    #[inline]
+    fn named_entry(
+        &mut self,
+        branch: &mut Branch,
+        start: usize,
+        name: &Name,
+        value: &Bound<'py, PyAny>,
+    ) -> Tried {
+        self.out.extend_from_slice(name.member(self.out.len() == start));
+        let tried = self.simple(value);
+        if tried == Tried::Written && !value.is_none() {
+            branch.plain(&mut self.types, name.child());
+        }
+        tried
     }
 
     fn simple_entry(
@@ -67,23 +99,22 @@ impl<'py> Encoder<'_, 'py> {
         start: usize,
         key: &Bound<'py, PyAny>,
         value: &Bound<'py, PyAny>,
-    ) -> bool {
-        let Ok(key) = key.cast_exact::<PyString>() else { return false };
-        let Ok(name) = key.to_str() else { return false };
-        // Names with underscores may be special.
-        if name.starts_with("__") {
-            return false;
+    ) -> Tried {
+        let Ok(key) = key.cast_exact::<PyString>() else { return Tried::Left };
+        let Some(name) = utf8(key) else { return Tried::Failed };
+        if is_special(name) {
+            return Tried::Left;
         }
         if self.out.len() > start {
             self.out.push(b',');
         }
         scalar::string(&mut self.out, name);
         self.out.push(b':');
-        let written = self.simple(value);
-        if written && !value.is_none() {
+        let tried = self.simple(value);
+        if tried == Tried::Written && !value.is_none() {
             branch.plain(&mut self.types, ChildKey::Name(name));
         }
-        written
+        tried
     }
 
     /// Writes `"key":value`, with a comma unless it is the first behind `start`.
@@ -91,56 +122,67 @@ impl<'py> Encoder<'_, 'py> {
         &mut self,
         branch: &mut Branch,
         start: usize,
-        key: &Bound<'py, PyString>,
+        key: &Key<'_, 'py>,
         value: &Bound<'py, PyAny>,
         step: fn(String) -> Step,
     ) -> Result<()> {
-        if self.out.len() > start {
-            self.out.push(b',');
-        }
-        let from = self.out.len();
-        self.text(key)?;
-        let name;
-        let child = match key.to_str() {
-            Ok(name) => ChildKey::Name(name),
-            Err(_) => {
-                name = self.out[from..].to_vec();
-                ChildKey::Json(&name)
+        let json;
+        let child = match key {
+            Key::Known(name) => {
+                self.out.extend_from_slice(name.member(self.out.len() == start));
+                name.child()
+            }
+            Key::Other(key) => {
+                let key = key.cast::<PyString>().map_err(PyErr::from)?;
+                if self.out.len() > start {
+                    self.out.push(b',');
+                }
+                let from = self.out.len();
+                self.text(key)?;
+                let end = self.out.len();
+                self.out.push(b':');
+                if let Some(name) = utf8(key) {
+                    ChildKey::Name(name)
+                } else {
+                    json = self.out[from..end].to_vec();
+                    ChildKey::Json(&json)
+                }
             }
         };
-        self.out.push(b':');
-        self.child(branch, child, value)
-            .map_err(|fault| fault.at(step(key.to_string_lossy().into_owned())))
+        self.child(branch, child, value).map_err(|fault| fault.at(step(key.text(self.py))))
     }
 
     pub(super) fn object(
         &mut self,
         value: &Bound<'py, PyAny>,
-        dicts: &[Py<PyString>],
-        slots: &[Py<PyString>],
+        attributes: &Attributes,
         own: Option<&[u8]>,
     ) -> Result<bool> {
+        let Attributes { dicts, slots, names } = attributes;
         self.enter(value)?;
         let mut branch = Branch::named(&self.types);
         self.out.push(b'{');
         let start = self.out.len();
+        let mut expected = names.expected();
         for name in dicts {
             let attributes = value.getattr(name.bind(self.py))?;
             let Ok(attributes) = attributes.cast::<PyDict>() else { continue };
+            names.learn(attributes);
             let mut entries = Entries::new(attributes);
-            while let Some((key, value)) = self.next_entry(&mut entries, &mut branch, start)? {
-                if let Ok(key) = key.cast::<PyString>()
-                    && !is_dunder(key)
-                {
-                    self.clashes |= self.levels.len() == 1 && is_reserved(key);
-                    self.entry(&mut branch, start, key, &value, Step::Field)?;
+            while let Some((key, value)) =
+                self.next_entry(&mut entries, &mut expected, &mut branch, start)?
+            {
+                if key.is_attribute() {
+                    self.clashes |= self.levels.len() == 1 && key.is_reserved();
+                    self.entry(&mut branch, start, &key, &value, Step::Field)?;
                 }
             }
         }
         for name in slots {
             let name = name.bind(self.py);
             if let Some(value) = value.getattr_opt(name)? {
-                self.entry(&mut branch, start, name, &value, Step::Field)?;
+                let key = Key::Other(name.clone().into_any());
+                self.entry(&mut branch, start, &key, &value, Step::Field)?;
             }
         }
         self.out.push(b'}');
@@ -149,10 +191,47 @@ impl<'py> Encoder<'_, 'py> {
     }
 }
 
+/// The key of an entry that is not simple.
+enum Key<'n, 'py> {
+    Known(&'n Name),
+    Other(Bound<'py, PyAny>),
+}
+
+impl Key<'_, '_> {
+    fn is_text(&self) -> bool {
+        match self {
+            Self::Known(_) => true,
+            Self::Other(key) => key.cast_exact::<PyString>().is_ok(),
+        }
+    }
+
+    fn is_attribute(&self) -> bool {
+        match self {
+            Self::Known(_) => true,
+            Self::Other(key) => key.cast::<PyString>().is_ok_and(|key| !is_dunder(key)),
+        }
+    }
+
+    fn is_reserved(&self) -> bool {
+        match self {
+            Self::Known(_) => false,
+            Self::Other(key) => key.cast::<PyString>().is_ok_and(is_reserved),
+        }
+    }
+
+    fn text(&self, py: Python<'_>) -> String {
+        match self {
+            Self::Known(name) => name.text(py),
+            Self::Other(key) => key
+                .cast::<PyString>()
+                .map_or_else(|_| String::new(), |key| key.to_string_lossy().into_owned()),
+        }
+    }
+}
 fn has_text_keys(dict: &Bound<'_, PyDict>) -> Result<bool> {
     let mut entries = Entries::new(dict);
     // SAFETY: looking at a key's type runs no Python code.
-    while let Some((key, _)) = unsafe { entries.next_borrowed() }? {
+    while let Some((key, _)) = unsafe { entries.next_borrowed() } {
         if key.cast_exact::<PyString>().is_err() {
             return Ok(false);
         }
@@ -162,10 +241,10 @@ fn has_text_keys(dict: &Bound<'_, PyDict>) -> Result<bool> {
 
 /// `__class__` and its like belong to the class, not to the data.
 pub(super) fn is_dunder(name: &Bound<'_, PyString>) -> bool {
-    name.to_str().is_ok_and(|name| name.len() > 4 && name.starts_with("__") && name.ends_with("__"))
+    utf8(name).is_some_and(|name| name.len() > 4 && is_special(name) && name.ends_with("__"))
 }
 
 /// Whether it is a key of the wire's own.
 fn is_reserved(name: &Bound<'_, PyString>) -> bool {
-    name.to_str().is_ok_and(|name| name.starts_with("__") && tags::KEYS.contains(&name))
+    utf8(name).is_some_and(|name| is_special(name) && tags::KEYS.contains(&name))
 }

@@ -18,11 +18,11 @@ enum Around {
     /// The value alone.
     Nothing,
     /// `{"__obj": value, "__type": tag}`
-    Object(Vec<u8>),
+    Object(&'static [u8]),
     /// `{"__list": value, "__type": tag}`
-    List(Vec<u8>),
+    List(&'static [u8]),
     /// `{…fields, "__type": tag}`
-    Fields(Vec<u8>),
+    Fields(&'static [u8]),
 }
 
 /// Encodes an event or a queue item.
@@ -37,23 +37,19 @@ pub(super) fn encode<'py>(
 
 fn write<'py>(encoder: &mut Encoder<'_, 'py>, value: &Bound<'py, PyAny>) -> Result<Around> {
     if encoder.primitive(value)? {
-        return Ok(if value.is_none() {
-            Around::Object(b"\"NoneType\"".to_vec())
-        } else {
-            Around::Nothing
-        });
+        return Ok(if value.is_none() { Around::Object(b"\"NoneType\"") } else { Around::Nothing });
     }
     if let Ok(dict) = value.cast_exact::<PyDict>() {
         let has_node = encoder.dict(dict, None)?;
         let wrapped = has_node || holds_reserved(dict)?;
-        return Ok(if wrapped { Around::Object(b"\"dict\"".to_vec()) } else { Around::Nothing });
+        return Ok(if wrapped { Around::Object(b"\"dict\"") } else { Around::Nothing });
     }
     if let Ok(list) = value.cast_exact::<PyList>() {
         return write_list(encoder, list);
     }
     if let Ok(tuple) = value.cast_exact::<PyTuple>() {
         encoder.tuple(tuple, None)?;
-        return Ok(Around::Object(b"\"tuple\"".to_vec()));
+        return Ok(Around::Object(b"\"tuple\""));
     }
     let encoding = encoder.encoding(value)?;
     write_encoded(encoder, value, encoding)
@@ -62,19 +58,19 @@ fn write<'py>(encoder: &mut Encoder<'_, 'py>, value: &Bound<'py, PyAny>) -> Resu
 fn write_encoded<'py>(
     encoder: &mut Encoder<'_, 'py>,
     value: &Bound<'py, PyAny>,
-    encoding: &Encoding,
+    encoding: &'static Encoding,
 ) -> Result<Around> {
-    let root = encoding.root.json.clone();
+    let root = encoding.root.json.as_slice();
     // The tree's root speaks only where `__type` is but what comes nearest.
     let own = encoding.tag.as_ref().filter(|tag| tag.name != encoding.root.name);
     let own = own.map(|tag| tag.json.as_slice());
     let start = encoder.out.len();
     encoder.shaped(value, encoding, own)?;
     Ok(match encoding.shape {
-        Shape::Object { .. } if encoder.clashes => Around::Object(root),
-        Shape::Object { .. } if encoding.tag.is_some() => Around::Fields(root),
+        Shape::Object(_) if encoder.clashes => Around::Object(root),
+        Shape::Object(_) if encoding.tag.is_some() => Around::Fields(root),
         // A class without a name to look up is sent as its attributes.
-        Shape::Object { .. } if encoder.types.is_empty() => Around::Nothing,
+        Shape::Object(_) if encoder.types.is_empty() => Around::Nothing,
         Shape::Name(_) => Around::Nothing,
         // An enum's value is a string or an array here: old decoders must not compute with it.
         Shape::Member if encoder.out[start] != b'"' => {
@@ -90,9 +86,9 @@ fn write_encoded<'py>(
 /// classes go as they are, which all old decoders read.
 fn write_list<'py>(encoder: &mut Encoder<'_, 'py>, list: &Bound<'py, PyList>) -> Result<Around> {
     let has_node = encoder.list(list, None)?;
-    let plain = if has_node { Around::Object(b"\"list\"".to_vec()) } else { Around::Nothing };
+    let plain = if has_node { Around::Object(b"\"list\"") } else { Around::Nothing };
     let Some(root) = common_root(encoder, list)? else { return Ok(plain) };
-    let said_by_root = [b"{\"*\":".as_slice(), &root, b"}"].concat();
+    let said_by_root = [b"{\"*\":".as_slice(), root, b"}"].concat();
     if encoder.types == said_by_root {
         encoder.types.clear();
     }
@@ -102,23 +98,23 @@ fn write_list<'py>(encoder: &mut Encoder<'_, 'py>, list: &Bound<'py, PyList>) ->
 fn common_root<'py>(
     encoder: &mut Encoder<'_, 'py>,
     list: &Bound<'py, PyList>,
-) -> Result<Option<Vec<u8>>> {
+) -> Result<Option<&'static [u8]>> {
     if list.is_empty() {
         return Ok(None);
     }
     let first = list.get_item(0)?;
     let class = first.get_type();
     let root = if first.cast_exact::<PyTuple>().is_ok() {
-        b"\"tuple\"".to_vec()
+        b"\"tuple\""
     } else if is_plain(&first) {
         return Ok(None);
     } else {
         let encoding = encoder.encoding(&first)?;
         match encoding.shape {
-            Shape::Object { .. } if encoding.tag.is_none() => return Ok(None),
+            Shape::Object(_) if encoding.tag.is_none() => return Ok(None),
             Shape::Text | Shape::Integer | Shape::Float | Shape::Name(_) => return Ok(None),
             Shape::Dict | Shape::List => return Ok(None),
-            _ => encoding.root.json.clone(),
+            _ => encoding.root.json.as_slice(),
         }
     };
     let alike = list.iter().all(|element| element.is_none() || element.get_type().is(&class));
@@ -160,13 +156,13 @@ fn finish<'py>(encoder: &Encoder<'_, 'py>, around: &Around) -> Result<Bound<'py,
     let types = encoder.types.as_slice();
     let (head, body, key, tag): (&[u8], _, &[u8], _) = match around {
         Around::Nothing => (b"", body, b"", &[][..]),
-        Around::Object(tag) => (first(OBJECT_MEMBER), body, TYPE_MEMBER.as_bytes(), tag.as_slice()),
-        Around::List(tag) => (first(LIST_MEMBER), body, TYPE_MEMBER.as_bytes(), tag.as_slice()),
+        Around::Object(tag) => (first(OBJECT_MEMBER), body, TYPE_MEMBER.as_bytes(), *tag),
+        Around::List(tag) => (first(LIST_MEMBER), body, TYPE_MEMBER.as_bytes(), *tag),
         Around::Fields(tag) => {
             let fields = &body[1..body.len() - 1];
             let only = fields.is_empty();
             let key = if only { first(TYPE_MEMBER) } else { TYPE_MEMBER.as_bytes() };
-            (b"", fields, key, tag.as_slice())
+            (b"", fields, key, *tag)
         }
     };
     let parts: &[&[u8]] = match (around, types.is_empty()) {

@@ -17,6 +17,7 @@ mod flood;
 mod keys;
 mod levels;
 mod message;
+mod names;
 mod node;
 mod object;
 mod parse;

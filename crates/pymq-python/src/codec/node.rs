@@ -32,8 +32,19 @@ fn is_reserved(key: &str) -> bool {
 pub(super) enum ChildKey<'a> {
     Index(usize),
     Name(&'a str),
-    /// A name with lone surrogates, as quoted JSON.
+    /// As quoted JSON: a name with lone surrogates, or one that is neither `=` nor `*`.
     Json(&'a [u8]),
+}
+
+impl ChildKey<'_> {
+    /// Would it be taken for something else in a node, as it stands?
+    pub(super) fn is_escaped(self) -> bool {
+        match self {
+            Self::Index(_) => false,
+            Self::Name(name) => is_reserved(name),
+            Self::Json(name) => name.starts_with(b"\"/"),
+        }
+    }
 }
 
 /// The node of one container while its children are written to the end of a buffer.
@@ -66,6 +77,7 @@ impl Branch {
     }
 
     /// A child that needs no node: with a shared one about, it has to say so.
+    #[inline]
     pub(super) fn plain(&mut self, types: &mut Vec<u8>, key: ChildKey<'_>) {
         self.plain = true;
         if self.each.is_some() {
@@ -148,11 +160,11 @@ fn write_key(types: &mut Vec<u8>, separator: u8, key: ChildKey<'_>) {
             scalar::integer(types, i64::try_from(index).expect("a length fits into i64"));
             types.push(b'"');
         }
-        ChildKey::Name(name) if is_reserved(name) => {
+        ChildKey::Name(name) if key.is_escaped() => {
             scalar::string(types, &format!("/{name}"));
         }
         ChildKey::Name(name) => scalar::string(types, name),
-        ChildKey::Json(name) if name.starts_with(b"\"/") => {
+        ChildKey::Json(name) if key.is_escaped() => {
             types.extend_from_slice(b"\"/");
             types.extend_from_slice(&name[1..]);
         }

@@ -8,47 +8,52 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// Writes `text` in quotes.
+#[inline]
 pub(super) fn string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     out.reserve(bytes.len() + 2);
     out.push(b'"');
-    if is_clean(bytes) {
-        out.extend_from_slice(bytes);
-    } else {
+    if needs_escape(bytes) {
         escaped(out, bytes);
+    } else {
+        out.extend_from_slice(bytes);
     }
     out.push(b'"');
 }
 
-fn is_clean(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<8>();
-    if words.iter().any(|word| word_needs_escape(u64::from_le_bytes(*word))) {
-        return false;
-    }
+/// It may say yes where there is nothing to escape (a borrow runs into the next byte), never no where
+/// there is; the slow path then writes the same.
+#[inline]
+fn needs_escape(bytes: &[u8]) -> bool {
     // The last bytes are looked at in words too, some of them twice.
-    if let (Some(last), false) = (bytes.last_chunk::<8>(), rest.is_empty()) {
-        return !word_needs_escape(u64::from_le_bytes(*last));
-    }
-    if let (Some(first), Some(last)) = (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+    let found = match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) => {
+            let (between, _) = bytes[8..].as_chunks::<8>();
+            let ends = escapes(u64::from_le_bytes(*first)) | escapes(u64::from_le_bytes(*last));
+            between.iter().fold(ends, |found, word| found | escapes(u64::from_le_bytes(*word)))
+        }
+        _ => escapes(short_word(bytes)),
+    };
+    found & HIGH != 0
+}
+
+/// Less than eight bytes as a word, filled up with some of them or with spaces.
+#[inline]
+fn short_word(bytes: &[u8]) -> u64 {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
-        return !word_needs_escape(u64::from(first) << 32 | u64::from(last));
+        return u64::from(first) << 32 | u64::from(last);
     }
-    !rest.iter().any(|byte| needs_escape(*byte))
+    bytes.iter().fold(ONES * u64::from(b' '), |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// Eight bytes at once. It may say yes too often (a borrow runs into the next byte), never too
-/// seldom; the slow path then finds nothing and writes the same.
-fn word_needs_escape(word: u64) -> bool {
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = word ^ (ONES * u64::from(b'"'));
-    let quote = quote.wrapping_sub(ONES) & !quote;
-    let backslash = word ^ (ONES * u64::from(b'\\'));
-    let backslash = backslash.wrapping_sub(ONES) & !backslash;
-    (control | quote | backslash) & HIGH != 0
-}
-
-fn needs_escape(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+/// Has the highest bit of each byte set that is escaped.
+#[inline]
+fn escapes(word: u64) -> u64 {
+    let control = word.wrapping_sub(ONES * 0x20);
+    let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+    (control | quote | backslash) & !word
 }
 
 #[cold]
@@ -68,10 +73,15 @@ fn escaped(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// Of an `i64`.
+const MOST_DIGITS: usize = 20;
+
 /// Writes an integer.
+#[inline]
 pub(super) fn integer(out: &mut Vec<u8>, number: i64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
+    // Whatever their number, as many are copied: that takes no call.
+    let mut digits = [0_u8; 2 * MOST_DIGITS];
+    let mut at = MOST_DIGITS;
     let mut rest = number.unsigned_abs();
     loop {
         at -= 1;
@@ -84,7 +94,10 @@ pub(super) fn integer(out: &mut Vec<u8>, number: i64) {
     if number < 0 {
         out.push(b'-');
     }
-    out.extend_from_slice(&digits[at..]);
+    let end = out.len() + MOST_DIGITS - at;
+    let (copied, _) = digits[at..].split_first_chunk::<MOST_DIGITS>().expect("twice as many");
+    out.extend_from_slice(copied);
+    out.truncate(end);
 }
 
 /// Writes a float as `float.__repr__` does, and `NaN` and `Infinity` as Python's `json` does.

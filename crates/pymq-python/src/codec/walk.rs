@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // Measured: a tenth of the encoder's time. Argued at each place.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
 use pyo3::{Borrowed, ffi};
 
 use super::fault::{Fault, Result};
@@ -24,9 +24,15 @@ impl<'a, 'py> Entries<'a, 'py> {
     }
 
     pub(super) fn next(&mut self) -> Result<Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+        self.check()?;
         // SAFETY: both are made references of our own at once.
-        let entry = unsafe { self.next_borrowed() }?;
+        let entry = unsafe { self.next_borrowed() };
         Ok(entry.map(|(key, value)| (key.to_owned(), value.to_owned())))
+    }
+
+    /// To be called when Python code has run.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.dict.len() == self.size { Ok(()) } else { Err(changed()) }
     }
 
     /// The last entry once more.
@@ -35,17 +41,15 @@ impl<'a, 'py> Entries<'a, 'py> {
         self.next()?.ok_or_else(changed)
     }
 
-    /// The next entry without counting references.
+    /// The next entry without counting references, and without a look at whether the dict was changed.
     ///
     /// # Safety
     ///
     /// The entry is the dict's: it may be used until Python code runs, which can change the dict.
+    #[inline]
     pub(super) unsafe fn next_borrowed(
         &mut self,
-    ) -> Result<Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)>> {
-        if self.dict.len() != self.size {
-            return Err(changed());
-        }
+    ) -> Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
         self.before = self.position;
         let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: the dict is alive and the GIL is held; a dict that was changed between two calls
@@ -54,12 +58,12 @@ impl<'a, 'py> Entries<'a, 'py> {
             ffi::PyDict_Next(self.dict.as_ptr(), &mut self.position, &mut key, &mut value)
         };
         if found == 0 {
-            return Ok(None);
+            return None;
         }
         let py = self.dict.py();
         // SAFETY: both are not null where an entry was found; how long they live is the caller's
         // promise.
-        Ok(Some(unsafe { (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value)) }))
+        Some(unsafe { (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value)) })
     }
 }
 
@@ -80,12 +84,22 @@ impl<'a, 'py> Elements<'a, 'py> {
         }
     }
 
+    /// An element that may have gone meanwhile.
+    pub(super) fn get(&self, index: usize) -> Option<Bound<'py, PyAny>> {
+        if index >= self.len() {
+            return None;
+        }
+        // SAFETY: the length has just been looked at.
+        Some(unsafe { self.get_borrowed(index) }.to_owned())
+    }
+
     /// An element without counting references.
     ///
     /// # Safety
     ///
     /// No Python code has run since `len` was greater than `index`, and the element is used only
     /// until some does.
+    #[inline]
     pub(super) unsafe fn get_borrowed(&self, index: usize) -> Borrowed<'a, 'py, PyAny> {
         match self {
             Self::List(list) => {
@@ -97,11 +111,41 @@ impl<'a, 'py> Elements<'a, 'py> {
                 }
             }
             Self::Tuple(tuple) => {
-                tuple.get_borrowed_item(index).expect("the caller looked at the length")
+                // SAFETY: as above; and a tuple's items stay.
+                unsafe {
+                    let item = ffi::PyTuple_GetItem(tuple.as_ptr(), index as ffi::Py_ssize_t);
+                    Borrowed::from_ptr(tuple.py(), item)
+                }
             }
             Self::Collected(items) => items[index].as_borrowed(),
         }
     }
+}
+
+/// A string's text, which it keeps; none if it has lone surrogates.
+#[inline]
+pub(super) fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a str> {
+    let mut len: ffi::Py_ssize_t = 0;
+    // SAFETY: what is given is UTF-8 of this length, and lives as long as the string. Without it an
+    // error is set, which is taken away.
+    unsafe {
+        let bytes = ffi::PyUnicode_AsUTF8AndSize(text.as_ptr(), &mut len);
+        if bytes.is_null() {
+            ffi::PyErr_Clear();
+            return None;
+        }
+        let bytes = std::slice::from_raw_parts(bytes.cast::<u8>(), len as usize);
+        Some(std::str::from_utf8_unchecked(bytes))
+    }
+}
+
+/// An integer of at most 64 bits. No Python code runs, as no error is made of a longer one.
+#[inline]
+pub(super) fn small_integer(number: &Bound<'_, PyInt>) -> Option<i64> {
+    let mut overflow = 0;
+    // SAFETY: it is an integer, so nothing is asked of it and no error is set.
+    let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
+    (overflow == 0).then_some(number)
 }
 
 pub(super) fn changed() -> Fault {
