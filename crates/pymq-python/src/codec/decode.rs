@@ -64,14 +64,17 @@ impl<'py> Decoder<'_, 'py> {
     /// Decodes a whole message.
     pub(super) fn message(self, data: &[u8], plan: Option<&Plan>) -> Result<Bound<'py, PyAny>> {
         self.codec.limits.check_size(data.len())?;
-        match Stream::new(self, data).message(plan.unwrap_or(&ANY).actual()) {
+        let plan_or_any = plan.unwrap_or(&ANY);
+        let streamed =
+            Stream::new(self, data).and_then(|stream| stream.message(data, plan_or_any.actual()));
+        match streamed {
             Ok(value) => return Ok(value),
             Err(Stop::Fault(fault)) => return Err(fault),
             Err(Stop::Unclear) => {}
         }
         let (value, own, node) = self.unwrapped(self.parsed(data)?)?;
         let own = node.own.as_ref().or(own.as_ref());
-        self.convert_as(value, plan.unwrap_or(&ANY), own, &node, Chosen::ByHint)
+        self.convert_as(value, plan_or_any, own, &node, Chosen::ByHint)
     }
 
     /// Decodes a call's result: the tag decides, and the hint where the tag says nothing better.

@@ -142,7 +142,7 @@ fn holds_reserved(dict: &Bound<'_, PyDict>) -> Result<bool> {
 
 /// A member as it stands in front of all others.
 #[inline]
-fn first(member: &'static str) -> &'static [u8] {
+pub(super) fn first(member: &'static str) -> &'static [u8] {
     &member.as_bytes()[1..]
 }
 

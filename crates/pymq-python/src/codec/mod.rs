@@ -23,6 +23,7 @@ mod object;
 mod parse;
 mod plan;
 mod plan_choice;
+mod reader;
 mod scalar;
 mod stream;
 mod top_level;

@@ -7,7 +7,6 @@
 //! A node never goes deeper than the value that it describes.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -182,7 +181,7 @@ pub(super) struct Node {
     each: Option<Box<Node>>,
     children: Vec<(Name, Node)>,
     /// Where a child stands, if there are too many to look through.
-    places: HashMap<Name, usize>,
+    places: Option<HashMap<Name, usize>>,
 }
 
 /// Longer than any tag that is known: names have at most 256 characters.
@@ -201,7 +200,7 @@ pub(super) struct Own {
 /// A child's name in UTF-8, in which lone surrogates pass.
 type Name = Vec<u8>;
 
-static SILENT: LazyLock<Node> = LazyLock::new(Node::default);
+static SILENT: Node = Node { own: None, each: None, children: Vec::new(), places: None };
 
 impl Node {
     /// The node of a place that nothing is said about.
@@ -248,11 +247,12 @@ impl Node {
         }
         if read.children.len() > FEW {
             let names = read.children.iter().map(|(name, _)| name.clone());
-            read.places = names.zip(0..).collect();
+            read.places = Some(names.zip(0..).collect());
         }
         Ok(read)
     }
 
+    #[inline]
     pub(super) fn has_no_children(&self) -> bool {
         self.each.is_none() && self.children.is_empty()
     }
@@ -266,18 +266,24 @@ impl Node {
         self.each.is_some()
     }
 
+    #[inline]
     pub(super) fn index(&self, index: usize) -> &Self {
         if self.children.is_empty() {
             return self.each.as_deref().unwrap_or(&SILENT);
         }
+        self.listed(index)
+    }
+
+    #[cold]
+    fn listed(&self, index: usize) -> &Self {
         self.name(index.to_string().as_bytes())
     }
 
+    #[inline]
     pub(super) fn name(&self, name: &[u8]) -> &Self {
-        let place = if self.places.is_empty() {
-            self.children.iter().position(|(child, _)| child == name)
-        } else {
-            self.places.get(name).copied()
+        let place = match &self.places {
+            None => self.children.iter().position(|(child, _)| child == name),
+            Some(places) => places.get(name).copied(),
         };
         match place {
             Some(place) => &self.children[place].1,

@@ -9,6 +9,9 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 
+use super::names::is_special;
+use super::scalar;
+
 /// A primitive that other primitives are coerced to, as the original does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Primitive {
@@ -69,19 +72,38 @@ pub(super) enum Kind {
     Later(OnceLock<Py<Plan>>),
 }
 
+#[derive(Debug)]
+struct FieldName {
+    text: String,
+    /// `"name":`, as most messages have it; none for names that may be the wire's own.
+    member: Option<Vec<u8>>,
+}
+
+impl FieldName {
+    fn new(text: String) -> Self {
+        let member = (!is_special(&text)).then(|| {
+            let mut member = Vec::new();
+            scalar::string(&mut member, &text);
+            member.push(b':');
+            member
+        });
+        Self { text, member }
+    }
+}
+
 /// Fields in order, and what to build them with.
 #[derive(Debug)]
 pub(super) struct Fields {
     pub(super) list: Vec<(Py<PyString>, Py<Plan>)>,
-    names: Vec<String>,
+    names: Vec<FieldName>,
     /// For a named tuple.
     pub(super) defaults: Option<Py<PyDict>>,
 }
 
 impl Fields {
     fn new(list: FieldList, defaults: Option<Py<PyDict>>, py: Python<'_>) -> Self {
-        let names =
-            list.iter().map(|(name, _)| name.bind(py).to_string_lossy().into_owned()).collect();
+        let text = |name: &Py<PyString>| name.bind(py).to_string_lossy().into_owned();
+        let names = list.iter().map(|(name, _)| FieldName::new(text(name))).collect();
         Self { list, names, defaults }
     }
 
@@ -89,9 +111,19 @@ impl Fields {
     /// looked for at `next`.
     pub(super) fn position(&self, name: &str, next: usize) -> Option<usize> {
         match self.names.get(next) {
-            Some(expected) if expected == name => Some(next),
-            _ => self.names.iter().position(|field| field == name),
+            Some(expected) if expected.text == name => Some(next),
+            _ => self.names.iter().position(|field| field.text == name),
         }
+    }
+
+    /// A field's name as it stands in front of its value, and the colon behind it.
+    #[inline]
+    pub(super) fn member(&self, index: usize) -> Option<&[u8]> {
+        self.names.get(index)?.member.as_deref()
+    }
+
+    pub(super) fn name(&self, index: usize) -> &str {
+        &self.names[index].text
     }
 }
 

@@ -37,6 +37,21 @@ fn needs_escape(bytes: &[u8]) -> bool {
     found & HIGH != 0
 }
 
+/// Where the first byte stands that text in quotes does not hold as it is.
+#[inline]
+pub(super) fn first_escaped(bytes: &[u8]) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let found = escapes(u64::from_le_bytes(*word)) & HIGH;
+        if found != 0 {
+            // A borrow runs upwards, so the lowest is always right.
+            return Some(index * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = rest.iter().position(|byte| matches!(byte, 0x00..=0x1f | b'"' | b'\\'))?;
+    Some(words.len() * 8 + at)
+}
+
 /// Less than eight bytes as a word, filled up with some of them or with spaces.
 #[inline]
 fn short_word(bytes: &[u8]) -> u64 {

@@ -4,7 +4,7 @@
 //! the whole message is read again by way of a tree. Where it gets to the end, the value is the
 //! one that the tree would have given.
 
-use jiter::{Jiter, JiterError, NumberAny, NumberInt, Peek, cached_py_string};
+use jiter::{JiterError, NumberAny, cached_py_string};
 use pymq::wire::tags;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
@@ -12,8 +12,10 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use super::decode::{ANY, Chosen, Decoder};
 use super::fault::{Fault, Step};
+use super::names::is_special;
 use super::node::{Node, Own};
 use super::plan::{Build, Collection, Fields, Kind, Plan, Primitive};
+use super::reader::Reader;
 
 /// Why a value is not there.
 pub(super) enum Stop {
@@ -55,12 +57,13 @@ pub(super) type Read<T> = std::result::Result<T, Stop>;
 pub(super) struct Stream<'c, 'd, 'py> {
     pub(super) decoder: Decoder<'c, 'py>,
     py: Python<'py>,
-    pub(super) data: &'d [u8],
-    pub(super) jiter: Jiter<'d>,
+    pub(super) reader: Reader<'d>,
     /// Levels that may still be entered.
     levels: usize,
     /// Elements of the arrays that are being read, the innermost last.
     pending: Vec<Bound<'py, PyAny>>,
+    /// The fields of the objects that are being read, as far as they have come.
+    fields: Vec<Option<Bound<'py, PyAny>>>,
 }
 
 /// The class that an object is read as, and what is known of it beforehand.
@@ -71,61 +74,59 @@ pub(super) struct Expected<'a> {
     pub(super) chosen: Chosen,
     /// At the top level: the tag that the message ends with.
     pub(super) root: Option<&'a str>,
-    pub(super) is_root: bool,
 }
 
 impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
-    pub(super) fn new(decoder: Decoder<'c, 'py>, data: &'d [u8]) -> Self {
-        let jiter = Jiter::new(data).with_allow_inf_nan();
-        Self {
+    pub(super) fn new(decoder: Decoder<'c, 'py>, data: &'d [u8]) -> Read<Self> {
+        Ok(Self {
             decoder,
             py: decoder.py,
-            data,
-            jiter,
+            reader: Reader::new(data)?,
             levels: decoder.codec.limits.depth,
             pending: Vec::with_capacity(32),
-        }
+            fields: Vec::with_capacity(32),
+        })
     }
 
     /// Reads the whole message.
-    pub(super) fn message(mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
-        let peek = self.jiter.peek()?;
-        let value = if peek == Peek::Object {
-            self.top_object(plan)?
+    pub(super) fn message(mut self, data: &'d [u8], plan: &Plan) -> Read<Bound<'py, PyAny>> {
+        let first = self.reader.peek()?;
+        let value = if first == b'{' {
+            self.top_object(data, plan)?
         } else {
-            self.value(peek, plan, None, Node::silent(), Chosen::ByHint)?
+            self.value(first, plan, None, Node::silent(), Chosen::ByHint)?
         };
-        self.jiter.finish()?;
-        Ok(value)
+        if self.reader.is_done() { Ok(value) } else { Err(Stop::Unclear) }
     }
 
     // ---- one value
 
+    #[inline]
     pub(super) fn value(
         &mut self,
-        peek: Peek,
+        first: u8,
         plan: &Plan,
         own: Option<&Own>,
         node: &Node,
         chosen: Chosen,
     ) -> Read<Bound<'py, PyAny>> {
-        if peek == Peek::Null {
-            self.jiter.known_null()?;
-            return Ok(self.py.None().into_bound(self.py));
+        match (first, &plan.kind, own) {
+            (b'n', ..) => self.null(),
+            (b'[' | b'{', ..) => {
+                self.decoder.work.step(self.py)?;
+                self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
+                let value = self.said_value(first, plan, own, node, chosen);
+                self.levels += 1;
+                value
+            }
+            (_, Kind::Primitive(primitive), None) => self.primitive(first, plan, *primitive),
+            _ => self.said_value(first, plan, own, node, chosen),
         }
-        if peek == Peek::Array || peek == Peek::Object {
-            self.decoder.work.step(self.py)?;
-            self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
-            let value = self.said_value(peek, plan, own, node, chosen);
-            self.levels += 1;
-            return value;
-        }
-        self.said_value(peek, plan, own, node, chosen)
     }
 
     fn said_value(
         &mut self,
-        peek: Peek,
+        first: u8,
         plan: &Plan,
         own: Option<&Own>,
         node: &Node,
@@ -141,54 +142,58 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
                         resolved = found;
                         (resolved.get().actual(), Chosen::ByTag)
                     }
-                    None => return self.by_tree(peek, plan, own, node, chosen),
+                    None => return self.by_tree(first, plan, own, node, chosen),
                 }
             }
-            Some(_) => return self.by_tree(peek, plan, own, node, chosen),
+            Some(_) => return self.by_tree(first, plan, own, node, chosen),
         };
-        let target = Expected { plan, node, chosen, root: None, is_root: false };
-        match (&plan.kind, peek) {
-            (Kind::Any, _) if node.has_no_children() => self.any(peek),
-            (Kind::Any, Peek::Array) => self.array(&Collection::List, &ANY, node, chosen),
-            (Kind::Any, Peek::Object) => self.entries(&ANY, node, chosen),
-            (Kind::Primitive(primitive), _) => self.primitive(peek, plan, *primitive),
-            (Kind::Array { into, each: Some(each), .. }, Peek::Array) => {
+        match (&plan.kind, first) {
+            (Kind::Primitive(primitive), _) => self.primitive(first, plan, *primitive),
+            (Kind::Any, _) if node.has_no_children() => self.any(first),
+            (Kind::Any, b'[') => self.array(&Collection::List, &ANY, node, chosen),
+            (Kind::Any, b'{') => self.entries(&ANY, node, chosen),
+            (Kind::Array { into, each: Some(each), .. }, b'[') => {
                 self.array(into, each.get().actual(), node, chosen)
             }
-            (Kind::Mapping { key, value, make: None }, Peek::Object) if has_text(key.get()) => {
+            (Kind::Mapping { key, value, make: None }, b'{') if has_text(key.get()) => {
                 self.entries(value.get().actual(), node, chosen)
             }
-            (Kind::NamedTuple(fields), Peek::Array) => self.named_tuple(target, fields),
-            (Kind::Object { fields, build }, Peek::Object) => self.object(target, fields, build),
-            _ => self.by_tree(peek, plan, None, node, chosen),
+            (Kind::NamedTuple(fields), b'[') => self.named_tuple(plan, fields, node, chosen),
+            (Kind::Object { fields, build }, b'{') => {
+                let next = self.reader.enter(b'}')?;
+                let target = Expected { plan, node, chosen, root: None };
+                self.object(&target, fields, build, next)
+            }
+            _ => self.by_tree(first, plan, None, node, chosen),
         }
     }
 
     /// Reads a part as a tree, and leaves it to the decoder.
     fn by_tree(
         &mut self,
-        peek: Peek,
+        first: u8,
         plan: &Plan,
         own: Option<&Own>,
         node: &Node,
         chosen: Chosen,
     ) -> Read<Bound<'py, PyAny>> {
-        let tree = self.any(peek)?;
+        let tree = self.any(first)?;
         Ok(self.decoder.convert_as(tree, plan, own, node, chosen)?)
     }
 
+    #[inline]
     fn primitive(
         &mut self,
-        peek: Peek,
+        first: u8,
         plan: &Plan,
         primitive: Primitive,
     ) -> Read<Bound<'py, PyAny>> {
-        let value = self.any(peek)?;
+        let value = self.any(first)?;
         let exact = match primitive {
-            Primitive::Str => peek == Peek::String,
+            Primitive::Str => first == b'"',
             Primitive::Int => value.is_exact_instance_of::<PyInt>(),
             Primitive::Float => value.is_exact_instance_of::<PyFloat>(),
-            Primitive::Bool => peek == Peek::True || peek == Peek::False,
+            Primitive::Bool => first == b't' || first == b'f',
         };
         if exact {
             return Ok(value);
@@ -197,47 +202,64 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
     }
 
     /// A value about which nothing is said.
-    pub(super) fn any(&mut self, peek: Peek) -> Read<Bound<'py, PyAny>> {
+    pub(super) fn any(&mut self, first: u8) -> Read<Bound<'py, PyAny>> {
         self.decoder.work.step(self.py)?;
-        Ok(match peek {
-            Peek::String => PyString::new(self.py, self.jiter.known_str()?).into_any(),
-            Peek::Null => {
-                self.jiter.known_null()?;
-                self.py.None().into_bound(self.py)
+        match first {
+            b'"' => Ok(PyString::new(self.py, &self.reader.string()?).into_any()),
+            b'n' => self.null(),
+            b't' => {
+                self.reader.word(b"true")?;
+                Ok(PyBool::new(self.py, true).to_owned().into_any())
             }
-            Peek::True | Peek::False => {
-                PyBool::new(self.py, self.jiter.known_bool(peek)?).to_owned().into_any()
+            b'f' => {
+                self.reader.word(b"false")?;
+                Ok(PyBool::new(self.py, false).to_owned().into_any())
             }
-            Peek::Array => {
-                self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
-                let base = self.pending.len();
-                let mut next = self.jiter.known_array()?;
-                while let Some(peek) = next {
-                    let element = self.any(peek)?;
-                    self.pending.push(element);
-                    next = self.jiter.array_step()?;
-                }
-                self.levels += 1;
-                PyList::new(self.py, self.pending.drain(base..))?.into_any()
-            }
-            Peek::Object => {
-                self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
-                let dict = PyDict::new(self.py);
-                let mut next = self.jiter.known_object()?;
-                while let Some(key) = next {
-                    let key = cached_py_string(self.py, key);
-                    let peek = self.jiter.peek()?;
-                    dict.set_item(key, self.any(peek)?)?;
-                    next = self.jiter.next_key()?;
-                }
-                self.levels += 1;
-                dict.into_any()
-            }
-            _ => match self.jiter.known_number(peek)? {
-                NumberAny::Int(NumberInt::Int(number)) => number.into_bound_py_any(self.py)?,
-                NumberAny::Int(number) => number.into_bound_py_any(self.py)?,
-                NumberAny::Float(number) => PyFloat::new(self.py, number).into_any(),
+            b'[' => self.any_array(),
+            b'{' => self.any_object(),
+            _ => match self.reader.short_integer() {
+                Some(number) => Ok(number.into_bound_py_any(self.py)?),
+                None => self.any_number(first),
             },
+        }
+    }
+
+    fn null(&mut self) -> Read<Bound<'py, PyAny>> {
+        self.reader.word(b"null")?;
+        Ok(self.py.None().into_bound(self.py))
+    }
+
+    fn any_array(&mut self) -> Read<Bound<'py, PyAny>> {
+        self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
+        let base = self.pending.len();
+        let mut next = self.reader.enter(b']')?;
+        while let Some(first) = next {
+            let element = self.any(first)?;
+            self.pending.push(element);
+            next = self.reader.next(b']')?;
+        }
+        self.levels += 1;
+        Ok(PyList::new(self.py, self.pending.drain(base..))?.into_any())
+    }
+
+    fn any_object(&mut self) -> Read<Bound<'py, PyAny>> {
+        self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
+        let dict = PyDict::new(self.py);
+        let mut next = self.reader.enter(b'}')?;
+        while next.is_some() {
+            let key = cached_py_string(self.py, &self.reader.key()?);
+            let first = self.reader.peek()?;
+            dict.set_item(key, self.any(first)?)?;
+            next = self.reader.next(b'}')?;
+        }
+        self.levels += 1;
+        Ok(dict.into_any())
+    }
+
+    fn any_number(&mut self, first: u8) -> Read<Bound<'py, PyAny>> {
+        Ok(match self.reader.number(first)? {
+            NumberAny::Int(number) => number.into_bound_py_any(self.py)?,
+            NumberAny::Float(number) => PyFloat::new(self.py, number).into_any(),
         })
     }
 
@@ -251,16 +273,17 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         chosen: Chosen,
     ) -> Read<Bound<'py, PyAny>> {
         let base = self.pending.len();
-        let mut next = self.jiter.known_array()?;
-        while let Some(peek) = next {
+        let mut next = self.reader.enter(b']')?;
+        while let Some(first) = next {
             let index = self.pending.len() - base;
             let child = node.index(index);
-            let element = self.value(peek, each, child.own.as_ref(), child, chosen);
+            let element = self.value(first, each, child.own.as_ref(), child, chosen);
             self.pending.push(element.map_err(|stop| stop.at(|| Step::Index(index)))?);
-            next = self.jiter.array_step()?;
+            next = self.reader.next(b']')?;
         }
         let elements = self.pending.drain(base..);
         match into {
+            Collection::List => Ok(PyList::new(self.py, elements)?.into_any()),
             Collection::Tuple => Ok(PyTuple::new(self.py, elements)?.into_any()),
             _ => Ok(self.decoder.collect(&PyList::new(self.py, elements)?, into)?),
         }
@@ -268,87 +291,97 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
 
     fn entries(&mut self, each: &Plan, node: &Node, chosen: Chosen) -> Read<Bound<'py, PyAny>> {
         let dict = PyDict::new(self.py);
-        let mut next = self.jiter.known_object()?;
-        while let Some(key) = next {
+        let mut next = self.reader.enter(b'}')?;
+        while next.is_some() {
+            let key = self.reader.key()?;
             let child = node.name(key.as_bytes());
-            let key = cached_py_string(self.py, key);
-            let peek = self.jiter.peek()?;
-            let value = self.value(peek, each, child.own.as_ref(), child, chosen);
-            let step = || Step::Key(key.to_string_lossy().into_owned());
-            dict.set_item(&key, value.map_err(|stop| stop.at(step))?)?;
-            next = self.jiter.next_key()?;
+            let first = self.reader.peek()?;
+            let value = self.value(first, each, child.own.as_ref(), child, chosen);
+            let value = value.map_err(|stop| stop.at(|| Step::Key(key.clone().into_owned())))?;
+            dict.set_item(cached_py_string(self.py, &key), value)?;
+            next = self.reader.next(b'}')?;
         }
         Ok(dict.into_any())
     }
 
-    fn named_tuple(&mut self, target: Expected<'_>, fields: &Fields) -> Read<Bound<'py, PyAny>> {
+    fn named_tuple(
+        &mut self,
+        plan: &Plan,
+        fields: &Fields,
+        node: &Node,
+        chosen: Chosen,
+    ) -> Read<Bound<'py, PyAny>> {
         let base = self.pending.len();
-        let mut next = self.jiter.known_array()?;
-        while let Some(peek) = next {
+        let mut next = self.reader.enter(b']')?;
+        while let Some(first) = next {
             let index = self.pending.len() - base;
             // Elements beyond the fields are left to the tree.
-            let Some((name, plan)) = fields.list.get(index) else { return Err(Stop::Unclear) };
-            let child = target.node.index(index);
+            let Some((_, plan)) = fields.list.get(index) else { return Err(Stop::Unclear) };
+            let child = node.index(index);
             let plan = plan.get().actual();
-            let element = self.value(peek, plan, child.own.as_ref(), child, target.chosen);
-            self.pending.push(element.map_err(|stop| stop.at(|| field_step(self.py, name)))?);
-            next = self.jiter.array_step()?;
+            let element = self.value(first, plan, child.own.as_ref(), child, chosen);
+            self.pending.push(element.map_err(|stop| stop.at(|| field_step(fields, index)))?);
+            next = self.reader.next(b']')?;
         }
         for (name, _) in &fields.list[self.pending.len() - base..] {
-            self.pending.push(self.decoder.default(target.plan, fields, name.bind(self.py))?);
+            self.pending.push(self.decoder.default(plan, fields, name.bind(self.py))?);
         }
-        Ok(self.decoder.new_named_tuple(target.plan, self.pending.drain(base..))?)
+        Ok(self.decoder.new_named_tuple(plan, self.pending.drain(base..))?)
     }
 
     // ---- objects
 
+    /// Reads an object that was gone into; `next` is the first byte of what is in it.
     pub(super) fn object(
         &mut self,
-        target: Expected<'_>,
+        target: &Expected<'_>,
         fields: &Fields,
         build: &Build,
+        mut next: Option<u8>,
     ) -> Read<Bound<'py, PyAny>> {
-        let mut values: Vec<Option<Bound<'py, PyAny>>> = vec![None; fields.list.len()];
+        let base = self.fields.len();
+        self.fields.resize_with(base + fields.list.len(), || None);
         let mut others: Option<Bound<'py, PyDict>> = None;
         let mut tagged = target.root.is_none();
         let (mut expected, mut present) = (0, 0);
-        let mut next = self.jiter.known_object()?;
-        while let Some(name) = next {
-            if name.starts_with("__") {
-                if !target.is_root {
-                    // Dunder names are rare enough to be left to the tree.
-                    return Err(Stop::Unclear);
-                }
-                match name {
-                    tags::TYPES if target.root.is_some() && present == 0 => {
-                        self.jiter.next_skip()?;
+        while next.is_some() {
+            let is_expected =
+                fields.member(expected).is_some_and(|member| self.reader.takes(member));
+            let key = if is_expected { None } else { Some(self.reader.key()?) };
+            let index = match &key {
+                None => Some(expected),
+                Some(key) if is_special(key) => {
+                    // Elsewhere such names are rare enough to be left to the tree.
+                    if target.root.is_none()
+                        || key.as_ref() != tags::TYPE
+                        || self.reader.peek()? != b'"'
+                    {
+                        return Err(Stop::Unclear);
                     }
-                    tags::TYPE if target.root.is_some() => {
-                        tagged = Some(self.jiter.next_str()?) == target.root;
-                    }
-                    _ => return Err(Stop::Unclear),
+                    tagged = Some(&*self.reader.string()?) == target.root;
+                    next = self.reader.next(b'}')?;
+                    continue;
                 }
-                next = self.jiter.next_key()?;
-                continue;
-            }
-            let child = target.node.name(name.as_bytes());
-            if let Some(index) = fields.position(name, expected) {
-                let (name, plan) = &fields.list[index];
-                let peek = self.jiter.peek()?;
+                Some(key) => fields.position(key, expected),
+            };
+            let first = self.reader.peek()?;
+            if let Some(index) = index {
+                let child = target.node.name(fields.name(index).as_bytes());
+                let plan = fields.list[index].1.get().actual();
                 let value = self
-                    .value(peek, plan.get().actual(), child.own.as_ref(), child, target.chosen)
-                    .map_err(|stop| stop.at(|| field_step(self.py, name)))?;
-                present += usize::from(values[index].replace(value).is_none());
+                    .value(first, plan, child.own.as_ref(), child, target.chosen)
+                    .map_err(|stop| stop.at(|| field_step(fields, index)))?;
+                present += usize::from(self.fields[base + index].replace(value).is_none());
                 expected = index + 1;
-            } else {
-                let name = cached_py_string(self.py, name);
-                let peek = self.jiter.peek()?;
-                let value = self.value(peek, &ANY, child.own.as_ref(), child, Chosen::ByTag);
-                let step = || Step::Beside(name.to_string_lossy().into_owned());
+            } else if let Some(name) = key {
+                let child = target.node.name(name.as_bytes());
+                let value = self.value(first, &ANY, child.own.as_ref(), child, Chosen::ByTag);
+                let step = || Step::Beside(name.clone().into_owned());
                 let value = value.map_err(|stop| stop.at(step))?;
-                others.get_or_insert_with(|| PyDict::new(self.py)).set_item(&name, value)?;
+                let name = cached_py_string(self.py, &name);
+                others.get_or_insert_with(|| PyDict::new(self.py)).set_item(name, value)?;
             }
-            next = self.jiter.next_key()?;
+            next = self.reader.next(b'}')?;
         }
         if !tagged {
             return Err(Stop::Unclear);
@@ -356,12 +389,12 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         let constructed = target.chosen == Chosen::ByHint && build.parameters.is_some();
         if constructed
             && others.is_none()
-            && let Some(object) = self.call(target.plan, build, &values, present)?
+            && let Some(object) = self.call(target.plan, build, base, present)?
         {
             return Ok(object);
         }
         let attributes = others.unwrap_or_else(|| PyDict::new(self.py));
-        for ((name, _), value) in fields.list.iter().zip(values) {
+        for ((name, _), value) in fields.list.iter().zip(self.fields.drain(base..)) {
             if let Some(value) = value {
                 attributes.set_item(name, value)?;
             }
@@ -373,23 +406,24 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         })
     }
 
-    /// Calls the constructor by position, if that passes all there is.
+    /// Calls the constructor by position, if that passes all there is of the fields behind `base`.
     fn call(
-        &self,
+        &mut self,
         plan: &Plan,
         build: &Build,
-        values: &[Option<Bound<'py, PyAny>>],
+        base: usize,
         present: usize,
     ) -> Read<Option<Bound<'py, PyAny>>> {
         let Some(order) = &build.order else { return Ok(None) };
-        let given = order.iter().take_while(|index| values[**index].is_some()).count();
+        let fields = &mut self.fields[base..];
+        let given = order.iter().take_while(|index| fields[**index].is_some()).count();
         let missing = build.parameters.iter().flatten().skip(given);
         if given < present || missing.into_iter().any(|parameter| parameter.required) {
             return Ok(None);
         }
-        let arguments: Vec<_> =
-            order[..given].iter().map(|index| values[*index].as_ref()).collect();
+        let arguments = order[..given].iter().map(|index| fields[*index].clone());
         let arguments = PyTuple::new(self.py, arguments)?;
+        self.fields.truncate(base);
         Ok(Some(self.decoder.call(plan, arguments)?))
     }
 }
@@ -398,6 +432,6 @@ fn has_text(key: &Plan) -> bool {
     matches!(key.actual().kind, Kind::Any | Kind::Primitive(Primitive::Str))
 }
 
-fn field_step(py: Python<'_>, name: &Py<PyString>) -> Step {
-    Step::Field(name.bind(py).to_string_lossy().into_owned())
+fn field_step(fields: &Fields, index: usize) -> Step {
+    Step::Field(fields.name(index).to_owned())
 }

@@ -1,33 +1,30 @@
 //! The top level of a message that is read as a stream: the wire's own keys, and what stands beside them.
 
-use jiter::Peek;
-use pymq::wire::tags;
+use pymq::wire::tags::{self, OBJECT_MEMBER, TYPES_MEMBER};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::decode::Chosen;
+use super::message::first;
 use super::node::{Node, Own};
 use super::plan::{Kind, Plan};
 use super::stream::{Expected, Read, Stop, Stream};
 
-impl<'py> Stream<'_, '_, 'py> {
-    pub(super) fn top_object(&mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
-        let Some(tag) = tail_tag(self.data) else { return self.untagged_object(plan) };
-        let before = self.jiter.clone();
+impl<'d, 'py> Stream<'_, 'd, 'py> {
+    pub(super) fn top_object(&mut self, data: &'d [u8], plan: &Plan) -> Read<Bound<'py, PyAny>> {
+        let Some(tag) = tail_tag(data) else { return self.untagged_object(plan) };
+        let mut next = self.reader.enter(b'}')?;
         let mut tree = None;
-        let mut first = self.jiter.known_object()?;
-        if first == Some(tags::TYPES) {
-            let peek = self.jiter.peek()?;
-            let start = self.jiter.current_index();
-            self.jiter.known_skip(peek)?;
-            tree = Some(self.decoder.tree(Some(self.jiter.slice_to_current(start)))?);
-            first = self.jiter.next_key()?;
+        if next.is_some() && self.reader.takes(first(TYPES_MEMBER)) {
+            self.reader.peek()?;
+            let types = self.reader.unread()?;
+            tree = Some(self.decoder.tree(Some(types)).map_err(|_| Stop::Unclear)?);
+            next = self.reader.next(b'}')?;
         }
         let node = tree.as_deref().unwrap_or(Node::silent());
-        if first == Some(tags::OBJECT) {
+        if next.is_some() && self.reader.takes(first(OBJECT_MEMBER)) {
             return self.wrapped_value(plan, tag, node);
         }
-        self.jiter = before;
         let class = match &node.own {
             None => tag,
             Some(Own { class, keys: None }) => class,
@@ -44,8 +41,8 @@ impl<'py> Stream<'_, '_, 'py> {
             return Err(Stop::Unclear);
         };
         let Kind::Object { fields, build } = &plan.kind else { return Err(Stop::Unclear) };
-        let target = Expected { plan, node, chosen, root: Some(tag), is_root: true };
-        self.object(target, fields, build)
+        let target = Expected { plan, node, chosen, root: Some(tag) };
+        self.object(&target, fields, build, next)
     }
 
     /// What stands under `__obj`; the message must end as expected.
@@ -58,11 +55,13 @@ impl<'py> Stream<'_, '_, 'py> {
                 said.own.as_ref()
             }
         };
-        let peek = self.jiter.peek()?;
-        let value = self.value(peek, plan, own, node, Chosen::ByHint)?;
-        if self.jiter.next_key()? != Some(tags::TYPE)
-            || self.jiter.next_str()? != tag
-            || self.jiter.next_key()?.is_some()
+        let first = self.reader.peek()?;
+        let value = self.value(first, plan, own, node, Chosen::ByHint)?;
+        if self.reader.next(b'}')?.is_none()
+            || self.reader.key()? != tags::TYPE
+            || self.reader.peek()? != b'"'
+            || self.reader.string()? != tag
+            || self.reader.next(b'}')?.is_some()
         {
             return Err(Stop::Unclear);
         }
@@ -73,7 +72,7 @@ impl<'py> Stream<'_, '_, 'py> {
         let (node, chosen) = (Node::silent(), Chosen::ByHint);
         match &plan.kind {
             Kind::Any => {
-                let value = self.any(Peek::Object)?;
+                let value = self.any(b'{')?;
                 let dict = value.cast_exact::<PyDict>().map_err(PyErr::from)?;
                 for key in tags::KEYS {
                     if dict.contains(key)? {
@@ -83,8 +82,9 @@ impl<'py> Stream<'_, '_, 'py> {
                 Ok(value)
             }
             Kind::Object { fields, build } => {
-                let target = Expected { plan, node, chosen, root: None, is_root: true };
-                self.object(target, fields, build)
+                let next = self.reader.enter(b'}')?;
+                let target = Expected { plan, node, chosen, root: None };
+                self.object(&target, fields, build, next)
             }
             _ => Err(Stop::Unclear),
         }
@@ -98,7 +98,7 @@ fn tail_tag(data: &[u8]) -> Option<&str> {
     let quote = body.iter().rposition(|byte| *byte == b'"')?;
     let (head, tag) = (&body[..quote], &body[quote + 1..]);
     let head = head.strip_suffix(b" ").unwrap_or(head);
-    head.strip_suffix(&tags::TYPE_MEMBER.as_bytes()[1..])?;
+    head.strip_suffix(first(tags::TYPE_MEMBER))?;
     std::str::from_utf8(tag).ok().filter(|tag| !tag.contains('\\'))
 }
 
