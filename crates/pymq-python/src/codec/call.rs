@@ -12,6 +12,7 @@ use super::core::CodecCore;
 use super::decode::{ANY, Chosen, Decoder};
 use super::encode::Encoder;
 use super::encoding::Shape;
+use super::exact::exact;
 use super::fault::{Fault, Result, shortened, type_name};
 use super::node::{Branch, ChildKey, Node};
 use super::plan::Plan;
@@ -226,11 +227,11 @@ pub(super) fn encode_result<'py>(
     let mut encoder = Encoder::new(codec, py, ENVELOPE);
     let (result_type, written) = if encoder.primitive(value)? {
         (value.get_type().name()?.to_string(), Ok(false))
-    } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+    } else if let Some(dict) = exact::<PyDict>(value) {
         ("dict".to_owned(), encoder.dict(dict, None))
-    } else if let Ok(list) = value.cast_exact::<PyList>() {
+    } else if let Some(list) = exact::<PyList>(value) {
         ("list".to_owned(), encoder.list(list, None))
-    } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+    } else if let Some(tuple) = exact::<PyTuple>(value) {
         ("tuple".to_owned(), encoder.tuple(tuple, None))
     } else {
         let encoding = encoder.encoding(value)?;

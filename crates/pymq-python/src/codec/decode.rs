@@ -13,6 +13,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyType};
 
 use super::alternatives::is_scalar;
 use super::core::CodecCore;
+use super::exact::exact;
 use super::fault::{Fault, Result, Step, type_name};
 use super::flood;
 use super::keys::KeyTypes;
@@ -137,7 +138,7 @@ impl<'py> Decoder<'_, 'py> {
     /// Takes the wire's own keys off a top-level value.
     fn unwrapped(self, value: Bound<'py, PyAny>) -> Result<(Bound<'py, PyAny>, Option<Own>, Node)> {
         let plain = |value| Ok((value, None, Node::default()));
-        let Ok(dict) = value.cast_exact::<PyDict>() else { return plain(value) };
+        let Some(dict) = exact::<PyDict>(&value) else { return plain(value) };
         let tag = dict.get_item(intern!(self.py, tags::TYPE))?;
         let was_tagged = tag.is_some();
         let mut node = Node::default();
@@ -312,12 +313,12 @@ impl<'py> Decoder<'_, 'py> {
         if node.has_no_children() {
             return Ok(value);
         }
-        if let Ok(list) = value.cast_exact::<PyList>() {
+        if let Some(list) = exact::<PyList>(&value) {
             return Ok(self.elements(list, Some(&ANY), &[], node, wanted.chosen)?.into_any());
         }
-        match value.cast_exact::<PyDict>() {
-            Ok(dict) => Ok(self.tagged_entries(dict, node)?.into_any()),
-            Err(_) => Ok(value),
+        match exact::<PyDict>(&value) {
+            Some(dict) => Ok(self.tagged_entries(dict, node)?.into_any()),
+            None => Ok(value),
         }
     }
 
@@ -344,20 +345,20 @@ impl<'py> Decoder<'_, 'py> {
         plan: &Plan,
         primitive: Primitive,
     ) -> Result<Bound<'py, PyAny>> {
-        let exact = match primitive {
+        let is_exact = match primitive {
             Primitive::Str => value.is_exact_instance_of::<PyString>(),
             Primitive::Int => value.is_exact_instance_of::<PyInt>(),
             Primitive::Float => value.is_exact_instance_of::<PyFloat>(),
             Primitive::Bool => value.is_exact_instance_of::<PyBool>(),
         };
-        if exact {
+        if is_exact {
             return Ok(value);
         }
         if !is_scalar(&value) {
             return Err(unexpected(self.py, plan, &value));
         }
         if primitive == Primitive::Int
-            && let Ok(text) = value.cast_exact::<PyString>()
+            && let Some(text) = exact::<PyString>(&value)
             && text.len()? > LONGEST_NUMBER
         {
             return Err(Fault::new(format!("an integer of more than {MAX_DIGITS} digits")));
@@ -427,8 +428,8 @@ impl<'py> Decoder<'_, 'py> {
         Ok(dict.into_any())
     }
 
-    pub(super) fn class(self, plan: &Plan) -> Bound<'py, PyType> {
-        plan.class.as_ref().expect("a class's plan has its class").bind(self.py).clone()
+    pub(super) fn class(self, plan: &Plan) -> &Bound<'py, PyType> {
+        plan.class.as_ref().expect("a class's plan has its class").bind(self.py)
     }
 }
 

@@ -11,13 +11,14 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, Py
 
 use super::core::CodecCore;
 use super::encoding::{Encoding, Shape};
+use super::exact::{exact, small_integer, utf8};
 use super::fault::{Fault, Result, Step, type_name};
 use super::flood;
 use super::levels::Levels;
 use super::node::{Branch, ChildKey};
 use super::parse::MAX_DIGITS;
 use super::scalar;
-use super::walk::{Elements, changed, small_integer, utf8};
+use super::walk::{Elements, changed};
 
 /// One message being written.
 pub(super) struct Encoder<'c, 'py> {
@@ -87,9 +88,9 @@ impl<'c, 'py> Encoder<'c, 'py> {
         if self.simple(value) == Tried::Written {
             return Ok(true);
         }
-        if let Ok(text) = value.cast_exact::<PyString>() {
+        if let Some(text) = exact::<PyString>(value) {
             self.text(text)?;
-        } else if let Ok(number) = value.cast_exact::<PyInt>() {
+        } else if let Some(number) = exact::<PyInt>(value) {
             self.integer(number)?;
         } else {
             return Ok(false);
@@ -101,17 +102,17 @@ impl<'c, 'py> Encoder<'c, 'py> {
     /// not even by way of the garbage collector.
     #[inline]
     pub(super) fn simple(&mut self, value: &Bound<'py, PyAny>) -> Tried {
-        if let Ok(text) = value.cast_exact::<PyString>() {
+        if let Some(text) = exact::<PyString>(value) {
             let Some(text) = utf8(text) else { return Tried::Failed };
             scalar::string(&mut self.out, text);
-        } else if let Ok(number) = value.cast_exact::<PyInt>() {
+        } else if let Some(number) = exact::<PyInt>(value) {
             let Some(number) = small_integer(number) else { return Tried::Left };
             scalar::integer(&mut self.out, number);
-        } else if let Ok(number) = value.cast_exact::<PyFloat>() {
+        } else if let Some(number) = exact::<PyFloat>(value) {
             scalar::float(&mut self.out, number.value());
         } else if value.is_none() {
             self.out.extend_from_slice(b"null");
-        } else if let Ok(truth) = value.cast_exact::<PyBool>() {
+        } else if let Some(truth) = exact::<PyBool>(value) {
             self.out.extend_from_slice(if truth.is_true() { b"true" } else { b"false" });
         } else {
             return Tried::Left;
@@ -120,11 +121,11 @@ impl<'c, 'py> Encoder<'c, 'py> {
     }
 
     fn compound(&mut self, value: &Bound<'py, PyAny>) -> Result<bool> {
-        if let Ok(dict) = value.cast_exact::<PyDict>() {
+        if let Some(dict) = exact::<PyDict>(value) {
             self.dict(dict, None)
-        } else if let Ok(list) = value.cast_exact::<PyList>() {
+        } else if let Some(list) = exact::<PyList>(value) {
             self.list(list, None)
-        } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+        } else if let Some(tuple) = exact::<PyTuple>(value) {
             self.tuple(tuple, Some(b"\"tuple\""))
         } else {
             let encoding = self.encoding(value)?;

@@ -10,10 +10,11 @@ use pyo3::types::{PyDict, PyString};
 
 use super::encode::{Encoder, Tried};
 use super::encoding::Attributes;
+use super::exact::{exact, utf8};
 use super::fault::{Result, Step};
 use super::names::{Expected, Name, is_special};
 use super::node::{Branch, ChildKey};
-use super::walk::{Entries, changed, utf8};
+use super::walk::{Entries, changed};
 use super::{keys, scalar};
 
 impl<'py> Encoder<'_, 'py> {
@@ -100,7 +101,7 @@ impl<'py> Encoder<'_, 'py> {
         key: &Bound<'py, PyAny>,
         value: &Bound<'py, PyAny>,
     ) -> Tried {
-        let Ok(key) = key.cast_exact::<PyString>() else { return Tried::Left };
+        let Some(key) = exact::<PyString>(key) else { return Tried::Left };
         let Some(name) = utf8(key) else { return Tried::Failed };
         if is_special(name) {
             return Tried::Left;
@@ -201,7 +202,7 @@ impl Key<'_, '_> {
     fn is_text(&self) -> bool {
         match self {
             Self::Known(_) => true,
-            Self::Other(key) => key.cast_exact::<PyString>().is_ok(),
+            Self::Other(key) => key.is_exact_instance_of::<PyString>(),
         }
     }
 
@@ -232,7 +233,7 @@ fn has_text_keys(dict: &Bound<'_, PyDict>) -> Result<bool> {
     let mut entries = Entries::new(dict);
     // SAFETY: looking at a key's type runs no Python code.
     while let Some((key, _)) = unsafe { entries.next_borrowed() } {
-        if key.cast_exact::<PyString>().is_err() {
+        if !key.is_exact_instance_of::<PyString>() {
             return Ok(false);
         }
     }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
 
+use super::exact::exact;
 use super::fault::{Fault, Result};
 use super::work::Work;
 
@@ -73,13 +74,13 @@ pub(super) fn set<'py>(list: &Bound<'py, PyList>, work: &Work) -> Result<Bound<'
 
 /// Refuses plain data of which a model could make such a set or dict, in whichever field.
 pub(super) fn check_tree(value: &Bound<'_, PyAny>, number: &Py<PyAny>, work: &Work) -> Result<()> {
-    if let Ok(list) = value.cast_exact::<PyList>() {
+    if let Some(list) = exact::<PyList>(value) {
         let mut alike = Alike::new(list.len());
         for element in list.iter() {
             check_tree(&element, number, work)?;
             alike.add(&element, number, work)?;
         }
-    } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+    } else if let Some(dict) = exact::<PyDict>(value) {
         let mut alike = Alike::new(dict.len());
         for (key, value) in dict.iter() {
             check_tree(&value, number, work)?;
@@ -119,7 +120,7 @@ fn known_hash(value: &Bound<'_, PyAny>, number: &Py<PyAny>) -> Result<Option<isi
     if value.is_exact_instance_of::<PyInt>() || value.is_exact_instance_of::<PyFloat>() {
         return Ok(Some(value.hash()?));
     }
-    if let Ok(text) = value.cast_exact::<PyString>() {
+    if let Some(text) = exact::<PyString>(value) {
         let looks_so = |text: &str| {
             text.len() >= SHORTEST_NUMBER
                 && text.bytes().all(|byte| byte.is_ascii_digit() || b"+-._eE/ ".contains(&byte))
@@ -130,7 +131,7 @@ fn known_hash(value: &Bound<'_, PyAny>, number: &Py<PyAny>) -> Result<Option<isi
         let number = number.bind(py).call1((text,))?;
         return Ok(if number.is_none() { None } else { Some(number.hash()?) });
     }
-    let Ok(list) = value.cast_exact::<PyList>() else { return Ok(None) };
+    let Some(list) = exact::<PyList>(value) else { return Ok(None) };
     let mut parts = Vec::with_capacity(list.len());
     for element in list.iter() {
         match known_hash(&element, number)? {

@@ -68,15 +68,15 @@ fn text_key<'py>(
     key: &Bound<'py, PyAny>,
 ) -> Result<Option<TextKey>> {
     let start = encoder.out.len();
-    let tag = if key.cast_exact::<PyString>().is_ok() {
+    let tag = if key.is_exact_instance_of::<PyString>() {
         "str".to_owned()
     } else if key.is_none() {
         "NoneType".to_owned()
-    } else if key.cast_exact::<PyBool>().is_ok() {
+    } else if key.is_exact_instance_of::<PyBool>() {
         "bool".to_owned()
-    } else if key.cast_exact::<PyInt>().is_ok() {
+    } else if key.is_exact_instance_of::<PyInt>() {
         "int".to_owned()
-    } else if key.cast_exact::<PyFloat>().is_ok() {
+    } else if key.is_exact_instance_of::<PyFloat>() {
         "float".to_owned()
     } else {
         return encoded_key(encoder, key);
@@ -93,7 +93,7 @@ fn encoded_key<'py>(
     let has_text = match &encoding.shape {
         Shape::Text | Shape::Integer | Shape::Float | Shape::Made(_) => true,
         Shape::Member => {
-            key.getattr(intern!(encoder.py, "_value_"))?.cast_exact::<PyString>().is_ok()
+            key.getattr(intern!(encoder.py, "_value_"))?.is_exact_instance_of::<PyString>()
         }
         _ => false,
     };

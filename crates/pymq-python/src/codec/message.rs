@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use super::core::CodecCore;
 use super::encode::Encoder;
 use super::encoding::{Encoding, Shape};
+use super::exact::exact;
 use super::fault::{Fault, Result};
 
 /// Around the value that an encoder holds.
@@ -39,15 +40,15 @@ fn write<'py>(encoder: &mut Encoder<'_, 'py>, value: &Bound<'py, PyAny>) -> Resu
     if encoder.primitive(value)? {
         return Ok(if value.is_none() { Around::Object(b"\"NoneType\"") } else { Around::Nothing });
     }
-    if let Ok(dict) = value.cast_exact::<PyDict>() {
+    if let Some(dict) = exact::<PyDict>(value) {
         let has_node = encoder.dict(dict, None)?;
         let wrapped = has_node || holds_reserved(dict)?;
         return Ok(if wrapped { Around::Object(b"\"dict\"") } else { Around::Nothing });
     }
-    if let Ok(list) = value.cast_exact::<PyList>() {
+    if let Some(list) = exact::<PyList>(value) {
         return write_list(encoder, list);
     }
-    if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+    if let Some(tuple) = exact::<PyTuple>(value) {
         encoder.tuple(tuple, None)?;
         return Ok(Around::Object(b"\"tuple\""));
     }
@@ -104,7 +105,7 @@ fn common_root<'py>(
     }
     let first = list.get_item(0)?;
     let class = first.get_type();
-    let root = if first.cast_exact::<PyTuple>().is_ok() {
+    let root = if first.is_exact_instance_of::<PyTuple>() {
         b"\"tuple\""
     } else if is_plain(&first) {
         return Ok(None);
@@ -123,9 +124,9 @@ fn common_root<'py>(
 
 fn is_plain(value: &Bound<'_, PyAny>) -> bool {
     value.is_none()
-        || value.cast_exact::<PyString>().is_ok()
-        || value.cast_exact::<PyList>().is_ok()
-        || value.cast_exact::<PyDict>().is_ok()
+        || value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyList>()
+        || value.is_exact_instance_of::<PyDict>()
         || value.is_exact_instance_of::<pyo3::types::PyInt>()
         || value.is_exact_instance_of::<pyo3::types::PyFloat>()
         || value.is_exact_instance_of::<pyo3::types::PyBool>()

@@ -12,6 +12,7 @@ mod decode;
 mod encode;
 mod encoding;
 mod entries;
+mod exact;
 mod fault;
 mod flood;
 mod keys;

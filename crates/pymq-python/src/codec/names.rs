@@ -8,9 +8,9 @@ use std::sync::OnceLock;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use super::exact::{exact, utf8};
 use super::node::ChildKey;
 use super::scalar;
-use super::walk::utf8;
 
 /// As many, and as long, names are kept for a class: an object may be used as a dict.
 const MOST_NAMES: usize = 64;
@@ -71,7 +71,7 @@ impl Names {
         self.0.get_or_init(|| {
             let keys = attributes.keys();
             let keys = keys.iter().take(MOST_NAMES);
-            keys.filter_map(|key| Name::new(key.cast_exact::<PyString>().ok()?)).collect()
+            keys.filter_map(|key| Name::new(exact(&key)?)).collect()
         });
     }
 }

@@ -12,6 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
+use super::exact::exact;
 use super::fault::{Fault, Result};
 use super::keys::KeyTypes;
 use super::scalar;
@@ -111,7 +112,9 @@ impl Branch {
         }
         // The key belongs in front. Most children have no node, so it is not written beforehand.
         let prefix = types.len() - end;
-        types[start..].rotate_right(prefix);
+        types.extend_from_within(start..end);
+        types.copy_within(end.., start);
+        types.truncate(end + prefix);
         self.open = true;
         if shared {
             self.each = Some((start + prefix, types.len()));
@@ -222,10 +225,10 @@ impl Node {
     }
 
     pub(super) fn read(node: &Bound<'_, PyAny>) -> Result<Self> {
-        if let Ok(tag) = node.cast_exact::<PyString>() {
+        if let Some(tag) = exact::<PyString>(node) {
             return Ok(Self::tagged(&tag.to_string_lossy()));
         }
-        let Ok(tree) = node.cast_exact::<PyDict>() else {
+        let Some(tree) = exact::<PyDict>(node) else {
             return Err(Fault::new("malformed type tree: a node is a string or an object"));
         };
         let mut read = Self::default();
@@ -269,34 +272,37 @@ impl Node {
     #[inline]
     pub(super) fn index(&self, index: usize) -> &Self {
         if self.children.is_empty() {
-            return self.each.as_deref().unwrap_or(&SILENT);
+            self.other()
+        } else {
+            self.child(index.to_string().as_bytes())
         }
-        self.listed(index)
-    }
-
-    #[cold]
-    fn listed(&self, index: usize) -> &Self {
-        self.name(index.to_string().as_bytes())
     }
 
     #[inline]
     pub(super) fn name(&self, name: &[u8]) -> &Self {
+        if self.children.is_empty() { self.other() } else { self.child(name) }
+    }
+
+    /// The node of the children that have no entry of their own.
+    #[inline]
+    fn other(&self) -> &Self {
+        self.each.as_deref().unwrap_or(&SILENT)
+    }
+
+    fn child(&self, name: &[u8]) -> &Self {
         let place = match &self.places {
             None => self.children.iter().position(|(child, _)| child == name),
             Some(places) => places.get(name).copied(),
         };
-        match place {
-            Some(place) => &self.children[place].1,
-            None => self.each.as_deref().unwrap_or(&SILENT),
-        }
+        place.map_or_else(|| self.other(), |place| &self.children[place].1)
     }
 
     /// The node of the child that a Python string names.
     pub(super) fn key(&self, name: &Bound<'_, PyString>) -> Result<&Self> {
         if self.children.is_empty() {
-            return Ok(self.each.as_deref().unwrap_or(&SILENT));
+            return Ok(self.other());
         }
-        Ok(self.name(&name_of(name)?))
+        Ok(self.child(&name_of(name)?))
     }
 
     /// The children that have an entry of their own.

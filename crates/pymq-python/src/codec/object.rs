@@ -11,6 +11,7 @@ use pyo3::{ffi, intern};
 
 use super::decode::{ANY, Chosen, Decoder, unexpected};
 use super::entries::is_dunder;
+use super::exact::exact;
 use super::fault::{Fault, Result, Step, shortened};
 use super::node::{Node, python_name};
 use super::plan::{Build, Fields, Passed, Plan};
@@ -41,9 +42,9 @@ impl<'py> Decoder<'_, 'py> {
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
         let constructed = chosen == Chosen::ByHint && build.parameters.is_some();
-        let attributes = if let Ok(dict) = value.cast_exact::<PyDict>() {
+        let attributes = if let Some(dict) = exact::<PyDict>(&value) {
             self.own_dict(dict)?
-        } else if let Ok(list) = value.cast_exact::<PyList>() {
+        } else if let Some(list) = exact::<PyList>(&value) {
             self.by_position(list, plan, fields)?
         } else if value.get_type().is(self.class(plan)) {
             return Ok(value);
@@ -285,9 +286,9 @@ impl<'py> Decoder<'_, 'py> {
         chosen: Chosen,
     ) -> Result<Bound<'py, PyAny>> {
         let mut elements = Vec::with_capacity(fields.list.len());
-        if value.cast_exact::<PyList>().is_ok_and(|list| list.len() > fields.list.len()) {
+        if exact::<PyList>(&value).is_some_and(|list| list.len() > fields.list.len()) {
             self.drop_unknown(plan, &PyString::new(self.py, "beyond its fields"))?;
-        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+        } else if let Some(dict) = exact::<PyDict>(&value) {
             for name in dict.keys() {
                 let name = name.cast_into::<PyString>().map_err(PyErr::from)?;
                 if !plan.knows(&name) {
@@ -297,9 +298,9 @@ impl<'py> Decoder<'_, 'py> {
         }
         for (index, (name, field)) in fields.list.iter().enumerate() {
             let name = name.bind(self.py);
-            let (element, child) = if let Ok(list) = value.cast_exact::<PyList>() {
+            let (element, child) = if let Some(list) = exact::<PyList>(&value) {
                 (list.get_item(index).ok(), node.index(index))
-            } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+            } else if let Some(dict) = exact::<PyDict>(&value) {
                 (dict.get_item(name)?, node.key(name)?)
             } else if value.get_type().is(self.class(plan)) {
                 return Ok(value);

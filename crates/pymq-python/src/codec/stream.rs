@@ -101,7 +101,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
 
     // ---- one value
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn value(
         &mut self,
         first: u8,
@@ -181,14 +181,15 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         Ok(self.decoder.convert_as(tree, plan, own, node, chosen)?)
     }
 
-    #[inline]
     fn primitive(
         &mut self,
         first: u8,
         plan: &Plan,
         primitive: Primitive,
     ) -> Read<Bound<'py, PyAny>> {
-        let value = self.any(first)?;
+        let value =
+            if first == b'[' || first == b'{' { self.any(first) } else { self.scalar(first) };
+        let value = value?;
         let exact = match primitive {
             Primitive::Str => first == b'"',
             Primitive::Int => value.is_exact_instance_of::<PyInt>(),
@@ -203,25 +204,32 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
 
     /// A value about which nothing is said.
     pub(super) fn any(&mut self, first: u8) -> Read<Bound<'py, PyAny>> {
+        match first {
+            b'[' => self.any_array(),
+            b'{' => self.any_object(),
+            _ => self.scalar(first),
+        }
+    }
+
+    /// The same for what is no array and no object.
+    #[inline(always)]
+    fn scalar(&mut self, first: u8) -> Read<Bound<'py, PyAny>> {
         self.decoder.work.step(self.py)?;
         match first {
             b'"' => Ok(PyString::new(self.py, &self.reader.string()?).into_any()),
             b'n' => self.null(),
-            b't' => {
-                self.reader.word(b"true")?;
-                Ok(PyBool::new(self.py, true).to_owned().into_any())
-            }
-            b'f' => {
-                self.reader.word(b"false")?;
-                Ok(PyBool::new(self.py, false).to_owned().into_any())
-            }
-            b'[' => self.any_array(),
-            b'{' => self.any_object(),
+            b't' => self.truth(b"true", true),
+            b'f' => self.truth(b"false", false),
             _ => match self.reader.short_integer() {
                 Some(number) => Ok(number.into_bound_py_any(self.py)?),
-                None => self.any_number(first),
+                None => self.number(first),
             },
         }
+    }
+
+    fn truth(&mut self, word: &[u8], truth: bool) -> Read<Bound<'py, PyAny>> {
+        self.reader.word(word)?;
+        Ok(PyBool::new(self.py, truth).to_owned().into_any())
     }
 
     fn null(&mut self) -> Read<Bound<'py, PyAny>> {
@@ -230,6 +238,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
     }
 
     fn any_array(&mut self) -> Read<Bound<'py, PyAny>> {
+        self.decoder.work.step(self.py)?;
         self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
         let base = self.pending.len();
         let mut next = self.reader.enter(b']')?;
@@ -243,6 +252,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
     }
 
     fn any_object(&mut self) -> Read<Bound<'py, PyAny>> {
+        self.decoder.work.step(self.py)?;
         self.levels = self.levels.checked_sub(1).ok_or(Stop::Unclear)?;
         let dict = PyDict::new(self.py);
         let mut next = self.reader.enter(b'}')?;
@@ -256,7 +266,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         Ok(dict.into_any())
     }
 
-    fn any_number(&mut self, first: u8) -> Read<Bound<'py, PyAny>> {
+    fn number(&mut self, first: u8) -> Read<Bound<'py, PyAny>> {
         Ok(match self.reader.number(first)? {
             NumberAny::Int(number) => number.into_bound_py_any(self.py)?,
             NumberAny::Float(number) => PyFloat::new(self.py, number).into_any(),
