@@ -39,10 +39,17 @@ pub struct CodecCore {
     pub(super) strict: bool,
     hooks: Hooks,
     tags: Mutex<(u64, HashMap<String, Py<Plan>>)>,
-    /// Messages of one kind have the same tree, so it is read once.
-    trees: Mutex<HashMap<Box<[u8]>, Arc<Node>>>,
+    trees: Mutex<Trees>,
     buffers: Mutex<Option<Buffers>>,
     steps: AtomicU64,
+}
+
+/// Messages of one kind have the same tree, so it is read once.
+#[derive(Debug, Default)]
+struct Trees {
+    read: HashMap<Arc<[u8]>, Arc<Node>>,
+    /// The one that was asked for last.
+    last: Option<(Arc<[u8]>, Arc<Node>)>,
 }
 
 /// Trees that are kept, and the size of the largest.
@@ -116,7 +123,7 @@ impl CodecCore {
             strict,
             hooks: Hooks { encoding, resolve, unknown, dropped, number, loads, dumps },
             tags: Mutex::new((0, HashMap::new())),
-            trees: Mutex::new(HashMap::new()),
+            trees: Mutex::default(),
             buffers: Mutex::new(None),
             steps: AtomicU64::new(0),
         }
@@ -247,7 +254,18 @@ impl CodecCore {
 
     /// A types tree that has been read before.
     pub(super) fn tree(&self, types: &[u8]) -> Option<Arc<Node>> {
-        lock(&self.trees).get(types).map(Arc::clone)
+        let mut trees = lock(&self.trees);
+        let (types, node) = trees.read.get_key_value(types)?;
+        let (types, node) = (Arc::clone(types), Arc::clone(node));
+        trees.last = Some((types, Arc::clone(&node)));
+        Some(node)
+    }
+
+    /// The last tree, and its length, if the text begins with it.
+    pub(super) fn tree_before(&self, text: &[u8]) -> Option<(Arc<Node>, usize)> {
+        let trees = lock(&self.trees);
+        let (types, node) = trees.last.as_ref()?;
+        text.starts_with(types).then(|| (Arc::clone(node), types.len()))
     }
 
     pub(super) fn keep_tree(&self, types: &[u8], node: &Arc<Node>) {
@@ -255,10 +273,10 @@ impl CodecCore {
             return;
         }
         let mut trees = lock(&self.trees);
-        if trees.len() >= MOST_TREES {
-            trees.clear();
+        if trees.read.len() >= MOST_TREES {
+            trees.read.clear();
         }
-        trees.insert(types.into(), Arc::clone(node));
+        trees.read.insert(types.into(), Arc::clone(node));
     }
 
     pub(super) fn unknown(&self, py: Python<'_>, tag: &str) -> Result<()> {

@@ -67,7 +67,7 @@ impl<'py> Decoder<'_, 'py> {
         self.codec.limits.check_size(data.len())?;
         let plan_or_any = plan.unwrap_or(&ANY);
         let streamed =
-            Stream::new(self, data).and_then(|stream| stream.message(data, plan_or_any.actual()));
+            Stream::new(self, data).and_then(|stream| stream.message(plan_or_any.actual()));
         match streamed {
             Ok(value) => return Ok(value),
             Err(Stop::Fault(fault)) => return Err(fault),

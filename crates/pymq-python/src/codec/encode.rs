@@ -100,7 +100,7 @@ impl<'c, 'py> Encoder<'c, 'py> {
 
     /// The same for values that take no more than copying: unless it fails, no Python code runs,
     /// not even by way of the garbage collector.
-    #[inline]
+    #[inline(always)]
     pub(super) fn simple(&mut self, value: &Bound<'py, PyAny>) -> Tried {
         if let Some(text) = exact::<PyString>(value) {
             let Some(text) = utf8(text) else { return Tried::Failed };

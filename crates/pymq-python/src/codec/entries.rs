@@ -20,31 +20,39 @@ use super::{keys, scalar};
 impl<'py> Encoder<'_, 'py> {
     pub(super) fn dict(&mut self, dict: &Bound<'py, PyDict>, own: Option<&[u8]>) -> Result<bool> {
         self.enter(dict.as_any())?;
-        // Known before anything is written: what is written twice at each level never ends.
-        let node = if has_text_keys(dict)? {
-            self.text_dict(dict, own)?
+        let mark = self.out.len();
+        let node = if let Some(node) = self.text_dict(dict, own)? {
+            node
         } else {
+            self.out.truncate(mark);
             keys::dict(self, dict, own)?
         };
         self.leave();
         Ok(node)
     }
 
-    fn text_dict(&mut self, dict: &Bound<'py, PyDict>, own: Option<&[u8]>) -> Result<bool> {
+    /// None if it turns out that not all keys are text. That is known before anything is written that
+    /// holds others: what is written twice at each level never ends.
+    fn text_dict(&mut self, dict: &Bound<'py, PyDict>, own: Option<&[u8]>) -> Result<Option<bool>> {
         let start = self.out.len() + 1;
         let mut branch = Branch::shared(&self.types);
         self.out.push(b'{');
         let (mut entries, mut names) = (Entries::new(dict), Expected::NONE);
+        let mut is_known = false;
         while let Some((key, value)) =
             self.next_entry(&mut entries, &mut names, &mut branch, start)?
         {
+            if !is_known && !has_text_keys(dict) {
+                return Ok(None);
+            }
+            is_known = true;
             if !key.is_text() {
                 return Err(changed());
             }
             self.entry(&mut branch, start, &key, &value, Step::Key)?;
         }
         self.out.push(b'}');
-        Ok(branch.close(&mut self.types, own))
+        Ok(Some(branch.close(&mut self.types, own)))
     }
 
     /// Writes entries as long as they are simple, and gives the first that is not.
@@ -229,15 +237,15 @@ impl Key<'_, '_> {
         }
     }
 }
-fn has_text_keys(dict: &Bound<'_, PyDict>) -> Result<bool> {
+fn has_text_keys(dict: &Bound<'_, PyDict>) -> bool {
     let mut entries = Entries::new(dict);
     // SAFETY: looking at a key's type runs no Python code.
     while let Some((key, _)) = unsafe { entries.next_borrowed() } {
         if !key.is_exact_instance_of::<PyString>() {
-            return Ok(false);
+            return false;
         }
     }
-    Ok(true)
+    true
 }
 
 /// `__class__` and its like belong to the class, not to the data.

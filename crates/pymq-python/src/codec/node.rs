@@ -271,11 +271,12 @@ impl Node {
 
     #[inline]
     pub(super) fn index(&self, index: usize) -> &Self {
-        if self.children.is_empty() {
-            self.other()
-        } else {
-            self.child(index.to_string().as_bytes())
-        }
+        if self.children.is_empty() { self.other() } else { self.listed(index) }
+    }
+
+    #[cold]
+    fn listed(&self, index: usize) -> &Self {
+        self.child(index.to_string().as_bytes())
     }
 
     #[inline]

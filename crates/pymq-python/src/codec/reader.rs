@@ -26,7 +26,13 @@ impl<'d> Reader<'d> {
         Ok(Self { text, at: 0, tape: Vec::new() })
     }
 
-    fn rest(&self) -> &'d [u8] {
+    /// The whole of it.
+    pub(super) fn text(&self) -> &'d str {
+        self.text
+    }
+
+    /// What comes next.
+    pub(super) fn rest(&self) -> &'d [u8] {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
@@ -54,6 +60,11 @@ impl<'d> Reader<'d> {
             self.at += bytes.len();
         }
         are_next
+    }
+
+    /// Goes behind as many bytes, which are known to be there.
+    pub(super) fn pass(&mut self, bytes: usize) {
+        self.at += bytes;
     }
 
     /// Goes behind `null` and its like.
@@ -105,7 +116,7 @@ impl<'d> Reader<'d> {
     }
 
     /// A text, whose quote comes next.
-    #[inline]
+    #[inline(always)]
     pub(super) fn string(&mut self) -> Read<Cow<'d, str>> {
         let start = self.at + 1;
         let end = start + self.plain(start)?;
@@ -140,20 +151,21 @@ impl<'d> Reader<'d> {
         let rest = self.rest();
         let sign = usize::from(rest.first() == Some(&b'-'));
         let digits = &rest[sign..];
-        let (mut number, mut len) = (0_i64, 0);
-        while let Some(byte) = digits.get(len)
-            && byte.is_ascii_digit()
-        {
-            if len == SHORT || number == 0 && len > 0 {
-                return None;
+        let (mut number, mut len) = (0_u64, 0);
+        for byte in digits.iter().take(SHORT + 1) {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
             }
-            number = number * 10 + i64::from(byte - b'0');
+            number = number * 10 + u64::from(digit);
             len += 1;
         }
-        if len == 0 || matches!(digits.get(len), Some(b'.' | b'e' | b'E')) {
+        let is_short = (1..=SHORT).contains(&len) && (len == 1 || digits[0] != b'0');
+        if !is_short || matches!(digits.get(len), Some(b'.' | b'e' | b'E')) {
             return None;
         }
         self.at += sign + len;
+        let number = number.cast_signed();
         Some(if sign == 0 { number } else { -number })
     }
 

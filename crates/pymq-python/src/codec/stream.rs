@@ -89,10 +89,10 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
     }
 
     /// Reads the whole message.
-    pub(super) fn message(mut self, data: &'d [u8], plan: &Plan) -> Read<Bound<'py, PyAny>> {
+    pub(super) fn message(mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
         let first = self.reader.peek()?;
         let value = if first == b'{' {
-            self.top_object(data, plan)?
+            self.top_object(plan)?
         } else {
             self.value(first, plan, None, Node::silent(), Chosen::ByHint)?
         };

@@ -1,5 +1,7 @@
 //! The top level of a message that is read as a stream: the wire's own keys, and what stands beside them.
 
+use std::sync::Arc;
+
 use pymq::wire::tags::{self, OBJECT_MEMBER, TYPES_MEMBER};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -10,15 +12,13 @@ use super::node::{Node, Own};
 use super::plan::{Kind, Plan};
 use super::stream::{Expected, Read, Stop, Stream};
 
-impl<'d, 'py> Stream<'_, 'd, 'py> {
-    pub(super) fn top_object(&mut self, data: &'d [u8], plan: &Plan) -> Read<Bound<'py, PyAny>> {
-        let Some(tag) = tail_tag(data) else { return self.untagged_object(plan) };
+impl<'py> Stream<'_, '_, 'py> {
+    pub(super) fn top_object(&mut self, plan: &Plan) -> Read<Bound<'py, PyAny>> {
+        let Some(tag) = tail_tag(self.reader.text()) else { return self.untagged_object(plan) };
         let mut next = self.reader.enter(b'}')?;
         let mut tree = None;
         if next.is_some() && self.reader.takes(first(TYPES_MEMBER)) {
-            self.reader.peek()?;
-            let types = self.reader.unread()?;
-            tree = Some(self.decoder.tree(Some(types)).map_err(|_| Stop::Unclear)?);
+            tree = Some(self.types()?);
             next = self.reader.next(b'}')?;
         }
         let node = tree.as_deref().unwrap_or(Node::silent());
@@ -43,6 +43,16 @@ impl<'d, 'py> Stream<'_, 'd, 'py> {
         let Kind::Object { fields, build } = &plan.kind else { return Err(Stop::Unclear) };
         let target = Expected { plan, node, chosen, root: Some(tag) };
         self.object(&target, fields, build, next)
+    }
+
+    fn types(&mut self) -> Read<Arc<Node>> {
+        self.reader.peek()?;
+        if let Some((node, len)) = self.decoder.codec.tree_before(self.reader.rest()) {
+            self.reader.pass(len);
+            return Ok(node);
+        }
+        let types = self.reader.unread()?;
+        self.decoder.tree(Some(types)).map_err(|_| Stop::Unclear)
     }
 
     /// What stands under `__obj`; the message must end as expected.
@@ -93,13 +103,13 @@ impl<'d, 'py> Stream<'_, 'd, 'py> {
 
 /// The tag that the message's last bytes give, as both we and the original write it. As they close
 /// the outermost object, they can belong to nothing else; reading up to them proves it.
-fn tail_tag(data: &[u8]) -> Option<&str> {
-    let body = data.strip_suffix(b"\"}")?;
-    let quote = body.iter().rposition(|byte| *byte == b'"')?;
-    let (head, tag) = (&body[..quote], &body[quote + 1..]);
-    let head = head.strip_suffix(b" ").unwrap_or(head);
-    head.strip_suffix(first(tags::TYPE_MEMBER))?;
-    std::str::from_utf8(tag).ok().filter(|tag| !tag.contains('\\'))
+fn tail_tag(text: &str) -> Option<&str> {
+    let body = text.strip_suffix("\"}")?;
+    let (head, tag) = body.split_at(body.as_bytes().iter().rposition(|byte| *byte == b'"')? + 1);
+    let head = head.strip_suffix('"')?;
+    let head = head.strip_suffix(' ').unwrap_or(head);
+    head.as_bytes().strip_suffix(first(tags::TYPE_MEMBER))?;
+    (!tag.contains('\\')).then_some(tag)
 }
 
 #[cfg(test)]
@@ -108,11 +118,11 @@ mod tests {
 
     #[test]
     fn the_tail_tag_is_that_of_the_outermost_object() {
-        assert_eq!(tail_tag(br#"{"a":1,"__type":"m.A"}"#), Some("m.A"));
-        assert_eq!(tail_tag(br#"{"a": 1, "__type": "m.A"}"#), Some("m.A"));
-        assert_eq!(tail_tag(br#"{"a":"\"__type\":\"m.A"}"#), None);
-        assert_eq!(tail_tag(br#"{"a":"__type","b":"m.A"}"#), None);
-        assert_eq!(tail_tag(br#"{"a":{"__type":"m.A"}}"#), None);
-        assert_eq!(tail_tag(br#"[{"__type":"m.A"}]"#), None);
+        assert_eq!(tail_tag(r#"{"a":1,"__type":"m.A"}"#), Some("m.A"));
+        assert_eq!(tail_tag(r#"{"a": 1, "__type": "m.A"}"#), Some("m.A"));
+        assert_eq!(tail_tag(r#"{"a":"\"__type\":\"m.A"}"#), None);
+        assert_eq!(tail_tag(r#"{"a":"__type","b":"m.A"}"#), None);
+        assert_eq!(tail_tag(r#"{"a":{"__type":"m.A"}}"#), None);
+        assert_eq!(tail_tag(r#"[{"__type":"m.A"}]"#), None);
     }
 }
