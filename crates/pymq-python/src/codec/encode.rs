@@ -268,19 +268,22 @@ impl<'c, 'py> Encoder<'c, 'py> {
             // SAFETY: `len` was read after the last Python code; where `simple` fails, and so may have
             // run some, the element is fetched anew.
             let element = unsafe { elements.get_borrowed(index) };
-            let element = match self.simple(&element) {
+            let key = ChildKey::Index(index);
+            let written = match self.simple(&element) {
                 Tried::Written => {
                     if !element.is_none() {
-                        branch.plain(&mut self.types, ChildKey::Index(index));
+                        branch.plain(&mut self.types, key);
                     }
                     index += 1;
                     continue;
                 }
-                Tried::Left => element.to_owned(),
-                Tried::Failed => elements.get(index).ok_or_else(changed)?,
+                Tried::Left => self.left_child(&mut branch, key, &element.to_owned()),
+                Tried::Failed => {
+                    let element = elements.get(index).ok_or_else(changed)?;
+                    self.child(&mut branch, key, &element)
+                }
             };
-            self.child(&mut branch, ChildKey::Index(index), &element)
-                .map_err(|fault| fault.at(Step::Index(index)))?;
+            written.map_err(|fault| fault.at(Step::Index(index)))?;
             len = elements.len();
             index += 1;
         }
@@ -294,13 +297,31 @@ impl<'c, 'py> Encoder<'c, 'py> {
         key: ChildKey<'_>,
         value: &Bound<'py, PyAny>,
     ) -> Result<()> {
-        if !self.primitive(value)? {
-            return self.compound_child(branch, key, value);
+        if self.simple(value) != Tried::Written {
+            return self.left_child(branch, key, value);
         }
         // `null` stands for None whatever a shared node says.
         if !value.is_none() {
             branch.plain(&mut self.types, key);
         }
+        Ok(())
+    }
+
+    /// The same for a value that `simple` has left.
+    fn left_child(
+        &mut self,
+        branch: &mut Branch,
+        key: ChildKey<'_>,
+        value: &Bound<'py, PyAny>,
+    ) -> Result<()> {
+        if let Some(text) = exact::<PyString>(value) {
+            self.text(text)?;
+        } else if let Some(number) = exact::<PyInt>(value) {
+            self.integer(number)?;
+        } else {
+            return self.compound_child(branch, key, value);
+        }
+        branch.plain(&mut self.types, key);
         Ok(())
     }
 

@@ -65,14 +65,17 @@ impl Names {
         Expected(self.0.get().map_or(&[], |names| names))
     }
 
-    /// Keeps the names of an object, if it is the first.
+    /// Keeps the names of an object, if it is the first. Nobody waits for another who does so: Python
+    /// code may run meanwhile, and what it encodes may be of this class.
     #[inline]
     pub(super) fn learn(&self, attributes: &Bound<'_, PyDict>) {
-        self.0.get_or_init(|| {
+        if self.0.get().is_none() {
             let keys = attributes.keys();
             let keys = keys.iter().take(MOST_NAMES);
-            keys.filter_map(|key| Name::new(exact(&key)?)).collect()
-        });
+            let names = keys.filter_map(|key| Name::new(exact(&key)?)).collect();
+            // Another may have been the first by now.
+            let _ = self.0.set(names);
+        }
     }
 }
 

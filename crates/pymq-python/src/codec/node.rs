@@ -183,6 +183,8 @@ pub(super) struct Node {
     pub(super) own: Option<Own>,
     each: Option<Box<Node>>,
     children: Vec<(Name, Node)>,
+    /// The marks of all children's names.
+    marks: u64,
     /// Where a child stands, if there are too many to look through.
     places: Option<HashMap<Name, usize>>,
 }
@@ -203,7 +205,7 @@ pub(super) struct Own {
 /// A child's name in UTF-8, in which lone surrogates pass.
 type Name = Vec<u8>;
 
-static SILENT: Node = Node { own: None, each: None, children: Vec::new(), places: None };
+static SILENT: Node = Node { own: None, each: None, children: Vec::new(), marks: 0, places: None };
 
 impl Node {
     /// The node of a place that nothing is said about.
@@ -245,6 +247,7 @@ impl Node {
                 if name.first() == Some(&ESCAPE) {
                     name.remove(0);
                 }
+                read.marks |= mark(&name);
                 read.children.push((name, Self::read(&value)?));
             }
         }
@@ -281,7 +284,7 @@ impl Node {
 
     #[inline]
     pub(super) fn name(&self, name: &[u8]) -> &Self {
-        if self.children.is_empty() { self.other() } else { self.child(name) }
+        if self.marks & mark(name) == 0 { self.other() } else { self.child(name) }
     }
 
     /// The node of the children that have no entry of their own.
@@ -310,6 +313,12 @@ impl Node {
     pub(super) fn named(&self) -> impl Iterator<Item = (&[u8], &Self)> {
         self.children.iter().map(|(name, node)| (name.as_slice(), node))
     }
+}
+
+/// One bit for a name: most that have no entry are told apart by it.
+#[inline]
+fn mark(name: &[u8]) -> u64 {
+    1 << ((usize::from(name.first().copied().unwrap_or_default()) + 7 * name.len()) % 64)
 }
 
 fn name_of(name: &Bound<'_, PyString>) -> Result<Name> {

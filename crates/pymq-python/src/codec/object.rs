@@ -170,11 +170,15 @@ impl<'py> Decoder<'_, 'py> {
         let (args, kwargs) = (PyList::empty(self.py), PyDict::new(self.py));
         for parameter in build.parameters.iter().flatten() {
             let Some(value) = attributes.get_item(&parameter.field)? else { continue };
-            attributes.del_item(&parameter.field)?;
             if parameter.passed == Passed::ByPosition {
                 args.append(value)?;
             } else {
                 kwargs.set_item(&parameter.name, value)?;
+            }
+        }
+        for parameter in build.parameters.iter().flatten() {
+            if attributes.contains(&parameter.field)? {
+                attributes.del_item(&parameter.field)?;
             }
         }
         let object = class.call(args.to_tuple(), Some(&kwargs)).map_err(raised)?;

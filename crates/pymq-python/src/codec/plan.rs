@@ -3,6 +3,7 @@
 //! `pymq._plans` builds these; the decoder runs them for each message. A plan never changes, except
 //! that a `later` plan, which recursive classes need, is filled in once.
 
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -249,7 +250,10 @@ fn order(py: Python<'_>, parameters: &[Parameter], fields: &Fields) -> Option<Ve
         Passed::ByName => None,
         _ => fields.position(&parameter.field.bind(py).to_string_lossy(), 0),
     };
-    parameters.iter().map(place).collect()
+    let order: Vec<usize> = parameters.iter().map(place).collect::<Option<_>>()?;
+    // A field may be two arguments of a class made by attrs.
+    let distinct: HashSet<_> = order.iter().collect();
+    (distinct.len() == order.len()).then_some(order)
 }
 
 type ParameterTuple = (Py<PyString>, Py<PyString>, bool, String);

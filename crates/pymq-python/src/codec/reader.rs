@@ -151,13 +151,12 @@ impl<'d> Reader<'d> {
         let rest = self.rest();
         let sign = usize::from(rest.first() == Some(&b'-'));
         let digits = &rest[sign..];
-        let (mut number, mut len) = (0_u64, 0);
-        for byte in digits.iter().take(SHORT + 1) {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                break;
-            }
-            number = number * 10 + u64::from(digit);
+        let (mut number, mut len) = (0_i64, 0);
+        while let Some(byte) = digits.get(len)
+            && byte.is_ascii_digit()
+        {
+            // Of too many digits nothing is kept.
+            number = number.wrapping_mul(10).wrapping_add(i64::from(byte - b'0'));
             len += 1;
         }
         let is_short = (1..=SHORT).contains(&len) && (len == 1 || digits[0] != b'0');
@@ -165,7 +164,6 @@ impl<'d> Reader<'d> {
             return None;
         }
         self.at += sign + len;
-        let number = number.cast_signed();
         Some(if sign == 0 { number } else { -number })
     }
 

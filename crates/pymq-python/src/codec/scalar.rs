@@ -94,8 +94,10 @@ const MOST_DIGITS: usize = 20;
 /// Writes an integer.
 #[inline]
 pub(super) fn integer(out: &mut Vec<u8>, number: i64) {
-    // Whatever their number, as many are copied: that takes no call.
-    let mut digits = [0_u8; 2 * MOST_DIGITS];
+    if let digit @ 0..=9 = number {
+        return out.push(b'0' + u8::try_from(digit).expect("it is below ten"));
+    }
+    let mut digits = [0_u8; MOST_DIGITS];
     let mut at = MOST_DIGITS;
     let mut rest = number.unsigned_abs();
     loop {
@@ -109,10 +111,7 @@ pub(super) fn integer(out: &mut Vec<u8>, number: i64) {
     if number < 0 {
         out.push(b'-');
     }
-    let end = out.len() + MOST_DIGITS - at;
-    let (copied, _) = digits[at..].split_first_chunk::<MOST_DIGITS>().expect("twice as many");
-    out.extend_from_slice(copied);
-    out.truncate(end);
+    out.extend_from_slice(&digits[at..]);
 }
 
 /// Writes a float as `float.__repr__` does, and `NaN` and `Infinity` as Python's `json` does.

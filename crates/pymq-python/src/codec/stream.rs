@@ -431,7 +431,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         if given < present || missing.into_iter().any(|parameter| parameter.required) {
             return Ok(None);
         }
-        let arguments = order[..given].iter().map(|index| fields[*index].clone());
+        let arguments = order[..given].iter().map(|index| fields[*index].take());
         let arguments = PyTuple::new(self.py, arguments)?;
         self.fields.truncate(base);
         Ok(Some(self.decoder.call(plan, arguments)?))
