@@ -36,8 +36,8 @@ class Whole:
         self.first, self.rest, self.note = first, rest, note
 
 
-def bag(attributes):
-    made = Bag()
+def bag(attributes, cls=Bag):
+    made = cls()
     vars(made).update(attributes)
     return made
 
@@ -53,17 +53,33 @@ TAG = f"{Bag.__module__}.Bag"
         {"b": "two", "d": {"e": 1}},
         {"a": {"b": 1}, "other": 2.5, "c": True, "".join(("a", "b")): 1},
         {},
-        {"=": 1, "*": 2, "/x": 3, 'a"b': 4, "\\": 5, "ü": 6, "\ud800": 7, "": 8, "a" * 500: 9},
+        {
+            "=": 1,
+            "*": 2,
+            "/x": 3,
+            'a"b': 4,
+            "\\": 5,
+            "ü": 6,
+            "\ud800": 7,
+            "": 8,
+            "a" * 28: 9,
+            "b" * 29: 10,
+            "c" * 500: 11,
+        },
+        {'"' * length + "x" * 20: length for length in range(20)},
         {f"name{index}": index for index in range(300)},
         {"a": 2**70, "b": "\ud800", "c": [2**70, "\ud800", None]},
     ],
 )
 def test_objects_of_one_class_may_differ_in_their_attributes(attributes):
-    for _ in range(2):
-        message = codec.encode(bag(attributes))
+    # Of a class that was never sent, and of one of which another object was sent first.
+    fresh, known = (type("Bag", (), {"__module__": __name__}) for _ in range(2))
+    codec.encode(bag({"b": 1, "a": 2, "other": 3}, known))
+    for cls in (fresh, fresh, known):
+        message = codec.encode(bag(attributes, cls))
         assert json.loads(message) == attributes | {"__type": TAG}
         decoded = codec.decode(message)
-        assert type(decoded) is Bag
+        assert type(decoded).__name__ == "Bag"
         assert list(vars(decoded).items()) == list(attributes.items())
 
 

@@ -148,7 +148,9 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
             Some(_) => return self.by_tree(first, plan, own, node, chosen),
         };
         match (&plan.kind, first) {
-            (Kind::Primitive(primitive), _) => self.primitive(first, plan, *primitive),
+            (Kind::Primitive(primitive), _) if first != b'[' && first != b'{' => {
+                self.primitive(first, plan, *primitive)
+            }
             (Kind::Any, _) if node.has_no_children() => self.any(first),
             (Kind::Any, b'[') => self.array(&Collection::List, &ANY, node, chosen),
             (Kind::Any, b'{') => self.entries(&ANY, node, chosen),
@@ -187,9 +189,7 @@ impl<'c, 'd, 'py> Stream<'c, 'd, 'py> {
         plan: &Plan,
         primitive: Primitive,
     ) -> Read<Bound<'py, PyAny>> {
-        let value =
-            if first == b'[' || first == b'{' { self.any(first) } else { self.scalar(first) };
-        let value = value?;
+        let value = self.scalar(first)?;
         let exact = match primitive {
             Primitive::Str => first == b'"',
             Primitive::Int => value.is_exact_instance_of::<PyInt>(),
