@@ -9,7 +9,7 @@ use crate::source::Source;
 /// not know each other, except where [`CIRCLE`] says so.
 const FLOORS: [&[&str]; 10] = [
     &["error"],
-    &["name", "json", "sync"],
+    &["draft", "name", "json", "sync"],
     &["wire"],
     &["limits", "transport"],
     &["codec", "drain_list", "telemetry"],
