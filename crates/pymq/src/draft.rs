@@ -40,16 +40,23 @@ pub(crate) fn written<E>(
 mod tests {
     use super::*;
 
+    fn draft(text: &[u8]) -> Result<Bytes, &'static str> {
+        written(0, |draft| {
+            draft.extend_from_slice(text);
+            Ok(())
+        })
+    }
+
     #[test]
     fn texts_of_any_length_and_within_another_are_what_was_written() {
         let long = [b'x'; SHORT + 1];
         let outer = written(8, |text| {
-            text.extend_from_slice(&written(0, |text| Ok::<_, ()>(text.extend_from_slice(&long)))?);
-            text.extend_from_slice(&written(0, |text| Ok::<_, ()>(text.push(b'y')))?);
-            Ok::<_, ()>(())
+            text.extend_from_slice(&draft(&long)?);
+            text.extend_from_slice(&draft(b"y")?);
+            Ok::<_, &str>(())
         });
         assert_eq!(outer, Ok(Bytes::from([&long[..], b"y"].concat())));
-        assert_eq!(written(0, |_| Err::<(), _>("why")), Err("why"));
-        assert_eq!(written(0, |_| Ok::<_, ()>(())), Ok(Bytes::new()));
+        assert_eq!(written(0, |_| Err("why")), Err("why"));
+        assert_eq!(draft(b""), Ok(Bytes::new()));
     }
 }

@@ -171,7 +171,7 @@ impl Link {
             match purpose.answered(pin!(socket.run(command))).await {
                 Ok(reply) => return Ok(reply),
                 Err(why) => {
-                    Box::pin(self.go_on(&purpose, &socket, number, &mut tried, why)).await?
+                    Box::pin(self.go_on(&purpose, &socket, number, &mut tried, why)).await?;
                 }
             }
         }
