@@ -102,9 +102,7 @@ pub(super) async fn publish(
         None => plain().await?,
         Some(home) => {
             let (keys, words) = ([home], [topic.as_bytes(), payload]);
-            // Boxed, so that what is made for every event is not as large as a script's way.
-            let script = core.commands.script(purpose.at_once(), &PUBLISH, &keys, &words);
-            match Box::pin(script).await {
+            match core.commands.script(purpose.at_once(), &PUBLISH, &keys, &words).await {
                 Err(error) if is_on_its_way(&error) => plain().await?,
                 answer => answer?,
             }
