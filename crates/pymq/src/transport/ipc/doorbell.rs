@@ -16,13 +16,15 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::heap::Heap;
-use super::layout::{attended, bell, doorbell};
+use super::layout::{MEMBERS, attended, bell, doorbell};
 use super::mapping::Memory;
 use super::peers;
 use super::system::{make_pipe, user};
 
 /// What the pipes of a bus are called, each with the number of its slot behind.
 pub(super) const PIPE: &str = "bell-";
+/// So many pipes of others a connection keeps open.
+const KEPT: usize = 16;
 /// From so many pieces of post on the connection's own thread is woken too: its runtime may be busy, and a
 /// mailbox holds more than the file.
 const MANY: u64 = 64;
@@ -34,8 +36,14 @@ pub(super) struct Doorbells {
     own: u64,
     /// Wakes the runtime of this connection from within its process.
     pub(super) within: Notify,
-    /// The pipes of others, opened once.
-    pipes: Mutex<HashMap<u64, File>>,
+    pipes: Mutex<Pipes>,
+}
+
+/// The pipes of others that are open, as long as the same are there.
+#[derive(Default)]
+struct Pipes {
+    open: HashMap<u64, File>,
+    members: u64,
 }
 
 impl Doorbells {
@@ -62,7 +70,7 @@ impl Doorbells {
             memory.ring_by(doorbell(*slot), || {
                 if *slot == self.own {
                     self.within.notify_one();
-                } else if !self.write_to(*slot) {
+                } else if !self.write_to(*slot, memory.load(MEMBERS)) {
                     memory.ring(bell(*slot));
                 }
             });
@@ -70,9 +78,14 @@ impl Doorbells {
     }
 
     /// Writes a byte into a pipe; says whether that is there to be read.
-    fn write_to(&self, slot: u64) -> bool {
+    fn write_to(&self, slot: u64, members: u64) -> bool {
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
-        let pipe = match pipes.entry(slot) {
+        let is_full = pipes.open.len() >= KEPT && !pipes.open.contains_key(&slot);
+        if pipes.members != members || is_full {
+            pipes.open.clear();
+            pipes.members = members;
+        }
+        let pipe = match pipes.open.entry(slot) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => match open(&pipe(&self.directory, slot)) {
                 Ok(pipe) => new.insert(pipe),
@@ -82,6 +95,14 @@ impl Doorbells {
         // What is full is there to be read.
         let full = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
         pipe.write_all(&[0]).map_or_else(full, |()| true)
+    }
+}
+
+#[cfg(test)]
+impl Doorbells {
+    /// How many pipes of others are open.
+    pub(super) fn kept(&self) -> usize {
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner).open.len()
     }
 }
 

@@ -241,6 +241,60 @@ mod tests {
     }
 
     #[test]
+    fn where_a_pipe_is_gone_the_thread_is_rung_for_every_event() {
+        let place = Place::new("cleaned");
+        runtime().block_on(async {
+            let (one, other) = (place.connect().await, place.connect().await);
+            let mut events = subscribe(&one).await;
+            let asleep = async || {
+                let word = one.hub.memory.half(doorbell(one.hub.slot)).expect("it is there");
+                let soon = tokio::time::Instant::now() + Duration::from_secs(60);
+                while word.load(Ordering::SeqCst) & 1 == 0 {
+                    assert!(tokio::time::Instant::now() < soon, "it makes ready to be woken");
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            asleep().await;
+            std::fs::remove_file(format!("{}/{PIPE}{}", place.0, one.hub.slot)).expect("a pipe");
+            for _ in 0..3 {
+                other.publish("topic", Bytes::from("event")).await.expect("published");
+                hears(&mut events, "event").await;
+                asleep().await;
+            }
+            one.close().await.and(other.close().await).expect("closed");
+        });
+    }
+
+    #[test]
+    fn few_pipes_are_kept_open_and_none_of_those_who_are_gone() {
+        let place = Place::new("crowd");
+        runtime().block_on(async {
+            let other = place.connect().await;
+            let mut crowd = Vec::new();
+            for _ in 0..40 {
+                let one = place.connect().await;
+                let events = subscribe(&one).await;
+                crowd.push((one, events));
+            }
+            for _ in 0..3 {
+                other.publish("topic", Bytes::from("event")).await.expect("published");
+                for (_, events) in &mut crowd {
+                    hears(events, "event").await;
+                }
+                assert!(other.hub.doorbells.kept() <= 16);
+            }
+            for (one, events) in crowd.drain(1..) {
+                drop(events);
+                one.close().await.expect("closed");
+            }
+            other.publish("topic", Bytes::from("event")).await.expect("published");
+            hears(&mut crowd[0].1, "event").await;
+            assert!(other.hub.doorbells.kept() <= 1);
+            crowd[0].0.close().await.and(other.close().await).expect("closed");
+        });
+    }
+
+    #[test]
     fn a_runtime_without_descriptors_and_a_program_without_a_runtime_are_served() {
         let place = Place::new("plain");
         let timers = Builder::new_current_thread().enable_time().build().expect("a runtime");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::super::heap::Heap;
 use super::super::peers::{self, Step};
 use super::super::recipients::Piece;
 use super::super::topics;
@@ -78,7 +79,13 @@ impl Hub {
 
     /// Takes what is in the post now. Says whether there was any left.
     pub(in super::super) fn receive(&self) -> bool {
+        // What lies in its slot may be another one's, where it is lost.
+        let had = self.lost.get().is_none() && peers::has_post(&Heap::new(&self.memory), self.peer);
         let left = self.take_handful(BRIEF);
+        if had {
+            // The runtime may not have been woken by what came: it makes ready to hear of what comes next.
+            self.doorbells.within.notify_one();
+        }
         if left.is_err() {
             // What cannot be taken now may be later.
             std::thread::sleep(AGAIN);
