@@ -337,6 +337,31 @@ def test_signals_are_seen_to_while_a_large_message_is_read(hint):
         signal.signal(signal.SIGUSR1, previous)
 
 
+def test_a_signal_is_not_lost_while_the_types_of_a_message_are_read():
+    heard = []
+
+    def interrupt(*_: Any) -> None:
+        heard.append(True)
+        raise Late
+
+    # With a lone surrogate they are read in Python, which sees to signals itself.
+    types = b",".join(b'"k%d":"\\ud800"' % number for number in range(100_000))
+    sent = b'{"__types":{' + types + b'},"a":1,"__type":"somewhere.Else"}'
+    main = threading.get_ident()
+    previous = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        for _ in range(5):
+            heard.clear()
+            killer = threading.Timer(0.02, signal.pthread_kill, (main, signal.SIGUSR1))
+            killer.start()
+            with pytest.raises(Late):
+                while not heard:
+                    codec.decode(sent)
+            killer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
 # ---- whatever the message and the hint are
 
 

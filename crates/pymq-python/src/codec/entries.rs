@@ -78,11 +78,17 @@ impl<'py> Encoder<'_, 'py> {
             };
             let (key, value) = match tried {
                 Tried::Written => continue,
-                Tried::Left => (key.to_owned(), value.to_owned()),
-                Tried::Failed => entries.again()?,
+                Tried::Left => {
+                    (name.map_or_else(|| Key::Other(key.to_owned()), Key::Known), value.to_owned())
+                }
+                Tried::Failed => {
+                    // Another one may stand there by now.
+                    let (key, value) = entries.again()?;
+                    (Key::Other(key), value)
+                }
             };
             self.out.truncate(out);
-            return Ok(Some((name.map_or(Key::Other(key), Key::Known), value)));
+            return Ok(Some((key, value)));
         }
     }
 

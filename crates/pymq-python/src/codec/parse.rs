@@ -5,6 +5,7 @@
 //! exactly Python's.
 
 use jiter::{PythonParse, StringCacheMode};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -64,9 +65,12 @@ pub(super) fn parse<'py>(
         ..PythonParse::default()
     };
     fast.python_parse(py, data).or_else(|_| {
-        slow.bind(py)
-            .call1((PyBytes::new(py, data), MAX_DIGITS))
-            .map_err(|error| Fault::caused(py, |text| format!("not valid JSON: {text}"), error))
+        let read = slow.bind(py).call1((PyBytes::new(py, data), MAX_DIGITS));
+        // Anything else was raised by a signal's handler meanwhile.
+        read.map_err(|error| match error.is_instance_of::<PyValueError>(py) {
+            true => Fault::caused(py, |text| format!("not valid JSON: {text}"), error),
+            false => Fault::signal(error),
+        })
     })
 }
 

@@ -52,7 +52,11 @@ impl<'py> Stream<'_, '_, 'py> {
             return Ok(node);
         }
         let types = self.reader.unread()?;
-        self.decoder.tree(Some(types)).map_err(|_| Stop::Unclear)
+        // One that is refused is told where the whole is looked at; what interrupts is no refusal.
+        self.decoder.tree(Some(types)).map_err(|fault| match fault.is_refusal() {
+            true => Stop::Unclear,
+            false => fault.into(),
+        })
     }
 
     /// What stands under `__obj`; the message must end as expected.
