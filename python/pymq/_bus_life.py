@@ -108,7 +108,7 @@ class BusLife(Health):
         workers = list(self._workers)
         # Whoever closes too does all of it: a signal handler may have broken into the first.
         # First of all, so that callers go elsewhere.
-        end_sources(self._service.registry.remotes(), deadline)
+        end_sources(self._service.registry.all(), deadline)
         for worker, _ in workers:
             worker.stop()
         for lane in lanes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import pymq
-from conftest import Box
+from conftest import HANG_GUARD, Box
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
@@ -44,6 +46,31 @@ def test_what_subscribe_has_returned_from_sees_the_next_event(connect: Connect, 
         assert box.take(n + 1)[-1] == n
         subscriber.unsubscribe(box.put, f"topic {n}")
         assert publisher.publish(n, f"topic {n}") == 0
+
+
+def test_a_bus_that_closes_handles_what_it_has_and_takes_nothing_more(
+    connect: Connect, box: Box
+) -> None:
+    publisher, subscriber = connect(), connect()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(number: int) -> None:
+        begun.set()
+        assert go_on.wait(HANG_GUARD)
+        box.put(number)
+
+    subscriber.subscribe(slow, "numbers")
+    assert publisher.publish(0, "numbers") == 1
+    assert begun.wait(HANG_GUARD)
+    closing = threading.Thread(target=subscriber.close, args=(HANG_GUARD,))
+    closing.start()
+    published = itertools.count(1)
+    # While it waits for the callback it is no subscriber any more.
+    sent = [0, *itertools.takewhile(lambda n: publisher.publish(n, "numbers") != 0, published)]
+    publisher.publish(-1, "numbers")
+    go_on.set()
+    closing.join(HANG_GUARD)
+    assert box.take(len(sent)) == sent
 
 
 def test_a_subclass_arrives_as_what_it_is(bus: pymq.NativeEventBus, box: Box) -> None:
