@@ -83,6 +83,7 @@ class Events(Generic[T]):
             while self._arrived:
                 _, topic, payload = self._arrived.popleft()
                 if payload is None:
+                    await self._find_out_why()
                     raise StopAsyncIteration
                 if topic is None:
                     logger.warning("topic %r: events were missed", self._name)
@@ -106,11 +107,17 @@ class Events(Generic[T]):
         self._arrived.extend(intake.recv(timeout=0.0))
         if not self._arrived:
             if intake.closed:
+                await self._find_out_why()
                 raise StopAsyncIteration
             yield_turn()
             loop, fileno = asyncio.get_running_loop(), intake.fileno()
             loop.add_reader(fileno, _wake, loop, fileno, self._readable)
             await self._readable.wait()
+
+    async def _find_out_why(self) -> None:
+        """Raises the error of a connection that is lost for good: nobody has closed anything."""
+        if self._source is not None and not self._bus.closed:
+            await run(self._bus.bus._native.ping())
 
     async def aclose(self) -> None:
         """Unsubscribe; what has not been asked for is dropped."""
@@ -193,5 +200,7 @@ class AsyncTopic(NamedTopic):
 
         It is subscribed when it is first asked, or entered with `async with`. `type` is the events'
         type, where tags are not enough. With `topics` each is a pair of its topic and the event.
+        The loop ends when the stream or the bus is closed, and raises `ConnectionLostError` where
+        the connection is lost for good (a bus `ipc://` whose file was deleted).
         """
         return Events(self._bus, self._name, self._is_pattern, type, topics=topics)

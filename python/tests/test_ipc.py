@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,6 +191,23 @@ def test_asyncio_is_served(ipc_url: str) -> None:
 
             await other.expose(double, "double")
             assert await one.stub("double")(21) == 42
+
+    asyncio.run(main())
+
+
+def test_a_loop_over_events_raises_when_the_file_of_its_bus_is_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "bus"
+    folder.mkdir(0o700)
+
+    async def main() -> None:
+        async with aio.connect(f"ipc://{folder}") as bus:
+            events = bus.topic("news").events()
+            await events.start()
+            await bus.publish("first", "news")
+            shutil.rmtree(folder)
+            assert [await anext(events)] == ["first"]
+            with pytest.raises(pymq.ConnectionLostError, match="deleted"):
+                await anext(events)
 
     asyncio.run(main())
 
