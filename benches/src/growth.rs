@@ -76,6 +76,14 @@ fn connected(options: &Options) -> Outcome<(Runtime, Bus)> {
     Ok((runtime, bus))
 }
 
+/// Among themselves, since the sides of a work have topics of the same names.
+fn apart(options: &Options, size: &'static str) -> Outcome<(Runtime, Bus)> {
+    let runtime = runtime()?;
+    let connecting = Bus::builder(&options.url()).namespace(&format!("growth-{size}")).connect();
+    let bus = runtime.block_on(connecting)?;
+    Ok((runtime, bus))
+}
+
 fn topics(options: &Options, size: &'static str, count: usize) -> Outcome<Side<'static>> {
     on_topics(options, size, count, count)
 }
@@ -91,7 +99,7 @@ fn on_topics(
     count: usize,
     used: usize,
 ) -> Outcome<Side<'static>> {
-    let (runtime, bus) = connected(options)?;
+    let (runtime, bus) = apart(options, size)?;
     let mut topics = runtime.block_on(subscribed(&bus, count))?;
     let mut next = strides(used);
     Ok(one_by_one(size, runtime, async move || {
@@ -102,7 +110,7 @@ fn on_topics(
 }
 
 fn patterns(options: &Options, size: &'static str, count: usize) -> Outcome<Side<'static>> {
-    let (runtime, bus) = connected(options)?;
+    let (runtime, bus) = apart(options, size)?;
     let mut topics = runtime.block_on(caught(&bus, count))?;
     let mut next = strides(count);
     Ok(one_by_one(size, runtime, async move || {

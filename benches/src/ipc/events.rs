@@ -1,6 +1,6 @@
 //! Events: how late one is with a subscriber that sleeps, and how many come, by size and subscribers.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use pymq::{Bus, Events};
 use tokio::runtime::Runtime;
@@ -18,7 +18,6 @@ pub(crate) const LARGE: &str = "without a server: events of 64 KiB received";
 pub(crate) const OF_FOUR: &str = "one of four";
 
 pub(super) const TOPIC: &str = "benches.ipc";
-pub(super) const PAUSE: Duration = Duration::from_micros(300);
 
 /// All of it.
 pub(crate) fn measure(
@@ -35,7 +34,7 @@ pub(crate) fn measure(
         let sides = vec![
             Side::new(limits::FUTEX, |span| middle_of(span, || Ok(futex.wait().into()))),
             Side::new(OURS, |span| {
-                let since = now();
+                let since = limits::now();
                 middle_of(span, || runtime.block_on(lateness(&mut events, since)))
             }),
         ];
@@ -71,14 +70,9 @@ async fn lateness(events: &mut Events<u64>, since: u64) -> Outcome<u64> {
     loop {
         let sent = events.recv().await.ok_or("the bus has ended")??;
         if sent >= since {
-            return Ok(now().saturating_sub(sent));
+            return Ok(limits::now().saturating_sub(sent));
         }
     }
-}
-
-pub(super) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How many come in a second, of those that a process publishes as fast as it can, to one of so many
@@ -119,8 +113,8 @@ pub(crate) fn take_part(how: &str) -> Outcome<()> {
             let topic = bus.topic::<u64>(TOPIC);
             worker::ready()?;
             loop {
-                std::thread::sleep(PAUSE);
-                topic.publish(&now()).await?;
+                std::thread::sleep(limits::PAUSE);
+                topic.publish(&limits::now()).await?;
             }
         }
         let topic = bus.topic::<String>(TOPIC);

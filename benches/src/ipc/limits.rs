@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Outcome;
 use crate::round::Figure;
@@ -17,6 +17,9 @@ use crate::worker::{self, Worker};
 pub(crate) const FUTEX: &str = "futex";
 /// Two processes and a socket of packets.
 pub(crate) const SOCKET: &str = "socket";
+
+/// For how long those sleep who are woken now and then.
+pub(crate) const PAUSE: Duration = Duration::from_micros(300);
 
 /// How a time is taken: `once` again and again, for a span.
 pub(crate) type Timed = fn(Duration, &mut dyn FnMut() -> Outcome<()>) -> Outcome<Figure>;
@@ -106,9 +109,15 @@ impl Sleepers {
     }
 }
 
-/// The time; what differs by more than four seconds is never compared.
+/// The time, as all processes see it, in nanoseconds.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A part of it; what differs by more than four seconds is never compared.
 fn nanoseconds() -> u32 {
-    super::events::now() as u32
+    now() as u32
 }
 
 /// This end of a socket of packets, with another process at the other.
@@ -183,7 +192,7 @@ fn wake_back(words: &Words) -> Outcome<()> {
 fn wake_now_and_then(words: &Words) -> Outcome<()> {
     worker::ready()?;
     loop {
-        std::thread::sleep(super::events::PAUSE);
+        std::thread::sleep(PAUSE);
         words.word(1).store(nanoseconds(), Ordering::SeqCst);
         words.wake(0);
     }
