@@ -1,5 +1,6 @@
 """The names of attributes, whatever they are and in whatever order they come."""
 
+import gc
 import json
 from itertools import permutations
 from typing import Any
@@ -168,3 +169,37 @@ def test_a_tree_that_was_met_before_is_no_other():
     )
     for message, attributes in ((one, {"a": (1,)}), (other, {"a": (1,), "b": {1}})) * 2:
         assert vars(codec.decode(message)) == attributes
+
+
+def test_a_dict_that_changes_while_it_is_written_keeps_names_and_values_together():
+    def made():
+        return bag({"first": "\ud800", "second": "two"})
+
+    target = made()
+
+    class Last:
+        """Runs as garbage while an error for a lone surrogate is made; up to CPython 3.11."""
+
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            if vars(target).pop("first", None) is not None:
+                vars(target)["third"] = "three"
+
+    codec.encode(made())
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    try:
+        Last()
+        gc.set_threshold(1, 1, 1)
+        gc.enable()
+        sent = codec.encode(target)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
+    read = json.loads(sent)
+    assert read.pop("__type") == TAG
+    values = {"first": "\ud800", "second": "two", "third": "three"}
+    assert read == {name: values[name] for name in read}
